@@ -1,0 +1,47 @@
+"""What a user may see.
+
+    ImageTo3DError
+    +-- InvalidInput (ValueError)         the caller's picture, number or file is wrong
+    |   +-- UnreadablePicture             a file that is no picture
+    |   +-- NothingInPicture              no object is left after the background is removed
+    +-- EmptySurface (ValueError)         the field has no surface: the views held no object
+    +-- CheckpointError (RuntimeError)    weights are missing, damaged or of another model
+    +-- EnvironmentProblem (RuntimeError) a package, a disk or a device is not as needed
+    +-- Interrupted (RuntimeError)        the caller asked to stop
+
+Each message is one sentence that says what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class ImageTo3DError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class InvalidInput(ImageTo3DError, ValueError):
+    """A picture, a number or an array that the caller gave is wrong."""
+
+
+class UnreadablePicture(InvalidInput):
+    """A file that cannot be read as a picture."""
+
+
+class NothingInPicture(InvalidInput):
+    """A picture or mask without an object."""
+
+
+class EmptySurface(ImageTo3DError, ValueError):
+    """A field that has no surface anywhere."""
+
+
+class CheckpointError(ImageTo3DError, RuntimeError):
+    """Weights that are missing, damaged, unsafe or of another model."""
+
+
+class EnvironmentProblem(ImageTo3DError, RuntimeError):
+    """A package, a disk or a device that is not as the work needs it."""
+
+
+class Interrupted(ImageTo3DError, RuntimeError):
+    """The caller's progress callback asked to stop."""

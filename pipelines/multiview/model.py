@@ -1,0 +1,55 @@
+"""The parts of a Zero123++ model, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from .preprocessing import ImageTransform
+
+WHITE, GREY = 1.0, 127 / 255
+
+
+@dataclass(frozen=True)
+class MultiviewModel:
+    """Everything that one sampling run needs.
+
+    Attributes:
+        unet: v-prediction U-Net.
+        vae: 8x autoencoder of 4 latent channels.
+        vision_encoder: CLIP image encoder with its projection.
+        empty_prompt: (77, D), the text encoder's answer to the empty prompt; the text encoder itself is not kept.
+        ramp: (77,), how much of the image embedding each token receives.
+        scheduler_config: the repository's scheduler config.
+        vae_transform, clip_transform: what the two picture inputs go through.
+        background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    vision_encoder: CLIPVisionModelWithProjection
+    empty_prompt: Tensor
+    ramp: Tensor
+    scheduler_config: Mapping[str, Any]
+    vae_transform: ImageTransform
+    clip_transform: ImageTransform
+    background: float = WHITE
+
+    @property
+    def view_size(self) -> int:
+        """Pixels of a view's side, that of the VAE's condition picture."""
+        return self.vae_transform.crop
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype

@@ -1,0 +1,59 @@
+"""The two pictures that Zero123++ looks at: one for the VAE, one for CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Resize the shorter side, crop the centre, normalise: what a `preprocessor_config.json` of transformers' CLIP asks for.
+
+    Attributes:
+        size: pixels of the shorter side after the bicubic resize.
+        crop: pixels of the square crop.
+        mean, std: per channel.
+    """
+
+    size: int
+    crop: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ImageTransform:
+        """Read the fields of a `preprocessor_config.json`."""
+        size, crop = config["size"], config["crop_size"]
+        return cls(
+            size=size["shortest_edge"] if isinstance(size, Mapping) else size,
+            crop=crop["height"] if isinstance(crop, Mapping) else crop,
+            mean=tuple(config["image_mean"]),
+            std=tuple(config["image_std"]),
+        )
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Normalised pixels.
+
+        Args:
+            image: (3, H, W) in [0, 1].
+
+        Returns:
+            (1, 3, crop, crop) float32.
+        """
+        pixels = (image.permute(1, 2, 0).cpu() * 255).round().byte().numpy()
+        picture = Image.fromarray(pixels)
+        scale = self.size / min(picture.size)
+        width, height = (max(self.size, int(side * scale)) for side in picture.size)
+        left, top = (width - self.crop) // 2, (height - self.crop) // 2
+        # Pillow, because the reference resizes with it, rounding to 8 bits on the way: other bicubics differ by whole levels.
+        cropped = picture.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + self.crop, top + self.crop))
+        values = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
+        return ((values - mean) / std)[None].to(image.device)

@@ -1,0 +1,153 @@
+"""One picture to six views: Zero123++'s sampling loop."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from einops import rearrange
+from torch import Tensor
+
+from ..errors import InvalidInput
+from ..progress import Progress, silent
+from .model import MultiviewModel
+from .previews import preview
+from .reference_attention import ReferenceUNet
+from .schedulers import make_scheduler
+
+# The model's latents are shifted and scaled, and its pixels scaled, so that white backgrounds lie well inside the range.
+LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
+PIXEL_SCALE = 0.8 / 0.5
+
+
+@dataclass(frozen=True)
+class GeneratedViews:
+    """Six views and the seed that repeats them.
+
+    Attributes:
+        views: (6, 3, S, S) float32 in [0, 1], in the order of `cameras.zero123plus_cameras`.
+        seed: what was used; drawn if 0 was asked for.
+    """
+
+    views: Tensor
+    seed: int
+
+    @property
+    def grid(self) -> Tensor:
+        """(3, 3 S, 2 S): the views in three rows of two."""
+        return rearrange(self.views, "(r c) rgb h w -> rgb (r h) (c w)", r=3)
+
+
+def choose_seed(seed: int) -> int:
+    """The seed itself, or a random one in place of 0."""
+    return seed if seed else secrets.randbelow(2**32 - 1) + 1
+
+
+@torch.inference_mode()
+def generate_views(
+    model: MultiviewModel,
+    image: Tensor,
+    *,
+    steps: int = 75,
+    guidance: float = 4.0,
+    scheduler: str = "euler_ancestral",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> GeneratedViews:
+    """Six views around the object of one picture.
+
+    Args:
+        model: the parts, on one device.
+        image: (3, H, W), or (4, H, W) with straight alpha, in [0, 1]; framed and square for good results.
+        steps: denoising steps, at least 1.
+        guidance: weight of the condition; at 1 or below, the unconditional half is not computed.
+        scheduler: one of `schedulers.SCHEDULERS`.
+        seed: of all noise; 0 draws one. Noise is drawn on the CPU, so that a seed repeats on every device.
+        progress: called after each step with a preview of (3, 3 S / 8, 2 S / 8).
+
+    Returns:
+        the views and the seed used.
+
+    Raises:
+        InvalidInput: if an argument is out of range or the picture has another shape or is not finite.
+
+    Source: Shi et al., Zero123++ (arXiv 2310.15110), sections 2.2 to 2.4.
+    """
+    _check(image, steps, guidance)
+    solver = make_scheduler(scheduler, model.scheduler_config)
+    seed = choose_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    draw = partial(randn_tensor, generator=generator, device=model.device, dtype=torch.float32)
+    picture = _on_background(image.to(model.device), model.background)
+    guided = guidance > 1
+    condition = _condition_latents(model, picture, guided, draw)
+    context = _contexts(model, picture, guided)
+    solver.set_timesteps(steps, device=model.device)
+    side = model.view_size // (2 ** (len(model.vae.config.block_out_channels) - 1))
+    latents = draw((1, model.unet.config.in_channels, 3 * side, 2 * side)) * solver.init_noise_sigma
+    unet = ReferenceUNet(model.unet)
+    for done, timestep in enumerate(solver.timesteps, start=1):
+        noise = draw(condition.shape)
+        noised = solver.add_noise(condition, noise, timestep.expand(len(condition)))
+        reference = solver.scale_model_input(noised, timestep)
+        scaled = solver.scale_model_input(latents.expand(len(condition), -1, -1, -1), timestep)
+        velocity = unet(scaled.to(model.dtype), timestep, context, reference.to(model.dtype)).float()
+        if guided:
+            negative, positive = velocity.chunk(2)
+            velocity = negative + guidance * (positive - negative)
+        if scheduler == "euler_ancestral":
+            latents = solver.step(velocity, timestep, latents, generator=generator, return_dict=False)[0]
+        else:
+            latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+        progress(done, steps, preview(latents).cpu())
+    return GeneratedViews(_decode(model, latents), seed)
+
+
+def _check(image: Tensor, steps: int, guidance: float) -> None:
+    if image.ndim != 3 or image.shape[0] not in (3, 4) or 0 in image.shape:
+        raise InvalidInput(f"The picture must be (3 or 4, H, W), got {tuple(image.shape)}.")
+    if not bool(torch.isfinite(image).all()):
+        raise InvalidInput("The picture holds values that are not finite numbers (NaN or infinity).")
+    if steps < 1:
+        raise InvalidInput(f"Generating views needs at least 1 step, got {steps}.")
+    if not math.isfinite(guidance):
+        raise InvalidInput(f"The guidance must be a finite number, got {guidance}.")
+
+
+def _on_background(image: Tensor, level: float) -> Tensor:
+    image = image.float().clamp(0, 1)
+    if image.shape[0] == 3:
+        return image
+    return image[:3] * image[3:] + level * (1 - image[3:])
+
+
+def _condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]) -> Tensor:
+    """(2 or 1, 4, s, s): unscaled samples of the posteriors of zero and of the picture, in this order; the picture's is drawn first."""
+    pixels = model.vae_transform(picture).to(model.vae.dtype)
+    latents = []
+    for sample in (pixels, torch.zeros_like(pixels)) if guided else (pixels,):
+        posterior = model.vae.encode(sample).latent_dist
+        latents.insert(0, (posterior.mean + posterior.std * draw(posterior.mean.shape)).float())
+    return torch.cat(latents)
+
+
+def _contexts(model: MultiviewModel, picture: Tensor, guided: bool) -> Tensor:
+    """(2 or 1, 77, D): the empty prompt, then the same with the image embedding along the ramp."""
+    pixels = model.clip_transform(picture).to(model.vision_encoder.dtype)
+    embedding = model.vision_encoder(pixels).image_embeds  # (1, D)
+    text = model.empty_prompt.to(model.device, torch.float32)
+    ramp = model.ramp.to(model.device, torch.float32)
+    positive = text + ramp[:, None] * embedding.float()
+    return torch.stack([text, positive] if guided else [positive]).to(model.dtype)
+
+
+def _decode(model: MultiviewModel, latents: Tensor) -> Tensor:
+    unscaled = (latents / LATENT_SCALE + LATENT_SHIFT) / model.vae.config.scaling_factor
+    pixels = model.vae.decode(unscaled.to(model.vae.dtype), return_dict=False)[0].float()
+    grid = (pixels * PIXEL_SCALE / 2 + 0.5).clamp(0, 1)
+    return rearrange(grid, "1 rgb (r h) (c w) -> (r c) rgb h w", r=3, c=2).cpu()

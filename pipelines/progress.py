@@ -1,0 +1,18 @@
+"""How long work reports: a callback that shows progress and may stop the work by raising."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Progress(Protocol):
+    """Called after each step of a stage. Whatever it raises ends the stage and reaches the caller."""
+
+    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
+        """`done` of `total` steps; `preview` is a (3, H, W) picture in [0, 1] of the result so far, if there is one."""
+
+
+def silent(done: int, total: int, preview: Tensor | None = None) -> None:
+    """Report to nobody."""

@@ -1,0 +1,131 @@
+"""Views to image features: a DINO ViT whose layer norms are modulated by each view's camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes of the vision transformer. `image_size` is the picture size of its position grid; `view_size` that of the views."""
+
+    hidden_size: int = 768
+    layers: int = 12
+    heads: int = 12
+    mlp_size: int = 3072
+    layer_norm_eps: float = 1e-12
+    image_size: int = 224
+    patch_size: int = 16
+    view_size: int = 320
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.grid_size = config.image_size // config.patch_size
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, self.grid_size**2 + 1, config.hidden_size))
+        patches = nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.patch_embeddings = nn.ModuleDict({"projection": patches})
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embeddings["projection"](pixels)  # (N, D, h, w)
+        height, width = patches.shape[-2:]
+        tokens = torch.cat([self.cls_token.expand(len(pixels), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        return tokens + self._positions(height, width)
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        if height == width == self.grid_size:
+            return self.position_embeddings
+        cls, grid = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
+        grid = grid.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
+        # The checkpoints were trained with the resize asked for by factor, and the 0.1 shifts its sampling positions.
+        factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
+        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic", align_corners=False)
+        return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class _Layer(nn.Module):
+    """Pre-norm transformer block, adaptive layer norm. Attribute names are those of the checkpoints."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.heads = config.heads
+        qkv = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+        self.attention = nn.ModuleDict({"attention": qkv, "output": nn.ModuleDict({"dense": nn.Linear(size, size)})})
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(size, config.mlp_size)})
+        self.output = nn.ModuleDict({"dense": nn.Linear(config.mlp_size, size)})
+        self.layernorm_before = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.layernorm_after = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(size, 4 * size))
+
+    def forward(self, hidden: Tensor, camera: Tensor) -> Tensor:
+        shift_a, scale_a, shift_m, scale_m = self.adaLN_modulation(camera)[:, None].chunk(4, dim=-1)
+        hidden = hidden + self._attend(self.layernorm_before(hidden) * (1 + scale_a) + shift_a)
+        modulated = self.layernorm_after(hidden) * (1 + scale_m) + shift_m
+        mlp: Tensor = self.output["dense"](F.gelu(self.intermediate["dense"](modulated)))
+        return hidden + mlp
+
+    def _attend(self, hidden: Tensor) -> Tensor:
+        qkv = self.attention["attention"]
+        query, key, value = (
+            qkv[name](hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in ("query", "key", "value")
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        projected: Tensor = self.attention["output"]["dense"](mixed)
+        return projected
+
+
+class _VisionTransformer(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(config)
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.layers))})
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixels: Tensor, camera: Tensor) -> Tensor:
+        hidden = self.embeddings(pixels)
+        for layer in self.encoder["layer"]:
+            hidden = layer(hidden, camera)
+        features: Tensor = self.layernorm(hidden)
+        return features
+
+
+class CameraViT(nn.Module):
+    """DINO ViT with camera modulation.
+
+    Source: Caron et al., DINO (arXiv 2104.14294); Hong et al., LRM (arXiv 2311.04400), section 3.1; Xu et al., InstantMesh
+    (arXiv 2404.07191), section 3.2.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = _VisionTransformer(config)
+        self.camera_embedder = nn.Sequential(
+            nn.Linear(16, config.hidden_size), nn.SiLU(), nn.Linear(config.hidden_size, config.hidden_size)
+        )
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
+
+    def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
+        """Features of each view.
+
+        Args:
+            views: (N, 3, H, W) in [0, 1], H and W multiples of the patch size.
+            camera_tokens: (N, 16), see `Cameras.tokens`.
+
+        Returns:
+            (N, 1 + H * W / patch_size ** 2, hidden_size), the class token first.
+        """
+        pixels = (views - self.mean) / self.std
+        features: Tensor = self.model(pixels, self.camera_embedder(camera_tokens))
+        return features

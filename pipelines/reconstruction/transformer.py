@@ -1,0 +1,56 @@
+"""Image features to a triplane: learnt tokens that attend to the features and to each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class _Layer(nn.Module):
+    def __init__(self, dim: int, heads: int, feature_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.cross_attn = nn.MultiheadAttention(dim, heads, bias=False, kdim=feature_dim, vdim=feature_dim, batch_first=True)
+        self.norm2 = nn.LayerNorm(dim)
+        self.self_attn = nn.MultiheadAttention(dim, heads, bias=False, batch_first=True)
+        self.norm3 = nn.LayerNorm(dim)
+        # The identity stands where training had dropout: the checkpoints number the second linear layer 3.
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim))
+
+    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
+        tokens = tokens + self.cross_attn(self.norm1(tokens), features, features, need_weights=False)[0]
+        normed = self.norm2(tokens)
+        tokens = tokens + self.self_attn(normed, normed, normed, need_weights=False)[0]
+        mlp: Tensor = self.mlp(self.norm3(tokens))
+        return tokens + mlp
+
+
+class TriplaneTransformer(nn.Module):
+    """Image features to triplane.
+
+    Source: Hong et al., LRM (arXiv 2311.04400), section 3.2.
+    """
+
+    def __init__(self, dim: int, layers: int, heads: int, feature_dim: int, low_res: int, triplane_dim: int) -> None:
+        super().__init__()
+        self.low_res = low_res
+        self.pos_embed = nn.Parameter(torch.randn(1, 3 * low_res**2, dim) * dim**-0.5)
+        self.layers = nn.ModuleList(_Layer(dim, heads, feature_dim) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.deconv = nn.ConvTranspose2d(dim, triplane_dim, kernel_size=2, stride=2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Triplanes of B objects.
+
+        Args:
+            features: (B, tokens of all views, feature_dim).
+
+        Returns:
+            (B, 3, triplane_dim, 2 * low_res, 2 * low_res).
+        """
+        tokens = self.pos_embed.expand(len(features), -1, -1)
+        for layer in self.layers:
+            tokens = layer(tokens, features)
+        planes = self.norm(tokens).reshape(-1, self.low_res, self.low_res, tokens.shape[-1]).permute(0, 3, 1, 2)  # (3 B, D, low, low)
+        upsampled: Tensor = self.deconv(planes)
+        return upsampled.unflatten(0, (-1, 3))

@@ -1,0 +1,102 @@
+"""Train the pocket InstantMesh on labelled points, without a differentiable renderer.
+
+    python -m training.train_reconstruction CACHE RUN --steps 1500
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipelines.cameras import zero123plus_cameras
+from pipelines.reconstruction.fields import project_planes, sample_planes
+from pipelines.reconstruction.model import ReconstructionModel
+
+from .dataset import NEAR_SURFACE, Objects
+from .optimization import make_optimizers, train
+from .pocket import POCKET_RECONSTRUCTION
+
+BATCH = 16
+POINTS_PER_STEP = 2048
+DISTANCE_SCALE = 10.0
+
+
+def decode(planes: Tensor, mlp: nn.Sequential, points: Tensor) -> Tensor:
+    """(B, N, out) raw outputs of one decoder for a batch of triplanes."""
+    first = mlp[0]
+    assert isinstance(first, nn.Linear)
+    hidden: Tensor = mlp[1:](sample_planes(project_planes(planes, first.weight), points) + first.bias)
+    return hidden
+
+
+def permute_colors(generator: torch.Generator, *images: Tensor) -> list[Tensor]:
+    """The same random order of red, green and blue for arrays (B, ..., 3, H, W), another one for each object."""
+    orders = torch.stack([torch.randperm(3, generator=generator) for _ in range(len(images[0]))])
+    return [torch.stack([picture.index_select(-3, order) for picture, order in zip(image, orders, strict=True)]) for image in images]
+
+
+class Loss:
+    def __init__(self, model: ReconstructionModel, objects: Objects) -> None:
+        self.model = model
+        self.objects = objects
+        self.cameras = zero123plus_cameras().tokens()
+
+    def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of one random batch: signed distance, its sign and the colour near the surface."""
+        objects = self.objects
+        chosen = torch.randint(len(objects), (BATCH,), generator=generator)
+        subset = torch.randint(objects.points.shape[1], (POINTS_PER_STEP,), generator=generator)
+        points = objects.points[chosen][:, subset].float()
+        distance = objects.signed_distance[chosen][:, subset].float()
+        colors = objects.colors[chosen][:, subset].float() / 255
+        views, colors = permute_colors(generator, objects.views[chosen].float() / 255, colors[..., None, None])
+        with torch.autocast("cpu", torch.bfloat16):
+            planes = self.model(views, self.cameras.expand(BATCH, -1, -1)).float()
+            predicted = decode(planes, self.model.decoder.net_sdf, points).float()[..., 0]
+            raw_color = decode(planes, self.model.decoder.net_rgb, points).float()
+        near = distance.abs() < NEAR_SURFACE / 2
+        return {
+            "distance": F.smooth_l1_loss((predicted * DISTANCE_SCALE).clamp(-2, 2), (distance * DISTANCE_SCALE).clamp(-2, 2), beta=0.1),
+            "sign": 0.3 * F.binary_cross_entropy_with_logits(predicted * 3 * DISTANCE_SCALE, (distance > 0).float()),
+            "color": 0.5 * (raw_color.sigmoid()[near] - colors[..., 0, 0][near]).abs().mean(),
+        }
+
+
+def new_model() -> ReconstructionModel:
+    """A pocket model with fresh weights; its deformation and cube weights are zero and stay so."""
+    torch.manual_seed(0)
+    model = ReconstructionModel(POCKET_RECONSTRUCTION)
+    for name, parameter in model.named_parameters():
+        if name.endswith("position_embeddings") or name.endswith("cls_token"):
+            nn.init.trunc_normal_(parameter, std=0.02)
+    for mlp in (model.decoder.net_deformation, model.decoder.net_weight):
+        mlp.requires_grad_(False)
+        for parameter in mlp[-1].parameters():
+            nn.init.zeros_(parameter)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    arguments.run.mkdir(parents=True, exist_ok=True)
+    model = new_model()
+    print(sum(p.numel() for p in model.parameters()), "parameters")
+    optimizers = make_optimizers(model, 2e-3, 1e-3, lambda name, _: ".layer" in name)
+    averaged = train(model, optimizers, Loss(model, Objects(arguments.cache)), arguments.steps, arguments.run / "reconstruction.pt")
+    torch.save(averaged.state_dict(), arguments.run / "reconstruction-weights.pt")
+
+
+if __name__ == "__main__":
+    main()

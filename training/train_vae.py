@@ -1,0 +1,97 @@
+"""Train the pocket VAE on crops of the views and pictures.
+
+    python -m training.train_vae CACHE RUN --steps 1500
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from .dataset import Objects
+from .optimization import make_optimizers, train
+from .pocket import POCKET_VAE
+from .train_reconstruction import permute_colors
+
+from pipelines.multiview.sampling import LATENT_SCALE, LATENT_SHIFT
+
+BATCH, CROP = 16, 64
+KL_WEIGHT = 1e-3
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 to the VAE's range: mean 0.5, deviation 0.8 of [0, 1]."""
+    return (images.float() / 255 - 0.5) / 0.8
+
+
+class Loss:
+    def __init__(self, vae: AutoencoderKL, objects: Objects) -> None:
+        self.vae = vae
+        self.images = torch.cat([objects.views, objects.pictures], dim=1)  # (N, 8, 3, S, S)
+
+    def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """L1 of pixels and of their gradients, and a light KL, on random crops."""
+        count, views, _, size, _ = self.images.shape
+        crops = []
+        for _ in range(BATCH):
+            i, view = int(torch.randint(count, (), generator=generator)), int(torch.randint(views, (), generator=generator))
+            top, left = torch.randint(8, size - CROP - 8, (2,), generator=generator).tolist()
+            crops.append(self.images[i, view, :, top : top + CROP, left : left + CROP])
+        pixels = to_pixels(permute_colors(generator, torch.stack(crops))[0]).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = self.vae.encode(pixels).latent_dist
+            decoded = self.vae.decode(posterior.sample(generator), return_dict=False)[0].float()
+        error = decoded - pixels
+        return {
+            "pixels": error.abs().mean(),
+            "gradients": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
+            "kl": KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel(),
+        }
+
+
+@torch.no_grad()
+def normalize_latents(vae: AutoencoderKL, pixels: Tensor) -> None:
+    """Fold a shift and scale of each latent channel into the 1x1 convolutions beside the latents.
+
+    After it, the latents of `pixels` (B, 3, H, W) have mean 0 and deviation 1 in the space where the U-Net works, which is where
+    `sampling` puts Stable Diffusion's; what the VAE decodes stays the same.
+    """
+    channels = vae.config.latent_channels
+    latents = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in pixels.split(16)]).transpose(0, 1).flatten(1)
+    mean, deviation = latents.mean(dim=1), latents.std(dim=1)
+    scale = 1 / (LATENT_SCALE * vae.config.scaling_factor) / deviation
+    shift = LATENT_SHIFT / vae.config.scaling_factor - mean * scale
+    before, after = vae.quant_conv, vae.post_quant_conv
+    before.weight[:channels] *= scale[:, None, None, None]
+    before.bias[:channels] = before.bias[:channels] * scale + shift
+    before.bias[channels:] += 2 * scale.log()
+    after.bias += after.weight[..., 0, 0] @ (-shift / scale)
+    after.weight /= scale[:, None, None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    arguments.run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**POCKET_VAE).to(memory_format=torch.channels_last)
+    print(sum(p.numel() for p in vae.parameters()), "parameters")
+    objects = Objects(arguments.cache)
+    averaged = train(vae, make_optimizers(vae, 1e-3, 2e-3, lambda *_: False), Loss(vae, objects), arguments.steps, arguments.run / "vae.pt")
+    normalize_latents(averaged, to_pixels(objects.views[:100].flatten(0, 1)))
+    torch.save(averaged.state_dict(), arguments.run / "vae-weights.pt")
+
+
+if __name__ == "__main__":
+    main()
