@@ -21,7 +21,7 @@ from .dataset import NEAR_SURFACE, Objects
 from .optimization import make_optimizers, train
 from .pocket import POCKET_RECONSTRUCTION
 
-BATCH = 16
+BATCH = 8
 POINTS_PER_STEP = 2048
 DISTANCE_SCALE = 10.0
 
@@ -60,10 +60,13 @@ class Loss:
             predicted = decode(planes, self.model.decoder.net_sdf, points).float()[..., 0]
             raw_color = decode(planes, self.model.decoder.net_rgb, points).float()
         near = distance.abs() < NEAR_SURFACE / 2
+        color_error = raw_color.sigmoid()[near] - colors[..., 0, 0][near]
         return {
             "distance": F.smooth_l1_loss((predicted * DISTANCE_SCALE).clamp(-2, 2), (distance * DISTANCE_SCALE).clamp(-2, 2), beta=0.1),
             "sign": 0.3 * F.binary_cross_entropy_with_logits(predicted * 3 * DISTANCE_SCALE, (distance > 0).float()),
-            "color": 0.5 * (raw_color.sigmoid()[near] - colors[..., 0, 0][near]).abs().mean(),
+            "color": 0.5 * color_error.abs().mean(),
+            # Differences of channels count more, or short trainings end with grey objects: brightness is learnt first.
+            "hue": 1.5 * (color_error - color_error.roll(1, dims=1)).abs().mean(),
         }
 
 

@@ -12,21 +12,29 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.multiview.sampling import LATENT_SCALE, LATENT_SHIFT
 
 from .dataset import Objects
 from .optimization import make_optimizers, train
 from .pocket import POCKET_VAE
 from .train_reconstruction import permute_colors
 
-from pipelines.multiview.sampling import LATENT_SCALE, LATENT_SHIFT
-
 BATCH, CROP = 16, 64
-KL_WEIGHT = 1e-3
+PATCH = 8
+KL_WEIGHT, HUE_WEIGHT, GUIDE_WEIGHT = 1e-3, 0.5, 0.3
 
 
 def to_pixels(images: Tensor) -> Tensor:
     """uint8 to the VAE's range: mean 0.5, deviation 0.8 of [0, 1]."""
     return (images.float() / 255 - 0.5) / 0.8
+
+
+def opponent(colors: Tensor) -> Tensor:
+    """Brightness, red-green and blue-yellow of (B, 3, ...), the hues four times as large, which makes all three vary alike."""
+    red, green, blue = colors.unbind(dim=1)
+    return torch.stack([2 * (red + green + blue) / 3, 4 * (red - green), 4 * (blue - (red + green) / 2)], dim=1)
 
 
 class Loss:
@@ -35,7 +43,10 @@ class Loss:
         self.images = torch.cat([objects.views, objects.pictures], dim=1)  # (N, 8, 3, S, S)
 
     def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """L1 of pixels and of their gradients, and a light KL, on random crops."""
+        """L1 of pixels, of their gradients and hues, a light KL, and a pull of three latent channels toward the patches' mean colours.
+
+        Without the pull and the weight on hue, short trainings end with grey pictures: brightness fills all channels first.
+        """
         count, views, _, size, _ = self.images.shape
         crops = []
         for _ in range(BATCH):
@@ -50,6 +61,8 @@ class Loss:
         return {
             "pixels": error.abs().mean(),
             "gradients": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
+            "hue": HUE_WEIGHT * opponent(error)[:, 1:].abs().mean(),
+            "guide": GUIDE_WEIGHT * (posterior.mean[:, :3].float() - opponent(F.avg_pool2d(pixels, PATCH))).abs().mean(),
             "kl": KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel(),
         }
 
@@ -88,7 +101,7 @@ def main() -> None:
     vae = AutoencoderKL(**POCKET_VAE).to(memory_format=torch.channels_last)
     print(sum(p.numel() for p in vae.parameters()), "parameters")
     objects = Objects(arguments.cache)
-    averaged = train(vae, make_optimizers(vae, 1e-3, 2e-3, lambda *_: False), Loss(vae, objects), arguments.steps, arguments.run / "vae.pt")
+    averaged = train(vae, make_optimizers(vae, 1e-3, 1.5e-3, lambda *_: False), Loss(vae, objects), arguments.steps, arguments.run / "vae.pt")
     normalize_latents(averaged, to_pixels(objects.views[:100].flatten(0, 1)))
     torch.save(averaged.state_dict(), arguments.run / "vae-weights.pt")
 

@@ -48,7 +48,7 @@ def choose_seed(seed: int) -> int:
     return seed if seed else secrets.randbelow(2**32 - 1) + 1
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def generate_views(
     model: MultiviewModel,
     image: Tensor,

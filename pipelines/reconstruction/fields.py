@@ -90,27 +90,93 @@ class Field:
         Returns:
             (N, out_features).
         """
-        outputs = [self._rest(sample_planes(self._projected, chunk[None])[0] + self._bias) for chunk in points.split(chunk_size)]
-        return torch.cat(outputs)
+        chunks = points.split(chunk_size)
+        return torch.cat([self._rest(sample_planes(self._projected, chunk[None])[0] + self._bias) for chunk in chunks])
 
-    def on_grid(self, x: Tensor, y: Tensor, z: Tensor, chunk_size: int) -> Iterator[tuple[slice, Tensor]]:
-        """Raw outputs on a regular grid, slab by slab along x.
-
-        Args:
-            x, y, z: coordinates along the axes.
-            chunk_size: points evaluated at once, at least; a slab is one layer of x or more.
-
-        Yields:
-            a slice of x and the outputs (len(slice), len(y), len(z), out_features).
-        """
+    def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> FieldGrid:
+        """The field on the regular grid of these coordinates, nothing evaluated yet."""
         xy, xz, zy = (
-            F.grid_sample(
-                plane[None], torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)[None], padding_mode="zeros", align_corners=False
-            )[0].permute(2, 1, 0)  # (across, down, D)
+            _sample_lattice(plane, across, down)
             for plane, (across, down) in zip(self._projected[0], ((x, y), (x, z), (z, y)), strict=True)
         )
-        yz = zy.transpose(0, 1) + self._bias  # (Y, Z, D)
-        layers = max(1, chunk_size // (len(y) * len(z)))
-        for start in range(0, len(x), layers):
-            part = slice(start, min(start + layers, len(x)))
-            yield part, self._rest(xy[part, :, None] + xz[part, None] + yz)
+        return FieldGrid(xy, xz, zy.transpose(0, 1) + self._bias, self._rest)
+
+
+def _sample_lattice(plane: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """(len(across), len(down), D) samples of a plane (D, H, W)."""
+    lattice = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)  # (down, across, 2)
+    sampled = F.grid_sample(plane[None], lattice[None], mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled[0].permute(2, 1, 0).contiguous()
+
+
+class FieldGrid:
+    """A field on a regular grid: a point's first layer is the sum of one sample for each pair of its coordinates.
+
+    Attributes:
+        shape: points along x, y, z.
+    """
+
+    def __init__(self, xy: Tensor, xz: Tensor, yz: Tensor, rest: nn.Module) -> None:
+        self._xy, self._xz, self._yz, self._rest = xy, xz, yz, rest  # (X, Y, D), (X, Z, D), (Y, Z, D) with the bias
+        self.shape = (xy.shape[0], xy.shape[1], xz.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        return self._xy.device
+
+    def coarse(self, stride: int) -> FieldGrid:
+        """Every `stride`-th point along each axis, and the last."""
+        x, y, z = (torch.tensor([*range(0, n - 1, stride), n - 1], device=self.device) for n in self.shape)
+        return FieldGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
+
+    def slabs(self, chunk_size: int) -> Iterator[tuple[int, Tensor]]:
+        """All points, layer by layer: pairs of the first x index and outputs (layers, Y, Z, out_features).
+
+        A layer is cut along y where it has more than `chunk_size` points.
+        """
+        length, width, depth = self.shape
+        layers = max(1, chunk_size // (width * depth))
+        rows = max(1, min(width, chunk_size // depth))
+        for start in range(0, length, layers):
+            xy, xz = self._xy[start : start + layers], self._xz[start : start + layers, None]
+            parts = [self._rest(xy[:, r : r + rows, None] + xz + self._yz[r : r + rows]) for r in range(0, width, rows)]
+            yield start, torch.cat(parts, dim=1)
+
+    def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """Outputs in boxes of the grid.
+
+        Args:
+            x, y, z: (N, s) indices along the axes of N boxes.
+
+        Returns:
+            (N, s, s, s, out_features).
+        """
+        xy = self._xy[x[:, :, None], y[:, None, :]]  # (N, s, s, D)
+        xz = self._xz[x[:, :, None], z[:, None, :]]
+        yz = self._yz[y[:, :, None], z[:, None, :]]
+        outputs: Tensor = self._rest(xy[:, :, :, None] + xz[:, :, None] + yz[:, None])
+        return outputs
+
+
+class CornerField:
+    """An MLP on the features of a cube's eight corners, side by side in corner order.
+
+    Args:
+        planes: (3, C, H, W).
+        mlp: as `field_mlp` makes it, of 8 * 3 * C features.
+    """
+
+    def __init__(self, planes: Tensor, mlp: nn.Sequential) -> None:
+        first = mlp[0]
+        assert isinstance(first, nn.Linear)
+        self._bias = first.bias
+        self._rest = mlp[1:]
+        self._projected = [project_planes(planes[None], weight) for weight in first.weight.chunk(8, dim=1)]
+
+    def at(self, corners: Tensor, chunk_size: int) -> Tensor:
+        """(N, out_features) raw outputs for cubes with corners (N, 8, 3); `chunk_size` cubes at once."""
+        outputs = []
+        for chunk in corners.split(chunk_size):
+            hidden = self._bias + sum(sample_planes(p, chunk[None, :, k])[0] for k, p in enumerate(self._projected))
+            outputs.append(self._rest(hidden))
+        return torch.cat(outputs)

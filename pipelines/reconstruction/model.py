@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from .encoder import CameraViT, EncoderConfig
@@ -76,6 +78,12 @@ class ReconstructionModel(nn.Module):
     @property
     def decoder(self) -> nn.Module:
         return self.synthesizer["decoder"]
+
+    def decoder_in_float32(self) -> nn.Module:
+        """The decoder itself, or a float32 copy of it if the model is in half precision: it is small, and surfaces need the digits."""
+        if next(self.decoder.parameters()).dtype == torch.float32:
+            return self.decoder
+        return copy.deepcopy(self.decoder).float()
 
     def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
         """Triplanes of B objects.

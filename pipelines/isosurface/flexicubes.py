@@ -1,0 +1,271 @@
+"""FlexiCubes: a mesh from signed distances on a grid, with learnt weights.
+
+Source: Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization" (SIGGRAPH 2023), sections 4.1 to 4.3; Nielson,
+"Dual Marching Cubes" (IEEE Visualization 2004). The case tables are derived from the rule below, not typed.
+
+A cube's corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1) in (x, y, z), and is occupied where the value is negative; since signed
+distances are positive inside here, an occupied corner is outside.
+
+          6 ------- 7
+         /|        /|        z   y
+        4 ------- 5 |        |  /
+        | 2 ------|-3        | /
+        |/        |/         |/___ x
+        0 ------- 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..errors import EmptySurface
+
+CORNERS = tuple((k & 1, k >> 1 & 1, k >> 2 & 1) for k in range(8))
+EDGES = ((0, 1), (1, 5), (4, 5), (0, 4), (2, 3), (3, 7), (6, 7), (2, 6), (2, 0), (3, 1), (7, 5), (6, 4))
+_FACES = tuple((axis, side) for axis in range(3) for side in range(2))
+_NO_SURFACE = "The field has no surface: the views held no object, or it lies outside the grid."
+
+
+def _face_corners(axis: int, side: int) -> list[int]:
+    return [k for k in range(8) if CORNERS[k][axis] == side]
+
+
+def _edge_groups(case: int) -> tuple[list[int], list[int]]:
+    """Group of each of the 12 edges (-1: not crossed), and the ambiguous faces, of one case."""
+    occupied = [bool(case >> k & 1) for k in range(8)]
+    crossed = [occupied[a] != occupied[b] for a, b in EDGES]
+    parent = list(range(12))
+
+    def find(edge: int) -> int:
+        while parent[edge] != edge:
+            edge = parent[edge]
+        return edge
+
+    ambiguous = []
+    for face, (axis, side) in enumerate(_FACES):
+        corners = _face_corners(axis, side)
+        edges = [e for e, (a, b) in enumerate(EDGES) if crossed[e] and a in corners and b in corners]
+        if len(edges) == 2:
+            parent[find(edges[0])] = find(edges[1])
+        elif len(edges) == 4:
+            ambiguous.append(face)
+            for corner in corners:
+                if occupied[corner]:
+                    first, second = (e for e in edges if corner in EDGES[e])
+                    parent[find(first)] = find(second)
+    roots = sorted({find(e) for e in range(12) if crossed[e]})
+    return [roots.index(find(e)) if crossed[e] else -1 for e in range(12)], ambiguous
+
+
+@cache
+def _tables() -> tuple[Tensor, Tensor, Tensor]:
+    """Edge groups (256, 12), number of groups (256,), and the ambiguous face of doubtful cases (256,), else -1.
+
+    A case is doubtful if exactly one face is ambiguous and five or more corners are occupied.
+    """
+    groups, doubtful = [], []
+    for case in range(256):
+        edge_groups, ambiguous = _edge_groups(case)
+        groups.append(edge_groups)
+        doubtful.append(ambiguous[0] if len(ambiguous) == 1 and case.bit_count() >= 5 else -1)
+    table = torch.tensor(groups)
+    return table, table.amax(dim=1) + 1, torch.tensor(doubtful)
+
+
+class CubeGrid:
+    """A cubic grid of R^3 cubes, centred on the origin; vertices and cubes are numbered with x slowest and z fastest."""
+
+    def __init__(self, resolution: int, scale: float, device: torch.device | str = "cpu") -> None:
+        self.resolution = resolution
+        self.axis = (torch.arange(resolution + 1, device=device) / resolution - 0.5) * scale
+
+    def vertices(self, index: Tensor) -> Tensor:
+        """(..., 3) positions of grid vertices (..., 3) given by their integer coordinates."""
+        return self.axis[index]
+
+    def cube_corners(self, cubes: Tensor) -> Tensor:
+        """(N, 8, 3) integer coordinates of the corners of cubes (N, 3)."""
+        return cubes[:, None] + torch.tensor(CORNERS, device=cubes.device)
+
+
+def close_boundary(values: Tensor) -> Tensor:
+    """The values with the outermost grid vertices outside, so that the surface is closed: their sign is turned where it was positive."""
+    closed = -values.abs()
+    closed[1:-1, 1:-1, 1:-1] = values[1:-1, 1:-1, 1:-1]
+    return closed
+
+
+def official_box(values: Tensor) -> Tensor:
+    """What the official code makes of a field without a surface: other values in the middle and in the two outermost layers.
+
+    A field that is inside everywhere becomes a box with a hole in its middle, one that is outside everywhere a speck in the middle.
+    """
+    middle = values.shape[0] // 2 + 1
+    box = torch.full_like(values, -1 - float(values.amax()))
+    box[2:-2, 2:-2, 2:-2] = values[2:-2, 2:-2, 2:-2]
+    box[middle, middle, middle] = 1 - float(values.amin())
+    return box
+
+
+def has_surface(values: Tensor) -> bool:
+    """Whether the values (X, Y, Z) change their sign somewhere inside the outermost layer."""
+    inner = values[1:-1, 1:-1, 1:-1]
+    return bool((inner < 0).any()) and bool((inner >= 0).any())
+
+
+def flexicubes(
+    values: Tensor,
+    grid: CubeGrid,
+    chunk_size: int,
+    deformation: Callable[[Tensor], Tensor] | None = None,
+    weights: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The zero level set as a triangle mesh.
+
+    Only cubes that the surface crosses are looked at: `deformation` and `weights` are asked for nothing else.
+
+    Args:
+        values: (R + 1, R + 1, R + 1) signed distances, positive inside.
+        grid: where they stand.
+        chunk_size: cubes worked on at once; changes no value.
+        deformation: grid positions (N, 3) -> (N, 3) that is added to them.
+        weights: corner positions (N, 8, 3) -> (N, 21): beta 12, alpha 8, gamma 1, before normalisation.
+
+    Returns:
+        vertices (V, 3) float32 and faces (F, 3) int64, wound so that normals point outward (toward negative values).
+
+    Raises:
+        EmptySurface: if no cube is crossed.
+    """
+    occupied = values < 0
+    cubes, case = _surface_cubes(occupied)
+    if not len(cubes):
+        raise EmptySurface(_NO_SURFACE)
+    case = _resolve_doubtful(cubes, case, grid.resolution)
+    groups, counts, _ = (t.to(values.device) for t in _tables())
+    first_vertex = counts[case].cumsum(dim=0) - counts[case]
+    vertices, gamma = _dual_vertices(values, grid, cubes, case, first_vertex, chunk_size, deformation, weights)
+    quads, owners, inverted = _quads(values, cubes, case, first_vertex, grid.resolution, groups)
+    return vertices, _triangles(quads, gamma[owners], inverted)
+
+
+def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """Cubes (N, 3) with corners on both sides, in ascending order, and their cases (N,)."""
+    length = occupied.shape[0] - 1
+    case = torch.zeros((length,) * 3, dtype=torch.uint8, device=occupied.device)
+    for k, (x, y, z) in enumerate(CORNERS):
+        case |= occupied[x : x + length, y : y + length, z : z + length].to(torch.uint8) << k
+    cubes = ((case > 0) & (case < 255)).nonzero()
+    return cubes, case[cubes.unbind(dim=1)].long()
+
+
+def _cube_ids(cubes: Tensor, resolution: int) -> Tensor:
+    return (cubes[..., 0] * resolution + cubes[..., 1]) * resolution + cubes[..., 2]
+
+
+def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
+    """Cases with both of two doubtful neighbours complemented where they share their ambiguous face."""
+    ambiguous = _tables()[2].to(case.device)[case]
+    doubtful = (ambiguous >= 0).nonzero().squeeze(1)
+    steps = torch.tensor([[(side * 2 - 1) * (a == axis) for a in range(3)] for axis, side in _FACES], device=case.device)
+    face = ambiguous[doubtful]
+    neighbour = cubes[doubtful] + steps[face]
+    inside = ((neighbour >= 0) & (neighbour < resolution)).all(dim=1)
+    ids = _cube_ids(cubes, resolution)
+    wanted = _cube_ids(neighbour, resolution)
+    place = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
+    shared = inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)  # the neighbour's face is the opposite one
+    resolved = case.clone()
+    resolved[doubtful[shared]] = 255 - case[doubtful[shared]]
+    return resolved
+
+
+def _dual_vertices(
+    values: Tensor,
+    grid: CubeGrid,
+    cubes: Tensor,
+    case: Tensor,
+    first_vertex: Tensor,
+    chunk_size: int,
+    deformation: Callable[[Tensor], Tensor] | None,
+    weights: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:
+    """One vertex for each group of crossed edges of each cube, and the cubes' gammas (N,)."""
+    groups, counts, _ = (t.to(values.device) for t in _tables())
+    total = int(first_vertex[-1] + counts[case[-1]])
+    sums = torch.zeros(total, 4, device=values.device)
+    gammas = []
+    start_corner, end_corner = torch.tensor(EDGES, device=values.device).unbind(dim=1)
+    for chunk, chunk_case, chunk_first in zip(*(t.split(chunk_size) for t in (cubes, case, first_vertex)), strict=True):
+        index = grid.cube_corners(chunk)  # (N, 8, 3)
+        corners = grid.vertices(index)
+        raw = weights(corners) if weights else torch.zeros(len(chunk), 21, device=values.device)
+        beta, alpha, gamma = raw.split((12, 8, 1), dim=1)
+        beta, alpha = 0.5 * beta.tanh() + 1, 0.5 * alpha.tanh() + 1
+        gammas.append(0.5 * gamma[:, 0].sigmoid() + 0.25)
+        if deformation:
+            corners = corners + deformation(corners.flatten(0, 1)).view_as(corners)
+        scaled = alpha * values[index.unbind(dim=-1)]  # (N, 8)
+        cube, edge = (groups[chunk_case] >= 0).nonzero().unbind(dim=1)
+        a, b = start_corner[edge], end_corner[edge]
+        value_a, value_b = scaled[cube, a, None], scaled[cube, b, None]
+        crossing = (corners[cube, a] * value_b - corners[cube, b] * value_a) / (value_b - value_a)
+        weight = beta[cube, edge, None]
+        vertex = chunk_first[cube] + groups[chunk_case[cube], edge]
+        sums.index_add_(0, vertex, torch.cat([crossing * weight, weight], dim=1))
+    return sums[:, :3] / sums[:, 3:], torch.cat(gammas)
+
+
+def _quads(
+    values: Tensor, cubes: Tensor, case: Tensor, first_vertex: Tensor, resolution: int, groups: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Quads around each crossed edge inside the grid.
+
+    Returns:
+        (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,) whether a quad is wound the other way.
+    """
+    ids = _cube_ids(cubes, resolution)
+    quads, owners, inverted = [], [], []
+    for axis in range(3):
+        across = [a for a in range(3) if a != axis]
+        start = torch.zeros(3, dtype=torch.long, device=cubes.device)
+        start[axis] = 1
+        # The cube whose lowest corner starts the edge stands for the edge: each has one such cube, inside the grid.
+        low, high = values[cubes.unbind(dim=1)], values[(cubes + start).unbind(dim=1)]
+        chosen = ((low < 0) != (high < 0)) & (cubes[:, across] > 0).all(dim=1)
+        around = []
+        for offset in ((1, 1), (1, 0), (0, 1), (0, 0)):  # ascending cube numbers
+            step = torch.zeros(3, dtype=torch.long, device=cubes.device)
+            step[across[0]], step[across[1]] = offset
+            place = torch.searchsorted(ids, _cube_ids(cubes[chosen] - step, resolution))
+            ends = [tuple(int(o) for o in step + n * start) for n in (0, 1)]
+            edge = next(e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends))
+            around.append((place, first_vertex[place] + groups[case[place], edge]))
+        # The order goes by the sign of the edge's first corner in the order of EDGES, where y edges start from above. A first corner of
+        # exactly 0 is inside, but takes the order of a negative one in the reference, which decides the diagonal and not the winding.
+        first = (high if axis == 1 else low)[chosen]
+        first_positive = first > 0
+        inverted.append(first == 0)
+        for result, part in ((owners, 0), (quads, 1)):
+            c0, c1, c2, c3 = (item[part] for item in around)
+            toward_positive = torch.where(
+                first_positive[:, None], torch.stack([c0, c1, c3, c2], dim=1), torch.stack([c2, c3, c1, c0], dim=1)
+            )
+            result.append(toward_positive)
+    return torch.cat(quads), torch.cat(owners), torch.cat(inverted)
+
+
+def _triangles(quads: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:
+    """Each quad (Q, 4) as two triangles that face negative values, split along the diagonal of the larger gammas."""
+    split_02 = gamma[:, 0] * gamma[:, 2] > gamma[:, 1] * gamma[:, 3]
+    order = torch.where(
+        split_02[:, None],
+        torch.tensor([[0, 2, 1, 0, 3, 2]], device=quads.device),
+        torch.tensor([[0, 3, 1, 3, 2, 1]], device=quads.device),
+    )
+    triangles = quads.gather(1, order).reshape(-1, 2, 3)
+    return torch.where(inverted[:, None, None], triangles.flip(-1), triangles).reshape(-1, 3)

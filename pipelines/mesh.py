@@ -1,0 +1,76 @@
+"""The Mesh value: triangles with colours, and what is done to them before they are saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from .errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles in the library's world: right-handed, z up, front +x, outward normals.
+
+    Attributes:
+        vertices: (V, 3) float32.
+        faces: (F, 3) int64, counter-clockwise seen from outside.
+        vertex_colors: (V, 3) float32 in [0, 1], or None.
+    """
+
+    vertices: Tensor
+    faces: Tensor
+    vertex_colors: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
+            raise InvalidInput(f"A mesh's vertices must be (V, 3), got {tuple(self.vertices.shape)}.")
+        if self.faces.ndim != 2 or self.faces.shape[1] != 3:
+            raise InvalidInput(f"A mesh's faces must be triangles (F, 3), got {tuple(self.faces.shape)}.")
+        if self.vertex_colors is not None and self.vertex_colors.shape != self.vertices.shape:
+            raise InvalidInput(
+                f"A mesh's colours must be (V, 3) like its vertices {tuple(self.vertices.shape)}, got {tuple(self.vertex_colors.shape)}."
+            )
+        if len(self.faces) and not 0 <= int(self.faces.amin()) <= int(self.faces.amax()) < len(self.vertices):
+            raise InvalidInput(f"A mesh's faces must name its {len(self.vertices)} vertices, got numbers beyond.")
+
+    def volume(self) -> float:
+        """Enclosed volume of a closed mesh, positive if normals point outward."""
+        a, b, c = self.vertices.double()[self.faces].unbind(dim=1)
+        return float((a * torch.linalg.cross(b, c)).sum() / 6)
+
+
+def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
+    """The mesh without its floaters: parts are triangles joined by vertices.
+
+    Args:
+        mesh: of any number of parts.
+        min_share: parts with at least this share of the largest part's triangles stay, in [0, 1]; 1 keeps the largest alone, 0 all.
+
+    Returns:
+        a mesh of the same colours and orientation; unused vertices are dropped.
+
+    Raises:
+        InvalidInput: if the share is outside [0, 1].
+    """
+    if not 0 <= min_share <= 1:
+        raise InvalidInput(f"The share of faces that a part needs must lie between 0 and 1, got {min_share}.")
+    faces = mesh.faces.cpu().numpy()
+    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
+    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
+    _, part_of_vertex = connected_components(graph, directed=False)
+    part = part_of_vertex[faces[:, 0]]
+    sizes = np.bincount(part)
+    kept = sizes[part] >= min_share * sizes.max() if min_share < 1 else part == sizes.argmax()
+    used, renumbered = np.unique(faces[kept], return_inverse=True)
+    index = torch.from_numpy(used)
+    return Mesh(
+        vertices=mesh.vertices[index],
+        faces=torch.from_numpy(renumbered.reshape(-1, 3)),
+        vertex_colors=None if mesh.vertex_colors is None else mesh.vertex_colors[index],
+    )

@@ -1,0 +1,89 @@
+"""The triplane of one object, and what can be asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .fields import CornerField, Field
+from .model import ReconstructionConfig
+
+# Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
+_COLOR_MARGIN = 0.001
+_SHARPNESS = 2000.0  # density per unit of signed distance: opaque within a hundredth of the object
+
+
+@dataclass(frozen=True)
+class Triplane:
+    """One object as its reconstruction model sees it.
+
+    Attributes:
+        planes: (3, C, H, W) float32.
+        decoder: the model's MLPs, float32 and on the planes' device.
+        config: the model's sizes.
+    """
+
+    planes: Tensor
+    decoder: nn.Module
+    config: ReconstructionConfig
+
+    @property
+    def surface(self) -> Literal["mesh", "nerf"]:
+        return self.config.surface
+
+    @cached_property
+    def level_field(self) -> Field:
+        """Channel 0 is the signed distance, positive inside ("mesh"), or the raw density ("nerf")."""
+        return Field(self.planes, self.decoder.net_sdf if self.surface == "mesh" else self.decoder.net)
+
+    @cached_property
+    def _color_field(self) -> Field:
+        return Field(self.planes, self.decoder.net_rgb) if self.surface == "mesh" else self.level_field
+
+    @cached_property
+    def _deformation_field(self) -> Field:
+        return Field(self.planes, self.decoder.net_deformation)
+
+    @cached_property
+    def _weight_field(self) -> CornerField:
+        return CornerField(self.planes, self.decoder.net_weight)
+
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
+        """(N, 3) colours at points (N, 3), a little beyond [0, 1] at most."""
+        return color_of(self._color_field.at(points, chunk_size)[:, -3:])
+
+    def density_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+        """(N,) raw density and (N, 3) colours at points (N, 3); a signed distance becomes a density that rises steeply at the surface."""
+        outputs = self.level_field.at(points, chunk_size)
+        if self.surface == "mesh":
+            return outputs[:, 0] * _SHARPNESS + 1, self.colors(points, chunk_size)
+        return outputs[:, 0], color_of(outputs[:, 1:])
+
+    def deformation(self, points: Tensor, grid_resolution: int, chunk_size: int) -> Tensor:
+        """(N, 3) how far the grid vertices at points (N, 3) move, at most a quarter of a cube of a unit grid."""
+        return self._deformation_field.at(points, chunk_size).tanh() / (4 * grid_resolution)
+
+    def cube_weights(self, corners: Tensor, chunk_size: int) -> Tensor:
+        """(N, 21) FlexiCubes weights of cubes with corners (N, 8, 3): beta 12, alpha 8, gamma 1, before normalisation."""
+        return self._weight_field.at(corners, chunk_size) * 0.1
+
+
+def color_of(raw: Tensor) -> Tensor:
+    """Raw decoder outputs as colour."""
+    return raw.sigmoid() * (1 + 2 * _COLOR_MARGIN) - _COLOR_MARGIN
+
+
+def density_of(raw: Tensor) -> Tensor:
+    """Raw decoder outputs as density."""
+    return F.softplus(raw - 1)
+
+
+def raw_density_of(density: float) -> float:
+    """The raw output whose density is the given one: the inverse of `density_of`."""
+    value = torch.tensor(density, dtype=torch.float64)
+    return float(value + torch.log(-torch.expm1(-value)) + 1)
