@@ -1,23 +1,8 @@
-"""The sizes of the pocket models: the official classes, small."""
+"""The sizes of the pocket Zero123++; those of the pocket InstantMesh are a preset of `pipelines.checkpoints`."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from pipelines.reconstruction.encoder import EncoderConfig
-from pipelines.reconstruction.model import ReconstructionConfig
-
-POCKET_RECONSTRUCTION = ReconstructionConfig(
-    surface="mesh",
-    transformer_layers=4,
-    triplane_dim=32,
-    samples_per_ray=96,
-    encoder=EncoderConfig(hidden_size=192, layers=4, heads=3, mlp_size=768, image_size=128, patch_size=16, view_size=128),
-    transformer_dim=256,
-    transformer_heads=4,
-    triplane_low_res=16,
-    grid_resolution=96,
-)
 
 _CONTEXT = 192
 

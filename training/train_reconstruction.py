@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.cameras import zero123plus_cameras
+from pipelines.checkpoints import RECONSTRUCTION_PRESETS
 from pipelines.reconstruction.fields import project_planes, sample_planes
 from pipelines.reconstruction.model import ReconstructionModel
 
+from .colors import opponent, permute_colors
 from .dataset import NEAR_SURFACE, Objects
 from .optimization import make_optimizers, train
-from .pocket import POCKET_RECONSTRUCTION
 
 BATCH = 8
 POINTS_PER_STEP = 2048
@@ -32,12 +33,6 @@ def decode(planes: Tensor, mlp: nn.Sequential, points: Tensor) -> Tensor:
     assert isinstance(first, nn.Linear)
     hidden: Tensor = mlp[1:](sample_planes(project_planes(planes, first.weight), points) + first.bias)
     return hidden
-
-
-def permute_colors(generator: torch.Generator, *images: Tensor) -> list[Tensor]:
-    """The same random order of red, green and blue for arrays (B, ..., 3, H, W), another one for each object."""
-    orders = torch.stack([torch.randperm(3, generator=generator) for _ in range(len(images[0]))])
-    return [torch.stack([picture.index_select(-3, order) for picture, order in zip(image, orders, strict=True)]) for image in images]
 
 
 class Loss:
@@ -56,7 +51,8 @@ class Loss:
         colors = objects.colors[chosen][:, subset].float() / 255
         views, colors = permute_colors(generator, objects.views[chosen].float() / 255, colors[..., None, None])
         with torch.autocast("cpu", torch.bfloat16):
-            planes = self.model(views, self.cameras.expand(BATCH, -1, -1)).float()
+            features = self.model.encoder(views.flatten(0, 1), self.cameras.repeat(BATCH, 1))  # (B * 6, 1 + patches, D)
+            planes = self.model.transformer(features.reshape(BATCH, -1, features.shape[-1])).float()
             predicted = decode(planes, self.model.decoder.net_sdf, points).float()[..., 0]
             raw_color = decode(planes, self.model.decoder.net_rgb, points).float()
         near = distance.abs() < NEAR_SURFACE / 2
@@ -65,15 +61,23 @@ class Loss:
             "distance": F.smooth_l1_loss((predicted * DISTANCE_SCALE).clamp(-2, 2), (distance * DISTANCE_SCALE).clamp(-2, 2), beta=0.1),
             "sign": 0.3 * F.binary_cross_entropy_with_logits(predicted * 3 * DISTANCE_SCALE, (distance > 0).float()),
             "color": 0.5 * color_error.abs().mean(),
-            # Differences of channels count more, or short trainings end with grey objects: brightness is learnt first.
+            # Three channels of a patch's feature are its mean colour, and differences of colour channels count more than their mean, or short
+            # trainings end with grey objects: brightness is learnt first.
+            "guide": 0.1 * (features[:, 1:, :3].float() - self._patch_colors(views)).abs().mean(),
             "hue": 1.5 * (color_error - color_error.roll(1, dims=1)).abs().mean(),
         }
+
+
+    def _patch_colors(self, views: Tensor) -> Tensor:
+        """(B * 6, patches, 3) mean colour of each patch, as brightness and two hues."""
+        patches = F.avg_pool2d(views.flatten(0, 1) - 0.5, self.model.config.encoder.patch_size)
+        return opponent(patches).flatten(2).transpose(1, 2)
 
 
 def new_model() -> ReconstructionModel:
     """A pocket model with fresh weights; its deformation and cube weights are zero and stay so."""
     torch.manual_seed(0)
-    model = ReconstructionModel(POCKET_RECONSTRUCTION)
+    model = ReconstructionModel(RECONSTRUCTION_PRESETS["pocket"].config)
     for name, parameter in model.named_parameters():
         if name.endswith("position_embeddings") or name.endswith("cls_token"):
             nn.init.trunc_normal_(parameter, std=0.02)
@@ -96,7 +100,7 @@ def main() -> None:
     arguments.run.mkdir(parents=True, exist_ok=True)
     model = new_model()
     print(sum(p.numel() for p in model.parameters()), "parameters")
-    optimizers = make_optimizers(model, 2e-3, 1e-3, lambda name, _: ".layer" in name)
+    optimizers = make_optimizers(model, 1e-3, 5e-4, lambda name, _: ".layer" in name)
     averaged = train(model, optimizers, Loss(model, Objects(arguments.cache)), arguments.steps, arguments.run / "reconstruction.pt")
     torch.save(averaged.state_dict(), arguments.run / "reconstruction-weights.pt")
 

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.multiview.sampling import LATENT_SCALE, LATENT_SHIFT
 
+from .colors import opponent, permute_colors
 from .dataset import Objects
 from .optimization import make_optimizers, train
 from .pocket import POCKET_VAE
-from .train_reconstruction import permute_colors
 
 BATCH, CROP = 16, 64
 PATCH = 8
-KL_WEIGHT, HUE_WEIGHT, GUIDE_WEIGHT = 1e-3, 0.5, 0.3
+KL_WEIGHT, HUE_WEIGHT, GUIDE_WEIGHT = 1e-3, 0.5, 2.0
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -31,29 +31,24 @@ def to_pixels(images: Tensor) -> Tensor:
     return (images.float() / 255 - 0.5) / 0.8
 
 
-def opponent(colors: Tensor) -> Tensor:
-    """Brightness, red-green and blue-yellow of (B, 3, ...), the hues four times as large, which makes all three vary alike."""
-    red, green, blue = colors.unbind(dim=1)
-    return torch.stack([2 * (red + green + blue) / 3, 4 * (red - green), 4 * (blue - (red + green) / 2)], dim=1)
-
-
 class Loss:
     def __init__(self, vae: AutoencoderKL, objects: Objects) -> None:
         self.vae = vae
         self.images = torch.cat([objects.views, objects.pictures], dim=1)  # (N, 8, 3, S, S)
 
-    def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """L1 of pixels, of their gradients and hues, a light KL, and a pull of three latent channels toward the patches' mean colours.
+    def guide(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Three latent channels are the patches' mean colours.
 
-        Without the pull and the weight on hue, short trainings end with grey pictures: brightness fills all channels first.
+        The encoder starts with this alone, or short trainings end with grey pictures: brightness fills all channels before hue finds one.
         """
-        count, views, _, size, _ = self.images.shape
-        crops = []
-        for _ in range(BATCH):
-            i, view = int(torch.randint(count, (), generator=generator)), int(torch.randint(views, (), generator=generator))
-            top, left = torch.randint(8, size - CROP - 8, (2,), generator=generator).tolist()
-            crops.append(self.images[i, view, :, top : top + CROP, left : left + CROP])
-        pixels = to_pixels(permute_colors(generator, torch.stack(crops))[0]).contiguous(memory_format=torch.channels_last)
+        pixels = self._crops(generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            mean = self.vae.encode(pixels).latent_dist.mean
+        return {"guide": self._guide_error(mean, pixels)}
+
+    def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """L1 of pixels, of their gradients and hues, a light KL, and some of the guide."""
+        pixels = self._crops(generator)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = self.vae.encode(pixels).latent_dist
             decoded = self.vae.decode(posterior.sample(generator), return_dict=False)[0].float()
@@ -62,9 +57,22 @@ class Loss:
             "pixels": error.abs().mean(),
             "gradients": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean(),
             "hue": HUE_WEIGHT * opponent(error)[:, 1:].abs().mean(),
-            "guide": GUIDE_WEIGHT * (posterior.mean[:, :3].float() - opponent(F.avg_pool2d(pixels, PATCH))).abs().mean(),
+            "guide": GUIDE_WEIGHT * self._guide_error(posterior.mean, pixels),
             "kl": KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel(),
         }
+
+    @staticmethod
+    def _guide_error(mean: Tensor, pixels: Tensor) -> Tensor:
+        return (mean[:, :3].float() - opponent(F.avg_pool2d(pixels, PATCH))).abs().mean()
+
+    def _crops(self, generator: torch.Generator) -> Tensor:
+        count, views, _, size, _ = self.images.shape
+        crops = []
+        for _ in range(BATCH):
+            i, view = int(torch.randint(count, (), generator=generator)), int(torch.randint(views, (), generator=generator))
+            top, left = torch.randint(8, size - CROP - 8, (2,), generator=generator).tolist()
+            crops.append(self.images[i, view, :, top : top + CROP, left : left + CROP])
+        return to_pixels(permute_colors(generator, torch.stack(crops))[0]).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -87,10 +95,16 @@ def normalize_latents(vae: AutoencoderKL, pixels: Tensor) -> None:
     after.weight /= scale[:, None, None]
 
 
+def no_matrices(_name: str, _parameter: Tensor) -> bool:
+    """Convolutions are no matrices for Muon."""
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cache", type=Path)
     parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
+    parser.add_argument("--guide-steps", type=int, default=250)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -101,7 +115,11 @@ def main() -> None:
     vae = AutoencoderKL(**POCKET_VAE).to(memory_format=torch.channels_last)
     print(sum(p.numel() for p in vae.parameters()), "parameters")
     objects = Objects(arguments.cache)
-    averaged = train(vae, make_optimizers(vae, 1e-3, 1.5e-3, lambda *_: False), Loss(vae, objects), arguments.steps, arguments.run / "vae.pt")
+    loss = Loss(vae, objects)
+    encoder = nn.ModuleList([vae.encoder, vae.quant_conv])
+    guided = train(encoder, make_optimizers(encoder, 5e-4, 5e-4, no_matrices), loss.guide, arguments.guide_steps, arguments.run / "guide.pt", average_over=20)
+    encoder.load_state_dict(guided.state_dict())
+    averaged = train(vae, make_optimizers(vae, 8e-4, 8e-4, no_matrices), loss, arguments.steps, arguments.run / "vae.pt")
     normalize_latents(averaged, to_pixels(objects.views[:100].flatten(0, 1)))
     torch.save(averaged.state_dict(), arguments.run / "vae-weights.pt")
 

@@ -57,7 +57,7 @@ def extract_surface(
         raise InvalidInput(f"The resolution must lie between {MIN_RESOLUTION} and {MAX_RESOLUTION}, got {resolution}.")
     if chunk_size < 1:
         raise InvalidInput(f"The chunk size must be at least 1, got {chunk_size}.")
-    if triplane.surface == "mesh":
+    if triplane.config.surface == "mesh":
         return _mesh_surface(triplane, resolution, chunk_size, exact, closed, empty_as_box, progress)
     threshold = triplane.config.density_threshold if threshold is None else threshold
     if not 0 < threshold < float("inf"):

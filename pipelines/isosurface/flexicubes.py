@@ -229,7 +229,9 @@ def _quads(
         (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,) whether a quad is wound the other way.
     """
     ids = _cube_ids(cubes, resolution)
-    quads, owners, inverted = [], [], []
+    quads: list[Tensor] = []
+    owners: list[Tensor] = []
+    inverted: list[Tensor] = []
     for axis in range(3):
         across = [a for a in range(3) if a != axis]
         start = torch.zeros(3, dtype=torch.long, device=cubes.device)

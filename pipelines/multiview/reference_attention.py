@@ -5,11 +5,14 @@ Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.2.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 
 class ReferenceAttention:
@@ -50,7 +53,7 @@ class ReferenceUNet:
         unet: a `UNet2DConditionModel`; its attention processors are replaced.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: UNet2DConditionModel) -> None:
         self.unet = unet
         self._references: list[ReferenceAttention] = []
         processors: dict[str, object] = {}

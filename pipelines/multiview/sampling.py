@@ -129,7 +129,7 @@ def _on_background(image: Tensor, level: float) -> Tensor:
 def _condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]) -> Tensor:
     """(2 or 1, 4, s, s): unscaled samples of the posteriors of zero and of the picture, in this order; the picture's is drawn first."""
     pixels = model.vae_transform(picture).to(model.vae.dtype)
-    latents = []
+    latents: list[Tensor] = []
     for sample in (pixels, torch.zeros_like(pixels)) if guided else (pixels,):
         posterior = model.vae.encode(sample).latent_dist
         latents.insert(0, (posterior.mean + posterior.std * draw(posterior.mean.shape)).float())

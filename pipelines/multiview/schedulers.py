@@ -15,11 +15,9 @@ from ..errors import InvalidInput
 
 SCHEDULERS = ("euler_ancestral", "dpmpp_2m", "unipc")
 
-Scheduler = EulerAncestralDiscreteScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler
 
-
-def make_scheduler(name: str, config: Mapping[str, Any]) -> Scheduler:
-    """A fresh scheduler with trailing timesteps.
+def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
+    """A fresh scheduler of diffusers with trailing timesteps.
 
     Raises:
         InvalidInput: if the name is none of `SCHEDULERS`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -75,12 +76,12 @@ class _Layer(nn.Module):
         return hidden + mlp
 
     def _attend(self, hidden: Tensor) -> Tensor:
-        qkv = self.attention["attention"]
+        qkv = cast(nn.ModuleDict, self.attention["attention"])
         query, key, value = (
             qkv[name](hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in ("query", "key", "value")
         )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        projected: Tensor = self.attention["output"]["dense"](mixed)
+        projected: Tensor = cast(nn.ModuleDict, self.attention["output"])["dense"](mixed)
         return projected
 
 
@@ -93,7 +94,7 @@ class _VisionTransformer(nn.Module):
 
     def forward(self, pixels: Tensor, camera: Tensor) -> Tensor:
         hidden = self.embeddings(pixels)
-        for layer in self.encoder["layer"]:
+        for layer in cast(nn.ModuleList, self.encoder["layer"]):
             hidden = layer(hidden, camera)
         features: Tensor = self.layernorm(hidden)
         return features
@@ -113,8 +114,6 @@ class CameraViT(nn.Module):
         self.camera_embedder = nn.Sequential(
             nn.Linear(16, config.hidden_size), nn.SiLU(), nn.Linear(config.hidden_size, config.hidden_size)
         )
-        self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
 
     def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
         """Features of each view.
@@ -126,6 +125,7 @@ class CameraViT(nn.Module):
         Returns:
             (N, 1 + H * W / patch_size ** 2, hidden_size), the class token first.
         """
-        pixels = (views - self.mean) / self.std
+        mean, std = (views.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
+        pixels = (views - mean) / std
         features: Tensor = self.model(pixels, self.camera_embedder(camera_tokens))
         return features

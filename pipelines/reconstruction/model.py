@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,9 @@ class ReconstructionConfig:
     density_threshold: float = 10.0
 
 
-class _MeshDecoder(nn.Module):
+class MeshDecoder(nn.Module):
+    """The MLPs of a model whose surface is a signed distance's."""
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.net_sdf = field_mlp(features, 1)
@@ -47,7 +49,9 @@ class _MeshDecoder(nn.Module):
         self.net_weight = field_mlp(8 * features, 21)
 
 
-class _NerfDecoder(nn.Module):
+class NerfDecoder(nn.Module):
+    """The MLP of a model whose surface is a density's: raw density, then raw colour."""
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.net = field_mlp(features, 4)
@@ -72,14 +76,14 @@ class ReconstructionModel(nn.Module):
             config.triplane_dim,
         )
         features = 3 * config.triplane_dim
-        decoder = _MeshDecoder(features) if config.surface == "mesh" else _NerfDecoder(features)
+        decoder = MeshDecoder(features) if config.surface == "mesh" else NerfDecoder(features)
         self.synthesizer = nn.ModuleDict({"decoder": decoder})
 
     @property
-    def decoder(self) -> nn.Module:
-        return self.synthesizer["decoder"]
+    def decoder(self) -> MeshDecoder | NerfDecoder:
+        return cast(MeshDecoder | NerfDecoder, self.synthesizer["decoder"])
 
-    def decoder_in_float32(self) -> nn.Module:
+    def decoder_in_float32(self) -> MeshDecoder | NerfDecoder:
         """The decoder itself, or a float32 copy of it if the model is in half precision: it is small, and surfaces need the digits."""
         if next(self.decoder.parameters()).dtype == torch.float32:
             return self.decoder

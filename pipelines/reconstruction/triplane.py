@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .fields import CornerField, Field
-from .model import ReconstructionConfig
+from .model import MeshDecoder, NerfDecoder, ReconstructionConfig
 
 # Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
 _COLOR_MARGIN = 0.001
@@ -29,28 +28,26 @@ class Triplane:
     """
 
     planes: Tensor
-    decoder: nn.Module
+    decoder: MeshDecoder | NerfDecoder
     config: ReconstructionConfig
-
-    @property
-    def surface(self) -> Literal["mesh", "nerf"]:
-        return self.config.surface
 
     @cached_property
     def level_field(self) -> Field:
-        """Channel 0 is the signed distance, positive inside ("mesh"), or the raw density ("nerf")."""
-        return Field(self.planes, self.decoder.net_sdf if self.surface == "mesh" else self.decoder.net)
+        """Channel 0 is the signed distance, positive inside, or the raw density."""
+        return Field(self.planes, self.decoder.net_sdf if isinstance(self.decoder, MeshDecoder) else self.decoder.net)
 
     @cached_property
     def _color_field(self) -> Field:
-        return Field(self.planes, self.decoder.net_rgb) if self.surface == "mesh" else self.level_field
+        return Field(self.planes, self.decoder.net_rgb) if isinstance(self.decoder, MeshDecoder) else self.level_field
 
     @cached_property
     def _deformation_field(self) -> Field:
+        assert isinstance(self.decoder, MeshDecoder)
         return Field(self.planes, self.decoder.net_deformation)
 
     @cached_property
     def _weight_field(self) -> CornerField:
+        assert isinstance(self.decoder, MeshDecoder)
         return CornerField(self.planes, self.decoder.net_weight)
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
@@ -60,7 +57,7 @@ class Triplane:
     def density_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
         """(N,) raw density and (N, 3) colours at points (N, 3); a signed distance becomes a density that rises steeply at the surface."""
         outputs = self.level_field.at(points, chunk_size)
-        if self.surface == "mesh":
+        if isinstance(self.decoder, MeshDecoder):
             return outputs[:, 0] * _SHARPNESS + 1, self.colors(points, chunk_size)
         return outputs[:, 0], color_of(outputs[:, 1:])
 

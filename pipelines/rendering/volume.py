@@ -63,8 +63,8 @@ def render(
     start, end = _box_entry_and_exit(*rays)
     for camera, (origins, directions, near, far) in enumerate(zip(*rays, start, end, strict=True), start=1):
         chunks = [
-            _march(triplane, *chunk, samples, chunk_size)
-            for chunk in zip(*(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)), strict=True)
+            _march(triplane, o, d, n, f, samples, chunk_size)
+            for o, d, n, f in zip(*(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)), strict=True)
         ]
         pictures.append(torch.cat(chunks).T.unflatten(1, (size, size)))  # (7, H, W)
         progress(camera, len(cameras), pictures[-1][:3].clamp(0, 1).cpu())

@@ -1,0 +1,273 @@
+"""The command line: python -m pipelines photo.jpg -o out/"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .background import METHODS
+from .cameras import orbit_cameras
+from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+from .devices import DEVICES, DTYPES
+from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from .image_to_3d import ImageTo3D, Result, Settings
+from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
+from .mesh_io import FORMATS, atomic_path, save_mesh
+from .multiview.schedulers import SCHEDULERS
+from .pictures import SUFFIXES, read_picture, to_pillow
+from .rendering.mesh import preview_sheet
+from .rendering.volume import render
+
+ORBIT_SIZE = 256
+ORBIT_SECONDS = 4.0
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}, got '{text}'")
+        return value
+
+    return parse
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All options, with their bounds."""
+    parser = _Parser(prog="python -m pipelines", description="Turn pictures into textured 3D meshes.")
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture files, or folders of them")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="folder for the results (default: out)")
+    parser.add_argument("--model", choices=list(RECONSTRUCTION_PRESETS), default="pocket", help="reconstruction model (default: pocket)")
+    parser.add_argument("--views-model", choices=list(MULTIVIEW_PRESETS), help="multiview model (default: the one that fits --model)")
+    parser.add_argument("--seed", type=_number(int, 0, 2**63 - 1), default=0, help="0 draws one and reports it")
+    parser.add_argument("--steps", type=_number(int, 1, 1000), help="denoising steps (default: the views' model's own)")
+    parser.add_argument("--guidance", type=_number(float, 0, 100), help="weight of the picture (default: the views' model's own)")
+    parser.add_argument("--scheduler", choices=SCHEDULERS, default="euler_ancestral")
+    parser.add_argument("--resolution", type=_number(int, MIN_RESOLUTION, MAX_RESOLUTION), help="of the surface grid (default: the model's own)")
+    parser.add_argument("--chunk-size", type=_number(int, 1, 2**31), default=DEFAULT_CHUNK_SIZE, help="points evaluated at once: less needs less memory")
+    parser.add_argument("--threshold", type=_number(float, 1e-6, 1e6), help="density of the surface, for the instant-nerf models")
+    parser.add_argument("--exact", action="store_true", help="evaluate every grid point")
+    parser.add_argument("--min-part-share", type=_number(float, 0, 1), default=1.0, help="keep parts of this share of the largest's faces; 1: the largest alone")
+    parser.add_argument("--remove-bg", choices=METHODS, default="auto", metavar="METHOD", help=f"one of {', '.join(METHODS)}")
+    parser.add_argument("--foreground-ratio", type=_number(float, 0.1, 1), default=0.85, help="size of the object in its picture (default: 0.85)")
+    parser.add_argument("--format", choices=FORMATS, default="obj")
+    parser.add_argument("--up-axis", choices=("y", "z"), default="y", help="of the mesh file (default: y, front +z)")
+    parser.add_argument("--orbit", type=_number(int, 0, 360), default=0, metavar="FRAMES", help="render that many frames around the object, and a WebP of them")
+    parser.add_argument("--save-views", action="store_true", help="save the framed picture and the six views too")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
+    parser.add_argument("--models-dir", type=Path, help="folder of weights, looked in before the Hugging Face cache")
+    parser.add_argument("--no-half-copy", action="store_true", help="do not keep half-precision copies of .ckpt and .bin files")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what is loaded from where")
+    return parser
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The pictures among files and folders, folders in order of names.
+
+    Raises:
+        InvalidInput: if a path does not exist or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise InvalidInput(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InvalidInput(f"There is no file or folder {path}.")
+    return found
+
+
+def output_names(pictures: Sequence[Path]) -> list[str]:
+    """One name for each picture: its own without the ending, numbered where two would be the same."""
+    names: list[str] = []
+    for picture in pictures:
+        name, number = picture.stem, 2
+        while name in names:
+            name, number = f"{picture.stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+class _Bars:
+    """One progress bar for each stage."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[NoReturn] | None = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=f"{stage:>10}", leave=False, disable=None, file=sys.stderr)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def save_result(result: Result, folder: Path, name: str, options: argparse.Namespace) -> list[Path]:
+    """Write all files that the options ask for.
+
+    Returns:
+        their paths, the mesh first.
+
+    Raises:
+        EnvironmentProblem: if a file cannot be written.
+    """
+    mesh_path = folder / f"{name}.{options.format}"
+    save_mesh(result.mesh, mesh_path, up_axis=options.up_axis, comment=f"{name}, seed {result.seed}")
+    pictures = {folder / f"{name}-preview.png": preview_sheet(result.mesh)}
+    if options.save_views:
+        pictures[folder / f"{name}-framed.png"] = result.framed
+        for i, view in enumerate(result.views):
+            pictures[folder / f"{name}-view-{i}.png"] = view
+    written = [mesh_path]
+    for path, picture in pictures.items():
+        with atomic_path(path) as partial:
+            to_pillow(picture).save(partial)
+        written.append(path)
+    if options.orbit:
+        written += _save_orbit(result, folder, name, options.orbit)
+    return written
+
+
+def _save_orbit(result: Result, folder: Path, name: str, count: int) -> list[Path]:
+    bar = tqdm(total=count, desc=f"{'orbit':>10}", leave=False, disable=None, file=sys.stderr)
+    frames = render(result.triplane, orbit_cameras(count), ORBIT_SIZE, progress=lambda done, total, preview=None: bar.update(done - bar.n) and None)
+    bar.close()
+    stills = [to_pillow(frame) for frame in frames.rgb]
+    written = []
+    for i, still in enumerate(stills):
+        path = folder / f"{name}-orbit" / f"{i:03d}.png"
+        with atomic_path(path) as partial:
+            still.save(partial)
+        written.append(path)
+    animation = folder / f"{name}-orbit.webp"
+    with atomic_path(animation) as partial:
+        stills[0].save(partial, save_all=True, append_images=stills[1:], duration=round(1000 * ORBIT_SECONDS / count), loop=0, quality=85)
+    return [animation, *written]
+
+
+def summary(result: Result, written: Sequence[Path], device: torch.device) -> str:
+    """A table of what was done."""
+    rows = [(stage, f"{seconds:.1f} s") for stage, seconds in result.seconds.items()]
+    rows.append(("in all", f"{sum(result.seconds.values()):.1f} s"))
+    rows.append(("memory", f"{_peak_memory() / 2**30:.2f} GiB at most"))
+    if device.type == "cuda":
+        rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
+    rows.append(("seed", str(result.seed)))
+    rows.append(("triangles", f"{len(result.mesh.faces):,}"))
+    rows += [("file", str(path)) for path in written[:8]]
+    if len(written) > 8:
+        rows.append(("", f"and {len(written) - 8} more"))
+    return "\n".join(f"{name:>10}  {value}" for name, value in rows)
+
+
+def _peak_memory() -> int:
+    """Bytes that this process held at most; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _check_output(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(f"Nothing can be written to {folder}: {error.strerror}. Choose another folder with -o.") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit code: 0, 1 if a picture failed, 2 for bad arguments, 130 for Ctrl-C."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
+    settings = Settings(
+        remove_bg=options.remove_bg,
+        foreground_ratio=options.foreground_ratio,
+        steps=options.steps,
+        guidance=options.guidance,
+        scheduler=options.scheduler,
+        seed=options.seed,
+        resolution=options.resolution,
+        chunk_size=options.chunk_size,
+        threshold=options.threshold,
+        exact=options.exact,
+        min_part_share=options.min_part_share,
+    )
+    try:
+        pictures = find_pictures(options.pictures)
+    except InvalidInput as error:
+        parser.error(str(error))
+    try:
+        _check_output(options.output)
+        chain = ImageTo3D.load(
+            options.model,
+            options.views_model,
+            models_dir=options.models_dir,
+            device=options.device,
+            dtype=options.dtype,
+            keep_half_copy=not options.no_half_copy,
+        )
+        failed = sum(not _run_one(chain, picture, name, settings, options) for picture, name in zip(pictures, output_names(pictures), strict=True))
+    except ImageTo3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+    return 1 if failed else 0
+
+
+def _run_one(chain: ImageTo3D, picture: Path, name: str, settings: Settings, options: argparse.Namespace) -> bool:
+    bars = _Bars()
+    try:
+        result = chain(read_picture(picture), settings, bars)
+        bars.close()
+        written = save_result(result, options.output, name, options)
+    except ImageTo3DError as error:
+        print(f"error: {picture}: {error}", file=sys.stderr)
+        return False
+    finally:
+        bars.close()
+    print(f"{picture}\n{summary(result, written, chain.multiview.device)}", flush=True)
+    return True
+
+
+if __name__ == "__main__":
+    # transformers announces at import that torchvision is missing, which is on purpose.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    sys.exit(main())

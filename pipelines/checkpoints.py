@@ -1,0 +1,415 @@
+"""Weights: which there are, where they are looked for, and how files become models.
+
+A file is looked for in the caller's folder, then in the Hugging Face cache, then on the hub (`HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1`
+forbids the network). Pickles are read with `weights_only=True`, which runs nothing that is in them; after that a half-precision .safetensors
+copy is kept beside the file and used instead.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import CheckpointError, EnvironmentProblem, InvalidInput
+from .mesh_io import atomic_path
+from .multiview.model import GREY, WHITE, MultiviewModel
+from .multiview.preprocessing import ImageTransform
+from .reconstruction.encoder import EncoderConfig
+from .reconstruction.model import ReconstructionConfig, ReconstructionModel
+
+log = logging.getLogger(__name__)
+
+POCKET_DIR = Path(__file__).parent / "pocket"
+_PREFIX = "lrm_generator."
+_PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
+
+
+@dataclass(frozen=True)
+class ReconstructionPreset:
+    """A reconstruction model: its sizes and its file.
+
+    Attributes:
+        config: sizes.
+        repository: on the hub; None for the embedded model.
+        file: name in the repository.
+        license: of the weights.
+    """
+
+    config: ReconstructionConfig
+    repository: str | None
+    file: str
+    license: str
+
+
+@dataclass(frozen=True)
+class MultiviewPreset:
+    """A multiview model: a repository in diffusers layout, perhaps with another U-Net.
+
+    Attributes:
+        repository: on the hub; None for the embedded model.
+        unet_repository, unet_file: of the U-Net's weights, if they are elsewhere.
+        background: grey level in [0, 1] of its pictures and views.
+        steps, guidance: what suits it.
+        license: of the weights.
+    """
+
+    repository: str | None
+    background: float
+    license: str
+    unet_repository: str | None = None
+    unet_file: str | None = None
+    steps: int = 75
+    guidance: float = 4.0
+
+
+_POCKET_CONFIG = ReconstructionConfig(
+    surface="mesh",
+    transformer_layers=4,
+    triplane_dim=32,
+    samples_per_ray=96,
+    encoder=EncoderConfig(hidden_size=192, layers=4, heads=3, mlp_size=768, image_size=128, patch_size=16, view_size=128),
+    transformer_dim=256,
+    transformer_heads=4,
+    triplane_low_res=16,
+    grid_resolution=96,
+)
+_INSTANT_MESH = "TencentARC/InstantMesh"
+_ZERO123PLUS = "sudo-ai/zero123plus-v1.2"
+
+RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
+    "pocket": ReconstructionPreset(_POCKET_CONFIG, None, "instant_mesh_pocket.safetensors", "Apache-2.0"),
+    "instant-mesh-large": ReconstructionPreset(ReconstructionConfig("mesh", 16, 80, 128), _INSTANT_MESH, "instant_mesh_large.ckpt", "Apache-2.0"),
+    "instant-mesh-base": ReconstructionPreset(ReconstructionConfig("mesh", 12, 40, 96), _INSTANT_MESH, "instant_mesh_base.ckpt", "Apache-2.0"),
+    "instant-nerf-large": ReconstructionPreset(
+        ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=256), _INSTANT_MESH, "instant_nerf_large.ckpt", "Apache-2.0"
+    ),
+    "instant-nerf-base": ReconstructionPreset(
+        ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=256), _INSTANT_MESH, "instant_nerf_base.ckpt", "Apache-2.0"
+    ),
+}
+MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
+    "pocket": MultiviewPreset(None, WHITE, "Apache-2.0", steps=28, guidance=2.0),
+    "zero123plus-instantmesh": MultiviewPreset(
+        _ZERO123PLUS, WHITE, "CC-BY-NC-4.0 (U-Net: Apache-2.0)", _INSTANT_MESH, "diffusion_pytorch_model.bin"
+    ),
+    "zero123plus": MultiviewPreset(_ZERO123PLUS, GREY, "CC-BY-NC-4.0"),
+}
+
+
+def load_reconstruction_model(
+    name: str,
+    *,
+    models_dir: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    keep_half_copy: bool = True,
+) -> ReconstructionModel:
+    """A reconstruction model, ready to be used.
+
+    Args:
+        name: one of `RECONSTRUCTION_PRESETS`.
+        models_dir: folder to look in first, for the file's name or `<repository's name>/<file's name>`.
+        device, dtype: where the model goes. Its decoder is read in float32 whatever the dtype.
+        keep_half_copy: after a pickle is read, keep a half-precision .safetensors beside it and use that.
+
+    Raises:
+        InvalidInput: if there is no such preset.
+        CheckpointError: if the file is damaged, unsafe, or of another model.
+        EnvironmentProblem: if the file is nowhere and cannot be downloaded.
+    """
+    preset = RECONSTRUCTION_PRESETS.get(name)
+    if preset is None:
+        raise InvalidInput(f"The reconstruction model must be one of {', '.join(RECONSTRUCTION_PRESETS)}, got '{name}'.")
+    if preset.repository is None:
+        path = POCKET_DIR / preset.file
+    else:
+        log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
+        path = find_file(preset.repository, preset.file, models_dir)
+    return read_reconstruction_model(path, preset.config, keep_half_copy=keep_half_copy).to(device, dtype)
+
+
+def read_reconstruction_model(path: Path, config: ReconstructionConfig, *, keep_half_copy: bool = True) -> ReconstructionModel:
+    """A model of the given sizes from one file, on the CPU; names as in the official checkpoints, their prefix optional.
+
+    Raises:
+        CheckpointError: if the file is damaged, unsafe, or does not fit the sizes.
+    """
+    tensors = read_tensors(path, keep_half_copy=keep_half_copy, prefix=_PREFIX)
+    with torch.device("meta"):
+        model = ReconstructionModel(config)
+    try:
+        _load_strictly(model, tensors, path)
+    except CheckpointError as error:
+        fitting = _fitting_preset(tensors)
+        if fitting is None:
+            raise
+        raise CheckpointError(f"{error} They are those of {fitting}: choose that model.") from error
+    return model
+
+
+def load_multiview_model(
+    name: str,
+    *,
+    models_dir: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    keep_half_copy: bool = True,
+) -> MultiviewModel:
+    """A multiview model, ready to be used.
+
+    Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`; in `models_dir` the repository is a folder of its name.
+    """
+    preset = MULTIVIEW_PRESETS.get(name)
+    if preset is None:
+        raise InvalidInput(f"The views' model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'.")
+    if preset.repository is not None:
+        log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
+    files = _Repository(preset.repository, models_dir) if preset.repository else _Repository(None, POCKET_DIR / "zero123plus")
+    unet_weights = None
+    if preset.unet_repository and preset.unet_file:
+        unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dir)
+    return read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy)
+
+
+class _Repository:
+    """The files of one model repository, wherever each is."""
+
+    def __init__(self, repository: str | None, folder: Path | None) -> None:
+        self.repository, self.folder = repository, folder
+
+    def file(self, name: str) -> Path:
+        if self.repository is not None:
+            return find_file(self.repository, name, self.folder)
+        assert self.folder is not None
+        if not (self.folder / name).exists():
+            raise CheckpointError(f"{self.folder / name} is missing: install the pack anew.")
+        return self.folder / name
+
+    def json(self, name: str) -> dict[str, Any]:
+        path = self.file(name)
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged: delete it, and it is downloaded again.") from error
+        return content
+
+    def weights(self, part: str) -> Path:
+        """The weights of a part, in whichever format the repository has them."""
+        stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
+        pickled = f"{part}/diffusion_pytorch_model.bin" if part in ("unet", "vae") else f"{part}/pytorch_model.bin"
+        candidates = (f"{part}/{stem}.safetensors", pickled)
+        if self.repository is None:
+            return self.file(candidates[0])
+        return find_file(self.repository, candidates, self.folder)
+
+
+def read_multiview_model(
+    files: _Repository,
+    unet_weights: Path | None,
+    background: float,
+    device: torch.device,
+    dtype: torch.dtype,
+    keep_half_copy: bool,
+) -> MultiviewModel:
+    """The parts of a repository in diffusers layout, put together; the U-Net's weights may come from another file."""
+    # diffusers and transformers take seconds to import and are needed here alone.
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    builders: dict[str, Any] = {
+        "unet": UNet2DConditionModel.from_config,
+        "vae": AutoencoderKL.from_config,
+        "vision_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
+    }
+    parts: dict[str, Any] = {}
+    for name in _PARTS:
+        path = unet_weights if name == "unet" and unet_weights else files.weights(name)
+        with torch.device("meta"):
+            part = builders[name](files.json(f"{name}/config.json"))
+        _load_strictly(part, _renamed(name, read_tensors(path, keep_half_copy=keep_half_copy), part), path)
+        _fill_position_ids(part)
+        parts[name] = part.eval().requires_grad_(False).to(device, dtype)
+    empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
+    return MultiviewModel(
+        **parts,
+        empty_prompt=empty_prompt,
+        ramp=torch.tensor(files.json("model_index.json")["ramping_coefficients"], device=device),
+        scheduler_config=files.json("scheduler/scheduler_config.json"),
+        vae_transform=ImageTransform.from_config(files.json("feature_extractor_vae/preprocessor_config.json")),
+        clip_transform=ImageTransform.from_config(files.json("feature_extractor_clip/preprocessor_config.json")),
+        background=background,
+    )
+
+
+def empty_prompt_ids(files: _Repository) -> Tensor:
+    """(1, 77) tokens of the empty prompt: begin, end, and padding to the model's length."""
+    from transformers import CLIPTokenizer
+
+    folder = {files.file(f"tokenizer/{name}").parent for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")}
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder.pop()), local_files_only=True)
+    ids: Tensor = tokenizer("", padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    return ids
+
+
+def find_file(repository: str, names: str | Sequence[str], models_dir: Path | None) -> Path:
+    """Where a file of a repository is on this machine, after a download if need be.
+
+    Args:
+        repository: on the hub, "owner/name".
+        names: the file's path in the repository, or several of which the first that exists is taken.
+        models_dir: looked in first: `<name>/<file>` with the repository's name, then the file's own name.
+
+    Raises:
+        EnvironmentProblem: if the file is nowhere, with the place where it belongs.
+    """
+    names = (names,) if isinstance(names, str) else names
+    if models_dir is not None:
+        for name in names:
+            for place in (models_dir / repository.split("/")[1] / name, models_dir / Path(name).name):
+                # A bare file name is unambiguous only where the repository keeps it on its top level.
+                if place.is_file() and (place.parent != models_dir or "/" not in name):
+                    return place
+                converted = _half_copy_of(place)
+                if converted.is_file() and (place.parent != models_dir or "/" not in name):
+                    return converted
+    for name in names:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    reason: Exception | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(repository, name))
+        except Exception as error:  # hub, HTTP library and file system each have their own
+            reason = error
+            if type(error).__name__ not in ("EntryNotFoundError", "RemoteEntryNotFoundError", "LocalEntryNotFoundError"):
+                break
+    wanted_place = f"{models_dir or 'the folder of --models-dir'}/{repository.split('/')[1]}/{names[0]}"
+    raise EnvironmentProblem(
+        f"{names[0]} of {repository} is not on this machine and could not be downloaded ({type(reason).__name__}): put it at {wanted_place}."
+    ) from reason
+
+
+def read_tensors(path: Path, *, keep_half_copy: bool = True, prefix: str = "") -> dict[str, Tensor]:
+    """Names and tensors of a .safetensors, or of a pickle (.ckpt, .bin, .pt), without running anything that is in it.
+
+    Args:
+        path: the file.
+        keep_half_copy: write a half-precision .safetensors beside a pickle, and read that if it is there and newer.
+        prefix: is taken off the names; where some have it, those that have not are left out.
+
+    Raises:
+        CheckpointError: if the file is damaged, or a pickle that wants to run code.
+    """
+    copy = _half_copy_of(path)
+    if keep_half_copy and path.suffix != ".safetensors" and copy.exists() and copy.stat().st_mtime >= path.stat().st_mtime:
+        path = copy
+    if path.suffix == ".safetensors":
+        try:
+            return _without_prefix(load_file(path), prefix)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is truncated or damaged: delete it, and it is downloaded again.") from error
+    tensors = _without_prefix(_read_pickle(path), prefix)
+    if not keep_half_copy:
+        return tensors
+    halved = {name: _halved(value) for name, value in tensors.items()}
+    try:
+        with atomic_path(copy) as partial:
+            save_file(halved, partial)
+        log.info("kept a half-precision copy, which is used from now on: %s", copy)
+    except EnvironmentProblem as error:
+        log.warning("no half-precision copy could be kept: %s", error)
+    return halved
+
+
+def _half_copy_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.fp16.safetensors")
+
+
+def _halved(value: Tensor) -> Tensor:
+    half = value.half() if value.is_floating_point() else value
+    return (half if bool(torch.isfinite(half).all()) else value).contiguous().clone()
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
+            raise CheckpointError(f"{path} is truncated or damaged: delete it, and it is downloaded again.") from error
+        raise CheckpointError(f"{path} holds more than weights, which could run code: it is not loaded. Get it from its author's page.") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is truncated or damaged: delete it, and it is downloaded again.") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(f"{path} holds no named weights: it is another kind of file.")
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    if not prefix or not any(name.startswith(prefix) for name in tensors):
+        return tensors
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    wanted = model.state_dict()
+    missing, unexpected = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
+    misshapen = {n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape}
+    problems = [
+        f"{len(names)} {what} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(f"{path} holds the weights of another model: {'; '.join(problems)}.")
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.eval().requires_grad_(False)
+
+
+def _fitting_preset(tensors: Mapping[str, Tensor]) -> str | None:
+    shapes = {name: value.shape for name, value in tensors.items()}
+    for name, preset in RECONSTRUCTION_PRESETS.items():
+        with torch.device("meta"):
+            model = ReconstructionModel(preset.config)
+        if {n: v.shape for n, v in model.state_dict().items()} == shapes:
+            return name
+    return None
+
+
+def _renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Names of older releases of diffusers and transformers as the installed ones have them."""
+    renamed = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
+    if part in ("text_encoder", "vision_encoder"):
+        family = "text_model." if part == "text_encoder" else "vision_model."
+        if not any(name.startswith(family) for name in model.state_dict()):  # transformers 5 dropped it from some classes
+            renamed = {name.removeprefix(family): value for name, value in renamed.items()}
+        elif not any(name.startswith(family) for name in renamed):
+            outer = ("visual_projection.", "text_projection.")
+            renamed = {name if name.startswith(outer) else family + name: value for name, value in renamed.items()}
+    if part == "vae":
+        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+            renamed = {name.replace(f".attentions.0.{old}.", f".attentions.0.{new}."): value for name, value in renamed.items()}
+    return renamed
+
+
+def _fill_position_ids(model: nn.Module) -> None:
+    """CLIP's position numbers are in no file and stay without values when a model is built without memory."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                assert name == "position_ids", f"{type(module).__name__}.{name} has no values"
+                module.register_buffer(name, torch.arange(buffer.shape[-1]).expand(1, -1), persistent=False)

@@ -1,0 +1,48 @@
+"""Which device and which precision, if the caller does not say."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import EnvironmentProblem, InvalidInput
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" is CUDA (or ROCm, which goes by that name), then MPS, then the CPU.
+
+    Raises:
+        InvalidInput: if the name is unknown.
+        EnvironmentProblem: if this machine has no such device.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if name not in available:
+        raise InvalidInput(f"The device must be one of {', '.join(DEVICES)}, got '{name}'.")
+    if not available[name]:
+        raise EnvironmentProblem(f"This machine, or its build of PyTorch, has no {name} device: use --device auto.")
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision of a name; "auto" is float16 on CUDA, bfloat16 on CPUs that compute in it, else float32.
+
+    Raises:
+        InvalidInput: if the name is unknown.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.float16
+        return torch.bfloat16 if device.type == "cpu" and _cpu_computes_bfloat16() else torch.float32
+    if name not in DTYPES:
+        raise InvalidInput(f"The precision must be auto or one of {', '.join(DTYPES)}, got '{name}'.")
+    return DTYPES[name]
+
+
+def _cpu_computes_bfloat16() -> bool:
+    report = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.8 and newer
+    capabilities: dict[str, bool] = report() if report else {}
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,0 +1,215 @@
+"""The whole way from a photograph to a mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .background import remove_background
+from .checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
+from .devices import choose_device, choose_dtype
+from .framing import frame_foreground
+from .isosurface.extraction import DEFAULT_CHUNK_SIZE, extract_surface
+from .mesh import Mesh, keep_large_parts
+from .multiview.model import WHITE, MultiviewModel
+from .multiview.sampling import generate_views
+from .progress import Progress
+from .reconstruction.model import ReconstructionModel
+from .reconstruction.reconstruct import reconstruct
+from .reconstruction.triplane import Triplane
+
+STAGES = ("background", "framing", "views", "triplane", "surface")
+
+
+class StageProgress(Protocol):
+    """Called after each step of each stage; what it raises ends the work."""
+
+    def __call__(self, stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
+        """`done` of `total` steps of one of `STAGES`."""
+
+
+def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller can choose. None stands for what suits the models.
+
+    Attributes:
+        remove_bg: see `background.remove_background`.
+        foreground_ratio: see `framing.frame_foreground`.
+        steps, guidance, scheduler, seed: see `multiview.sampling.generate_views`.
+        resolution, chunk_size, threshold, exact: see `isosurface.extraction.extract_surface`.
+        min_part_share: see `mesh.keep_large_parts`.
+    """
+
+    remove_bg: str = "auto"
+    foreground_ratio: float = 0.85
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str = "euler_ancestral"
+    seed: int = 0
+    resolution: int | None = None
+    chunk_size: int = DEFAULT_CHUNK_SIZE
+    threshold: float | None = None
+    exact: bool = False
+    min_part_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A mesh and all that stood on the way to it.
+
+    Attributes:
+        mesh: with vertex colours.
+        framed: (3, S, S) what the views were made from.
+        views: (6, 3, S, S) on white.
+        triplane: for other resolutions, and for orbits.
+        seed: what was used.
+        seconds: by stage.
+    """
+
+    mesh: Mesh
+    framed: Tensor
+    views: Tensor
+    triplane: Triplane
+    seed: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImageTo3D:
+    """Both models, ready for many pictures.
+
+    Attributes:
+        multiview, reconstruction: on one device.
+        steps, guidance: used where the settings do not say.
+        background_models: folder of rembg's models, or None for rembg's own.
+    """
+
+    multiview: MultiviewModel
+    reconstruction: ReconstructionModel
+    steps: int = 75
+    guidance: float = 4.0
+    background_models: Path | None = None
+
+    @classmethod
+    def load(
+        cls,
+        model: str = "pocket",
+        views_model: str | None = None,
+        *,
+        models_dir: Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        keep_half_copy: bool = True,
+    ) -> ImageTo3D:
+        """Load both models.
+
+        Args:
+            model: one of `checkpoints.RECONSTRUCTION_PRESETS`.
+            views_model: one of `checkpoints.MULTIVIEW_PRESETS`; the one that fits the model if None.
+            models_dir: see `checkpoints.find_file`; rembg's models are in its folder `rembg`.
+            device, dtype: names, see `devices`; the pocket models, which are small, stay in float32 by themselves.
+            keep_half_copy: see `checkpoints.read_tensors`.
+
+        Raises:
+            InvalidInput, CheckpointError, EnvironmentProblem: as in `checkpoints` and `devices`.
+        """
+        views_model = views_model or ("pocket" if model == "pocket" else "zero123plus-instantmesh")
+        where = choose_device(device)
+        precision = {
+            name: choose_dtype("float32" if dtype == "auto" and name == "pocket" else dtype, where) for name in (model, views_model)
+        }
+        reconstruction = load_reconstruction_model(
+            model, models_dir=models_dir, device=where, dtype=precision[model], keep_half_copy=keep_half_copy
+        )
+        multiview = load_multiview_model(
+            views_model, models_dir=models_dir, device=where, dtype=precision[views_model], keep_half_copy=keep_half_copy
+        )
+        preset = MULTIVIEW_PRESETS[views_model]
+        return cls(multiview, reconstruction, preset.steps, preset.guidance, models_dir / "rembg" if models_dir else None)
+
+    def __call__(self, picture: Tensor, settings: Settings | None = None, progress: StageProgress = _silent) -> Result:
+        """A mesh of the object in a picture.
+
+        Args:
+            picture: (3, H, W), or (4, H, W) with straight alpha, in [0, 1].
+            settings: choices.
+            progress: called after each step.
+
+        Raises:
+            InvalidInput, NothingInPicture, EmptySurface, EnvironmentProblem: as the stages do.
+        """
+        settings = settings or Settings()
+        seconds: dict[str, float] = {}
+        device = self.multiview.device
+
+        def of_stage(stage: str) -> Progress:
+            return lambda done, total, preview=None: progress(stage, done, total, preview)
+
+        with _timed("background", seconds):
+            mask = remove_background(picture[None], settings.remove_bg, models_dir=self.background_models, device=device.type)
+            progress("background", 1, 1)
+        with _timed("framing", seconds):
+            framed, framed_mask = frame_foreground(
+                picture[None, :3].cpu().float(), mask, foreground_ratio=settings.foreground_ratio, size=max(320, self.multiview.view_size)
+            )
+            progress("framing", 1, 1, framed[0])
+        with _timed("views", seconds):
+            generated = generate_views(
+                self.multiview,
+                torch.cat([framed[0], framed_mask[0]]) if self.multiview.background != WHITE else framed[0],
+                steps=self.steps if settings.steps is None else settings.steps,
+                guidance=self.guidance if settings.guidance is None else settings.guidance,
+                scheduler=settings.scheduler,
+                seed=settings.seed,
+                progress=of_stage("views"),
+            )
+            views = on_white(generated.views) if self.multiview.background != WHITE else generated.views
+        with _timed("triplane", seconds):
+            triplane = reconstruct(self.reconstruction, views.to(device))
+            progress("triplane", 1, 1)
+        with _timed("surface", seconds):
+            mesh = surface_mesh(triplane, settings, of_stage("surface"))
+        return Result(mesh, framed[0], views, triplane, generated.seed, seconds)
+
+
+def surface_mesh(triplane: Triplane, settings: Settings, progress: Progress) -> Mesh:
+    """The coloured surface of a triplane, without floaters.
+
+    Raises:
+        InvalidInput, EmptySurface: as in `extract_surface` and `keep_large_parts`.
+    """
+    vertices, faces = extract_surface(
+        triplane,
+        resolution=settings.resolution,
+        chunk_size=settings.chunk_size,
+        threshold=settings.threshold,
+        exact=settings.exact,
+        progress=progress,
+    )
+    mesh = keep_large_parts(Mesh(vertices.cpu(), faces.cpu()), settings.min_part_share)
+    colors = triplane.colors(mesh.vertices.to(triplane.planes.device), settings.chunk_size)
+    return replace(mesh, vertex_colors=colors.clamp(0, 1).cpu())
+
+
+def on_white(views: Tensor) -> Tensor:
+    """Views (N, 3, S, S) that a model drew on plain grey, on white instead."""
+    masks = remove_background(views, "plain")
+    return views * masks + 1 - masks
+
+
+@contextmanager
+def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - began
