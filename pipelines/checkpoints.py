@@ -25,6 +25,7 @@ from .errors import CheckpointError, EnvironmentProblem, InvalidInput
 from .mesh_io import atomic_path
 from .multiview.model import GREY, WHITE, MultiviewModel
 from .multiview.preprocessing import ImageTransform
+from .multiview.previews import STABLE_DIFFUSION_RGB
 from .reconstruction.encoder import EncoderConfig
 from .reconstruction.model import ReconstructionConfig, ReconstructionModel
 
@@ -242,13 +243,17 @@ def read_multiview_model(
         _fill_position_ids(part)
         parts[name] = part.eval().requires_grad_(False).to(device, dtype)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
+    index = files.json("model_index.json")
+    vae_transform = ImageTransform.from_config(files.json("feature_extractor_vae/preprocessor_config.json"))
     return MultiviewModel(
         **parts,
         empty_prompt=empty_prompt,
-        ramp=torch.tensor(files.json("model_index.json")["ramping_coefficients"], device=device),
+        ramp=torch.tensor(index["ramping_coefficients"], device=device),
+        latent_rgb=torch.tensor(index["latent_rgb"]) if "latent_rgb" in index else STABLE_DIFFUSION_RGB,
         scheduler_config=files.json("scheduler/scheduler_config.json"),
-        vae_transform=ImageTransform.from_config(files.json("feature_extractor_vae/preprocessor_config.json")),
+        vae_transform=vae_transform,
         clip_transform=ImageTransform.from_config(files.json("feature_extractor_clip/preprocessor_config.json")),
+        view_size=vae_transform.crop,
         background=background,
     )
 

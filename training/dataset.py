@@ -107,8 +107,10 @@ class Objects:
         points (N, POINTS, 3), signed_distance (N, POINTS): float16.
     """
 
-    def __init__(self, cache: Path, prefix: str = "train") -> None:
+    def __init__(self, cache: Path, prefix: str = "train", limit: int | None = None) -> None:
         shards = sorted(cache.glob(f"{prefix}-*.npz"))
+        if limit is not None:
+            shards = shards[: -(-limit // SHARD_SIZE)]
         if not shards:
             raise FileNotFoundError(f"{cache} holds no {prefix} shards: run python -m training.dataset {cache} first")
         loaded = [np.load(s) for s in shards]

@@ -91,7 +91,8 @@ def train(
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if (step + 1) % LOG_EVERY == 0:
-            log.info("step %d  %s  %.2f s/step", step + 1, "  ".join(f"{k} {v / LOG_EVERY:.4f}" for k, v in sums.items()), (time.monotonic() - began) / LOG_EVERY)
+            losses = "  ".join(f"{name} {value / LOG_EVERY:.4f}" for name, value in sums.items())
+            log.info("step %d  %s  %.2f s/step", step + 1, losses, (time.monotonic() - began) / LOG_EVERY)
             sums, began = {}, time.monotonic()
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             partial = checkpoint.with_suffix(".partial")

@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder with the VAE's weights, of the runs' checkpoints and weights")
     parser.add_argument("--encoder-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--objects", type=int, help="use only so many")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -153,7 +154,7 @@ def main() -> None:
     run: Path = arguments.run
     vae = AutoencoderKL(**POCKET_VAE)
     vae.load_state_dict(torch.load(run / "vae-weights.pt", weights_only=True))
-    objects = Objects(arguments.cache)
+    objects = Objects(arguments.cache, limit=arguments.objects)
     latents = Latents(vae.to(memory_format=torch.channels_last), objects, run / f"latents-{len(objects)}.pt")
     print("latents: mean", float(latents.grids.float().mean()), "deviation", float(latents.grids.float().std()))
 
@@ -161,7 +162,8 @@ def main() -> None:
     vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**POCKET_VISION, attn_implementation="sdpa"))
     encoder = EncoderTrainer(vision, latents.grids)
     encoder_optimizers = make_optimizers(encoder, 1e-3, 1e-3, lambda name, _: ".layers." in name)
-    trained_encoder = train(encoder, encoder_optimizers, EncoderLoss(encoder, objects, latents), arguments.encoder_steps, run / "vision.pt", average_over=50)
+    encoder_loss = EncoderLoss(encoder, objects, latents)
+    trained_encoder = train(encoder, encoder_optimizers, encoder_loss, arguments.encoder_steps, run / "vision.pt", average_over=50)
     vision.load_state_dict(trained_encoder.vision.state_dict())
 
     text_encoder = CLIPTextModel(CLIPTextConfig(**POCKET_TEXT))

@@ -58,16 +58,17 @@ def extract_surface(
     if chunk_size < 1:
         raise InvalidInput(f"The chunk size must be at least 1, got {chunk_size}.")
     if triplane.config.surface == "mesh":
-        return _mesh_surface(triplane, resolution, chunk_size, exact, closed, empty_as_box, progress)
+        return signed_distance_surface(triplane, resolution, chunk_size, exact, closed, empty_as_box, progress)
     threshold = triplane.config.density_threshold if threshold is None else threshold
     if not 0 < threshold < float("inf"):
         raise InvalidInput(f"The density threshold must be a number above 0, got {threshold}.")
-    return _nerf_surface(triplane, resolution, chunk_size, threshold, exact, closed, progress)
+    return density_surface(triplane, resolution, chunk_size, threshold, exact, closed, progress)
 
 
-def _mesh_surface(
-    triplane: Triplane, resolution: int, chunk_size: int, exact: bool, closed: bool, empty_as_box: bool, progress: Progress
+def signed_distance_surface(
+    triplane: Triplane, resolution: int, chunk_size: int, exact: bool, closed: bool, empty_as_box: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
+    """`extract_surface` for a mesh model, at any resolution."""
     grid = CubeGrid(resolution, triplane.config.grid_scale, triplane.planes.device)
     field = triplane.level_field.on_grid(grid.axis, grid.axis, grid.axis)
     signed_distance = sample_volume(field, 0.0, chunk_size, exact=exact, progress=progress)
@@ -84,9 +85,10 @@ def _mesh_surface(
     )
 
 
-def _nerf_surface(
-    triplane: Triplane, resolution: int, chunk_size: int, threshold: float, exact: bool, closed: bool, progress: Progress
+def density_surface(
+    triplane: Triplane, resolution: int, chunk_size: int, threshold: float, exact: bool, closed: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
+    """`extract_surface` for a NeRF model, at any resolution."""
     axis = torch.linspace(-1, 1, resolution, device=triplane.planes.device)
     field = triplane.level_field.on_grid(axis, axis, axis)
     raw = sample_volume(field, raw_density_of(threshold), chunk_size, exact=exact, progress=progress)

@@ -50,9 +50,9 @@ def sample_volume(
     for axis, length in enumerate(grid.shape):
         index = (torch.arange(length, device=grid.device) // STRIDE).clamp_max(coarse.shape[axis] - 1)
         volume = volume.index_select(axis, index)
-    offsets = torch.arange(STRIDE + 1, device=grid.device)
+    offsets = torch.arange(STRIDE, device=grid.device)
     limits = torch.tensor(grid.shape, device=grid.device) - 1
-    chunks = active.split(max(1, chunk_size // (STRIDE + 1) ** 3))
+    chunks = active.split(max(1, chunk_size // STRIDE**3))
     for done, chunk in enumerate(chunks, start=1):
         corners = chunk[:, None] * STRIDE + offsets[:, None]  # (N, s, 3)
         x, y, z = corners.minimum(limits).unbind(dim=-1)
@@ -75,4 +75,6 @@ def _active_blocks(coarse: Tensor, level: float) -> Tensor:
     highest = F.max_pool3d(coarse[None, None], 2, stride=1)
     reach = _MARGIN * (highest - lowest)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
-    return F.max_pool3d(crossed.float(), 3, stride=1, padding=1)[0, 0].nonzero()
+    grown = F.max_pool3d(crossed.float(), 3, stride=1, padding=1)
+    # The points of the grid's upper faces are in blocks of their own, which go with those before them.
+    return F.pad(grown, (0, 1) * 3, mode="replicate")[0, 0].nonzero()

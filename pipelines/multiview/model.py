@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .preprocessing import ImageTransform
+from .previews import STABLE_DIFFUSION_RGB
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -30,6 +31,8 @@ class MultiviewModel:
         ramp: (77,), how much of the image embedding each token receives.
         scheduler_config: the repository's scheduler config.
         vae_transform, clip_transform: what the two picture inputs go through.
+        view_size: pixels of a view's side.
+        latent_rgb: (5, 3), the linear map of `previews.preview`.
         background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
     """
 
@@ -41,12 +44,9 @@ class MultiviewModel:
     scheduler_config: Mapping[str, Any]
     vae_transform: ImageTransform
     clip_transform: ImageTransform
+    view_size: int
+    latent_rgb: Tensor = STABLE_DIFFUSION_RGB
     background: float = WHITE
-
-    @property
-    def view_size(self) -> int:
-        """Pixels of a view's side, that of the VAE's condition picture."""
-        return self.vae_transform.crop
 
     @property
     def device(self) -> torch.device:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Least-squares fit of RGB against Stable Diffusion's four latent channels; the last row is the constant.
-_LATENT_TO_RGB = torch.tensor(
-    [[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473], [0.5, 0.5, 0.5]]
+# RGB from Stable Diffusion's four latent channels, in the U-Net's scale; the last row is the constant.
+STABLE_DIFFUSION_RGB = torch.tensor(
+    [[0.149, 0.104, 0.104], [0.094, 0.143, 0.087], [-0.079, 0.095, 0.132], [-0.092, -0.136, -0.237], [0.5, 0.5, 0.5]]
 )
 
 
-def preview(latents: Tensor) -> Tensor:
-    """(3, h, w) picture in [0, 1] of scaled latents (1, 4, h, w)."""
-    table = _LATENT_TO_RGB.to(latents.device)
-    flat = latents[0].float().permute(1, 2, 0)  # (h, w, 4)
-    return (flat @ table[:4] / 2 + table[4]).clamp(0, 1).permute(2, 0, 1)
+def preview(latents: Tensor, latent_rgb: Tensor) -> Tensor:
+    """(3, h, w) picture in [0, 1] of latents (1, 4, h, w) by a linear map (5, 3)."""
+    table = latent_rgb.to(latents)
+    flat = latents[0].permute(1, 2, 0)  # (h, w, 4)
+    return (flat @ table[:4] + table[4]).clamp(0, 1).permute(2, 0, 1)

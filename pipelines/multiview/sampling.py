@@ -104,7 +104,7 @@ def generate_views(
             latents = solver.step(velocity, timestep, latents, generator=generator, return_dict=False)[0]
         else:
             latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
-        progress(done, steps, preview(latents).cpu())
+        progress(done, steps, preview(latents, model.latent_rgb).cpu())
     return GeneratedViews(_decode(model, latents), seed)
 
 

@@ -44,7 +44,7 @@ def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
     x = (in_camera[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]) * size - 0.5
     y = (-in_camera[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]) * size - 0.5
     screen = torch.stack([x, y, 1 / depth], dim=1)[faces]  # (F, 3 corners, 3)
-    triangle, inverse_depth, barycentric = _visible(screen, size)
+    triangle, barycentric = _visible(screen, size)
     seen = triangle >= 0
     corners = faces[triangle[seen]]
     weights = barycentric[seen]
@@ -61,8 +61,8 @@ def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
     return picture.T.unflatten(1, (size, size)).clamp(0, 1)
 
 
-def _visible(screen: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The nearest triangle at each pixel (-1: none), its inverse depth and the pixel's barycentric coordinates in it.
+def _visible(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The nearest triangle at each pixel (-1: none) and the pixel's barycentric coordinates in it.
 
     Args:
         screen: (F, 3, 3) corners as x, y in pixels and inverse depth.
@@ -90,7 +90,7 @@ def _visible(screen: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
             front = closeness >= nearest[pixel]
             triangle[pixel[front]] = chunk[owner[front]]
             barycentric[pixel[front]] = weight[front]
-    return triangle, nearest, barycentric
+    return triangle, barycentric
 
 
 def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:

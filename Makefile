@@ -1,0 +1,53 @@
+# `make demo` and `make test` set up all they need in .venv; nothing else has to be installed but Python 3.10 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= training-run
+CACHE ?= training-cache
+
+.PHONY: demo test test-lowest check bench golden pocket clean
+
+# torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
+$(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m pipelines workflows/demo.png -o out --seed 1 --save-views --orbit 24
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+golden: $(VENV)/.installed
+	$(BIN)/python -m tests.golden_report tests/golden
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+# The tests with the oldest versions that requirements.txt allows.
+test-lowest: requirements.txt constraints-lowest.txt
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/pip install --quiet --upgrade pip
+	$(VENV)-lowest/bin/pip install --quiet -c constraints.txt torch
+	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -r requirements.txt -r requirements-dev.txt
+	$(VENV)-lowest/bin/python -m pytest
+
+# Make the pocket models anew: objects, then the three trainings (hours), then the weights and their measured quality. Each can be stopped and
+# taken up where it was.
+pocket: $(VENV)/.installed
+	$(BIN)/python -m training.dataset $(CACHE) --objects 4100
+	$(BIN)/python -m training.train_reconstruction $(CACHE) $(RUN)
+	$(BIN)/python -m training.train_vae $(CACHE) $(RUN)
+	$(BIN)/python -m training.train_multiview $(CACHE) $(RUN)
+	$(BIN)/python -m training.export $(RUN) $(CACHE)
+	$(BIN)/python -m training.evaluate $(CACHE) --json $(RUN)/quality.json
+
+clean:
+	rm -rf $(VENV) $(VENV)-lowest out

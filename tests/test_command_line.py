@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trimesh
+from PIL import Image
+
+from pipelines import __main__ as command_line
+from pipelines.__main__ import INTERRUPTED, find_pictures, main, output_names
+
+QUICK = ["--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
+
+
+def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(picture_path), "-o", str(out), *QUICK, "--save-views", "--orbit", "3"]) == 0
+    mesh = trimesh.load(out / "disc.obj", process=False)
+    assert mesh.is_watertight
+    assert mesh.volume > 0
+    assert Image.open(out / "disc-preview.png").size == (3 * 384, 384)
+    assert Image.open(out / "disc-orbit.webp").n_frames == 3
+    assert sorted(p.name for p in out.glob("disc-view-*.png")) == [f"disc-view-{i}.png" for i in range(6)]
+    printed = capsys.readouterr().out
+    for word in ("views", "surface", "seed  7", "triangles", "disc.obj", "GiB"):
+        assert word in printed
+
+
+def test_seed_repeats_the_file(picture_path, tmp_path):
+    for name in ("a", "b"):
+        assert main([str(picture_path), "-o", str(tmp_path / name), *QUICK]) == 0
+    assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["glb", "ply", "stl"])
+def test_formats(picture_path, tmp_path, suffix):
+    assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--format", suffix]) == 0
+    assert trimesh.load(tmp_path / f"disc.{suffix}", force="mesh").volume > 0
+
+
+def test_folders_and_equal_names(tmp_path):
+    for name in ("b.png", "a.jpg", "a.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    found = find_pictures([tmp_path])
+    assert [p.name for p in found] == ["a.jpg", "a.png", "b.png"]
+    assert output_names(found) == ["a", "a-2", "b"]
+
+
+def test_one_bad_picture_does_not_stop_the_others(picture_path, tmp_path, capsys):
+    fake = tmp_path / "aaa.png"
+    fake.write_text("text")
+    assert main([str(fake), str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    assert (tmp_path / "out/disc.obj").exists()
+    assert "aaa.png cannot be read as a picture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--resolution", "0"],
+        ["--resolution", "10000"],
+        ["--steps", "none"],
+        ["--guidance", "nan"],
+        ["--model", "huge"],
+        ["--unknown"],
+    ],
+)
+def test_bad_arguments_exit_2_with_one_line(picture_path, tmp_path, capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main([str(picture_path), "-o", str(tmp_path / "out"), *arguments])
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for path in ("empty", "nowhere.png"):
+        with pytest.raises(SystemExit) as caught:
+            main([str(tmp_path / path)])
+        assert caught.value.code == 2
+    assert "holds no picture" in capsys.readouterr().err
+
+
+def test_unwritable_output_is_found_before_the_work(picture_path, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(picture_path), "-o", str(tmp_path / "file"), *QUICK]) == 1
+    error = capsys.readouterr().err
+    assert "Nothing can be written" in error
+    assert "Traceback" not in error
+
+
+def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "preview_sheet", interrupt)
+    assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == INTERRUPTED
+    assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
+
+
+def test_no_object_is_one_sentence(tmp_path, capsys):
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
+    assert main([str(tmp_path / "blank.png"), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    assert "The mask holds no object" in capsys.readouterr().err
+
+
+def test_importing_the_library_loads_no_heavy_package():
+    heavy = ("diffusers", "transformers", "rembg", "torchvision")
+    code = f"import sys, pipelines.image_to_3d; sys.exit(', '.join(n for n in {heavy} if n in sys.modules))"
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

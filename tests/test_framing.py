@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.errors import InvalidInput, NothingInPicture
+from pipelines.framing import frame_foreground
+
+
+def _rectangle(height: int, width: int, top: int, bottom: int, left: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:
+    mask = torch.zeros(1, 1, height, width)
+    mask[..., top:bottom, left:right] = 1
+    image = torch.zeros(1, 3, height, width)
+    image[:, 0] = 1.0
+    return image, mask
+
+
+def _extent(mask: torch.Tensor) -> tuple[int, int, int, int]:
+    rows, columns = (mask > 0.5).any(dim=1).nonzero(), (mask > 0.5).any(dim=0).nonzero()
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+@pytest.mark.parametrize("box", [(10, 50, 20, 180), (0, 100, 150, 170), (95, 100, 195, 200), (0, 100, 0, 200)])
+@pytest.mark.parametrize("ratio", [0.5, 0.85, 1.0])
+def test_object_is_centred_and_of_the_asked_size(box, ratio):
+    framed, mask = frame_foreground(*_rectangle(100, 200, *box), foreground_ratio=ratio, size=400)
+    assert framed.shape == (1, 3, 400, 400)
+    top, bottom, left, right = _extent(mask[0, 0])
+    pixel = 400 * ratio / max(box[1] - box[0], box[3] - box[2])  # of the source, in the result
+    assert max(bottom - top, right - left) == pytest.approx(400 * ratio, abs=pixel + 1)
+    assert (top + bottom) / 2 == pytest.approx(200, abs=pixel)
+    assert (left + right) / 2 == pytest.approx(200, abs=pixel)
+
+
+def test_last_row_and_column_are_kept():
+    image, mask = _rectangle(40, 40, 0, 40, 0, 40)
+    image[..., -1, :] = image[..., :, -1] = torch.tensor([0.0, 0, 1])[:, None]
+    framed, _ = frame_foreground(image, mask, foreground_ratio=1.0, size=40)
+    torch.testing.assert_close(framed[0, :, -1, 20], torch.tensor([0.0, 0, 1]), atol=0.02, rtol=0)
+    torch.testing.assert_close(framed[0, :, 20, -1], torch.tensor([0.0, 0, 1]), atol=0.02, rtol=0)
+
+
+def test_specks_do_not_inflate_the_box():
+    clean = _rectangle(200, 200, 80, 120, 80, 120)
+    dirty = (clean[0], clean[1].clone())
+    dirty[1][..., 3, 3] = 1.0
+    dirty[1][..., 150:190, 20:60] = 0.05
+    torch.testing.assert_close(_extent(frame_foreground(*dirty)[1][0, 0]), _extent(frame_foreground(*clean)[1][0, 0]))
+
+
+def test_background_is_of_the_given_colour():
+    framed, _ = frame_foreground(*_rectangle(50, 50, 20, 30, 20, 30), background=(0.0, 1.0, 0.5))
+    torch.testing.assert_close(framed[0, :, 5, 5], torch.tensor([0.0, 1.0, 0.5]), atol=0.02, rtol=0)
+
+
+def test_each_picture_of_a_batch_has_its_own_box():
+    image, first = _rectangle(60, 60, 0, 20, 0, 20)
+    _, second = _rectangle(60, 60, 30, 60, 30, 60)
+    _, masks = frame_foreground(image.repeat(2, 1, 1, 1), torch.cat([first, second]), size=100)
+    assert _extent(masks[0, 0])[1] - _extent(masks[0, 0])[0] == pytest.approx(85, abs=4)
+    assert _extent(masks[1, 0])[1] - _extent(masks[1, 0])[0] == pytest.approx(85, abs=4)
+
+
+def test_empty_and_single_pixel_masks_are_named():
+    image, mask = _rectangle(30, 30, 0, 0, 0, 0)
+    with pytest.raises(NothingInPicture, match="no object"):
+        frame_foreground(image, mask)
+    mask[..., 4, 4] = 1
+    with pytest.raises(NothingInPicture, match="single pixel"):
+        frame_foreground(image, mask)
+
+
+@pytest.mark.parametrize("numbers", [{"foreground_ratio": 0.0}, {"foreground_ratio": 1.1}, {"size": 0}])
+def test_numbers_out_of_range(numbers):
+    with pytest.raises(InvalidInput):
+        frame_foreground(*_rectangle(30, 30, 5, 20, 5, 20), **numbers)
+
+
+def test_shapes_that_do_not_fit():
+    image, mask = _rectangle(30, 30, 5, 20, 5, 20)
+    with pytest.raises(InvalidInput, match=r"\(1, 1, 29, 30\)"):
+        frame_foreground(image, mask[..., 1:, :])

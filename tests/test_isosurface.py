@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from pipelines.errors import EmptySurface, InvalidInput
+from pipelines.isosurface.extraction import extract_surface
+from pipelines.isosurface.flexicubes import CORNERS, EDGES, CubeGrid, _tables, close_boundary, flexicubes, has_surface, official_box
+from pipelines.isosurface.volume import sample_volume
+from pipelines.reconstruction.encoder import EncoderConfig
+from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionModel
+from pipelines.reconstruction.triplane import Triplane, density_of, raw_density_of
+
+from .conftest import SHAPES, analytic_grid, sphere
+
+
+def _values(function, grid: CubeGrid) -> torch.Tensor:
+    return function(torch.stack(torch.meshgrid(*(grid.axis,) * 3, indexing="ij"), dim=-1))
+
+
+def _triplane(surface: str, seed: int = 0) -> Triplane:
+    """A small random model's decoder on a smooth random triplane."""
+    torch.manual_seed(seed)
+    encoder = EncoderConfig(hidden_size=16, layers=1, heads=1, mlp_size=16, image_size=32, view_size=32)
+    config = ReconstructionConfig(surface, 1, 8, 16, encoder, transformer_dim=16, transformer_heads=1, triplane_low_res=4)
+    model = ReconstructionModel(config).requires_grad_(False)
+    planes = torch.nn.functional.interpolate(torch.randn(3, 8, 4, 4), size=(16, 16), mode="bicubic") * 3
+    return Triplane(planes, model.decoder, config)
+
+
+def test_tables_follow_the_rule():
+    groups, counts, doubtful = _tables()
+    assert int((doubtful >= 0).sum()) == 36
+    assert int(counts.max()) == 4
+    for case in range(256):
+        crossed = [bool(case >> a & 1) != bool(case >> b & 1) for a, b in EDGES]
+        assert [g >= 0 for g in groups[case].tolist()] == crossed
+    single_corner = groups[1]
+    assert {EDGES[e] for e in range(12) if single_corner[e] >= 0} == {(0, 1), (0, 4), (2, 0)}
+    assert all(sum(abs(p - q) for p, q in zip(CORNERS[a], CORNERS[b], strict=True)) == 1 for a, b in EDGES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("resolution", [32, 64, 128])
+def test_known_shapes_are_closed_with_the_right_euler_number_and_volume(name, resolution):
+    function, euler, volume = SHAPES[name]
+    grid = CubeGrid(resolution, 2.1)
+    vertices, faces = flexicubes(_values(function, grid), grid, 10_000)
+    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
+    assert mesh.is_watertight
+    assert mesh.is_winding_consistent
+    assert mesh.euler_number == euler
+    assert mesh.volume == pytest.approx(volume, rel=0.01)
+    assert function(vertices).abs().max() < 2.1 / resolution
+
+
+def test_random_fields_are_closed_once_their_boundary_is():
+    grid = CubeGrid(20, 2.1)
+    values = close_boundary(torch.randn(21, 21, 21, generator=torch.Generator().manual_seed(3)))
+    vertices, faces = flexicubes(values, grid, 700)
+    edges = np.sort(faces.numpy()[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    _, counts = np.unique(edges, axis=0, return_counts=True)
+    assert (counts % 2 == 0).all()  # no border
+    assert trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False).volume > 0
+
+
+def test_weights_move_vertices_and_chunks_do_not():
+    grid = CubeGrid(24, 2.1)
+    values = _values(sphere, grid)
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(24**3, 21, generator=generator)
+
+    def weights(corners: torch.Tensor) -> torch.Tensor:
+        cube = ((corners[:, 0] / 2.1 + 0.5) * 24).round().long()
+        return table[(cube[:, 0] * 24 + cube[:, 1]) * 24 + cube[:, 2]]
+
+    plain = flexicubes(values, grid, 10**6)
+    whole, chunked = (flexicubes(values, grid, size, weights=weights) for size in (10**6, 7))
+    assert not torch.allclose(plain[0], whole[0], atol=1e-3)
+    torch.testing.assert_close(whole[0], chunked[0], atol=1e-6, rtol=0)
+    assert torch.equal(whole[1], chunked[1])
+
+
+def test_empty_fields():
+    grid = CubeGrid(8, 2.1)
+    with pytest.raises(EmptySurface):
+        flexicubes(torch.full((9, 9, 9), -1.0), grid, 100)
+    inside = torch.full((9, 9, 9), 2.0)
+    assert not has_surface(inside)
+    assert has_surface(_values(sphere, grid))
+    box = official_box(inside)
+    assert float(box[5, 5, 5]) == -1.0
+    assert float(box[1].max()) == -3.0
+    assert float(box[2, 2, 2]) == 2.0
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("points", [33, 62, 129])
+def test_refinement_finds_the_dense_surface(name, points):
+    function = SHAPES[name][0]
+    axis = torch.linspace(-1, 1, points)
+    grid = analytic_grid(function, axis)
+    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) for exact in (True, False))
+    assert torch.equal(dense > 0, refined > 0)
+    # Beside every crossed edge of the grid the values are the field's own, so that the surface is the same.
+    for axis_number in range(3):
+        crossed = (dense > 0).int().diff(dim=axis_number) != 0
+        low = [slice(None)] * 3
+        low[axis_number] = slice(0, -1)
+        assert torch.equal(dense[tuple(low)][crossed], refined[tuple(low)][crossed])
+
+
+def test_refinement_keeps_thin_legs_and_separate_parts():
+    def table(points: torch.Tensor) -> torch.Tensor:
+        legs = [0.05 - (points[..., :2] - torch.tensor([x, y])).norm(dim=-1) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
+        leg = torch.stack(legs).amax(dim=0).minimum(0.5 - points[..., 2].abs())
+        speck = 0.05 - (points - torch.tensor([0.0, 0, -0.3])).norm(dim=-1)
+        return torch.maximum(leg, speck)
+
+    grid = analytic_grid(table, torch.linspace(-1, 1, 97))
+    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) for exact in (True, False))
+    assert torch.equal(dense > 0, refined > 0)
+
+
+def test_refinement_evaluates_a_fraction_of_the_grid():
+    counted = 0
+
+    def counting(points: torch.Tensor) -> torch.Tensor:
+        nonlocal counted
+        counted += points[..., 0].numel()
+        return sphere(points)
+
+    sample_volume(analytic_grid(counting, torch.linspace(-1, 1, 129)), 0.0, 10_000)
+    assert counted < 0.35 * 129**3
+
+
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+def test_chunks_and_refinement_change_no_vertex(surface):
+    triplane = _triplane(surface)
+    threshold = None
+    if surface == "nerf":
+        axis = torch.linspace(-1, 1, 16)
+        threshold = float(density_of(torch.cat([o for _, o in triplane.level_field.on_grid(axis, axis, axis).slabs(5000)])[..., 0]).median())
+    else:
+        triplane.decoder.net_sdf[-1].bias -= triplane.level_field.at(torch.rand(4000, 3) * 2 - 1, 4000).median()
+        triplane = replace(triplane)
+    first = extract_surface(triplane, resolution=40, threshold=threshold, chunk_size=100_000, exact=True)
+    for other in ({"chunk_size": 1000, "exact": True}, {"chunk_size": 3000}):
+        vertices, faces = extract_surface(triplane, resolution=40, threshold=threshold, **other)
+        assert torch.equal(faces, first[1])
+        torch.testing.assert_close(vertices, first[0], atol=1e-5, rtol=0)
+    assert trimesh.Trimesh(first[0].numpy(), first[1].numpy(), process=False).volume > 0
+
+
+def test_numbers_out_of_range():
+    triplane = _triplane("nerf")
+    for bad in ({"resolution": 0}, {"resolution": 10000}, {"chunk_size": 0}, {"threshold": 0.0}):
+        with pytest.raises(InvalidInput):
+            extract_surface(triplane, **bad)
+    with pytest.raises(EmptySurface, match="no object"):
+        extract_surface(triplane, resolution=32, threshold=1e5)
+
+
+def test_raw_density_is_the_inverse_of_density():
+    for density in (0.01, 1.0, 10.0, 1000.0):
+        assert float(density_of(torch.tensor(raw_density_of(density), dtype=torch.float64))) == pytest.approx(density, rel=1e-9)

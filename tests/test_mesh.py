@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.mesh import Mesh, keep_large_parts
+from pipelines.mesh_io import FORMATS, atomic_path, save_mesh
+
+#: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points to +y, which is the left of someone who
+#: stands in it; its tip is red.
+_L = (((-0.1, 0.1), (-0.1, 0.1), (-1.0, 1.0)), ((-0.1, 0.1), (0.1, 0.6), (-1.0, -0.8)))
+
+
+def _l_shape() -> Mesh:
+    parts = [trimesh.creation.box(bounds=np.array(bounds).T) for bounds in _L]
+    both = trimesh.util.concatenate(parts)
+    vertices = torch.tensor(both.vertices, dtype=torch.float32)
+    colors = torch.where(vertices[:, 1:2] > 0.5, torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6]))
+    return Mesh(vertices, torch.tensor(both.faces), colors)
+
+
+def _tetrahedron(shift: float = 0.0) -> Mesh:
+    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) + shift
+    return Mesh(vertices, torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]), torch.eye(4)[:, :3])
+
+
+def test_obj_text_is_exact(tmp_path):
+    save_mesh(_tetrahedron(), tmp_path / "t.obj", comment="made by\na test")
+    assert (tmp_path / "t.obj").read_text() == (
+        "# made by\n# a test\n"
+        "v 0.000000 0.000000 0.000000 1.0000 0.0000 0.0000\n"
+        "v 0.000000 0.000000 1.000000 0.0000 1.0000 0.0000\n"
+        "v 1.000000 0.000000 0.000000 0.0000 0.0000 1.0000\n"
+        "v 0.000000 1.000000 0.000000 0.0000 0.0000 0.0000\n"
+        "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+    )
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("up_axis", ["y", "z"])
+def test_every_format_keeps_handedness_and_outward_normals(tmp_path, suffix, up_axis):
+    mesh = _l_shape()
+    path = tmp_path / f"l.{suffix}"
+    save_mesh(mesh, path, up_axis=up_axis)
+    loaded = trimesh.load(path, force="mesh", process=False)
+    assert loaded.volume == pytest.approx(mesh.volume(), rel=1e-4)
+    assert loaded.volume > 0
+    up, front = (1, 2) if up_axis == "y" else (2, 1)
+    sign = 1 if up_axis == "y" else -1  # front is +z, or -y
+    assert np.ptp(loaded.vertices[:, up]) == pytest.approx(2.0)
+    assert np.ptp(loaded.vertices[:, front]) == pytest.approx(0.2)
+    tip = loaded.vertices[np.abs(loaded.vertices[:, 0]) > 0.55]
+    assert len(tip)
+    assert (tip[:, 0] > 0).all()  # +y of the world is +x of the file, whichever axis is up
+    assert (tip[:, up] < -0.7).all()
+    world_front = mesh.vertices.numpy() @ np.array([1.0, 0, 0])
+    assert sorted(np.round(world_front * sign, 4)) == sorted(np.round(_in_order(loaded, mesh)[:, front], 4))
+    if suffix != "stl":
+        colors = loaded.visual.vertex_colors[:, :3]
+        assert set(map(tuple, colors[np.abs(loaded.vertices[:, 0]) > 0.55].tolist())) == {(255, 0, 0)}
+
+
+def _in_order(loaded: trimesh.Trimesh, mesh: Mesh) -> np.ndarray:
+    """Vertices of a file, or of an STL, where each triangle has its own, those of the mesh's corners once each."""
+    if len(loaded.vertices) == len(mesh.vertices):
+        return loaded.vertices
+    order = np.zeros((len(mesh.vertices), 3))
+    order[mesh.faces.numpy().ravel()] = loaded.vertices[loaded.faces.ravel()]
+    return order
+
+
+def test_million_triangles_in_seconds(tmp_path):
+    side = 708
+    index = torch.arange(side * side).view(side, side)
+    a, b, c, d = index[:-1, :-1].flatten(), index[1:, :-1].flatten(), index[:-1, 1:].flatten(), index[1:, 1:].flatten()
+    faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([b, d, c], 1)])
+    mesh = Mesh(torch.rand(side * side, 3), faces, torch.rand(side * side, 3))
+    began = time.perf_counter()
+    save_mesh(mesh, tmp_path / "large.obj")
+    assert time.perf_counter() - began < 15  # some 3 s on two free cores
+    assert (tmp_path / "large.obj").read_text().count("\nf ") == len(faces)
+
+
+def test_floaters_go_by_share():
+    large = trimesh.creation.icosphere(subdivisions=3)
+    middle = trimesh.creation.icosphere(subdivisions=2)
+    middle.apply_translation([3, 0, 0])
+    small = trimesh.creation.box()
+    small.apply_translation([0, 5, 0])
+    both = trimesh.util.concatenate([small, large, middle])
+    mesh = Mesh(torch.tensor(both.vertices, dtype=torch.float32), torch.tensor(both.faces), torch.rand(len(both.vertices), 3))
+    largest = keep_large_parts(mesh)
+    assert len(largest.faces) == len(large.faces)
+    assert largest.volume() == pytest.approx(large.volume, rel=1e-4)
+    torch.testing.assert_close(largest.vertex_colors, mesh.vertex_colors[len(small.vertices) : len(small.vertices) + len(large.vertices)])
+    assert len(keep_large_parts(mesh, 0.2).faces) == len(large.faces) + len(middle.faces)
+    assert len(keep_large_parts(mesh, 0.0).faces) == len(both.faces)
+    with pytest.raises(InvalidInput):
+        keep_large_parts(mesh, 1.5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (torch.zeros(3, 2), torch.zeros(1, 3, dtype=torch.long)),
+        (torch.zeros(3, 3), torch.zeros(1, 4, dtype=torch.long)),
+        (torch.zeros(3, 3), torch.full((1, 3), 3)),
+        (torch.zeros(3, 3), torch.zeros(1, 3, dtype=torch.long), torch.zeros(2, 3)),
+    ],
+)
+def test_arrays_that_are_no_mesh(arguments):
+    with pytest.raises(InvalidInput):
+        Mesh(*arguments)
+
+
+def test_unknown_formats_and_empty_meshes(tmp_path):
+    with pytest.raises(InvalidInput, match="obj, glb, ply, stl"):
+        save_mesh(_tetrahedron(), tmp_path / "t.fbx")
+    with pytest.raises(InvalidInput, match="no triangles"):
+        save_mesh(Mesh(torch.zeros(3, 3), torch.zeros(0, 3, dtype=torch.long)), tmp_path / "t.obj")
+
+
+def test_what_goes_wrong_leaves_the_old_file_and_no_half_one(tmp_path):
+    path = tmp_path / "kept.obj"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with atomic_path(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["kept.obj"]
+
+
+def test_full_disk_is_named(tmp_path):
+    def write_to_a_full_disk() -> None:
+        with atomic_path(tmp_path / "t.obj"), open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(EnvironmentProblem, match="No space left"):
+        write_to_a_full_disk()
+    assert not os.listdir(tmp_path)
+
+
+def test_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem, match="cannot be written"):
+        save_mesh(_tetrahedron(), tmp_path / "file" / "t.obj")

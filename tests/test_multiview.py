@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.errors import InvalidInput
+from pipelines.image_to_3d import on_white
+from pipelines.multiview.preprocessing import ImageTransform
+from pipelines.multiview.sampling import generate_views
+from pipelines.multiview.schedulers import SCHEDULERS
+
+
+@pytest.fixture
+def picture() -> torch.Tensor:
+    image = torch.ones(3, 96, 96)
+    image[1:, 24:72, 24:72] = 0.1
+    return image
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_schedulers_repeat_by_seed(pocket, picture, scheduler):
+    first, again, other = (generate_views(pocket.multiview, picture, steps=3, scheduler=scheduler, seed=s).views for s in (5, 5, 6))
+    assert first.shape == (6, 3, pocket.multiview.view_size, pocket.multiview.view_size)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, atol=1e-3)
+    assert 0 <= float(first.min()) <= float(first.max()) <= 1
+
+
+def test_seed_0_draws_one_that_repeats(pocket, picture):
+    drawn = generate_views(pocket.multiview, picture, steps=1, seed=0)
+    assert drawn.seed > 0
+    assert torch.equal(generate_views(pocket.multiview, picture, steps=1, seed=drawn.seed).views, drawn.views)
+
+
+def test_progress_and_previews_come_with_every_step(pocket, picture):
+    calls = []
+    generate_views(pocket.multiview, picture, steps=3, seed=1, progress=lambda done, total, preview=None: calls.append((done, total, preview.shape)))
+    side = pocket.multiview.view_size // 8
+    assert calls == [(n, 3, (3, 3 * side, 2 * side)) for n in (1, 2, 3)]
+
+
+def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(pocket, picture):
+    class Stop(Exception):
+        pass
+
+    steps = []
+
+    def stop(done, total, preview=None):
+        steps.append(done)
+        raise Stop
+
+    with pytest.raises(Stop):
+        generate_views(pocket.multiview, picture, steps=50, seed=1, progress=stop)
+    assert steps == [1]
+    generate_views(pocket.multiview, picture, steps=1, seed=1)
+
+
+def test_grid_holds_the_views_row_by_row(pocket, picture):
+    result = generate_views(pocket.multiview, picture, steps=1, seed=1)
+    size = pocket.multiview.view_size
+    torch.testing.assert_close(result.grid[:, size : 2 * size, :size], result.views[2])
+
+
+def test_without_guidance_there_is_no_negative_half(pocket, picture):
+    batches = []
+    hook = pocket.multiview.unet.register_forward_pre_hook(lambda module, arguments: batches.append(len(arguments[0])))
+    generate_views(pocket.multiview, picture, steps=1, guidance=1.0, seed=1)
+    generate_views(pocket.multiview, picture, steps=1, guidance=2.0, seed=1)
+    hook.remove()
+    assert batches == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments"),
+    [
+        (torch.rand(2, 32, 32), {}),
+        (torch.rand(1, 3, 32, 32), {}),
+        (torch.full((3, 32, 32), float("nan")), {}),
+        (torch.rand(3, 32, 32), {"steps": 0}),
+        (torch.rand(3, 32, 32), {"guidance": float("inf")}),
+        (torch.rand(3, 32, 32), {"scheduler": "magic"}),
+    ],
+)
+def test_bad_input(pocket, image, arguments):
+    with pytest.raises(InvalidInput):
+        generate_views(pocket.multiview, image, **arguments)
+
+
+def test_transform_of_a_wide_picture_keeps_its_middle():
+    transform = ImageTransform(size=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    image = torch.zeros(3, 50, 150)
+    image[:, :, 50:100] = 1.0
+    pixels = transform(image)
+    assert pixels.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(pixels[0, :, 16, 16], torch.ones(3))
+
+
+def test_grey_views_come_out_on_white():
+    views = torch.full((2, 3, 64, 64), 127 / 255)
+    views[:, 0, 20:40, 20:40] = 0.9
+    white = on_white(views)
+    torch.testing.assert_close(white[:, :, 0, 0], torch.ones(2, 3))
+    torch.testing.assert_close(white[:, :, 30, 30], views[:, :, 30, 30])
