@@ -61,7 +61,7 @@ def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
     if not 0 <= min_share <= 1:
         raise InvalidInput(f"The share of faces that a part needs must lie between 0 and 1, got {min_share}.")
     faces = mesh.faces.cpu().numpy()
-    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2)
+    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # what scipy's graph code takes in every version
     graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
     _, part_of_vertex = connected_components(graph, directed=False)
     part = part_of_vertex[faces[:, 0]]

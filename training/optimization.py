@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 WARM_UP = 0.03
 DECAY = 0.35  # the last share of the steps, over which the learning rate falls to zero
-LOG_EVERY, SAVE_EVERY = 20, 100
+LOG_EVERY, SAVE_EVERY = 20, 50
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
