@@ -7,7 +7,6 @@
     +-- EmptySurface (ValueError)         the field has no surface: the views held no object
     +-- CheckpointError (RuntimeError)    weights are missing, damaged or of another model
     +-- EnvironmentProblem (RuntimeError) a package, a disk or a device is not as needed
-    +-- Interrupted (RuntimeError)        the caller asked to stop
 
 Each message is one sentence that says what is wrong and what to do about it.
 """
@@ -41,7 +40,3 @@ class CheckpointError(ImageTo3DError, RuntimeError):
 
 class EnvironmentProblem(ImageTo3DError, RuntimeError):
     """A package, a disk or a device that is not as the work needs it."""
-
-
-class Interrupted(ImageTo3DError, RuntimeError):
-    """The caller's progress callback asked to stop."""
