@@ -291,14 +291,14 @@ def _recorded_noise(golden: Any) -> Iterator[None]:
     """Noise from the golden arrays in drawing order, in place of the generator's."""
     names = iter(sorted(n for n in golden.files if n.startswith("noise_")))
 
-    def draw(shape: Any, **_: Any) -> Tensor:
+    def draw(shape: Any, *_: Any, **__: Any) -> Tensor:
         noise = _tensor(golden[next(names)])
         if tuple(noise.shape) != tuple(shape):
             raise ValueError(f"noise of shape {tuple(shape)} was asked for, the golden one is {tuple(noise.shape)}")
         return noise
 
     with (
-        patch("pipelines.multiview.sampling.randn_tensor", draw),
+        patch("pipelines.multiview.sampling.draw_noise", draw),
         patch("diffusers.schedulers.scheduling_euler_ancestral_discrete.randn_tensor", draw),
     ):
         yield

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
 
 class ReferenceAttention:
@@ -22,10 +22,10 @@ class ReferenceAttention:
     followed by the kept ones, and forgets them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, attend: AttnProcessor2_0) -> None:
         self.mode: Literal["keep", "use"] = "keep"
         self._kept: Tensor | None = None
-        self._attend = AttnProcessor2_0()
+        self._attend = attend
 
     def __call__(
         self,
@@ -54,13 +54,15 @@ class ReferenceUNet:
     """
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
+        from diffusers.models.attention_processor import AttnProcessor2_0  # takes seconds to import
+
         self.unet = unet
         self._references: list[ReferenceAttention] = []
         processors: dict[str, object] = {}
         for name in unet.attn_processors:
             processors[name] = AttnProcessor2_0()
             if ".attn1." in name:
-                reference = ReferenceAttention()
+                reference = ReferenceAttention(AttnProcessor2_0())
                 self._references.append(reference)
                 processors[name] = reference
         unet.set_attn_processor(processors)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from torch import Tensor
 
@@ -48,6 +47,11 @@ def choose_seed(seed: int) -> int:
     return seed if seed else secrets.randbelow(2**32 - 1) + 1
 
 
+def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Normal noise, drawn on the CPU so that a seed gives the same on every device."""
+    return torch.randn(tuple(shape), generator=generator).to(device)
+
+
 @torch.no_grad()
 def generate_views(
     model: MultiviewModel,
@@ -82,7 +86,7 @@ def generate_views(
     solver = make_scheduler(scheduler, model.scheduler_config)
     seed = choose_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    draw = partial(randn_tensor, generator=generator, device=model.device, dtype=torch.float32)
+    draw = partial(draw_noise, generator=generator, device=model.device)
     picture = _on_background(image.to(model.device), model.background)
     guided = guidance > 1
     condition = _condition_latents(model, picture, guided, draw)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
-
 from ..errors import InvalidInput
 
 SCHEDULERS = ("euler_ancestral", "dpmpp_2m", "unipc")
@@ -22,6 +20,9 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
     Raises:
         InvalidInput: if the name is none of `SCHEDULERS`.
     """
+    # diffusers takes seconds to import and is needed here alone.
+    from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
+
     shared = {
         key: config[key]
         for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
