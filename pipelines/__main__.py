@@ -75,7 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save-views", action="store_true", help="save the framed picture and the six views too")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
-    parser.add_argument("--models-dir", type=Path, help="folder of weights, looked in before the Hugging Face cache")
+    parser.add_argument("--models-dir", type=Path, help="folder of weights: looked in first, and filled by downloads")
     parser.add_argument("--no-half-copy", action="store_true", help="do not keep half-precision copies of .ckpt and .bin files")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is loaded from where")
     return parser
@@ -143,7 +143,7 @@ def save_result(result: Result, folder: Path, name: str, options: argparse.Names
         EnvironmentProblem: if a file cannot be written.
     """
     mesh_path = folder / f"{name}.{options.format}"
-    save_mesh(result.mesh, mesh_path, up_axis=options.up_axis, comment=f"{name}, seed {result.seed}")
+    save_mesh(result.mesh, mesh_path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)})
     pictures = {folder / f"{name}-preview.png": preview_sheet(result.mesh)}
     if options.save_views:
         pictures[folder / f"{name}-framed.png"] = result.framed
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chain = ImageTo3D.load(
             options.model,
             options.views_model,
-            models_dir=options.models_dir,
+            models_dirs=[options.models_dir] if options.models_dir else [],
             device=options.device,
             dtype=options.dtype,
             keep_half_copy=not options.no_half_copy,

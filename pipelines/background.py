@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import ndimage
-from skimage.color import rgb2lab
 from torch import Tensor
 
 from .errors import EnvironmentProblem, InvalidInput
@@ -100,6 +98,8 @@ def _choose_method(image: Tensor) -> str:
 
 def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) distance in Lab from the border's median colour, and that colour (3,)."""
+    from skimage.color import rgb2lab  # slow to import, like all that is imported inside a function here
+
     lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     color = np.median(border, axis=0)
@@ -107,6 +107,8 @@ def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plain_mask(rgb: Tensor) -> Tensor:
+    from scipy import ndimage
+
     distance, _ = _distance_from_border_color(rgb)
     regions, _ = ndimage.label(distance < _LAB_TOLERANCE)
     at_border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))

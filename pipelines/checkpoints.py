@@ -1,31 +1,23 @@
-"""Weights: which there are, where they are looked for, and how files become models.
-
-A file is looked for in the caller's folder, then in the Hugging Face cache, then on the hub (`HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1`
-forbids the network). Pickles are read with `weights_only=True`, which runs nothing that is in them; after that a half-precision .safetensors
-copy is kept beside the file and used instead.
-"""
+"""Weights to models: which models there are, and how files become them."""
 
 from __future__ import annotations
 
 import json
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .errors import CheckpointError, EnvironmentProblem, InvalidInput
-from .mesh_io import atomic_path
+from .checkpoint_files import find_file, read_tensors
+from .errors import CheckpointError, InvalidInput
 from .multiview.model import GREY, WHITE, MultiviewModel
 from .multiview.preprocessing import ImageTransform
 from .multiview.previews import STABLE_DIFFUSION_RGB
+from .progress import Progress, silent
 from .reconstruction.encoder import EncoderConfig
 from .reconstruction.model import ReconstructionConfig, ReconstructionModel
 
@@ -111,16 +103,17 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
 def load_reconstruction_model(
     name: str,
     *,
-    models_dir: Path | None = None,
+    models_dirs: Sequence[Path] = (),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     keep_half_copy: bool = True,
+    progress: Progress = silent,
 ) -> ReconstructionModel:
     """A reconstruction model, ready to be used.
 
     Args:
         name: one of `RECONSTRUCTION_PRESETS`.
-        models_dir: folder to look in first, for the file's name or `<repository's name>/<file's name>`.
+        models_dirs, progress: see `checkpoint_files.find_file`.
         device, dtype: where the model goes. Its decoder is read in float32 whatever the dtype.
         keep_half_copy: after a pickle is read, keep a half-precision .safetensors beside it and use that.
 
@@ -136,7 +129,7 @@ def load_reconstruction_model(
         path = POCKET_DIR / preset.file
     else:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
-        path = find_file(preset.repository, preset.file, models_dir)
+        path = find_file(preset.repository, preset.file, models_dirs, progress)
     return read_reconstruction_model(path, preset.config, keep_half_copy=keep_half_copy).to(device, dtype)
 
 
@@ -162,40 +155,42 @@ def read_reconstruction_model(path: Path, config: ReconstructionConfig, *, keep_
 def load_multiview_model(
     name: str,
     *,
-    models_dir: Path | None = None,
+    models_dirs: Sequence[Path] = (),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     keep_half_copy: bool = True,
+    progress: Progress = silent,
 ) -> MultiviewModel:
     """A multiview model, ready to be used.
 
-    Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`; in `models_dir` the repository is a folder of its name.
+    Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`.
     """
     preset = MULTIVIEW_PRESETS.get(name)
     if preset is None:
         raise InvalidInput(f"The views' model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'.")
     if preset.repository is not None:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
-    files = _Repository(preset.repository, models_dir) if preset.repository else _Repository(None, POCKET_DIR / "zero123plus")
+    files = _Repository(preset.repository, models_dirs if preset.repository else [POCKET_DIR / "zero123plus"], progress)
     unet_weights = None
     if preset.unet_repository and preset.unet_file:
-        unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dir)
+        unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dirs, progress)
     return read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy)
 
 
 class _Repository:
-    """The files of one model repository, wherever each is."""
+    """The files of one model repository, wherever each is; without a repository, those of the one folder."""
 
-    def __init__(self, repository: str | None, folder: Path | None) -> None:
-        self.repository, self.folder = repository, folder
+    def __init__(self, repository: str | None, folders: Sequence[Path], progress: Progress = silent) -> None:
+        self.repository, self.folders, self.progress = repository, folders, progress
 
-    def file(self, name: str) -> Path:
+    def file(self, *names: str) -> Path:
+        """The first of these files that there is."""
         if self.repository is not None:
-            return find_file(self.repository, name, self.folder)
-        assert self.folder is not None
-        if not (self.folder / name).exists():
-            raise CheckpointError(f"{self.folder / name} is missing: install the pack anew.")
-        return self.folder / name
+            return find_file(self.repository, names, self.folders, self.progress)
+        path = self.folders[0] / names[0]
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing: install the pack anew.")
+        return path
 
     def json(self, name: str) -> dict[str, Any]:
         path = self.file(name)
@@ -207,12 +202,9 @@ class _Repository:
 
     def weights(self, part: str) -> Path:
         """The weights of a part, in whichever format the repository has them."""
-        stem = "diffusion_pytorch_model" if part in ("unet", "vae") else "model"
-        pickled = f"{part}/diffusion_pytorch_model.bin" if part in ("unet", "vae") else f"{part}/pytorch_model.bin"
-        candidates = (f"{part}/{stem}.safetensors", pickled)
-        if self.repository is None:
-            return self.file(candidates[0])
-        return find_file(self.repository, candidates, self.folder)
+        diffusion = part in ("unet", "vae")
+        stem, pickled = ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
+        return self.file(f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin")
 
 
 def read_multiview_model(
@@ -254,6 +246,7 @@ def read_multiview_model(
         vae_transform=vae_transform,
         clip_transform=ImageTransform.from_config(files.json("feature_extractor_clip/preprocessor_config.json")),
         view_size=vae_transform.crop,
+        device=device,
         background=background,
     )
 
@@ -266,108 +259,6 @@ def empty_prompt_ids(files: _Repository) -> Tensor:
     tokenizer = CLIPTokenizer.from_pretrained(str(folder.pop()), local_files_only=True)
     ids: Tensor = tokenizer("", padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     return ids
-
-
-def find_file(repository: str, names: str | Sequence[str], models_dir: Path | None) -> Path:
-    """Where a file of a repository is on this machine, after a download if need be.
-
-    Args:
-        repository: on the hub, "owner/name".
-        names: the file's path in the repository, or several of which the first that exists is taken.
-        models_dir: looked in first: `<name>/<file>` with the repository's name, then the file's own name.
-
-    Raises:
-        EnvironmentProblem: if the file is nowhere, with the place where it belongs.
-    """
-    names = (names,) if isinstance(names, str) else names
-    if models_dir is not None:
-        for name in names:
-            for place in (models_dir / repository.split("/")[1] / name, models_dir / Path(name).name):
-                # A bare file name is unambiguous only where the repository keeps it on its top level.
-                if place.is_file() and (place.parent != models_dir or "/" not in name):
-                    return place
-                converted = _half_copy_of(place)
-                if converted.is_file() and (place.parent != models_dir or "/" not in name):
-                    return converted
-    for name in names:
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return Path(cached)
-    reason: Exception | None = None
-    for name in names:
-        try:
-            return Path(hf_hub_download(repository, name))
-        except Exception as error:  # hub, HTTP library and file system each have their own
-            reason = error
-            if type(error).__name__ not in ("EntryNotFoundError", "RemoteEntryNotFoundError", "LocalEntryNotFoundError"):
-                break
-    wanted_place = f"{models_dir or 'the folder of --models-dir'}/{repository.split('/')[1]}/{names[0]}"
-    raise EnvironmentProblem(
-        f"{names[0]} of {repository} is not on this machine and could not be downloaded ({type(reason).__name__}): put it at {wanted_place}."
-    ) from reason
-
-
-def read_tensors(path: Path, *, keep_half_copy: bool = True, prefix: str = "") -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors, or of a pickle (.ckpt, .bin, .pt), without running anything that is in it.
-
-    Args:
-        path: the file.
-        keep_half_copy: write a half-precision .safetensors beside a pickle, and read that if it is there and newer.
-        prefix: is taken off the names; where some have it, those that have not are left out.
-
-    Raises:
-        CheckpointError: if the file is damaged, or a pickle that wants to run code.
-    """
-    copy = _half_copy_of(path)
-    if keep_half_copy and path.suffix != ".safetensors" and copy.exists() and copy.stat().st_mtime >= path.stat().st_mtime:
-        path = copy
-    if path.suffix == ".safetensors":
-        try:
-            return _without_prefix(load_file(path), prefix)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is truncated or damaged: delete it, and it is downloaded again.") from error
-    tensors = _without_prefix(_read_pickle(path), prefix)
-    if not keep_half_copy:
-        return tensors
-    halved = {name: _halved(value) for name, value in tensors.items()}
-    try:
-        with atomic_path(copy) as partial:
-            save_file(halved, partial)
-        log.info("kept a half-precision copy, which is used from now on: %s", copy)
-    except EnvironmentProblem as error:
-        log.warning("no half-precision copy could be kept: %s", error)
-    return halved
-
-
-def _half_copy_of(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.fp16.safetensors")
-
-
-def _halved(value: Tensor) -> Tensor:
-    half = value.half() if value.is_floating_point() else value
-    return (half if bool(torch.isfinite(half).all()) else value).contiguous().clone()
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
-            raise CheckpointError(f"{path} is truncated or damaged: delete it, and it is downloaded again.") from error
-        raise CheckpointError(f"{path} holds more than weights, which could run code: it is not loaded. Get it from its author's page.") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged: delete it, and it is downloaded again.") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path} holds no named weights: it is another kind of file.")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    if not prefix or not any(name.startswith(prefix) for name in tensors):
-        return tensors
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -68,6 +67,8 @@ def _frame(image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor) 
 
 def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of the object, ends excluded; specks do not count."""
+    from scipy import ndimage  # slow to import
+
     solid = (mask > _OBJECT).cpu().numpy()
     parts, count = ndimage.label(solid)
     if not count:

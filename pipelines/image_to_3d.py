@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,7 +107,7 @@ class ImageTo3D:
         model: str = "pocket",
         views_model: str | None = None,
         *,
-        models_dir: Path | None = None,
+        models_dirs: Sequence[Path] = (),
         device: str = "auto",
         dtype: str = "auto",
         keep_half_copy: bool = True,
@@ -117,7 +117,7 @@ class ImageTo3D:
         Args:
             model: one of `checkpoints.RECONSTRUCTION_PRESETS`.
             views_model: one of `checkpoints.MULTIVIEW_PRESETS`; the one that fits the model if None.
-            models_dir: see `checkpoints.find_file`; rembg's models are in its folder `rembg`.
+            models_dirs: see `checkpoint_files.find_file`; rembg's models are in the folder `rembg` of the first.
             device, dtype: names, see `devices`; the pocket models, which are small, stay in float32 by themselves.
             keep_half_copy: see `checkpoints.read_tensors`.
 
@@ -130,13 +130,13 @@ class ImageTo3D:
             name: choose_dtype("float32" if dtype == "auto" and name == "pocket" else dtype, where) for name in (model, views_model)
         }
         reconstruction = load_reconstruction_model(
-            model, models_dir=models_dir, device=where, dtype=precision[model], keep_half_copy=keep_half_copy
+            model, models_dirs=models_dirs, device=where, dtype=precision[model], keep_half_copy=keep_half_copy
         )
         multiview = load_multiview_model(
-            views_model, models_dir=models_dir, device=where, dtype=precision[views_model], keep_half_copy=keep_half_copy
+            views_model, models_dirs=models_dirs, device=where, dtype=precision[views_model], keep_half_copy=keep_half_copy
         )
         preset = MULTIVIEW_PRESETS[views_model]
-        return cls(multiview, reconstruction, preset.steps, preset.guidance, models_dir / "rembg" if models_dir else None)
+        return cls(multiview, reconstruction, preset.steps, preset.guidance, models_dirs[0] / "rembg" if models_dirs else None)
 
     def __call__(self, picture: Tensor, settings: Settings | None = None, progress: StageProgress = _silent) -> Result:
         """A mesh of the object in a picture.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from .errors import InvalidInput
@@ -60,6 +58,9 @@ def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
     """
     if not 0 <= min_share <= 1:
         raise InvalidInput(f"The share of faces that a part needs must lie between 0 and 1, got {min_share}.")
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
     faces = mesh.faces.cpu().numpy()
     edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # what scipy's graph code takes in every version
     graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 
 from .errors import EnvironmentProblem, InvalidInput
@@ -24,16 +24,17 @@ from .mesh import Mesh
 FORMATS = ("obj", "glb", "ply", "stl")
 UpAxis = Literal["y", "z"]
 _ROWS = 65536
+_MATTE = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}  # glTF's default is a metal
 
 
-def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", comment: str = "") -> None:
+def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mapping[str, str] | None = None) -> None:
     """Write a mesh in the format of the path's ending.
 
     Args:
         mesh: at least one triangle.
         path: ends in .obj, .glb, .ply or .stl; an existing file is replaced once the new one is whole.
         up_axis: "y" (front +z) or "z" (front -y, as in Blender).
-        comment: text for the head of an OBJ.
+        metadata: texts by name: comments at the head of an OBJ, `asset.extras` of a GLB; the other formats have no place for them.
 
     Raises:
         InvalidInput: if the ending is none of these or the mesh is empty.
@@ -46,19 +47,24 @@ def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", comment: str = "
         raise InvalidInput(f"A mesh is saved as one of {', '.join(FORMATS)}, got '{path.name}'.")
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to save.")
-    vertices, faces = _to_file_axes(mesh.vertices, up_axis), mesh.faces.cpu().numpy()
-    colors = None if mesh.vertex_colors is None else mesh.vertex_colors.clamp(0, 1).cpu().numpy()
+    turned = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
     with atomic_path(path) as partial:
         if suffix == "obj":
             with partial.open("wb") as file:
-                for text in _obj_text(vertices, faces, colors, comment):
+                for text in _obj_text(turned, metadata or {}):
                     file.write(text)
         else:
-            shape = trimesh.Trimesh(vertices, faces, process=False)
-            if colors is not None:
-                alpha = np.full((len(colors), 1), 255, np.uint8)
-                shape.visual = trimesh.visual.ColorVisuals(shape, vertex_colors=np.hstack([(colors * 255).round().astype(np.uint8), alpha]))
-            partial.write_bytes(_as_bytes(shape.export(file_type=suffix)))
+            partial.write_bytes(_glb(turned, metadata or {}) if suffix == "glb" else _ply_or_stl(turned, suffix))
+
+
+def to_y_up(mesh: Mesh) -> Mesh:
+    """The mesh as files have it: y up, front +z."""
+    return replace(mesh, vertices=mesh.vertices.float().roll(-1, dims=1))
+
+
+def from_y_up(mesh: Mesh) -> Mesh:
+    """The inverse of `to_y_up`: z up, front +x."""
+    return replace(mesh, vertices=mesh.vertices.float().roll(1, dims=1))
 
 
 @contextmanager
@@ -90,19 +96,17 @@ def _umask() -> int:
     return mask
 
 
-def _to_file_axes(vertices: Tensor, up_axis: UpAxis) -> np.ndarray:
-    order = torch.tensor([1, 2, 0])
-    y_up = vertices.detach().cpu().float()[:, order]
-    if up_axis == "y":
-        return y_up.numpy()
-    x, y, z = y_up.unbind(dim=1)
-    return torch.stack([x, -z, y], dim=1).numpy()
+def _y_up_to_z_up(mesh: Mesh) -> Mesh:
+    x, y, z = mesh.vertices.unbind(dim=1)
+    return replace(mesh, vertices=torch.stack([x, -z, y], dim=1))
 
 
-def _obj_text(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray | None, comment: str) -> Iterator[bytes]:
-    for line in comment.splitlines():
-        yield f"# {line}\n".encode()
-    table = vertices if colors is None else np.hstack([vertices, colors])
+def _obj_text(mesh: Mesh, metadata: Mapping[str, str]) -> Iterator[bytes]:
+    for name, text in metadata.items():
+        for line in f"{name}: {text}".splitlines():
+            yield f"# {line}\n".encode()
+    vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
+    table = vertices if mesh.vertex_colors is None else np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])
     row = "v " + " ".join(["%.6f"] * 3 + ["%.4f"] * (table.shape[1] - 3)) + "\n"
     for part in np.array_split(table, -(-len(table) // _ROWS)):
         yield ((row * len(part)) % tuple(part.ravel().tolist())).encode()
@@ -110,5 +114,38 @@ def _obj_text(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray | None
         yield (("f %d %d %d\n" * len(part)) % tuple(part.ravel().tolist())).encode()
 
 
-def _as_bytes(exported: str | bytes) -> bytes:
-    return exported.encode() if isinstance(exported, str) else exported
+def _ply_or_stl(mesh: Mesh, suffix: str) -> bytes:
+    import trimesh  # slow to import
+
+    shape = trimesh.Trimesh(mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy(), process=False)
+    if mesh.vertex_colors is not None:
+        colors = (mesh.vertex_colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        shape.visual = trimesh.visual.ColorVisuals(shape, vertex_colors=np.pad(colors, ((0, 0), (0, 1)), constant_values=255))
+    exported: bytes = shape.export(file_type=suffix)
+    return exported
+
+
+def _glb(mesh: Mesh, metadata: Mapping[str, str]) -> bytes:
+    import trimesh
+
+    shape = trimesh.Trimesh(mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy(), process=False)
+    if mesh.vertex_colors is not None:
+        shape.vertex_attributes["_COLOR"] = _linear(mesh.vertex_colors.clamp(0, 1)).cpu().numpy()
+
+    def finish(tree: dict[str, Any]) -> None:
+        # trimesh would write colours as 8-bit numbers, too coarse for linear ones.
+        for primitive in tree["meshes"][0]["primitives"]:
+            primitive["material"] = 0
+            if "_COLOR" in primitive["attributes"]:
+                primitive["attributes"]["COLOR_0"] = primitive["attributes"].pop("_COLOR")
+        tree["materials"] = [_MATTE]
+        if metadata:
+            tree["asset"]["extras"] = dict(metadata)
+
+    exported: bytes = trimesh.exchange.gltf.export_glb(trimesh.Scene([shape]), tree_postprocessor=finish)
+    return exported
+
+
+def _linear(srgb: Tensor) -> Tensor:
+    """sRGB in [0, 1] as linear light, which glTF's vertex colours are (glTF 2.0, section 3.9.2; IEC 61966-2-1)."""
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

@@ -330,6 +330,7 @@ def _multiview_model(folder: Path, config: dict[str, Any], golden: Any) -> Multi
         ramp=torch.tensor(config["ramping_coefficients"]),
         scheduler_config=config["scheduler"],
         view_size=config["width"] // 2,
+        device=torch.device("cpu"),
     )
 
 

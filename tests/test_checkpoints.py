@@ -6,20 +6,19 @@ import os
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines import checkpoints
+from pipelines.checkpoint_files import find_file, read_tensors
 from pipelines.checkpoints import (
     MULTIVIEW_PRESETS,
     POCKET_DIR,
     RECONSTRUCTION_PRESETS,
-    find_file,
     load_multiview_model,
     load_reconstruction_model,
     read_reconstruction_model,
-    read_tensors,
 )
 from pipelines.errors import CheckpointError, EnvironmentProblem, InvalidInput
 
@@ -120,32 +119,72 @@ def test_files_are_looked_for_in_the_callers_folder_first(tmp_path):
     for place in (tmp_path / "InstantMesh" / "a.ckpt", tmp_path / "b.ckpt"):
         place.parent.mkdir(exist_ok=True)
         place.write_text("")
-    assert find_file("TencentARC/InstantMesh", "a.ckpt", tmp_path) == tmp_path / "InstantMesh" / "a.ckpt"
-    assert find_file("TencentARC/InstantMesh", "b.ckpt", tmp_path) == tmp_path / "b.ckpt"
+    assert find_file("TencentARC/InstantMesh", "a.ckpt", [tmp_path]) == tmp_path / "InstantMesh" / "a.ckpt"
+    assert find_file("TencentARC/InstantMesh", "b.ckpt", [tmp_path]) == tmp_path / "b.ckpt"
 
 
 def test_a_converted_copy_is_enough(tmp_path):
     (tmp_path / "c.fp16.safetensors").write_text("")
-    assert find_file("TencentARC/InstantMesh", "c.ckpt", tmp_path) == tmp_path / "c.fp16.safetensors"
+    assert find_file("TencentARC/InstantMesh", "c.ckpt", [tmp_path]) == tmp_path / "c.fp16.safetensors"
 
 
 def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise ConnectionError
 
-    monkeypatch.setattr(checkpoints, "hf_hub_download", refuse)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(EnvironmentProblem, match="put it at") as caught:
-        load_reconstruction_model("instant-mesh-large", models_dir=tmp_path)
+        load_reconstruction_model("instant-mesh-large", models_dirs=[tmp_path])
     assert str(tmp_path / "InstantMesh" / "instant_mesh_large.ckpt") in str(caught.value)
 
 
 def test_the_hubs_own_cache_is_used(tmp_path, monkeypatch):
     cached = tmp_path / "cached.ckpt"
     cached.write_text("")
-    monkeypatch.setattr(checkpoints, "try_to_load_from_cache", lambda repository, name: str(cached))
-    assert find_file("TencentARC/InstantMesh", "x.ckpt", None) == cached
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, name: str(cached))
+    assert find_file("TencentARC/InstantMesh", "x.ckpt") == cached
+
+
+def _hub(content: bytes):
+    """A hub that writes a file in four parts, reporting each as huggingface_hub does."""
+
+    def download(repository: str, name: str, local_dir: Path | None = None, tqdm_class: type | None = None) -> str:
+        path = Path(local_dir) / name
+        path.parent.mkdir(parents=True)
+        bar = tqdm_class(total=len(content))
+        with path.open("wb") as file:
+            for start in range(0, len(content), len(content) // 4):
+                file.write(content[start : start + len(content) // 4])
+                bar.update(len(content) // 4)
+        return str(path)
+
+    return download
+
+
+def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
+    seen = []
+    path = find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path / "first", tmp_path / "second"], lambda done, total: seen.append((done, total)))
+    assert path == tmp_path / "first" / "InstantMesh" / "x.ckpt"
+    assert path.read_bytes() == b"12345678"
+    assert seen == [(2, 8), (4, 8), (6, 8), (8, 8)]
+
+
+def test_a_download_can_be_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], stop)
 
 
 def _official_layout(folder: Path) -> None:
@@ -167,8 +206,8 @@ def test_official_layout_and_other_unet(tmp_path, pocket):
     changed = {k: v * 0.5 for k, v in load_file(POCKET_DIR / "zero123plus/unet/diffusion_pytorch_model.safetensors").items()}
     (tmp_path / "InstantMesh").mkdir()
     torch.save(changed, tmp_path / "InstantMesh" / "diffusion_pytorch_model.bin")
-    stock = load_multiview_model("zero123plus", models_dir=tmp_path)
-    white = load_multiview_model("zero123plus-instantmesh", models_dir=tmp_path)
+    stock = load_multiview_model("zero123plus", models_dirs=[tmp_path])
+    white = load_multiview_model("zero123plus-instantmesh", models_dirs=[tmp_path])
     torch.testing.assert_close(stock.empty_prompt, pocket.multiview.empty_prompt)
     torch.testing.assert_close(stock.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight)
     torch.testing.assert_close(white.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight * 0.5, atol=1e-4, rtol=0)
@@ -179,7 +218,7 @@ def test_a_damaged_config_is_named(tmp_path):
     _official_layout(tmp_path)
     (tmp_path / "zero123plus-v1.2/vae/config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
-        load_multiview_model("zero123plus", models_dir=tmp_path)
+        load_multiview_model("zero123plus", models_dirs=[tmp_path])
 
 
 def test_unknown_names():

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
+import struct
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ import trimesh
 
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.mesh import Mesh, keep_large_parts
-from pipelines.mesh_io import FORMATS, atomic_path, save_mesh
+from pipelines.mesh_io import FORMATS, atomic_path, from_y_up, save_mesh, to_y_up
 
 #: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points to +y, which is the left of someone who
 #: stands in it, and reaches further to the front; its tip is red. No axis is like its mirror image.
@@ -30,10 +34,16 @@ def _tetrahedron(shift: float = 0.0) -> Mesh:
     return Mesh(vertices, torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]), torch.eye(4)[:, :3])
 
 
+def _load(path: Path) -> trimesh.Trimesh:
+    # Beside a material, trimesh loses a GLB's vertex colours.
+    options = {"skip_materials": True} if path.suffix == ".glb" else {}
+    return trimesh.load(path, force="mesh", process=False, **options)
+
+
 def test_obj_text_is_exact(tmp_path):
-    save_mesh(_tetrahedron(), tmp_path / "t.obj", comment="made by\na test")
+    save_mesh(_tetrahedron(), tmp_path / "t.obj", metadata={"made by": "a test\nof two lines"})
     assert (tmp_path / "t.obj").read_text() == (
-        "# made by\n# a test\n"
+        "# made by: a test\n# of two lines\n"
         "v 0.000000 0.000000 0.000000 1.0000 0.0000 0.0000\n"
         "v 0.000000 0.000000 1.000000 0.0000 1.0000 0.0000\n"
         "v 1.000000 0.000000 0.000000 0.0000 0.0000 1.0000\n"
@@ -48,7 +58,7 @@ def test_every_format_keeps_handedness_and_outward_normals(tmp_path, suffix, up_
     mesh = _l_shape()
     path = tmp_path / f"l.{suffix}"
     save_mesh(mesh, path, up_axis=up_axis)
-    loaded = trimesh.load(path, force="mesh", process=False)
+    loaded = _load(path)
     assert loaded.volume == pytest.approx(mesh.volume(), rel=1e-4)
     assert loaded.volume > 0
     up, front = (1, 2) if up_axis == "y" else (2, 1)
@@ -61,8 +71,25 @@ def test_every_format_keeps_handedness_and_outward_normals(tmp_path, suffix, up_
     assert (tip[:, 0] > 0).all()  # +y of the world is +x of the file, whichever axis is up
     assert (tip[:, up] < -0.7).all()
     if suffix != "stl":
-        colors = loaded.visual.vertex_colors[:, :3]
-        assert set(map(tuple, colors[np.abs(loaded.vertices[:, 0]) > 0.55].tolist())) == {(255, 0, 0)}
+        colors = loaded.visual.vertex_colors
+        assert set(map(tuple, colors[np.abs(loaded.vertices[:, 0]) > 0.55, :3].tolist())) == {(255, 0, 0)}
+
+
+def test_glb_colours_are_linear_and_metadata_is_kept(tmp_path):
+    mesh = replace(_tetrahedron(), vertex_colors=torch.full((4, 3), 0.5))
+    save_mesh(mesh, tmp_path / "t.glb", metadata={"prompt": "a chair"})
+    content = (tmp_path / "t.glb").read_bytes()
+    tree = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
+    assert tree["asset"]["extras"] == {"prompt": "a chair"}
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+    assert accessor["componentType"] == 5126
+    colors = _load(tmp_path / "t.glb").visual.vertex_colors[:, :3]
+    np.testing.assert_allclose(colors / 255, 0.21404, atol=0.5 / 255)  # of IEC 61966-2-1 for 0.5; trimesh rounds to 8 bits
+
+
+def test_axes_there_and_back():
+    mesh = _l_shape()
+    torch.testing.assert_close(from_y_up(to_y_up(mesh)).vertices, mesh.vertices)
 
 
 def test_million_triangles_in_seconds(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from skimage.measure import marching_cubes
 from torch import Tensor
 
 from ..errors import EmptySurface, InvalidInput
@@ -89,6 +88,8 @@ def density_surface(
     triplane: Triplane, resolution: int, chunk_size: int, threshold: float, exact: bool, closed: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
     """`extract_surface` for a NeRF model, at any resolution."""
+    from skimage.measure import marching_cubes  # slow to import
+
     axis = torch.linspace(-1, 1, resolution, device=triplane.planes.device)
     field = triplane.level_field.on_grid(axis, axis, axis)
     raw = sample_volume(field, raw_density_of(threshold), chunk_size, exact=exact, progress=progress)

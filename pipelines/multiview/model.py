@@ -32,6 +32,7 @@ class MultiviewModel:
         scheduler_config: the repository's scheduler config.
         vae_transform, clip_transform: what the two picture inputs go through.
         view_size: pixels of a view's side.
+        device: where the work is done.
         latent_rgb: (5, 3), the linear map of `previews.preview`.
         background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
     """
@@ -45,12 +46,9 @@ class MultiviewModel:
     vae_transform: ImageTransform
     clip_transform: ImageTransform
     view_size: int
+    device: torch.device
     latent_rgb: Tensor = STABLE_DIFFUSION_RGB
     background: float = WHITE
-
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from .encoder import CameraViT, EncoderConfig
@@ -83,11 +81,13 @@ class ReconstructionModel(nn.Module):
     def decoder(self) -> MeshDecoder | NerfDecoder:
         return cast(MeshDecoder | NerfDecoder, self.synthesizer["decoder"])
 
-    def decoder_in_float32(self) -> MeshDecoder | NerfDecoder:
-        """The decoder itself, or a float32 copy of it if the model is in half precision: it is small, and surfaces need the digits."""
-        if next(self.decoder.parameters()).dtype == torch.float32:
-            return self.decoder
-        return copy.deepcopy(self.decoder).float()
+    def new_decoder(self) -> MeshDecoder | NerfDecoder:
+        """A float32 copy of the decoder: it is small, surfaces need the digits, and the model may be moved away."""
+        weights = self.decoder.state_dict()
+        features = 3 * self.config.triplane_dim
+        copied = MeshDecoder(features) if isinstance(self.decoder, MeshDecoder) else NerfDecoder(features)
+        copied.load_state_dict(weights)
+        return copied.eval().requires_grad_(False)
 
     def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
         """Triplanes of B objects.

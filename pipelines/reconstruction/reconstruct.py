@@ -17,7 +17,7 @@ def reconstruct(model: ReconstructionModel, views: Tensor, cameras: Cameras | No
     """The triplane of one object.
 
     Args:
-        model: on one device, in one precision; its decoder is read in float32.
+        model: on one device, in one precision; its decoder is copied in float32.
         views: (N, 3, H, W) in [0, 1], square, on white.
         cameras: N, one for each view. Without them, six views stand where Zero123++ puts them, and four are its views 0, 2, 4 and 5.
 
@@ -46,4 +46,4 @@ def reconstruct(model: ReconstructionModel, views: Tensor, cameras: Cameras | No
         resized = F.interpolate(resized, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
     resized = resized.clamp(0, 1).to(parameter)
     planes = model(resized[None], cameras.tokens()[None].to(parameter))[0]
-    return Triplane(planes.float(), model.decoder_in_float32(), model.config)
+    return Triplane(planes.float(), model.new_decoder().to(planes.device), model.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +31,10 @@ class Triplane:
     planes: Tensor
     decoder: MeshDecoder | NerfDecoder
     config: ReconstructionConfig
+
+    def to(self, device: torch.device | str) -> Triplane:
+        """The same triplane on another device."""
+        return Triplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device), self.config)
 
     @cached_property
     def level_field(self) -> Field:
