@@ -26,7 +26,7 @@ from .mesh_io import FORMATS, atomic_path, save_mesh
 from .multiview.schedulers import SCHEDULERS
 from .pictures import SUFFIXES, read_picture, to_pillow
 from .rendering.mesh import preview_sheet
-from .rendering.volume import render
+from .rendering.triplane import render
 
 ORBIT_SIZE = 256
 ORBIT_SECONDS = 4.0

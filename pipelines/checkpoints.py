@@ -231,9 +231,10 @@ def read_multiview_model(
         path = unet_weights if name == "unet" and unet_weights else files.weights(name)
         with torch.device("meta"):
             part = builders[name](files.json(f"{name}/config.json"))
-        _load_strictly(part, _renamed(name, read_tensors(path, keep_half_copy=keep_half_copy), part), path)
+        tensors = _renamed(name, read_tensors(path, keep_half_copy=keep_half_copy), part)
+        _load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
         _fill_position_ids(part)
-        parts[name] = part.eval().requires_grad_(False).to(device, dtype)
+        parts[name] = part.eval().requires_grad_(False).to(device)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
     index = files.json("model_index.json")
     vae_transform = ImageTransform.from_config(files.json("feature_extractor_vae/preprocessor_config.json"))

@@ -50,6 +50,20 @@ def frame_foreground(
     return torch.stack(pictures), torch.stack(cut_masks)
 
 
+def composite(images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE) -> Tensor:
+    """Objects on one colour.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        masks: (B, 1, H, W) in [0, 1], 1 is the object.
+        background: RGB in [0, 1].
+
+    Returns:
+        (B, 3, H, W).
+    """
+    return images * masks + images.new_tensor(background)[:, None, None] * (1 - masks)
+
+
 def _frame(image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor) -> tuple[Tensor, Tensor]:
     top, bottom, left, right = _object_box(mask[0])
     side = max(round(max(bottom - top, right - left) / ratio), 1)

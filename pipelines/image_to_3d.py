@@ -15,12 +15,12 @@ from torch import Tensor
 from .background import remove_background
 from .checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
 from .devices import choose_device, choose_dtype
-from .framing import frame_foreground
+from .framing import composite, frame_foreground
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, extract_surface
 from .mesh import Mesh, keep_large_parts
 from .multiview.model import WHITE, MultiviewModel
-from .multiview.sampling import generate_views
-from .progress import Progress
+from .multiview.sampling import GeneratedViews, generate_views
+from .progress import Progress, silent
 from .reconstruction.model import ReconstructionModel
 from .reconstruction.reconstruct import reconstruct
 from .reconstruction.triplane import Triplane
@@ -165,47 +165,94 @@ class ImageTo3D:
             )
             progress("framing", 1, 1, framed[0])
         with _timed("views", seconds):
-            generated = generate_views(
+            generated = object_views(
                 self.multiview,
-                torch.cat([framed[0], framed_mask[0]]) if self.multiview.background != WHITE else framed[0],
+                framed[0],
+                framed_mask[0],
                 steps=self.steps if settings.steps is None else settings.steps,
                 guidance=self.guidance if settings.guidance is None else settings.guidance,
                 scheduler=settings.scheduler,
                 seed=settings.seed,
                 progress=of_stage("views"),
             )
-            views = on_white(generated.views) if self.multiview.background != WHITE else generated.views
         with _timed("triplane", seconds):
-            triplane = reconstruct(self.reconstruction, views.to(device))
+            triplane = reconstruct(self.reconstruction, generated.views.to(device))
             progress("triplane", 1, 1)
         with _timed("surface", seconds):
-            mesh = surface_mesh(triplane, settings, of_stage("surface"))
-        return Result(mesh, framed[0], views, triplane, generated.seed, seconds)
+            mesh = surface_mesh(
+                triplane,
+                resolution=settings.resolution,
+                chunk_size=settings.chunk_size,
+                threshold=settings.threshold,
+                exact=settings.exact,
+                min_part_share=settings.min_part_share,
+                progress=of_stage("surface"),
+            )
+        return Result(mesh, framed[0], generated.views, triplane, generated.seed, seconds)
 
 
-def surface_mesh(triplane: Triplane, settings: Settings, progress: Progress) -> Mesh:
-    """The coloured surface of a triplane, without floaters.
+def object_views(
+    model: MultiviewModel,
+    image: Tensor,
+    mask: Tensor | None = None,
+    *,
+    steps: int,
+    guidance: float,
+    scheduler: str = "euler_ancestral",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> GeneratedViews:
+    """Six views on white, whatever grey the model was trained on.
+
+    Args:
+        image: (3, H, W) in [0, 1], framed.
+        mask: (1, H, W) in [0, 1], 1 is the object; for models that do not draw on white.
+        others: see `multiview.sampling.generate_views`.
+
+    Raises:
+        InvalidInput: as in `generate_views`.
+    """
+    if model.background == WHITE:
+        return generate_views(model, image, steps=steps, guidance=guidance, scheduler=scheduler, seed=seed, progress=progress)
+    picture = image if mask is None else torch.cat([image, mask])
+    generated = generate_views(model, picture, steps=steps, guidance=guidance, scheduler=scheduler, seed=seed, progress=progress)
+    return replace(generated, views=on_white(generated.views))
+
+
+def surface_mesh(
+    triplane: Triplane,
+    *,
+    resolution: int | None = None,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    threshold: float | None = None,
+    exact: bool = False,
+    min_part_share: float = 1.0,
+    colors: bool = True,
+    progress: Progress = silent,
+) -> Mesh:
+    """The surface of a triplane, without floaters, on the CPU.
+
+    Args:
+        resolution, chunk_size, threshold, exact: see `isosurface.extraction.extract_surface`.
+        min_part_share: see `mesh.keep_large_parts`.
+        colors: ask the triplane for the colour of each vertex.
 
     Raises:
         InvalidInput, EmptySurface: as in `extract_surface` and `keep_large_parts`.
     """
     vertices, faces = extract_surface(
-        triplane,
-        resolution=settings.resolution,
-        chunk_size=settings.chunk_size,
-        threshold=settings.threshold,
-        exact=settings.exact,
-        progress=progress,
+        triplane, resolution=resolution, chunk_size=chunk_size, threshold=threshold, exact=exact, progress=progress
     )
-    mesh = keep_large_parts(Mesh(vertices.cpu(), faces.cpu()), settings.min_part_share)
-    colors = triplane.colors(mesh.vertices.to(triplane.planes.device), settings.chunk_size)
-    return replace(mesh, vertex_colors=colors.clamp(0, 1).cpu())
+    mesh = keep_large_parts(Mesh(vertices.cpu(), faces.cpu()), min_part_share)
+    if not colors:
+        return mesh
+    found = triplane.colors(mesh.vertices.to(triplane.planes.device), chunk_size)
+    return replace(mesh, vertex_colors=found.clamp(0, 1).cpu())
 
 
 def on_white(views: Tensor) -> Tensor:
     """Views (N, 3, S, S) that a model drew on plain grey, on white instead."""
-    masks = remove_background(views, "plain")
-    return views * masks + 1 - masks
+    return composite(views, remove_background(views, "plain"))
 
 
 @contextmanager

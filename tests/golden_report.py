@@ -36,7 +36,7 @@ from pipelines.reconstruction.encoder import EncoderConfig
 from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionModel
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triplane import Triplane, color_of, density_of
-from pipelines.rendering.volume import render
+from pipelines.rendering.triplane import render
 
 CHUNK = 65536
 GROUPS = {

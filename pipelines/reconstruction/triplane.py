@@ -15,7 +15,6 @@ from .model import MeshDecoder, NerfDecoder, ReconstructionConfig
 
 # Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
 _COLOR_MARGIN = 0.001
-_SHARPNESS = 2000.0  # density per unit of signed distance: opaque within a hundredth of the object
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,8 @@ class Triplane:
         return color_of(self._color_field.at(points, chunk_size)[:, -3:])
 
     def density_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-        """(N,) raw density and (N, 3) colours at points (N, 3); a signed distance becomes a density that rises steeply at the surface."""
+        """(N,) raw density and (N, 3) colours at points (N, 3), of a NeRF model."""
         outputs = self.level_field.at(points, chunk_size)
-        if isinstance(self.decoder, MeshDecoder):
-            return outputs[:, 0] * _SHARPNESS + 1, self.colors(points, chunk_size)
         return outputs[:, 0], color_of(outputs[:, 1:])
 
     def deformation(self, points: Tensor, grid_resolution: int, chunk_size: int) -> Tensor:

@@ -1,66 +1,31 @@
-"""Triplane to pictures by volume rendering, without randomness."""
+"""Densities to pictures by volume rendering, without randomness."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras
-from ..errors import InvalidInput
-from ..progress import Progress, silent
+from ..progress import Progress
 from ..reconstruction.triplane import Triplane, density_of
+from .rendering import Rendering, box_entry_and_exit
 
 _OUTSIDE = -torch.finfo(torch.float32).max / 3
 _EPSILON = 1e-5
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """N pictures of a triplane, float32.
-
-    Attributes:
-        rgb: (N, 3, H, W) on white, a little beyond [0, 1] at most.
-        depth: (N, 1, H, W) distance from the camera along the ray, weighted by what is seen.
-        weight: (N, 1, H, W) in [0, 1], how much of the object a pixel sees.
-    """
-
-    rgb: Tensor
-    depth: Tensor
-    weight: Tensor
-
-
-@torch.no_grad()
-def render(
-    triplane: Triplane, cameras: Cameras, size: int, *, chunk_size: int = 262144, progress: Progress = silent
-) -> Rendering:
-    """Pictures of a triplane from cameras.
-
-    Args:
-        triplane: of either kind; a signed distance is rendered as a steep density.
-        cameras: N.
-        size: pixels of a side, at least 1.
-        chunk_size: points evaluated at once; bounds memory and changes no pixel.
-        progress: called after each camera with its picture.
-
-    Returns:
-        colour, depth and weight.
-
-    Raises:
-        InvalidInput: if a number is out of range.
+def render_density(triplane: Triplane, cameras: Cameras, size: int, chunk_size: int, progress: Progress) -> Rendering:
+    """`rendering.triplane.render` for a NeRF model.
 
     Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022); midpoint rule and white background as in
     InstantMesh (arXiv 2404.07191). Jitter is 0.5 and importance samples are evenly spaced.
     """
-    if size < 1 or chunk_size < 1:
-        raise InvalidInput(f"A picture's size and the chunk size must be at least 1, got {size} and {chunk_size}.")
     samples = triplane.config.samples_per_ray // 2
     device = triplane.planes.device
     pictures = []
     rays = [r.to(device) for r in cameras.rays(size, size)]
-    start, end = _box_entry_and_exit(*rays)
+    start, end = box_entry_and_exit(*rays)
     for camera, (origins, directions, near, far) in enumerate(zip(*rays, start, end, strict=True), start=1):
         chunks = [
             _march(triplane, o, d, n, f, samples, chunk_size)
@@ -72,18 +37,6 @@ def render(
     nearest, farthest = stacked[:, 5].amin(), stacked[:, 6].amax()
     depth = stacked[:, 4:5].nan_to_num(float("inf")).clamp(nearest, farthest)
     return Rendering(rgb=stacked[:, :3], depth=depth, weight=stacked[:, 3:4])
-
-
-def _box_entry_and_exit(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays (N, R, 3) enter and leave [-1, 1]^3, each (N, R); those that miss get the smallest and the largest entry of all."""
-    first, second = (-1 - origins) / directions, (1 - origins) / directions
-    start = torch.minimum(first, second).amax(dim=-1)
-    end = torch.maximum(first, second).amin(dim=-1)
-    hit = (end >= start) & (end > 0)
-    if bool(hit.any()):
-        lowest, highest = start[hit].amin(), start[hit].amax()
-        start, end = torch.where(hit, start, lowest), torch.where(hit, end, highest)
-    return start, end
 
 
 def _march(triplane: Triplane, origins: Tensor, directions: Tensor, start: Tensor, end: Tensor, samples: int, chunk_size: int) -> Tensor:

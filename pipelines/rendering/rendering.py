@@ -1,0 +1,40 @@
+"""What all ways of rendering share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """N pictures of a triplane, float32.
+
+    Attributes:
+        rgb: (N, 3, H, W) on white, a little beyond [0, 1] at most.
+        depth: (N, 1, H, W) distance from the camera along the ray: weighted by what is seen of a density; of a signed distance, that of the
+            surface, or of the world's origin where there is none.
+        weight: (N, 1, H, W) in [0, 1], how much of the object a pixel sees.
+    """
+
+    rgb: Tensor
+    depth: Tensor
+    weight: Tensor
+
+
+def box_interval(origins: Tensor, directions: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Where rays (..., 3) enter and leave the box from `low` to `high`, each (...); a ray that misses it leaves before it enters."""
+    first, second = (low - origins) / directions, (high - origins) / directions
+    return torch.minimum(first, second).amax(dim=-1), torch.maximum(first, second).amin(dim=-1)
+
+
+def box_entry_and_exit(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Where rays (N, R, 3) enter and leave [-1, 1]^3, each (N, R); those that miss get the smallest and the largest entry of all."""
+    start, end = box_interval(origins, directions, -1, 1)
+    hit = (end >= start) & (end > 0)
+    if bool(hit.any()):
+        lowest, highest = start[hit].amin(), start[hit].amax()
+        start, end = torch.where(hit, start, lowest), torch.where(hit, end, highest)
+    return start, end
