@@ -144,6 +144,26 @@ def cameras_around(
     return Cameras(c2w, intrinsics_from_fov(fov_y_deg).repeat(len(c2w), 1, 1))
 
 
+def parse_cameras(azimuths: str, elevations: str, radius: float, fov_y_deg: float) -> Cameras:
+    """`cameras_around` for angles as people write them: numbers in degrees with commas or spaces between; one elevation serves all.
+
+    Raises:
+        InvalidInput: if a text holds no numbers or something else, or as in `cameras_around`.
+    """
+    around, above = _parse_angles("azimuths", azimuths), _parse_angles("elevations", elevations)
+    return cameras_around(around, above * len(around) if len(above) == 1 else above, radius, fov_y_deg)
+
+
+def _parse_angles(name: str, text: str) -> list[float]:
+    try:
+        angles = [float(word) for word in text.replace(",", " ").replace(";", " ").split()]
+    except ValueError:
+        angles = []
+    if not angles:
+        raise InvalidInput(f"The {name} must be numbers with commas between, like '0, 90, 180, 270', got '{text}'.")
+    return angles
+
+
 def zero123plus_cameras(radius: float = ZERO123PLUS_RADIUS, fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG) -> Cameras:
     """The six cameras of Zero123++'s views, in the order of its 3x2 grid, row by row.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from .errors import InvalidInput, UnreadablePicture
@@ -59,6 +59,19 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
     levels = np.asarray(picture).astype(np.float64)
     top = 65535.0 if levels.max() > 255 else 255.0
     return Image.fromarray((levels.clip(0, top) / top * 255).round().astype(np.uint8))
+
+
+def parse_color(text: str) -> tuple[float, float, float]:
+    """RGB in [0, 1] of a colour as CSS writes it: "#ffffff", "white", "rgb(255, 255, 255)".
+
+    Raises:
+        InvalidInput: if it is none.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text.strip())[:3]
+    except ValueError as error:
+        raise InvalidInput(f"A colour is written like #ffffff or white, got '{text}'.") from error
+    return red / 255, green / 255, blue / 255
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

@@ -24,6 +24,16 @@ class Rendering:
     weight: Tensor
 
 
+def depth_pictures(rendering: Rendering) -> Tensor:
+    """(N, 3, H, W) in [0, 1]: white where the object is nearest, toward black with distance, black where it is not; one scale for all."""
+    seen = rendering.weight > 0.5
+    if not bool(seen.any()):
+        return torch.zeros_like(rendering.rgb)
+    near, far = rendering.depth[seen].amin(), rendering.depth[seen].amax()
+    nearness = 1 - 0.9 * (rendering.depth - near) / (far - near).clamp_min(1e-6)
+    return (nearness.clamp(0, 1) * seen).expand_as(rendering.rgb)
+
+
 def box_interval(origins: Tensor, directions: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
     """Where rays (..., 3) enter and leave the box from `low` to `high`, each (...); a ray that misses it leaves before it enters."""
     first, second = (low - origins) / directions, (high - origins) / directions

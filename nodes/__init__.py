@@ -1,0 +1,35 @@
+"""What ComfyUI sees: the list of nodes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+from .background import RemoveBackground
+from .framing import FrameForeground
+from .multiview import GenerateViews, LoadMultiviewModel
+from .orbit import RenderOrbit
+from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
+from .saving import SaveMesh
+from .surface import ExtractMesh
+
+NODES: list[type[io.ComfyNode]] = [
+    RemoveBackground,
+    FrameForeground,
+    LoadMultiviewModel,
+    GenerateViews,
+    LoadReconstructionModel,
+    ViewCameras,
+    Reconstruct,
+    ExtractMesh,
+    RenderOrbit,
+    SaveMesh,
+]
+
+
+class ImageTo3DExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # Not in on_load, which 0.3.64 does not call.
+        host.register_folders()
+        host.offer_demo_picture()
+        return NODES

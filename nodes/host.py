@@ -1,0 +1,193 @@
+"""ComfyUI's runtime: folders, devices, memory, progress, interruption. No other file knows it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from comfy.cli_args import args
+from torch import Tensor, nn
+
+from ..pipelines.devices import DTYPES, choose_dtype
+from ..pipelines.errors import EnvironmentProblem, InvalidInput
+from ..pipelines.pictures import to_pillow
+from ..pipelines.progress import Progress
+
+log = logging.getLogger(__name__)
+
+MODELS_FOLDER, BACKGROUND_FOLDER = "image_to_3d", "rembg"  # below models/, and the names in extra_model_paths.yaml
+_PREVIEW_SIDE = 512
+_PACK = Path(__file__).parent.parent
+_REQUIREMENTS = _PACK / "requirements.txt"
+_DEMO_NAME = "image-to-3d-demo.png"
+
+Model = TypeVar("Model")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def explained(execute: Function) -> Function:
+    """A node's `execute` that says what to install where a package is missing."""
+
+    @functools.wraps(execute)
+    def run(*positional: Any, **named: Any) -> Any:
+        try:
+            return execute(*positional, **named)
+        except ModuleNotFoundError as error:
+            raise EnvironmentProblem(
+                f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r {_REQUIREMENTS}' and restart ComfyUI."
+            ) from error
+
+    return run  # type: ignore[return-value]
+
+
+def register_folders() -> None:
+    """Tell ComfyUI where weights live; folders that extra_model_paths.yaml names stay first."""
+    for name in (MODELS_FOLDER, BACKGROUND_FOLDER):
+        folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
+
+
+def offer_demo_picture() -> None:
+    """Put the picture of the first template into ComfyUI's input folder, so that the template runs as it is."""
+    target = Path(folder_paths.get_input_directory()) / _DEMO_NAME
+    try:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_PACK / "workflows" / "demo.png", target)
+    except OSError as error:
+        log.warning("the picture of the example workflow could not be copied to %s: %s", target, error)
+
+
+def models_dirs() -> list[Path]:
+    """Where weights are looked for; downloads go into the first."""
+    return [Path(folder) for folder in folder_paths.get_folder_paths(MODELS_FOLDER)]
+
+
+def background_dir(model: str) -> Path:
+    """The folder that holds a background model, or the one where it belongs."""
+    folders = [Path(folder) for folder in folder_paths.get_folder_paths(BACKGROUND_FOLDER)]
+    return next((folder for folder in folders if (folder / f"{model}.onnx").exists()), folders[0])
+
+
+def device_type() -> str:
+    """The type of device that ComfyUI computes on: "cuda", "mps", "cpu" and others."""
+    return comfy.model_management.get_torch_device().type
+
+
+def working_device() -> torch.device:
+    """Where work is done."""
+    return comfy.model_management.get_torch_device()
+
+
+def offload_device() -> torch.device:
+    """Where models wait."""
+    return comfy.model_management.unet_offload_device()
+
+
+def chosen_dtype(name: str) -> torch.dtype:
+    """The precision of a widget; "auto" is what ComfyUI's options and the device ask for."""
+    if name != "auto":
+        return DTYPES[name]
+    device = comfy.model_management.get_torch_device()
+    dtype = comfy.model_management.unet_dtype(device=device)
+    if device.type == "cpu" and dtype == torch.float32 and not (args.force_fp32 or args.fp32_unet):
+        return choose_dtype("auto", device)  # ComfyUI does not ask whether a CPU computes in bfloat16
+    return dtype if dtype in DTYPES.values() else torch.float16
+
+
+@dataclass(frozen=True)
+class Managed(Generic[Model]):
+    """A model whose weights ComfyUI moves between memories as it decides."""
+
+    model: Model
+    patcher: comfy.model_patcher.ModelPatcher
+
+    def load(self, working_memory: int = 0) -> torch.device:
+        """Bring the model to the device, all of it or as much as ComfyUI has room for.
+
+        Args:
+            working_memory: bytes that the work itself will need.
+
+        Returns:
+            the device to work on.
+        """
+        comfy.model_management.load_models_gpu([self.patcher], memory_required=working_memory)
+        _move_uncastable(self.patcher.model, self.patcher.load_device)
+        return self.patcher.load_device
+
+
+class ImageTo3DParts(nn.ModuleList):
+    """What ComfyUI manages, and names in its log: it writes attributes into a model that those of diffusers do not take."""
+
+
+def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
+    """Put a model, whose parts wait on the offload device, under ComfyUI's memory management."""
+    together = ImageTo3DParts(parts)
+    for module in together.modules():
+        _make_castable(module)
+    return Managed(model, comfy.model_patcher.ModelPatcher(together, load_device=working_device(), offload_device=offload_device()))
+
+
+def _make_castable(module: nn.Module) -> None:
+    """Let a layer bring its weights to the device when it runs, so that ComfyUI may load a model in part."""
+    name = type(module).__name__
+    castable = getattr(comfy.ops.disable_weight_init, name, None)
+    if castable is not None and type(module) is getattr(nn, name, None):
+        module.__class__ = castable
+
+
+def _move_uncastable(model: nn.Module, device: torch.device) -> None:
+    """Move what no layer brings by itself: parameters of other modules, and buffers."""
+    for module in model.modules():
+        for parameter in () if hasattr(module, "comfy_cast_weights") else module.parameters(recurse=False):
+            parameter.data = parameter.data.to(device)
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+
+
+def node_progress(part: int = 0, parts: int = 1) -> Progress:
+    """The running node's bar for one of several equal parts, with previews; raises where the user has pressed Stop."""
+    bar = comfy.utils.ProgressBar(parts)
+
+    def report(done: int, total: int, preview: Tensor | None = None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        picture = None if preview is None else ("JPEG", to_pillow(preview), _PREVIEW_SIDE)
+        bar.update_absolute(part * total + done, parts * total, picture)
+
+    return report
+
+
+def output_names(prefix: str, suffix: str, count: int) -> tuple[Path, str, list[str]]:
+    """Where files go, named as core's savers name them.
+
+    Returns:
+        the folder, the same relative to the output folder, and the files' names.
+
+    Raises:
+        InvalidInput: if the prefix leads outside the output folder.
+    """
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    except Exception as error:  # core raises a bare Exception
+        raise InvalidInput(f"The file name '{prefix}' leads outside ComfyUI's output folder: use one without '..' and drive names.") from error
+    return Path(folder), subfolder, [f"{name}_{counter + i:05}_.{suffix}" for i in range(count)]
+
+
+def file_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
+    """The graph as core writes it into files; empty with --disable-metadata."""
+    if args.disable_metadata:
+        return {}
+    named = ({} if prompt is None else {"prompt": prompt}) | dict(extra_pnginfo or {})
+    return {name: json.dumps(value) for name, value in named.items()}

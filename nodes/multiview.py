@@ -1,0 +1,117 @@
+"""Framed picture to six views."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..pipelines.checkpoints import MULTIVIEW_PRESETS, load_multiview_model
+from ..pipelines.devices import DTYPES
+from ..pipelines.image_to_3d import object_views
+from ..pipelines.multiview.model import MultiviewModel
+from ..pipelines.multiview.schedulers import SCHEDULERS
+from . import host
+from .sockets import MultiviewModelSocket, image_socket, images_of, masks_of
+
+_WORKING_MEMORY = 3 * 2**30  # bytes at views of 320 x 320
+
+
+class LoadMultiviewModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_LoadMultiviewModel",
+            display_name="Load Multiview Model",
+            category="3d/Image to 3D",
+            description="Loads a model that draws six views of an object: from models/image_to_3d, the Hugging Face cache, or the hub.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(MULTIVIEW_PRESETS),
+                    default="pocket",
+                    tooltip="pocket: embedded, tiny, for toys and for trying things. zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's "
+                    "U-Net, the one for photographs (some 6 GB, CC-BY-NC). zero123plus: the stock v1.2.",
+                ),
+                io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto", tooltip="auto follows ComfyUI's options and the device."),
+            ],
+            outputs=[MultiviewModelSocket.Output("multiview_model", display_name="model")],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        loaded = load_multiview_model(
+            model,
+            models_dirs=host.models_dirs(),
+            device=host.offload_device(),
+            # The embedded model is too small to gain from half precision.
+            dtype=host.chosen_dtype("float32" if dtype == "auto" and model == "pocket" else dtype),
+            progress=host.node_progress(),
+        )
+        return io.NodeOutput(host.manage(loaded, loaded.unet, loaded.vae, loaded.vision_encoder))
+
+
+class GenerateViews(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_GenerateViews",
+            display_name="Generate Views",
+            category="3d/Image to 3D",
+            description="Draws six views around the object of each picture: azimuths 30 to 330 degrees, elevations 20 and -10 in turn.",
+            inputs=[
+                MultiviewModelSocket.Input("model"),
+                io.Image.Input("image", tooltip="Framed pictures on white, from Frame Foreground."),
+                io.Int.Input(
+                    "seed",
+                    default=1,
+                    min=1,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed and picture give the same views. The second picture of a batch has the next seed, and so on.",
+                ),
+                io.Int.Input("steps", default=75, min=1, max=1000, tooltip="Denoising steps: 75, or 28 for the pocket model and for a quick look."),
+                io.Float.Input(
+                    "guidance", default=4.0, min=0.0, max=20.0, step=0.1, tooltip="How strictly the views follow the picture: 4, or 2 for the pocket."
+                ),
+                io.Combo.Input("scheduler", options=list(SCHEDULERS), default="euler_ancestral", tooltip="The sampling method."),
+                io.Mask.Input("mask", optional=True, tooltip="1 = object. The stock zero123plus needs it to put the object on its grey."),
+            ],
+            outputs=[
+                io.Image.Output("views", display_name="views", tooltip="Six views for each picture, in order."),
+                io.Image.Output("grid", display_name="grid", tooltip="The same as one picture, three rows of two, for each picture."),
+            ],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(
+        cls,
+        model: host.Managed[MultiviewModel],
+        image: Tensor,
+        seed: int,
+        steps: int,
+        guidance: float,
+        scheduler: str,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        images = images_of(image)[:, :3]
+        masks = [None] * len(images) if mask is None else list(masks_of(mask, images))
+        device = model.load(_WORKING_MEMORY * model.model.view_size**2 // 320**2)
+        generated = [
+            object_views(
+                replace(model.model, device=device),
+                one,
+                its_mask,
+                steps=steps,
+                guidance=guidance,
+                scheduler=scheduler,
+                seed=(seed + i - 1) % 0xFFFFFFFFFFFFFFFF + 1,
+                progress=host.node_progress(i, len(images)),
+            )
+            for i, (one, its_mask) in enumerate(zip(images, masks, strict=True))
+        ]
+        return io.NodeOutput(image_socket(torch.cat([g.views for g in generated])), image_socket(torch.stack([g.grid for g in generated])))

@@ -1,0 +1,112 @@
+"""Views to triplanes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, ZERO123PLUS_RADIUS, Cameras, parse_cameras
+from ..pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_reconstruction_model
+from ..pipelines.devices import DTYPES
+from ..pipelines.reconstruction.model import ReconstructionModel
+from ..pipelines.reconstruction.reconstruct import reconstruct, split_objects
+from . import host
+from .sockets import CamerasSocket, ReconstructionModelSocket, TriplaneSocket, images_of
+
+_WORKING_MEMORY = 2**30  # bytes, of the large models
+
+
+class LoadReconstructionModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_LoadReconstructionModel",
+            display_name="Load Reconstruction Model",
+            category="3d/Image to 3D",
+            description="Loads a model that turns views into a shape: from models/image_to_3d, the Hugging Face cache, or the hub.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(RECONSTRUCTION_PRESETS),
+                    default="pocket",
+                    tooltip="pocket: embedded, tiny, for toys and for trying things. instant-mesh-large: the best surface. The nerf models render "
+                    "better orbits and need a density threshold.",
+                ),
+                io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto", tooltip="auto follows ComfyUI's options and the device."),
+            ],
+            outputs=[ReconstructionModelSocket.Output("reconstruction_model", display_name="model")],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        loaded = load_reconstruction_model(
+            model,
+            models_dirs=host.models_dirs(),
+            device=host.offload_device(),
+            # The embedded model is too small to gain from half precision.
+            dtype=host.chosen_dtype("float32" if dtype == "auto" and model == "pocket" else dtype),
+            progress=host.node_progress(),
+        )
+        return io.NodeOutput(host.manage(loaded, loaded))
+
+
+class ViewCameras(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_ViewCameras",
+            display_name="View Cameras",
+            category="3d/Image to 3D",
+            description="Says from where views of your own were taken. All cameras look at the middle of the object, with z up.",
+            inputs=[
+                io.String.Input(
+                    "azimuths",
+                    default="0, 90, 180, 270",
+                    tooltip="Degrees around the object, one for each view: 0 is the front, 90 its left.",
+                ),
+                io.String.Input("elevations", default="0", tooltip="Degrees above the horizon: one for all views, or one for each."),
+                io.Float.Input(
+                    "radius", default=ZERO123PLUS_RADIUS, min=0.1, max=100.0, step=0.05, tooltip="Distance from the middle of the object."
+                ),
+                io.Float.Input(
+                    "fov", default=ZERO123PLUS_FOV_Y_DEG, min=1.0, max=170.0, step=0.5, tooltip="Field of view in degrees, from top to bottom."
+                ),
+            ],
+            outputs=[CamerasSocket.Output("cameras", display_name="cameras")],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(cls, azimuths: str, elevations: str, radius: float, fov: float) -> io.NodeOutput:
+        return io.NodeOutput(parse_cameras(azimuths, elevations, radius, fov))
+
+
+class Reconstruct(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_Reconstruct",
+            display_name="Reconstruct",
+            category="3d/Image to 3D",
+            description="Turns the views of each object into a triplane, from which meshes of any resolution and orbits are made in seconds.",
+            inputs=[
+                ReconstructionModelSocket.Input("model"),
+                io.Image.Input(
+                    "views", tooltip="Six views for each object as Generate Views makes them, or four of these; with cameras, one for each camera."
+                ),
+                CamerasSocket.Input("cameras", optional=True, tooltip="Where views of your own were taken from."),
+            ],
+            outputs=[TriplaneSocket.Output("triplane", display_name="triplane")],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(cls, model: host.Managed[ReconstructionModel], views: Tensor, cameras: Cameras | None = None) -> io.NodeOutput:
+        objects = split_objects(images_of(views)[:, :3], cameras)
+        device = model.load(_WORKING_MEMORY)
+        triplanes = []
+        for i, own in enumerate(objects):
+            triplanes.append(reconstruct(model.model, own.to(device), cameras).to("cpu"))
+            host.node_progress()(i + 1, len(objects))
+        return io.NodeOutput(triplanes)

@@ -1,0 +1,51 @@
+"""Meshes to files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..pipelines.mesh_io import FORMATS, save_mesh
+from . import host
+from .sockets import FILE_3D, file_3d, meshes_of
+
+
+class SaveMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_SaveMesh",
+            display_name="Save Mesh",
+            category="3d/Image to 3D",
+            description="Saves meshes of this pack or of core's nodes below ComfyUI's output folder, whole or not at all.",
+            is_output_node=True,
+            inputs=[
+                io.Mesh.Input("mesh"),
+                io.String.Input(
+                    "filename_prefix",
+                    default="3d/ComfyUI",
+                    tooltip="Folder and beginning of the file's name, as in Save Image; %year% and so on work.",
+                ),
+                io.Combo.Input("format", options=list(FORMATS), default="obj", tooltip="obj, glb and ply carry colours; stl has none."),
+                io.Combo.Input("up_axis", options=["y", "z"], default="y", tooltip="y for viewers and game engines, z for printing and CAD."),
+            ],
+            outputs=[
+                io.String.Output("path", display_name="path", tooltip="The first file, relative to the output folder: for Preview 3D."),
+                *([FILE_3D.Output("file_3d", display_name="file_3d", tooltip="The first file, for core's 3D nodes.")] if FILE_3D else []),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(cls, mesh: Any, filename_prefix: str, format: str, up_axis: str) -> io.NodeOutput:
+        meshes = meshes_of(mesh)
+        folder, subfolder, names = host.output_names(filename_prefix, format, len(meshes))
+        metadata = host.file_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
+        for i, (one, name) in enumerate(zip(meshes, names, strict=True)):
+            save_mesh(one, folder / name, up_axis=up_axis, metadata=metadata)
+            host.node_progress()(i + 1, len(meshes))
+        saved = [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]
+        path = f"{subfolder}/{names[0]}" if subfolder else names[0]
+        return io.NodeOutput(path, *([file_3d(folder / names[0])] if FILE_3D else []), ui={"3d": saved})

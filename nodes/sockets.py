@@ -1,0 +1,123 @@
+"""Socket types, and ComfyUI's arrays as the library's and back."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..pipelines.errors import InvalidInput
+from ..pipelines.mesh import Mesh
+from ..pipelines.mesh_io import from_y_up, to_y_up
+
+MultiviewModelSocket = io.Custom("MULTIVIEW_MODEL")
+ReconstructionModelSocket = io.Custom("RECONSTRUCTION_MODEL")
+TriplaneSocket = io.Custom("TRIPLANE")
+CamerasSocket = io.Custom("CAMERAS")
+FILE_3D = getattr(io, "File3DAny", None)  # some version after 0.8.0
+
+
+def images_of(image: Tensor) -> Tensor:
+    """IMAGE (B, H, W, 1, 3 or 4) as (B, 3 or 4, H, W).
+
+    Raises:
+        InvalidInput: if it has another shape.
+    """
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or not len(image):
+        raise InvalidInput(f"A picture must be (batch, height, width, 1, 3 or 4 channels), got {tuple(image.shape)}.")
+    images = image.permute(0, 3, 1, 2).float()
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def image_socket(images: Tensor) -> Tensor:
+    """(B, C, H, W) as IMAGE."""
+    return images.permute(0, 2, 3, 1).clamp(0, 1).contiguous().cpu()
+
+
+def masks_of(mask: Tensor, images: Tensor) -> Tensor:
+    """MASK (B, H, W) or (H, W) as (B, 1, H, W), at the size of pictures (B, C, H, W); one mask serves all pictures.
+
+    Raises:
+        InvalidInput: if there are neither one nor as many masks as pictures.
+    """
+    masks = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    if len(masks) not in (1, len(images)):
+        raise InvalidInput(f"There must be one mask, or one for each picture, got {len(masks)} masks and {len(images)} pictures.")
+    if masks.shape[-2:] != images.shape[-2:]:
+        masks = F.interpolate(masks, size=images.shape[-2:], mode="bilinear", antialias=True)
+    return masks.expand(len(images), -1, -1, -1).clamp(0, 1)
+
+
+def mask_socket(masks: Tensor) -> Tensor:
+    """(B, 1, H, W) as MASK."""
+    return masks[:, 0].contiguous().cpu()
+
+
+def mesh_socket(meshes: Sequence[Mesh]) -> Any:
+    """MESH: y up, padded to one length with empty triangles, and with whatever else the running version has a place for.
+
+    Where it has none, colours and lengths are attached all the same: this pack's nodes find them, core's ignore them.
+    """
+    turned = [to_y_up(mesh) for mesh in meshes]
+    vertices = _padded([m.vertices for m in turned])
+    faces = _padded([m.faces for m in turned], fill=0)
+    fields: dict[str, Any] = {
+        "vertex_counts": torch.tensor([len(m.vertices) for m in turned]),
+        "face_counts": torch.tensor([len(m.faces) for m in turned]),
+    }
+    if any(m.vertex_colors is not None for m in turned):
+        white = [torch.ones_like(m.vertices) if m.vertex_colors is None else m.vertex_colors for m in turned]
+        fields["vertex_colors"] = _padded(white)
+    mesh_class = _mesh_class()
+    known = {name: value for name, value in fields.items() if name in inspect.signature(mesh_class).parameters}
+    mesh = mesh_class(vertices, faces, **known)
+    for name in fields.keys() - known.keys():
+        setattr(mesh, name, fields[name])
+    return mesh
+
+
+def meshes_of(mesh: Any) -> list[Mesh]:
+    """The meshes of a MESH, whichever node and version made it.
+
+    Raises:
+        InvalidInput: if it is no batch of triangle meshes.
+    """
+    colors = getattr(mesh, "vertex_colors", None)
+    vertex_counts, face_counts = (getattr(mesh, name, None) for name in ("vertex_counts", "face_counts"))
+    meshes = []
+    for i, (vertices, faces) in enumerate(zip(mesh.vertices, mesh.faces, strict=True)):
+        v = len(vertices) if vertex_counts is None else int(vertex_counts[i])
+        f = len(faces) if face_counts is None else int(face_counts[i])
+        color = None if colors is None else colors[i][:v, :3].float().cpu()
+        meshes.append(from_y_up(Mesh(vertices[:v].float().cpu(), faces[:f].long().cpu(), color)))
+    return meshes
+
+
+def file_3d(path: Path) -> Any:
+    """FILE_3D of a saved file."""
+    from comfy_api.latest import Types
+
+    return Types.File3D(str(path))
+
+
+def _padded(parts: list[Tensor], fill: int | None = None) -> Tensor:
+    """Tensors (n, 3) stacked to (B, longest, 3), filled up with a number or with their own first row."""
+    longest = max(map(len, parts))
+    return torch.stack([torch.cat([p, (p[:1] if fill is None else torch.full_like(p[:1], fill)).expand(longest - len(p), -1)]) for p in parts])
+
+
+def _mesh_class() -> Any:
+    try:
+        from comfy_api.latest import Types
+
+        return Types.MESH
+    except AttributeError:  # 0.3.64
+        from comfy_extras.nodes_hunyuan3d import MESH
+
+        return MESH

@@ -1,0 +1,66 @@
+"""Triplanes to meshes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..pipelines.image_to_3d import surface_mesh
+from ..pipelines.isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
+from ..pipelines.reconstruction.triplane import Triplane
+from . import host
+from .sockets import TriplaneSocket, mesh_socket
+
+
+class ExtractMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_ExtractMesh",
+            display_name="Extract Mesh",
+            category="3d/Image to 3D",
+            description="Pulls the surface out of each triplane: FlexiCubes for the mesh models, marching cubes for the nerf models.",
+            inputs=[
+                TriplaneSocket.Input("triplane"),
+                io.Int.Input(
+                    "resolution",
+                    default=128,
+                    min=MIN_RESOLUTION,
+                    max=MAX_RESOLUTION,
+                    step=16,
+                    tooltip="Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf models, 96 the pocket.",
+                ),
+                io.Int.Input(
+                    "chunk_size",
+                    default=DEFAULT_CHUNK_SIZE,
+                    min=1024,
+                    max=4194304,
+                    step=1024,
+                    tooltip="Points evaluated at once. Less needs less memory; the mesh stays the same.",
+                ),
+                io.Float.Input(
+                    "threshold", default=10.0, min=0.01, max=1000.0, step=0.1, tooltip="Density at which the surface lies, for the nerf models only."
+                ),
+                io.Boolean.Input("keep_largest_part", default=True, tooltip="Drop everything that is not joined to the largest part."),
+                io.Boolean.Input("colors", default=True, tooltip="Give each vertex its colour."),
+            ],
+            outputs=[io.Mesh.Output("mesh", display_name="mesh", tooltip="One mesh for each triplane, y up.")],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(
+        cls, triplane: list[Triplane], resolution: int, chunk_size: int, threshold: float, keep_largest_part: bool, colors: bool
+    ) -> io.NodeOutput:
+        meshes = [
+            surface_mesh(
+                one.to(host.working_device()),
+                resolution=resolution,
+                chunk_size=chunk_size,
+                threshold=threshold,
+                min_part_share=1.0 if keep_largest_part else 0.0,
+                colors=colors,
+                progress=host.node_progress(i, len(triplane)),
+            )
+            for i, one in enumerate(triplane)
+        ]
+        return io.NodeOutput(mesh_socket(meshes))

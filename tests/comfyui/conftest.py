@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .server import Server, find_comfyui, start_server
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if find_comfyui() is None:
+        pytest.skip("no ComfyUI at COMFYUI_PATH or ~/comfy/ComfyUI")
+    with start_server(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server

@@ -1,0 +1,333 @@
+"""Graphs in a real ComfyUI: everything that a user does, through the server's own interface."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+from safetensors.torch import load_file
+
+from pipelines.checkpoints import POCKET_DIR
+
+from .server import PACK, Run, Server, start_server
+
+POCKET = PACK / "workflows" / "api" / "1 Pocket - picture to OBJ.json"
+STEPS = 3
+
+
+def _graph(prefix: str) -> dict[str, Any]:
+    """The pocket workflow with few steps and a coarse grid."""
+    graph = json.loads(POCKET.read_text())
+    _set(graph, "GenerateViews", steps=STEPS)
+    _set(graph, "ExtractMesh", resolution=32)
+    _set(graph, "SaveMesh", filename_prefix=prefix)
+    return graph
+
+
+def _id(graph: dict[str, Any], kind: str) -> str:
+    return next(key for key, node in graph.items() if node["class_type"] in (kind, f"ImageTo3D_{kind}"))
+
+
+def _set(graph: dict[str, Any], kind: str, **inputs: Any) -> None:
+    graph[_id(graph, kind)]["inputs"].update(inputs)
+
+
+def _saved(server: Server, run: Run, graph: dict[str, Any], kind: str = "SaveMesh") -> list[Path]:
+    assert run.error is None, run.error
+    return [server.output / f["subfolder"] / f["filename"] for f in run.outputs[_id(graph, kind)]["3d"]]
+
+
+def _picture(server: Server, name: str, color: tuple[int, int, int], transparent: bool = False) -> str:
+    """A box of one colour on white, or on nothing."""
+    pixels = np.full((96, 128, 4), 255, np.uint8)
+    if transparent:
+        pixels[..., 3] = 0
+    pixels[20:80, 40:90] = (*color, 255)
+    Image.fromarray(pixels if transparent else pixels[..., :3]).save(server.input / name)
+    return name
+
+
+def test_picture_to_obj_then_all_from_the_cache_then_another_resolution(comfyui: Server):
+    graph = _graph("3d/first")
+    run = comfyui.run(graph)
+    (path,) = _saved(comfyui, run, graph)
+    assert path == comfyui.output / "3d" / "first_00001_.obj"
+    lines = path.read_text().splitlines()
+    kept = json.loads(lines[0].removeprefix("# prompt: "))
+    assert {key: node["inputs"] for key, node in kept.items()} == {key: node["inputs"] for key, node in graph.items()}
+    assert len(lines[1].split()) == 7  # v x y z r g b
+    mesh = trimesh.load(path, process=False)
+    assert mesh.is_watertight
+    assert mesh.volume > 0
+    views = _id(graph, "GenerateViews")
+    assert run.progress[views][-1] == (STEPS, STEPS)
+    assert len(run.previews) >= STEPS
+    assert run.outputs[_id(graph, "Preview3D")]["result"][0] == "3d/first_00001_.obj"
+
+    again = comfyui.run(graph)
+    assert again.error is None
+    assert set(again.executed) <= {_id(graph, "Preview3D")}
+    assert views in again.cached
+
+    finer = copy.deepcopy(graph)
+    _set(finer, "ExtractMesh", resolution=48)
+    third = comfyui.run(finer)
+    assert [finer[key]["class_type"] for key in third.executed] == ["ImageTo3D_ExtractMesh", "ImageTo3D_SaveMesh", "Preview3D"]
+    (finer_path,) = _saved(comfyui, third, finer)
+    assert finer_path.name == "first_00002_.obj"
+    assert len(trimesh.load(finer_path, process=False).faces) > len(mesh.faces)
+
+
+def test_a_seed_repeats_and_another_differs(comfyui: Server):
+    texts = []
+    for prefix, seed in (("seed/a", 5), ("seed/b", 6), ("seed/c", 5)):
+        graph = _graph(prefix)
+        _set(graph, "GenerateViews", seed=seed)
+        (path,) = _saved(comfyui, comfyui.run(graph), graph)
+        texts.append([line for line in path.read_text().splitlines() if not line.startswith("#")])
+    assert texts[0] == texts[2]
+    assert texts[0] != texts[1]
+
+
+def test_a_batch_of_three_gives_three_files_in_order(comfyui: Server):
+    colors = ((200, 30, 30), (30, 160, 30), (30, 30, 200))
+    graph = _graph("batch/three")
+    load = _id(graph, "LoadImage")
+    graph[load]["inputs"]["image"] = _picture(comfyui, "0.png", colors[0])
+    for i in (1, 2):
+        graph[f"load{i}"] = {"class_type": "LoadImage", "inputs": {"image": _picture(comfyui, f"{i}.png", colors[i])}}
+    graph["two"] = {"class_type": "ImageBatch", "inputs": {"image1": [load, 0], "image2": ["load1", 0]}}
+    graph["three"] = {"class_type": "ImageBatch", "inputs": {"image1": ["two", 0], "image2": ["load2", 0]}}
+    _set(graph, "RemoveBackground", image=["three", 0])
+    graph["views"] = {"class_type": "SaveImage", "inputs": {"images": [_id(graph, "GenerateViews"), 0], "filename_prefix": "batch/views"}}
+    run = comfyui.run(graph)
+    paths = _saved(comfyui, run, graph)
+    assert [p.name for p in paths] == ["three_00001_.obj", "three_00002_.obj", "three_00003_.obj"]
+    sizes = [len(trimesh.load(p, process=False).faces) for p in paths]
+    assert min(sizes) > 0
+    assert len(set(sizes)) > 1, "padding must not reach the files"
+    assert len(run.outputs["views"]["images"]) == 18
+    assert run.progress[_id(graph, "GenerateViews")][-1] == (3 * STEPS, 3 * STEPS)
+
+    # Each mesh of the batch is the mesh of its picture alone.
+    alone = _graph("batch/second")
+    _set(alone, "LoadImage", image="1.png")
+    _set(alone, "GenerateViews", seed=2)
+    (path,) = _saved(comfyui, comfyui.run(alone), alone)
+    assert _vertices(path) == pytest.approx(_vertices(paths[1]), abs=2e-6)
+
+
+def _vertices(path: Path) -> np.ndarray:
+    return np.array([line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")], float)
+
+
+def _framed(comfyui: Server, graph: dict[str, Any], prefix: str) -> np.ndarray:
+    """Run a graph up to Remove Background and read its picture and mask."""
+    node = _id(graph, "RemoveBackground")
+    for key in [k for k, n in graph.items() if n["class_type"].startswith(("ImageTo3D", "Preview")) and k != node]:
+        del graph[key]
+    graph["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [node, 1]}}
+    for name, source in (("image", [node, 0]), ("as-mask", ["mask", 0])):
+        graph[name] = {"class_type": "SaveImage", "inputs": {"images": source, "filename_prefix": f"{prefix}-{name}"}}
+    run = comfyui.run(graph)
+    assert run.error is None, run.error
+    pictures = [np.array(Image.open(comfyui.output / f"{prefix}-{name}_00001_.png").convert("RGB")) for name in ("image", "as-mask")]
+    return np.concatenate(pictures, axis=-1)
+
+
+def test_four_channels_count_as_alpha(comfyui: Server):
+    graph = _graph("x")
+    _set(graph, "LoadImage", image=_picture(comfyui, "rgba.png", (10, 120, 200), transparent=True))
+    load = _id(graph, "LoadImage")
+    graph["rgba"] = {"class_type": "JoinImageWithAlpha", "inputs": {"image": [load, 0], "alpha": [load, 1]}}
+    _set(graph, "RemoveBackground", image=["rgba", 0], model="alpha")
+    found = _framed(comfyui, graph, "rgba")
+    assert found[50, 60].tolist() == [10, 120, 200, 255, 255, 255]
+    assert found[5, 5].tolist() == [255, 255, 255, 0, 0, 0]
+
+
+def test_an_inverted_mask_of_load_image_is_the_object(comfyui: Server):
+    graph = _graph("x")
+    _set(graph, "LoadImage", image=_picture(comfyui, "masked.png", (10, 120, 200), transparent=True))
+    graph["inverted"] = {"class_type": "InvertMask", "inputs": {"mask": [_id(graph, "LoadImage"), 1]}}
+    _set(graph, "RemoveBackground", mask=["inverted", 0])
+    found = _framed(comfyui, graph, "masked")
+    assert found[50, 60].tolist() == [10, 120, 200, 255, 255, 255]
+    assert found[5, 5].tolist() == [255, 255, 255, 0, 0, 0]
+
+
+def test_stop_within_a_step_and_then_a_run_that_works(comfyui: Server):
+    graph = _graph("3d/stopped")
+    _set(graph, "GenerateViews", steps=200, seed=77)
+    run = comfyui.run(graph, interrupt_at=2)
+    assert run.interrupted
+    assert run.progress[_id(graph, "GenerateViews")][-1][0] < 100
+    assert not list((comfyui.output / "3d").glob("stopped*"))
+    _set(graph, "GenerateViews", steps=STEPS)
+    _saved(comfyui, comfyui.run(graph), graph)
+
+
+@pytest.fixture
+def official_layout(comfyui: Server) -> Iterator[Path]:
+    """The pocket Zero123++ where the official one is looked for, its U-Net as a pickle."""
+    repository = comfyui.base / "models" / "image_to_3d" / "zero123plus-v1.2"
+    shutil.copytree(POCKET_DIR / "zero123plus", repository)
+    unet = repository / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(unet), unet.with_suffix(".bin"))
+    unet.unlink()
+    yield repository
+    shutil.rmtree(repository)
+
+
+def test_one_model_after_another(comfyui: Server, official_layout: Path):
+    found = []
+    for i, name in enumerate(("pocket", "zero123plus", "pocket")):
+        graph = _graph(f"3d/model{i}")
+        _set(graph, "LoadMultiviewModel", model=name, dtype="float32")
+        (path,) = _saved(comfyui, comfyui.run(graph), graph)
+        found.append(_vertices(path))
+    assert found[0].shape == found[2].shape
+    assert found[0] == pytest.approx(found[2], abs=2e-6)
+    assert (official_layout / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists()
+
+
+def test_half_precision_on_request(comfyui: Server):
+    graph = _graph("3d/half")
+    _set(graph, "LoadMultiviewModel", dtype="bfloat16")
+    _set(graph, "LoadReconstructionModel", dtype="bfloat16")
+    (path,) = _saved(comfyui, comfyui.run(graph), graph)
+    assert trimesh.load(path, process=False).is_watertight
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "message"),
+    [
+        ("LoadReconstructionModel", {"model": "instant-mesh-large"}, "put it at {base}/models/image_to_3d/InstantMesh/instant_mesh_large.ckpt."),
+        ("SaveMesh", {"filename_prefix": "../../x"}, "leads outside ComfyUI's output folder"),
+        ("SaveMesh", {"filename_prefix": "/tmp/x"}, "leads outside ComfyUI's output folder"),
+        ("RemoveBackground", {"model": "silueta"}, "silueta.onnx is missing and could not be downloaded: put it at {base}/models/rembg/silueta"),
+        ("FrameForeground", {"background": "whiteish"}, "A colour is written like #ffffff or white, got 'whiteish'."),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(comfyui: Server, kind: str, inputs: dict[str, Any], message: str):
+    graph = _graph("3d/wrong")
+    _set(graph, kind, **inputs)
+    run = comfyui.run(graph)
+    assert run.error is not None
+    assert message.format(base=comfyui.base) in run.error
+    assert "\n" not in run.error
+    assert not list(comfyui.base.parent.glob("x*"))
+
+
+def test_meshes_go_into_cores_saver(comfyui: Server):
+    graph = _graph("3d/core")
+    graph["glb"] = {"class_type": "SaveGLB", "inputs": {"mesh": [_id(graph, "ExtractMesh"), 0], "filename_prefix": "3d/core-glb"}}
+    run = comfyui.run(graph)
+    (obj,) = _saved(comfyui, run, graph)
+    (glb,) = _saved(comfyui, run, graph, "SaveGLB")
+    ours, cores = trimesh.load(obj, process=False), trimesh.load(glb, force="mesh", process=False)
+    assert len(ours.faces) == len(cores.faces)
+    np.testing.assert_allclose(ours.vertices, cores.vertices, atol=1e-6)
+    if comfyui.meshes_have_colors:
+        assert cores.visual.kind == "vertex"
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
+def test_meshes_of_cores_nodes_are_saved(comfyui: Server, suffix: str):
+    graph = {
+        "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 2}},
+        "2": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {"mesh": ["1", 0], "filename_prefix": f"core/{suffix}", "format": suffix, "up_axis": "y"},
+        },
+    }
+    paths = _saved(comfyui, comfyui.run(graph), graph)
+    assert len(paths) == 2
+    for path in paths:
+        mesh = trimesh.load(path, force="mesh", process=False)
+        assert sorted(np.ptp(mesh.vertices, axis=0).tolist()) == [1, 2, 3]
+        assert mesh.vertices.max(axis=0).tolist() == [1, 2, 3]
+        assert mesh.volume == pytest.approx(1)
+
+
+def test_orbit_frames_are_batches(comfyui: Server):
+    graph = _graph("3d/orbit")
+    graph["orbit"] = {
+        "class_type": "ImageTo3D_RenderOrbit",
+        "inputs": {"triplane": [_id(graph, "Reconstruct"), 0], "frames": 3, "elevation": 10.0, "radius": 4.0, "size": 64},
+    }
+    graph["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": ["orbit", 1]}}
+    for name, source in (("frames", ["orbit", 0]), ("masks", ["mask", 0]), ("depth", ["orbit", 2])):
+        graph[name] = {"class_type": "SaveImage", "inputs": {"images": source, "filename_prefix": f"orbit/{name}"}}
+    run = comfyui.run(graph)
+    assert run.error is None, run.error
+    frames, masks, depth = (
+        [np.array(Image.open(comfyui.output / "orbit" / f["filename"]).convert("RGB")) for f in run.outputs[name]["images"]]
+        for name in ("frames", "masks", "depth")
+    )
+    assert len(frames) == len(masks) == len(depth) == 3
+    assert frames[0].shape == (64, 64, 3)
+    for frame, mask, near in zip(frames, masks, depth, strict=True):
+        assert (frame[mask[..., 0] == 0] == 255).all()
+        assert (near[mask[..., 0] == 0] == 0).all()
+        assert 0.05 < (mask[..., 0] > 127).mean() < 0.8
+
+
+def test_cameras_of_ones_own(comfyui: Server):
+    """The six cameras of Zero123++, written down by hand, give the mesh that is made without any; others do not."""
+    found = []
+    for i, elevations in enumerate((None, "20, -10, 20, -10, 20, -10", "0")):
+        graph = _graph(f"3d/cameras{i}")
+        if elevations is not None:
+            inputs = {"azimuths": "30, 90, 150, 210, 270, 330", "elevations": elevations, "radius": 4.0, "fov": 30.0}
+            graph["cameras"] = {"class_type": "ImageTo3D_ViewCameras", "inputs": inputs}
+            _set(graph, "Reconstruct", cameras=["cameras", 0])
+        (path,) = _saved(comfyui, comfyui.run(graph), graph)
+        found.append(_vertices(path))
+    assert found[0] == pytest.approx(found[1], abs=2e-6)
+    assert found[0].shape != found[2].shape or not np.allclose(found[0], found[2])
+
+
+def test_five_views_are_refused(comfyui: Server):
+    graph = _graph("3d/five")
+    inputs = {"image": [_id(graph, "GenerateViews"), 0], "batch_index": 0, "length": 5}
+    graph["five"] = {"class_type": "ImageFromBatch", "inputs": inputs}
+    _set(graph, "Reconstruct", views=["five", 0])
+    run = comfyui.run(graph)
+    assert run.error == "Each object needs 6 views, or 4 (views 0, 2, 4 and 5 of the 6); 5 views do not come out even."
+
+
+def test_metadata_can_be_switched_off_and_missing_packages_are_named(tmp_path: Path):
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "diffusers.py").write_text("raise ModuleNotFoundError('no', name='diffusers')")
+    with start_server(tmp_path / "base", {"PYTHONPATH": str(blocked)}, ("--disable-metadata",)) as server:
+        run = server.run(_graph("3d/blocked"))
+        assert run.error is not None
+        assert run.error.startswith("The package 'diffusers' is missing: run '")
+        assert "requirements.txt" in run.error
+        graph = {
+            "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 1}},
+            "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "plain", "format": "obj", "up_axis": "y"}},
+        }
+        (path,) = _saved(server, server.run(graph), graph)
+        assert path.read_text().startswith("v ")
+
+
+def test_previews_are_pictures(comfyui: Server):
+    graph = _graph("3d/previews")
+    _set(graph, "GenerateViews", seed=99)
+    run = comfyui.run(graph)
+    pictures = [Image.open(io.BytesIO(p[p.index(b"\xff\xd8") :])) for p in run.previews if b"\xff\xd8" in p]
+    assert len(pictures) >= STEPS
+    assert pictures[0].height > pictures[0].width  # three rows of two
