@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MODELS_FOLDER, BACKGROUND_FOLDER = "image_to_3d", "rembg"  # below models/, and the names in extra_model_paths.yaml
 _PREVIEW_SIDE = 512
+_CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)  # what ComfyUI has a class for that differs in nothing else
 _PACK = Path(__file__).parent.parent
 _REQUIREMENTS = _PACK / "requirements.txt"
 _DEMO_NAME = "image-to-3d-demo.png"
@@ -142,10 +143,8 @@ def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
 
 def _make_castable(module: nn.Module) -> None:
     """Let a layer bring its weights to the device when it runs, so that ComfyUI may load a model in part."""
-    name = type(module).__name__
-    castable = getattr(comfy.ops.disable_weight_init, name, None)
-    if castable is not None and type(module) is getattr(nn, name, None):
-        module.__class__ = castable
+    if type(module) in _CASTABLE:
+        module.__class__ = getattr(comfy.ops.disable_weight_init, type(module).__name__)
 
 
 def _move_uncastable(model: nn.Module, device: torch.device) -> None:

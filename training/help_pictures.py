@@ -1,0 +1,72 @@
+"""The pictures of the help pages, made with the pocket models.
+
+    python -m training.help_pictures
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.background import remove_background
+from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
+from pipelines.framing import composite
+from pipelines.image_to_3d import ImageTo3D, Settings
+from pipelines.mesh import Mesh
+from pipelines.pictures import read_picture, to_pillow
+from pipelines.rendering.mesh import preview_sheet, render_mesh
+from pipelines.rendering.triplane import render
+
+ROOT = Path(__file__).parent.parent
+HEIGHT = 256
+
+
+def side_by_side(*pictures: Tensor) -> Tensor:
+    """Pictures (3, H, W) at one height in a row."""
+    scaled = [F.interpolate(p[None], size=(HEIGHT, round(p.shape[2] * HEIGHT / p.shape[1])), mode="bilinear", antialias=True)[0] for p in pictures]
+    return torch.cat(scaled, dim=-1)
+
+
+def with_cameras(mesh: Mesh) -> Mesh:
+    """The mesh, made smaller, among cones that stand where the six cameras do and point at it."""
+    parts = [trimesh.Trimesh(mesh.vertices.numpy() * 0.5, mesh.faces.numpy(), process=False)]
+    colors = [mesh.vertex_colors]
+    assert mesh.vertex_colors is not None
+    for i, c2w in enumerate(zero123plus_cameras().c2w):
+        cone = trimesh.creation.cone(radius=0.08, height=0.25)
+        place = c2w.double().numpy().copy()
+        place[:3, 3] *= 0.3
+        place[:3, :3] = place[:3, :3] @ np.diag([1.0, -1.0, -1.0])
+        parts.append(cone.apply_transform(place))
+        hue = torch.tensor([0.15, 0.35, 0.8]) if i % 2 == 0 else torch.tensor([0.85, 0.4, 0.1])
+        colors.append(hue.expand(len(cone.vertices), 3))
+    whole = trimesh.util.concatenate(parts)
+    return Mesh(torch.tensor(whole.vertices, dtype=torch.float32), torch.tensor(whole.faces), torch.cat(colors))
+
+
+def main() -> None:
+    folder = ROOT / "web" / "docs" / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = read_picture(ROOT / "workflows" / "demo.png")
+    result = ImageTo3D.load("pocket")(picture, Settings(seed=1))
+    mask = remove_background(picture[None])
+    grid = torch.cat([torch.cat(list(result.views[i : i + 3]), dim=-1) for i in (0, 3)], dim=-2)
+    pictures = {
+        "background": side_by_side(picture[:3], composite(picture[None, :3], mask)[0], mask[0].expand(3, -1, -1)),
+        "frame": side_by_side(picture[:3], result.framed),
+        "views": side_by_side(result.framed, grid),
+        "mesh": preview_sheet(result.mesh, HEIGHT),
+        "cameras": render_mesh(with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384)[0],
+        "orbit": side_by_side(*render(result.triplane, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1)),
+    }
+    for name, image in pictures.items():
+        to_pillow(image).save(folder / f"{name}.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()
