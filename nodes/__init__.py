@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import host
 from .background import RemoveBackground
 from .framing import FrameForeground
+from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
 from .orbit import RenderOrbit
 from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
@@ -24,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     ExtractMesh,
     RenderOrbit,
     SaveMesh,
+    ModelsLabImageTo3D,
 ]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import comfy.model_management
 import comfy.model_patcher
@@ -25,6 +27,9 @@ from ..pipelines.devices import DTYPES, choose_dtype
 from ..pipelines.errors import EnvironmentProblem, InvalidInput
 from ..pipelines.pictures import to_pillow
 from ..pipelines.progress import Progress
+
+if TYPE_CHECKING:
+    from ..pipelines.modelslab.client import ModelsLab
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +49,25 @@ def explained(execute: Function) -> Function:
 
     @functools.wraps(execute)
     def run(*positional: Any, **named: Any) -> Any:
-        try:
+        with _missing_packages_named():
             return execute(*positional, **named)
-        except ModuleNotFoundError as error:
-            raise EnvironmentProblem(
-                f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r {_REQUIREMENTS}' and restart ComfyUI."
-            ) from error
 
-    return run  # type: ignore[return-value]
+    @functools.wraps(execute)
+    async def run_async(*positional: Any, **named: Any) -> Any:
+        with _missing_packages_named():
+            return await execute(*positional, **named)
+
+    return run_async if inspect.iscoroutinefunction(execute) else run  # type: ignore[return-value]
+
+
+@contextmanager
+def _missing_packages_named() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(
+            f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r {_REQUIREMENTS}' and restart ComfyUI."
+        ) from error
 
 
 def register_folders() -> None:
@@ -154,6 +170,18 @@ def _move_uncastable(model: nn.Module, device: torch.device) -> None:
             parameter.data = parameter.data.to(device)
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
+
+
+def modelslab_client() -> ModelsLab:
+    """A client with the key of this machine's user.
+
+    Raises:
+        AuthenticationFailed: if there is no key.
+    """
+    from ..pipelines.modelslab.client import ModelsLab
+    from ..pipelines.modelslab.key import find_key
+
+    return ModelsLab(find_key(Path(folder_paths.get_user_directory()) / "modelslab_api_key.txt"))
 
 
 def node_progress(part: int = 0, parts: int = 1) -> Progress:

@@ -6,6 +6,7 @@ and no winding changes. STL, which goes to slicers, can be written z up.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,35 @@ def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mappin
                     file.write(text)
         else:
             partial.write_bytes(_glb(turned, metadata or {}) if suffix == "glb" else _ply_or_stl(turned, suffix))
+
+
+def load_mesh(path: Path) -> Mesh:
+    """Read a mesh that is y up with its front toward +z, with the colours of its vertices if it has any.
+
+    Raises:
+        InvalidInput: if the ending is none of `FORMATS`, or the file is damaged or holds no triangles.
+    """
+    import trimesh  # slow to import
+
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise InvalidInput(f"A mesh is read from {', '.join(FORMATS)}, got '{path.name}'.")
+    # From memory, so that no other file is read; materials stand in the way of a GLB's vertex colours.
+    options = {"skip_materials": True} if suffix == "glb" else {}
+    try:
+        loaded = trimesh.load(io.BytesIO(path.read_bytes()), file_type=suffix, force="mesh", process=False, **options)
+    except FileNotFoundError as error:
+        raise InvalidInput(f"There is no file {path}.") from error
+    except Exception as error:  # trimesh's parsers raise whatever goes wrong in them
+        raise InvalidInput(f"{path.name} cannot be read as a mesh: it is damaged, or something else.") from error
+    if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
+        raise InvalidInput(f"{path.name} holds no triangles.")
+    colors = None
+    if loaded.visual.kind == "vertex":
+        colors = torch.from_numpy(loaded.visual.vertex_colors[:, :3].astype(np.float32) / 255)
+        colors = _srgb(colors) if suffix == "glb" else colors
+    mesh = Mesh(torch.tensor(loaded.vertices, dtype=torch.float32), torch.tensor(loaded.faces, dtype=torch.int64), colors)
+    return from_y_up(mesh)
 
 
 def to_y_up(mesh: Mesh) -> Mesh:
@@ -149,3 +179,8 @@ def _glb(mesh: Mesh, metadata: Mapping[str, str]) -> bytes:
 def _linear(srgb: Tensor) -> Tensor:
     """sRGB in [0, 1] as linear light, which glTF's vertex colours are (glTF 2.0, section 3.9.2; IEC 61966-2-1)."""
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _srgb(linear: Tensor) -> Tensor:
+    """The inverse of `_linear`."""
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055)

@@ -14,7 +14,7 @@ import trimesh
 
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.mesh import Mesh, keep_large_parts
-from pipelines.mesh_io import FORMATS, atomic_path, from_y_up, save_mesh, to_y_up
+from pipelines.mesh_io import FORMATS, atomic_path, from_y_up, load_mesh, save_mesh, to_y_up
 
 #: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points to +y, which is the left of someone who
 #: stands in it, and reaches further to the front; its tip is red. No axis is like its mirror image.
@@ -172,3 +172,31 @@ def test_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentProblem, match="cannot be written"):
         save_mesh(_tetrahedron(), tmp_path / "file" / "t.obj")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_meshes_come_back_as_they_were_saved(tmp_path, suffix):
+    mesh = replace(_l_shape(), vertex_colors=torch.rand(16, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1)
+    save_mesh(mesh, tmp_path / f"l.{suffix}")
+    loaded = load_mesh(tmp_path / f"l.{suffix}")
+    assert loaded.volume() == pytest.approx(mesh.volume(), rel=1e-5)
+    torch.testing.assert_close(loaded.vertices.amax(dim=0), mesh.vertices.amax(dim=0))
+    if suffix != "stl":  # which has no colours, and a vertex for each corner
+        torch.testing.assert_close(loaded.vertices, mesh.vertices)
+        torch.testing.assert_close(loaded.faces, mesh.faces)
+        torch.testing.assert_close(loaded.vertex_colors, mesh.vertex_colors, atol=0.012, rtol=0)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("content", [b"", b"garbage\x00\xff", b"glTF\x02\x00\x00\x00\xff\xff\xff\xff"])
+def test_files_that_are_no_mesh(tmp_path, suffix, content):
+    (tmp_path / f"x.{suffix}").write_bytes(content)
+    with pytest.raises(InvalidInput, match=rf"x\.{suffix}"):
+        load_mesh(tmp_path / f"x.{suffix}")
+
+
+def test_a_mesh_that_is_not_there(tmp_path):
+    with pytest.raises(InvalidInput, match="no file"):
+        load_mesh(tmp_path / "x.obj")
+    with pytest.raises(InvalidInput, match="obj, glb, ply, stl"):
+        load_mesh(tmp_path / "x.fbx")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..modelslab_server import KEY
 from .server import Server, find_comfyui, start_server
 
 
@@ -11,5 +12,5 @@ from .server import Server, find_comfyui, start_server
 def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if find_comfyui() is None:
         pytest.skip("no ComfyUI at COMFYUI_PATH or ~/comfy/ComfyUI")
-    with start_server(tmp_path_factory.mktemp("comfyui")) as server:
+    with start_server(tmp_path_factory.mktemp("comfyui"), {"MODELSLAB_API_KEY": KEY}) as server:
         yield server

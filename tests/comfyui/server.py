@@ -136,7 +136,7 @@ def start_server(base: Path, environment: dict[str, str] | None = None, options:
     for name in ("custom_nodes", "models", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     (base / "custom_nodes" / PACK_NAME).symlink_to(PACK)
-    shutil.copyfile(Path(__file__).parent / "core_mesh_node.py", base / "custom_nodes" / "core_mesh_node.py")
+    shutil.copyfile(Path(__file__).parent / "nodes_for_tests.py", base / "custom_nodes" / "nodes_for_tests.py")
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

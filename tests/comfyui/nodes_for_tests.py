@@ -1,0 +1,56 @@
+"""Nodes for the tests, which copy this file beside the pack: a MESH as core's Hunyuan3D nodes make it, and a ModelsLab on this machine."""
+
+import functools
+import importlib
+import sys
+
+import torch
+
+
+def _mesh_class():
+    try:
+        from comfy_api.latest import Types
+
+        return Types.MESH
+    except AttributeError:
+        from comfy_extras.nodes_hunyuan3d import MESH
+
+        return MESH
+
+
+class CoreTetrahedra:
+    RETURN_TYPES = ("MESH",)
+    FUNCTION = "make"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"count": ("INT", {"default": 1})}}
+
+    def make(self, count):
+        vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]])
+        faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+        return (_mesh_class()(vertices.expand(count, -1, -1), faces.expand(count, -1, -1)),)
+
+
+class LocalModelsLab:
+    """Lets the pack's client speak to a service on this machine from now on."""
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "use"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"api": ("STRING", {"default": ""})}}
+
+    def use(self, api):
+        pack = next(name for name in sys.modules if name.endswith("ComfyUI-Image-to-3D"))
+        client = importlib.import_module(f"{pack}.pipelines.modelslab.client")
+        original = getattr(client.ModelsLab, "func", client.ModelsLab)
+        client.ModelsLab = functools.partial(original, api=api, allow_loopback=True)
+        return ()
+
+
+NODE_CLASS_MAPPINGS = {"Test_CoreTetrahedra": CoreTetrahedra, "Test_LocalModelsLab": LocalModelsLab}

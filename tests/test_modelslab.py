@@ -1,0 +1,568 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import os
+import pickle
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    ConnectionFailed,
+    GenerationFailed,
+    InvalidInput,
+    JobTimedOut,
+    ModelsLabError,
+    OutOfCredits,
+    QuotaExceeded,
+    RequestRejected,
+)
+from pipelines.modelslab import downloads
+from pipelines.modelslab.batch import images_to_3d
+from pipelines.modelslab.client import ModelsLab, Request, Timing, data_uri
+from pipelines.modelslab.key import ApiKey, find_key
+from pipelines.modelslab.transport import CheckedTransport, is_public
+from pipelines.progress import silent
+
+from .modelslab_server import KEY, OBJ, Reply, Service, ranged
+
+START, FETCH, FILE = "/api/3d/image_to_3d", "/api/3d/fetch/7", "/files/a.obj"
+FAST = Timing(overall=20, first_poll=0.02, longest_poll=0.05, check=0.02, first_retry=0.02, longest_retry=0.1, appearing=1.0)
+PICTURE = Image.new("RGB", (32, 24), "red")
+
+
+def _run(test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST) -> object:
+    async def inside() -> object:
+        async with Service() as service, ModelsLab(ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, timing=timing) as client:
+            return await test(service, client)
+
+    return asyncio.run(inside())
+
+
+def _error(test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST) -> ModelsLabError:
+    with pytest.raises(ModelsLabError) as caught:
+        _run(test, timing)
+    return caught.value
+
+
+def _job(tmp_path: Path, *answers: Reply | dict, **replies: list) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+    """A job that is started with the given answers; other paths answer as named, `_` for `/`."""
+
+    async def run(service: Service, client: ModelsLab) -> object:
+        def ready(answer):
+            made = answer(service) if callable(answer) and not isinstance(answer, Reply) else answer
+            return made if isinstance(made, Reply) else Reply(made)
+
+        service.answers[START] = [ready(a) for a in answers]
+        for name, several in replies.items():
+            service.answers[{"fetch": FETCH, "file": FILE}.get(name, name)] = [a if isinstance(a, Reply) else ready(a) for a in several]
+        result = await client.image_to_3d(PICTURE, Request(), tmp_path / "mesh")
+        return result, service
+
+    return run
+
+
+def test_immediate_success(tmp_path):
+    result, service = _run(_job(tmp_path, lambda s: s.success()))
+    assert result.mesh == tmp_path / "mesh.obj"
+    assert result.mesh.read_bytes() == OBJ.replace(b"mtllib ../../evil.mtl\n", b"").replace(b"usemtl x\n", b"")
+    assert (result.job_id, result.seed, result.generation_seconds, result.video) == ("109655545", 3480183101, 10.62, None)
+    assert result.meta == {"seed": "3480183101", "resolution": "256", "note": "sent with <key>"}
+    assert [r.path for r in service.received] == ["/api/base64_to_url", START, FILE]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh.obj"]
+
+
+#: The documented table of the v6 API: field, JSON type, default.
+DOCUMENTED = {
+    "key": (str, None),
+    "model_id": (str, "instantmesh"),
+    "image": (str, None),
+    "render": (bool, False),
+    "foreground_ratio": (float, 0.85),
+    "remove_bg": (bool, False),
+    "resolution": (int, 256),
+    "chunk_size": (int, 8192),
+    "seed": (int, 0),
+    "temp": (str, "no"),
+    "output_format": (str, "obj"),
+}
+
+
+def test_what_is_sent_is_what_is_documented(tmp_path):
+    _, service = _run(_job(tmp_path, lambda s: s.success()))
+    body = service.of(START)[0].json
+    assert body.keys() == DOCUMENTED.keys()
+    for name, (kind, default) in DOCUMENTED.items():
+        assert type(body[name]) is kind, name
+        assert default is None or body[name] == default, name
+    assert body["image"] == "https://pictures.example/in.png"
+    upload = service.of("/api/base64_to_url")[0].json
+    assert upload.keys() == {"key", "base64_string"}
+    assert upload["base64_string"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resolution": 513},
+        {"resolution": 0},
+        {"chunk_size": 12001},
+        {"chunk_size": 0},
+        {"foreground_ratio": 0.0},
+        {"foreground_ratio": 1.5},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"output_format": "fbx"},
+        {"model_id": " "},
+    ],
+)
+def test_values_out_of_the_documented_bounds(wrong):
+    with pytest.raises(InvalidInput):
+        Request(**wrong)
+
+
+def test_an_address_is_passed_on_and_other_texts_are_refused(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[START] = [Reply(service.success())]
+        await client.image_to_3d("https://mine.example/x.png", Request(), tmp_path / "m")
+        assert [r.path for r in service.received] == [START, FILE]
+        assert service.received[0].json["image"] == "https://mine.example/x.png"
+        with pytest.raises(InvalidInput):
+            await client.image_to_3d("file:///etc/passwd", Request(), tmp_path / "m")
+
+    _run(run)
+
+
+def test_queue_then_success(tmp_path):
+    result, service = _run(_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(), lambda s: s.queued(), lambda s: s.success(id=None)]))
+    assert result.job_id == "7"
+    assert len(service.of(FETCH)) == 3
+    assert all(r.json == {"key": KEY} for r in service.of(FETCH))
+    assert len(service.of(START)) == 1
+    assert not service.of("/files/not-yet.obj"), "future links are no results"
+
+
+@pytest.mark.parametrize("message", ["no object", ["no", "object"], {"image": ["no object"]}])
+@pytest.mark.parametrize("name", ["message", "messege", "error"])
+def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
+    error = _error(_job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}]))
+    assert isinstance(error, GenerationFailed)
+    assert "object" in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (Reply({"status": "error", "message": "The resolution field must be less than 512."}), RequestRejected, "less than 512"),
+        (Reply({"status": "error", "message": {"resolution": ["too large"]}}), RequestRejected, "resolution: too large"),
+        (Reply({"status": "error", "messege": ["bad picture"]}), RequestRejected, "bad picture"),
+        (Reply({"status": "error", "message": "bad"}, 400), RequestRejected, "bad"),
+        (Reply({"status": "error", "message": "Invalid API key"}), AuthenticationFailed, "API key"),
+        (Reply({"status": "error", "message": "Invalid API key"}, 401), AuthenticationFailed, "API key"),
+        (Reply({"status": "error", "message": "You do not have enough credits"}), OutOfCredits, "credits"),
+        (Reply(b"", 402), OutOfCredits, "credits"),
+        (Reply({"status": "error", "message": "no"}, 429), QuotaExceeded, "wait"),
+        (Reply(b"<html>", 200), BadAnswer, "not JSON"),
+        (Reply(b'{"status": "succ', 200), BadAnswer, "not JSON"),
+        (Reply(b"[1]", 200), BadAnswer, "not a JSON object"),
+        (Reply({"status": "dancing"}), BadAnswer, "dancing"),
+        (Reply({"status": "processing"}), BadAnswer, "without an id"),
+        (Reply({"status": "success", "id": 5, "output": []}), GenerationFailed, "without a file"),
+        (Reply(b"", 302, {"Location": "https://evil.example/"}), BadAnswer, "redirect"),
+    ],
+)
+def test_each_problem_has_its_error(tmp_path, reply, kind, words):
+    error = _error(_job(tmp_path, reply))
+    assert type(error) is kind
+    assert words in str(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
+    services = []
+
+    def job(reply: Reply) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+        async def run(service: Service, client: ModelsLab) -> None:
+            services.append(service)
+            service.answers[START] = [reply]
+            await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
+
+        return run
+
+    for reply in (Reply({"status": "error", "message": "oops"}, 500), Reply(b'{"status"', cut_after=4, length=100), Reply(b"", 503)):
+        error = _error(job(reply))
+        assert "may have been started" in str(error), str(error)
+    assert [len(s.of(START)) for s in services] == [1, 1, 1]
+
+
+def test_what_surely_did_not_start_is_sent_again(tmp_path):
+    """429 says that nothing was started; a refused connection never carried a byte."""
+    busy = Reply({"status": "error", "message": "slow down", "retry_after": 0.05}, 429)
+    _, service = _run(_job(tmp_path, busy, busy, lambda s: s.success()))
+    assert len(service.of(START)) == 3
+    _, service = _run(_job(tmp_path, Reply(b"", 429, {"Retry-After": "0.05"}), lambda s: s.success()))
+    assert len(service.of(START)) == 2
+
+    async def nobody_listens(service: Service, client: ModelsLab) -> None:
+        async with ModelsLab(ApiKey(KEY), api="http://127.0.0.1:9", allow_loopback=True, timing=FAST) as other:
+            await other.image_to_3d("https://x.example/y.png", Request(), tmp_path / "m")
+
+    error = _error(nobody_listens)
+    assert type(error) is ConnectionFailed
+    assert "may have been started" not in str(error)
+
+
+def test_retry_after_is_waited_for(tmp_path):
+    began = time.monotonic()
+    _run(_job(tmp_path, Reply({"status": "error", "message": "slow down", "retry_after": "0.6"}, 429), lambda s: s.success()))
+    assert time.monotonic() - began > 0.6
+
+
+def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
+    oops, cut = Reply({"status": "error", "message": "oops"}, 500), Reply({"status": "success"}, cut_after=3)
+    _, service = _run(_job(tmp_path, lambda s: s.queued(), fetch=[oops, cut, Reply(b"", 503), lambda s: s.success()]))
+    assert len(service.of(FETCH)) == 4
+    assert len(service.of(START)) == 1
+
+
+def test_init_image_is_sent_too_where_it_is_demanded_once(tmp_path):
+    demand = {"status": "error", "message": {"init_image": ["The init_image field is required."]}}
+    _, service = _run(_job(tmp_path, demand, lambda s: s.success()))
+    first, second = (r.json for r in service.of(START))
+    assert second == first | {"init_image": first["image"]}
+    error = _error(_job(tmp_path, demand))
+    assert isinstance(error, RequestRejected)
+
+
+def test_a_job_is_taken_up_by_its_id(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[FETCH] = [Reply(service.queued()), Reply(service.success())]
+        result = await client.image_to_3d(PICTURE, Request(), tmp_path / "m", job_id=" 7 ")
+        assert result.mesh.exists()
+        assert not service.of(START)
+        assert not service.of("/api/base64_to_url")
+        with pytest.raises(InvalidInput):
+            await client.image_to_3d(PICTURE, Request(), tmp_path / "m", job_id="../../user")
+
+    _run(run)
+
+
+def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    error = _error(_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]), Timing(overall=0.4, first_poll=0.05, longest_poll=0.1))
+    assert isinstance(error, JobTimedOut)
+    assert "Job 7 is still at work" in str(error)
+    assert "job 7 has started" in caplog.text
+
+
+def test_stop_within_a_second_wherever_it_waits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def job(slow: str) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+        async def run(service: Service, client: ModelsLab) -> None:
+            service.answers[START] = [Reply(service.queued() if slow == "fetch" else service.success(), drip=0.5 if slow == "start" else 0)]
+            service.answers[FETCH] = [Reply(service.queued(eta=1000))]
+            service.answers[FILE] = [Reply(OBJ, drip=0.5)]
+            began = time.monotonic()
+
+            def stop_after_half_a_second(done: int, total: int, preview: object = None) -> None:
+                if time.monotonic() - began > 0.5:
+                    raise Stop
+
+            with pytest.raises(Stop):
+                await client.image_to_3d(PICTURE, Request(), tmp_path / "m", progress=stop_after_half_a_second)
+            assert time.monotonic() - began < 1.5
+            assert not list(tmp_path.iterdir())
+
+        return run
+
+    for slow in ("start", "fetch", "file"):
+        _run(job(slow), Timing())
+
+
+def test_a_slow_answer_arrives(tmp_path):
+    result, _ = _run(_job(tmp_path, lambda s: Reply(s.success(), drip=0.001)))
+    assert result.mesh.exists()
+
+
+def test_a_cut_download_goes_on_where_it_was(tmp_path):
+    result, service = _run(_cut_job(tmp_path))
+    assert result.mesh.read_bytes().startswith(b"# made in the cloud\nv 0 0 0")
+    assert [r.headers.get("range") for r in service.of(FILE)] == [None, "bytes=50-"]
+
+
+def _cut_job(tmp_path: Path) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+    async def run(service: Service, client: ModelsLab) -> object:
+        service.answers[START] = [Reply(service.success())]
+        service.answers[FILE] = [ranged(OBJ, 50)]
+        return await client.image_to_3d(PICTURE, Request(), tmp_path / "mesh"), service
+
+    return run
+
+
+def test_a_server_that_cannot_go_on_starts_again(tmp_path):
+    result, service = _run(_job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)]))
+    assert result.mesh.read_bytes().count(b"\nv ") == 4
+    assert len(service.of(FILE)) == 2
+
+
+def test_links_that_appear_late(tmp_path):
+    result, service = _run(_job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)]))
+    assert result.mesh.exists()
+    assert len(service.of(FILE)) == 3
+
+
+def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        for links in ([], [f"{service.url}/files/gone.obj"]):
+            service.answers[START] = [Reply(service.success(output=links, proxy_links=[f"{service.url}{FILE}"]))]
+            service.answers["/files/gone.obj"] = [Reply(b"", 403)]
+            result = await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
+            assert result.mesh.exists()
+
+    _run(run)
+
+
+def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": f"{service.url}{FILE}"})]
+        service.answers[START] = [Reply(service.success("/files/moved.obj"))]
+        assert (await client.image_to_3d(PICTURE, Request(), tmp_path / "m")).mesh.exists()
+        service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": "/files/moved.obj"})]
+        with pytest.raises(BadAnswer, match="redirects"):
+            await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
+
+    _run(run)
+
+
+def test_a_file_without_end_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "MAX_FILE", 2**20)
+    for reply in (Reply(b"", length=10 * 2**30, endless=True), Reply(b"", headers={"Transfer-Encoding": "identity"}, length=2**19, endless=True)):
+        error = _error(_job(tmp_path, lambda s: s.success(), file=[reply]))
+        assert isinstance(error, (BadAnswer, ConnectionFailed)), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_without_end_is_left(tmp_path):
+    error = _error(_job(tmp_path, Reply(b"", length=10 * 2**30, endless=True)))
+    assert isinstance(error, BadAnswer)
+    assert "far larger" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.obj", b"\x00\x01garbage"),
+        ("a.obj", b"<html>404</html>"),
+        ("a.obj", b"v 0 0\nf 1 2 3\n"),
+        ("a.obj", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n"),
+        ("a.glb", b"glTF" + (1).to_bytes(4, "little") + (12).to_bytes(4, "little")),
+        ("a.glb", b"glTF" + (2).to_bytes(4, "little") + (99).to_bytes(4, "little")),
+        ("a.zip", b"PK\x03\x04"),
+        ("a.exe", b"MZ"),
+        ("..%2f..%2fevil", b"v 0 0 0"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be_go_nowhere(tmp_path, name, content):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[f"/files/{name}"] = [Reply(content)]
+        service.answers[START] = [Reply(service.success(f"/files/{name}"))]
+        await client.image_to_3d(PICTURE, Request(), tmp_path / "inside" / "m")
+
+    assert isinstance(_error(run), BadAnswer)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_mesh_and_video_of_a_rendered_job(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/v.mp4"] = [Reply(b"\x00\x00\x00\x18ftypmp42")]
+        service.answers[START] = [Reply(service.success("/files/v.mp4", "/files/a.obj"))]
+        result = await client.image_to_3d(PICTURE, Request(render=True), tmp_path / "m")
+        assert (result.mesh.name, result.video.name) == ("m.obj", "m.mp4")
+
+    _run(run)
+
+
+def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        started: list[str] = []
+
+        def start(request):
+            started.append(request.json["image"])
+            job = len(started)
+            service.answers[f"/api/3d/fetch/{job}"] = [Reply(service.queued(job)), Reply(service.success(f"/files/{job}.obj", id=job))]
+            number = request.json["image"].removeprefix("https://p.example/")
+            service.answers[f"/files/{job}.obj"] = [Reply(OBJ.replace(b"v 0 2 0", f"v 0 {number} 0".encode()))]
+            return Reply(service.queued(job))
+
+        service.answers[START] = [start]
+        jobs = [client.image_to_3d(f"https://p.example/{i + 1}", Request(), tmp_path / f"m{i}") for i in range(50)]
+        results = await asyncio.gather(*jobs)
+        assert len(started) == len(set(started)) == 50
+        assert len({r.job_id for r in results}) == 50
+        for i, result in enumerate(results):
+            assert f"v 0 {i + 1} 0" in result.mesh.read_text()
+
+    _run(run)
+
+
+def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[START] = [Reply(service.success(id=11)), Reply(service.success(id=12)), Reply({"status": "error", "message": "no"})]
+        paths = [tmp_path / f"m{i}" for i in range(3)]
+        with pytest.raises(RequestRejected, match="2 of 3 are done: job_id '11, 12'"):
+            await images_to_3d(client, [PICTURE] * 3, {"seed": 5}, paths, progress_of=lambda i: silent)
+        assert [r.json["seed"] for r in service.of(START)] == [5, 6, 7]
+        assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0.obj", "m1.obj"]
+
+    _run(run)
+
+
+# Secrets
+
+
+def test_the_key_is_nowhere_but_in_requests_to_the_api(tmp_path, caplog, capsys):
+    """The server echoes the key in its error, its meta and its text; everything is logged at every level."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx", "httpcore", "pipelines", "asyncio"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    result, service = _run(_job(tmp_path, lambda s: s.success(message=f"thanks, {KEY}")))
+    assert KEY not in repr(result)
+    assert all(KEY.encode() not in r.body for r in service.received if not r.path.startswith("/api/"))
+    assert all(KEY not in f"{r.path}{r.headers}" for r in service.received)
+    for reply in (
+        Reply({"status": "error", "message": f"key {KEY} is not welcome"}),
+        Reply({"status": "error", "message": {KEY: [f"{KEY}"]}}, 401),
+        Reply({"status": "failed", "message": f"{KEY}"}),
+        Reply({"status": KEY}),
+        Reply(b'{"status": "error", "message": "' + "".join(f"\\u{ord(c):04x}" for c in KEY).encode() + b'"}'),
+        Reply(f"<html>{KEY}".encode(), 500),
+        Reply(b"", cut_after=0, length=50),
+    ):
+        error = _error(_job(tmp_path, reply))
+        assert KEY not in "".join(traceback.format_exception(error))
+        seen: BaseException | None = error
+        while seen is not None:
+            assert KEY not in f"{seen!r}{seen.args}"
+            seen = seen.__cause__ or seen.__context__
+    assert "POST" in caplog.text, "the HTTP library does log"
+    assert KEY not in caplog.text
+    assert KEY not in "".join(capsys.readouterr())
+    assert all(KEY.encode() not in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def test_a_key_does_not_show_itself():
+    key = ApiKey(KEY)
+    assert KEY not in f"{key} {key!r} {vars(ModelsLab)}"
+    with pytest.raises(TypeError):
+        pickle.dumps(key)
+
+
+def test_where_the_key_comes_from(tmp_path, monkeypatch):
+    monkeypatch.delenv("MODELSLAB_API_KEY", raising=False)
+    file = tmp_path / "modelslab_api_key.txt"
+    with pytest.raises(AuthenticationFailed, match="MODELSLAB_API_KEY"):
+        find_key(file)
+    file.write_text(f"{KEY}\n")
+    file.chmod(0o644)
+    if os.name == "posix":
+        with pytest.raises(AuthenticationFailed, match="chmod 600"):
+            find_key(file)
+    file.chmod(0o600)
+    assert find_key(file).reveal() == KEY
+    monkeypatch.setenv("MODELSLAB_API_KEY", "another")
+    assert find_key(file).reveal() == "another"
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "240.0.0.1",
+        "::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "2002:7f00:0001::",
+        "::",
+    ],
+)
+def test_addresses_that_are_not_of_the_open_internet(address):
+    assert not is_public(address)
+
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["93.184.216.34", address]
+
+    with pytest.raises(BadAnswer, match="not an address of the open internet"):
+        asyncio.run(CheckedTransport(resolver=resolver).checked_address(httpx.URL("https://innocent.example/x.obj")))
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
+def test_addresses_of_the_open_internet(address):
+    async def resolver(host: str, port: int) -> list[str]:
+        return [address]
+
+    assert asyncio.run(CheckedTransport(resolver=resolver).checked_address(httpx.URL("https://innocent.example/x.obj"))) == address
+
+
+def test_only_https_and_every_redirect_is_checked_again(tmp_path):
+    transport = CheckedTransport()
+    for url in ("http://93.184.216.34/x.obj", "ftp://93.184.216.34/x.obj"):
+        with pytest.raises(BadAnswer, match="not https"):
+            asyncio.run(transport.checked_address(httpx.URL(url)))
+
+    asked: list[str] = []
+
+    async def resolver(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"] if host == "127.0.0.1" else ["169.254.169.254"]
+
+    async def run() -> None:
+        async with Service() as service:
+            service.answers[START] = [Reply(service.success("/files/moved.obj"))]
+            service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": "http://metadata.example/x.obj"})]
+            async with ModelsLab(ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, resolver=resolver, timing=FAST) as client:
+                await client.image_to_3d("https://x.example/", Request(), tmp_path / "m")
+
+    with pytest.raises(BadAnswer, match=r"169\.254\.169\.254"):
+        asyncio.run(run())
+    assert asked[-1] == "metadata.example"
+
+
+# Pictures
+
+
+def test_large_pictures_are_made_to_fit(caplog):
+    small = data_uri(PICTURE)
+    assert small.startswith("data:image/png")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3000, 3000, 3), dtype=np.uint8))
+    large = data_uri(noise)
+    assert large.startswith("data:image/jpeg")
+    assert len(large) <= 5_000_000
+    assert "too large to upload" in caplog.text
+    assert Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))).width > 500
