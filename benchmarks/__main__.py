@@ -1,111 +1,62 @@
-"""Seconds and memory of each stage with the full-size models and random weights, each in a fresh process.
+"""Seconds, memory and share of the machine's limit of each stage at full size, each in a fresh process.
 
     python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
-
-Speed does not depend on what is in the weights. Surfaces are taken from a smooth triplane whose decoder's bias is set so that about a fifth of
-the volume is inside.
+    python -m benchmarks --growth FILE.png
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS
 from pipelines.devices import choose_device
-from pipelines.isosurface.extraction import extract_surface
-from pipelines.mesh import Mesh
-from pipelines.mesh_io import save_mesh
-from pipelines.reconstruction.model import ReconstructionModel
-from pipelines.reconstruction.reconstruct import reconstruct
-from pipelines.reconstruction.triplane import Triplane, density_of
 
-INSIDE = 0.2
+from .limits import operations_per_second, processor
+from .stages import STAGES, Stage, importing, surface
 
-
-def _model(preset: str, device: torch.device, dtype: torch.dtype) -> ReconstructionModel:
-    torch.manual_seed(0)
-    return ReconstructionModel(RECONSTRUCTION_PRESETS[preset].config).requires_grad_(False).eval().to(device, dtype)
-
-
-def _smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float]:
-    """A triplane of low frequencies, and the density that a fifth of the volume exceeds."""
-    config = RECONSTRUCTION_PRESETS[preset].config
-    decoder = _model(preset, device, torch.float32).decoder
-    size = 2 * config.triplane_low_res
-    noise = torch.randn(3, config.triplane_dim, 6, 6, generator=torch.Generator().manual_seed(1)).to(device)
-    planes = F.interpolate(noise, size=(size, size), mode="bicubic")
-    points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(2)).to(device) * 2 - 1
-    level = Triplane(planes, decoder, config).level_field.at(points, 20_000)[:, 0].quantile(1 - INSIDE)
-    if config.surface == "mesh":
-        decoder.net_sdf[-1].bias -= level
-    return Triplane(planes, decoder, config), float(density_of(level))
-
-
-def _views(dtype: torch.dtype) -> Callable[[torch.device], Callable[[], object]]:
-    def prepare(device: torch.device) -> Callable[[], object]:
-        model, views = _model("instant-mesh-large", device, dtype), torch.rand(6, 3, 320, 320, device=device)
-        return lambda: reconstruct(model, views)
-
-    return prepare
-
-
-def _surface(preset: str, resolution: int) -> Callable[[torch.device], Callable[[], object]]:
-    def prepare(device: torch.device) -> Callable[[], object]:
-        triplane, threshold = _smooth_triplane(preset, device)
-        limits: dict[str, Any] = {"threshold": threshold} if triplane.config.surface == "nerf" else {}
-        return lambda: extract_surface(triplane, resolution=resolution, **limits)
-
-    return prepare
-
-
-def _obj(device: torch.device) -> Callable[[], object]:
-    side = 708
-    index = torch.arange(side * side).view(side, side)
-    a, b, c, d = index[:-1, :-1].flatten(), index[1:, :-1].flatten(), index[:-1, 1:].flatten(), index[1:, 1:].flatten()
-    faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([b, d, c], 1)])
-    mesh = Mesh(torch.rand(side * side, 3), faces, torch.rand(side * side, 3))
-    folder = tempfile.mkdtemp()
-    return lambda: save_mesh(mesh, Path(folder) / "million.obj")
-
-
-STAGES: dict[str, Callable[[torch.device], Callable[[], object]]] = {
-    "views to triplane, float32": _views(torch.float32),
-    "views to triplane, bfloat16": _views(torch.bfloat16),
-    "FlexiCubes mesh at 128": _surface("instant-mesh-large", 128),
-    "FlexiCubes mesh at 256": _surface("instant-mesh-large", 256),
-    "NeRF mesh at 256": _surface("instant-nerf-large", 256),
-    "NeRF mesh at 512": _surface("instant-nerf-large", 512),
-    "OBJ of a million triangles": _obj,
+GROWTH = (64, 96, 128, 192, 256, 384, 512)
+OFFICIAL = {  # seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the project's founders
+    "views to triplane, float32": (34.0, 3.1),
+    "FlexiCubes mesh at 128": (136.0, 20.9),
+    "NeRF mesh at 256": (40.5, 4.8),
+    "Zero123++ step, float32": (23.4, 4.6),
 }
 
 
-def measure(stage: str, device: torch.device, repeat: int) -> dict[str, float]:
-    """Median seconds, and GiB at most beyond what was held before the stage ran."""
-    run = STAGES[stage](device)
+def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]:
+    """Median seconds after one run to warm up, GiB at most beyond what was held before, operations and their share of the limit."""
+    run = stage(device)
     before = _resident()
-    seconds = []
-    for _ in range(repeat):
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
-    figures = {"seconds": statistics.median(seconds), "host GiB": (_resident_peak() - before) / 2**30}
+    if stage is importing:
+        return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore[arg-type]
+    run()
+    seconds = [_timed(run, device) for _ in range(repeat)]
+    figures = {"seconds": statistics.median(seconds), "host GiB": max(0.0, _resident_peak() - before) / 2**30}
     if device.type == "cuda":
         figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    with FlopCounterMode(display=False) as counter:
+        run()
+    figures["GFLOP"] = counter.get_total_flops() / 1e9
     return figures
+
+
+def _timed(run: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 def _resident() -> int:
@@ -118,24 +69,62 @@ def _resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def _in_fresh_process(stage: str, arguments: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks", "--device", arguments.device, "--repeat", str(arguments.repeat), "--stage", stage]
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return found
+
+
+def _stage_named(name: str) -> Stage:
+    """One of `STAGES`, or "PRESET RESOLUTION exact" for the growth."""
+    if name in STAGES:
+        return STAGES[name]
+    preset, resolution, way = name.split()
+    return surface(preset, int(resolution), exact=way == "exact")
+
+
+def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
+    rates = {name: operations_per_second(torch.device(arguments.device), dtype) for name, dtype in _DTYPES.items()}
+    print(f"{processor()}; torch {torch.__version__}, {torch.get_num_threads()} threads;", *(f"{n} {r / 1e9:.0f} GFLOP/s" for n, r in rates.items()))
+    print(f"{'stage':32}{'seconds':>9}{'GiB':>7}{'GFLOP':>9}{'of limit':>10}{'official':>10}{'ratio':>8}")
+    table: dict[str, Any] = {}
+    for stage in STAGES:
+        figures = _in_fresh_process(stage, arguments)
+        if figures.get("GFLOP"):
+            figures["of limit"] = figures["GFLOP"] * 1e9 / rates["bfloat16" if "bfloat16" in stage else "float32"] / figures["seconds"]
+        table[stage] = figures
+        official = OFFICIAL.get(stage.replace("bfloat16", "float32"), (0.0, 0.0))[0]
+        memory = figures.get("device GiB", figures.get("host GiB", 0.0))
+        print(
+            f"{stage:32}{figures['seconds']:9.2f}{memory:7.2f}{figures.get('GFLOP', 0):9.0f}{figures.get('of limit', 0):10.0%}"
+            + (f"{official:10.1f}{official / figures['seconds']:7.1f}x" if official else ""),
+            flush=True,
+        )
+    return {"processor": processor(), "python": platform.python_version(), "torch": torch.__version__, "limits": rates, "stages": table}
+
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--stage", choices=STAGES, help="measure one stage in this process and print its figures as JSON")
+    parser.add_argument("--json", type=Path, help="keep the figures")
+    parser.add_argument("--growth", type=Path, metavar="PNG", help="draw time and memory against resolution instead, with the dense method beside")
+    parser.add_argument("--stage", help="measure one stage in this process and print its figures as JSON")
     arguments = parser.parse_args()
-    device = choose_device(arguments.device)
     if arguments.stage:
-        print(json.dumps(measure(arguments.stage, device, arguments.repeat)))
-        return
-    table = {}
-    for stage in STAGES:
-        command = [sys.executable, "-m", "benchmarks", "--device", arguments.device, "--repeat", str(arguments.repeat), "--stage", stage]
-        table[stage] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        print(f"{stage:30}", "  ".join(f"{name} {value:.2f}" for name, value in table[stage].items()), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"torch": torch.__version__, "device": arguments.device, "stages": table}, indent=1) + "\n")
+        print(json.dumps(measure(_stage_named(arguments.stage), choose_device(arguments.device), arguments.repeat)))
+    elif arguments.growth:
+        from .growth import draw
+
+        draw({f"{preset} {way}": {r: _in_fresh_process(f"{preset} {r} {way}", arguments) for r in GROWTH}
+              for preset in ("instant-mesh-large", "instant-nerf-large") for way in ("refined", "exact")}, arguments.growth)  # fmt: skip
+    else:
+        result = print_table(arguments)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy.cli_args import args
+from server import PromptServer
 from torch import Tensor, nn
 
 from ..pipelines.devices import DTYPES, choose_dtype
@@ -194,6 +195,12 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
         bar.update_absolute(part * total + done, parts * total, picture)
 
     return report
+
+
+def show_on_node(node_id: str, text: str) -> None:
+    """Log a sentence and show it on a node."""
+    log.info(text)
+    PromptServer.instance.send_progress_text(text, node_id)
 
 
 def output_names(prefix: str, suffix: str, count: int) -> tuple[Path, str, list[str]]:

@@ -64,6 +64,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
                 io.String.Output("meta", display_name="meta", tooltip="Job ids, seeds and what the server said of each job, as JSON."),
                 *([FILE_3D.Output("file_3d", display_name="file_3d", tooltip="The first file, for core's 3D nodes.")] if FILE_3D else []),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -80,6 +81,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
             [folder / name.removesuffix(".") for name in names],
             job_ids=[job.strip() for job in job_id.split(",")],
             progress_of=lambda i: host.node_progress(i, len(pictures)),
+            notice=lambda text: host.show_on_node(cls.hidden.unique_id, text),
         )
         paths = [f"{subfolder}/{file.name}" if subfolder else file.name for file in (results[0].mesh, results[0].video) if file]
         meta = [{"job_id": r.job_id, "seed": r.seed, "seconds": r.generation_seconds, "links": r.links, **r.meta} for r in results]

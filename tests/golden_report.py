@@ -152,8 +152,7 @@ def report_flexicubes(folder: Path) -> Iterator[Row]:
     index = torch.cartesian_prod(*(torch.arange(resolution + 1),) * 3)
     yield compare("flexicubes grid_vertices", grid.vertices(index), golden["grid_vertices"], 2e-5)
 
-    def number(points: Tensor, per_axis: int) -> Tensor:
-        index = ((points / scale + 0.5) * resolution).round().long()
+    def number(index: Tensor, per_axis: int) -> Tensor:
         return (index[..., 0] * per_axis + index[..., 1]) * per_axis + index[..., 2]
 
     for name in (n.removesuffix("_sdf") for n in golden.files if n.endswith("_sdf")):
@@ -165,8 +164,8 @@ def report_flexicubes(folder: Path) -> Iterator[Row]:
             values,
             grid,
             CHUNK,
-            deformation=lambda points, d=deformation: d[number(points, resolution + 1)],
-            weights=lambda corners, w=weights: w[number(corners[:, 0], resolution)],
+            deformation=lambda index, d=deformation: d[number(index, resolution + 1)],
+            weights=lambda cubes, w=weights: w[number(cubes, resolution)],
         )
         yield from compare_meshes(f"flexicubes {name}", *learnt, golden[f"{name}_vertices"], golden[f"{name}_faces"], 1e-5)[0]
 
@@ -223,10 +222,12 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     grid = CubeGrid(resolution, model.config.grid_scale)
     signed_distance = torch.cat([s for _, s in triplane.level_field.on_grid(grid.axis, grid.axis, grid.axis).slabs(CHUNK)])
     yield compare("mesh model sdf", signed_distance.reshape(1, -1, 1), golden["sdf"], 1e-4)
-    points = _tensor(golden["grid_vertices"])
-    yield compare("mesh model deformation", triplane.deformation(points, resolution, CHUNK)[None], golden["deformation"], 1e-4)
-    corners = points[_tensor(golden["cubes"]).long()]
-    yield compare("mesh model cube_weights", triplane.cube_weights(corners, CHUNK)[None], golden["cube_weights"], 1e-4)
+    number = torch.cartesian_prod(*[torch.arange(resolution + 1)] * 3)
+    yield compare("mesh model grid_vertices", grid.vertices(number), golden["grid_vertices"], 1e-5)
+    deformation, weights = triplane.deformation(grid.axis, CHUNK), triplane.cube_weights(grid.axis, CHUNK)
+    yield compare("mesh model deformation", deformation(number)[None], golden["deformation"], 1e-4)
+    cubes = number[_tensor(golden["cubes"]).long()[:, 0]]  # by their lowest corners
+    yield compare("mesh model cube_weights", weights(cubes)[None], golden["cube_weights"], 1e-4)
     vertices, faces = signed_distance_surface(triplane, resolution, CHUNK, exact=True, closed=False, empty_as_box=True)
     rows, match = compare_meshes("mesh model", vertices, faces, golden["vertices"], golden["faces"], 1e-4, unmatched=0.001)
     yield from rows
@@ -239,8 +240,8 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
             box,
             grid,
             CHUNK,
-            deformation=lambda p: triplane.deformation(p, resolution, CHUNK),
-            weights=lambda c: triplane.cube_weights(c, CHUNK),
+            deformation=deformation,
+            weights=weights,
         )
         yield from compare_meshes("mesh model all_inside", vertices, faces, inside["vertices"], inside["faces"], 1e-4, unmatched=0.001)[0]
 

@@ -424,7 +424,7 @@ def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
         service.answers[START] = [Reply(service.success(id=11)), Reply(service.success(id=12)), Reply({"status": "error", "message": "no"})]
         paths = [tmp_path / f"m{i}" for i in range(3)]
         with pytest.raises(RequestRejected, match="2 of 3 are done: job_id '11, 12'"):
-            await images_to_3d(client, [PICTURE] * 3, {"seed": 5}, paths, progress_of=lambda i: silent)
+            await images_to_3d(client, [PICTURE] * 3, {"seed": 5}, paths, progress_of=lambda i: silent, notice=print)
         assert [r.json["seed"] for r in service.of(START)] == [5, 6, 7]
         assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0.obj", "m1.obj"]
 
@@ -557,12 +557,14 @@ def test_only_https_and_every_redirect_is_checked_again(tmp_path):
 # Pictures
 
 
-def test_large_pictures_are_made_to_fit(caplog):
-    small = data_uri(PICTURE)
+def test_large_pictures_are_made_to_fit():
+    notices: list[str] = []
+    small = data_uri(PICTURE, notices.append)
+    assert not notices
     assert small.startswith("data:image/png")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3000, 3000, 3), dtype=np.uint8))
-    large = data_uri(noise)
+    large = data_uri(noise, notices.append)
     assert large.startswith("data:image/jpeg")
     assert len(large) <= 5_000_000
-    assert "too large to upload" in caplog.text
+    assert "too large to upload" in notices[0]
     assert Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))).width > 500

@@ -79,8 +79,8 @@ def signed_distance_surface(
         close_boundary(signed_distance) if closed else signed_distance,
         grid,
         max(1, chunk_size // 8),
-        deformation=lambda points: triplane.deformation(points, resolution, chunk_size),
-        weights=lambda corners: triplane.cube_weights(corners, max(1, chunk_size // 8)),
+        deformation=triplane.deformation(grid.axis, chunk_size),
+        weights=triplane.cube_weights(grid.axis, chunk_size),
     )
 
 

@@ -132,8 +132,8 @@ def flexicubes(
         values: (R + 1, R + 1, R + 1) signed distances, positive inside.
         grid: where they stand.
         chunk_size: cubes worked on at once; changes no value.
-        deformation: grid positions (N, 3) -> (N, 3) that is added to them.
-        weights: corner positions (N, 8, 3) -> (N, 21): beta 12, alpha 8, gamma 1, before normalisation.
+        deformation: grid vertices (N, 3), given by their numbers along x, y and z -> (N, 3) that is added to their positions.
+        weights: cubes (N, 3) -> (N, 21): beta 12, alpha 8, gamma 1, before normalisation.
 
     Returns:
         vertices (V, 3) float32 and faces (F, 3) int64, wound so that normals point outward (toward negative values).
@@ -163,8 +163,14 @@ def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
     return cubes, case[cubes.unbind(dim=1)].long()
 
 
-def _cube_ids(cubes: Tensor, resolution: int) -> Tensor:
-    return (cubes[..., 0] * resolution + cubes[..., 1]) * resolution + cubes[..., 2]
+def _ids(index: Tensor, length: int) -> Tensor:
+    """(...) numbers of grid points or cubes (..., 3), `length` along each axis."""
+    return (index[..., 0] * length + index[..., 1]) * length + index[..., 2]
+
+
+def _coordinates(ids: Tensor, length: int) -> Tensor:
+    """The inverse of `_ids`."""
+    return torch.stack([ids // length**2, ids // length % length, ids % length], dim=-1)
 
 
 def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
@@ -175,8 +181,8 @@ def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
     face = ambiguous[doubtful]
     neighbour = cubes[doubtful] + steps[face]
     inside = ((neighbour >= 0) & (neighbour < resolution)).all(dim=1)
-    ids = _cube_ids(cubes, resolution)
-    wanted = _cube_ids(neighbour, resolution)
+    ids = _ids(cubes, resolution)
+    wanted = _ids(neighbour, resolution)
     place = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
     shared = inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)  # the neighbour's face is the opposite one
     resolved = case.clone()
@@ -203,12 +209,14 @@ def _dual_vertices(
     for chunk, chunk_case, chunk_first in zip(*(t.split(chunk_size) for t in (cubes, case, first_vertex)), strict=True):
         index = grid.cube_corners(chunk)  # (N, 8, 3)
         corners = grid.vertices(index)
-        raw = weights(corners) if weights else torch.zeros(len(chunk), 21, device=values.device)
+        raw = weights(chunk) if weights else torch.zeros(len(chunk), 21, device=values.device)
         beta, alpha, gamma = raw.split((12, 8, 1), dim=1)
         beta, alpha = 0.5 * beta.tanh() + 1, 0.5 * alpha.tanh() + 1
         gammas.append(0.5 * gamma[:, 0].sigmoid() + 0.25)
         if deformation:
-            corners = corners + deformation(corners.flatten(0, 1)).view_as(corners)
+            numbers = _ids(index, grid.resolution + 1)
+            once, place = numbers.unique(return_inverse=True)  # neighbours share corners
+            corners = corners + deformation(_coordinates(once, grid.resolution + 1))[place]
         scaled = alpha * values[index.unbind(dim=-1)]  # (N, 8)
         cube, edge = (groups[chunk_case] >= 0).nonzero().unbind(dim=1)
         a, b = start_corner[edge], end_corner[edge]
@@ -228,7 +236,7 @@ def _quads(
     Returns:
         (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,) whether a quad is wound the other way.
     """
-    ids = _cube_ids(cubes, resolution)
+    ids = _ids(cubes, resolution)
     quads: list[Tensor] = []
     owners: list[Tensor] = []
     inverted: list[Tensor] = []
@@ -243,7 +251,7 @@ def _quads(
         for offset in ((1, 1), (1, 0), (0, 1), (0, 0)):  # ascending cube numbers
             step = torch.zeros(3, dtype=torch.long, device=cubes.device)
             step[across[0]], step[across[1]] = offset
-            place = torch.searchsorted(ids, _cube_ids(cubes[chosen] - step, resolution))
+            place = torch.searchsorted(ids, _ids(cubes[chosen] - step, resolution))
             ends = [tuple(int(o) for o in step + n * start) for n in (0, 1)]
             edge = next(e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends))
             around.append((place, first_vertex[place] + groups[case[place], edge]))

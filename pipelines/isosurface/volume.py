@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..progress import Progress, silent
-from ..reconstruction.fields import FieldGrid
+from ..reconstruction.fields import FieldGrid, points_at_once
 
 STRIDE = 4  # fine points along an edge of a block
 _MARGIN = 0.5  # how far beyond a block's corner values the field may reach inside it, in units of their spread
@@ -52,7 +52,7 @@ def sample_volume(
         volume = volume.index_select(axis, index)
     offsets = torch.arange(STRIDE, device=grid.device)
     limits = torch.tensor(grid.shape, device=grid.device) - 1
-    chunks = active.split(max(1, chunk_size // STRIDE**3))
+    chunks = active.split(max(1, points_at_once(chunk_size, grid.device) // STRIDE**3))
     for done, chunk in enumerate(chunks, start=1):
         corners = chunk[:, None] * STRIDE + offsets[:, None]  # (N, s, 3)
         x, y, z = corners.minimum(limits).unbind(dim=-1)

@@ -22,6 +22,7 @@ async def images_to_3d(
     *,
     job_ids: Sequence[str] = (),
     progress_of: Callable[[int], Progress],
+    notice: Callable[[str], None],
 ) -> list[CloudResult]:
     """The meshes of pictures, in order.
 
@@ -32,6 +33,7 @@ async def images_to_3d(
         mesh_paths: N, without endings.
         job_ids: jobs to take up, for the first pictures; empty texts start new ones.
         progress_of: the progress of the i-th picture.
+        notice: see `ModelsLab.image_to_3d`.
 
     Raises:
         InvalidInput: if a value is out of bounds, before anything is sent.
@@ -42,10 +44,9 @@ async def images_to_3d(
     async with client:
         for i, (picture, path) in enumerate(zip(pictures, mesh_paths, strict=True)):
             own = replace(request, seed=(request.seed + i) % 2**32 if request.seed else 0)
+            job = job_ids[i] if i < len(job_ids) else ""
             try:
-                results.append(
-                    await client.image_to_3d(picture, own, path, job_id=job_ids[i] if i < len(job_ids) else "", progress=progress_of(i))
-                )
+                results.append(await client.image_to_3d(picture, own, path, job_id=job, progress=progress_of(i), notice=notice))
             except ModelsLabError as error:
                 if results:
                     done = ", ".join(result.job_id for result in results)

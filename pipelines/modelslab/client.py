@@ -14,7 +14,7 @@ import base64
 import io
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,14 @@ class ModelsLab:
         await self._http.aclose()
 
     async def image_to_3d(
-        self, image: Image.Image | str, request: Request, mesh_path: Path, *, job_id: str = "", progress: Progress = silent
+        self,
+        image: Image.Image | str,
+        request: Request,
+        mesh_path: Path,
+        *,
+        job_id: str = "",
+        progress: Progress = silent,
+        notice: Callable[[str], None] = log.info,
     ) -> CloudResult:
         """The mesh of one picture.
 
@@ -176,6 +183,7 @@ class ModelsLab:
             mesh_path: without its ending: the mesh goes to `<mesh_path>.obj` or `.glb`, a video beside it. Files are whole or not there.
             job_id: take up this job, which was paid for, instead of starting another.
             progress: called several times a second with the seconds that have passed and that are expected; what it raises stops the waiting.
+            notice: called with sentences that the user should see: the job's id, and that a picture was made smaller.
 
         Raises:
             ModelsLabError: of one kind or another, see `errors`.
@@ -184,17 +192,17 @@ class ModelsLab:
         if job_id:
             answer = Answer("processing", job_id.strip(), (), (), None, None, {}, "")
         else:
-            answer = await self._start(await self._address_of(image, clock), request, clock)
-            log.info("ModelsLab job %s has started; its id takes it up again", answer.id)
+            answer = await self._start(await self._address_of(image, clock, notice), request, clock)
+            notice(f"ModelsLab job {answer.id} has started: this id takes it up again.")
         answer = await self._finished(answer, clock)
         return await self._result(answer, job_id, mesh_path, clock)
 
-    async def _address_of(self, image: Image.Image | str, clock: _Clock) -> str:
+    async def _address_of(self, image: Image.Image | str, clock: _Clock, notice: Callable[[str], None]) -> str:
         if isinstance(image, str):
             if not image.startswith(("http://", "https://")):
                 raise InvalidInput(f"A picture's address must begin with https:// or http://, got '{image[:60]}'.")
             return image
-        answer = await self._ask("base64_to_url", {"base64_string": data_uri(image)}, clock)
+        answer = await self._ask("base64_to_url", {"base64_string": data_uri(image, notice)}, clock)
         if not answer.links:
             raise BadAnswer("ModelsLab took the picture but gave no address for it: try again later.")
         return answer.links[0]
@@ -336,8 +344,8 @@ class _Clock:
         self.check()
 
 
-def data_uri(image: Image.Image) -> str:
-    """A picture as a data URI that the service takes: PNG, or JPEG and smaller where it would be too large."""
+def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> str:
+    """A picture as a data URI that the service takes: PNG, or JPEG and smaller where it would be too large, which `notice` is told."""
     rgb = image.convert("RGB")
     encoded = _encoded(rgb, "PNG")
     quality_and_side = [(95, 1.0), (90, 1.0), (90, 0.75), (85, 0.5), (85, 0.35), (80, 0.25), (80, 0.1)]
@@ -345,7 +353,7 @@ def data_uri(image: Image.Image) -> str:
         if len(encoded) <= _MAX_UPLOAD:
             return encoded
         size = (max(1, round(rgb.width * share)), max(1, round(rgb.height * share)))
-        log.warning("the picture is too large to upload: it is sent as a JPEG of %d x %d pixels", *size)
+        notice(f"The picture is too large to upload: it is sent as a JPEG of {size[0]} x {size[1]} pixels.")
         encoded = _encoded(rgb.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=quality)
     return encoded
 

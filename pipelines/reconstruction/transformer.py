@@ -4,23 +4,53 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Attention(nn.Module):
+    """Multi-head attention without biases; parameters are named as those of `nn.MultiheadAttention`.
+
+    That module turns (B, L, D) into (L, B, D), for which, without gradients, torch multiplies each token by a copy of the weights of its own.
+    """
+
+    def __init__(self, dim: int, heads: int, context_dim: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        if context_dim is None:
+            self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        else:
+            self.q_proj_weight = nn.Parameter(torch.empty(dim, dim))
+            self.k_proj_weight = nn.Parameter(torch.empty(dim, context_dim))
+            self.v_proj_weight = nn.Parameter(torch.empty(dim, context_dim))
+        self.out_proj = nn.Linear(dim, dim, bias=False)
+        for parameter in self.parameters(recurse=False):
+            nn.init.xavier_uniform_(parameter)
+
+    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
+        """(B, L, D) from tokens (B, L, D) that attend to a context (B, M, context_dim), or to themselves."""
+        if context is None:
+            q, k, v = F.linear(tokens, self.in_proj_weight).chunk(3, dim=-1)
+        else:
+            q, k, v = F.linear(tokens, self.q_proj_weight), F.linear(context, self.k_proj_weight), F.linear(context, self.v_proj_weight)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, L or M, D / heads)
+        attended: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return attended
 
 
 class _Layer(nn.Module):
     def __init__(self, dim: int, heads: int, feature_dim: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.cross_attn = nn.MultiheadAttention(dim, heads, bias=False, kdim=feature_dim, vdim=feature_dim, batch_first=True)
+        self.cross_attn = _Attention(dim, heads, feature_dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.self_attn = nn.MultiheadAttention(dim, heads, bias=False, batch_first=True)
+        self.self_attn = _Attention(dim, heads)
         self.norm3 = nn.LayerNorm(dim)
         # The identity stands where training had dropout: the checkpoints number the second linear layer 3.
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim))
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
-        tokens = tokens + self.cross_attn(self.norm1(tokens), features, features, need_weights=False)[0]
-        normed = self.norm2(tokens)
-        tokens = tokens + self.self_attn(normed, normed, normed, need_weights=False)[0]
+        tokens = tokens + self.cross_attn(self.norm1(tokens), features)
+        tokens = tokens + self.self_attn(self.norm2(tokens))
         mlp: Tensor = self.mlp(self.norm3(tokens))
         return tokens + mlp
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .fields import CornerField, Field
+from .fields import Field, cube_field
 from .model import MeshDecoder, NerfDecoder, ReconstructionConfig
 
 # Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
@@ -44,16 +45,6 @@ class Triplane:
     def _color_field(self) -> Field:
         return Field(self.planes, self.decoder.net_rgb) if isinstance(self.decoder, MeshDecoder) else self.level_field
 
-    @cached_property
-    def _deformation_field(self) -> Field:
-        assert isinstance(self.decoder, MeshDecoder)
-        return Field(self.planes, self.decoder.net_deformation)
-
-    @cached_property
-    def _weight_field(self) -> CornerField:
-        assert isinstance(self.decoder, MeshDecoder)
-        return CornerField(self.planes, self.decoder.net_weight)
-
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
         """(N, 3) colours at points (N, 3), a little beyond [0, 1] at most."""
         return color_of(self._color_field.at(points, chunk_size)[:, -3:])
@@ -63,13 +54,32 @@ class Triplane:
         outputs = self.level_field.at(points, chunk_size)
         return outputs[:, 0], color_of(outputs[:, 1:])
 
-    def deformation(self, points: Tensor, grid_resolution: int, chunk_size: int) -> Tensor:
-        """(N, 3) how far the grid vertices at points (N, 3) move, at most a quarter of a cube of a unit grid."""
-        return self._deformation_field.at(points, chunk_size).tanh() / (4 * grid_resolution)
+    def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
+        """How far the vertices of a cubic grid move, for a mesh model.
 
-    def cube_weights(self, corners: Tensor, chunk_size: int) -> Tensor:
-        """(N, 21) FlexiCubes weights of cubes with corners (N, 8, 3): beta 12, alpha 8, gamma 1, before normalisation."""
-        return self._weight_field.at(corners, chunk_size) * 0.1
+        Args:
+            axis: (R + 1,) coordinates of the grid, the same along x, y and z.
+            chunk_size: vertices evaluated at once.
+
+        Returns:
+            a function of vertices (N, 3), given by their numbers, to (N, 3): at most a quarter of a cube of a unit grid.
+        """
+        assert isinstance(self.decoder, MeshDecoder)
+        field = Field(self.planes, self.decoder.net_deformation).on_grid(axis, axis, axis)
+        return lambda index: field.at(index, chunk_size).tanh() / (4 * (len(axis) - 1))
+
+    def cube_weights(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
+        """FlexiCubes weights of the cubes of a grid, for a mesh model.
+
+        Args:
+            axis, chunk_size: as in `deformation`.
+
+        Returns:
+            a function of cubes (N, 3) to (N, 21): beta 12, alpha 8, gamma 1, before normalisation.
+        """
+        assert isinstance(self.decoder, MeshDecoder)
+        field = cube_field(self.planes, self.decoder.net_weight, axis)
+        return lambda cubes: field.at(cubes, chunk_size) * 0.1
 
 
 def color_of(raw: Tensor) -> Tensor:

@@ -53,4 +53,26 @@ class LocalModelsLab:
         return ()
 
 
-NODE_CLASS_MAPPINGS = {"Test_CoreTetrahedra": CoreTetrahedra, "Test_LocalModelsLab": LocalModelsLab}
+class CastWeights:
+    """Sets a model's layers to work as where ComfyUI has loaded them in part, and says which parameters are in layers that cannot."""
+
+    RETURN_TYPES = ("MULTIVIEW_MODEL",)
+    OUTPUT_NODE = True
+    FUNCTION = "cast"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MULTIVIEW_MODEL",)}}
+
+    def cast(self, model):
+        others = set()
+        for module in model.patcher.model.modules():
+            if hasattr(module, "comfy_cast_weights"):
+                module.comfy_cast_weights = True
+            elif list(module.parameters(recurse=False)):
+                others.add(type(module).__name__)
+        return {"ui": {"text": sorted(others)}, "result": (model,)}
+
+
+NODE_CLASS_MAPPINGS = {"Test_CoreTetrahedra": CoreTetrahedra, "Test_LocalModelsLab": LocalModelsLab, "Test_CastWeights": CastWeights}

@@ -201,6 +201,20 @@ def test_one_model_after_another(comfyui: Server, official_layout: Path):
     assert (official_layout / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists()
 
 
+def test_layers_bring_their_own_weights_where_a_model_is_loaded_in_part(comfyui: Server):
+    """What ComfyUI does on a small GPU: weights stay outside and layers fetch them one by one."""
+    graph = _graph("3d/whole")
+    _set(graph, "LoadMultiviewModel", dtype="float32")
+    (whole,) = _saved(comfyui, comfyui.run(graph), graph)
+    graph["cast"] = {"class_type": "Test_CastWeights", "inputs": {"model": [_id(graph, "LoadMultiviewModel"), 0]}}
+    _set(graph, "GenerateViews", model=["cast", 0])
+    _set(graph, "SaveMesh", filename_prefix="3d/cast")
+    run = comfyui.run(graph)
+    (cast,) = _saved(comfyui, run, graph)
+    assert _vertices(cast) == pytest.approx(_vertices(whole), abs=2e-6)
+    assert set(run.outputs["cast"]["text"]) <= {"Embedding", "CLIPVisionEmbeddings"}
+
+
 def test_half_precision_on_request(comfyui: Server):
     graph = _graph("3d/half")
     _set(graph, "LoadMultiviewModel", dtype="bfloat16")
@@ -307,15 +321,24 @@ def test_five_views_are_refused(comfyui: Server):
     assert run.error == "Each object needs 6 views, or 4 (views 0, 2, 4 and 5 of the 6); 5 views do not come out even."
 
 
-def test_metadata_can_be_switched_off_and_missing_packages_are_named(tmp_path: Path):
+def test_options_of_comfyui_and_missing_packages(tmp_path: Path):
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "diffusers.py").write_text("raise ModuleNotFoundError('no', name='diffusers')")
-    with start_server(tmp_path / "base", {"PYTHONPATH": str(blocked)}, ("--disable-metadata",)) as server:
+    paths = tmp_path / "paths.yaml"
+    paths.write_text(f"mine:\n    base_path: {tmp_path / 'elsewhere'}\n    image_to_3d: weights\n")
+    options = ("--disable-metadata", "--extra-model-paths-config", str(paths))
+    with start_server(tmp_path / "base", {"PYTHONPATH": str(blocked)}, options) as server:
         run = server.run(_graph("3d/blocked"))
         assert run.error is not None
         assert run.error.startswith("The package 'diffusers' is missing: run '")
         assert "requirements.txt" in run.error
+        graph = _graph("3d/missing")
+        _set(graph, "LoadReconstructionModel", model="instant-mesh-large")
+        _set(graph, "Reconstruct", views=[_id(graph, "LoadImage"), 0])  # the loader comes before anything that needs the blocked package
+        run = server.run(graph)
+        assert run.error is not None
+        assert f"put it at {tmp_path / 'elsewhere' / 'weights' / 'InstantMesh' / 'instant_mesh_large.ckpt'}." in run.error
         graph = {
             "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 1}},
             "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "plain", "format": "obj", "up_axis": "y"}},

@@ -1,0 +1,27 @@
+"""Time and memory against resolution, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+Figures = dict[str, float]
+
+
+def draw(curves: dict[str, dict[int, Figures]], path: Path) -> None:
+    """Two diagrams side by side, both axes logarithmic: seconds and GiB by resolution, one line for each curve."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), constrained_layout=True)
+    for axis, name in zip(axes, ("seconds", "host GiB"), strict=True):
+        for label, points in curves.items():
+            style = "--" if label.endswith("exact") else "-"
+            axis.plot(list(points), [p[name] for p in points.values()], style, marker="o", markersize=3, label=label)
+        axis.set(xscale="log", yscale="log", xlabel="resolution", ylabel=name, xticks=list(next(iter(curves.values()))))
+        axis.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=110)

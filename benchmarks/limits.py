@@ -1,0 +1,35 @@
+"""What the machine can do at most, measured."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+
+import torch
+
+_SIDE = 2048
+
+
+def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """Of a matrix product of two squares, the best of several."""
+    if device.type == "cpu" and dtype == torch.bfloat16 and not torch.backends.mkldnn.is_available():
+        return 0.0
+    a, b = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        began = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * _SIDE**3 / best
+
+
+def processor() -> str:
+    """Its name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
