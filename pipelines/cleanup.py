@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .errors import InvalidInput
 from .mesh import Mesh, keep_large_parts
@@ -214,7 +215,7 @@ def _from_voxels(mesh: Mesh) -> Mesh:
     extent = float((mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).amax())
     grid = trimesh.Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False).voxelized(extent / _VOXELS)
     solid = np.pad(binary_fill_holes(grid.matrix), 1).astype(np.float32)
-    if solid.sum() < 8:
+    if solid.sum() == grid.matrix.sum():  # a shell with nothing inside
         raise InvalidInput("The mesh encloses nothing, so it cannot be made watertight.")
     points, faces, _, _ = marching_cubes(solid, level=0.5, gradient_direction="ascent")
     vertices = torch.from_numpy(trimesh.transform_points(points - 1, grid.transform).astype(np.float32))
@@ -243,12 +244,15 @@ def clean(
         smoothing: see `smooth`.
         watertight: see `make_watertight`.
 
+    Returns:
+        the mesh; a texture has become colours of its vertices, since its atlas does not fit other triangles.
+
     Raises:
         InvalidInput: if a number is out of range, or the mesh has no triangles.
     """
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to clean.")
-    mesh = keep_large_parts(merge_vertices(mesh), min_part_share)
+    mesh = keep_large_parts(merge_vertices(texture_to_vertex_colors(mesh)), min_part_share)
     mesh = smooth(fill_holes(mesh, hole_edges), smoothing)
     if max_faces:
         mesh = decimate(mesh, max_faces)
@@ -287,10 +291,24 @@ def placed(mesh: Mesh, *, size: float = 0.0, pivot: str = "keep", turn_deg: floa
 
 
 def nearest_colors(mesh: Mesh, points: Tensor) -> Tensor:
-    """(N, 3) colours of the vertices nearest to points (N, 3); grey where the mesh has none."""
+    """(N, 3) colours at points (N, 3), mixed from the three nearest vertices by their closeness.
+
+    Args:
+        mesh: with vertex colours.
+    """
     from scipy.spatial import cKDTree
 
-    if mesh.vertex_colors is None:
-        return torch.full_like(points, 0.7)
-    _, nearest = cKDTree(mesh.vertices.numpy()).query(points.numpy())
-    return mesh.vertex_colors[torch.from_numpy(nearest)]
+    assert mesh.vertex_colors is not None
+    distance, nearest = cKDTree(mesh.vertices.numpy()).query(points.numpy(), k=3)
+    weight = torch.from_numpy(1 / (distance + 1e-6)).float()
+    mixed: Tensor = (mesh.vertex_colors[torch.from_numpy(nearest)] * (weight / weight.sum(dim=1, keepdim=True))[..., None]).sum(dim=1)
+    return mixed
+
+
+def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
+    """A textured mesh with what its texture shows at each vertex, and no texture; any other mesh as it is."""
+    if mesh.texture is None or mesh.uvs is None:
+        return mesh
+    grid = torch.stack([mesh.uvs[:, 0], 1 - mesh.uvs[:, 1]], dim=1) * 2 - 1
+    found = F.grid_sample(mesh.texture.permute(2, 0, 1)[None], grid[None, None], align_corners=False, padding_mode="border")  # (1, 3, 1, V)
+    return Mesh(mesh.vertices, mesh.faces, found[0, :, 0].T.contiguous())

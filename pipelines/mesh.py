@@ -19,11 +19,15 @@ class Mesh:
         vertices: (V, 3) float32.
         faces: (F, 3) int64, counter-clockwise seen from outside.
         vertex_colors: (V, 3) float32 in [0, 1], or None.
+        uvs: (V, 2) float32 in [0, 1] from the lower left of the texture, or None.
+        texture: (H, W, 3) float32 in [0, 1], rows from the top, or None; there are both of `uvs` and `texture` or neither.
     """
 
     vertices: Tensor
     faces: Tensor
     vertex_colors: Tensor | None = None
+    uvs: Tensor | None = None
+    texture: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
@@ -34,6 +38,10 @@ class Mesh:
             raise InvalidInput(
                 f"A mesh's colours must be (V, 3) like its vertices {tuple(self.vertices.shape)}, got {tuple(self.vertex_colors.shape)}."
             )
+        if self.uvs is not None and self.uvs.shape != (len(self.vertices), 2):
+            raise InvalidInput(f"A mesh's uvs must be (V, 2) for its {len(self.vertices)} vertices, got {tuple(self.uvs.shape)}.")
+        if self.texture is not None and (self.texture.ndim != 3 or self.texture.shape[2] != 3):
+            raise InvalidInput(f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}.")
         if len(self.faces) and not 0 <= int(self.faces.amin()) <= int(self.faces.amax()) < len(self.vertices):
             raise InvalidInput(f"A mesh's faces must name its {len(self.vertices)} vertices, got numbers beyond.")
 
@@ -74,4 +82,6 @@ def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
         vertices=mesh.vertices[index],
         faces=torch.from_numpy(renumbered.reshape(-1, 3)),
         vertex_colors=None if mesh.vertex_colors is None else mesh.vertex_colors[index],
+        uvs=None if mesh.uvs is None else mesh.uvs[index],
+        texture=mesh.texture,
     )

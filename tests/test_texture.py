@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+import struct
+import time
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from pipelines.cameras import cameras_around
+from pipelines.cleanup import clean, nearest_colors, texture_to_vertex_colors
+from pipelines.errors import InvalidInput
+from pipelines.mesh import Mesh
+from pipelines.mesh_io import load_mesh, save_mesh
+from pipelines.rendering.mesh import render_mesh
+from pipelines.texture import bake_texture, bake_vertex_colors, unfold
+
+from .test_mesh import _l_shape
+
+
+def _stripes(points: torch.Tensor) -> torch.Tensor:
+    """Colours that change smoothly with height and side: no two sides of an object look alike."""
+    return torch.stack([(points[:, 2] * 0.4 + 0.5), (points[:, 1] * 0.4 + 0.5), (points[:, 0] * 0.4 + 0.5)], dim=1).clamp(0, 1)
+
+
+def _ball(subdivisions: int = 4) -> Mesh:
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions)
+    vertices = torch.tensor(ball.vertices, dtype=torch.float32)
+    return Mesh(vertices, torch.tensor(ball.faces), _stripes(vertices))
+
+
+def _textured_l() -> Mesh:
+    """The L whose tip is red, subdivided so that the border of the red is sharp."""
+    mesh = _l_shape()
+    red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
+    return bake_texture(mesh, lambda points: torch.where(points[:, 1:2] > 0.3, red, blue), 512)
+
+
+def test_each_point_of_the_surface_finds_its_colour_in_the_texture():
+    ball = _ball()
+    textured = bake_texture(ball, _stripes, 512)
+    assert textured.texture.shape == (512, 512, 3)
+    assert textured.vertex_colors is None
+    assert textured.volume() == pytest.approx(ball.volume(), rel=1e-5)
+    assert float(textured.uvs.amin()) >= 0
+    assert float(textured.uvs.amax()) <= 1
+    # Points inside triangles, not only at vertices.
+    weights = torch.rand(len(textured.faces), 3, generator=torch.Generator().manual_seed(0))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    points = (textured.vertices[textured.faces] * weights[..., None]).sum(dim=1)
+    uv = (textured.uvs[textured.faces] * weights[..., None]).sum(dim=1)
+    column = (uv[:, 0] * 512).long().clamp(0, 511)
+    row = ((1 - uv[:, 1]) * 512).long().clamp(0, 511)
+    error = (textured.texture[row, column] - _stripes(points)).abs()
+    assert float(error.mean()) < 0.01
+    assert float(error.max()) < 0.05
+
+
+def test_no_background_shows_at_the_seams_of_smaller_copies():
+    textured = bake_texture(_ball(), lambda points: torch.zeros_like(points), 512)
+    assert float(textured.texture.max()) == 0.0, "white is what was never painted"
+
+
+def test_charts_do_not_overlap():
+    unfolded = unfold(_ball(3), 512)
+    corners = unfolded.uvs[unfolded.faces]
+    (a, b), (c, d) = (corners[:, 1] - corners[:, 0]).unbind(dim=1), (corners[:, 2] - corners[:, 0]).unbind(dim=1)
+    area = float((a * d - b * c).abs().sum() / 2)
+    from pipelines.rasterization import visible_triangles
+
+    screen = torch.cat([unfolded.uvs * 1024 - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[unfolded.faces]
+    covered = float((visible_triangles(screen, 1024)[0] >= 0).float().mean())
+    assert covered == pytest.approx(area, rel=0.03)
+
+
+def test_vertex_colours_become_a_texture_and_back():
+    ball = _ball()
+    textured = bake_vertex_colors(ball, 512)
+    back = texture_to_vertex_colors(textured)
+    assert back.texture is None
+    torch.testing.assert_close(back.vertex_colors, _stripes(back.vertices), atol=0.03, rtol=0)
+    torch.testing.assert_close(nearest_colors(ball, ball.vertices), ball.vertex_colors, atol=1e-3, rtol=0)
+    with pytest.raises(InvalidInput, match="no vertex colours"):
+        bake_vertex_colors(Mesh(ball.vertices, ball.faces))
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb"])
+def test_files_with_textures_come_back(tmp_path, suffix):
+    mesh = _textured_l()
+    path = tmp_path / f"l.{suffix}"
+    save_mesh(mesh, path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == (["l.mtl", "l.obj", "l.png"] if suffix == "obj" else ["l.glb"])
+    loaded = load_mesh(path)
+    assert loaded.texture.shape == (512, 512, 3)
+    assert loaded.volume() == pytest.approx(mesh.volume(), rel=1e-5)
+    torch.testing.assert_close(loaded.texture, mesh.texture, atol=1 / 255, rtol=0)
+    colors = texture_to_vertex_colors(loaded)
+    red = (colors.vertex_colors - torch.tensor([1.0, 0, 0])).abs().amax(dim=1) < 0.1
+    assert torch.equal(red, loaded.vertices[:, 1] > 0.3), "the tip is red, and nothing else"
+    assert (loaded.vertices[red][:, 2] < -0.7).all(), "and it is below"
+
+
+def test_a_mtl_names_files_beside_it_alone_and_is_not_followed_elsewhere(tmp_path):
+    save_mesh(_textured_l(), tmp_path / "l.obj")
+    assert "map_Kd l.png\n" in (tmp_path / "l.mtl").read_text()
+    assert "mtllib l.mtl\n" in (tmp_path / "l.obj").read_text()
+    secret = tmp_path / "elsewhere" / "secret.png"
+    secret.parent.mkdir()
+    Image.new("RGB", (8, 8), "red").save(secret)
+    (tmp_path / "l.mtl").write_text("newmtl surface\nmap_Kd elsewhere/secret.png\n")
+    assert load_mesh(tmp_path / "l.obj").texture is None
+
+
+def test_formats_without_textures_take_colours_or_shape(tmp_path):
+    mesh = _textured_l()
+    for suffix in ("ply", "stl", "3mf"):
+        save_mesh(mesh, tmp_path / f"l.{suffix}")
+        assert load_mesh(tmp_path / f"l.{suffix}").volume() == pytest.approx(mesh.volume(), rel=1e-4)
+    assert load_mesh(tmp_path / "l.ply").vertex_colors is not None
+    assert clean(mesh).vertex_colors is not None
+
+
+def test_a_glb_holds_its_texture_and_is_not_a_metal(tmp_path):
+    save_mesh(_textured_l(), tmp_path / "l.glb")
+    content = (tmp_path / "l.glb").read_bytes()
+    tree = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
+    assert tree["materials"][0]["pbrMetallicRoughness"]["metallicFactor"] == 0
+    assert "uri" not in json.dumps(tree)
+    assert len(tree["images"]) == 1
+
+
+def test_a_textured_mesh_is_drawn_as_one_with_colours():
+    ball = _ball()
+    cameras = cameras_around([20.0, 200.0], [10.0, 10.0], 4.0, 30.0)
+    with_colors, with_texture = render_mesh(ball, cameras, 64), render_mesh(bake_texture(ball, _stripes, 512), cameras, 64)
+    assert float((with_colors - with_texture).abs().mean()) < 0.01
+
+
+@pytest.mark.parametrize("size", [0, 511, 4097])
+def test_sizes_out_of_range(size):
+    with pytest.raises(InvalidInput, match="512"):
+        bake_texture(_ball(2), _stripes, size)
+
+
+def test_a_hundred_thousand_triangles_in_time():
+    ball = _ball(7)
+    assert len(ball.faces) > 300_000
+    began = time.perf_counter()
+    textured = bake_texture(ball, _stripes, 1024)
+    assert time.perf_counter() - began < 40  # some 6 s on two free cores
+    assert len(textured.faces) <= 50_000
+    assert np.isfinite(textured.texture.numpy()).all()
