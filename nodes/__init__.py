@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import host
 from .background import RemoveBackground
 from .framing import FrameForeground
+from .meshes import BakeVertexColors, CleanMesh, LoadMesh, MeshInfo, RenderMesh, TextureMesh
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
 from .orbit import RenderOrbit
@@ -24,6 +25,12 @@ NODES: list[type[io.ComfyNode]] = [
     Reconstruct,
     ExtractMesh,
     RenderOrbit,
+    CleanMesh,
+    TextureMesh,
+    BakeVertexColors,
+    MeshInfo,
+    RenderMesh,
+    LoadMesh,
     SaveMesh,
     ModelsLabImageTo3D,
 ]

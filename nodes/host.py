@@ -219,6 +219,21 @@ def output_names(prefix: str, suffix: str, count: int) -> tuple[Path, str, list[
     return Path(folder), subfolder, [f"{name}_{counter + i:05}_.{suffix}" for i in range(count)]
 
 
+def file_below_comfyui(name: str) -> Path:
+    """A file below the input folder, or else below the output folder.
+
+    Raises:
+        InvalidInput: if there is none, or the name leads elsewhere.
+    """
+    for folder in (Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())):
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()):
+            raise InvalidInput(f"The file name '{name}' leads outside ComfyUI's folders: use one below the input or output folder.")
+        if path.is_file():
+            return path
+    raise InvalidInput(f"There is no file '{name}' below ComfyUI's input or output folder.")
+
+
 def file_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
     """The graph as core writes it into files; empty with --disable-metadata."""
     if args.disable_metadata:

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..pipelines.cleanup import placed
 from ..pipelines.mesh_io import FORMATS, save_mesh
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of
@@ -27,8 +28,35 @@ class SaveMesh(io.ComfyNode):
                     default="3d/ComfyUI",
                     tooltip="Folder and beginning of the file's name, as in Save Image; %year% and so on work.",
                 ),
-                io.Combo.Input("format", options=list(FORMATS), default="obj", tooltip="obj, glb and ply carry colours; stl has none."),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="obj",
+                    tooltip="obj, glb and ply carry colours, obj and glb textures; stl and 3mf are shapes.",
+                ),
                 io.Combo.Input("up_axis", options=["y", "z"], default="y", tooltip="y for viewers and game engines, z for printing and CAD."),
+                io.Float.Input(
+                    "longest_side",
+                    default=0.0,
+                    min=0.0,
+                    max=100_000.0,
+                    step=1.0,
+                    tooltip="Length of the longest side in the file's unit: millimetres for stl and 3mf. 0 keeps the size as it is.",
+                ),
+                io.Combo.Input(
+                    "pivot",
+                    options=["keep", "center", "bottom"],
+                    default="keep",
+                    tooltip="Where the origin lies: as it is, in the middle, or below it.",
+                ),
+                io.Float.Input(
+                    "turn",
+                    default=0.0,
+                    min=-360.0,
+                    max=360.0,
+                    step=90.0,
+                    tooltip="Degrees around the upright axis: 90 puts the front where the left was.",
+                ),
             ],
             outputs=[
                 io.String.Output("path", display_name="path", tooltip="The first file, relative to the output folder: for Preview 3D."),
@@ -39,12 +67,14 @@ class SaveMesh(io.ComfyNode):
 
     @classmethod
     @host.explained
-    def execute(cls, mesh: Any, filename_prefix: str, format: str, up_axis: str) -> io.NodeOutput:
+    def execute(
+        cls, mesh: Any, filename_prefix: str, format: str, up_axis: str, longest_side: float = 0.0, pivot: str = "keep", turn: float = 0.0
+    ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         folder, subfolder, names = host.output_names(filename_prefix, format, len(meshes))
         metadata = host.file_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
         for i, (one, name) in enumerate(zip(meshes, names, strict=True)):
-            save_mesh(one, folder / name, up_axis=up_axis, metadata=metadata)
+            save_mesh(placed(one, size=longest_side, pivot=pivot, turn_deg=turn), folder / name, up_axis=up_axis, metadata=metadata)
             host.node_progress()(i + 1, len(meshes))
         saved = [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]
         path = f"{subfolder}/{names[0]}" if subfolder else names[0]

@@ -74,6 +74,9 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     if any(m.vertex_colors is not None for m in turned):
         white = [torch.ones_like(m.vertices) if m.vertex_colors is None else m.vertex_colors for m in turned]
         fields["vertex_colors"] = _padded(white)
+    if all(m.uvs is not None and m.texture is not None for m in turned):
+        fields["uvs"] = _padded([m.uvs for m in turned])
+        fields["texture"] = torch.stack([m.texture for m in turned])
     mesh_class = _mesh_class()
     known = {name: value for name, value in fields.items() if name in inspect.signature(mesh_class).parameters}
     mesh = mesh_class(vertices, faces, **known)
@@ -88,14 +91,15 @@ def meshes_of(mesh: Any) -> list[Mesh]:
     Raises:
         InvalidInput: if it is no batch of triangle meshes.
     """
-    colors = getattr(mesh, "vertex_colors", None)
+    colors, uvs, texture = (getattr(mesh, name, None) for name in ("vertex_colors", "uvs", "texture"))
     vertex_counts, face_counts = (getattr(mesh, name, None) for name in ("vertex_counts", "face_counts"))
     meshes = []
     for i, (vertices, faces) in enumerate(zip(mesh.vertices, mesh.faces, strict=True)):
         v = len(vertices) if vertex_counts is None else int(vertex_counts[i])
         f = len(faces) if face_counts is None else int(face_counts[i])
         color = None if colors is None else colors[i][:v, :3].float().cpu()
-        meshes.append(from_y_up(Mesh(vertices[:v].float().cpu(), faces[:f].long().cpu(), color)))
+        uv, picture = (None, None) if uvs is None or texture is None else (uvs[i][:v].float().cpu(), texture[i].float().cpu())
+        meshes.append(from_y_up(Mesh(vertices[:v].float().cpu(), faces[:f].long().cpu(), color, uv, picture)))
     return meshes
 
 
@@ -107,7 +111,7 @@ def file_3d(path: Path) -> Any:
 
 
 def _padded(parts: list[Tensor], fill: int | None = None) -> Tensor:
-    """Tensors (n, 3) stacked to (B, longest, 3), filled up with a number or with their own first row."""
+    """Tensors (n, d) stacked to (B, longest, d), filled up with a number or with their own first row."""
     longest = max(map(len, parts))
     return torch.stack([torch.cat([p, (p[:1] if fill is None else torch.full_like(p[:1], fill)).expand(longest - len(p), -1)]) for p in parts])
 

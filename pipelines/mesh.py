@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +45,12 @@ class Mesh:
             raise InvalidInput(f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}.")
         if len(self.faces) and not 0 <= int(self.faces.amin()) <= int(self.faces.amax()) < len(self.vertices):
             raise InvalidInput(f"A mesh's faces must name its {len(self.vertices)} vertices, got numbers beyond.")
+
+    def fitted(self, fov_y_deg: float) -> tuple[Mesh, float]:
+        """The mesh around the origin, and the distance from which a camera of that field of view sees all of it."""
+        low, high = self.vertices.amin(dim=0), self.vertices.amax(dim=0)
+        reach = float((high - low).norm()) / 2 or 1.0
+        return replace(self, vertices=self.vertices - (low + high) / 2), 1.05 * reach / math.sin(math.radians(fov_y_deg) / 2)
 
     def volume(self) -> float:
         """Enclosed volume of a closed mesh, positive if normals point outward."""

@@ -103,7 +103,7 @@ def test_anything_that_encloses_something_can_be_printed(broken, volume):
     assert not is_watertight(mesh)
     closed = make_watertight(mesh)
     assert is_watertight(closed)
-    assert closed.volume() == pytest.approx(volume, rel=0.05)
+    assert closed.volume() == pytest.approx(volume, rel=0.1)
     assert closed.vertex_colors.shape == closed.vertices.shape
     with pytest.raises(InvalidInput, match="encloses nothing"):
         make_watertight(Mesh(torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [0, 1e-3, 0]]), torch.tensor([[0, 1, 2]])))

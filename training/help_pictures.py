@@ -15,12 +15,14 @@ from torch.nn import functional as F
 
 from pipelines.background import remove_background
 from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
+from pipelines.cleanup import clean
 from pipelines.framing import composite
 from pipelines.image_to_3d import ImageTo3D, Settings
 from pipelines.mesh import Mesh
 from pipelines.pictures import read_picture, to_pillow
 from pipelines.rendering.mesh import preview_sheet, render_mesh
 from pipelines.rendering.triplane import render
+from pipelines.texture import bake_texture
 
 ROOT = Path(__file__).parent.parent
 HEIGHT = 256
@@ -64,6 +66,12 @@ def main() -> None:
         "cameras": render_mesh(with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384)[0],
         "orbit": side_by_side(*render(result.triplane, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1)),
     }
+    rough = Mesh(result.mesh.vertices + 0.012 * torch.randn(result.mesh.vertices.shape), result.mesh.faces, result.mesh.vertex_colors)
+    fair = clean(rough, smoothing=10, max_faces=4000)
+    pictures["clean"] = torch.cat([preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]], dim=-1)
+    textured = bake_texture(fair, lambda points: result.triplane.colors(points, 131072), 1024)
+    assert textured.texture is not None
+    pictures["texture"] = side_by_side(preview_sheet(textured, HEIGHT), textured.texture.permute(2, 0, 1))
     for name, image in pictures.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)
 

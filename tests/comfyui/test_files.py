@@ -38,7 +38,7 @@ def _accepts(spec: Any, kind: str) -> bool:
 
 def test_every_node_is_there_with_a_help_page_and_every_widget_with_a_tooltip(nodes: dict[str, Any]):
     own = _own(nodes)
-    assert len(own) == 11
+    assert len(own) == 17
     for name, info in own.items():
         assert info["category"] == "3d/Image to 3D"
         assert info["description"]

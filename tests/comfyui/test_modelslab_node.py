@@ -15,6 +15,7 @@ from ..modelslab_server import KEY, Reply, Service
 from .server import Server, start_server
 
 START = "/api/3d/image_to_3d"
+PLACE = {"up_axis": "y", "longest_side": 0.0, "pivot": "keep", "turn": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def _graph(prefix: str, **inputs: Any) -> dict[str, Any]:
         "cloud": {"class_type": "ImageTo3D_ModelsLab", "inputs": values | inputs},
         "save": {
             "class_type": "ImageTo3D_SaveMesh",
-            "inputs": {"mesh": ["cloud", 0], "filename_prefix": f"{prefix}-again", "format": "glb", "up_axis": "y"},
+            "inputs": {"mesh": ["cloud", 0], "filename_prefix": f"{prefix}-again", "format": "glb", **PLACE},
         },
         "view": {"class_type": "Preview3D", "inputs": {"model_file": ["cloud", 1]}},
     }

@@ -23,6 +23,7 @@ from .server import PACK, Run, Server, start_server
 
 POCKET = PACK / "workflows" / "api" / "1 Pocket - picture to OBJ.json"
 STEPS = 3
+PLACE = {"up_axis": "y", "longest_side": 0.0, "pivot": "keep", "turn": 0.0}
 
 
 def _graph(prefix: str) -> dict[str, Any]:
@@ -262,7 +263,7 @@ def test_meshes_of_cores_nodes_are_saved(comfyui: Server, suffix: str):
         "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 2}},
         "2": {
             "class_type": "ImageTo3D_SaveMesh",
-            "inputs": {"mesh": ["1", 0], "filename_prefix": f"core/{suffix}", "format": suffix, "up_axis": "y"},
+            "inputs": {"mesh": ["1", 0], "filename_prefix": f"core/{suffix}", "format": suffix, **PLACE},
         },
     }
     paths = _saved(comfyui, comfyui.run(graph), graph)
@@ -335,13 +336,15 @@ def test_options_of_comfyui_and_missing_packages(tmp_path: Path):
         assert "requirements.txt" in run.error
         graph = _graph("3d/missing")
         _set(graph, "LoadReconstructionModel", model="instant-mesh-large")
-        _set(graph, "Reconstruct", views=[_id(graph, "LoadImage"), 0])  # the loader comes before anything that needs the blocked package
+        _set(graph, "Reconstruct", views=[_id(graph, "LoadImage"), 0])
+        for kind in ("GenerateViews", "PreviewImage", "LoadMultiviewModel"):  # which need the blocked package
+            del graph[_id(graph, kind)]
         run = server.run(graph)
         assert run.error is not None
         assert f"put it at {tmp_path / 'elsewhere' / 'weights' / 'InstantMesh' / 'instant_mesh_large.ckpt'}." in run.error
         graph = {
             "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 1}},
-            "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "plain", "format": "obj", "up_axis": "y"}},
+            "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "plain", "format": "obj", **PLACE}},
         }
         (path,) = _saved(server, server.run(graph), graph)
         assert path.read_text().startswith("v ")
@@ -354,3 +357,73 @@ def test_previews_are_pictures(comfyui: Server):
     pictures = [Image.open(io.BytesIO(p[p.index(b"\xff\xd8") :])) for p in run.previews if b"\xff\xd8" in p]
     assert len(pictures) >= STEPS
     assert pictures[0].height > pictures[0].width  # three rows of two
+
+
+def test_clean_texture_save_load_and_look(comfyui: Server):
+    """The whole of the mesh nodes in one graph, and the textured GLB through the file and back."""
+    graph = _graph("3d/plain")
+    mesh, triplane = [_id(graph, "ExtractMesh"), 0], [_id(graph, "Reconstruct"), 0]
+    save = {"filename_prefix": "3d/textured", "format": "glb", **PLACE}
+    bed = {"format": "stl", "filename_prefix": "3d/print", "up_axis": "z", "longest_side": 80.0, "pivot": "bottom"}
+    clean = {"min_part_share": 0.1, "fill_holes": 32, "smooth": 1, "max_faces": 600, "watertight": True}
+    graph |= {
+        "clean": {"class_type": "ImageTo3D_CleanMesh", "inputs": {"mesh": mesh, **clean}},
+        "texture": {
+            "class_type": "ImageTo3D_TextureMesh",
+            "inputs": {"mesh": ["clean", 0], "triplane": triplane, "size": 512, "max_faces": 0},
+        },
+        "textured": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["texture", 0], **save}},
+        "baked": {"class_type": "ImageTo3D_BakeVertexColors", "inputs": {"mesh": ["clean", 0], "size": 512, "max_faces": 0}},
+        "bakedsave": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {"mesh": ["baked", 0], **save, "format": "obj", "filename_prefix": "3d/baked"},
+        },
+        "print": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["clean", 0], **save, **bed}},
+        "info": {"class_type": "ImageTo3D_MeshInfo", "inputs": {"mesh": ["clean", 0]}},
+    }
+    run = comfyui.run(graph)
+    assert run.error is None, run.error
+    assert "watertight, volume" in run.outputs["info"]["text"][0]
+    assert "before: " in "".join(run.outputs["clean"]["text"])
+    textured = trimesh.load(comfyui.output / "3d" / "textured_00001_.glb", force="mesh", process=False)
+    assert textured.visual.material.baseColorTexture.size == (512, 512)
+    assert sorted(p.name for p in (comfyui.output / "3d").glob("baked_*")) == ["baked_00001_.mtl", "baked_00001_.obj", "baked_00001_.png"]
+    printed = trimesh.load(comfyui.output / "3d" / "print_00001_.stl")
+    assert printed.is_watertight
+    assert printed.bounds[0][2] == pytest.approx(0, abs=1e-3)
+    assert max(printed.extents) == pytest.approx(80, abs=1e-2)
+
+    back = {
+        "load": {"class_type": "ImageTo3D_LoadMesh", "inputs": {"file": "3d/textured_00001_.glb"}},
+        "look": {"class_type": "ImageTo3D_RenderMesh", "inputs": {"mesh": ["load", 0], "frames": 2, "elevation": 10.0, "size": 64}},
+        "save": {"class_type": "SaveImage", "inputs": {"images": ["look", 0], "filename_prefix": "look"}},
+    }
+    run = comfyui.run(back)
+    assert run.error is None, run.error
+    assert len(run.outputs["save"]["images"]) == 2
+    pixels = np.array(Image.open(comfyui.output / "look_00001_.png").convert("RGB")).astype(int)
+    seen = (pixels < 250).any(axis=-1)
+    assert 0.05 < seen.mean() < 0.9
+    assert pixels[seen][:, 1].mean() > pixels[seen][:, 0].mean(), "the tree is green"
+    for name in ("../../etc/passwd.obj", "3d/nothing.obj"):
+        back["load"]["inputs"]["file"] = name
+        run = comfyui.run(back)
+        assert run.error is not None
+        assert "ComfyUI's" in run.error
+
+
+def test_textures_reach_cores_saver(comfyui: Server):
+    if not comfyui.meshes_have_colors:
+        pytest.skip("this version's MESH has no place for textures")
+    graph = _graph("3d/for-core")
+    graph |= {
+        "texture": {
+            "class_type": "ImageTo3D_TextureMesh",
+            "inputs": {"mesh": [_id(graph, "ExtractMesh"), 0], "triplane": [_id(graph, "Reconstruct"), 0], "size": 512, "max_faces": 2000},
+        },
+        "glb": {"class_type": "SaveGLB", "inputs": {"mesh": ["texture", 0], "filename_prefix": "3d/core-textured"}},
+    }
+    run = comfyui.run(graph)
+    (path,) = _saved(comfyui, run, graph, "SaveGLB")
+    ours = trimesh.load(path, force="mesh", process=False)
+    assert ours.visual.material.baseColorTexture.size == (512, 512)
