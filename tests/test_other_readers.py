@@ -1,0 +1,58 @@
+"""Saved files, seen by programs that this project does not use."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.mesh import Mesh
+from pipelines.mesh_io import FORMATS, save_mesh
+
+from .test_mesh import _l_shape
+from .test_texture import _textured_l
+
+VALIDATE = """
+const validator = require('gltf-validator'), fs = require('fs');
+validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(report => console.log(JSON.stringify(report.issues)));
+"""
+
+
+@pytest.fixture(scope="session")
+def gltf_validator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the Khronos validator is installed."""
+    folder = tmp_path_factory.mktemp("gltf-validator")
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("no Node.js for the Khronos glTF validator")
+    installed = subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), "gltf-validator"], capture_output=True, timeout=120)
+    if installed.returncode:
+        pytest.skip("the Khronos glTF validator cannot be installed")
+    return folder
+
+
+@pytest.mark.parametrize("make", [_l_shape, _textured_l, lambda: Mesh(_l_shape().vertices, _l_shape().faces)], ids=["colours", "texture", "plain"])
+def test_khronos_finds_no_error_and_no_warning(tmp_path, gltf_validator, make):
+    save_mesh(make(), tmp_path / "l.glb", metadata={"prompt": '{"1": "ä"}'})
+    answer = subprocess.run(["node", "-e", VALIDATE, str(tmp_path / "l.glb")], cwd=gltf_validator, capture_output=True, text=True, check=True)
+    issues = json.loads(answer.stdout)
+    assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
+def test_assimp_sees_the_same_box(tmp_path, suffix, make):
+    """The L is not like its mirror image along any axis: up is y, its front reaches to +z, its tip to +x and down."""
+    if shutil.which("assimp") is None:
+        pytest.skip("assimp is not installed (Debian: assimp-utils)")
+    save_mesh(make(), tmp_path / f"l.{suffix}")
+    answer = subprocess.run(["assimp", "info", str(tmp_path / f"l.{suffix}")], capture_output=True, text=True, check=True)
+    low, high = (
+        [float(number) for number in re.search(rf"{name} point\s+\((.*?)\)", answer.stdout)[1].split()] for name in ("Minimum", "Maximum")
+    )
+    assert low == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
+    assert high == pytest.approx([0.6, 1.0, 0.3], abs=1e-5)
+    assert int(re.search(r"Faces:\s+(\d+)", answer.stdout)[1]) == 24
