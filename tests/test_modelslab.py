@@ -30,9 +30,9 @@ from pipelines.errors import (
 )
 from pipelines.modelslab import downloads
 from pipelines.modelslab.batch import images_to_3d
-from pipelines.modelslab.client import ModelsLab, Request, Timing, data_uri
+from pipelines.modelslab.client import ModelsLab, Request, data_uri
 from pipelines.modelslab.key import ApiKey, find_key
-from pipelines.modelslab.transport import CheckedTransport, is_public
+from pipelines.modelslab.transport import CheckedTransport, Timing, is_public
 from pipelines.progress import silent
 
 from .modelslab_server import KEY, OBJ, Reply, Service, ranged

@@ -27,7 +27,7 @@ from ..progress import Progress, silent
 from .answers import Answer, parse
 from .downloads import Download, download
 from .key import ApiKey
-from .transport import NOT_SENT, CheckedTransport, Resolve, backoff, make_client, resolve, stoppable
+from .transport import NOT_SENT, CheckedTransport, Resolve, Timing, backoff, make_client, resolve, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -120,27 +120,6 @@ class CloudResult:
     generation_seconds: float | None
     meta: Mapping[str, Any]
     seed: int | None
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds: how long to wait, and how often to ask.
-
-    Attributes:
-        overall: for one job, from its start to its files.
-        first_poll, longest_poll: between questions; they double from one to the other.
-        check: between looks at whether the user has stopped the work.
-        first_retry, longest_retry: between attempts.
-        appearing: how long a link may answer 404 after the job has ended.
-    """
-
-    overall: float = 1200.0
-    first_poll: float = 1.0
-    longest_poll: float = 10.0
-    check: float = 0.25
-    first_retry: float = 1.0
-    longest_retry: float = 20.0
-    appearing: float = 60.0
 
 
 class ModelsLab:

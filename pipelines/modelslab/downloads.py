@@ -7,16 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import httpx
 
 from ..errors import BadAnswer, ConnectionFailed, ModelsLabError
 from ..mesh_io import atomic_path
-from .transport import backoff, stoppable
-
-if TYPE_CHECKING:
-    from .client import Timing
+from .transport import Timing, backoff, stoppable
 
 MAX_FILE = 512 * 2**20
 _SUFFIXES = (".obj", ".glb", ".mp4")  # anything else is left where it is: archives, materials, pages

@@ -7,6 +7,7 @@ import ipaddress
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
@@ -17,6 +18,27 @@ Result = TypeVar("Result")
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)  # the server has not seen a byte of the request
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: how long to wait, and how often to ask.
+
+    Attributes:
+        overall: for one job, from its start to its files.
+        first_poll, longest_poll: between questions; they double from one to the other.
+        check: between looks at whether the user has stopped the work.
+        first_retry, longest_retry: between attempts.
+        appearing: how long a link may answer 404 after the job has ended.
+    """
+
+    overall: float = 1200.0
+    first_poll: float = 1.0
+    longest_poll: float = 10.0
+    check: float = 0.25
+    first_retry: float = 1.0
+    longest_retry: float = 20.0
+    appearing: float = 60.0
 
 
 async def resolve(host: str, port: int) -> list[str]:
