@@ -14,7 +14,7 @@ from ..pipelines.errors import InvalidInput
 from ..pipelines.mesh_io import FORMATS, load_mesh
 from ..pipelines.reconstruction.triplane import Triplane
 from ..pipelines.rendering.mesh import render_mesh
-from ..pipelines.texture import MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
+from ..pipelines.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
 from . import host
 from .sockets import TriplaneSocket, image_socket, mesh_socket, meshes_of
 
@@ -28,7 +28,7 @@ def _size_input() -> io.Int.Input:
 def _faces_input() -> io.Int.Input:
     return io.Int.Input(
         "max_faces",
-        default=50_000,
+        default=DEFAULT_TEXTURED_FACES,
         min=0,
         max=2_000_000,
         step=1000,

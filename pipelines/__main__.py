@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .background import METHODS
 from .cameras import orbit_cameras
 from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+from .cleanup import MIN_FACES, decimate
 from .devices import DEVICES, DTYPES
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .image_to_3d import ImageTo3D, Result, Settings
@@ -27,6 +28,7 @@ from .multiview.schedulers import SCHEDULERS
 from .pictures import SUFFIXES, read_picture, to_pillow
 from .rendering.mesh import preview_sheet
 from .rendering.triplane import render
+from .texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture
 
 ORBIT_SIZE = 256
 ORBIT_SECONDS = 4.0
@@ -71,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--foreground-ratio", type=_number(float, 0.1, 1), default=0.85, help="size of the object in its picture (default: 0.85)")
     parser.add_argument("--format", choices=FORMATS, default="obj")
     parser.add_argument("--up-axis", choices=("y", "z"), default="y", help="of the mesh file (default: y, front +z)")
+    parser.add_argument("--max-faces", type=_number(int, MIN_FACES, 10**9), help="decimate to at most so many triangles")
+    parser.add_argument("--texture", type=_number(int, MIN_SIZE, MAX_SIZE), metavar="SIZE", help="a texture of SIZE pixels instead of vertex colours")
     parser.add_argument("--orbit", type=_number(int, 0, 360), default=0, metavar="FRAMES", help="frames around the object, and a WebP of them")
     parser.add_argument("--save-views", action="store_true", help="save the framed picture and the six views too")
     parser.add_argument("--device", choices=DEVICES, default="auto")
@@ -143,8 +147,11 @@ def save_result(result: Result, folder: Path, name: str, options: argparse.Names
         EnvironmentProblem: if a file cannot be written.
     """
     mesh_path = folder / f"{name}.{options.format}"
-    save_mesh(result.mesh, mesh_path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)})
-    pictures = {folder / f"{name}-preview.png": preview_sheet(result.mesh)}
+    mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
+    if options.texture:
+        mesh = bake_texture(mesh, lambda points: _colors(result, points), options.texture, max_faces=options.max_faces or DEFAULT_TEXTURED_FACES)
+    save_mesh(mesh, mesh_path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)})
+    pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
     if options.save_views:
         pictures[folder / f"{name}-framed.png"] = result.framed
         for i, view in enumerate(result.views):
@@ -157,6 +164,10 @@ def save_result(result: Result, folder: Path, name: str, options: argparse.Names
     if options.orbit:
         written += _save_orbit(result, folder, name, options.orbit)
     return written
+
+
+def _colors(result: Result, points: Tensor) -> Tensor:
+    return result.triplane.colors(points.to(result.triplane.planes.device), DEFAULT_CHUNK_SIZE)
 
 
 def _save_orbit(result: Result, folder: Path, name: str, count: int) -> list[Path]:

@@ -16,11 +16,12 @@ from .progress import Progress, silent
 from .rasterization import visible_triangles
 
 MIN_SIZE, MAX_SIZE = 512, 4096
+DEFAULT_TEXTURED_FACES = 50_000
 _PADDING = 4  # pixels between the islands of the atlas
 
 
 def bake_texture(
-    mesh: Mesh, color_at: Callable[[Tensor], Tensor], size: int = 1024, *, max_faces: int = 50_000, progress: Progress = silent
+    mesh: Mesh, color_at: Callable[[Tensor], Tensor], size: int = 1024, *, max_faces: int = DEFAULT_TEXTURED_FACES, progress: Progress = silent
 ) -> Mesh:
     """The mesh with an atlas and a texture instead of colours at its vertices.
 
@@ -60,7 +61,7 @@ def bake_texture(
     return replace(unfolded, texture=_dilated(texture.view(size, size, 3), seen.view(size, size)).flip(0))
 
 
-def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = 50_000, progress: Progress = silent) -> Mesh:
+def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = DEFAULT_TEXTURED_FACES, progress: Progress = silent) -> Mesh:
     """`bake_texture` for a mesh that has colours at its vertices and nothing else.
 
     Raises:

@@ -35,7 +35,15 @@ def test_seed_repeats_the_file(picture_path, tmp_path):
     assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
 
 
-@pytest.mark.parametrize("suffix", ["glb", "ply", "stl"])
+def test_few_triangles_and_a_texture(picture_path, tmp_path):
+    assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--max-faces", "300", "--texture", "512"]) == 0
+    assert {"disc.obj", "disc.mtl", "disc.png"} <= {p.name for p in tmp_path.iterdir()}
+    mesh = trimesh.load(tmp_path / "disc.obj", force="mesh", process=False)
+    assert len(mesh.faces) <= 300
+    assert mesh.visual.material.image.size == (512, 512)
+
+
+@pytest.mark.parametrize("suffix", ["glb", "ply", "stl", "3mf"])
 def test_formats(picture_path, tmp_path, suffix):
     assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--format", suffix]) == 0
     assert trimesh.load(tmp_path / f"disc.{suffix}", force="mesh").volume > 0
@@ -109,7 +117,7 @@ def test_no_object_is_one_sentence(tmp_path, capsys):
 
 
 def test_importing_the_library_loads_no_heavy_package():
-    heavy = ("diffusers", "transformers", "rembg", "torchvision")
+    heavy = ("diffusers", "transformers", "rembg", "skimage", "scipy.ndimage", "trimesh", "huggingface_hub", "httpx", "torchvision")
     code = f"import sys, pipelines.image_to_3d; sys.exit(', '.join(n for n in {heavy} if n in sys.modules) or 0)"
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
