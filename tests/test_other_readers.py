@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -56,3 +57,37 @@ def test_assimp_sees_the_same_box(tmp_path, suffix, make):
     assert low == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
     assert high == pytest.approx([0.6, 1.0, 0.3], abs=1e-5)
     assert int(re.search(r"Faces:\s+(\d+)", answer.stdout)[1]) == 24
+
+
+BLENDER = """
+import bpy, json, sys
+bpy.ops.wm.read_factory_settings(use_empty=True)
+path, suffix = sys.argv[-1], sys.argv[-1].rsplit(".", 1)[1]
+if suffix == "glb":
+    bpy.ops.import_scene.gltf(filepath=path)
+else:
+    getattr(bpy.ops.wm, f"{suffix}_import")(filepath=path, forward_axis="NEGATIVE_Z", up_axis="Y")
+shape = next(o for o in bpy.data.objects if o.type == "MESH")
+points = [shape.matrix_world @ v.co for v in shape.data.vertices]
+box = [[f(p[i] for p in points) for i in range(3)] for f in (min, max)]
+images = [list(i.size) for i in bpy.data.images if i.size[0]]
+print("FOUND", json.dumps({"box": box, "colors": len(shape.data.color_attributes), "images": images}))
+"""
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
+@pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
+def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
+    """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the package bpy."""
+    python = os.environ.get("BPY_PYTHON")
+    if python is None:
+        pytest.skip("BPY_PYTHON does not name a Python with Blender's module")
+    save_mesh(make(), tmp_path / f"l.{suffix}")
+    answer = subprocess.run([python, "-c", BLENDER, str(tmp_path / f"l.{suffix}")], capture_output=True, text=True, check=True, timeout=120)
+    found = json.loads(answer.stdout.split("FOUND ")[1].splitlines()[0])
+    assert found["box"][0] == pytest.approx([-0.1, -0.3, -1.0], abs=1e-5)
+    assert found["box"][1] == pytest.approx([0.6, 0.1, 1.0], abs=1e-5)
+    if make is _textured_l and suffix in ("obj", "glb"):
+        assert found["images"] == [[512, 512]]
+    elif suffix != "stl":
+        assert found["colors"] == 1
