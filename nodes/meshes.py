@@ -122,6 +122,7 @@ class CleanMesh(io.ComfyNode):
                 io.Mesh.Output("cleaned_mesh", display_name="mesh"),
                 io.String.Output("report", display_name="report", tooltip="What each mesh was like before and after."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -142,7 +143,9 @@ class CleanMesh(io.ComfyNode):
             )
             lines += [f"before: {report(one)}", f"after: {report(cleaned[-1])}"]
             host.node_progress()(i + 1, len(meshes))
-        return io.NodeOutput(mesh_socket(cleaned), "\n".join(lines), ui=ui.PreviewText("\n".join(lines)))
+        text = "\n".join(lines)
+        host.show_on_node(cls.hidden.unique_id, text)
+        return io.NodeOutput(mesh_socket(cleaned), text, ui=ui.PreviewText(text))
 
 
 class MeshInfo(io.ComfyNode):
@@ -156,12 +159,14 @@ class MeshInfo(io.ComfyNode):
             is_output_node=True,
             inputs=[io.Mesh.Input("mesh")],
             outputs=[io.String.Output("info", display_name="info")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @host.explained
     def execute(cls, mesh: Any) -> io.NodeOutput:
         text = "\n".join(str(report(one)) for one in meshes_of(mesh))
+        host.show_on_node(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 
