@@ -396,6 +396,17 @@ def test_mesh_and_video_of_a_rendered_job(tmp_path):
     _run(run)
 
 
+def test_the_first_of_two_meshes_is_taken(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/b.obj"] = [Reply(OBJ.replace(b"v 0 2 0", b"v 0 9 0"))]
+        service.answers[START] = [Reply(service.success("/files/a.obj", "/files/b.obj"))]
+        result = await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
+        assert "v 0 2 0" in result.mesh.read_text()
+        assert not service.of("/files/b.obj")
+
+    _run(run)
+
+
 def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         started: list[str] = []

@@ -25,9 +25,9 @@ from PIL import Image
 from ..errors import BadAnswer, ConnectionFailed, GenerationFailed, InvalidInput, JobTimedOut, ModelsLabError, QuotaExceeded, RequestRejected
 from ..progress import Progress, silent
 from .answers import Answer, parse
-from .downloads import Download, download
+from .downloads import Download, download, kind_of
 from .key import ApiKey
-from .transport import NOT_SENT, CheckedTransport, Resolve, Timing, backoff, make_client, resolve, stoppable
+from .transport import NOT_SENT, TIMEOUT, CheckedTransport, Resolve, Timing, backoff, make_client, resolve, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +194,11 @@ class ModelsLab:
             if "init_image" not in str(error):
                 raise
             answer = await self._ask("3d/image_to_3d", body | {"init_image": image_url}, clock, paid=True)
+        except ModelsLabError:
+            raise
+        except BaseException:
+            log.warning("Stopped while a job was on its way to ModelsLab: it may have been started and paid for; look on modelslab.com.")
+            raise
         if answer.id is None and answer.status == "processing":
             raise BadAnswer("ModelsLab queued the job without an id, so that its result cannot be fetched: look for it on modelslab.com.")
         return answer
@@ -223,9 +228,9 @@ class ModelsLab:
         files: dict[str, Path] = {}
         for i in range(max(len(answer.links), len(answer.proxy_links))):
             addresses = [links[i] for links in (answer.links, answer.proxy_links) if i < len(links)]
-            found = await download(Download(self._http, addresses, mesh_path, self._timing, clock.check))
-            if found is not None:
-                files.setdefault("video" if found.suffix == ".mp4" else "mesh", found)
+            kind = kind_of(addresses)
+            if kind is not None and kind not in files:
+                files[kind] = await download(Download(self._http, addresses, mesh_path, self._timing, clock.check))
         if "mesh" not in files:
             raise BadAnswer(f"ModelsLab's job {job} gave no OBJ or GLB file: nothing was saved.")
         seed = str(answer.meta.get("seed", ""))
@@ -248,7 +253,7 @@ class ModelsLab:
             attempt += 1
             pause = backoff(attempt, self._timing.first_retry, self._timing.longest_retry)
             try:
-                return await self._ask_once(path, body, clock)
+                return await self._ask_once(path, body, clock, paid)
             except QuotaExceeded as error:
                 pause, reason = error.retry_after or pause, error
             except NOT_SENT as error:
@@ -261,8 +266,10 @@ class ModelsLab:
                 raise reason from None
             await clock.wait(pause, None, job)
 
-    async def _ask_once(self, path: str, body: Mapping[str, Any], clock: _Clock) -> Answer:
-        request = self._http.build_request("POST", f"{self._api}/{path}", json={"key": self._key.reveal(), **body})
+    async def _ask_once(self, path: str, body: Mapping[str, Any], clock: _Clock, paid: bool) -> Answer:
+        # An answer that is not waited for is a job that was paid for and whose id is lost.
+        timeout = httpx.Timeout(self._timing.overall, connect=TIMEOUT.connect) if paid else TIMEOUT
+        request = self._http.build_request("POST", f"{self._api}/{path}", json={"key": self._key.reveal(), **body}, timeout=timeout)
         status, retry_after, content = await self._exchange(request, clock)
         if 300 <= status < 400:
             raise BadAnswer("ModelsLab's API answered with a redirect, which is not followed, since it would receive the API key.")

@@ -16,7 +16,7 @@ from ..mesh_io import atomic_path
 from .transport import Timing, backoff, stoppable
 
 MAX_FILE = 512 * 2**20
-_SUFFIXES = (".obj", ".glb", ".mp4")  # anything else is left where it is: archives, materials, pages
+_KINDS = {".obj": "mesh", ".glb": "mesh", ".mp4": "video"}  # anything else is left where it is: archives, materials, pages
 _REDIRECTS, _ATTEMPTS = 5, 6
 
 
@@ -42,21 +42,27 @@ class _Gone(Exception):
     """404: the file is not there, or not there yet."""
 
 
-async def download(wanted: Download) -> Path | None:
+def kind_of(addresses: Sequence[str]) -> str | None:
+    """"mesh" or "video", by the first ending that is known, or None."""
+    return next((_KINDS[suffix] for address in addresses if (suffix := _suffix_of(address)) in _KINDS), None)
+
+
+async def download(wanted: Download) -> Path:
     """Fetch a file and look into it.
 
+    Args:
+        wanted: of a known kind, see `kind_of`.
+
     Returns:
-        where it is, or None if it is of no kind that is wanted.
+        where it is.
 
     Raises:
         ConnectionFailed: if no address gives it.
         BadAnswer: if an address is not safe to use, or what it gives is too large or not what its ending says.
         EnvironmentProblem: if it cannot be written.
     """
-    suffixes = {suffix for address in wanted.addresses if (suffix := _suffix_of(address)) in _SUFFIXES}
-    if not suffixes:
-        return None
-    path = wanted.path.with_name(wanted.path.name + suffixes.pop())
+    suffix = next(suffix for address in wanted.addresses if (suffix := _suffix_of(address)) in _KINDS)
+    path = wanted.path.with_name(wanted.path.name + suffix)
     problem: ModelsLabError | None = None
     for address in wanted.addresses:
         try:
