@@ -1,12 +1,13 @@
 """Take the pictures of the templates and of the README in a real ComfyUI.
 
-    python -m tests.comfyui.pictures
+    python -m tests.comfyui.pictures [WORKFLOW ...]    # all of them, or those whose names begin so
 """
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +19,8 @@ from playwright.sync_api import Page, sync_playwright
 from .server import PACK, Server, start_server
 from .test_browser import CHROMIUM, SOFTWARE_GL
 
-RUNNING = ("1 Pocket - picture to OBJ", "5 Pocket - orbit video")  # the others need weights or a key that are not here
+# The others need weights or a key that are not here.
+RUNNING = ("1 Pocket - picture to OBJ", "5 Pocket - orbit video", "7 Pocket - textured GLB", "8 Pocket - print-ready STL")
 README_PICTURE = PACK / "web" / "docs" / "images" / "comfyui.jpg"
 WIDTH, HEIGHT, MARGIN = 2800, 1600, 60
 SIDEBAR, TOP_BAR, BOTTOM_BAR = 80, 100, 100
@@ -72,7 +74,8 @@ def main() -> None:
         page.keyboard.press("Escape")
         page.evaluate("window.app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
         for path in sorted((PACK / "workflows").glob("*.json")):
-            take(server, page, path)
+            if not sys.argv[1:] or path.name.startswith(tuple(sys.argv[1:])):
+                take(server, page, path)
         browser.close()
 
 
