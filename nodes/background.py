@@ -56,7 +56,7 @@ class RemoveBackground(io.ComfyNode):
         if mask is None:
             found = []
             for i, one in enumerate(images):
-                found.append(remove_background(one[None], model, models_dir=host.background_dir(model), device=host.device_type()))
+                found.append(remove_background(one[None], model, models_dir=host.background_dir(model), device=host.working_device().type))
                 host.node_progress()(i + 1, len(images))
             masks = torch.cat(found)
         else:

@@ -99,11 +99,6 @@ def background_dir(model: str) -> Path:
     return next((folder for folder in folders if (folder / f"{model}.onnx").exists()), folders[0])
 
 
-def device_type() -> str:
-    """The type of device that ComfyUI computes on: "cuda", "mps", "cpu" and others."""
-    return comfy.model_management.get_torch_device().type
-
-
 def working_device() -> torch.device:
     """Where work is done."""
     return comfy.model_management.get_torch_device()

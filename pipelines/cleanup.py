@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import InvalidInput
-from .mesh import Mesh, keep_large_parts
+from .mesh import Mesh, keep_large_parts, part_of_faces
 
 MIN_FACES = 4
 _TAUBIN = (0.5, -0.53)  # Taubin, "A signal processing approach to fair surface design" (SIGGRAPH 1995): shrink, then swell a little more
@@ -46,20 +46,7 @@ def report(mesh: Mesh) -> MeshReport:
     """What a mesh is like."""
     size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0) if len(mesh.vertices) else torch.zeros(3)
     x, y, z = size.tolist()
-    return MeshReport(len(mesh.vertices), len(mesh.faces), count_parts(mesh), is_watertight(mesh), mesh.volume(), (x, y, z))
-
-
-def count_parts(mesh: Mesh) -> int:
-    """Pieces with triangles that are not joined by a vertex."""
-    from scipy.sparse import coo_array  # slow to import
-    from scipy.sparse.csgraph import connected_components
-
-    if not len(mesh.faces):
-        return 0
-    edges = mesh.faces.numpy()[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
-    _, part = connected_components(graph, directed=False)
-    return len(np.unique(part[edges[:, 0]]))
+    return MeshReport(len(mesh.vertices), len(mesh.faces), len(np.unique(part_of_faces(mesh))), is_watertight(mesh), mesh.volume(), (x, y, z))
 
 
 def is_watertight(mesh: Mesh) -> bool:

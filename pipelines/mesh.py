@@ -58,6 +58,19 @@ class Mesh:
         return float((a * torch.linalg.cross(b, c)).sum() / 6)
 
 
+def part_of_faces(mesh: Mesh) -> np.ndarray:
+    """(F,) number of the part that each triangle belongs to: parts are triangles joined by vertices."""
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
+    faces = mesh.faces.cpu().numpy()
+    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # what scipy's graph code takes in every version
+    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
+    _, part_of_vertex = connected_components(graph, directed=False)
+    part: np.ndarray = part_of_vertex[faces[:, 0]]
+    return part
+
+
 def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
     """The mesh without its floaters: parts are triangles joined by vertices.
 
@@ -73,14 +86,7 @@ def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
     """
     if not 0 <= min_share <= 1:
         raise InvalidInput(f"The share of faces that a part needs must lie between 0 and 1, got {min_share}.")
-    from scipy.sparse import coo_array  # slow to import
-    from scipy.sparse.csgraph import connected_components
-
-    faces = mesh.faces.cpu().numpy()
-    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # what scipy's graph code takes in every version
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
-    _, part_of_vertex = connected_components(graph, directed=False)
-    part = part_of_vertex[faces[:, 0]]
+    part, faces = part_of_faces(mesh), mesh.faces.cpu().numpy()
     sizes = np.bincount(part)
     kept = sizes[part] >= min_share * sizes.max() if min_share < 1 else part == sizes.argmax()
     used, renumbered = np.unique(faces[kept], return_inverse=True)
