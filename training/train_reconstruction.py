@@ -18,6 +18,7 @@ from pipelines.checkpoints import RECONSTRUCTION_PRESETS
 from pipelines.reconstruction.fields import project_planes, sample_planes
 from pipelines.reconstruction.model import ReconstructionModel
 
+from .attention_guide import AttentionGuide
 from .colors import opponent, permute_colors
 from .dataset import NEAR_SURFACE, Objects
 from .optimization import make_optimizers, train
@@ -40,6 +41,8 @@ class Loss:
         self.model = model
         self.objects = objects
         self.cameras = zero123plus_cameras().tokens()
+        encoder = model.config.encoder
+        self.attention_guide = AttentionGuide(model.transformer, zero123plus_cameras(), encoder.view_size // encoder.patch_size)
 
     def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of one random batch: signed distance, its sign and the colour near the surface."""
@@ -63,6 +66,7 @@ class Loss:
             "color": 0.5 * color_error.abs().mean(),
             # Three channels of a patch's feature are its mean colour, and differences of colour channels count more than their mean, or short
             # trainings end with grey objects: brightness is learnt first.
+            "attention": 0.1 * self.attention_guide.loss(),
             "guide": 0.1 * (features[:, 1:, :3].float() - self._patch_colors(views)).abs().mean(),
             "hue": 1.5 * (color_error - color_error.roll(1, dims=1)).abs().mean(),
         }

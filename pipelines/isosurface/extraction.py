@@ -9,7 +9,7 @@ from ..errors import EmptySurface, InvalidInput
 from ..progress import Progress, silent
 from ..reconstruction.triplane import Triplane, density_of, raw_density_of
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
-from .volume import sample_volume
+from .volume import sample_volume, stride_for
 
 MIN_RESOLUTION, MAX_RESOLUTION = 32, 512
 DEFAULT_CHUNK_SIZE = 131072
@@ -70,7 +70,8 @@ def signed_distance_surface(
     """`extract_surface` for a mesh model, at any resolution."""
     grid = CubeGrid(resolution, triplane.config.grid_scale, triplane.planes.device)
     field = triplane.level_field.on_grid(grid.axis, grid.axis, grid.axis)
-    signed_distance = sample_volume(field, 0.0, chunk_size, exact=exact, progress=progress)
+    stride = stride_for(float(grid.axis[1] - grid.axis[0]), triplane.planes.shape[-1])
+    signed_distance = sample_volume(field, 0.0, chunk_size, stride=stride, exact=exact, progress=progress)
     if not has_surface(signed_distance):
         if not empty_as_box:
             raise EmptySurface(_NO_OBJECT)
@@ -92,12 +93,14 @@ def density_surface(
 
     axis = torch.linspace(-1, 1, resolution, device=triplane.planes.device)
     field = triplane.level_field.on_grid(axis, axis, axis)
-    raw = sample_volume(field, raw_density_of(threshold), chunk_size, exact=exact, progress=progress)
-    density = density_of(raw)
+    stride = stride_for(2 / (resolution - 1), triplane.planes.shape[-1])
+    density = sample_volume(field, raw_density_of(threshold), chunk_size, stride=stride, exact=exact, progress=progress)
+    for layer in density:  # raw until here; in place, as a volume of 512^3 is half a gigabyte
+        layer.copy_(density_of(layer))
     if closed:
-        interior = density[1:-1, 1:-1, 1:-1].clone()
-        density = density.clamp_max_(threshold / 2)
-        density[1:-1, 1:-1, 1:-1] = interior
+        for axis in range(3):
+            for end in (0, -1):
+                density.select(axis, end).clamp_max_(threshold / 2)
     if not float(density.amin()) < threshold < float(density.amax()):
         raise EmptySurface(_NO_OBJECT)
     vertices, faces, _, _ = marching_cubes(density.cpu().numpy(), level=threshold, gradient_direction="ascent")

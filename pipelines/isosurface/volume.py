@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from ..progress import Progress, silent
 from ..reconstruction.fields import FieldGrid, points_at_once
 
-STRIDE = 4  # fine points along an edge of a block
-_MARGIN = 0.5  # how far beyond a block's corner values the field may reach inside it, in units of their spread
+MAX_STRIDE = 4
+_MARGIN = 0.25  # how far beyond its corners' values the field may reach inside a block, in units of the largest spread around
 
 
 def sample_volume(
@@ -18,47 +18,67 @@ def sample_volume(
     level: float,
     chunk_size: int,
     *,
+    stride: int = MAX_STRIDE,
     exact: bool = False,
     progress: Progress = silent,
 ) -> Tensor:
     """Channel 0 of a field on its grid.
 
-    A first pass takes every fourth point along each axis. A block between eight of those is evaluated if the level lies between the
-    corners' values stretched by half their spread, or if it touches such a block; every other point gets the value of a corner of its
+    A first pass takes every `stride`-th point along each axis. A block between eight of those is evaluated if the level lies between the
+    corners' values, or beyond them by up to a quarter of the largest spread of corners among the block and its neighbours. From there the surface is followed: a block next to an evaluated one, diagonals included, is
+    evaluated too if points that touch it lie on the other side of the level than its own corners. Every other point gets the value of a corner of its
     block, which is on the right side of the level.
 
-    What can be missed: a part of the surface that lies wholly inside one block, next to no block that the level crosses, where the
-    field swings by more than half the spread of the block's corners and comes back; that is detail finer than the coarse lattice.
-    `exact` evaluates every point and misses nothing.
+    What can be missed: a piece of the inside or of the outside that is connected to no point of an evaluated block. It holds no point of
+    the coarse lattice, so it is thinner than `stride` cells, and it stands apart: legs, antennae, holes and cracks hang on something larger and are
+    followed to their ends. `exact` evaluates every point and misses nothing.
 
     Args:
         grid: the field and its grid.
         level: whose surface is wanted, in the units of channel 0.
         chunk_size: points evaluated at once, at most (but at least one line of the grid or one block); changes no value.
+        stride: fine points along an edge of a block; 1 evaluates every point.
         exact: evaluate every point.
-        progress: called after each chunk.
+        progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
         (X, Y, Z) float32.
     """
-    if exact or min(grid.shape) <= 2 * STRIDE:
+    if exact or stride == 1 or min(grid.shape) <= 2 * stride:
         return _dense(grid, chunk_size, progress)
-    coarse = _dense(grid.coarse(STRIDE), chunk_size, silent)
-    active = _active_blocks(coarse, level)
+    coarse = _dense(grid.coarse(stride), chunk_size, silent)
+    corner_inside = coarse > level
     # Every point starts from the lower corner of its block; blocks without the level have corners of one side only.
     volume = coarse
-    for axis, length in enumerate(grid.shape):
-        index = (torch.arange(length, device=grid.device) // STRIDE).clamp_max(coarse.shape[axis] - 1)
+    for axis in (2, 1, 0):
+        index = (torch.arange(grid.shape[axis], device=grid.device) // stride).clamp_max(coarse.shape[axis] - 1)
         volume = volume.index_select(axis, index)
-    offsets = torch.arange(STRIDE, device=grid.device)
+    offsets = torch.arange(stride, device=grid.device)
     limits = torch.tensor(grid.shape, device=grid.device) - 1
-    chunks = active.split(max(1, points_at_once(chunk_size, grid.device) // STRIDE**3))
-    for done, chunk in enumerate(chunks, start=1):
-        corners = chunk[:, None] * STRIDE + offsets[:, None]  # (N, s, 3)
-        x, y, z = corners.minimum(limits).unbind(dim=-1)
-        volume[x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]] = grid.blocks(x, y, z)[..., 0]
-        progress(done, len(chunks))
+    at_once = max(1, points_at_once(chunk_size, grid.device) // stride**3)
+    # The surface is closed where the grid ends, so the values beside its faces count wherever they are inside.
+    wanted = _crossed_blocks(coarse, level) | (corner_inside & _border(corner_inside))
+    evaluated = torch.zeros_like(wanted)
+    done = 0
+    while len(new := (wanted & ~evaluated).nonzero()):
+        evaluated |= wanted
+        total = done + len(new)
+        inside = torch.empty(len(new), stride, stride, stride, dtype=torch.bool, device=grid.device)
+        for chunk, chunk_inside in zip(new.split(at_once), inside.split(at_once), strict=True):
+            corners = chunk[:, None] * stride + offsets[:, None]  # (N, s, 3)
+            x, y, z = corners.minimum(limits).unbind(dim=-1)
+            values = grid.blocks(x, y, z)[..., 0]
+            volume[x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]] = values
+            torch.gt(values, level, out=chunk_inside)
+            done += len(chunk)
+            progress(done, total)
+        _follow(inside, new, corner_inside, wanted)
     return volume
+
+
+def stride_for(spacing: float, planes_width: int) -> int:
+    """A stride whose blocks are no larger than a cell of planes, `planes_width` cells from -1 to 1: between samples of a plane lies no detail of its own."""
+    return max(1, min(MAX_STRIDE, int(2 / planes_width / spacing)))
 
 
 def _dense(grid: FieldGrid, chunk_size: int, progress: Progress) -> Tensor:
@@ -69,12 +89,34 @@ def _dense(grid: FieldGrid, chunk_size: int, progress: Progress) -> Tensor:
     return volume
 
 
-def _active_blocks(coarse: Tensor, level: float) -> Tensor:
-    """(N, 3) indices of the blocks that the level may cross, and of their neighbours."""
+def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:
+    """Bool, like coarse: whether the level may cross the block whose lower corner is there."""
     lowest = -F.max_pool3d(-coarse[None, None], 2, stride=1)
     highest = F.max_pool3d(coarse[None, None], 2, stride=1)
-    reach = _MARGIN * (highest - lowest)
+    reach = _MARGIN * F.max_pool3d(highest - lowest, 3, stride=1, padding=1)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
-    grown = F.max_pool3d(crossed.float(), 3, stride=1, padding=1)
     # The points of the grid's upper faces are in blocks of their own, which go with those before them.
-    return F.pad(grown, (0, 1) * 3, mode="replicate")[0, 0].nonzero()
+    return F.pad(crossed.float(), (0, 1) * 3, mode="replicate")[0, 0] > 0
+
+
+def _border(blocks: Tensor) -> Tensor:
+    """Bool, like blocks: whether a block holds points of the grid's faces or beside them."""
+    border = torch.ones_like(blocks)
+    border[1:-2, 1:-2, 1:-2] = False
+    return border
+
+
+def _follow(inside: Tensor, blocks: Tensor, corner_inside: Tensor, wanted: Tensor) -> None:
+    """Mark in `wanted` the neighbours of blocks (N, 3) that differ in side from points (N, s, s, s) that touch them."""
+    some_inside, some_outside = inside, ~inside
+    for axis in (3, 2, 1):  # the points that touch the lower neighbours, all, those that touch the upper ones
+        some_inside, some_outside = (
+            torch.stack([x.select(axis, 0), x.any(dim=axis), x.select(axis, -1)], dim=axis) for x in (some_inside, some_outside)
+        )  # (N, 3, 3, 3) in the end, one entry for each neighbour
+    step = torch.arange(-1, 2, device=blocks.device)
+    limits = torch.tensor(wanted.shape, device=blocks.device) - 1
+    x, y, z = (blocks[:, None] + step[:, None]).clamp_min(0).minimum(limits).unbind(dim=-1)
+    neighbours = x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]
+    differs = torch.where(corner_inside[neighbours], some_outside, some_inside)
+    x, y, z = (n.expand_as(differs)[differs] for n in neighbours)
+    wanted[x, y, z] = True

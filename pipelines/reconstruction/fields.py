@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _CACHED_POINTS = 8192  # whose hidden layers stay in a core's cache
-_PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # what runs along a plane's width, then along its height
+PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # what runs along a plane's width, then along its height
 
 
 def field_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Sequential:
@@ -60,7 +60,7 @@ def sample_planes(projected: Tensor, points: Tensor) -> Tensor:
 
     Source: Chan et al., EG3D (CVPR 2022), section 4.1.
     """
-    coordinates = torch.stack([points[..., axes] for axes in _PLANE_AXES], dim=1)  # (B, 3, N, 2)
+    coordinates = torch.stack([points[..., axes] for axes in PLANE_AXES], dim=1)  # (B, 3, N, 2)
     sampled = F.grid_sample(
         projected.flatten(0, 1), coordinates.flatten(0, 1)[:, None], mode="bilinear", padding_mode="zeros", align_corners=False
     )  # (3 B, D, 1, N)
@@ -105,7 +105,7 @@ class Field:
             _sample_lattice(plane, across, down)
             for plane, (across, down) in zip(self._projected[0], ((x, y), (x, z), (z, y)), strict=True)
         )
-        return FieldGrid(xy, xz, zy.transpose(0, 1) + self._bias, self._rest)
+        return FieldGrid(xy, xz, (zy.transpose(0, 1) + self._bias).contiguous(), self._rest)
 
 
 def _sample_lattice(plane: Tensor, across: Tensor, down: Tensor) -> Tensor:
@@ -169,7 +169,9 @@ class FieldGrid:
         xy = self._xy[x[:, :, None], y[:, None, :]]  # (N, s, s, D)
         xz = self._xz[x[:, :, None], z[:, None, :]]
         yz = self._yz[y[:, :, None], z[:, None, :]]
-        outputs: Tensor = self._rest(xy[:, :, :, None] + xz[:, :, None] + yz[:, None])
+        hidden = xy.new_empty(*xy.shape[:3], z.shape[1], xy.shape[-1])  # row by row, as linear layers want it: a plain sum is not
+        torch.add(xy[:, :, :, None], xz[:, :, None], out=hidden).add_(yz[:, None])
+        outputs: Tensor = self._rest(hidden)
         return outputs
 
 
@@ -192,7 +194,7 @@ def cube_field(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> FieldGrid:
     weights = first.weight.unflatten(1, (8, 3, -1))  # (hidden, corner, plane, C)
     cubes = len(axis) - 1
     tables = []
-    for plane, (across, down) in enumerate(_PLANE_AXES):
+    for plane, (across, down) in enumerate(PLANE_AXES):
         table = planes.new_zeros(cubes, cubes, len(weights))
         for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
             corners = [k for k in range(8) if (k >> across & 1, k >> down & 1) == (i, j)]
@@ -200,4 +202,4 @@ def cube_field(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> FieldGrid:
             table += _sample_lattice(projected, axis, axis)[i : i + cubes, j : j + cubes]
         tables.append(table)
     xy, xz, zy = tables
-    return FieldGrid(xy, xz, zy.transpose(0, 1) + first.bias, mlp[1:])
+    return FieldGrid(xy, xz, (zy.transpose(0, 1) + first.bias).contiguous(), mlp[1:])

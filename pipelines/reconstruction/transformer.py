@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """Multi-head attention without biases; parameters are named as those of `nn.MultiheadAttention`.
 
     That module turns (B, L, D) into (L, B, D), for which, without gradients, torch multiplies each token by a copy of the weights of its own.
@@ -26,13 +26,18 @@ class _Attention(nn.Module):
         for parameter in self.parameters(recurse=False):
             nn.init.xavier_uniform_(parameter)
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """(B, L, D) from tokens (B, L, D) that attend to a context (B, M, context_dim), or to themselves."""
+    def queries_keys_values(self, tokens: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, heads, L, D / heads) queries of tokens (B, L, D), and keys and values (B, heads, M, D / heads) of a context, or of the tokens."""
         if context is None:
             q, k, v = F.linear(tokens, self.in_proj_weight).chunk(3, dim=-1)
         else:
             q, k, v = F.linear(tokens, self.q_proj_weight), F.linear(context, self.k_proj_weight), F.linear(context, self.v_proj_weight)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, L or M, D / heads)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return q, k, v
+
+    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
+        """(B, L, D) from tokens (B, L, D) that attend to a context (B, M, context_dim), or to themselves."""
+        q, k, v = self.queries_keys_values(tokens, context)
         attended: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return attended
 
@@ -41,9 +46,9 @@ class _Layer(nn.Module):
     def __init__(self, dim: int, heads: int, feature_dim: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.cross_attn = _Attention(dim, heads, feature_dim)
+        self.cross_attn = Attention(dim, heads, feature_dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.self_attn = _Attention(dim, heads)
+        self.self_attn = Attention(dim, heads)
         self.norm3 = nn.LayerNorm(dim)
         # The identity stands where training had dropout: the checkpoints number the second linear layer 3.
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim))
