@@ -73,13 +73,17 @@ class Field:
     Args:
         planes: (3, C, H, W).
         mlp: as `field_mlp` makes it, of 3 * C features.
+        outputs: how many of its outputs are wanted, the first ones; all if None.
     """
 
-    def __init__(self, planes: Tensor, mlp: nn.Sequential) -> None:
-        first = mlp[0]
+    def __init__(self, planes: Tensor, mlp: nn.Sequential, outputs: int | None = None) -> None:
+        first, last = mlp[0], mlp[-1]
         assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        wanted = nn.utils.skip_init(nn.Linear, last.in_features, last.out_features if outputs is None else outputs)
+        wanted.weight, wanted.bias = (nn.Parameter(p[:outputs], requires_grad=False) for p in (last.weight, last.bias))
         self._bias = first.bias
-        self._rest = mlp[1:]
+        self._rest = nn.Sequential(*mlp[1:-1], wanted)
         self._projected = project_planes(planes[None], first.weight)  # (1, 3, D, H, W)
 
     @property

@@ -38,12 +38,13 @@ class Triplane:
 
     @cached_property
     def level_field(self) -> Field:
-        """Channel 0 is the signed distance, positive inside, or the raw density."""
-        return Field(self.planes, self.decoder.net_sdf if isinstance(self.decoder, MeshDecoder) else self.decoder.net)
+        """The signed distance, positive inside, or the raw density: one channel."""
+        return Field(self.planes, self.decoder.net_sdf if isinstance(self.decoder, MeshDecoder) else self.decoder.net, outputs=1)
 
     @cached_property
     def _color_field(self) -> Field:
-        return Field(self.planes, self.decoder.net_rgb) if isinstance(self.decoder, MeshDecoder) else self.level_field
+        """Its last three channels are raw colours; a NeRF model's first one is the raw density."""
+        return Field(self.planes, self.decoder.net_rgb if isinstance(self.decoder, MeshDecoder) else self.decoder.net)
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
         """(N, 3) colours at points (N, 3), a little beyond [0, 1] at most."""
@@ -51,7 +52,7 @@ class Triplane:
 
     def density_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
         """(N,) raw density and (N, 3) colours at points (N, 3), of a NeRF model."""
-        outputs = self.level_field.at(points, chunk_size)
+        outputs = self._color_field.at(points, chunk_size)
         return outputs[:, 0], color_of(outputs[:, 1:])
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
