@@ -10,10 +10,11 @@ import trimesh
 from pipelines.errors import EmptySurface, InvalidInput
 from pipelines.isosurface.extraction import extract_surface
 from pipelines.isosurface.flexicubes import CORNERS, EDGES, CubeGrid, _tables, close_boundary, flexicubes, has_surface, official_box
-from pipelines.isosurface.volume import sample_volume
+from pipelines.isosurface.volume import sample_volume, stride_for
 from pipelines.reconstruction.encoder import EncoderConfig
 from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionModel
 from pipelines.reconstruction.triplane import Triplane, density_of, raw_density_of
+from training.objects import KINDS, make_object
 
 from .conftest import SHAPES, analytic_grid, sphere
 
@@ -113,16 +114,55 @@ def test_refinement_finds_the_dense_surface(name, points):
         assert torch.equal(dense[tuple(low)][crossed], refined[tuple(low)][crossed])
 
 
-def test_refinement_keeps_thin_legs_and_separate_parts():
-    def table(points: torch.Tensor) -> torch.Tensor:
-        legs = [0.05 - (points[..., :2] - torch.tensor([x, y])).norm(dim=-1) for x in (-0.5, 0.5) for y in (-0.5, 0.5)]
-        leg = torch.stack(legs).amax(dim=0).minimum(0.5 - points[..., 2].abs())
-        speck = 0.05 - (points - torch.tensor([0.0, 0, -0.3])).norm(dim=-1)
-        return torch.maximum(leg, speck)
+@pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
+def test_refinement_loses_nothing_of_the_pocket_objects(kind):
+    shape = make_object(kind)
+    axis = torch.linspace(-1.05, 1.05, 97)
+    grid = analytic_grid(lambda points: shape.signed_distance(points.reshape(-1, 3)).view(points.shape[:-1]), axis)
+    stride = stride_for(float(axis[1] - axis[0]), 32)
+    assert stride > 1
+    dense, refined = (sample_volume(grid, 0.0, 100_000, stride=stride, exact=exact) for exact in (True, False))
+    assert torch.equal(dense > 0, refined > 0)
 
-    grid = analytic_grid(table, torch.linspace(-1, 1, 97))
+
+def test_refinement_follows_what_is_thinner_than_its_blocks():
+    spacing = 2 / 96
+
+    def ball_with_wire_and_crack(points: torch.Tensor) -> torch.Tensor:
+        x, y, z = points.unbind(dim=-1)
+        ball = 0.4 - points.norm(dim=-1)
+        slanted = torch.stack([0.2 + z / 2, torch.full_like(z, 0.01)], dim=-1)
+        wire = (0.75 * spacing - (torch.stack([x, y], dim=-1) - slanted).norm(dim=-1)).minimum(0.9 - z.abs())
+        crack = (x - 0.013).abs() - 0.75 * spacing  # cuts the ball in two
+        return torch.maximum(ball.minimum(crack), wire).clamp(-spacing, spacing)  # far from its surface it tells nothing of it
+
+    grid = analytic_grid(ball_with_wire_and_crack, torch.linspace(-1, 1, 97))
     dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) for exact in (True, False))
     assert torch.equal(dense > 0, refined > 0)
+
+
+def test_only_exact_finds_a_speck_that_stands_alone_between_coarse_points():
+    def speck(points: torch.Tensor) -> torch.Tensor:
+        ball = 0.3 - (points - 0.5).norm(dim=-1)
+        far = 0.02 - (points + 0.5 + 2 * 2 / 96).norm(dim=-1)  # two cells from the lattice along each axis
+        return torch.maximum(ball, far).clamp_min(-0.05)
+
+    grid = analytic_grid(speck, torch.linspace(-1, 1, 97))
+    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) > 0 for exact in (True, False))
+    lone = dense & ~refined
+    assert 0 < int(lone.sum()) < 10
+    assert torch.equal(dense & ~lone, refined)
+
+
+def test_refinement_of_many_random_fields():
+    axis = torch.linspace(-1, 1, 65)
+    for seed in range(20):
+        triplane = _triplane("mesh", seed)
+        grid = triplane.level_field.on_grid(axis, axis, axis)
+        dense = sample_volume(grid, 0.0, 10**6, exact=True)
+        level = float(dense.flatten()[::7].quantile(0.8)) + 1e-5  # no point lies exactly on it
+        refined = sample_volume(grid, level, 10**6, stride=stride_for(2 / 64, triplane.planes.shape[-1]))
+        assert torch.equal(dense > level, refined > level), f"seed {seed}"
 
 
 def test_refinement_evaluates_a_fraction_of_the_grid():
