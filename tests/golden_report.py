@@ -35,7 +35,7 @@ from pipelines.multiview.schedulers import make_scheduler
 from pipelines.reconstruction.encoder import EncoderConfig
 from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionModel
 from pipelines.reconstruction.reconstruct import reconstruct
-from pipelines.reconstruction.triplane import Triplane, color_of, density_of
+from pipelines.reconstruction.triplane import Triplane, density_of
 from pipelines.rendering.triplane import render
 
 CHUNK = 65536
@@ -220,7 +220,7 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     yield from _planes(model, golden, "mesh model")
     triplane, resolution = _reconstruct(model, golden), model.config.grid_resolution
     grid = CubeGrid(resolution, model.config.grid_scale)
-    signed_distance = torch.cat([s for _, s in triplane.level_field.on_grid(grid.axis, grid.axis, grid.axis).slabs(CHUNK)])
+    signed_distance = triplane.level_field.on_grid(grid.axis, grid.axis, grid.axis).volume(CHUNK)
     yield compare("mesh model sdf", signed_distance.reshape(1, -1, 1), golden["sdf"], 1e-4)
     number = torch.cartesian_prod(*[torch.arange(resolution + 1)] * 3)
     yield compare("mesh model grid_vertices", grid.vertices(number), golden["grid_vertices"], 1e-5)
@@ -232,7 +232,8 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     rows, match = compare_meshes("mesh model", vertices, faces, golden["vertices"], golden["faces"], 1e-4, unmatched=0.001)
     yield from rows
     colors = (triplane.colors(vertices, CHUNK).clamp(0, 1) * 255).numpy()
-    yield compare("mesh model vertex_colors", colors / 255, golden["vertex_colors"][match] / 255, 1 / 255 + 1e-4)  # the golden colours were cut to bytes
+    one_level = 1 / 255 + 1e-4  # the golden colours were cut to bytes
+    yield compare("mesh model vertex_colors", colors / 255, golden["vertex_colors"][match] / 255, one_level)
     if (folder / "instant_mesh_tiny_all_inside.npz").exists():
         inside = np.load(folder / "instant_mesh_tiny_all_inside.npz")
         box = _tensor(inside["sdf"])[0].view((resolution + 1,) * 3)
@@ -256,8 +257,8 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
     yield compare("nerf model point_rgb", colors, golden["point_rgb"], 1e-4, relative=True)
     resolution, threshold = golden["sigma_grid"].shape[0], float(golden["threshold"])
     axis = torch.linspace(-1, 1, resolution)
-    outputs = torch.cat([o for _, o in triplane.level_field.on_grid(axis, axis, axis).slabs(CHUNK)])
-    yield compare("nerf model sigma_grid", density_of(outputs[..., 0]), golden["sigma_grid"], 1e-4, relative=True)
+    raw = triplane.level_field.on_grid(axis, axis, axis).volume(CHUNK)
+    yield compare("nerf model sigma_grid", density_of(raw), golden["sigma_grid"], 1e-4, relative=True)
     half = 5e-4 if golden["rgb_grid"].dtype == np.float16 else 1e-4
     colors = triplane.colors(torch.cartesian_prod(axis, axis, axis), CHUNK).unflatten(0, (resolution,) * 3)
     yield compare("nerf model rgb_grid", colors, golden["rgb_grid"], half, relative=True)

@@ -58,7 +58,7 @@ def test_what_is_no_picture_is_said(tmp_path):
     with pytest.raises(UnreadablePicture, match="There is no file"):
         read_picture(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(UnreadablePicture, match="text.png cannot be read as a picture"):
+    with pytest.raises(UnreadablePicture, match="cannot be read as a picture"):
         read_picture(tmp_path / "text.png")
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipelines.cameras import Cameras
 from pipelines.reconstruction.fields import PLANE_AXES

@@ -98,9 +98,9 @@ def density_surface(
     for layer in density:  # raw until here; in place, as a volume of 512^3 is half a gigabyte
         layer.copy_(density_of(layer))
     if closed:
-        for axis in range(3):
+        for dimension in range(3):
             for end in (0, -1):
-                density.select(axis, end).clamp_max_(threshold / 2)
+                density.select(dimension, end).clamp_max_(threshold / 2)
     if not float(density.amin()) < threshold < float(density.amax()):
         raise EmptySurface(_NO_OBJECT)
     vertices, faces, _, _ = marching_cubes(density.cpu().numpy(), level=threshold, gradient_direction="ascent")

@@ -25,9 +25,9 @@ def sample_volume(
     """Channel 0 of a field on its grid.
 
     A first pass takes every `stride`-th point along each axis. A block between eight of those is evaluated if the level lies between the
-    corners' values, or beyond them by up to a quarter of the largest spread of corners among the block and its neighbours. From there the surface is followed: a block next to an evaluated one, diagonals included, is
-    evaluated too if points that touch it lie on the other side of the level than its own corners. Every other point gets the value of a corner of its
-    block, which is on the right side of the level.
+    corners' values, or beyond them by up to a quarter of the largest spread of corners among the block and its neighbours. From there the
+    surface is followed: a block next to an evaluated one, diagonals included, is evaluated too if points that touch it lie on the other side
+    of the level than its own corners. Every other point gets the value of a corner of its block, which is on the right side of the level.
 
     What can be missed: a piece of the inside or of the outside that is connected to no point of an evaluated block. It holds no point of
     the coarse lattice, so it is thinner than `stride` cells, and it stands apart: legs, antennae, holes and cracks hang on something larger and are
@@ -45,8 +45,8 @@ def sample_volume(
         (X, Y, Z) float32.
     """
     if exact or stride == 1 or min(grid.shape) <= 2 * stride:
-        return _dense(grid, chunk_size, progress)
-    coarse = _dense(grid.coarse(stride), chunk_size, silent)
+        return grid.volume(chunk_size, progress)
+    coarse = grid.coarse(stride).volume(chunk_size)
     corner_inside = coarse > level
     # Every point starts from the lower corner of its block; blocks without the level have corners of one side only.
     volume = coarse
@@ -77,16 +77,13 @@ def sample_volume(
 
 
 def stride_for(spacing: float, planes_width: int) -> int:
-    """A stride whose blocks are no larger than a cell of planes, `planes_width` cells from -1 to 1: between samples of a plane lies no detail of its own."""
+    """A stride whose blocks are no larger than a cell of the planes: between two samples of a plane lies no detail of its own.
+
+    Args:
+        spacing: between points of the grid.
+        planes_width: cells of a plane from -1 to 1.
+    """
     return max(1, min(MAX_STRIDE, int(2 / planes_width / spacing)))
-
-
-def _dense(grid: FieldGrid, chunk_size: int, progress: Progress) -> Tensor:
-    volume = torch.empty(grid.shape, device=grid.device)
-    for start, outputs in grid.slabs(chunk_size):
-        volume[start : start + len(outputs)] = outputs[..., 0]
-        progress(start + len(outputs), grid.shape[0])
-    return volume
 
 
 def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..progress import Progress, silent
+
 _CACHED_POINTS = 8192  # whose hidden layers stay in a core's cache
 PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # what runs along a plane's width, then along its height
 
@@ -83,7 +85,7 @@ class Field:
         wanted = nn.utils.skip_init(nn.Linear, last.in_features, last.out_features if outputs is None else outputs)
         wanted.weight, wanted.bias = (nn.Parameter(p[:outputs], requires_grad=False) for p in (last.weight, last.bias))
         self._bias = first.bias
-        self._rest = nn.Sequential(*mlp[1:-1], wanted)
+        self._rest = nn.Sequential(*list(mlp)[1:-1], wanted)
         self._projected = project_planes(planes[None], first.weight)  # (1, 3, D, H, W)
 
     @property
@@ -152,6 +154,14 @@ class FieldGrid:
             xy, xz = self._xy[start : start + layers], self._xz[start : start + layers, None]
             parts = [self._rest(xy[:, r : r + rows, None] + xz + self._yz[r : r + rows]) for r in range(0, width, rows)]
             yield start, torch.cat(parts, dim=1)
+
+    def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
+        """(X, Y, Z) channel 0 at all points; `progress` is called after each chunk."""
+        volume = torch.empty(self.shape, device=self.device)
+        for start, outputs in self.slabs(chunk_size):
+            volume[start : start + len(outputs)] = outputs[..., 0]
+            progress(start + len(outputs), self.shape[0])
+        return volume
 
     def at(self, index: Tensor, chunk_size: int) -> Tensor:
         """(N, out_features) outputs at points (N, 3) of the grid, given by their numbers along x, y and z; `chunk_size` at once."""

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras
-from ..isosurface.volume import sample_volume
 from ..progress import Progress
 from ..reconstruction.triplane import Triplane
 from .rendering import Rendering, box_interval
@@ -25,7 +24,7 @@ def render_signed_distance(triplane: Triplane, cameras: Cameras, size: int, chun
     than a cell of that grid (1/64) may be missed.
     """
     axis = torch.linspace(-1, 1, _GRID, device=triplane.planes.device)
-    volume = sample_volume(triplane.level_field.on_grid(axis, axis, axis), 0.0, chunk_size)
+    volume = triplane.level_field.on_grid(axis, axis, axis).volume(chunk_size)
     box = _box_around(volume, axis)
     pictures = []
     for camera in range(len(cameras)):
