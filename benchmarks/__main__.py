@@ -13,17 +13,20 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.devices import choose_device
 
 from .limits import operations_per_second, processor
-from .stages import STAGES, Stage, importing, surface
+from .stages import JOBS, STAGES, Stage, importing, surface
 
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
 OFFICIAL = {  # seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the project's founders
@@ -45,10 +48,27 @@ def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]
     figures = {"seconds": statistics.median(seconds), "host GiB": max(0.0, _resident_peak() - before) / 2**30}
     if device.type == "cuda":
         figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, _counting_points() as points:
         run()
     figures["GFLOP"] = counter.get_total_flops() / 1e9
+    figures["points"] = sum(points)
     return figures
+
+
+@contextmanager
+def _counting_points() -> Iterator[list[int]]:
+    """Numbers of the points that the fields' MLPs, chains of linear layers and ReLUs alone, evaluate."""
+    counts: list[int] = []
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        if isinstance(module, nn.Sequential) and all(isinstance(layer, nn.Linear | nn.ReLU) for layer in module):
+            counts.append(output[..., 0].numel())
+
+    hook = register_module_forward_hook(count)
+    try:
+        yield counts
+    finally:
+        hook.remove()
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> float:
@@ -76,9 +96,9 @@ def _in_fresh_process(stage: str, arguments: argparse.Namespace) -> dict[str, fl
 
 
 def _stage_named(name: str) -> Stage:
-    """One of `STAGES`, or "PRESET RESOLUTION exact" for the growth."""
-    if name in STAGES:
-        return STAGES[name]
+    """One of `STAGES` and `JOBS`, or "PRESET RESOLUTION exact" for the growth."""
+    if name in STAGES | JOBS:
+        return (STAGES | JOBS)[name]
     preset, resolution, way = name.split()
     return surface(preset, int(resolution), exact=way == "exact")
 
@@ -86,17 +106,18 @@ def _stage_named(name: str) -> Stage:
 def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
     rates = {name: operations_per_second(torch.device(arguments.device), dtype) for name, dtype in _DTYPES.items()}
     print(f"{processor()}; torch {torch.__version__}, {torch.get_num_threads()} threads;", *(f"{n} {r / 1e9:.0f} GFLOP/s" for n, r in rates.items()))
-    print(f"{'stage':32}{'seconds':>9}{'GiB':>7}{'GFLOP':>9}{'of limit':>10}{'official':>10}{'ratio':>8}")
+    print(f"{'stage':32}{'seconds':>9}{'GiB':>7}{'points':>12}{'GFLOP':>9}{'of limit':>10}{'official':>10}{'ratio':>8}")
     table: dict[str, Any] = {}
-    for stage in STAGES:
+    for stage in STAGES if arguments.device == "cpu" else STAGES | JOBS:
         figures = _in_fresh_process(stage, arguments)
         if figures.get("GFLOP"):
             figures["of limit"] = figures["GFLOP"] * 1e9 / rates["bfloat16" if "bfloat16" in stage else "float32"] / figures["seconds"]
         table[stage] = figures
         official = OFFICIAL.get(stage.replace("bfloat16", "float32"), (0.0, 0.0))[0]
         memory = figures.get("device GiB", figures.get("host GiB", 0.0))
+        work = f"{figures.get('points', 0):12,}{figures.get('GFLOP', 0):9.0f}{figures.get('of limit', 0):10.0%}"
         print(
-            f"{stage:32}{figures['seconds']:9.2f}{memory:7.2f}{figures.get('GFLOP', 0):9.0f}{figures.get('of limit', 0):10.0%}"
+            f"{stage:32}{figures['seconds']:9.2f}{memory:7.2f}{work}"
             + (f"{official:10.1f}{official / figures['seconds']:7.1f}x" if official else ""),
             flush=True,
         )

@@ -9,14 +9,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS
+from pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_multiview_model
+from pipelines.devices import choose_dtype
+from pipelines.image_to_3d import object_views, surface_mesh
 from pipelines.isosurface.extraction import extract_surface
 from pipelines.mesh import Mesh
 from pipelines.mesh_io import save_mesh
@@ -35,6 +39,24 @@ UNET: dict[str, Any] = {
     "cross_attention_dim": 1024,
     "use_linear_projection": True,
     "sample_size": 96,
+}
+#: Its autoencoder.
+VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+#: CLIP ViT-H/14.
+VISION_ENCODER: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "hidden_act": "gelu",
+    "projection_dim": 1024,
 }
 
 
@@ -76,20 +98,62 @@ def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
     return prepare
 
 
+@contextmanager
+def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Modules and tensors are made there, in this precision, with seeded random numbers."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def denoising_step(dtype: torch.dtype) -> Stage:
     """One step at 640 x 960 with guidance: the reference pass over the condition, then the denoising pass."""
 
     def prepare(device: torch.device) -> Callable[[], object]:
         from diffusers import UNet2DConditionModel
 
-        torch.manual_seed(0)
-        with torch.device(device):
-            torch.set_default_dtype(dtype)
+        with made_on(device, dtype):
             unet = ReferenceUNet(UNet2DConditionModel(**UNET).requires_grad_(False).eval())
-            torch.set_default_dtype(torch.float32)
-            latents, reference = torch.randn(2, 4, 120, 80, dtype=dtype), torch.randn(2, 4, 40, 40, dtype=dtype)
-            context, timestep = torch.randn(2, 77, 1024, dtype=dtype), torch.tensor(500)
+            latents, reference = torch.randn(2, 4, 120, 80), torch.randn(2, 4, 40, 40)
+            context, timestep = torch.randn(2, 77, 1024), torch.tensor(500)
         return lambda: unet(latents, timestep, context, reference)
+
+    return prepare
+
+
+def photograph_to_obj(steps: int) -> Stage:
+    """The whole job after background removal, with guidance. The surface is that of the smooth triplane: random weights see no object."""
+
+    def prepare(device: torch.device) -> Callable[[], object]:
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+        dtype = choose_dtype("auto", device)
+        pocket = load_multiview_model("pocket", device=device)
+        with made_on(device, dtype):
+            parts: dict[str, Any] = {
+                "unet": UNet2DConditionModel(**UNET).requires_grad_(False).eval(),
+                "vae": AutoencoderKL(**VAE).requires_grad_(False).eval(),
+                "vision_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION_ENCODER)).requires_grad_(False).eval(),
+            }
+        transforms = {
+            "vae_transform": replace(pocket.vae_transform, size=320, crop=320),
+            "clip_transform": replace(pocket.clip_transform, size=224, crop=224),
+        }
+        zero123plus = replace(pocket, **parts, **transforms, view_size=320, empty_prompt=torch.randn(77, 1024))
+        large, (triplane, _) = model("instant-mesh-large", device, dtype), smooth_triplane("instant-mesh-large", device)
+        picture, views, path = torch.rand(3, 512, 512), torch.rand(6, 3, 320, 320, device=device), Path(tempfile.mkdtemp()) / "job.obj"
+
+        def run() -> None:
+            object_views(zero123plus, picture, steps=steps, guidance=4.0, seed=1)
+            reconstruct(large, views)
+            save_mesh(surface_mesh(triplane.to(device)), path)
+
+        return run
 
     return prepare
 
@@ -116,6 +180,7 @@ def importing(device: torch.device) -> Callable[[], float]:
     return lambda: float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
+JOBS: dict[str, Stage] = {f"photograph to OBJ, {steps} steps": photograph_to_obj(steps) for steps in (75, 28)}
 STAGES: dict[str, Stage] = {
     "views to triplane, float32": views_to_triplane(torch.float32),
     "views to triplane, bfloat16": views_to_triplane(torch.bfloat16),
