@@ -91,3 +91,32 @@ def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
         assert found["images"] == [[512, 512]]
     elif suffix != "stl":
         assert found["colors"] == 1
+
+
+OPEN3D = """
+import json, sys, numpy as np, open3d
+mesh = open3d.io.read_triangle_mesh(sys.argv[-1], enable_post_processing=True)
+points, colors = np.asarray(mesh.vertices), np.asarray(mesh.vertex_colors)
+right = colors[points[:, 0] > 0.59].mean(axis=0).tolist() if len(colors) else None
+textures = [list(np.asarray(t).shape[:2]) for t in mesh.textures if not t.is_empty()]
+print("FOUND", json.dumps({"box": [points.min(axis=0).tolist(), points.max(axis=0).tolist()], "faces": len(mesh.triangles), "right": right,
+    "textures": textures}))
+"""
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
+@pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
+def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
+    """OPEN3D_PYTHON names an interpreter that has the package open3d."""
+    python = os.environ.get("OPEN3D_PYTHON")
+    if python is None:
+        pytest.skip("OPEN3D_PYTHON does not name a Python with Open3D")
+    save_mesh(make(), tmp_path / f"l.{suffix}")
+    answer = subprocess.run([python, "-c", OPEN3D, str(tmp_path / f"l.{suffix}")], capture_output=True, text=True, check=True, timeout=120)
+    found = json.loads(answer.stdout.split("FOUND ")[1].splitlines()[0])
+    assert found["box"][0] == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
+    assert found["box"][1] == pytest.approx([0.6, 1.0, 0.3], abs=1e-5)
+    assert found["faces"] == 24
+    textured = make is _textured_l and suffix in ("obj", "glb")
+    assert found["textures"] == ([[512, 512]] if textured else [])
+    assert found["right"] == (None if textured or suffix == "stl" else pytest.approx([1.0, 0.0, 0.0], abs=0.01))
