@@ -38,16 +38,18 @@ OFFICIAL = {  # seconds, GiB: the official implementation in float32 on two core
 
 
 def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]:
-    """Median seconds after one run to warm up, GiB at most beyond what was held before, operations and their share of the limit."""
+    """Median seconds after one run to warm up, or those of that one if none is repeated; GiB at most beyond what was held before; operations."""
     run = stage(device)
     before = _resident()
     if stage is importing:
         return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore[arg-type]
-    run()
-    seconds = [_timed(run, device) for _ in range(repeat)]
+    first = _timed(run, device)
+    seconds = [_timed(run, device) for _ in range(repeat)] or [first]
     figures = {"seconds": statistics.median(seconds), "host GiB": max(0.0, _resident_peak() - before) / 2**30}
     if device.type == "cuda":
         figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    if not repeat:
+        return figures
     with FlopCounterMode(display=False) as counter, _counting_points() as points:
         run()
     figures["GFLOP"] = counter.get_total_flops() / 1e9
@@ -140,6 +142,7 @@ def main() -> None:
     elif arguments.growth:
         from .growth import draw
 
+        arguments.repeat = 0  # the dense method takes a minute at 512
         draw({f"{preset} {way}": {r: _in_fresh_process(f"{preset} {r} {way}", arguments) for r in GROWTH}
               for preset in ("instant-mesh-large", "instant-nerf-large") for way in ("refined", "exact")}, arguments.growth)  # fmt: skip
     else:

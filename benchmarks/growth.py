@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from .limits import processor
+
 Figures = dict[str, float]
 
 
@@ -24,4 +28,5 @@ def draw(curves: dict[str, dict[int, Figures]], path: Path) -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
+    figure.suptitle(f"Triplane to surface, large models: {processor()}, {torch.get_num_threads()} thread(s)")
     figure.savefig(path, dpi=110)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -8,6 +9,8 @@ from torch import nn
 
 from pipelines.cameras import cameras_around, zero123plus_cameras
 from pipelines.multiview.sampling import LATENT_SCALE, LATENT_SHIFT
+from pipelines.reconstruction.transformer import Attention, TriplaneTransformer
+from training.attention_guide import AttentionGuide, neglect, seen_along_lines, sharing_a_coordinate
 from training.colors import opponent, permute_colors
 from training.dataset import NEAR_SURFACE, labelled_points, photograph
 from training.objects import make_object
@@ -118,3 +121,49 @@ def test_a_camera_from_above_sees_the_top():
     shape = make_object(2)
     _, masks = render(shape, cameras_around([0.0], [80.0], 4.0, 30.0), 32)
     assert float(masks.mean()) > 0.01
+
+
+def test_each_line_is_seen_where_its_points_are():
+    low_res, patches = 8, 4
+    cameras = zero123plus_cameras()
+    seen = seen_along_lines(low_res, cameras, patches)
+    assert not seen.unflatten(2, (6, -1))[..., 0].any()  # class tokens see nothing
+    generator = torch.Generator().manual_seed(0)
+    for cell in torch.randint(2, 6, (50, 3), generator=generator):  # of the middle, which all views see
+        (x, y, z), point = cell.tolist(), (cell + 0.5) / low_res * 2 - 1
+        tokens = [y * low_res + x, low_res**2 + z * low_res + x, 2 * low_res**2 + y * low_res + z]
+        for view in range(6):
+            in_camera = cameras.c2w[view, :3, :3].T @ (point - cameras.c2w[view, :3, 3])
+            k = cameras.intrinsics_normalized[view]
+            column, row = (int((s * in_camera[a] / -in_camera[2] * k[a, a] + k[a, 2]) * patches) for a, s in ((0, 1), (1, -1)))
+            patch = view * (1 + patches**2) + 1 + row * patches + column
+            assert seen[view, tokens, patch].all()
+
+
+def test_tokens_share_a_coordinate_with_a_row_of_each_other_plane():
+    shared = sharing_a_coordinate(4)
+    assert (shared.sum(dim=2) == 4).all()
+    assert torch.equal(shared[0], shared[1].T)
+    assert not (shared[0] & shared[1]).any()
+
+
+def test_neglect_is_the_logarithm_of_what_falls_on_the_place():
+    attention = Attention(8, 2)
+    torch.nn.init.zeros_(attention.in_proj_weight)  # attends to all alike
+    places = torch.zeros(1, 6, 6, dtype=torch.bool)
+    places[0, :4, :2] = True  # two of six tokens have no place and do not count
+    found = neglect(attention, torch.randn(3, 6, 8), None, places)
+    assert float(found.detach()) == pytest.approx(math.log(6 / 2), rel=1e-5)
+
+
+def test_the_guide_watches_every_attention_of_a_transformer():
+    torch.manual_seed(0)
+    transformer = TriplaneTransformer(dim=32, layers=2, heads=4, feature_dim=16, low_res=4, triplane_dim=4)
+    guide = AttentionGuide(transformer, zero123plus_cameras(), patches=4)
+    transformer(torch.randn(3, 6 * 17, 16))
+    first = guide.loss()
+    first.backward()
+    for layer in transformer.layers:
+        assert layer.cross_attn.q_proj_weight.grad.abs().sum() > 0
+        assert layer.self_attn.in_proj_weight.grad.abs().sum() > 0
+    assert 1 < float(first.detach()) < 10
