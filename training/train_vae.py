@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
     parser.add_argument("--guide-steps", type=int, default=250)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
