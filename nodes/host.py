@@ -198,20 +198,25 @@ def show_on_node(node_id: str, text: str) -> None:
     PromptServer.instance.send_progress_text(text, node_id)
 
 
-def output_names(prefix: str, suffix: str, count: int) -> tuple[Path, str, list[str]]:
+def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
     """Where files go, named as core's savers name them.
 
     Returns:
-        the folder, the same relative to the output folder, and the files' names.
+        the folder, and the files' names without their endings.
 
     Raises:
         InvalidInput: if the prefix leads outside the output folder.
     """
     try:
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     except Exception as error:  # core raises a bare Exception
         raise InvalidInput(f"The file name '{prefix}' leads outside ComfyUI's output folder: use one without '..' and drive names.") from error
-    return Path(folder), subfolder, [f"{name}_{counter + i:05}_.{suffix}" for i in range(count)]
+    return Path(folder), [f"{name}_{counter + i:05}_" for i in range(count)]
+
+
+def below_output(path: Path) -> Path:
+    """A path of `output_names`' folder, relative to the output folder: as Preview 3D wants it."""
+    return path.relative_to(folder_paths.get_output_directory())
 
 
 def file_below_comfyui(name: str) -> Path:

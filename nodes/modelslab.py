@@ -73,17 +73,17 @@ class ModelsLabImageTo3D(io.ComfyNode):
         from ..pipelines.modelslab.batch import images_to_3d  # httpx is needed here alone
 
         pictures = [to_pillow(one[:3]) for one in images_of(image)]
-        folder, subfolder, names = host.output_names(filename_prefix, "", len(pictures))
+        folder, names = host.output_names(filename_prefix, len(pictures))
         results = await images_to_3d(
             host.modelslab_client(),
             pictures,
             values,
-            [folder / name.removesuffix(".") for name in names],
+            [folder / name for name in names],
             job_ids=[job.strip() for job in job_id.split(",")],
             progress_of=lambda i: host.node_progress(i, len(pictures)),
             notice=lambda text: host.show_on_node(cls.hidden.unique_id, text),
         )
-        paths = [f"{subfolder}/{file.name}" if subfolder else file.name for file in (results[0].mesh, results[0].video) if file]
+        paths = [host.below_output(file).as_posix() for file in (results[0].mesh, results[0].video) if file]
         meta = [{"job_id": r.job_id, "seed": r.seed, "seconds": r.generation_seconds, "links": r.links, **r.meta} for r in results]
         return io.NodeOutput(
             mesh_socket([load_mesh(result.mesh) for result in results]),

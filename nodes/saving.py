@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pipelines.cleanup import placed
-from ..pipelines.mesh_io import FORMATS, save_mesh
+from ..pipelines.mesh_io import FORMATS, mesh_path, save_mesh
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of
 
@@ -71,11 +71,12 @@ class SaveMesh(io.ComfyNode):
         cls, mesh: Any, filename_prefix: str, format: str, up_axis: str, longest_side: float = 0.0, pivot: str = "keep", turn: float = 0.0
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
-        folder, subfolder, names = host.output_names(filename_prefix, format, len(meshes))
+        folder, names = host.output_names(filename_prefix, len(meshes))
         metadata = host.file_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        for i, (one, name) in enumerate(zip(meshes, names, strict=True)):
-            save_mesh(placed(one, size=longest_side, pivot=pivot, turn_deg=turn), folder / name, up_axis=up_axis, metadata=metadata)
+        paths = [mesh_path(folder, name, format, one) for one, name in zip(meshes, names, strict=True)]
+        for i, (one, path) in enumerate(zip(meshes, paths, strict=True)):
+            save_mesh(placed(one, size=longest_side, pivot=pivot, turn_deg=turn), path, up_axis=up_axis, metadata=metadata)
             host.node_progress()(i + 1, len(meshes))
-        saved = [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]
-        path = f"{subfolder}/{names[0]}" if subfolder else names[0]
-        return io.NodeOutput(path, *([file_3d(folder / names[0])] if FILE_3D else []), ui={"3d": saved})
+        below_output = [host.below_output(path) for path in paths]
+        saved = [{"filename": path.name, "subfolder": path.parent.as_posix().removeprefix("."), "type": "output"} for path in below_output]
+        return io.NodeOutput(below_output[0].as_posix(), *([file_3d(paths[0])] if FILE_3D else []), ui={"3d": saved})

@@ -23,7 +23,7 @@ from .devices import DEVICES, DTYPES
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .image_to_3d import ImageTo3D, Result, Settings
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
-from .mesh_io import FORMATS, atomic_path, save_mesh
+from .mesh_io import FORMATS, atomic_path, mesh_path, save_mesh
 from .multiview.schedulers import SCHEDULERS
 from .pictures import SUFFIXES, read_picture, to_pillow
 from .rendering.mesh import preview_sheet
@@ -146,17 +146,17 @@ def save_result(result: Result, folder: Path, name: str, options: argparse.Names
     Raises:
         EnvironmentProblem: if a file cannot be written.
     """
-    mesh_path = folder / f"{name}.{options.format}"
     mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
     if options.texture:
         mesh = bake_texture(mesh, lambda points: _colors(result, points), options.texture, max_faces=options.max_faces or DEFAULT_TEXTURED_FACES)
-    save_mesh(mesh, mesh_path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)})
+    path = mesh_path(folder, name, options.format, mesh)
+    save_mesh(mesh, path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)})
     pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
     if options.save_views:
         pictures[folder / f"{name}-framed.png"] = result.framed
         for i, view in enumerate(result.views):
             pictures[folder / f"{name}-view-{i}.png"] = view
-    written = [mesh_path]
+    written = [path]
     for path, picture in pictures.items():
         with atomic_path(path) as partial:
             to_pillow(picture).save(partial)

@@ -60,6 +60,11 @@ def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mappin
         partial.write_bytes(_glb(turned, metadata or {}) if suffix == "glb" else _without_texture(turned, suffix))
 
 
+def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
+    """Where a mesh of this name goes: into the folder, or, since a textured OBJ is three files, into a folder of its own in it."""
+    return folder / name / f"{name}.obj" if suffix == "obj" and mesh.texture is not None else folder / f"{name}.{suffix}"
+
+
 def load_mesh(path: Path) -> Mesh:
     """Read a mesh that is y up with its front toward +z, with its texture or the colours of its vertices if it has any.
 

@@ -37,8 +37,8 @@ def test_seed_repeats_the_file(picture_path, tmp_path):
 
 def test_few_triangles_and_a_texture(picture_path, tmp_path):
     assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--max-faces", "300", "--texture", "512"]) == 0
-    assert {"disc.obj", "disc.mtl", "disc.png"} <= {p.name for p in tmp_path.iterdir()}
-    mesh = trimesh.load(tmp_path / "disc.obj", force="mesh", process=False)
+    assert {p.name for p in (tmp_path / "disc").iterdir()} == {"disc.obj", "disc.mtl", "disc.png"}
+    mesh = trimesh.load(tmp_path / "disc" / "disc.obj", force="mesh", process=False)
     assert len(mesh.faces) <= 300
     assert mesh.visual.material.image.size == (512, 512)
 

@@ -387,7 +387,9 @@ def test_clean_texture_save_load_and_look(comfyui: Server):
     assert "before: " in "".join(run.outputs["clean"]["text"])
     textured = trimesh.load(comfyui.output / "3d" / "textured_00001_.glb", force="mesh", process=False)
     assert textured.visual.material.baseColorTexture.size == (512, 512)
-    assert sorted(p.name for p in (comfyui.output / "3d").glob("baked_*")) == ["baked_00001_.mtl", "baked_00001_.obj", "baked_00001_.png"]
+    baked = comfyui.output / "3d" / "baked_00001_"
+    assert {p.name for p in baked.iterdir()} == {"baked_00001_.mtl", "baked_00001_.obj", "baked_00001_.png"}
+    assert run.outputs["bakedsave"]["3d"] == [{"filename": "baked_00001_.obj", "subfolder": "3d/baked_00001_", "type": "output"}]
     printed = trimesh.load(comfyui.output / "3d" / "print_00001_.stl")
     assert printed.is_watertight
     assert printed.bounds[0][2] == pytest.approx(0, abs=1e-3)
