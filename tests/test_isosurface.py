@@ -104,7 +104,7 @@ def test_refinement_finds_the_dense_surface(name, points):
     function = SHAPES[name][0]
     axis = torch.linspace(-1, 1, points)
     grid = analytic_grid(function, axis)
-    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) for exact in (True, False))
+    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact)[0] for exact in (True, False))
     assert torch.equal(dense > 0, refined > 0)
     # Beside every crossed edge of the grid the values are the field's own, so that the surface is the same.
     for axis_number in range(3):
@@ -121,7 +121,7 @@ def test_refinement_loses_nothing_of_the_pocket_objects(kind):
     grid = analytic_grid(lambda points: shape.signed_distance(points.reshape(-1, 3)).view(points.shape[:-1]), axis)
     stride = stride_for(float(axis[1] - axis[0]), 32)
     assert stride > 1
-    dense, refined = (sample_volume(grid, 0.0, 100_000, stride=stride, exact=exact) for exact in (True, False))
+    dense, refined = (sample_volume(grid, 0.0, 100_000, stride=stride, exact=exact)[0] for exact in (True, False))
     assert torch.equal(dense > 0, refined > 0)
 
 
@@ -137,7 +137,7 @@ def test_refinement_follows_what_is_thinner_than_its_blocks():
         return torch.maximum(ball.minimum(crack), wire).clamp(-spacing, spacing)  # far from its surface it tells nothing of it
 
     grid = analytic_grid(ball_with_wire_and_crack, torch.linspace(-1, 1, 97))
-    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) for exact in (True, False))
+    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact)[0] for exact in (True, False))
     assert torch.equal(dense > 0, refined > 0)
 
 
@@ -148,7 +148,7 @@ def test_only_exact_finds_a_speck_that_stands_alone_between_coarse_points():
         return torch.maximum(ball, far).clamp_min(-0.05)
 
     grid = analytic_grid(speck, torch.linspace(-1, 1, 97))
-    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact) > 0 for exact in (True, False))
+    dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact)[0] > 0 for exact in (True, False))
     lone = dense & ~refined
     assert 0 < int(lone.sum()) < 10
     assert torch.equal(dense & ~lone, refined)
@@ -159,9 +159,9 @@ def test_refinement_of_many_random_fields():
     for seed in range(20):
         triplane = _triplane("mesh", seed)
         grid = triplane.level_field.on_grid(axis, axis, axis)
-        dense = sample_volume(grid, 0.0, 10**6, exact=True)
+        dense, _ = sample_volume(grid, 0.0, 10**6, exact=True)
         level = float(dense.flatten()[::7].quantile(0.8)) + 1e-5  # no point lies exactly on it
-        refined = sample_volume(grid, level, 10**6, stride=stride_for(2 / 64, triplane.planes.shape[-1]))
+        refined, _ = sample_volume(grid, level, 10**6, stride=stride_for(2 / 64, triplane.planes.shape[-1]))
         assert torch.equal(dense > level, refined > level), f"seed {seed}"
 
 

@@ -71,7 +71,7 @@ def signed_distance_surface(
     grid = CubeGrid(resolution, triplane.config.grid_scale, triplane.planes.device)
     field = triplane.level_field.on_grid(grid.axis, grid.axis, grid.axis)
     stride = stride_for(float(grid.axis[1] - grid.axis[0]), triplane.planes.shape[-1])
-    signed_distance = sample_volume(field, 0.0, chunk_size, stride=stride, exact=exact, progress=progress)
+    signed_distance, _ = sample_volume(field, 0.0, chunk_size, stride=stride, exact=exact, progress=progress)
     if not has_surface(signed_distance):
         if not empty_as_box:
             raise EmptySurface(_NO_OBJECT)
@@ -94,7 +94,7 @@ def density_surface(
     axis = torch.linspace(-1, 1, resolution, device=triplane.planes.device)
     field = triplane.level_field.on_grid(axis, axis, axis)
     stride = stride_for(2 / (resolution - 1), triplane.planes.shape[-1])
-    density = sample_volume(field, raw_density_of(threshold), chunk_size, stride=stride, exact=exact, progress=progress)
+    density, evaluated = sample_volume(field, raw_density_of(threshold), chunk_size, stride=stride, exact=exact, progress=progress)
     for layer in density:  # raw until here; in place, as a volume of 512^3 is half a gigabyte
         layer.copy_(density_of(layer))
     if closed:
@@ -103,6 +103,7 @@ def density_surface(
                 density.select(dimension, end).clamp_max_(threshold / 2)
     if not float(density.amin()) < threshold < float(density.amax()):
         raise EmptySurface(_NO_OBJECT)
-    vertices, faces, _, _ = marching_cubes(density.cpu().numpy(), level=threshold, gradient_direction="ascent")
+    mask = None if evaluated is None else evaluated.cpu().numpy()
+    vertices, faces, _, _ = marching_cubes(density.cpu().numpy(), level=threshold, gradient_direction="ascent", mask=mask)
     scaled = torch.from_numpy(vertices.copy()) / (resolution - 1) * 2 - 1
     return scaled, torch.from_numpy(faces.copy()).long()

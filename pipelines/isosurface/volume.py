@@ -21,7 +21,7 @@ def sample_volume(
     stride: int = MAX_STRIDE,
     exact: bool = False,
     progress: Progress = silent,
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Channel 0 of a field on its grid.
 
     A first pass takes every `stride`-th point along each axis. A block between eight of those is evaluated if the level lies between the
@@ -42,17 +42,14 @@ def sample_volume(
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
-        (X, Y, Z) float32.
+        (X, Y, Z) float32, and which of these points were evaluated, (X, Y, Z) bool, or None for all: cells between others hold no surface.
     """
     if exact or stride == 1 or min(grid.shape) <= 2 * stride:
-        return grid.volume(chunk_size, progress)
+        return grid.volume(chunk_size, progress), None
     coarse = grid.coarse(stride).volume(chunk_size)
     corner_inside = coarse > level
     # Every point starts from the lower corner of its block; blocks without the level have corners of one side only.
-    volume = coarse
-    for axis in (2, 1, 0):
-        index = (torch.arange(grid.shape[axis], device=grid.device) // stride).clamp_max(coarse.shape[axis] - 1)
-        volume = volume.index_select(axis, index)
+    volume = _of_blocks(coarse, stride, grid.shape)
     offsets = torch.arange(stride, device=grid.device)
     limits = torch.tensor(grid.shape, device=grid.device) - 1
     at_once = max(1, points_at_once(chunk_size, grid.device) // stride**3)
@@ -73,7 +70,15 @@ def sample_volume(
             done += len(chunk)
             progress(done, total)
         _follow(inside, new, corner_inside, wanted)
-    return volume
+    return volume, _of_blocks(evaluated, stride, grid.shape)
+
+
+def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tensor:
+    """Each point's block's value, from one value for each block."""
+    for axis in (2, 1, 0):  # the last axis first, while there is little to move
+        index = (torch.arange(shape[axis], device=values.device) // stride).clamp_max(values.shape[axis] - 1)
+        values = values.index_select(axis, index)
+    return values
 
 
 def stride_for(spacing: float, planes_width: int) -> int:
