@@ -81,8 +81,7 @@ def unfold(mesh: Mesh, size: int) -> Mesh:
     atlas.add_mesh(mesh.vertices.numpy(), mesh.faces.numpy().astype(np.uint32))
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
     charts.max_iterations = 1
-    # xatlas spends nine tenths of its time on growing charts and flattening them, more than in proportion to their size: 41 s for 100 000
-    # triangles without this bound, 6 s with it.
+    # xatlas spends most of its time on growing charts and flattening them, and more than in proportion to their size.
     charts.max_chart_area = _area(mesh) / _MIN_CHARTS
     packing.resolution, packing.padding = size, _PADDING
     atlas.generate(charts, packing)
