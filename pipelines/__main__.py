@@ -79,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save-views", action="store_true", help="save the framed picture and the six views too")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
+    parser.add_argument("--offload", action="store_true", help="keep on the device only the model at work: slower, for little device memory")
     parser.add_argument("--models-dir", type=Path, help="folder of weights: looked in first, and filled by downloads")
     parser.add_argument("--no-half-copy", action="store_true", help="do not keep half-precision copies of .ckpt and .bin files")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is loaded from where")
@@ -252,6 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device=options.device,
             dtype=options.dtype,
             keep_half_copy=not options.no_half_copy,
+            offload=options.offload,
         )
         failed = sum(not _run_one(chain, picture, name, settings, options) for picture, name in zip(pictures, output_names(pictures), strict=True))
     except ImageTo3DError as error:

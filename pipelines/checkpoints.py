@@ -159,11 +159,12 @@ def load_multiview_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     keep_half_copy: bool = True,
+    offload: bool = False,
     progress: Progress = silent,
 ) -> MultiviewModel:
     """A multiview model, ready to be used.
 
-    Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`.
+    Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`; for `offload` see `MultiviewModel`.
     """
     preset = MULTIVIEW_PRESETS.get(name)
     if preset is None:
@@ -174,7 +175,7 @@ def load_multiview_model(
     unet_weights = None
     if preset.unet_repository and preset.unet_file:
         unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dirs, progress)
-    return read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy)
+    return read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload)
 
 
 class _Repository:
@@ -214,6 +215,7 @@ def read_multiview_model(
     device: torch.device,
     dtype: torch.dtype,
     keep_half_copy: bool,
+    offload: bool = False,
 ) -> MultiviewModel:
     """The parts of a repository in diffusers layout, put together; the U-Net's weights may come from another file."""
     # diffusers and transformers take seconds to import and are needed here alone.
@@ -234,7 +236,7 @@ def read_multiview_model(
         tensors = _renamed(name, read_tensors(path, keep_half_copy=keep_half_copy), part)
         _load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
         _fill_position_ids(part)
-        parts[name] = part.eval().requires_grad_(False).to(device)
+        parts[name] = part.eval().requires_grad_(False).to("cpu" if offload and name != "text_encoder" else device)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
     index = files.json("model_index.json")
     vae_transform = ImageTransform.from_config(files.json("feature_extractor_vae/preprocessor_config.json"))
@@ -249,6 +251,7 @@ def read_multiview_model(
         view_size=vae_transform.crop,
         device=device,
         background=background,
+        offload=offload,
     )
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 from .errors import EnvironmentProblem, InvalidInput
 
@@ -40,6 +44,21 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise InvalidInput(f"The precision must be auto or one of {', '.join(DTYPES)}, got '{name}'.")
     return DTYPES[name]
+
+
+@contextmanager
+def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[None]:
+    """A module while it is needed on a device; with `offload`, it comes there from host memory and goes back in the end."""
+    if not offload:
+        yield
+        return
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to("cpu")
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _cpu_computes_bfloat16() -> bool:

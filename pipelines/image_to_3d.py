@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .background import remove_background
 from .checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
-from .devices import choose_device, choose_dtype
+from .devices import at_work, choose_device, choose_dtype
 from .framing import composite, frame_foreground
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, extract_surface
 from .mesh import Mesh, keep_large_parts
@@ -111,6 +111,7 @@ class ImageTo3D:
         device: str = "auto",
         dtype: str = "auto",
         keep_half_copy: bool = True,
+        offload: bool = False,
     ) -> ImageTo3D:
         """Load both models.
 
@@ -120,6 +121,7 @@ class ImageTo3D:
             models_dirs: see `checkpoint_files.find_file`; rembg's models are in the folder `rembg` of the first.
             device, dtype: names, see `devices`; the pocket models, which are small, stay in float32 by themselves.
             keep_half_copy: see `checkpoints.read_tensors`.
+            offload: keep on the device only the part that is at work, the others in host memory.
 
         Raises:
             InvalidInput, CheckpointError, EnvironmentProblem: as in `checkpoints` and `devices`.
@@ -130,10 +132,10 @@ class ImageTo3D:
             name: choose_dtype("float32" if dtype == "auto" and name == "pocket" else dtype, where) for name in (model, views_model)
         }
         reconstruction = load_reconstruction_model(
-            model, models_dirs=models_dirs, device=where, dtype=precision[model], keep_half_copy=keep_half_copy
+            model, models_dirs=models_dirs, device="cpu" if offload else where, dtype=precision[model], keep_half_copy=keep_half_copy
         )
         multiview = load_multiview_model(
-            views_model, models_dirs=models_dirs, device=where, dtype=precision[views_model], keep_half_copy=keep_half_copy
+            views_model, models_dirs=models_dirs, device=where, dtype=precision[views_model], keep_half_copy=keep_half_copy, offload=offload
         )
         preset = MULTIVIEW_PRESETS[views_model]
         return cls(multiview, reconstruction, preset.steps, preset.guidance, models_dirs[0] / "rembg" if models_dirs else None)
@@ -175,7 +177,7 @@ class ImageTo3D:
                 seed=settings.seed,
                 progress=of_stage("views"),
             )
-        with _timed("triplane", seconds):
+        with _timed("triplane", seconds), at_work(self.reconstruction, device, self.multiview.offload):
             triplane = reconstruct(self.reconstruction, generated.views.to(device))
             progress("triplane", 1, 1)
         with _timed("surface", seconds):

@@ -29,9 +29,9 @@ def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):
         assert word in printed
 
 
-def test_seed_repeats_the_file(picture_path, tmp_path):
-    for name in ("a", "b"):
-        assert main([str(picture_path), "-o", str(tmp_path / name), *QUICK]) == 0
+def test_seed_repeats_the_file_offloading_or_not(picture_path, tmp_path):
+    for name, more in (("a", []), ("b", ["--offload"])):
+        assert main([str(picture_path), "-o", str(tmp_path / name), *QUICK, *more]) == 0
     assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
 
 

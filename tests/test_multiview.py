@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -101,3 +103,22 @@ def test_grey_views_come_out_on_white():
     white = on_white(views)
     torch.testing.assert_close(white[:, :, 0, 0], torch.ones(2, 3))
     torch.testing.assert_close(white[:, :, 30, 30], views[:, :, 30, 30])
+
+
+def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, picture, monkeypatch):
+    parts = {id(getattr(pocket.multiview, name)): name for name in ("unet", "vae", "vision_encoder")}
+    moves = []
+    move = torch.nn.Module.to
+
+    def recording(module, device):
+        moves.append((parts[id(module)], str(device)))
+        return move(module, device)
+
+    expected = generate_views(pocket.multiview, picture, steps=2, seed=4).views
+    monkeypatch.setattr(torch.nn.Module, "to", recording)
+    for part in (pocket.multiview.unet, pocket.multiview.vae):  # diffusers have a method of their own
+        monkeypatch.setattr(type(part), "to", recording)
+    device = torch.device("cpu", 0)  # a name to tell it from host memory by
+    found = generate_views(replace(pocket.multiview, device=device, offload=True), picture, steps=2, seed=4).views
+    assert torch.equal(found, expected)
+    assert moves == [(part, where) for part in ("vae", "vision_encoder", "unet", "vae") for where in ("cpu:0", "cpu")]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..devices import at_work
 from .preprocessing import ImageTransform
 from .previews import STABLE_DIFFUSION_RGB
 
@@ -33,6 +35,7 @@ class MultiviewModel:
         vae_transform, clip_transform: what the two picture inputs go through.
         view_size: pixels of a view's side.
         device: where the work is done.
+        offload: whether the parts stay in host memory and come to the device only while they work.
         latent_rgb: (5, 3), the linear map of `previews.preview`.
         background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
     """
@@ -49,6 +52,11 @@ class MultiviewModel:
     device: torch.device
     latent_rgb: Tensor = STABLE_DIFFUSION_RGB
     background: float = WHITE
+    offload: bool = False
+
+    def at_work(self, part: nn.Module) -> AbstractContextManager[None]:
+        """One of the parts, on the device."""
+        return at_work(part, self.device, self.offload)
 
     @property
     def dtype(self) -> torch.dtype:

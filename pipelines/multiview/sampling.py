@@ -89,27 +89,32 @@ def generate_views(
     draw = partial(draw_noise, generator=generator, device=model.device)
     picture = _on_background(image.to(model.device), model.background)
     guided = guidance > 1
-    condition = _condition_latents(model, picture, guided, draw)
-    context = _contexts(model, picture, guided)
+    with model.at_work(model.vae):
+        condition = _condition_latents(model, picture, guided, draw)
+    with model.at_work(model.vision_encoder):
+        context = _contexts(model, picture, guided)
     solver.set_timesteps(steps, device=model.device)
     side = model.view_size // (2 ** (len(model.vae.config.block_out_channels) - 1))
     latents = draw((1, model.unet.config.in_channels, 3 * side, 2 * side)) * solver.init_noise_sigma
     unet = ReferenceUNet(model.unet)
-    for done, timestep in enumerate(solver.timesteps, start=1):
-        noise = draw(condition.shape)
-        noised = solver.add_noise(condition, noise, timestep.expand(len(condition)))
-        reference = solver.scale_model_input(noised, timestep)
-        scaled = solver.scale_model_input(latents.expand(len(condition), -1, -1, -1), timestep)
-        velocity = unet(scaled.to(model.dtype), timestep, context, reference.to(model.dtype)).float()
-        if guided:
-            negative, positive = velocity.chunk(2)
-            velocity = negative + guidance * (positive - negative)
-        if scheduler == "euler_ancestral":
-            latents = solver.step(velocity, timestep, latents, generator=generator, return_dict=False)[0]
-        else:
-            latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
-        progress(done, steps, preview(latents, model.latent_rgb).cpu())
-    return GeneratedViews(_decode(model, latents), seed)
+    with model.at_work(model.unet):
+        for done, timestep in enumerate(solver.timesteps, start=1):
+            noise = draw(condition.shape)
+            noised = solver.add_noise(condition, noise, timestep.expand(len(condition)))
+            reference = solver.scale_model_input(noised, timestep)
+            scaled = solver.scale_model_input(latents.expand(len(condition), -1, -1, -1), timestep)
+            velocity = unet(scaled.to(model.dtype), timestep, context, reference.to(model.dtype)).float()
+            if guided:
+                negative, positive = velocity.chunk(2)
+                velocity = negative + guidance * (positive - negative)
+            if scheduler == "euler_ancestral":
+                latents = solver.step(velocity, timestep, latents, generator=generator, return_dict=False)[0]
+            else:
+                latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+            progress(done, steps, preview(latents, model.latent_rgb).cpu())
+    with model.at_work(model.vae):
+        views = _decode(model, latents)
+    return GeneratedViews(views, seed)
 
 
 def _check(image: Tensor, steps: int, guidance: float) -> None:
