@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_multiview_model
-from pipelines.devices import choose_dtype
+from pipelines.devices import at_work, choose_dtype
 from pipelines.image_to_3d import object_views, surface_mesh
 from pipelines.isosurface.extraction import extract_surface
 from pipelines.mesh import Mesh
@@ -125,7 +125,7 @@ def denoising_step(dtype: torch.dtype) -> Stage:
     return prepare
 
 
-def photograph_to_obj(steps: int) -> Stage:
+def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
     """The whole job after background removal, with guidance. The surface is that of the smooth triplane: random weights see no object."""
 
     def prepare(device: torch.device) -> Callable[[], object]:
@@ -144,13 +144,18 @@ def photograph_to_obj(steps: int) -> Stage:
             "vae_transform": replace(pocket.vae_transform, size=320, crop=320),
             "clip_transform": replace(pocket.clip_transform, size=224, crop=224),
         }
-        zero123plus = replace(pocket, **parts, **transforms, view_size=320, empty_prompt=torch.randn(77, 1024))
+        zero123plus = replace(pocket, **parts, **transforms, view_size=320, empty_prompt=torch.randn(77, 1024), offload=offload)
         large, (triplane, _) = model("instant-mesh-large", device, dtype), smooth_triplane("instant-mesh-large", device)
         picture, views, path = torch.rand(3, 512, 512), torch.rand(6, 3, 320, 320, device=device), Path(tempfile.mkdtemp()) / "job.obj"
 
+        if offload:
+            for part in (*parts.values(), large):
+                part.to("cpu")
+
         def run() -> None:
             object_views(zero123plus, picture, steps=steps, guidance=4.0, seed=1)
-            reconstruct(large, views)
+            with at_work(large, device, offload):
+                reconstruct(large, views)
             save_mesh(surface_mesh(triplane.to(device)), path)
 
         return run
@@ -180,7 +185,11 @@ def importing(device: torch.device) -> Callable[[], float]:
     return lambda: float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
-JOBS: dict[str, Stage] = {f"photograph to OBJ, {steps} steps": photograph_to_obj(steps) for steps in (75, 28)}
+JOBS: dict[str, Stage] = {
+    "photograph to OBJ, 75 steps": photograph_to_obj(75),
+    "photograph to OBJ, 28 steps": photograph_to_obj(28),
+    "the same, offloading": photograph_to_obj(28, offload=True),
+}
 STAGES: dict[str, Stage] = {
     "views to triplane, float32": views_to_triplane(torch.float32),
     "views to triplane, bfloat16": views_to_triplane(torch.bfloat16),
