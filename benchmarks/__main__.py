@@ -104,8 +104,9 @@ def _in_fresh_process(stage: str, arguments: argparse.Namespace) -> dict[str, fl
 
 def _stage_named(name: str) -> Stage:
     """One of `STAGES` and `JOBS`, or "PRESET RESOLUTION exact" for the growth."""
-    if name in STAGES | JOBS:
-        return (STAGES | JOBS)[name]
+    known = STAGES | JOBS
+    if name in known:
+        return known[name]
     preset, resolution, way = name.split()
     return surface(preset, int(resolution), exact=way == "exact")
 
@@ -113,7 +114,7 @@ def _stage_named(name: str) -> Stage:
 def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
     rates = {name: operations_per_second(torch.device(arguments.device), dtype) for name, dtype in _DTYPES.items()}
     print(f"{processor()}; torch {torch.__version__}, {torch.get_num_threads()} threads;", *(f"{n} {r / 1e9:.0f} GFLOP/s" for n, r in rates.items()))
-    print(f"{'stage':32}{'seconds':>9}{'GiB':>7}{'points':>12}{'GFLOP':>9}{'of limit':>10}{'official':>10}{'ratio':>8}")
+    print(f"{'stage':42}{'seconds':>9}{'GiB':>7}{'points':>12}{'GFLOP':>9}{'of limit':>10}{'official':>10}{'ratio':>8}")
     table: dict[str, Any] = {}
     for stage in STAGES if arguments.device == "cpu" else STAGES | JOBS:
         figures = _in_fresh_process(stage, arguments)
@@ -124,7 +125,7 @@ def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
         memory = figures.get("device GiB", figures.get("host GiB", 0.0))
         work = f"{figures.get('points', 0):12,}{figures.get('GFLOP', 0):9.0f}{figures.get('of limit', 0):10.0%}"
         print(
-            f"{stage:32}{figures['seconds']:9.2f}{memory:7.2f}{work}"
+            f"{stage:42}{figures['seconds']:9.2f}{memory:7.2f}{work}"
             + (f"{official:10.1f}{official / figures['seconds']:7.1f}x" if official else ""),
             flush=True,
         )

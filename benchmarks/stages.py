@@ -188,7 +188,7 @@ def importing(device: torch.device) -> Callable[[], float]:
 JOBS: dict[str, Stage] = {
     "photograph to OBJ, 75 steps": photograph_to_obj(75),
     "photograph to OBJ, 28 steps": photograph_to_obj(28),
-    "the same, offloading": photograph_to_obj(28, offload=True),
+    "photograph to OBJ, 28 steps, offloading": photograph_to_obj(28, offload=True),
 }
 STAGES: dict[str, Stage] = {
     "views to triplane, float32": views_to_triplane(torch.float32),

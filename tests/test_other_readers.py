@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,16 @@ def test_assimp_sees_the_same_box(tmp_path, suffix, make):
     assert int(re.search(r"Faces:\s+(\d+)", answer.stdout)[1]) == 24
 
 
+def _found_by(variable: str, script: str, mesh: Mesh, path: Path) -> dict[str, Any]:
+    """What a script says of the saved mesh, run by the interpreter that the variable names."""
+    python = os.environ.get(variable)
+    if python is None:
+        pytest.skip(f"{variable} names no Python")
+    save_mesh(mesh, path)
+    answer = subprocess.run([python, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(answer.stdout.split("FOUND ")[1].splitlines()[0])
+
+
 BLENDER = """
 import bpy, json, sys
 bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -79,12 +90,7 @@ print("FOUND", json.dumps({"box": box, "colors": len(shape.data.color_attributes
 @pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
 def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
     """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the package bpy."""
-    python = os.environ.get("BPY_PYTHON")
-    if python is None:
-        pytest.skip("BPY_PYTHON does not name a Python with Blender's module")
-    save_mesh(make(), tmp_path / f"l.{suffix}")
-    answer = subprocess.run([python, "-c", BLENDER, str(tmp_path / f"l.{suffix}")], capture_output=True, text=True, check=True, timeout=120)
-    found = json.loads(answer.stdout.split("FOUND ")[1].splitlines()[0])
+    found = _found_by("BPY_PYTHON", BLENDER, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -0.3, -1.0], abs=1e-5)
     assert found["box"][1] == pytest.approx([0.6, 0.1, 1.0], abs=1e-5)
     if make is _textured_l and suffix in ("obj", "glb"):
@@ -108,12 +114,7 @@ print("FOUND", json.dumps({"box": [points.min(axis=0).tolist(), points.max(axis=
 @pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
 def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
     """OPEN3D_PYTHON names an interpreter that has the package open3d."""
-    python = os.environ.get("OPEN3D_PYTHON")
-    if python is None:
-        pytest.skip("OPEN3D_PYTHON does not name a Python with Open3D")
-    save_mesh(make(), tmp_path / f"l.{suffix}")
-    answer = subprocess.run([python, "-c", OPEN3D, str(tmp_path / f"l.{suffix}")], capture_output=True, text=True, check=True, timeout=120)
-    found = json.loads(answer.stdout.split("FOUND ")[1].splitlines()[0])
+    found = _found_by("OPEN3D_PYTHON", OPEN3D, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
     assert found["box"][1] == pytest.approx([0.6, 1.0, 0.3], abs=1e-5)
     assert found["faces"] == 24

@@ -18,12 +18,10 @@ from PIL import Image
 from scipy import ndimage
 
 from pipelines.background import remove_background
-from pipelines.cameras import Cameras
+from pipelines.cameras import cameras_around
 from pipelines.checkpoints import MULTIVIEW_PRESETS
 from pipelines.framing import frame_foreground
 from pipelines.image_to_3d import ImageTo3D, object_views, surface_mesh
-from pipelines.mesh import Mesh
-from pipelines.mesh_io import from_y_up, to_y_up
 from pipelines.pictures import read_picture, to_pillow
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triplane import Triplane
@@ -36,6 +34,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 TEMPLATE = "1 Pocket - picture to OBJ"
 RUN_SECONDS = 180
+SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
 PREVIEW = "window.app.graph._nodes.find(n => n.type === 'Preview3D')"
 
 
@@ -118,7 +117,7 @@ def test_a_template_runs_and_its_mesh_is_seen(comfyui: Server, page: playwright.
 
 
 def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
-    """Drag the mesh; the camera's position and target afterwards, y up, and whether the viewer has scaled the mesh to a height of 5."""
+    """Drag the mesh; the camera's position and target afterwards, y up, and whether the viewer has scaled the mesh."""
     left, top, width, height = _viewer_box(page)
     x, y = left + width / 2, top + height / 2
     page.mouse.move(x, y)
@@ -169,13 +168,14 @@ def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane
     position, target, scaled = _turn(page)
     shot = _viewer(page)
     page.close()
-    mesh = surface_mesh(demo_triplane, min_part_share=0.0)
-    vertices = to_y_up(mesh).vertices
+    vertices = surface_mesh(demo_triplane, min_part_share=0.0).vertices
     low, high = vertices.amin(dim=0), vertices.amax(dim=0)
-    centre, scale = (low + high) / 2, 5 / float((high - low).max()) if scaled else 1.0
-    points = torch.stack([centre + (torch.tensor(position) - torch.tensor(target)) / scale, centre])
-    eye, middle = from_y_up(Mesh(points, mesh.faces[:0])).vertices
-    rendering = render(demo_triplane, _looking(eye, middle), 256)
+    offset = (torch.tensor(position) - torch.tensor(target)).roll(1)  # z up
+    radius = float(offset.norm()) * (float((high - low).max()) / SCALED_SIZE if scaled else 1)
+    azimuth, elevation = math.atan2(offset[1], offset[0]), math.asin(offset[2] / offset.norm())
+    camera = cameras_around([math.degrees(azimuth)], [math.degrees(elevation)], radius, 35.0)
+    camera.c2w[:, :3, 3] += (low + high) / 2  # the viewer looks at the middle of the box
+    rendering = render(demo_triplane, camera, 256)
     ours, our_mask = _cut_out(np.asarray(to_pillow(rendering.rgb[0])), rendering.weight[0, 0].numpy() > 0.5)
     theirs, their_mask = _cut_out(shot, _object_in(shot))
     both = our_mask & their_mask
@@ -183,13 +183,3 @@ def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane
     gain = (ours[both] * theirs[both]).sum() / (theirs[both] ** 2).sum()  # of the viewer's lamps
     assert 0.8 < gain < 1.25
     assert np.abs(ours[both] - gain * theirs[both]).mean() < 0.06
-
-
-def _looking(eye: torch.Tensor, at: torch.Tensor) -> Cameras:
-    """One camera of 35 degrees that looks from one point at another, z up."""
-    forward = torch.nn.functional.normalize(at - eye, dim=0)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 0, 1])), dim=0)
-    c2w = torch.eye(4)
-    c2w[:3] = torch.stack([right, torch.linalg.cross(right, forward), -forward, eye], dim=1)
-    focal = 0.5 / math.tan(math.radians(35 / 2))
-    return Cameras(c2w[None], torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])[None])

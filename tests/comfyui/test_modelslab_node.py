@@ -12,10 +12,9 @@ import pytest
 import trimesh
 
 from ..modelslab_server import KEY, Reply, Service
-from .server import Server, start_server
+from .server import PLACE, Server, start_server
 
 START = "/api/3d/image_to_3d"
-PLACE = {"up_axis": "y", "longest_side": 0.0, "pivot": "keep", "turn": 0.0}
 
 
 @pytest.fixture(scope="module")

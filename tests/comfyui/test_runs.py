@@ -19,11 +19,10 @@ from safetensors.torch import load_file
 
 from pipelines.checkpoints import POCKET_DIR
 
-from .server import PACK, Run, Server, start_server
+from .server import PACK, PLACE, Run, Server, start_server
 
 POCKET = PACK / "workflows" / "api" / "1 Pocket - picture to OBJ.json"
 STEPS = 3
-PLACE = {"up_axis": "y", "longest_side": 0.0, "pivot": "keep", "turn": 0.0}
 
 
 def _graph(prefix: str) -> dict[str, Any]:
