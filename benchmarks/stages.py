@@ -28,6 +28,7 @@ from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.reconstruction.model import MeshDecoder, NerfDecoder, ReconstructionModel
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triplane import Triplane, density_of
+from pipelines.texture import bake_texture
 
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2
@@ -169,6 +170,13 @@ def vertex_colors(device: torch.device) -> Callable[[], object]:
     return lambda: triplane.to(device).colors(points, 131072)
 
 
+def texture(device: torch.device) -> Callable[[], object]:
+    """1024 pixels on 100 000 triangles, fewer triangles being made first."""
+    triplane, _ = smooth_triplane("instant-mesh-large", device)
+    mesh = surface_mesh(triplane, resolution=192, colors=False)
+    return lambda: bake_texture(mesh, lambda points: triplane.colors(points.to(device), 131072), 1024, max_faces=100_000)
+
+
 def write_obj(device: torch.device) -> Callable[[], object]:
     side = 708
     index = torch.arange(side * side).view(side, side)
@@ -200,6 +208,7 @@ STAGES: dict[str, Stage] = {
     "Zero123++ step, float32": denoising_step(torch.float32),
     "Zero123++ step, bfloat16": denoising_step(torch.bfloat16),
     "colours of a million vertices": vertex_colors,
+    "texture of 100,000 triangles": texture,
     "OBJ of a million triangles": write_obj,
     "import, on top of torch": importing,
 }
