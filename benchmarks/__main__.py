@@ -21,11 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.devices import choose_device
 
-from .limits import operations_per_second, processor
+from .limits import operation_counter, operations_per_second, processor
 from .stages import JOBS, STAGES, Stage, importing, surface
 
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
@@ -55,7 +54,7 @@ def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]
         figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
     if not repeat:
         return figures
-    with FlopCounterMode(display=False) as counter, _counting_points() as points:
+    with operation_counter() as counter, _counting_points() as points:
         run()
     figures["GFLOP"] = counter.get_total_flops() / 1e9
     figures["points"] = sum(points)

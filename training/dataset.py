@@ -105,6 +105,7 @@ class Objects:
     Attributes:
         views (N, 6, 3, S, S), pictures (N, PICTURES, 3, S, S), colors (N, POINTS, 3): uint8.
         points (N, POINTS, 3), signed_distance (N, POINTS): float16.
+        seeds (N,): int64, of `make_object`.
     """
 
     def __init__(self, cache: Path, prefix: str = "train", limit: int | None = None) -> None:
@@ -114,8 +115,9 @@ class Objects:
         if not shards:
             raise FileNotFoundError(f"{cache} holds no {prefix} shards: run python -m training.dataset {cache} first")
         loaded = [np.load(s) for s in shards]
-        self.views, self.pictures, self.points, self.signed_distance, self.colors = (
-            torch.from_numpy(np.concatenate([shard[k] for shard in loaded])) for k in ("views", "pictures", "points", "signed_distance", "colors")
+        self.views, self.pictures, self.points, self.signed_distance, self.colors, self.seeds = (
+            torch.from_numpy(np.concatenate([shard[k] for shard in loaded]))
+            for k in ("views", "pictures", "points", "signed_distance", "colors", "seeds")
         )
 
     def __len__(self) -> int:

@@ -351,12 +351,17 @@ THIN_LEGGED = ("table", "chair")
 MAX_YAW_DEG = 60.0
 
 
+def kind_of(seed: int) -> str:
+    """The kind of a seed's object: all kinds take turns."""
+    return list(KINDS)[seed % len(KINDS)]
+
+
 def make_object(seed: int) -> ProceduralObject:
-    """The object of a seed: its kind is `seed` modulo the number of kinds, the rest is drawn from it.
+    """The object of a seed: its kind takes its turn, the rest is drawn from the seed.
 
     It is turned about z by up to `MAX_YAW_DEG`, centred and scaled into the bounding sphere.
     """
-    kind = list(KINDS)[seed % len(KINDS)]
+    kind = kind_of(seed)
     rng = random.Random(seed)
     parts = KINDS[kind](rng)
     turn = _rotation("z", rng.uniform(-MAX_YAW_DEG, MAX_YAW_DEG))
