@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,10 +19,11 @@ from .background import METHODS
 from .cameras import orbit_cameras
 from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 from .cleanup import MIN_FACES, decimate
-from .devices import DEVICES, DTYPES
+from .devices import DEVICES, DTYPES, memory_explained
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
-from .image_to_3d import ImageTo3D, Result, Settings
+from .image_to_3d import ImageTo3D, Result, Settings, StageProgress, timed
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
+from .mesh import Mesh
 from .mesh_io import FORMATS, atomic_path, mesh_path, save_mesh
 from .multiview.schedulers import SCHEDULERS
 from .pictures import SUFFIXES, read_picture, to_pillow
@@ -32,6 +33,7 @@ from .texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture
 
 ORBIT_SIZE = 256
 ORBIT_SECONDS = 4.0
+MEMORY_ADVICE = "try --offload, a smaller --resolution or --chunk-size, or --device cpu."
 INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
@@ -138,7 +140,21 @@ class _Bars:
             self._bar = None
 
 
-def save_result(result: Result, folder: Path, name: str, options: argparse.Namespace) -> list[Path]:
+def finished_mesh(result: Result, options: argparse.Namespace, progress: StageProgress) -> Mesh:
+    """The mesh with as many triangles, and the texture, that the options ask for."""
+    mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
+    if not options.texture:
+        return mesh
+    return bake_texture(
+        mesh,
+        lambda points: result.triplane.colors(points.to(result.triplane.planes.device), DEFAULT_CHUNK_SIZE),
+        options.texture,
+        max_faces=options.max_faces or DEFAULT_TEXTURED_FACES,
+        progress=lambda done, total, preview=None: progress("texture", done, total),
+    )
+
+
+def save_result(result: Result, mesh: Mesh, folder: Path, name: str, options: argparse.Namespace, progress: StageProgress) -> list[Path]:
     """Write all files that the options ask for.
 
     Returns:
@@ -147,9 +163,6 @@ def save_result(result: Result, folder: Path, name: str, options: argparse.Names
     Raises:
         EnvironmentProblem: if a file cannot be written.
     """
-    mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
-    if options.texture:
-        mesh = bake_texture(mesh, lambda points: _colors(result, points), options.texture, max_faces=options.max_faces or DEFAULT_TEXTURED_FACES)
     path = mesh_path(folder, name, options.format, mesh)
     save_mesh(mesh, path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)})
     pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
@@ -163,18 +176,12 @@ def save_result(result: Result, folder: Path, name: str, options: argparse.Names
             to_pillow(picture).save(partial)
         written.append(path)
     if options.orbit:
-        written += _save_orbit(result, folder, name, options.orbit)
+        written += _save_orbit(result, folder, name, options.orbit, progress)
     return written
 
 
-def _colors(result: Result, points: Tensor) -> Tensor:
-    return result.triplane.colors(points.to(result.triplane.planes.device), DEFAULT_CHUNK_SIZE)
-
-
-def _save_orbit(result: Result, folder: Path, name: str, count: int) -> list[Path]:
-    bar = tqdm(total=count, desc=f"{'orbit':>10}", leave=False, disable=None, file=sys.stderr)
-    frames = render(result.triplane, orbit_cameras(count), ORBIT_SIZE, progress=lambda done, total, preview=None: bar.update(done - bar.n) and None)
-    bar.close()
+def _save_orbit(result: Result, folder: Path, name: str, count: int, progress: StageProgress) -> list[Path]:
+    frames = render(result.triplane, orbit_cameras(count), ORBIT_SIZE, progress=lambda done, total, preview=None: progress("orbit", done, total))
     stills = [to_pillow(frame) for frame in frames.rgb]
     written = []
     for i, still in enumerate(stills):
@@ -188,15 +195,15 @@ def _save_orbit(result: Result, folder: Path, name: str, count: int) -> list[Pat
     return [animation, *written]
 
 
-def summary(result: Result, written: Sequence[Path], device: torch.device) -> str:
+def summary(mesh: Mesh, seed: int, seconds: Mapping[str, float], written: Sequence[Path], device: torch.device) -> str:
     """A table of what was done."""
-    rows = [(stage, f"{seconds:.1f} s") for stage, seconds in result.seconds.items()]
-    rows.append(("in all", f"{sum(result.seconds.values()):.1f} s"))
+    rows = [(stage, f"{took:.1f} s") for stage, took in seconds.items()]
+    rows.append(("in all", f"{sum(seconds.values()):.1f} s"))
     rows.append(("memory", f"{_peak_memory() / 2**30:.2f} GiB at most"))
     if device.type == "cuda":
         rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
-    rows.append(("seed", str(result.seed)))
-    rows.append(("triangles", f"{len(result.mesh.faces):,}"))
+    rows.append(("seed", str(seed)))
+    rows.append(("triangles", f"{len(mesh.faces):,}"))
     rows += [("file", str(path)) for path in written[:8]]
     if len(written) > 8:
         rows.append(("", f"and {len(written) - 8} more"))
@@ -246,15 +253,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         _check_output(options.output)
-        chain = ImageTo3D.load(
-            options.model,
-            options.views_model,
-            models_dirs=[options.models_dir] if options.models_dir else [],
-            device=options.device,
-            dtype=options.dtype,
-            keep_half_copy=not options.no_half_copy,
-            offload=options.offload,
-        )
+        with memory_explained(MEMORY_ADVICE):
+            chain = ImageTo3D.load(
+                options.model,
+                options.views_model,
+                models_dirs=[options.models_dir] if options.models_dir else [],
+                device=options.device,
+                dtype=options.dtype,
+                keep_half_copy=not options.no_half_copy,
+                offload=options.offload,
+            )
         failed = sum(not _run_one(chain, picture, name, settings, options) for picture, name in zip(pictures, output_names(pictures), strict=True))
     except ImageTo3DError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -268,15 +276,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_one(chain: ImageTo3D, picture: Path, name: str, settings: Settings, options: argparse.Namespace) -> bool:
     bars = _Bars()
     try:
-        result = chain(read_picture(picture), settings, bars)
-        bars.close()
-        written = save_result(result, options.output, name, options)
+        with memory_explained(MEMORY_ADVICE):
+            result = chain(read_picture(picture), settings, bars)
+            seconds = dict(result.seconds)
+            with timed("finishing", seconds):
+                mesh = finished_mesh(result, options, bars)
+            with timed("files", seconds):
+                written = save_result(result, mesh, options.output, name, options, bars)
     except ImageTo3DError as error:
         print(f"error: {picture}: {error}", file=sys.stderr)
         return False
     finally:
         bars.close()
-    print(f"{picture}\n{summary(result, written, chain.multiview.device)}", flush=True)
+    print(f"{picture}\n{summary(mesh, result.seed, seconds, written, chain.multiview.device)}", flush=True)
     return True
 
 

@@ -61,6 +61,25 @@ def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[
             torch.cuda.empty_cache()
 
 
+@contextmanager
+def memory_explained(advice: str) -> Iterator[None]:
+    """Says in one sentence that memory ran out, of whichever device.
+
+    Args:
+        advice: ends the sentence "There was not enough memory: ...".
+
+    Raises:
+        EnvironmentProblem: in place of what PyTorch, NumPy or Python raise then; any other error passes.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # CUDA and MPS say the first, PyTorch's own allocator the second; the class that CUDA's error has came with PyTorch 2.5.
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            raise
+        raise EnvironmentProblem(f"There was not enough memory: {advice}") from error
+
+
 def _cpu_computes_bfloat16() -> bool:
     report = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.8 and newer
     capabilities: dict[str, bool] = report() if report else {}

@@ -25,14 +25,12 @@ from .reconstruction.model import ReconstructionModel
 from .reconstruction.reconstruct import reconstruct
 from .reconstruction.triplane import Triplane
 
-STAGES = ("background", "framing", "views", "triplane", "surface")
-
 
 class StageProgress(Protocol):
     """Called after each step of each stage; what it raises ends the work."""
 
     def __call__(self, stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
-        """`done` of `total` steps of one of `STAGES`."""
+        """`done` of `total` steps of a stage: of `ImageTo3D` these are background, framing, views, triplane and surface."""
 
 
 def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
@@ -158,15 +156,15 @@ class ImageTo3D:
         def of_stage(stage: str) -> Progress:
             return lambda done, total, preview=None: progress(stage, done, total, preview)
 
-        with _timed("background", seconds):
+        with timed("background", seconds):
             mask = remove_background(picture[None], settings.remove_bg, models_dir=self.background_models, device=device.type)
             progress("background", 1, 1)
-        with _timed("framing", seconds):
+        with timed("framing", seconds):
             framed, framed_mask = frame_foreground(
                 picture[None, :3].cpu().float(), mask, foreground_ratio=settings.foreground_ratio, size=max(320, self.multiview.view_size)
             )
             progress("framing", 1, 1, framed[0])
-        with _timed("views", seconds):
+        with timed("views", seconds):
             generated = object_views(
                 self.multiview,
                 framed[0],
@@ -177,10 +175,10 @@ class ImageTo3D:
                 seed=settings.seed,
                 progress=of_stage("views"),
             )
-        with _timed("triplane", seconds), at_work(self.reconstruction, device, self.multiview.offload):
+        with timed("triplane", seconds), at_work(self.reconstruction, device, self.multiview.offload):
             triplane = reconstruct(self.reconstruction, generated.views.to(device))
             progress("triplane", 1, 1)
-        with _timed("surface", seconds):
+        with timed("surface", seconds):
             mesh = surface_mesh(
                 triplane,
                 resolution=settings.resolution,
@@ -258,7 +256,8 @@ def on_white(views: Tensor) -> Tensor:
 
 
 @contextmanager
-def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Notes under its name how long a stage takes."""
     began = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - began

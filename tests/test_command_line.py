@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
 from pipelines import __main__ as command_line
 from pipelines.__main__ import INTERRUPTED, find_pictures, main, output_names
+from pipelines.devices import memory_explained
+from pipelines.errors import EnvironmentProblem
 
 QUICK = ["--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
 
@@ -35,11 +38,12 @@ def test_seed_repeats_the_file_offloading_or_not(picture_path, tmp_path):
     assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
 
 
-def test_few_triangles_and_a_texture(picture_path, tmp_path):
+def test_few_triangles_and_a_texture(picture_path, tmp_path, capsys):
     assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--max-faces", "300", "--texture", "512"]) == 0
     assert {p.name for p in (tmp_path / "disc").iterdir()} == {"disc.obj", "disc.mtl", "disc.png"}
     mesh = trimesh.load(tmp_path / "disc" / "disc.obj", force="mesh", process=False)
     assert len(mesh.faces) <= 300
+    assert f"triangles  {len(mesh.faces)}" in capsys.readouterr().out
     assert mesh.visual.material.image.size == (512, 512)
 
 
@@ -108,6 +112,27 @@ def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(command_line, "preview_sheet", interrupt)
     assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == INTERRUPTED
     assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
+
+
+def test_too_little_memory_is_one_sentence(picture_path, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command_line, "save_mesh", lambda *_, **__: torch.empty(10**16))  # more than any machine has
+    assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    error = capsys.readouterr().err
+    assert "There was not enough memory: try --offload" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("MPS backend out of memory"), MemoryError()]
+)
+def test_every_way_to_say_that_memory_ran_out(error):
+    with pytest.raises(EnvironmentProblem, match="not enough memory: buy more"), memory_explained("buy more."):
+        raise error
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"), memory_explained("buy more."):
+        raise RuntimeError("shapes do not fit")
 
 
 def test_no_object_is_one_sentence(tmp_path, capsys):
