@@ -158,7 +158,7 @@ def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
     length = occupied.shape[0] - 1
     case = torch.zeros((length,) * 3, dtype=torch.uint8, device=occupied.device)
     for k, (x, y, z) in enumerate(CORNERS):
-        case |= occupied[x : x + length, y : y + length, z : z + length].to(torch.uint8) << k
+        case |= occupied[x : x + length, y : y + length, z : z + length].to(torch.uint8) * (1 << k)
     cubes = ((case > 0) & (case < 255)).nonzero()
     return cubes, case[cubes.unbind(dim=1)].long()
 

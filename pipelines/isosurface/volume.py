@@ -93,12 +93,18 @@ def stride_for(spacing: float, planes_width: int) -> int:
 
 def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:
     """Bool, like coarse: whether the level may cross the block whose lower corner is there."""
-    lowest = -F.max_pool3d(-coarse[None, None], 2, stride=1)
-    highest = F.max_pool3d(coarse[None, None], 2, stride=1)
-    reach = _MARGIN * F.max_pool3d(highest - lowest, 3, stride=1, padding=1)
+    lowest, highest = -_highest_of(-coarse, 2), _highest_of(coarse, 2)
+    reach = _MARGIN * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
     # The points of the grid's upper faces are in blocks of their own, which go with those before them.
-    return F.pad(crossed.float(), (0, 1) * 3, mode="replicate")[0, 0] > 0
+    return F.pad(crossed[None, None].float(), (0, 1) * 3, mode="replicate")[0, 0] > 0
+
+
+def _highest_of(values: Tensor, size: int) -> Tensor:
+    """Highest of each `size` ** 3 neighbours: a max_pool3d, which MPS has since PyTorch 2.9 only."""
+    for axis in range(3):
+        values = values.unfold(axis, size, 1).amax(dim=-1)
+    return values
 
 
 def _border(blocks: Tensor) -> Tensor:

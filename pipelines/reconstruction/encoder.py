@@ -49,7 +49,8 @@ class _Embeddings(nn.Module):
         grid = grid.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
         # The checkpoints were trained with the resize asked for by factor, and the 0.1 shifts its sampling positions.
         factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
-        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic", align_corners=False)
+        # On the CPU: MPS has this since PyTorch 2.6 only.
+        grid = F.interpolate(grid.float().cpu(), scale_factor=factors, mode="bicubic", align_corners=False).to(cls)
         return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
 
 

@@ -43,7 +43,8 @@ def reconstruct(model: ReconstructionModel, views: Tensor, cameras: Cameras | No
     parameter = model.transformer.pos_embed
     resized = views.float()
     if views.shape[-1] != size:
-        resized = F.interpolate(resized, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+        # On the CPU: MPS has this since PyTorch 2.8 only.
+        resized = F.interpolate(resized.cpu(), size=(size, size), mode="bicubic", antialias=True, align_corners=False)
     resized = resized.clamp(0, 1).to(parameter)
     planes = model(resized[None], cameras.tokens()[None].to(parameter))[0]
     return Triplane(planes.float(), model.new_decoder().to(planes.device), model.config)

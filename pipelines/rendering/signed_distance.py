@@ -26,6 +26,8 @@ def render_signed_distance(triplane: Triplane, cameras: Cameras, size: int, chun
     axis = torch.linspace(-1, 1, _GRID, device=triplane.planes.device)
     volume = triplane.level_field.on_grid(axis, axis, axis).volume(chunk_size)
     box = _box_around(volume, axis)
+    if volume.device.type == "mps":
+        volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only
     pictures = []
     for camera in range(len(cameras)):
         origins, directions = (r[0].to(axis.device) for r in cameras[[camera]].rays(size * _SUPERSAMPLING, size * _SUPERSAMPLING))
@@ -61,7 +63,8 @@ def _cast(
     depths = start[:, None] + (end - start)[:, None] * steps  # (R, n)
     points = origins[:, None] + depths[..., None] * directions[:, None]
     # grid_sample names the last axis of the volume first.
-    found = F.grid_sample(volume[None, None], points.flip(-1)[None, None], align_corners=True, padding_mode="border")[0, 0, 0]  # (R, n)
+    place = points.flip(-1)[None, None].to(volume.device)
+    found = F.grid_sample(volume[None, None], place, align_corners=True, padding_mode="border")[0, 0, 0].to(points.device)  # (R, n)
     inside = found > 0
     hit = inside.any(dim=1)
     origins, directions, depths, found = origins[hit], directions[hit], depths[hit], found[hit]

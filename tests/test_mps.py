@@ -1,0 +1,115 @@
+"""No Mac is at hand, so: every operator that runs where a model runs must have a kernel for MPS in every PyTorch that requirements.txt allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchgen
+import yaml
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.stages import smooth_triplane
+from pipelines.cameras import orbit_cameras
+from pipelines.checkpoints import RECONSTRUCTION_PRESETS
+from pipelines.image_to_3d import surface_mesh
+from pipelines.multiview.sampling import generate_views
+from pipelines.multiview.schedulers import SCHEDULERS
+from pipelines.reconstruction.model import ReconstructionModel
+from pipelines.reconstruction.reconstruct import reconstruct
+from pipelines.rendering.triplane import render
+
+CPU = torch.device("cpu")
+# What MPS has now and had not in PyTorch 2.4: the difference of two releases' torchgen/packaged/ATen/native/native_functions.yaml, backward
+# passes and special functions left out.
+LATER = set(
+    """__lshift__ __rshift__ _assert_async _cholesky_solve_helper _convert_weight_to_int4pack _cummax_helper _cummin_helper _dirichlet_grad
+    _embedding_bag _embedding_bag_forward_only _linalg_det _linalg_slogdet _linalg_solve_ex _logcumsumexp _sample_dirichlet _standard_gamma
+    _to_sparse _unique _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact3d angle avg_pool3d bitwise_left_shift
+    bitwise_right_shift cholesky cholesky_inverse col2im erfc gcd grid_sampler_3d hardshrink i0 igamma igammac im2col index_copy index_reduce
+    isin isneginf isposinf kthvalue lcm linalg_cholesky_ex linalg_householder_product linalg_lu linalg_lu_factor_ex linalg_qr lu_unpack
+    max_pool3d_with_indices max_unpool2d max_unpool3d nanmedian nonzero_static scatter_reduce sinc tril_indices triu_indices unique_dim
+    upsample_bicubic2d upsample_nearest3d upsample_trilinear3d vdot""".split()  # noqa: SIM905
+)
+ELSEWHERE = {
+    "_scaled_dot_product_flash_attention_for_cpu",  # each device has its own
+    "upsample_bicubic2d",  # these three are asked for on the CPU
+    "_upsample_bicubic2d_aa",
+    "grid_sampler_3d",
+}
+
+
+class Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        self.names.add(function.name().removeprefix("aten::"))
+        return function(*arguments, **(named or {}))
+
+
+@cache
+def kernels() -> dict[str, tuple[str, str | None]]:
+    """Each operator's dispatch keys, and the operator whose kernels it uses, in the installed PyTorch."""
+    path = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"
+    entries = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return {e["func"].split("(")[0]: (" ".join(e.get("dispatch") or {}), e.get("structured_delegate")) for e in entries}
+
+
+def runs_on_mps(name: str) -> bool:
+    base = name.split(".")[0]
+    if base in LATER or base.rstrip("_") in LATER:  # in place or not
+        return False
+    keys, delegate = kernels()[name]
+    return runs_on_mps(delegate) if delegate else not keys or "MPS" in keys or "Composite" in keys
+
+
+def triplane_stage(pocket):
+    resized = replace(pocket.reconstruction.config, encoder=replace(pocket.reconstruction.config.encoder, view_size=160))
+    reconstruct(ReconstructionModel(resized).requires_grad_(False), torch.rand(6, 3, 128, 128))
+
+
+def views_stage(pocket):
+    for scheduler in SCHEDULERS:
+        generate_views(pocket.multiview, torch.rand(3, 64, 64), steps=2, scheduler=scheduler, seed=1)
+
+
+def surface_stage(preset: str) -> Callable[[Any], None]:
+    def run(_) -> None:
+        triplane, threshold = smooth_triplane(preset, CPU)
+        limits = {"threshold": threshold} if RECONSTRUCTION_PRESETS[preset].config.surface == "nerf" else {}
+        surface_mesh(triplane, resolution=192, **limits)
+        render(triplane, orbit_cameras(1), 16)
+
+    return run
+
+
+STAGES = {
+    "views": views_stage,
+    "triplane": triplane_stage,
+    "FlexiCubes and orbit": surface_stage("instant-mesh-base"),
+    "marching cubes and orbit": surface_stage("instant-nerf-base"),
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_operator_has_a_kernel_for_mps(stage, pocket):
+    with Recorder() as recorder:
+        STAGES[stage](pocket)
+    assert len(recorder.names) > 30
+    assert {name for name in recorder.names - ELSEWHERE if not runs_on_mps(name)} == set()
+
+
+def test_the_check_knows_what_is_missing():
+    assert runs_on_mps("add.Tensor")
+    assert runs_on_mps("index_add_")
+    assert not runs_on_mps("max_pool3d_with_indices")  # since 2.9 only
+    assert not runs_on_mps("__lshift__.Scalar")  # since 2.5
+    assert not runs_on_mps("_cholesky_solve_helper")
+    assert not runs_on_mps("_linalg_eigh")  # never, so far
