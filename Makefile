@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up all they need in .venv; nothing else has to be installed but Python 3.10 or newer.
+# `make demo` and `make test` set up all they need in .venv; nothing else has to be installed but Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cleanup import decimate, nearest_colors
-from .errors import InvalidInput
+from .errors import EnvironmentProblem, InvalidInput
 from .mesh import Mesh
 from .progress import Progress, silent
 from .rasterization import visible_triangles
@@ -38,6 +38,7 @@ def bake_texture(
 
     Raises:
         InvalidInput: if the size is out of range or the mesh has no triangles.
+        EnvironmentProblem: if xatlas is missing.
 
     Source: charts and packing by xatlas, after Sander et al., "Signal-Specialized Parametrization" (EGWR 2002).
     """
@@ -67,6 +68,7 @@ def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = DEFAULT
 
     Raises:
         InvalidInput: if the mesh has no colours, or as in `bake_texture`.
+        EnvironmentProblem: as in `bake_texture`.
     """
     if mesh.vertex_colors is None:
         raise InvalidInput("The mesh has no vertex colours to paint with.")
@@ -74,9 +76,18 @@ def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = DEFAULT
 
 
 def unfold(mesh: Mesh, size: int) -> Mesh:
-    """The mesh cut into charts that lie side by side in a square of so many pixels: with `uvs` in [0, 1], and vertices doubled at seams."""
-    import xatlas  # slow to import
+    """The mesh cut into charts that lie side by side in a square of so many pixels: with `uvs` in [0, 1], and vertices doubled at seams.
 
+    Raises:
+        EnvironmentProblem: if xatlas is missing.
+    """
+    try:
+        import xatlas  # slow to import
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(
+            "Textures need the package xatlas: run 'pip install xatlas', which wants a C++ compiler on Python 3.14 and on ARM Linux, "
+            "or keep the colours at the vertices."
+        ) from error
     atlas = xatlas.Atlas()
     atlas.add_mesh(mesh.vertices.numpy(), mesh.faces.numpy().astype(np.uint32))
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()

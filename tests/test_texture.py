@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import time
 
 import numpy as np
@@ -12,13 +13,15 @@ from PIL import Image
 
 from pipelines.cameras import cameras_around
 from pipelines.cleanup import clean, nearest_colors, texture_to_vertex_colors
-from pipelines.errors import InvalidInput
+from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh, save_mesh
 from pipelines.rendering.mesh import render_mesh
 from pipelines.texture import bake_texture, bake_vertex_colors, unfold
 
 from .test_mesh import _l_shape
+
+pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
 
 
 def _stripes(points: torch.Tensor) -> torch.Tensor:
@@ -153,3 +156,9 @@ def test_a_hundred_thousand_triangles_in_time():
     assert time.perf_counter() - began < 40  # some 6 s on two free cores
     assert len(textured.faces) <= 50_000
     assert np.isfinite(textured.texture.numpy()).all()
+
+
+def test_a_missing_xatlas_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    with pytest.raises(EnvironmentProblem, match="pip install xatlas"):
+        bake_vertex_colors(_ball(1), 512)
