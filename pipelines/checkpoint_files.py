@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .errors import CheckpointError, EnvironmentProblem
-from .mesh_io import atomic_path
+from .files import atomic_path
 from .progress import Progress, silent
 
 log = logging.getLogger(__name__)

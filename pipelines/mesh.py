@@ -11,17 +11,23 @@ from torch import Tensor
 
 from .errors import InvalidInput
 
+#: Beyond this, squares of areas leave the range of float32.
+MAX_COORDINATE = 1e9
+
 
 @dataclass(frozen=True)
 class Mesh:
     """Triangles in the library's world: right-handed, z up, front +x, outward normals.
 
     Attributes:
-        vertices: (V, 3) float32.
+        vertices: (V, 3) float32, finite and at most `MAX_COORDINATE` from the origin along each axis.
         faces: (F, 3) int64, counter-clockwise seen from outside.
-        vertex_colors: (V, 3) float32 in [0, 1], or None.
-        uvs: (V, 2) float32 in [0, 1] from the lower left of the texture, or None.
-        texture: (H, W, 3) float32 in [0, 1], rows from the top, or None; there are both of `uvs` and `texture` or neither.
+        vertex_colors: (V, 3) float32 sRGB in [0, 1], or None. Beside a texture, the two are multiplied as light is.
+        uvs: (V, 2) float32 from the lower left of the texture, which repeats outside [0, 1], or None.
+        texture: (H, W, 3) float32 sRGB in [0, 1], rows from the top, or None; it needs `uvs`.
+
+    Raises:
+        InvalidInput: if shapes do not fit, faces name vertices that are not there, or numbers are not finite or absurdly large.
     """
 
     vertices: Tensor
@@ -45,6 +51,12 @@ class Mesh:
             raise InvalidInput(f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}.")
         if len(self.faces) and not 0 <= int(self.faces.amin()) <= int(self.faces.amax()) < len(self.vertices):
             raise InvalidInput(f"A mesh's faces must name its {len(self.vertices)} vertices, got numbers beyond.")
+        if not bool((self.vertices.abs() <= MAX_COORDINATE).all()):  # false for NaN too
+            what = "are absurdly large" if bool(torch.isfinite(self.vertices).all()) else "are not finite numbers (NaN or infinity)"
+            raise InvalidInput(f"Some coordinates of the mesh {what}: mend it in the program that made it.")
+        for name, values in (("colours", self.vertex_colors), ("uvs", self.uvs), ("texture", self.texture)):
+            if values is not None and not bool(torch.isfinite(values).all()):
+                raise InvalidInput(f"The {name} of the mesh hold values that are not finite numbers (NaN or infinity).")
 
     def fitted(self, fov_y_deg: float) -> tuple[Mesh, float]:
         """The mesh around the origin, and the distance from which a camera of that field of view sees all of it."""
@@ -58,43 +70,72 @@ class Mesh:
         return float((a * torch.linalg.cross(b, c)).sum() / 6)
 
 
+def joined_faces(mesh: Mesh) -> Tensor:
+    """(F, 3) faces in which vertices at one position, doubled where colours or textures meet, have one number: the lowest of theirs."""
+    positions = mesh.vertices.cpu().numpy()
+    order = np.lexsort(positions.T)
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (positions[order[1:]] != positions[order[:-1]]).any(axis=1)
+    lowest = np.minimum.reduceat(order, np.flatnonzero(new)) if len(order) else order
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = lowest[new.cumsum() - 1]
+    return torch.from_numpy(number)[mesh.faces.cpu()]
+
+
 def part_of_faces(mesh: Mesh) -> np.ndarray:
-    """(F,) number of the part that each triangle belongs to: parts are triangles joined by vertices."""
+    """(F,) number of the part that each triangle belongs to: parts are triangles joined by vertices, or by vertices at one position."""
     from scipy.sparse import coo_array  # slow to import
     from scipy.sparse.csgraph import connected_components
 
-    faces = mesh.faces.cpu().numpy()
+    faces = joined_faces(mesh).numpy()
     edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # what scipy's graph code takes in every version
     graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
     _, part_of_vertex = connected_components(graph, directed=False)
     part: np.ndarray = part_of_vertex[faces[:, 0]]
-    return part
+    return np.unique(part, return_inverse=True)[1].reshape(-1)
+
+
+def face_areas(mesh: Mesh) -> Tensor:
+    """(F,) float64 areas of the triangles."""
+    a, b, c = mesh.vertices.double().cpu()[mesh.faces.cpu()].unbind(dim=1)
+    return torch.linalg.cross(b - a, c - a).norm(dim=1) / 2
 
 
 def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
-    """The mesh without its floaters: parts are triangles joined by vertices.
+    """The mesh without its floaters: parts are triangles joined by vertices, and their size is their area.
 
     Args:
         mesh: of any number of parts.
-        min_share: parts with at least this share of the largest part's triangles stay, in [0, 1]; 1 keeps the largest alone, 0 all.
+        min_share: parts with at least this share of the largest part's area stay, in [0, 1]; 1 keeps the largest alone, 0 all.
 
     Returns:
         a mesh of the same colours and orientation; unused vertices are dropped.
 
     Raises:
-        InvalidInput: if the share is outside [0, 1].
+        InvalidInput: if the share is outside [0, 1] or the mesh has no triangles.
     """
     if not 0 <= min_share <= 1:
-        raise InvalidInput(f"The share of faces that a part needs must lie between 0 and 1, got {min_share}.")
-    part, faces = part_of_faces(mesh), mesh.faces.cpu().numpy()
-    sizes = np.bincount(part)
+        raise InvalidInput(f"The share of the area that a part needs must lie between 0 and 1, got {min_share}.")
+    if not len(mesh.faces):
+        raise InvalidInput("The mesh has no triangles.")
+    part = part_of_faces(mesh)
+    sizes = np.bincount(part, weights=face_areas(mesh).numpy())
     kept = sizes[part] >= min_share * sizes.max() if min_share < 1 else part == sizes.argmax()
-    used, renumbered = np.unique(faces[kept], return_inverse=True)
-    index = torch.from_numpy(used)
+    return drop_unused(replace(mesh, faces=mesh.faces[torch.from_numpy(kept)]))
+
+
+def drop_unused(mesh: Mesh) -> Mesh:
+    """The mesh without vertices that no triangle names."""
+    used, faces = mesh.faces.unique(return_inverse=True)
+    return replace(at_vertices(mesh, used), faces=faces)
+
+
+def at_vertices(mesh: Mesh, index: Tensor) -> Mesh:
+    """The vertices (N,) of a mesh with all that they bear, and no faces."""
     return Mesh(
-        vertices=mesh.vertices[index],
-        faces=torch.from_numpy(renumbered.reshape(-1, 3)),
-        vertex_colors=None if mesh.vertex_colors is None else mesh.vertex_colors[index],
-        uvs=None if mesh.uvs is None else mesh.uvs[index],
-        texture=mesh.texture,
+        mesh.vertices[index],
+        mesh.faces[:0],
+        None if mesh.vertex_colors is None else mesh.vertex_colors[index],
+        None if mesh.uvs is None else mesh.uvs[index],
+        mesh.texture,
     )

@@ -108,7 +108,7 @@ def test_floaters_go_by_share():
     large = trimesh.creation.icosphere(subdivisions=3)
     middle = trimesh.creation.icosphere(subdivisions=2)
     middle.apply_translation([3, 0, 0])
-    small = trimesh.creation.box()
+    small = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide().subdivide().subdivide()  # more triangles than both, less area
     small.apply_translation([0, 5, 0])
     both = trimesh.util.concatenate([small, large, middle])
     mesh = Mesh(torch.tensor(both.vertices, dtype=torch.float32), torch.tensor(both.faces), torch.rand(len(both.vertices), 3))

@@ -106,15 +106,17 @@ def test_files_with_textures_come_back(tmp_path, suffix):
     assert (loaded.vertices[red][:, 2] < -0.7).all(), "and it is below"
 
 
-def test_a_mtl_names_files_beside_it_alone_and_is_not_followed_elsewhere(tmp_path):
-    save_mesh(_textured_l(), tmp_path / "l.obj")
-    assert "map_Kd l.png\n" in (tmp_path / "l.mtl").read_text()
-    assert "mtllib l.mtl\n" in (tmp_path / "l.obj").read_text()
-    secret = tmp_path / "elsewhere" / "secret.png"
-    secret.parent.mkdir()
-    Image.new("RGB", (8, 8), "red").save(secret)
-    (tmp_path / "l.mtl").write_text("newmtl surface\nmap_Kd elsewhere/secret.png\n")
-    assert load_mesh(tmp_path / "l.obj").texture is None
+def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):
+    folder = tmp_path / "inside"
+    save_mesh(_textured_l(), folder / "l.obj")
+    assert "map_Kd l.png\n" in (folder / "l.mtl").read_text()
+    assert "mtllib l.mtl\n" in (folder / "l.obj").read_text()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "secret.png")
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "..\\secret.png"):
+        (folder / "l.mtl").write_text(f"newmtl surface\nmap_Kd {name}\n")
+        caplog.clear()
+        assert load_mesh(folder / "l.obj").texture is None
+        assert name in caplog.text, "the picture that is left out is named"
 
 
 def test_formats_without_textures_take_colours_or_shape(tmp_path):

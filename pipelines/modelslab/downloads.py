@@ -12,7 +12,7 @@ from typing import BinaryIO
 import httpx
 
 from ..errors import BadAnswer, ConnectionFailed, ModelsLabError
-from ..mesh_io import atomic_path
+from ..files import atomic_path
 from .transport import Timing, backoff, stoppable
 
 MAX_FILE = 512 * 2**20

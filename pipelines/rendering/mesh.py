@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras, cameras_around
+from ..light import multiplied
 from ..mesh import Mesh
+from ..meshes.painting import texture_colors
 from ..rasterization import visible_triangles
 
 _GREY = 0.7
@@ -62,11 +64,10 @@ def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
 
 def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     """(N, 3) colours of points in triangles, given by their corners' numbers (N, 3) and their coordinates (N, 3) in them."""
+    colors = None
+    if mesh.vertex_colors is not None:
+        colors = (mesh.vertex_colors.cpu()[corners] * weights[..., None]).sum(dim=1)
     if mesh.texture is not None and mesh.uvs is not None:
-        uv = (mesh.uvs.cpu()[corners] * weights[..., None]).sum(dim=1)
-        grid = torch.stack([uv[:, 0], 1 - uv[:, 1]], dim=1) * 2 - 1
-        found = F.grid_sample(mesh.texture.cpu().permute(2, 0, 1)[None], grid[None, None], align_corners=False, padding_mode="border")
-        return found[0, :, 0].T
-    if mesh.vertex_colors is None:
-        return torch.full((len(corners), 3), _GREY)
-    return (mesh.vertex_colors.cpu()[corners] * weights[..., None]).sum(dim=1)
+        found = texture_colors(mesh.texture.cpu(), (mesh.uvs.cpu()[corners] * weights[..., None]).sum(dim=1))
+        return found if colors is None else multiplied(found, colors)
+    return torch.full((len(corners), 3), _GREY) if colors is None else colors

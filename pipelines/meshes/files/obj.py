@@ -1,0 +1,382 @@
+"""Wavefront OBJ with its MTL and pictures.
+
+Colours at vertices follow their coordinates (`v x y z r g b`, as MeshLab and Blender write them).
+Source: Wavefront, "Object Files (.obj)" and "MTL material format", versions 3.0 and 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...errors import InvalidInput
+from ...files import SIGNATURE, atomic_path, free_or_own
+from ...mesh import Mesh
+from ...pictures import save_picture
+from .pieces import Floats, Indices, Picture, Piece, by_corner, read_picture_of, triangulated
+
+log = logging.getLogger(__name__)
+
+_UP_AXIS = "# up axis: "
+_ROWS = 65536
+#: Options of an MTL's picture line and how many words follow each; -o, -s and -t take one to three numbers.
+_OPTIONS = {"-blendu": 1, "-blendv": 1, "-bm": 1, "-boost": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-mm": 2, "-texres": 1, "-type": 1}
+_VECTORS = ("-o", "-s", "-t")
+
+
+@dataclass
+class _Material:
+    color: Floats | None = None
+    picture: str | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass
+class _Lines:
+    """Faces of one material: their text, and how many vertices and texture coordinates stood above each."""
+
+    text: list[bytes] = field(default_factory=list)
+    above: list[tuple[int, int]] = field(default_factory=list)
+
+
+def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
+    """The pieces of an OBJ and its upright axis.
+
+    Materials and pictures are looked for in the OBJ's own folder and below it, in any case of letters, and nowhere else. What is named and
+    not there is said in the log.
+
+    Raises:
+        InvalidInput: if a line is wrong, with its text.
+    """
+    vertices, texcoords, lines, libraries = _sorted_lines(content)
+    positions, colors = _vertices(vertices)
+    uvs = _numbers(texcoords, least=1)
+    uvs = np.zeros((len(texcoords), 2)) if uvs is None else np.pad(uvs, ((0, 0), (0, max(0, 2 - uvs.shape[1]))))[:, :2]
+    materials = {name: material for library in libraries for name, material in _materials(path, library).items()}
+    pictures: dict[str, Picture | None] = {}
+    pieces = []
+    for name, block in lines.items():
+        corners, uv_corners = _faces(block, positions, len(uvs))
+        material = materials.get(name, _Material())
+        if material.picture is not None and material.picture not in pictures:
+            pictures[material.picture] = _picture(path, material.picture)
+        picture = pictures[material.picture] if material.picture is not None else None
+        if (uv_corners < 0).any():
+            picture = None
+        table = uvs * material.scale + material.offset
+        own, faces, (found_uvs, found_colors) = (
+            by_corner(positions, corners, (uv_corners, table) if picture else None, (corners, colors) if colors is not None else None)
+            if picture or len(lines) > 1
+            else (positions, corners, [None, colors])
+        )
+        # Where there is a picture or there are colours at the vertices, viewers take them as they are and not times Kd.
+        flat = material.color if picture is None and colors is None else None
+        pieces.append(Piece(own, faces, flat, found_colors if picture is None else None, found_uvs, picture))
+    up_axis = next((line[len(_UP_AXIS) :].strip() for line in content[:4096].decode("latin-1").splitlines() if line.startswith(_UP_AXIS)), "y")
+    return pieces, up_axis
+
+
+def companions(content: bytes, path: Path) -> list[Path]:
+    """The material and picture files of an OBJ that are there."""
+    *_, libraries = _sorted_lines(content)
+    found = []
+    for library in libraries:
+        for place in _library_files(path, library):
+            found.append(place)
+            named = (m.picture for m in _parse_materials(place).values() if m.picture)
+            found += [p for p in (_beside(path, name) for name in named) if p is not None]
+    return found
+
+
+def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> None:
+    """Write a mesh, already turned, and with a texture `<name>.mtl` and `<name>.png` beside it.
+
+    Where one of these two names is taken by a file that is not this library's, the next free one with a number is used.
+    """
+    material = path.with_suffix(".mtl")
+    if mesh.texture is not None:
+        if mesh.vertex_colors is not None:
+            log.warning("An OBJ holds a texture or colours at its vertices: %s keeps the texture alone.", path.name)
+        material, picture = free_or_own(material), free_or_own(path.with_suffix(".png"))
+        save_picture(mesh.texture.permute(2, 0, 1), picture)
+        with atomic_path(material) as partial:
+            text = f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {picture.name}\n"
+            partial.write_text(text, encoding="utf-8")
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        for part in _text(mesh, metadata, material.name, up_axis):
+            file.write(part)
+
+
+def decimals(values: np.ndarray) -> int:
+    """Digits after the point that numbers of this size ask for: seven in all, 6 after the point for numbers from 1 to 10."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return int(np.clip(6 - np.floor(np.log10(largest)), 0, 45)) if largest else 6
+
+
+def _text(mesh: Mesh, metadata: Mapping[str, str], material: str, up_axis: str) -> Iterator[bytes]:
+    if up_axis != "y":
+        yield f"{_UP_AXIS}{up_axis}\n".encode()
+    for name, text in metadata.items():
+        for line in f"{name}: {text}".splitlines():
+            yield f"# {line}\n".encode()
+    vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
+    textured = mesh.uvs is not None and mesh.texture is not None
+    plain = mesh.vertex_colors is None or textured
+    table = vertices if plain else np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])  # type: ignore[union-attr]
+    row = "v " + " ".join([f"%.{decimals(vertices)}f"] * 3 + ["%.4f"] * (table.shape[1] - 3)) + "\n"
+    yield from _rows(row, table)
+    corner = "%d"
+    if textured:
+        assert mesh.uvs is not None
+        yield f"mtllib {material}\nusemtl surface\n".encode()
+        yield from _rows("vt %.6f %.6f\n", mesh.uvs.cpu().numpy())
+        corner, faces = "%d/%d", faces.repeat(2, axis=1)  # a vertex and its place in the texture have the same number
+    yield from _rows(f"f {corner} {corner} {corner}\n", faces + 1)
+
+
+def _rows(row: str, table: np.ndarray) -> Iterator[bytes]:
+    for start in range(0, len(table), _ROWS):
+        part = table[start : start + _ROWS]
+        yield ((row * len(part)) % tuple(part.ravel().tolist())).encode()
+
+
+def _sorted_lines(content: bytes) -> tuple[list[bytes], list[bytes], dict[str, _Lines], list[str]]:
+    """Vertices, texture coordinates and the faces of each material as text, and the names of the material libraries."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        content = content.decode("utf-16", errors="replace").encode()
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b" ")
+    vertices: list[bytes] = []
+    texcoords: list[bytes] = []
+    faces: dict[str, _Lines] = {}
+    libraries: list[str] = []
+    block = faces.setdefault("", _Lines())
+    for line in content.split(b"\n"):
+        keyword, _, rest = line.lstrip().replace(b"\t", b" ").partition(b" ")
+        if keyword == b"v":
+            vertices.append(rest)
+        elif keyword == b"vt":
+            texcoords.append(rest)
+        elif keyword in (b"f", b"fo"):
+            block.text.append(rest)
+            block.above.append((len(vertices), len(texcoords)))
+        elif keyword == b"usemtl":
+            block = faces.setdefault(rest.decode("utf-8", errors="replace").strip(), _Lines())
+        elif keyword == b"mtllib":
+            libraries.append(rest.decode("utf-8", errors="replace").strip())
+    return vertices, texcoords, {name: lines for name, lines in faces.items() if lines.text}, libraries
+
+
+def _without_comments(lines: list[bytes]) -> list[bytes]:
+    return [line.partition(b"#")[0] for line in lines]
+
+
+def _numbers(lines: list[bytes], least: int) -> Floats | None:
+    """(N, d) of lines that all have the same d numbers; None where they differ, or where there are none."""
+    if not lines:
+        return None
+    lines = _without_comments(lines)
+    counts = {len(line.split()) for line in lines}
+    if len(counts) > 1:
+        return None
+    (count,) = counts
+    if count < least:
+        raise InvalidInput(f"a line of numbers is too short: '{lines[0].decode('latin-1').strip()[:60]}'")
+    try:
+        return np.array(b" ".join(lines).split(), dtype=np.float64).reshape(-1, count)
+    except ValueError as error:
+        raise InvalidInput(f"a line holds something else than numbers ({error})") from error
+
+
+def _vertices(lines: list[bytes]) -> tuple[Floats, Floats | None]:
+    """(V, 3) positions and sRGB colours, or None; vertices without one among others that have one are white."""
+    table = _numbers(lines, least=3)
+    if table is None:
+        rows = [line.split() for line in _without_comments(lines)]
+        if any(len(row) < 3 for row in rows):
+            raise InvalidInput("a vertex has fewer than three coordinates")
+        try:
+            table = np.array([[float(x) for x in row[:6]] + [1.0] * (6 - len(row)) if len(row) in (3, 6, 7) else
+                              [float(x) for x in row[:3]] + [1.0] * 3 for row in rows]).reshape(-1, 6)
+        except ValueError as error:
+            raise InvalidInput(f"a line holds something else than numbers ({error})") from error
+    if table.shape[1] < 6:
+        return table[:, :3], None
+    colors = table[:, 3:6]
+    return table[:, :3], (colors / 255 if colors.max(initial=0.0) > 1 else colors).clip(0, 1)
+
+
+def _faces(block: _Lines, vertices: Floats, texcoords: int) -> tuple[Indices, Indices]:
+    """(F, 3) numbers of vertices and of texture coordinates, -1 where a corner has none."""
+    corners: list[Indices] = []
+    uv_corners: list[Indices] = []
+    lines = _without_comments(block.text)
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for i, line in enumerate(lines):
+        words = len(line.split())
+        slashes = line.count(b"/")
+        double = line.count(b"//")
+        # Numbers for each corner, 0 for mixed ones: v, v/t, v//n (-2) and v/t/n.
+        kind = 1 if not slashes else 2 if slashes == words and not double else -2 if double == words else 3 if slashes == 2 * words else 0
+        shapes.setdefault((words, 0 if double and kind == 3 else kind), []).append(i)
+    order = []
+    for (count, kind), members in shapes.items():
+        if count < 3:
+            continue  # a point or a line
+        numbers = _corner_numbers([lines[i] for i in members], count, kind)  # (N, count, 2)
+        above = np.array([block.above[i] for i in members])[:, None]
+        resolved = np.where(numbers < 0, numbers + above, numbers - 1)
+        unnamed = numbers[..., 1] == _NO_NUMBER
+        resolved[..., 1][unnamed] = -1
+        if (numbers[..., 0] == 0).any() or (numbers[..., 1] == 0).any():
+            raise InvalidInput("a face names vertex 0, where numbers start from 1")
+        if resolved[..., 0].min() < 0 or resolved[..., 0].max() >= len(vertices):
+            raise InvalidInput("a face names a vertex that is not there")
+        if (resolved[..., 1][~unnamed] < 0).any() or resolved[..., 1].max() >= texcoords:
+            raise InvalidInput("a face names a texture coordinate that is not there")
+        if count == 3:
+            places = np.tile([[0, 1, 2]], (len(members), 1))
+            owners = np.arange(len(members))
+        else:
+            cut = [triangulated(vertices, polygon) for polygon in resolved[..., 0].tolist()]
+            places = np.array([triangle for polygon in cut for triangle in polygon]).reshape(-1, 3)
+            owners = np.repeat(np.arange(len(members)), [len(polygon) for polygon in cut])
+        corners.append(resolved[owners[:, None], places, 0])
+        uv_corners.append(resolved[owners[:, None], places, 1])
+        order.append(np.array(members)[owners])
+    if not corners:
+        return np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
+    as_written = np.concatenate(order).argsort(kind="stable")
+    return np.concatenate(corners)[as_written].astype(np.int64), np.concatenate(uv_corners)[as_written].astype(np.int64)
+
+
+_NO_NUMBER = -(2**62)
+
+
+def _corner_numbers(lines: list[bytes], count: int, kind: int) -> Indices:
+    """(N, count, 2) numbers of vertices and texture coordinates as they are written."""
+    try:
+        if kind == 0:
+            words = [[corner.split(b"/") for corner in line.split()] for line in lines]
+            both = [[(int(c[0]), int(c[1]) if len(c) > 1 and c[1] else _NO_NUMBER) for c in row] for row in words]
+            return np.array(both, dtype=np.int64).reshape(-1, count, 2)
+        per_corner = abs(kind)
+        text = b" ".join(lines).replace(b"//", b" ").replace(b"/", b" ")
+        numbers = np.array(text.split(), dtype=np.int64).reshape(-1, count, per_corner)
+    except ValueError as error:
+        raise InvalidInput(f"a face holds something else than numbers of vertices ({error})") from error
+    if kind in (2, 3):
+        return numbers[..., :2]
+    return np.stack([numbers[..., 0], np.full_like(numbers[..., 0], _NO_NUMBER)], axis=-1)
+
+
+def _library_files(path: Path, library: str) -> Iterable[Path]:
+    """The files of one `mtllib` line: one whose name has blanks, or several."""
+    whole = _beside(path, library)
+    named = [library] if whole is not None else library.split()
+    for name in named:
+        place = _beside(path, name)
+        if place is None:
+            log.warning("%s names the materials %s, which are not beside it: its colours are left out.", path.name, name)
+        else:
+            yield place
+
+
+def _materials(path: Path, library: str) -> dict[str, _Material]:
+    return {name: material for place in _library_files(path, library) for name, material in _parse_materials(place).items()}
+
+
+def _parse_materials(place: Path) -> dict[str, _Material]:
+    materials: dict[str, _Material] = {}
+    material = _Material()
+    text = place.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    for line in text.split("\n"):
+        keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
+        if keyword == "newmtl":
+            material = materials.setdefault(rest.strip(), _Material())
+        elif keyword == "Kd":
+            material.color = _color(rest)
+        elif keyword.lower() == "map_kd":
+            _read_map(material, rest)
+    return materials
+
+
+def _color(text: str) -> Floats | None:
+    try:
+        numbers = [float(word) for word in text.partition("#")[0].split()]
+    except ValueError:  # "spectral" and "xyz" name colours that nobody writes
+        return None
+    numbers = numbers * 3 if len(numbers) == 1 else numbers
+    return np.array(numbers[:3]).clip(0, 1) if len(numbers) >= 3 else None
+
+
+def _read_map(material: _Material, text: str) -> None:
+    """A picture line: options with their words, then the name, perhaps with blanks or in quotes."""
+    rest = text.strip()
+    while rest.startswith("-"):
+        option, _, rest = rest.partition(" ")
+        if option in _OPTIONS:
+            for _ in range(_OPTIONS[option]):
+                rest = rest.lstrip().partition(" ")[2]
+        elif option in _VECTORS:
+            numbers: list[float] = []
+            while len(numbers) < 3:
+                word, _, after = rest.lstrip().partition(" ")
+                try:
+                    numbers.append(float(word))
+                except ValueError:
+                    break
+                rest = after
+            two = (numbers + [1.0 if option == "-s" else 0.0] * 2)[:2]
+            if option == "-s":
+                material.scale = (two[0], two[1])
+            elif option == "-o":
+                material.offset = (two[0], two[1])
+        else:
+            rest = f"{option} {rest}"
+            break
+        rest = rest.lstrip()
+    material.picture = rest.strip().strip('"').strip("'").strip() or None
+
+
+def _picture(path: Path, name: str) -> Picture | None:
+    place = _beside(path, name)
+    if place is None:
+        log.warning("The material of %s names the picture %s, which is not beside it: its texture is left out.", path.name, name)
+        return None
+    try:
+        with Image.open(place) as image:
+            return read_picture_of(image)
+    except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+        log.warning("The picture %s of %s cannot be read (%s): its texture is left out.", name, path.name, type(error).__name__)
+        return None
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """The file of this name below the OBJ's folder, in whatever case; else one of its bare name beside the OBJ."""
+    parts = [part for part in name.strip().strip('"').replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts or "\0" in name:
+        return None
+    root = path.parent.resolve()
+    for steps in (parts, parts[-1:]):
+        place: Path | None = root
+        for step in steps:
+            place = None if place is None or step == ".." else _step(place, step)
+        if place is not None and place.is_file() and place.resolve().is_relative_to(root):
+            return place
+    return None
+
+
+def _step(folder: Path, name: str) -> Path | None:
+    try:
+        exact = folder / name
+        if exact.exists():
+            return exact
+        return next((entry for entry in folder.iterdir() if entry.name.casefold() == name.casefold()), None)
+    except OSError:
+        return None

@@ -1,0 +1,249 @@
+"""From what a file holds to one mesh: pieces of one material each become triangles with one texture, or colours at their vertices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ...errors import InvalidInput
+from ...light import multiplied
+from ...mesh import Mesh
+from ...pictures import to_tensor
+
+MAX_SIDE = 8192  # pixels of the picture in which those of several materials lie side by side
+_SWATCH = 8  # pixels of a side of a colour among pictures
+_MARGIN = 4  # pixels around each picture that repeat its border
+_ON_BORDER = 1e-4  # how far coordinates may stray from a picture without repeating it
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A texture as a material uses it.
+
+    Attributes:
+        pixels: (H, W, 3) float32 sRGB in [0, 1], rows from the top. Pieces that share a picture share this very object.
+    """
+
+    pixels: Tensor
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Triangles of one material.
+
+    Attributes:
+        vertices: (V, 3) float64, in the file's axes and units.
+        faces: (F, 3) int64.
+        color: (3,) sRGB in [0, 1] of the material, or None where the file says nothing.
+        vertex_colors: (V, 3) sRGB in [0, 1], or None. They are multiplied with the material's colour and picture, as light.
+        uvs: (V, 2) from the lower left, repeating outside [0, 1], or None.
+        picture: the texture, or None; it needs `uvs`.
+    """
+
+    vertices: Floats
+    faces: Indices
+    color: Floats | None = None
+    vertex_colors: Floats | None = None
+    uvs: Floats | None = None
+    picture: Picture | None = None
+
+
+def read_picture_of(image: Image.Image) -> Picture:
+    """A decoded picture file as a texture; its alpha is left out."""
+    return Picture(to_tensor(image.convert("RGB")).permute(1, 2, 0).contiguous())
+
+
+def mesh_of(pieces: Sequence[Piece]) -> Mesh:
+    """One mesh of all pieces, in the axes of the file.
+
+    Raises:
+        InvalidInput: if there are no triangles, or as `Mesh` does.
+    """
+    pieces = [piece for piece in pieces if len(piece.faces)]
+    if not pieces:
+        raise InvalidInput("it holds no triangles")
+    pieces = [replace(p, picture=None) if p.uvs is None else p for p in pieces]
+    pictures = {id(p.picture): p.picture for p in pieces if p.picture is not None}
+    if pictures and (len(pictures) > 1 or any(p.picture is None for p in pieces)):
+        pieces = _side_by_side(pieces)
+    elif pictures and any(p.color is not None for p in pieces):
+        pieces = _painted_over(pieces)
+    textured = pieces[0].picture is not None
+    starts = np.cumsum([0] + [len(p.vertices) for p in pieces])
+    colors = None
+    if any(p.vertex_colors is not None or (p.color is not None and not textured) for p in pieces):
+        colors = torch.cat([_vertex_colors(p, with_material=not textured) for p in pieces])
+    return Mesh(
+        torch.from_numpy(np.concatenate([p.vertices for p in pieces])).float(),
+        torch.from_numpy(np.concatenate([p.faces + start for p, start in zip(pieces, starts, strict=False)])),
+        colors,
+        torch.from_numpy(np.concatenate([p.uvs for p in pieces if p.uvs is not None])).float() if textured else None,
+        pieces[0].picture.pixels if pieces[0].picture is not None else None,
+    )
+
+
+def by_corner(
+    vertices: Floats, corners: Indices, *attributes: tuple[Indices, Floats] | None
+) -> tuple[Floats, Indices, list[Floats | None]]:
+    """Vertices split where the corners of triangles that meet there differ in an attribute.
+
+    Args:
+        vertices: (V, 3).
+        corners: (F, 3) numbers of vertices.
+        attributes: each a table (N, d) and (F, 3) numbers of its rows, or None.
+
+    Returns:
+        the vertices, the faces, and each attribute at the vertices.
+    """
+    numbers = [corners] + [a[0] for a in attributes if a is not None]
+    keys = np.stack([n.reshape(-1) for n in numbers], axis=1)
+    unique, faces = np.unique(keys, axis=0, return_inverse=True)
+    columns = iter(unique[:, 1:].T)
+    found = [None if a is None else a[1][next(columns)] for a in attributes]
+    return vertices[unique[:, 0]], faces.reshape(-1, 3), found
+
+
+def triangulated(vertices: Floats, polygon: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Places in a polygon, three for each of its triangles; a concave one is cut by its ears.
+
+    Args:
+        vertices: (V, 3).
+        polygon: numbers of its n corners, in order.
+
+    Source: Newell's normal (Sutherland et al., 1974); ear clipping by mapbox_earcut.
+    """
+    count = len(polygon)
+    fan = [(0, i, i + 1) for i in range(1, count - 1)]
+    corners = vertices[list(polygon)]
+    following = np.roll(corners, -1, axis=0)
+    normal = np.cross(corners - corners[0], following - corners[0]).sum(axis=0)
+    turns = np.cross(following - corners, np.roll(corners, -2, axis=0) - following) @ normal
+    if count < 4 or not normal.any() or (turns >= 0).all():
+        return fan
+    import mapbox_earcut
+
+    kept = np.delete(np.arange(3), np.abs(normal).argmax())
+    flat = corners[:, kept]
+    triangles = mapbox_earcut.triangulate_float64(flat, np.array([count], dtype=np.uint32)).reshape(-1, 3).astype(np.int64)
+    if not len(triangles):
+        return fan
+    a, b, c = (corners[triangles[:, i]] for i in range(3))
+    against = (np.cross(b - a, c - a) @ normal) < 0
+    triangles[against] = triangles[against][:, ::-1]
+    return [(int(i), int(j), int(k)) for i, j, k in triangles]
+
+
+def _vertex_colors(piece: Piece, with_material: bool) -> Tensor:
+    """(V, 3) float32: what the vertices say times what the material says; white where neither says anything."""
+    colors = torch.ones(len(piece.vertices), 3) if piece.vertex_colors is None else torch.from_numpy(piece.vertex_colors).float()
+    if not with_material or piece.color is None:
+        return colors
+    material = torch.from_numpy(piece.color).float()
+    return material.expand_as(colors).clone() if piece.vertex_colors is None else multiplied(colors, material)
+
+
+def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pieces of one picture with their materials' colours in it: in a copy each, where the colours differ."""
+    pictures: dict[tuple[float, ...], Picture] = {}
+    painted = []
+    for piece in pieces:
+        assert piece.picture is not None
+        color = (1.0, 1.0, 1.0) if piece.color is None else tuple(piece.color.tolist())
+        if color not in pictures:
+            white = min(color) >= 1.0
+            pictures[color] = piece.picture if white else Picture(multiplied(piece.picture.pixels, torch.tensor(color)))
+        painted.append(replace(piece, color=None, picture=pictures[color]))
+    return painted if len(pictures) == 1 else _side_by_side(painted)
+
+
+def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces with one picture, in which all their pictures and colours lie; one that repeats lies there as often as it is used."""
+    moved = [_in_first_tile(piece) for piece in pieces]
+    repeats = [_repeats(piece) for piece in moved]
+    keys = [
+        (id(piece.picture), None if piece.color is None else tuple(piece.color.tolist()), times)
+        for piece, times in zip(moved, repeats, strict=True)
+    ]
+    different = dict(zip(keys, zip(moved, repeats, strict=True), strict=True))
+    area = sum(_SWATCH**2 if p.picture is None else p.picture.pixels[..., 0].numel() * r[0] * r[1] for p, r in different.values())
+    tiles = {key: _tile(*found, scale=min(1.0, MAX_SIDE / 2 / area**0.5)) for key, found in different.items()}
+    places, (height, width) = _shelves([tile.shape[:2] for tile in tiles.values()])
+    sheet = torch.ones(height, width, 3)
+    place_of = {}
+    for (key, tile), (top, left) in zip(tiles.items(), places, strict=True):
+        h, w = tile.shape[:2]
+        sheet[top : top + h, left : left + w] = tile
+        place_of[key] = (top + _MARGIN, left + _MARGIN, h - 2 * _MARGIN, w - 2 * _MARGIN)
+    picture = Picture(sheet)
+    placed = []
+    for piece, key, (across, up) in zip(moved, keys, repeats, strict=True):
+        top, left, h, w = place_of[key]
+        uvs = np.full((len(piece.vertices), 2), 0.5) if piece.picture is None or piece.uvs is None else piece.uvs / (across, up)
+        u = (left + uvs[:, 0] * w) / width
+        v = 1 - (top + (1 - uvs[:, 1]) * h) / height
+        placed.append(replace(piece, color=None, uvs=np.stack([u, v], axis=1), picture=picture))
+    return placed
+
+
+def _in_first_tile(piece: Piece) -> Piece:
+    """The piece with each triangle moved by whole pictures, so that its coordinates start in the first one."""
+    if piece.picture is None or piece.uvs is None:
+        return piece
+    if piece.uvs.min() >= -_ON_BORDER and piece.uvs.max() <= 1 + _ON_BORDER:
+        return replace(piece, uvs=piece.uvs.clip(0, 1))
+    corners = piece.uvs[piece.faces]  # (F, 3, 2)
+    corners = corners - np.floor(corners.min(axis=1, keepdims=True) + _ON_BORDER)
+    table = corners.reshape(-1, 2)
+    own = np.arange(len(table)).reshape(-1, 3)
+    vertices, faces, (uvs, colors) = by_corner(
+        piece.vertices, piece.faces, (own, table), None if piece.vertex_colors is None else (piece.faces, piece.vertex_colors)
+    )
+    return replace(piece, vertices=vertices, faces=faces, uvs=uvs, vertex_colors=colors)
+
+
+def _repeats(piece: Piece) -> tuple[int, int]:
+    """How often a piece's picture lies across and above itself."""
+    if piece.picture is None or piece.uvs is None:
+        return 1, 1
+    across, up = np.maximum(np.ceil(piece.uvs.max(axis=0) - _ON_BORDER), 1)
+    return int(across), int(up)
+
+
+def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
+    """(H, W, 3): the piece's picture as often as it repeats, in its colour, with its border continued all around."""
+    pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.picture is None else piece.picture.pixels
+    if piece.color is not None:
+        pixels = multiplied(pixels, torch.from_numpy(piece.color).float())
+    across, up = repeats
+    if scale < 1 and piece.picture is not None:
+        size = (max(1, int(pixels.shape[0] * scale)), max(1, int(pixels.shape[1] * scale)))
+        small = torch.nn.functional.interpolate(pixels.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)
+        pixels = small[0].permute(1, 2, 0)
+    repeated = pixels.repeat(up, across, 1).permute(2, 0, 1)[None]
+    mode = "circular" if max(repeats) > 1 and min(repeated.shape[-2:]) >= _MARGIN else "replicate"
+    return torch.nn.functional.pad(repeated, (_MARGIN,) * 4, mode=mode)[0].permute(1, 2, 0)
+
+
+def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Row and column of each rectangle (height, width), and the size of the sheet: the tallest first, row after row."""
+    area = sum(h * w for h, w in sizes)
+    limit = max(int(area**0.5 * 1.1), *(w for _, w in sizes))
+    places: dict[int, tuple[int, int]] = {}
+    top = left = shelf = widest = 0
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i][0]):
+        height, width = sizes[i]
+        if left + width > limit:
+            top, left, shelf = top + shelf, 0, 0
+        places[i] = (top, left)
+        left, shelf = left + width, max(shelf, height)
+        widest = max(widest, left)
+    return [places[i] for i in range(len(sizes))], (top + shelf, widest)
