@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .errors import EnvironmentProblem, InvalidInput
 from .pictures import to_pillow
@@ -35,28 +36,42 @@ MODELS = (
 )
 METHODS = ("auto", "alpha", "plain", "none", *MODELS)
 AUTO_MODEL = "u2net"
+DEFAULT_THRESHOLD = 0.05
 
 _LAB_TOLERANCE = 12.0  # CIE76; 2.3 is just noticeable, compressed photographs of white paper vary by some 5
 _SOFT_EDGE = 2  # pixels over which the edge of a plain background may fade
 _PLAIN_SHARE = 0.97  # of the border within the tolerance, for "auto" to call a background plain
+_SHEET_FILL = 0.95  # of its box from which what stands in front is a rectangle: rounded corners of a fifth of the side leave 0.966
+_SHEET_MARGIN = 0.02  # of a side, at least two pixels: what a rectangle may leave free to be the whole sheet and no object on it
+_CPU = ["CPUExecutionProvider"]
+_MOST_FRAMES = 4  # thin frames, one in another, that are looked through
 
 
-def remove_background(images: Tensor, method: str = "auto", *, models_dir: Path | None = None, device: str = "cpu") -> Tensor:
+def remove_background(
+    images: Tensor,
+    method: str = "auto",
+    *,
+    models_dir: Path | None = None,
+    device: str = "cpu",
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Tensor:
     """Masks of what stands in front.
 
     Args:
         images: (B, 3, H, W), or (B, 4, H, W) with straight alpha, in [0, 1].
         method: "alpha" uses the picture's own alpha; "plain" takes away what is connected to the border and of its colour; "none" keeps
-            everything; a name of `MODELS` runs that model of rembg. "auto" is "alpha" where the alpha says something, "plain" where the
-            border has one colour, and else the model u2net.
+            everything; a name of `MODELS` runs that model of rembg. "auto" is "alpha" where the alpha describes an object and not the whole
+            sheet (with rounded corners, in a thin frame, or a little transparent everywhere), "plain" where the border has one colour, and
+            else the model u2net; it looks through thin frames.
         models_dir: folder of rembg's models, `<name>.onnx`; rembg's own folder if None. A missing model is downloaded there.
         device: "cuda", "mps" or "cpu", for the execution provider.
+        threshold: mask values below this become 0: takes away faint remains.
 
     Returns:
         (B, 1, H, W) float32 in [0, 1], 1 is the object.
 
     Raises:
-        InvalidInput: if the method is unknown, the shape is another, or "alpha" is asked for without an alpha.
+        InvalidInput: if the method is unknown, the shape is another, the threshold is outside [0, 1], or "alpha" is asked for without one.
         EnvironmentProblem: if a model is missing and cannot be downloaded, or cannot be run.
 
     Source: rembg's models (U^2-Net arXiv 2005.09007, IS-Net arXiv 2203.03041, BiRefNet arXiv 2401.03407).
@@ -67,33 +82,90 @@ def remove_background(images: Tensor, method: str = "auto", *, models_dir: Path 
         raise InvalidInput(f"Pictures must be (B, 3 or 4, H, W), got {tuple(images.shape)}.")
     if not bool(torch.isfinite(images).all()):
         raise InvalidInput("The picture holds values that are not finite numbers (NaN or infinity).")
-    return torch.stack([_mask(image.float().cpu().clamp(0, 1), method, models_dir, device) for image in images])
+    if not 0 <= threshold <= 1:
+        raise InvalidInput(f"The alpha threshold must lie between 0 and 1, got {threshold}.")
+    masks = torch.stack([_mask(image.float().cpu().clamp(0, 1), method, models_dir, device) for image in images])
+    return masks * (masks >= threshold)
+
+
+def forget_models() -> None:
+    """Let go of the model that was kept for the next picture."""
+    _session.cache_clear()
 
 
 def _mask(image: Tensor, method: str, models_dir: Path | None, device: str) -> Tensor:
-    if method == "auto":
-        method = _choose_method(image)
-        log.info("background removal: %s", method)
     if method == "none":
         return torch.ones_like(image[:1])
     if method == "alpha":
         if image.shape[0] == 3:
             raise InvalidInput("The picture has no alpha channel: choose another background removal than 'alpha'.")
         return image[3:].clone()
-    rgb = image[:3] if image.shape[0] == 3 else image[:3] * image[3:] + 1 - image[3:]
-    if method == "plain":
-        return _plain_mask(rgb)
-    session = _session(method, models_dir, device)
-    predicted = session.predict(to_pillow(rgb))[0]
-    return torch.from_numpy(np.array(predicted)).float()[None] / 255
+    if method == "auto":
+        return _auto_mask(image, models_dir, device)
+    rgb = _on_white(image)
+    return _plain_mask(rgb) if method == "plain" else _model_mask(rgb, method, models_dir, device)
 
 
-def _choose_method(image: Tensor) -> str:
-    if image.shape[0] == 4 and float(image[3].amin()) < 0.98:
-        return "alpha"
-    distance, _ = _distance_from_border_color(image[:3])
+def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
+    if image.shape[0] == 4 and _describes_an_object(image[3]):
+        log.info("background removal: alpha")
+        return image[3:].clone()
+    rgb = _on_white(image)
+    top, left = 0, 0
+    height, width = rgb.shape[1:]
+    for _ in range(_MOST_FRAMES):
+        inner = rgb[:, top : top + height, left : left + width]
+        if not _is_plain(inner):
+            break
+        mask = _plain_mask(inner)
+        box = _sheet_box(mask[0])
+        if box is None:
+            log.info("background removal: plain")
+            return F.pad(mask, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height))
+        top, left, height, width = top + box[0], left + box[1], box[2], box[3]
+    log.info("background removal: %s", AUTO_MODEL)
+    inner = rgb[:, top : top + height, left : left + width]
+    mask = _model_mask(inner, AUTO_MODEL, models_dir, device)
+    return F.pad(mask, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height))
+
+
+def _on_white(image: Tensor) -> Tensor:
+    """(3, H, W); where the alpha is 0 everywhere, as in some 32-bit BMPs and TGAs, the colours are meant all the same."""
+    if image.shape[0] == 3 or not bool(image[3].any()):
+        return image[:3]
+    return image[:3] * image[3:] + 1 - image[3:]
+
+
+def _describes_an_object(alpha: Tensor) -> bool:
+    """Whether an alpha (H, W) has something solid in it that is not the whole sheet."""
+    return bool((alpha > 0.5).any()) and _sheet_box(alpha) is None
+
+
+def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
+    """Top, left, height and width of what stands in front if it is the whole sheet, but for rounded corners and a thin frame; else None."""
+    solid = mask > 0.5
+    rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
+    if not len(rows):
+        return None
+    top, left = int(rows[0]), int(columns[0])
+    height, width = int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
+    for side, start, length in ((mask.shape[0], top, height), (mask.shape[1], left, width)):
+        allowed = max(2, round(_SHEET_MARGIN * side))
+        if start > allowed or side - start - length > allowed:
+            return None
+    return (top, left, height, width) if float(solid.sum()) >= _SHEET_FILL * height * width else None
+
+
+def _is_plain(rgb: Tensor) -> bool:
+    """Whether the border of a picture (3, H, W) has one colour."""
+    distance, _ = _distance_from_border_color(rgb)
     border = np.concatenate([distance[0], distance[-1], distance[:, 0], distance[:, -1]])
-    return "plain" if (border < _LAB_TOLERANCE).mean() >= _PLAIN_SHARE else AUTO_MODEL
+    return bool((border < _LAB_TOLERANCE).mean() >= _PLAIN_SHARE)
+
+
+def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -> Tensor:
+    predicted = _session(model, models_dir, device).predict(to_pillow(rgb))[0]
+    return torch.from_numpy(np.array(predicted)).float()[None] / 255
 
 
 def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -120,22 +192,39 @@ def _plain_mask(rgb: Tensor) -> Tensor:
     return torch.from_numpy(opacity).float()[None]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
-    """A rembg session, kept for the next picture."""
+    """A rembg session, kept for the next picture until `forget_models`."""
     try:
         from rembg import new_session
-    except (ImportError, SystemExit) as error:  # rembg exits where onnxruntime is missing
-        raise EnvironmentProblem("Background models need the package rembg with onnxruntime: pip install 'rembg[cpu]'.") from error
-    place = models_dir or Path(os.environ.get("U2NET_HOME", "~/.u2net")).expanduser()
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(f"Background models need the package {error.name}: pip install 'rembg[cpu]'.") from error
+    except (ImportError, SystemExit, Exception) as error:  # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy
+        raise EnvironmentProblem(f"The package rembg cannot be imported ({error}): mend that, or choose another background removal.") from error
+    providers = _providers(device)
     try:
         with _rembg_home(models_dir):
-            return new_session(model, providers=_providers(device))
+            try:
+                return new_session(model, providers=providers)
+            except Exception:
+                if providers == _CPU:
+                    raise
+                session = new_session(model, providers=_CPU)
+                log.warning("%s does not run on %s: it runs on the CPU.", model, device)
+                return session
     except Exception as error:  # pooch, requests and onnxruntime each have their own
-        file = place / f"{model}.onnx"
-        if file.exists():
+        home = models_dir or Path(os.environ.get("U2NET_HOME", "~/.u2net")).expanduser()
+        file = find_model(model, home)
+        if file is not None:
             raise EnvironmentProblem(f"The background model {file} cannot be loaded: delete it, and it is downloaded again.") from error
-        raise EnvironmentProblem(f"The background model {model}.onnx is missing and could not be downloaded: put it at {file}.") from error
+        place = home / f"{model}.onnx"
+        raise EnvironmentProblem(f"The background model {model}.onnx is missing and could not be downloaded: put it at {place}.") from error
+
+
+def find_model(model: str, folder: Path) -> Path | None:
+    """The file of a background model in a folder, in the order in which rembg takes it: in a folder of its own, or in the folder itself."""
+    places = (folder / "models" / model / f"{model}.onnx", folder / f"{model}.onnx")
+    return next((place for place in places if place.exists()), None)
 
 
 @contextmanager
@@ -161,4 +250,4 @@ def _providers(device: str) -> list[str]:
 
     wanted = {"cuda": ["CUDAExecutionProvider", "ROCMExecutionProvider"], "mps": ["CoreMLExecutionProvider"]}.get(device, [])
     available = onnxruntime.get_available_providers()
-    return [p for p in wanted if p in available] + ["CPUExecutionProvider"]
+    return [p for p in wanted if p in available] + _CPU

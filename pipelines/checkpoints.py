@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint_files import find_file, read_tensors
-from .errors import CheckpointError, InvalidInput
+from .errors import CheckpointError, EnvironmentProblem, InvalidInput
 from .multiview.model import GREY, WHITE, MultiviewModel
 from .multiview.preprocessing import ImageTransform
 from .multiview.previews import STABLE_DIFFUSION_RGB
@@ -25,6 +28,7 @@ log = logging.getLogger(__name__)
 
 POCKET_DIR = Path(__file__).parent / "pocket"
 _PREFIX = "lrm_generator."
+_DECODER = "synthesizer."
 _PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
 
 
@@ -34,13 +38,14 @@ class ReconstructionPreset:
 
     Attributes:
         config: sizes.
-        repository: on the hub; None for the embedded model.
+        repository, revision: on the hub, and the commit that is used; None for the embedded model.
         file: name in the repository.
         license: of the weights.
     """
 
     config: ReconstructionConfig
     repository: str | None
+    revision: str | None
     file: str
     license: str
 
@@ -50,17 +55,19 @@ class MultiviewPreset:
     """A multiview model: a repository in diffusers layout, perhaps with another U-Net.
 
     Attributes:
-        repository: on the hub; None for the embedded model.
-        unet_repository, unet_file: of the U-Net's weights, if they are elsewhere.
+        repository, revision: on the hub, and the commit that is used; None for the embedded model.
+        unet_repository, unet_revision, unet_file: of the U-Net's weights, if they are elsewhere.
         background: grey level in [0, 1] of its pictures and views.
         steps, guidance: what suits it.
         license: of the weights.
     """
 
     repository: str | None
+    revision: str | None
     background: float
     license: str
     unet_repository: str | None = None
+    unet_revision: str | None = None
     unet_file: str | None = None
     steps: int = 75
     guidance: float = 4.0
@@ -77,26 +84,27 @@ _POCKET_CONFIG = ReconstructionConfig(
     triplane_low_res=16,
     grid_resolution=96,
 )
-_INSTANT_MESH = "TencentARC/InstantMesh"
-_ZERO123PLUS = "sudo-ai/zero123plus-v1.2"
+_INSTANT_MESH = ("TencentARC/InstantMesh", "b785b4ecfb6636ef34a08c748f96f6a5686244d0")
+_ZERO123PLUS = ("sudo-ai/zero123plus-v1.2", "2da07e89919e1a130c9b5add1584c70c7aa065fd")
+
+
+def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPreset:
+    return ReconstructionPreset(config, *_INSTANT_MESH, file, "Apache-2.0")
+
 
 RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
-    "pocket": ReconstructionPreset(_POCKET_CONFIG, None, "instant_mesh_pocket.safetensors", "Apache-2.0"),
-    "instant-mesh-large": ReconstructionPreset(ReconstructionConfig("mesh", 16, 80, 128), _INSTANT_MESH, "instant_mesh_large.ckpt", "Apache-2.0"),
-    "instant-mesh-base": ReconstructionPreset(ReconstructionConfig("mesh", 12, 40, 96), _INSTANT_MESH, "instant_mesh_base.ckpt", "Apache-2.0"),
-    "instant-nerf-large": ReconstructionPreset(
-        ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=256), _INSTANT_MESH, "instant_nerf_large.ckpt", "Apache-2.0"
-    ),
-    "instant-nerf-base": ReconstructionPreset(
-        ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=256), _INSTANT_MESH, "instant_nerf_base.ckpt", "Apache-2.0"
-    ),
+    "pocket": ReconstructionPreset(_POCKET_CONFIG, None, None, "instant_mesh_pocket.safetensors", "Apache-2.0"),
+    "instant-mesh-large": _instant_mesh(ReconstructionConfig("mesh", 16, 80, 128), "instant_mesh_large.ckpt"),
+    "instant-mesh-base": _instant_mesh(ReconstructionConfig("mesh", 12, 40, 96), "instant_mesh_base.ckpt"),
+    "instant-nerf-large": _instant_mesh(ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=256), "instant_nerf_large.ckpt"),
+    "instant-nerf-base": _instant_mesh(ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=256), "instant_nerf_base.ckpt"),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
-    "pocket": MultiviewPreset(None, WHITE, "Apache-2.0", steps=28, guidance=2.0),
+    "pocket": MultiviewPreset(None, None, WHITE, "Apache-2.0", steps=28, guidance=2.0),
     "zero123plus-instantmesh": MultiviewPreset(
-        _ZERO123PLUS, WHITE, "CC-BY-NC-4.0 (U-Net: Apache-2.0)", _INSTANT_MESH, "diffusion_pytorch_model.bin"
+        *_ZERO123PLUS, WHITE, "CC-BY-NC-4.0 (U-Net: Apache-2.0)", *_INSTANT_MESH, "diffusion_pytorch_model.bin"
     ),
-    "zero123plus": MultiviewPreset(_ZERO123PLUS, GREY, "CC-BY-NC-4.0"),
+    "zero123plus": MultiviewPreset(*_ZERO123PLUS, GREY, "CC-BY-NC-4.0"),
 }
 
 
@@ -114,8 +122,8 @@ def load_reconstruction_model(
     Args:
         name: one of `RECONSTRUCTION_PRESETS`.
         models_dirs, progress: see `checkpoint_files.find_file`.
-        device, dtype: where the model goes. Its decoder is read in float32 whatever the dtype.
-        keep_half_copy: after a pickle is read, keep a half-precision .safetensors beside it and use that.
+        device, dtype: where the model goes. Its decoder stays in float32 whatever the dtype: it is small, and surfaces need the digits.
+        keep_half_copy: after a pickle is read for another dtype than float32, keep a half-precision .safetensors beside it and use that.
 
     Raises:
         InvalidInput: if there is no such preset.
@@ -129,17 +137,26 @@ def load_reconstruction_model(
         path = POCKET_DIR / preset.file
     else:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
-        path = find_file(preset.repository, preset.file, models_dirs, progress)
-    return read_reconstruction_model(path, preset.config, keep_half_copy=keep_half_copy).to(device, dtype)
+        path = find_file(preset.repository, preset.file, models_dirs, progress, revision=preset.revision)
+    return read_reconstruction_model(path, preset.config, dtype=dtype, keep_half_copy=keep_half_copy).to(device)
 
 
-def read_reconstruction_model(path: Path, config: ReconstructionConfig, *, keep_half_copy: bool = True) -> ReconstructionModel:
+def read_reconstruction_model(
+    path: Path, config: ReconstructionConfig, *, dtype: torch.dtype = torch.float32, keep_half_copy: bool = True
+) -> ReconstructionModel:
     """A model of the given sizes from one file, on the CPU; names as in the official checkpoints, their prefix optional.
+
+    Args:
+        path: the file.
+        config: sizes.
+        dtype: of all but the decoder, which is in float32.
+        keep_half_copy: see `checkpoint_files.read_tensors`.
 
     Raises:
         CheckpointError: if the file is damaged, unsafe, or does not fit the sizes.
     """
-    tensors = read_tensors(path, keep_half_copy=keep_half_copy, prefix=_PREFIX)
+    tensors = read_tensors(path, dtype=dtype, keep_half_copy=keep_half_copy, prefix=_PREFIX, precise=_DECODER)
+    tensors = {name: value.to(torch.float32 if name.startswith(_DECODER) else dtype) for name, value in tensors.items()}
     with torch.device("meta"):
         model = ReconstructionModel(config)
     try:
@@ -171,23 +188,24 @@ def load_multiview_model(
         raise InvalidInput(f"The views' model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'.")
     if preset.repository is not None:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
-    files = _Repository(preset.repository, models_dirs if preset.repository else [POCKET_DIR / "zero123plus"], progress)
+    folders = models_dirs if preset.repository else [POCKET_DIR / "zero123plus"]
+    files = _Repository(preset.repository, preset.revision, folders, progress)
     unet_weights = None
     if preset.unet_repository and preset.unet_file:
-        unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dirs, progress)
+        unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dirs, progress, revision=preset.unet_revision)
     return read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload)
 
 
 class _Repository:
     """The files of one model repository, wherever each is; without a repository, those of the one folder."""
 
-    def __init__(self, repository: str | None, folders: Sequence[Path], progress: Progress = silent) -> None:
-        self.repository, self.folders, self.progress = repository, folders, progress
+    def __init__(self, repository: str | None, revision: str | None, folders: Sequence[Path], progress: Progress = silent) -> None:
+        self.repository, self.revision, self.folders, self.progress = repository, revision, folders, progress
 
     def file(self, *names: str) -> Path:
         """The first of these files that there is."""
         if self.repository is not None:
-            return find_file(self.repository, names, self.folders, self.progress)
+            return find_file(self.repository, names, self.folders, self.progress, revision=self.revision)
         path = self.folders[0] / names[0]
         if not path.exists():
             raise CheckpointError(f"{path} is missing: install the pack anew.")
@@ -195,11 +213,26 @@ class _Repository:
 
     def json(self, name: str) -> dict[str, Any]:
         path = self.file(name)
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is damaged: delete it, and it is downloaded again.") from error
+        with self.understood(name):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise TypeError(f"a {type(content).__name__} in place of an object")
         return content
+
+    @contextmanager
+    def understood(self, *names: str) -> Iterator[None]:
+        """Names these text files in one sentence where what is in them cannot be used.
+
+        Raises:
+            CheckpointError: in place of whatever the libraries that read them raise.
+        """
+        try:
+            yield
+        except (CheckpointError, EnvironmentProblem, MemoryError):
+            raise
+        except Exception as error:  # json, diffusers, transformers and tokenizers each have their own
+            places = " or ".join(str(self.file(name)) for name in names)
+            raise CheckpointError(f"{places} is damaged or of another model: delete it, and it is downloaded again.") from error
 
     def weights(self, part: str) -> Path:
         """The weights of a part, in whichever format the repository has them."""
@@ -231,24 +264,33 @@ def read_multiview_model(
     parts: dict[str, Any] = {}
     for name in _PARTS:
         path = unet_weights if name == "unet" and unet_weights else files.weights(name)
-        with torch.device("meta"):
-            part = builders[name](files.json(f"{name}/config.json"))
-        tensors = _renamed(name, read_tensors(path, keep_half_copy=keep_half_copy), part)
+        config = files.json(f"{name}/config.json")
+        with files.understood(f"{name}/config.json"), torch.device("meta"):
+            part = builders[name](config)
+        tensors = _renamed(name, read_tensors(path, dtype=dtype, keep_half_copy=keep_half_copy), part)
         _load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
         _fill_position_ids(part)
         parts[name] = part.eval().requires_grad_(False).to("cpu" if offload and name != "text_encoder" else device)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
     index = files.json("model_index.json")
-    vae_transform = ImageTransform.from_config(files.json("feature_extractor_vae/preprocessor_config.json"))
+    with files.understood("model_index.json"):
+        ramp = torch.tensor(index["ramping_coefficients"], device=device)
+        latent_rgb = torch.tensor(index["latent_rgb"]) if "latent_rgb" in index else STABLE_DIFFUSION_RGB
+    transforms = {}
+    for which in ("vae", "clip"):
+        name = f"feature_extractor_{which}/preprocessor_config.json"
+        config = files.json(name)
+        with files.understood(name):
+            transforms[which] = ImageTransform.from_config(config)
     return MultiviewModel(
         **parts,
         empty_prompt=empty_prompt,
-        ramp=torch.tensor(index["ramping_coefficients"], device=device),
-        latent_rgb=torch.tensor(index["latent_rgb"]) if "latent_rgb" in index else STABLE_DIFFUSION_RGB,
+        ramp=ramp,
+        latent_rgb=latent_rgb,
         scheduler_config=files.json("scheduler/scheduler_config.json"),
-        vae_transform=vae_transform,
-        clip_transform=ImageTransform.from_config(files.json("feature_extractor_clip/preprocessor_config.json")),
-        view_size=vae_transform.crop,
+        vae_transform=transforms["vae"],
+        clip_transform=transforms["clip"],
+        view_size=transforms["vae"].crop,
         device=device,
         background=background,
         offload=offload,
@@ -259,9 +301,14 @@ def empty_prompt_ids(files: _Repository) -> Tensor:
     """(1, 77) tokens of the empty prompt: begin, end, and padding to the model's length."""
     from transformers import CLIPTokenizer
 
-    folder = {files.file(f"tokenizer/{name}").parent for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")}
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder.pop()), local_files_only=True)
-    ids: Tensor = tokenizer("", padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    names = [f"tokenizer/{name}" for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")]
+    with tempfile.TemporaryDirectory(prefix="image-to-3d-") as folder:
+        # Each file may have been found somewhere else, and transformers wants them in one folder.
+        for name in names:
+            shutil.copy(files.file(name), folder)
+        with files.understood(*names):
+            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            ids: Tensor = tokenizer("", padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     return ids
 
 

@@ -46,6 +46,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until all work that was given to a device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 @contextmanager
 def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[None]:
     """A module while it is needed on a device; with `offload`, it comes there from host memory and goes back in the end."""

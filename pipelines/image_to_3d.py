@@ -12,10 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .background import remove_background
+from .background import DEFAULT_THRESHOLD, remove_background
 from .checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
-from .devices import at_work, choose_device, choose_dtype
-from .framing import composite, frame_foreground
+from .devices import at_work, choose_device, choose_dtype, wait_for
+from .framing import DEFAULT_SIZE, composite, frame_foreground
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, extract_surface
 from .mesh import Mesh, keep_large_parts
 from .multiview.model import WHITE, MultiviewModel
@@ -42,7 +42,7 @@ class Settings:
     """What a caller can choose. None stands for what suits the models.
 
     Attributes:
-        remove_bg: see `background.remove_background`.
+        remove_bg, alpha_threshold: see `background.remove_background`.
         foreground_ratio: see `framing.frame_foreground`.
         steps, guidance, scheduler, seed: see `multiview.sampling.generate_views`.
         resolution, chunk_size, threshold, exact: see `isosurface.extraction.extract_surface`.
@@ -50,6 +50,7 @@ class Settings:
     """
 
     remove_bg: str = "auto"
+    alpha_threshold: float = DEFAULT_THRESHOLD
     foreground_ratio: float = 0.85
     steps: int | None = None
     guidance: float | None = None
@@ -157,14 +158,20 @@ class ImageTo3D:
             return lambda done, total, preview=None: progress(stage, done, total, preview)
 
         with timed("background", seconds):
-            mask = remove_background(picture[None], settings.remove_bg, models_dir=self.background_models, device=device.type)
+            mask = remove_background(
+                picture[None],
+                settings.remove_bg,
+                models_dir=self.background_models,
+                device=device.type,
+                threshold=settings.alpha_threshold,
+            )
             progress("background", 1, 1)
         with timed("framing", seconds):
             framed, framed_mask = frame_foreground(
-                picture[None, :3].cpu().float(), mask, foreground_ratio=settings.foreground_ratio, size=max(320, self.multiview.view_size)
+                picture[None, :3].cpu().float(), mask, foreground_ratio=settings.foreground_ratio, size=max(DEFAULT_SIZE, self.multiview.view_size)
             )
             progress("framing", 1, 1, framed[0])
-        with timed("views", seconds):
+        with timed("views", seconds, device):
             generated = object_views(
                 self.multiview,
                 framed[0],
@@ -175,10 +182,10 @@ class ImageTo3D:
                 seed=settings.seed,
                 progress=of_stage("views"),
             )
-        with timed("triplane", seconds), at_work(self.reconstruction, device, self.multiview.offload):
+        with timed("triplane", seconds, device), at_work(self.reconstruction, device, self.multiview.offload):
             triplane = reconstruct(self.reconstruction, generated.views.to(device))
             progress("triplane", 1, 1)
-        with timed("surface", seconds):
+        with timed("surface", seconds, device):
             mesh = surface_mesh(
                 triplane,
                 resolution=settings.resolution,
@@ -205,7 +212,7 @@ def object_views(
     """Six views on white, whatever grey the model was trained on.
 
     Args:
-        image: (3, H, W) in [0, 1], framed.
+        image: (3, H, W) in [0, 1], framed, on white.
         mask: (1, H, W) in [0, 1], 1 is the object; for models that do not draw on white.
         others: see `multiview.sampling.generate_views`.
 
@@ -214,7 +221,7 @@ def object_views(
     """
     if model.background == WHITE:
         return generate_views(model, image, steps=steps, guidance=guidance, scheduler=scheduler, seed=seed, progress=progress)
-    picture = image if mask is None else torch.cat([image, mask])
+    picture = image if mask is None else image - (1 - model.background) * (1 - mask)  # from white to the model's grey
     generated = generate_views(model, picture, steps=steps, guidance=guidance, scheduler=scheduler, seed=seed, progress=progress)
     return replace(generated, views=on_white(generated.views))
 
@@ -256,8 +263,10 @@ def on_white(views: Tensor) -> Tensor:
 
 
 @contextmanager
-def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Notes under its name how long a stage takes."""
+def timed(stage: str, seconds: dict[str, float], device: torch.device | None = None) -> Iterator[None]:
+    """Notes under its name how long a stage takes, to the end of what it started on a device."""
     began = time.perf_counter()
     yield
+    if device is not None:
+        wait_for(device)
     seconds[stage] = time.perf_counter() - began

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -39,30 +42,142 @@ def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
     return path
 
 
-def test_lightning_file_is_the_same_model_and_leaves_a_half_copy(lightning, weights, caplog):
+def _half(path: Path) -> torch.Tensor:
+    """One of the weights of a model that is read for half precision."""
+    return read_reconstruction_model(path, POCKET.config, dtype=torch.float16).transformer.pos_embed
+
+
+def test_a_lightning_file_is_the_same_model_and_leaves_a_half_copy(lightning, weights, caplog):
     with caplog.at_level(logging.INFO):
-        model = read_reconstruction_model(lightning, POCKET.config)
+        found = _half(lightning)
     assert "half-precision copy" in caplog.text
     copy = lightning.with_name("model.fp16.safetensors")
-    assert {v.dtype for v in load_file(copy).values()} == {torch.float16}
-    torch.testing.assert_close(model.transformer.pos_embed, weights["transformer.pos_embed"])
-    lightning.write_bytes(b"no longer read")
-    os.utime(lightning, (0, 0))
-    again = read_reconstruction_model(lightning, POCKET.config)
-    torch.testing.assert_close(again.transformer.pos_embed, model.transformer.pos_embed)
+    dtypes = {name: value.dtype for name, value in load_file(copy).items()}
+    assert {d for n, d in dtypes.items() if not n.startswith("synthesizer.")} == {torch.float16}
+    assert {d for n, d in dtypes.items() if n.startswith("synthesizer.")} == {torch.float32}
+    torch.testing.assert_close(found, weights["transformer.pos_embed"].half())
+    before = copy.stat().st_mtime_ns
+    torch.testing.assert_close(_half(lightning), found)
+    assert copy.stat().st_mtime_ns == before, "it is read and not made again"
+
+
+def test_a_pickle_asked_for_in_float32_is_not_rounded(tmp_path, weights):
+    path = tmp_path / "exact.ckpt"
+    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
+    torch.save({"state_dict": exact}, path)
+    _half(path)  # leaves a copy
+    model = read_reconstruction_model(path, POCKET.config, dtype=torch.float32)
+    torch.testing.assert_close(model.transformer.pos_embed, exact["transformer.pos_embed"], atol=0, rtol=0)
+
+
+def test_the_decoder_stays_in_float32(tmp_path, weights):
+    path = tmp_path / "exact.ckpt"
+    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
+    torch.save({"state_dict": exact}, path)
+    for _ in range(2):  # from the pickle, then from its copy
+        model = read_reconstruction_model(path, POCKET.config, dtype=torch.bfloat16)
+        assert model.transformer.pos_embed.dtype == torch.bfloat16
+        name = "decoder.net_sdf.0.weight"
+        torch.testing.assert_close(model.synthesizer.get_parameter(name), exact[f"synthesizer.{name}"], atol=0, rtol=0)
 
 
 def test_no_copy_if_not_wanted(lightning):
-    read_reconstruction_model(lightning, POCKET.config, keep_half_copy=False)
+    read_reconstruction_model(lightning, POCKET.config, dtype=torch.float16, keep_half_copy=False)
+    read_reconstruction_model(lightning, POCKET.config, dtype=torch.float32)
     assert os.listdir(lightning.parent) == ["model.ckpt"]
 
 
-def test_a_newer_pickle_wins_over_an_old_copy(lightning, weights):
-    read_reconstruction_model(lightning, POCKET.config)
-    os.utime(lightning.with_name("model.fp16.safetensors"), (0, 0))
-    state = {f"lrm_generator.{k}": torch.zeros_like(v) for k, v in weights.items()}
-    torch.save({"state_dict": state}, lightning)
-    assert float(read_reconstruction_model(lightning, POCKET.config).transformer.pos_embed.abs().max()) == 0
+@pytest.mark.parametrize("date", [0, 2**31])
+def test_a_replaced_pickle_wins_over_its_copy_whatever_its_date(lightning, weights, date):
+    _half(lightning)
+    size = lightning.stat().st_size
+    state = {f"lrm_generator.{k}": torch.zeros_like(v).float() for k, v in weights.items()} | {"lpips.net.weight": torch.zeros(3)}
+    torch.save({"state_dict": state, "epoch": 3}, lightning)
+    assert lightning.stat().st_size == size
+    os.utime(lightning, (date, date))
+    assert float(_half(lightning).abs().max()) == 0
+
+
+def test_a_pickle_whose_date_alone_changed_keeps_its_copy(lightning):
+    _half(lightning)
+    copy = lightning.with_name("model.fp16.safetensors")
+    before = copy.stat().st_mtime_ns
+    os.utime(lightning, (0, 0))
+    _half(lightning)
+    assert copy.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>404</html>", "web page"),
+        (b"\n  <html>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.ckpt", "w.bin", "w.safetensors"])
+def test_what_is_there_in_place_of_weights_is_named(tmp_path, content, named, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=named):
+        read_tensors(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer/vocab.json", "{"),
+        ("tokenizer/merges.txt", "\x00"),
+        ("model_index.json", "{}"),
+        ("model_index.json", "[]"),
+        ("feature_extractor_vae/preprocessor_config.json", "{}"),
+        ("feature_extractor_clip/preprocessor_config.json", "{"),
+        ("unet/config.json", "[]"),
+        ("vae/config.json", '{"block_out_channels": 3}'),
+        ("vision_encoder/config.json", "{"),
+        ("scheduler/scheduler_config.json", "3"),
+    ],
+)
+def test_damaged_text_files_of_a_views_model_are_named(tmp_path, monkeypatch, name, content):
+    shutil.copytree(POCKET_DIR / "zero123plus", tmp_path / "zero123plus")
+    (tmp_path / "zero123plus" / name).write_text(content)
+    monkeypatch.setattr("pipelines.checkpoints.POCKET_DIR", tmp_path)
+    with pytest.raises(CheckpointError, match=Path(name).name):
+        load_multiview_model("pocket")
+
+
+def test_tokenizer_files_may_lie_in_different_folders(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    _official_layout(first)
+    moved = second / "zero123plus-v1.2" / "tokenizer" / "merges.txt"
+    moved.parent.mkdir(parents=True)
+    (first / "zero123plus-v1.2" / "tokenizer" / "merges.txt").rename(moved)
+    model = load_multiview_model("zero123plus", models_dirs=[first, second])
+    torch.testing.assert_close(model.empty_prompt, load_multiview_model("pocket").empty_prompt, atol=1e-3, rtol=0)
+
+
+def test_every_download_is_of_one_revision():
+    for preset in (*RECONSTRUCTION_PRESETS.values(), *MULTIVIEW_PRESETS.values()):
+        if preset.repository is not None:
+            assert re.fullmatch("[0-9a-f]{40}", preset.revision)
+    assert re.fullmatch("[0-9a-f]{40}", MULTIVIEW_PRESETS["zero123plus-instantmesh"].unet_revision)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole):
+    content = b"12345678"
+    announced = hashlib.sha256(content if whole else b"other").hexdigest()
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(content))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda *names, revision: asked.append((*names, revision)))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda _: SimpleNamespace(etag=announced))
+    if whole:
+        assert find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc").read_bytes() == content
+    else:
+        with pytest.raises(CheckpointError, match="did not arrive as the hub has it"):
+            find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc")
+        assert not (tmp_path / "InstantMesh" / "x.ckpt").exists()
+    assert asked == [("TencentARC/InstantMesh", "x.ckpt", "abc")]
 
 
 def test_missing_and_left_over_names_are_named(tmp_path, weights):
@@ -129,7 +244,7 @@ def test_a_converted_copy_is_enough(tmp_path):
 
 
 def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
 
     def refuse(*_, **__):
         raise ConnectionError
@@ -143,14 +258,14 @@ def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
 def test_the_hubs_own_cache_is_used(tmp_path, monkeypatch):
     cached = tmp_path / "cached.ckpt"
     cached.write_text("")
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, name: str(cached))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, name, **_: str(cached))
     assert find_file("TencentARC/InstantMesh", "x.ckpt") == cached
 
 
 def _hub(content: bytes):
     """A hub that writes a file in four parts, reporting each as huggingface_hub does."""
 
-    def download(repository: str, name: str, local_dir: Path | None = None, tqdm_class: type | None = None) -> str:
+    def download(repository: str, name: str, local_dir: Path | None = None, tqdm_class: type | None = None, revision: str = "") -> str:
         path = Path(local_dir) / name
         path.parent.mkdir(parents=True)
         bar = tqdm_class(total=len(content))
@@ -164,7 +279,7 @@ def _hub(content: bytes):
 
 
 def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
     seen = []
     path = find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path / "first", tmp_path / "second"], lambda done, total: seen.append((done, total)))
@@ -174,7 +289,7 @@ def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch
 
 
 def test_a_download_can_be_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
 
     class Stop(Exception):

@@ -36,7 +36,7 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         progress: called while xatlas is at work; what it raises ends it.
 
     Raises:
-        InvalidInput: if no triangle has an area.
+        InvalidInput: if there are slivers alone.
         EnvironmentProblem: if xatlas is missing, or does not come to an end with this mesh.
 
     Source: charts and packing by xatlas, after Sander et al., "Signal-Specialized Parametrization" (EGWR 2002).
@@ -51,7 +51,7 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     unit = Mesh((mesh.vertices - low) / extent, mesh.faces)
     good, twin = _good_faces(unit)
     if not len(good):
-        raise InvalidInput("No triangle of the mesh has an area, so it cannot be unfolded.")
+        raise InvalidInput("Every triangle of the mesh is a sliver, so it cannot be unfolded: keep the colours at its vertices.")
     origin, atlas_faces, uvs = _run(unit.vertices.numpy(), mesh.faces[good].numpy(), face_areas(unit)[good].sum().item(), size, progress)
     # Where each vertex lies in the atlas: for triangles that were left out.
     place = np.full(len(mesh.vertices), -1, dtype=np.int64)

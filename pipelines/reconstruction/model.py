@@ -82,7 +82,7 @@ class ReconstructionModel(nn.Module):
         return cast(MeshDecoder | NerfDecoder, self.synthesizer["decoder"])
 
     def new_decoder(self) -> MeshDecoder | NerfDecoder:
-        """A float32 copy of the decoder: it is small, surfaces need the digits, and the model may be moved away."""
+        """A float32 copy of the decoder: the model may be moved away, or be in another precision."""
         weights = self.decoder.state_dict()
         features = 3 * self.config.triplane_dim
         copied = MeshDecoder(features) if isinstance(self.decoder, MeshDecoder) else NerfDecoder(features)
