@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m pipelines workflows/demo.png -o out --seed 1 --save-views
+	$(BIN)/python -m pipelines workflows/demo.png -o out --seed 1 --save-views --overwrite
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""Picture to picture on white, and a mask."""
+"""Picture to object on white, and a mask."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.background import METHODS, remove_background
-from ..pipelines.framing import composite
+from ..pipelines.background import DEFAULT_THRESHOLD, METHODS, forget_models, remove_background
+from ..pipelines.framing import cut_out
 from . import host
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
@@ -19,19 +19,19 @@ class RemoveBackground(io.ComfyNode):
             node_id="ImageTo3D_RemoveBackground",
             display_name="Remove Background",
             category="3d/Image to 3D",
-            description="Finds what stands in front of each picture and puts it on white.",
+            description="Finds what stands in front of each picture, and leaves white around it.",
             inputs=[
                 io.Image.Input("image", tooltip="One or several pictures. A fourth channel counts as alpha."),
                 io.Combo.Input(
                     "model",
                     options=list(METHODS),
                     default="auto",
-                    tooltip="auto: the picture's own alpha where it says something, 'plain' where the border has one colour, otherwise u2net. "
+                    tooltip="auto: the picture's own alpha where it describes an object, 'plain' where the border has one colour, otherwise u2net. "
                     "plain: takes away the border's colour, needs no model. The names are models of rembg, found in models/rembg or downloaded.",
                 ),
                 io.Float.Input(
                     "alpha_threshold",
-                    default=0.05,
+                    default=DEFAULT_THRESHOLD,
                     min=0.0,
                     max=1.0,
                     step=0.01,
@@ -44,7 +44,9 @@ class RemoveBackground(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("image_on_white", display_name="image", tooltip="The object on white."),
+                io.Image.Output(
+                    "image_on_white", display_name="image", tooltip="The object, white around it. Its soft edge is in the mask: Frame Foreground blends it."
+                ),
                 io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
             ],
         )
@@ -54,12 +56,20 @@ class RemoveBackground(io.ComfyNode):
     def execute(cls, image: Tensor, model: str, alpha_threshold: float, mask: Tensor | None = None) -> io.NodeOutput:
         images = images_of(image)
         if mask is None:
-            found = []
-            for i, one in enumerate(images):
-                found.append(remove_background(one[None], model, models_dir=host.background_dir(model), device=host.working_device().type))
-                host.node_progress()(i + 1, len(images))
-            masks = torch.cat(found)
+            masks = _found_masks(images, model, alpha_threshold)
         else:
-            masks = masks_of(mask, images)
-        masks = masks * (masks >= alpha_threshold)
-        return io.NodeOutput(image_socket(composite(images[:, :3].cpu(), masks.cpu())), mask_socket(masks))
+            masks = masks_of(mask, images).cpu()
+            masks = masks * (masks >= alpha_threshold)
+        return io.NodeOutput(image_socket(cut_out(images[:, :3].cpu(), masks)), mask_socket(masks))
+
+
+def _found_masks(images: Tensor, model: str, threshold: float) -> Tensor:
+    found = []
+    device, folder, progress = host.working_device().type, host.background_dir(model), host.node_progress()
+    try:
+        for i, one in enumerate(images):
+            found.append(remove_background(one[None], model, models_dir=folder, device=device, threshold=threshold))
+            progress(i + 1, len(images))
+    finally:
+        forget_models()  # ComfyUI's memory management does not know them
+    return torch.cat(found)

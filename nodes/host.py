@@ -24,6 +24,7 @@ from comfy.cli_args import args
 from server import PromptServer
 from torch import Tensor, nn
 
+from ..pipelines.background import AUTO_MODEL, find_model
 from ..pipelines.devices import DTYPES, choose_dtype
 from ..pipelines.errors import EnvironmentProblem, InvalidInput
 from ..pipelines.pictures import to_pillow
@@ -93,15 +94,23 @@ def models_dirs() -> list[Path]:
     return [Path(folder) for folder in folder_paths.get_folder_paths(MODELS_FOLDER)]
 
 
-def background_dir(model: str) -> Path:
-    """The folder that holds a background model, or the one where it belongs."""
+def background_dir(method: str) -> Path:
+    """The folder that holds the model of a background removal, or the one where it belongs."""
     folders = [Path(folder) for folder in folder_paths.get_folder_paths(BACKGROUND_FOLDER)]
-    return next((folder for folder in folders if (folder / f"{model}.onnx").exists()), folders[0])
+    model = AUTO_MODEL if method == "auto" else method
+    return next((folder for folder in folders if find_model(model, folder) is not None), folders[0])
 
 
 def working_device() -> torch.device:
     """Where work is done."""
     return comfy.model_management.get_torch_device()
+
+
+def reserve(memory: int) -> torch.device:
+    """Have ComfyUI free so many bytes on the working device, by moving models away; returns the device."""
+    device = working_device()
+    comfy.model_management.free_memory(memory, device)
+    return device
 
 
 def offload_device() -> torch.device:
@@ -209,6 +218,8 @@ def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
     """
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    except (OSError, ValueError) as error:  # NUL characters, names of more than 255
+        raise InvalidInput(f"The file name '{_shown(prefix)}' is none that a file can have: use a shorter one of letters and numbers.") from error
     except Exception as error:  # core raises a bare Exception
         raise InvalidInput(f"The file name '{prefix}' leads outside ComfyUI's output folder: use one without '..' and drive names.") from error
     return Path(folder), [f"{name}_{counter + i:05}_" for i in range(count)]
@@ -226,12 +237,21 @@ def file_below_comfyui(name: str) -> Path:
         InvalidInput: if there is none, or the name leads elsewhere.
     """
     for folder in (Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())):
-        path = (folder / name).resolve()
+        try:
+            path = (folder / name).resolve()
+            there = path.is_file()
+        except (OSError, ValueError):  # NUL characters, names of more than 255
+            break
         if not path.is_relative_to(folder.resolve()):
-            raise InvalidInput(f"The file name '{name}' leads outside ComfyUI's folders: use one below the input or output folder.")
-        if path.is_file():
+            raise InvalidInput(f"The file name '{_shown(name)}' leads outside ComfyUI's folders: use one below the input or output folder.")
+        if there:
             return path
-    raise InvalidInput(f"There is no file '{name}' below ComfyUI's input or output folder.")
+    raise InvalidInput(f"There is no file '{_shown(name)}' below ComfyUI's input or output folder.")
+
+
+def _shown(name: str) -> str:
+    """A name as it can stand in a sentence."""
+    return name.encode("unicode_escape").decode()[:100]
 
 
 def file_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:

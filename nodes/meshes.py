@@ -11,8 +11,8 @@ from comfy_api.latest import io, ui
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, orbit_cameras
 from ..pipelines.cleanup import clean, report
 from ..pipelines.errors import InvalidInput
-from ..pipelines.mesh_io import FORMATS, load_mesh
-from ..pipelines.reconstruction.triplane import Triplane
+from ..pipelines.mesh_io import FORMATS, load_mesh, mesh_files
+from ..pipelines.reconstruction.triplane import Triplane, point_memory
 from ..pipelines.rendering.mesh import render_mesh
 from ..pipelines.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
 from . import host
@@ -59,7 +59,7 @@ class TextureMesh(io.ComfyNode):
         meshes = meshes_of(mesh)
         if len(meshes) != len(triplane):
             raise InvalidInput(f"There must be one triplane for each mesh, got {len(meshes)} meshes and {len(triplane)} triplanes.")
-        device = host.working_device()
+        device = host.reserve(point_memory(_CHUNK))
         textured = []
         for i, (one, own) in enumerate(zip(meshes, triplane, strict=True)):
             there = own.to(device)
@@ -109,9 +109,9 @@ class CleanMesh(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Parts with fewer triangles than this share of the largest part's go. 1 keeps the largest alone, 0 all.",
+                    tooltip="Parts with a smaller surface than this share of the largest part's go. 1 keeps the largest alone, 0 all.",
                 ),
-                io.Int.Input("fill_holes", default=32, min=0, max=10_000, tooltip="Holes with at most so many edges are filled. 0 fills none."),
+                io.Int.Input("fill_holes", default=32, min=0, max=10_000, tooltip="Holes with at most so many edges are filled. 0 fills none. The rim of a sheet or of a bowl is no hole."),
                 io.Int.Input("smooth", default=0, min=0, max=100, tooltip="Rounds of Taubin's smoothing: noise goes, volume stays."),
                 io.Int.Input(
                     "max_faces", default=0, min=0, max=2_000_000, step=1000, tooltip="Decimate to at most so many triangles. 0 leaves all."
@@ -196,10 +196,10 @@ class LoadMesh(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
         try:
-            path: Path = host.file_below_comfyui(file)
+            files: list[Path] = mesh_files(host.file_below_comfyui(file))
         except InvalidInput:
             return file
-        return file, path.stat().st_mtime_ns
+        return file, [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
 
 
 class RenderMesh(io.ComfyNode):

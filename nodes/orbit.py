@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..pipelines.cameras import ZERO123PLUS_RADIUS, orbit_cameras
 from ..pipelines.reconstruction.triplane import Triplane
 from ..pipelines.rendering.rendering import depth_pictures
-from ..pipelines.rendering.triplane import render
+from ..pipelines.rendering.triplane import render, render_memory
 from . import host
 from .sockets import TriplaneSocket, image_socket, mask_socket
 
@@ -39,8 +39,9 @@ class RenderOrbit(io.ComfyNode):
     @host.explained
     def execute(cls, triplane: list[Triplane], frames: int, elevation: float, radius: float, size: int) -> io.NodeOutput:
         cameras = orbit_cameras(frames, elevation, radius)
+        device = host.reserve(render_memory(size))
         orbits = [
-            render(one.to(host.working_device()), cameras, size, progress=host.node_progress(i, len(triplane))) for i, one in enumerate(triplane)
+            render(one.to(device), cameras, size, progress=host.node_progress(i, len(triplane))) for i, one in enumerate(triplane)
         ]
         return io.NodeOutput(
             image_socket(torch.cat([o.rgb for o in orbits])),

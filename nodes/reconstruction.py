@@ -93,17 +93,26 @@ class Reconstruct(io.ComfyNode):
             inputs=[
                 ReconstructionModelSocket.Input("model"),
                 io.Image.Input(
-                    "views", tooltip="Six views for each object as Generate Views makes them, or four of these; with cameras, one for each camera."
+                    "views", tooltip="Six views for each object as Generate Views makes them, or four of these (say so below); with cameras, one for each."
                 ),
                 CamerasSocket.Input("cameras", optional=True, tooltip="Where views of your own were taken from."),
+                io.Combo.Input(
+                    "views_per_object",
+                    options=["6", "4"],
+                    default="6",
+                    optional=True,
+                    tooltip="Without cameras: how many views belong to one object. 4 are views 1, 3, 5 and 6 of Generate Views' six.",
+                ),
             ],
             outputs=[TriplaneSocket.Output("triplane", display_name="triplane")],
         )
 
     @classmethod
     @host.explained
-    def execute(cls, model: host.Managed[ReconstructionModel], views: Tensor, cameras: Cameras | None = None) -> io.NodeOutput:
-        objects = split_objects(images_of(views)[:, :3], cameras)
+    def execute(
+        cls, model: host.Managed[ReconstructionModel], views: Tensor, cameras: Cameras | None = None, views_per_object: str = "6"
+    ) -> io.NodeOutput:
+        objects = split_objects(images_of(views)[:, :3], int(views_per_object) if cameras is None else len(cameras))
         device = model.load(_WORKING_MEMORY)
         triplanes = []
         for i, own in enumerate(objects):

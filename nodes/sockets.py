@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..pipelines.errors import InvalidInput
+from ..pipelines.light import to_linear, to_srgb
 from ..pipelines.mesh import Mesh
 from ..pipelines.mesh_io import from_y_up, to_y_up
+from ..pipelines.meshes.painting import texture_to_vertex_colors
 
 MultiviewModelSocket = io.Custom("MULTIVIEW_MODEL")
 ReconstructionModelSocket = io.Custom("RECONSTRUCTION_MODEL")
@@ -62,8 +64,12 @@ def mask_socket(masks: Tensor) -> Tensor:
 def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     """MESH: y up, padded to one length with empty triangles, and with whatever else the running version has a place for.
 
-    Where it has none, colours and lengths are attached all the same: this pack's nodes find them, core's ignore them.
+    As core's savers write them into GLB as they are, uvs start from the upper left and colours at vertices are linear light. Where the version
+    has no place for them, they and the lengths are attached all the same: this pack's nodes find them, core's ignore them.
     """
+    textured = [mesh.texture is not None and mesh.uvs is not None for mesh in meshes]
+    if any(textured) and not all(textured):
+        meshes = [texture_to_vertex_colors(mesh) for mesh in meshes]
     turned = [to_y_up(mesh) for mesh in meshes]
     vertices = _padded([m.vertices for m in turned])
     faces = _padded([m.faces for m in turned], fill=0)
@@ -73,10 +79,10 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     }
     if any(m.vertex_colors is not None for m in turned):
         white = [torch.ones_like(m.vertices) if m.vertex_colors is None else m.vertex_colors for m in turned]
-        fields["vertex_colors"] = _padded(white)
-    if all(m.uvs is not None and m.texture is not None for m in turned):
-        fields["uvs"] = _padded([m.uvs for m in turned])
-        fields["texture"] = torch.stack([m.texture for m in turned])
+        fields["vertex_colors"] = to_linear(_padded(white).clamp(0, 1))
+    if all(textured):
+        fields["uvs"] = _v_flipped(_padded([m.uvs for m in turned if m.uvs is not None]))
+        fields["texture"] = _same_size([m.texture for m in turned if m.texture is not None])
     mesh_class = _mesh_class()
     known = {name: value for name, value in fields.items() if name in inspect.signature(mesh_class).parameters}
     mesh = mesh_class(vertices, faces, **known)
@@ -89,7 +95,7 @@ def meshes_of(mesh: Any) -> list[Mesh]:
     """The meshes of a MESH, whichever node and version made it.
 
     Raises:
-        InvalidInput: if it is no batch of triangle meshes.
+        InvalidInput: if it is no batch of triangle meshes, or one of them is empty or holds numbers that are not finite.
     """
     colors, uvs, texture = (getattr(mesh, name, None) for name in ("vertex_colors", "uvs", "texture"))
     vertex_counts, face_counts = (getattr(mesh, name, None) for name in ("vertex_counts", "face_counts"))
@@ -97,10 +103,28 @@ def meshes_of(mesh: Any) -> list[Mesh]:
     for i, (vertices, faces) in enumerate(zip(mesh.vertices, mesh.faces, strict=True)):
         v = len(vertices) if vertex_counts is None else int(vertex_counts[i])
         f = len(faces) if face_counts is None else int(face_counts[i])
-        color = None if colors is None else colors[i][:v, :3].float().cpu()
-        uv, picture = (None, None) if uvs is None or texture is None else (uvs[i][:v].float().cpu(), texture[i].float().cpu())
+        if not f or not v:
+            raise InvalidInput(f"Mesh {i + 1} of {len(mesh.vertices)} has no triangles: look at the node that made it.")
+        color = None if colors is None else to_srgb(colors[i][:v, :3].float().cpu().clamp(0, 1)).clamp(0, 1)
+        uv, picture = (None, None) if uvs is None or texture is None else (_v_flipped(uvs[i][:v].float().cpu()), texture[i].float().cpu()[..., :3])
         meshes.append(from_y_up(Mesh(vertices[:v].float().cpu(), faces[:f].long().cpu(), color, uv, picture)))
     return meshes
+
+
+def _v_flipped(uvs: Tensor) -> Tensor:
+    """(..., 2) coordinates from the lower left of a texture as those from its upper left, and back."""
+    u, v = uvs.unbind(dim=-1)
+    return torch.stack([u, 1 - v], dim=-1)
+
+
+def _same_size(textures: list[Tensor]) -> Tensor:
+    """Textures (H, W, 3) as one batch, all at the size of the largest."""
+    height, width = (max(t.shape[axis] for t in textures) for axis in (0, 1))
+    return torch.stack([
+        t if t.shape[:2] == (height, width)
+        else F.interpolate(t.permute(2, 0, 1)[None], size=(height, width), mode="bilinear")[0].permute(1, 2, 0)
+        for t in textures
+    ])
 
 
 def file_3d(path: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..pipelines.image_to_3d import surface_mesh
-from ..pipelines.isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
+from ..pipelines.isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION, surface_memory
 from ..pipelines.reconstruction.triplane import Triplane
 from . import host
 from .sockets import TriplaneSocket, mesh_socket
@@ -51,9 +51,10 @@ class ExtractMesh(io.ComfyNode):
     def execute(
         cls, triplane: list[Triplane], resolution: int, chunk_size: int, threshold: float, keep_largest_part: bool, colors: bool
     ) -> io.NodeOutput:
+        device = host.reserve(surface_memory(resolution, chunk_size))
         meshes = [
             surface_mesh(
-                one.to(host.working_device()),
+                one.to(device),
                 resolution=resolution,
                 chunk_size=chunk_size,
                 threshold=threshold,

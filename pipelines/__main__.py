@@ -13,23 +13,27 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from .background import METHODS
+from .background import DEFAULT_THRESHOLD, METHODS
 from .cameras import orbit_cameras
 from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 from .cleanup import MIN_FACES, decimate
 from .devices import DEVICES, DTYPES, memory_explained
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from .files import SIGNATURE, atomic_path, is_own
 from .image_to_3d import ImageTo3D, Result, Settings, StageProgress, timed
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
 from .mesh import Mesh
-from .mesh_io import FORMATS, atomic_path, mesh_path, save_mesh
+from .mesh_io import FORMATS, mesh_path, save_mesh
 from .multiview.schedulers import SCHEDULERS
-from .pictures import SUFFIXES, read_picture, to_pillow
+from .pictures import SUFFIXES, read_picture, save_picture, to_pillow
 from .rendering.mesh import preview_sheet
 from .rendering.triplane import render
 from .texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture
+
+log = logging.getLogger(__name__)
 
 ORBIT_SIZE = 256
 ORBIT_SECONDS = 4.0
@@ -72,6 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--exact", action="store_true", help="evaluate every grid point")
     parser.add_argument("--min-part-share", type=_number(float, 0, 1), default=1.0, help="smallest part kept, as share of the largest")
     parser.add_argument("--remove-bg", choices=METHODS, default="auto", metavar="METHOD", help=f"one of {', '.join(METHODS)}")
+    parser.add_argument(
+        "--alpha-threshold", type=_number(float, 0, 1), default=DEFAULT_THRESHOLD, help="less of a mask than this is background (default: 0.05)"
+    )
     parser.add_argument("--foreground-ratio", type=_number(float, 0.1, 1), default=0.85, help="size of the object in its picture (default: 0.85)")
     parser.add_argument("--format", choices=FORMATS, default="obj")
     parser.add_argument("--up-axis", choices=("y", "z"), default="y", help="of the mesh file (default: y, front +z)")
@@ -79,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--texture", type=_number(int, MIN_SIZE, MAX_SIZE), metavar="SIZE", help="a texture of SIZE pixels instead of vertex colours")
     parser.add_argument("--orbit", type=_number(int, 0, 360), default=0, metavar="FRAMES", help="frames around the object, and a WebP of them")
     parser.add_argument("--save-views", action="store_true", help="save the framed picture and the six views too")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of earlier runs; without it, new results get numbers")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
     parser.add_argument("--offload", action="store_true", help="keep on the device only the model at work: slower, for little device memory")
@@ -89,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The pictures among files and folders, folders in order of names.
+    """The pictures among files and folders, folders in order of names and without what this library wrote.
 
     Raises:
         InvalidInput: if a path does not exist or a folder holds no picture.
@@ -97,7 +105,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not is_own(p))
             if not inside:
                 raise InvalidInput(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
             found += inside
@@ -108,15 +116,28 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def output_names(pictures: Sequence[Path]) -> list[str]:
-    """One name for each picture: its own without the ending, numbered where two would be the same."""
+def output_names(pictures: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
+    """One name for each picture: its own without the ending, numbered where two would be the same or files of that name are in the folder.
+
+    Args:
+        pictures: of which none is ever a result's place.
+        folder: of the results.
+        overwrite: take names of earlier results, though not of the pictures.
+    """
+    inputs = {picture.resolve() for picture in pictures}
     names: list[str] = []
     for picture in pictures:
         name, number = picture.stem, 2
-        while name in names:
+        while name in names or any(not overwrite or place.resolve() in inputs for place in _results(folder, name) if place.exists()):
             name, number = f"{picture.stem}-{number}", number + 1
         names.append(name)
     return names
+
+
+def _results(folder: Path, name: str) -> list[Path]:
+    """All files and folders that a run may make for a picture of this name."""
+    ends = [f".{suffix}" for suffix in (*FORMATS, "mtl")] + ["-preview.png", "-framed.png", "-orbit", "-orbit.webp", ""]
+    return [folder / f"{name}{end}" for end in (*ends, *(f"-view-{i}.png" for i in range(6)))]
 
 
 class _Bars:
@@ -172,8 +193,7 @@ def save_result(result: Result, mesh: Mesh, folder: Path, name: str, options: ar
             pictures[folder / f"{name}-view-{i}.png"] = view
     written = [path]
     for path, picture in pictures.items():
-        with atomic_path(path) as partial:
-            to_pillow(picture).save(partial)
+        save_picture(picture, path)
         written.append(path)
     if options.orbit:
         written += _save_orbit(result, folder, name, options.orbit, progress)
@@ -182,16 +202,17 @@ def save_result(result: Result, mesh: Mesh, folder: Path, name: str, options: ar
 
 def _save_orbit(result: Result, folder: Path, name: str, count: int, progress: StageProgress) -> list[Path]:
     frames = render(result.triplane, orbit_cameras(count), ORBIT_SIZE, progress=lambda done, total, preview=None: progress("orbit", done, total))
-    stills = [to_pillow(frame) for frame in frames.rgb]
     written = []
-    for i, still in enumerate(stills):
-        path = folder / f"{name}-orbit" / f"{i:03d}.png"
-        with atomic_path(path) as partial:
-            still.save(partial)
-        written.append(path)
+    for i, frame in enumerate(frames.rgb):
+        written.append(folder / f"{name}-orbit" / f"{i:03d}.png")
+        save_picture(frame, written[-1])
+    stills = [to_pillow(frame) for frame in frames.rgb]
     animation = folder / f"{name}-orbit.webp"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = SIGNATURE
+    duration = round(1000 * ORBIT_SECONDS / count)
     with atomic_path(animation) as partial:
-        stills[0].save(partial, save_all=True, append_images=stills[1:], duration=round(1000 * ORBIT_SECONDS / count), loop=0, quality=85)
+        stills[0].save(partial, save_all=True, append_images=stills[1:], duration=duration, loop=0, quality=85, exif=exif)
     return [animation, *written]
 
 
@@ -236,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s")
     settings = Settings(
         remove_bg=options.remove_bg,
+        alpha_threshold=options.alpha_threshold,
         foreground_ratio=options.foreground_ratio,
         steps=options.steps,
         guidance=options.guidance,
@@ -263,17 +285,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 keep_half_copy=not options.no_half_copy,
                 offload=options.offload,
             )
-        failed = sum(not _run_one(chain, picture, name, settings, options) for picture, name in zip(pictures, output_names(pictures), strict=True))
+        names = output_names(pictures, options.output, overwrite=options.overwrite)
+        failures = {}
+        for picture, name in zip(pictures, names, strict=True):
+            if (reason := _run_one(chain, picture, name, settings, options)) is not None:
+                failures[picture] = reason
     except ImageTo3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
-    return 1 if failed else 0
+    if failures and len(pictures) > 1:
+        listed = "\n".join(f"  {picture}: {reason}" for picture, reason in failures.items())
+        print(f"{len(failures)} of {len(pictures)} pictures failed:\n{listed}", file=sys.stderr)
+    return 1 if failures else 0
 
 
-def _run_one(chain: ImageTo3D, picture: Path, name: str, settings: Settings, options: argparse.Namespace) -> bool:
+def _run_one(chain: ImageTo3D, picture: Path, name: str, settings: Settings, options: argparse.Namespace) -> str | None:
+    """Make one picture's files; returns what went wrong, or None."""
     bars = _Bars()
     try:
         with memory_explained(MEMORY_ADVICE):
@@ -283,13 +313,17 @@ def _run_one(chain: ImageTo3D, picture: Path, name: str, settings: Settings, opt
                 mesh = finished_mesh(result, options, bars)
             with timed("files", seconds):
                 written = save_result(result, mesh, options.output, name, options, bars)
-    except ImageTo3DError as error:
-        print(f"error: {picture}: {error}", file=sys.stderr)
-        return False
+    except Exception as error:  # whatever it is, the next picture has its turn
+        known = isinstance(error, ImageTo3DError)
+        if not known:
+            log.info("an error that has no sentence of its own", exc_info=error)
+        reason = str(error) if known else f"{type(error).__name__}: {error} (please report this, with what -v prints)"
+        print(f"error: {picture}: {reason}", file=sys.stderr)
+        return reason
     finally:
         bars.close()
     print(f"{picture}\n{summary(mesh, result.seed, seconds, written, chain.multiview.device)}", flush=True)
-    return True
+    return None
 
 
 if __name__ == "__main__":

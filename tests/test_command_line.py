@@ -60,7 +60,7 @@ def test_folders_and_equal_names(tmp_path):
     (tmp_path / "notes.txt").write_text("")
     found = find_pictures([tmp_path])
     assert [p.name for p in found] == ["a.jpg", "a.png", "b.png"]
-    assert output_names(found) == ["a", "a-2", "b"]
+    assert output_names(found, tmp_path / "out") == ["a", "a-2", "b"]
 
 
 def test_one_bad_picture_does_not_stop_the_others(picture_path, tmp_path, capsys):

@@ -7,13 +7,18 @@ from torch import Tensor
 
 from ..errors import EmptySurface, InvalidInput
 from ..progress import Progress, silent
-from ..reconstruction.triplane import Triplane, density_of, raw_density_of
+from ..reconstruction.triplane import Triplane, density_of, point_memory, raw_density_of
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
 from .volume import sample_volume, stride_for
 
 MIN_RESOLUTION, MAX_RESOLUTION = 32, 512
 DEFAULT_CHUNK_SIZE = 131072
 _NO_OBJECT = "The views held no object: its field has no surface. Use a picture with one clear object, or look at the background removal."
+
+
+def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
+    """Bytes that `extract_surface` needs at most: a few for each point of the grid, more for each cube of its surface, and a chunk of points."""
+    return 10 * (resolution + 1) ** 3 + 10_000 * resolution**2 + point_memory(chunk_size)
 
 
 @torch.no_grad()

@@ -50,19 +50,16 @@ def reconstruct(model: ReconstructionModel, views: Tensor, cameras: Cameras | No
     return Triplane(planes.float(), model.new_decoder().to(planes.device), model.config)
 
 
-def split_objects(views: Tensor, cameras: Cameras | None = None) -> list[Tensor]:
+def split_objects(views: Tensor, each: int) -> list[Tensor]:
     """Views of several objects, one after the other, as one tensor for each.
 
     Args:
         views: (N, 3, H, W).
-        cameras: of one object; N must be a multiple of their number. Without them, objects have six views, or four if six do not fit.
+        each: how many belong to one object; their number alone does not tell.
 
     Raises:
         InvalidInput: if the views do not come out even.
     """
-    sizes = [len(cameras)] if cameras is not None else [6, 4]
-    each = next((size for size in sizes if len(views) and len(views) % size == 0), None)
-    if each is None:
-        wanted = f"{sizes[0]} views, one for each camera" if cameras is not None else "6 views, or 4 (views 0, 2, 4 and 5 of the 6)"
-        raise InvalidInput(f"Each object needs {wanted}; {len(views)} views do not come out even.")
+    if not len(views) or len(views) % each:
+        raise InvalidInput(f"Each object needs {each} views; {len(views)} views do not come out even.")
     return list(views.split(each))

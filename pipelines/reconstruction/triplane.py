@@ -16,6 +16,7 @@ from .model import MeshDecoder, NerfDecoder, ReconstructionConfig
 
 # Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
 _COLOR_MARGIN = 0.001
+_PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4  # bytes, of the large models: projected for the level and the colour, and copies on the way
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Triplane:
         assert isinstance(self.decoder, MeshDecoder)
         field = cube_field(self.planes, self.decoder.net_weight, axis)
         return lambda cubes: field.at(cubes, chunk_size) * 0.1
+
+
+def point_memory(chunk_size: int) -> int:
+    """Bytes that are at most needed to evaluate so many points at once, beside the planes: some five layers of 64 numbers each."""
+    return chunk_size * 5 * 64 * 4 + _PROJECTED_PLANES
 
 
 def color_of(raw: Tensor) -> Tensor:

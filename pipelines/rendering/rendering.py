@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rendering:
-    """N pictures of a triplane, float32.
+    """N pictures of a triplane, float32, in host memory.
 
     Attributes:
         rgb: (N, 3, H, W) on white, a little beyond [0, 1] at most.
@@ -38,13 +38,3 @@ def box_interval(origins: Tensor, directions: Tensor, low: Tensor | float, high:
     """Where rays (..., 3) enter and leave the box from `low` to `high`, each (...); a ray that misses it leaves before it enters."""
     first, second = (low - origins) / directions, (high - origins) / directions
     return torch.minimum(first, second).amax(dim=-1), torch.maximum(first, second).amin(dim=-1)
-
-
-def box_entry_and_exit(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Where rays (N, R, 3) enter and leave [-1, 1]^3, each (N, R); those that miss get the smallest and the largest entry of all."""
-    start, end = box_interval(origins, directions, -1, 1)
-    hit = (end >= start) & (end > 0)
-    if bool(hit.any()):
-        lowest, highest = start[hit].amin(), start[hit].amax()
-        start, end = torch.where(hit, start, lowest), torch.where(hit, end, highest)
-    return start, end

@@ -37,8 +37,8 @@ def render_signed_distance(triplane: Triplane, cameras: Cameras, size: int, chun
             for o, d in zip(origins.split(rays_at_once), directions.split(rays_at_once), strict=True)
         ]
         picture = torch.cat(chunks).T.unflatten(1, (size * _SUPERSAMPLING,) * 2)
-        pictures.append(F.avg_pool2d(picture, _SUPERSAMPLING))
-        progress(camera + 1, len(cameras), pictures[-1][:3].clamp(0, 1).cpu())
+        pictures.append(F.avg_pool2d(picture, _SUPERSAMPLING).cpu())
+        progress(camera + 1, len(cameras), pictures[-1][:3].clamp(0, 1))
     stacked = torch.stack(pictures)
     return Rendering(rgb=stacked[:, :3], depth=stacked[:, 4:5], weight=stacked[:, 3:4])
 

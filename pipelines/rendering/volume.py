@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ..cameras import Cameras
 from ..progress import Progress
 from ..reconstruction.triplane import Triplane, density_of
-from .rendering import Rendering, box_entry_and_exit
+from .rendering import Rendering, box_interval
 
 _OUTSIDE = -torch.finfo(torch.float32).max / 3
 _EPSILON = 1e-5
@@ -23,20 +23,43 @@ def render_density(triplane: Triplane, cameras: Cameras, size: int, chunk_size: 
     """
     samples = triplane.config.samples_per_ray // 2
     device = triplane.planes.device
+    missed = _for_missed_rays(cameras, size, device)
     pictures = []
-    rays = [r.to(device) for r in cameras.rays(size, size)]
-    start, end = box_entry_and_exit(*rays)
-    for camera, (origins, directions, near, far) in enumerate(zip(*rays, start, end, strict=True), start=1):
+    nearest, farthest = float("inf"), float("-inf")
+    for camera in range(len(cameras)):
+        origins, directions, near, far = _rays_in_box(cameras[[camera]], size, device, missed)
         chunks = [
             _march(triplane, o, d, n, f, samples, chunk_size)
             for o, d, n, f in zip(*(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)), strict=True)
         ]
-        pictures.append(torch.cat(chunks).T.unflatten(1, (size, size)))  # (7, H, W)
-        progress(camera, len(cameras), pictures[-1][:3].clamp(0, 1).cpu())
+        picture = torch.cat(chunks).T.unflatten(1, (size, size)).cpu()  # (7, H, W)
+        nearest, farthest = min(nearest, float(picture[5].amin())), max(farthest, float(picture[6].amax()))
+        pictures.append(picture[:5])
+        progress(camera + 1, len(cameras), picture[:3].clamp(0, 1))
     stacked = torch.stack(pictures)
-    nearest, farthest = stacked[:, 5].amin(), stacked[:, 6].amax()
     depth = stacked[:, 4:5].nan_to_num(float("inf")).clamp(nearest, farthest)
     return Rendering(rgb=stacked[:, :3], depth=depth, weight=stacked[:, 3:4])
+
+
+def _for_missed_rays(cameras: Cameras, size: int, device: torch.device) -> tuple[float, float]:
+    """Where rays that miss the box start and end: at the smallest and at the largest entry of all rays of all cameras."""
+    low, high = float("inf"), float("-inf")
+    for camera in range(len(cameras)):
+        start, end = box_interval(*(r[0].to(device) for r in cameras[[camera]].rays(size, size)), -1, 1)
+        entries = start[(end >= start) & (end > 0)]
+        if len(entries):
+            low, high = min(low, float(entries.amin())), max(high, float(entries.amax()))
+    return low, high
+
+
+def _rays_in_box(camera: Cameras, size: int, device: torch.device, missed: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Origins and directions (R, 3) of one camera's rays, and where each enters and leaves the box [-1, 1]^3."""
+    origins, directions = (r[0].to(device) for r in camera.rays(size, size))
+    start, end = box_interval(origins, directions, -1, 1)
+    hit = (end >= start) & (end > 0)
+    if missed[0] <= missed[1]:
+        start, end = torch.where(hit, start, missed[0]), torch.where(hit, end, missed[1])
+    return origins, directions, start, end
 
 
 def _march(triplane: Triplane, origins: Tensor, directions: Tensor, start: Tensor, end: Tensor, samples: int, chunk_size: int) -> Tensor:
