@@ -199,7 +199,7 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
         from rembg import new_session
     except ModuleNotFoundError as error:
         raise EnvironmentProblem(f"Background models need the package {error.name}: pip install 'rembg[cpu]'.") from error
-    except (ImportError, SystemExit, Exception) as error:  # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy
+    except (Exception, SystemExit) as error:  # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy
         raise EnvironmentProblem(f"The package rembg cannot be imported ({error}): mend that, or choose another background removal.") from error
     providers = _providers(device)
     try:
@@ -213,12 +213,20 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 log.warning("%s does not run on %s: it runs on the CPU.", model, device)
                 return session
     except Exception as error:  # pooch, requests and onnxruntime each have their own
-        home = models_dir or Path(os.environ.get("U2NET_HOME", "~/.u2net")).expanduser()
-        file = find_model(model, home)
+        homes = _homes(models_dir)
+        file = next((found for home in homes if (found := find_model(model, home)) is not None), None)
         if file is not None:
             raise EnvironmentProblem(f"The background model {file} cannot be loaded: delete it, and it is downloaded again.") from error
-        place = home / f"{model}.onnx"
+        place = homes[0] / f"{model}.onnx"
         raise EnvironmentProblem(f"The background model {model}.onnx is missing and could not be downloaded: put it at {place}.") from error
+
+
+def _homes(models_dir: Path | None) -> list[Path]:
+    """Where rembg looks for models: the caller's folder, or what the environment says, or its own, newer and older."""
+    if models_dir is not None:
+        return [models_dir]
+    named = [os.environ[variable] for variable in ("U2NET_HOME", "REMBG_HOME") if variable in os.environ]
+    return [Path(home).expanduser() for home in (*named, "~/.rembg", "~/.u2net")]
 
 
 def find_model(model: str, folder: Path) -> Path | None:

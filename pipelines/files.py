@@ -23,6 +23,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     partial: Path | None = None
     try:
+        if "\0" in str(path):
+            raise OSError("the name holds a NUL character")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:100]}-", suffix=path.suffix)
         os.close(handle)
@@ -31,7 +33,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as error:
-        raise EnvironmentProblem(f"{path} cannot be written: {error.strerror or error}.") from error
+        shown = str(path).encode("unicode_escape").decode()
+        raise EnvironmentProblem(f"{shown} cannot be written: {error.strerror or error}.") from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)

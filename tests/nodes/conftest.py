@@ -1,0 +1,60 @@
+"""The pack as ComfyUI imports it, with `tests/stand_in` in ComfyUI's place."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import folder_paths
+import pytest
+from comfy import model_management, utils
+from server import PromptServer
+
+PACK = Path(__file__).parents[2]
+NAME = "image_to_3d_pack"
+_LIBRARY = f"{NAME}.pipelines"
+
+
+class _OneLibrary(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives `..pipelines` of the pack the very modules that the other tests import as `pipelines`."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name == _LIBRARY or name.startswith(f"{_LIBRARY}.") else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return importlib.import_module(spec.name.removeprefix(f"{NAME}."))
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def nodes() -> ModuleType:
+    finder = _OneLibrary()
+    sys.meta_path.insert(0, finder)
+    spec = importlib.util.spec_from_file_location(NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    assert spec is not None
+    assert spec.loader is not None
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules[NAME] = pack
+    spec.loader.exec_module(pack)
+    return importlib.import_module(f"{NAME}.nodes")
+
+
+@pytest.fixture(autouse=True)
+def comfyui(tmp_path: Path, nodes: ModuleType) -> Iterator[Path]:
+    """An empty ComfyUI folder of its own for each test."""
+    folder_paths.use(tmp_path / "ComfyUI")
+    nodes.host.register_folders()
+    yield tmp_path / "ComfyUI"
+    model_management.freed.clear()
+    model_management.loaded.clear()
+    model_management.interrupted = False
+    utils.bars.clear()
+    PromptServer.instance.texts.clear()

@@ -1,0 +1,427 @@
+"""Every node's schema and `execute`, and that a graph gives what the command line gives."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import folder_paths
+import numpy as np
+import pytest
+import torch
+import trimesh
+from comfy import model_management, utils
+from comfy_api import latest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from server import PromptServer
+
+from pipelines import background
+from pipelines.cameras import zero123plus_cameras
+from pipelines.checkpoints import MULTIVIEW_PRESETS
+from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.framing import frame_foreground
+from pipelines.image_to_3d import ImageTo3D, Settings, object_views
+from pipelines.mesh import Mesh
+from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
+from pipelines.meshes.painting import texture_to_vertex_colors
+
+STEPS = 2
+
+
+def _names(nodes: ModuleType) -> list[str]:
+    return [node.__name__ for node in nodes.NODES]
+
+
+def _image(height: int = 96, width: int = 128) -> torch.Tensor:
+    """IMAGE of a red box on white."""
+    image = torch.ones(1, height, width, 3)
+    image[:, 20:70, 30:90] = torch.tensor([0.8, 0.1, 0.1])
+    return image
+
+
+def _mesh(colors: bool = True) -> Mesh:
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    vertices = torch.tensor(ball.vertices, dtype=torch.float32)
+    return Mesh(vertices, torch.tensor(ball.faces), (vertices + 1) / 2 if colors else None)
+
+
+@pytest.fixture(scope="session")
+def managed(nodes: ModuleType) -> tuple[Any, Any]:
+    """Both pocket models as the loader nodes give them."""
+    views = nodes.LoadMultiviewModel.execute("pocket", "auto")[0]
+    return views, nodes.LoadReconstructionModel.execute("pocket", "float32")[0]
+
+
+@pytest.fixture(scope="session")
+def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
+    picture = _image().permute(0, 3, 1, 2)
+    framed, _ = frame_foreground(picture, (picture[:, 1:2] < 0.5).float(), size=128)
+    views = nodes.GenerateViews.execute(managed[0], framed.permute(0, 2, 3, 1), 1, STEPS, 2.0, "euler_ancestral")[0]
+    return nodes.Reconstruct.execute(managed[1], views)[0]
+
+
+def test_the_extension_lists_all_nodes_and_offers_the_demo_picture(nodes):
+    listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
+    assert len(listed) == len(set(_names(nodes))) == 17
+    assert (Path(folder_paths.get_input_directory()) / "image-to-3d-demo.png").exists()
+    schemas = [node.define_schema() for node in listed]
+    assert len({s.fields["node_id"] for s in schemas}) == 17
+    for node, schema in zip(listed, schemas, strict=True):
+        parameters = inspect.signature(node.execute).parameters
+        named = {port.id for port in schema.inputs}
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        assert parameters.keys() - {"cls", "values"} <= named
+        assert takes_any or named <= parameters.keys()
+        for port in schema.inputs:
+            if port.options.get("optional"):
+                assert parameters[port.id].default is not inspect.Parameter.empty, f"{node.__name__}.{port.id}"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_remove_background_leaves_white_around_and_the_soft_edge_in_the_mask(nodes, channels):
+    image = _image()[..., :channels] if channels < 4 else torch.cat([_image(), torch.ones(1, 96, 128, 1)], dim=-1)
+    if channels == 1:
+        image = _image()[..., 1:2]
+    cut, mask = nodes.RemoveBackground.execute(image, "plain", 0.05).args
+    assert cut.shape == (1, 96, 128, 3)
+    assert float(mask[0, 40, 60]) == 1.0
+    assert float(mask[0, 2, 2]) == 0.0
+    torch.testing.assert_close(cut[0, 2, 2], torch.ones(3))
+    torch.testing.assert_close(cut[0, 40, 60], image[0, 40, 60, :3].expand(3))
+    assert utils.bars[-1].steps[-1][:2] == (1, 1)
+
+
+def test_own_masks_are_cut_by_the_threshold_and_resized(nodes):
+    own = torch.full((1, 48, 64), 0.5)
+    own[:, :24] = 0.04
+    cut, mask = nodes.RemoveBackground.execute(_image(), "auto", 0.05, own).args
+    assert mask.shape == (1, 96, 128)
+    assert float(mask[0, 10, 10]) == 0.0
+    assert float(mask[0, 80, 10]) == 0.5
+    assert cut.shape == (1, 96, 128, 3)
+    with pytest.raises(InvalidInput, match="3 masks and 1 pictures"):
+        nodes.RemoveBackground.execute(_image(), "auto", 0.05, own.expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("method", ["auto", "u2net"])
+@pytest.mark.parametrize("place", ["rembg/u2net.onnx", "rembg/models/u2net/u2net.onnx"])
+def test_a_background_model_in_a_second_folder_is_found(nodes, tmp_path, method, place):
+    file = tmp_path / place
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+    folder_paths.add_model_folder_path("rembg", str(tmp_path / "rembg"))
+    assert nodes.host.background_dir(method) == tmp_path / "rembg"
+    with pytest.raises(EnvironmentProblem) as caught:
+        nodes.RemoveBackground.execute(torch.rand(1, 64, 64, 3), method, 0.05)
+    assert str(file) in str(caught.value)
+
+
+def test_no_background_model_stays_in_memory_after_the_node(nodes, monkeypatch):
+    monkeypatch.setattr(background, "_model_mask", lambda rgb, *_: background._session("silueta", None, "cpu"))
+    monkeypatch.setattr("rembg.new_session", lambda *_, **__: torch.ones(1, 64, 64))
+    nodes.RemoveBackground.execute(torch.rand(1, 64, 64, 3), "silueta", 0.05)
+    assert background._session.cache_info().currsize == 0
+
+
+def test_frame_foreground(nodes):
+    mask = (_image()[..., 1] < 0.5).float()
+    framed, framed_mask = nodes.FrameForeground.execute(_image(), mask, 0.5, 64, "#00ff00").args
+    assert framed.shape == (1, 64, 64, 3)
+    assert framed_mask.shape == (1, 64, 64)
+    torch.testing.assert_close(framed[0, 1, 1], torch.tensor([0.0, 1.0, 0.0]))
+    assert int((framed_mask[0, 32] > 0.5).sum()) == pytest.approx(32, abs=1)
+
+
+@st.composite
+def _soft_pictures(draw: st.DrawFn) -> torch.Tensor:
+    """(4, H, W) with straight alpha: a disc whose edge fades, of any darkness, on any colours."""
+    size = draw(st.integers(48, 80))
+    softness = draw(st.floats(0.5, 12.0))
+    radius = draw(st.floats(0.2, 0.45)) * size
+    darkness = draw(st.floats(0.0, 1.0))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    alpha = ((radius - ((x - size / 2) ** 2 + (y - size / 2) ** 2).sqrt()) / softness + 0.5).clamp(0, 1)
+    rgb = torch.rand(3, size, size, generator=generator) * darkness
+    return torch.cat([rgb, alpha[None]])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(picture=_soft_pictures())
+@pytest.mark.parametrize("method", ["auto", "alpha", "plain"])
+def test_a_graph_frames_as_the_command_line_does(nodes, method, picture):
+    graph = nodes.RemoveBackground.execute(picture.permute(1, 2, 0)[None], method, Settings().alpha_threshold)
+    framed, framed_mask = nodes.FrameForeground.execute(*graph.args, 0.85, 512, "#ffffff").args
+    masks = background.remove_background(picture[None], method, threshold=Settings().alpha_threshold)
+    expected, expected_mask = frame_foreground(picture[None, :3], masks)
+    torch.testing.assert_close(framed.permute(0, 3, 1, 2), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(framed_mask[:, None], expected_mask, atol=1e-5, rtol=0)
+
+
+def test_a_graph_makes_the_mesh_that_the_command_line_makes(nodes, managed):
+    size = 64
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    alpha = ((20 - ((x - 32) ** 2 + (y - 32) ** 2).sqrt()) / 8 + 0.5).clamp(0, 1)
+    picture = torch.cat([torch.zeros(3, size, size), alpha[None]])  # black, with a soft edge
+    chain = ImageTo3D(managed[0].model, managed[1].model, steps=STEPS, guidance=2.0)
+    expected = chain(picture, Settings(seed=3, resolution=32))
+    cut = nodes.RemoveBackground.execute(picture.permute(1, 2, 0)[None], "auto", 0.05)
+    framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")
+    torch.testing.assert_close(framed[0][0].permute(2, 0, 1), expected.framed, atol=1e-5, rtol=0)
+    views = nodes.GenerateViews.execute(managed[0], framed[0], 3, STEPS, 2.0, "euler_ancestral", framed[1])
+    torch.testing.assert_close(views[0].permute(0, 3, 1, 2), expected.views, atol=1e-3, rtol=0)
+    triplanes = nodes.Reconstruct.execute(managed[1], views[0])
+    (mesh,) = nodes.sockets.meshes_of(nodes.ExtractMesh.execute(triplanes[0], 32, 131072, 10.0, True, True)[0])
+    assert len(mesh.faces) == pytest.approx(len(expected.mesh.faces), rel=0.01)
+    assert mesh.volume() == pytest.approx(expected.mesh.volume(), rel=1e-2)
+    torch.testing.assert_close(mesh.vertices.amax(dim=0), expected.mesh.vertices.amax(dim=0), atol=5e-3, rtol=0)
+
+
+def test_a_model_that_draws_on_grey_sees_the_soft_edge_once(managed, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "pipelines.image_to_3d.generate_views", lambda model, image, **_: seen.append(image) or SimpleNamespace(views=torch.ones(6, 3, 8, 8))
+    )
+    monkeypatch.setattr("pipelines.image_to_3d.replace", lambda generated, **_: generated)
+    grey = replace(managed[0].model, background=MULTIVIEW_PRESETS["zero123plus"].background)
+    color, alpha = torch.full((3, 4, 4), 0.2), torch.linspace(0, 1, 16).view(1, 4, 4)
+    object_views(grey, color * alpha + 1 - alpha, alpha, steps=1, guidance=1.0)
+    torch.testing.assert_close(seen[0], color * alpha + grey.background * (1 - alpha))
+
+
+def test_generate_views_gives_six_views_and_their_grid(nodes, managed):
+    image = torch.cat([_image(64, 64), _image(64, 64)])
+    views, grid = nodes.GenerateViews.execute(managed[0], image, 2**64 - 1, STEPS, 2.0, "euler_ancestral").args
+    assert views.shape == (12, 128, 128, 3)
+    assert grid.shape == (2, 384, 256, 3)
+    for i, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]):
+        torch.testing.assert_close(grid[1, row * 128 : (row + 1) * 128, column * 128 : (column + 1) * 128], views[6 + i])
+    assert not torch.equal(views[:6], views[6:]), "the second picture has the next seed"
+    assert model_management.loaded[-1] is managed[0].patcher
+
+
+def test_the_number_of_views_is_never_guessed(nodes, managed):
+    twelve = torch.rand(12, 32, 32, 3)
+    assert len(nodes.Reconstruct.execute(managed[1], twelve)[0]) == 2
+    assert len(nodes.Reconstruct.execute(managed[1], twelve, views_per_object="4")[0]) == 3
+    assert len(nodes.Reconstruct.execute(managed[1], twelve, zero123plus_cameras()[[0, 1, 2]])[0]) == 4
+    with pytest.raises(InvalidInput, match="6 views; 8 views do not come out even"):
+        nodes.Reconstruct.execute(managed[1], twelve[:8])
+
+
+def test_view_cameras(nodes):
+    cameras = nodes.ViewCameras.execute("0, 90", "10", 3.0, 40.0)[0]
+    assert len(cameras) == 2
+    assert float(cameras.c2w[0, 2, 3]) == pytest.approx(3 * np.sin(np.radians(10)))
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_extract_mesh_asks_for_memory_and_gives_linear_colours(nodes, triplane, monkeypatch, bare):
+    if bare:
+        monkeypatch.setattr(latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D))
+    mesh = nodes.ExtractMesh.execute(triplane * 2, 32, 131072, 10.0, True, True)[0]
+    assert mesh.vertices.shape[0] == 2
+    assert model_management.freed[-1] > 0
+    colors = triplane[0].colors(nodes.sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
+    torch.testing.assert_close(nodes.sockets.meshes_of(mesh)[0].vertex_colors, colors, atol=1e-4, rtol=0)
+    assert float((mesh.vertex_colors[0, : len(colors)] - colors).abs().max()) > 0.05, "what core gets is linear light"
+    assert nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, False, False)[0].vertices.shape[0] == 1
+
+
+def test_extract_mesh_asks_for_more_memory_at_a_higher_resolution(nodes, triplane):
+    for resolution in (32, 48):
+        nodes.ExtractMesh.execute(triplane, resolution, 131072, 10.0, True, False)
+    assert model_management.freed[-1] > model_management.freed[-2]
+
+
+def test_render_orbit(nodes, triplane):
+    frames, masks, depth = nodes.RenderOrbit.execute(triplane, 2, 20.0, 4.0, 32).args
+    assert frames.shape == depth.shape == (2, 32, 32, 3)
+    assert masks.shape == (2, 32, 32)
+    assert 0 < float(masks.mean()) < 1
+    assert model_management.freed[-1] > 0
+
+
+def test_a_stop_reaches_the_work(nodes, triplane):
+    model_management.interrupted = True
+    with pytest.raises(model_management.InterruptProcessingException):
+        nodes.RenderOrbit.execute(triplane, 2, 20.0, 4.0, 32)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("textured", [False, True])
+def test_meshes_come_back_from_the_socket_as_they_went_in(nodes, monkeypatch, bare, textured):
+    if bare:
+        monkeypatch.setattr(latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D))
+    one, two = _mesh(), replace(_mesh(), faces=_mesh().faces[:7])
+    if textured:
+        one, two = (replace(m, vertex_colors=None, uvs=m.vertices[:, :2] / 2 + 0.5, texture=torch.rand(8, 6, 3)) for m in (one, two))
+    back = nodes.sockets.meshes_of(nodes.sockets.mesh_socket([one, two]))
+    for mesh, own in zip(back, (one, two), strict=True):
+        assert torch.equal(mesh.faces, own.faces)
+        torch.testing.assert_close(mesh.vertices, own.vertices)
+        for name in ("vertex_colors", "uvs", "texture"):
+            a, b = getattr(mesh, name), getattr(own, name)
+            assert (a is None) == (b is None)
+            if a is not None:
+                torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+def test_what_core_gets_is_y_up_with_v_from_the_top_and_light_that_is_linear(nodes):
+    mesh = Mesh(torch.tensor([[1.0, 2, 3], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]), torch.full((3, 3), 0.5))
+    core = nodes.sockets.mesh_socket([mesh])
+    assert core.vertices[0, 0].tolist() == [2, 3, 1]
+    assert float(core.vertex_colors[0, 0, 0]) == pytest.approx(0.21404, abs=1e-4)
+    core = nodes.sockets.mesh_socket([Mesh(mesh.vertices, mesh.faces, uvs=torch.tensor([[0.25, 0.9]] * 3), texture=torch.rand(4, 4, 3))])
+    assert core.uvs[0, 0].tolist() == pytest.approx([0.25, 0.1])
+
+
+def test_a_batch_of_textured_and_plain_meshes_keeps_the_colours_of_both(nodes):
+    textured = replace(_mesh(False), uvs=torch.full((len(_mesh().vertices), 2), 0.5), texture=torch.full((4, 4, 3), 0.25))
+    first, second = nodes.sockets.meshes_of(nodes.sockets.mesh_socket([textured, _mesh()]))
+    torch.testing.assert_close(first.vertex_colors, torch.full_like(first.vertices, 0.25), atol=1e-4, rtol=0)
+    torch.testing.assert_close(second.vertex_colors, _mesh().vertex_colors, atol=1e-4, rtol=0)
+
+
+def test_textures_of_different_sizes_make_a_batch(nodes):
+    textured = [replace(_mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((side, side, 3), 0.25)) for side in (4, 9)]
+    assert nodes.sockets.mesh_socket(textured).texture.shape == (2, 9, 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vertices": torch.full((1, 3, 3), float("nan"))}, "not finite"),
+        ({"vertices": torch.full((1, 3, 3), 1e30)}, "absurdly large"),
+        ({"faces": torch.zeros(1, 0, 3, dtype=torch.long)}, "no triangles"),
+        ({"faces": torch.full((1, 1, 3), 9)}, "must name"),
+    ],
+)
+def test_broken_meshes_are_refused_at_the_socket(nodes, change, said):
+    fields = {"vertices": torch.rand(1, 3, 3), "faces": torch.tensor([[[0, 1, 2]]])} | change
+    with pytest.raises(InvalidInput, match=said):
+        nodes.MeshInfo.execute(latest.BareMESH(**fields))
+
+
+def test_clean_mesh_reports_before_and_after(nodes):
+    socket = nodes.sockets.mesh_socket([_mesh()])
+    cleaned, text = nodes.CleanMesh.execute(socket, 0.05, 32, 0, 100, False).args
+    assert len(nodes.sockets.meshes_of(cleaned)[0].faces) <= 100
+    assert text.splitlines()[0].startswith("before: 320 triangles")
+    assert PromptServer.instance.texts[-1] == ("1", text)
+
+
+def test_texture_mesh_and_bake_vertex_colors(nodes, triplane):
+    pytest.importorskip("xatlas")
+    mesh = nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, True, True)[0]
+    own = nodes.sockets.meshes_of(mesh)[0]
+    for textured in (nodes.TextureMesh.execute(mesh, triplane, 512, 500)[0], nodes.BakeVertexColors.execute(mesh, 512, 500)[0]):
+        (painted,) = nodes.sockets.meshes_of(textured)
+        assert painted.texture.shape == (512, 512, 3)
+        assert len(painted.faces) <= 500
+        found, wanted = texture_to_vertex_colors(painted).vertex_colors.mean(dim=0), own.vertex_colors.mean(dim=0)
+        torch.testing.assert_close(found, wanted, atol=0.15, rtol=0)
+    with pytest.raises(InvalidInput, match="one triplane for each mesh"):
+        nodes.TextureMesh.execute(mesh, triplane * 2, 512, 500)
+
+
+def test_render_mesh_goes_once_around(nodes):
+    images = nodes.RenderMesh.execute(nodes.sockets.mesh_socket([_mesh()]), 3, 10.0, 32)[0]
+    assert images.shape == (3, 32, 32, 3)
+    assert float(images.amin()) < 0.9
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_save_mesh_writes_numbered_files_that_load_mesh_reads(nodes, suffix):
+    socket = nodes.sockets.mesh_socket([_mesh(), _mesh()])
+    path, file = nodes.SaveMesh.execute(socket, "3d/ball", suffix, "z", 80.0, "bottom", 0.0).args
+    assert path == f"3d/ball_00001_.{suffix}"
+    assert Path(file.source).exists()
+    assert nodes.SaveMesh.execute(socket, "3d/ball", suffix, "y").ui["3d"][0]["filename"] == f"ball_00003_.{suffix}"
+    (back,) = nodes.sockets.meshes_of(nodes.LoadMesh.execute(path)[0])
+    assert back.vertices.amin(dim=0)[2] == pytest.approx(0.0, abs=1e-4), "upright again, though it was saved z up"
+    assert float(back.vertices[:, 2].max()) == pytest.approx(80.0, abs=1.0)
+
+
+def test_save_mesh_keeps_the_graph_unless_told_not_to(nodes, monkeypatch):
+    socket = nodes.sockets.mesh_socket([_mesh()])
+    path = nodes.SaveMesh.execute(socket, "a", "obj", "y")[0]
+    text = (Path(folder_paths.get_output_directory()) / path).read_text()
+    assert text.startswith('# prompt: {"1": {}}\n# workflow: {"nodes": []}\n')
+    monkeypatch.setattr(nodes.host.args, "disable_metadata", True)
+    path = nodes.SaveMesh.execute(socket, "a", "obj", "y")[0]
+    assert (Path(folder_paths.get_output_directory()) / path).read_text().startswith("v ")
+
+
+@pytest.mark.parametrize("name", ["../mesh.obj", "none.obj", "a\0b.obj", "x" * 5000 + ".obj", "x/" * 3000 + "a.obj"])
+def test_odd_names_are_one_sentence(nodes, name):
+    with pytest.raises(InvalidInput, match="There is no file|leads outside"):
+        nodes.LoadMesh.execute(name)
+    assert nodes.LoadMesh.fingerprint_inputs(name) == name
+
+
+@pytest.mark.parametrize("prefix", ["../out", "a\0b", "x/" + "y" * 5000])
+def test_odd_prefixes_are_one_sentence(nodes, prefix):
+    with pytest.raises((InvalidInput, EnvironmentProblem), match="leads outside|none that a file can have|cannot be written"):
+        nodes.SaveMesh.execute(nodes.sockets.mesh_socket([_mesh()]), prefix, "obj", "y")
+
+
+def test_load_mesh_sees_changes_of_material_and_picture(nodes):
+    folder = Path(folder_paths.get_input_directory())
+    textured = replace(_mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((8, 8, 3), 0.25))
+    save_mesh(textured, folder / "ball.obj")
+    before = nodes.LoadMesh.fingerprint_inputs("ball.obj")
+    assert before == nodes.LoadMesh.fingerprint_inputs("ball.obj")
+    for name in ("ball.png", "ball.mtl", "ball.obj"):
+        os.utime(folder / name, (0, 0))
+        after = nodes.LoadMesh.fingerprint_inputs("ball.obj")
+        assert after != before, name
+        before = after
+    Image.new("RGB", (8, 8), "red").save(folder / "ball.png")
+    (back,) = nodes.sockets.meshes_of(nodes.LoadMesh.execute("ball.obj")[0])
+    torch.testing.assert_close(back.texture[0, 0], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_the_modelslab_node_gives_mesh_paths_and_meta(nodes, monkeypatch):
+    async def made(client: Any, pictures: Any, values: Any, stems: list[Path], **_: Any) -> list[Any]:
+        assert client == "client"
+        assert values["resolution"] == 256
+        assert pictures[0].size == (128, 96)
+        save_mesh(_mesh(), stems[0].with_suffix(".obj"))
+        return [
+            SimpleNamespace(
+                mesh=stems[0].with_suffix(".obj"), video=None, job_id="7", seed=1, generation_seconds=2.0, links=["a"], meta={"prompt": "x"}
+            )
+        ]
+
+    monkeypatch.setattr("pipelines.modelslab.batch.images_to_3d", made)
+    monkeypatch.setattr(nodes.host, "modelslab_client", lambda: "client")
+    out = asyncio.run(nodes.ModelsLabImageTo3D.execute(_image(), "", "3d/modelslab", resolution=256))
+    assert out[1] == "3d/modelslab_00001_.obj"
+    assert out[2] == ""
+    assert json.loads(out[3])[0]["job_id"] == "7"
+    assert load_mesh(Path(folder_paths.get_output_directory()) / out[1]).volume() > 0
+
+
+def test_a_missing_package_is_named(nodes):
+    @nodes.host.explained
+    def execute() -> None:
+        import a_package_that_is_not_there  # noqa: F401
+
+    with pytest.raises(EnvironmentProblem, match="'a_package_that_is_not_there' is missing"):
+        execute()
+
+
+def test_the_entry_point_gives_the_extension():
+    import sys
+
+    extension = asyncio.run(sys.modules["image_to_3d_pack"].comfy_entrypoint())
+    assert type(extension).__name__ == "ImageTo3DExtension"
