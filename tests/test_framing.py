@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.errors import InvalidInput, NothingInPicture
-from pipelines.framing import frame_foreground
+from pipelines.framing import composite, cut_out, frame_foreground
 
 
 def _rectangle(height: int, width: int, top: int, bottom: int, left: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,6 +59,38 @@ def test_each_picture_of_a_batch_has_its_own_box():
     _, masks = frame_foreground(image.repeat(2, 1, 1, 1), torch.cat([first, second]), size=100)
     assert _extent(masks[0, 0])[1] - _extent(masks[0, 0])[0] == pytest.approx(85, abs=4)
     assert _extent(masks[1, 0])[1] - _extent(masks[1, 0])[0] == pytest.approx(85, abs=4)
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(0.3, 50), (0.85, 97), (1.0, 33), (0.5, 300)])
+def test_framing_is_a_resize_of_the_square_around_the_object(ratio, size):
+    """Against torch's own resize of that square, which is too large to be made of a small object in a large picture."""
+    image = torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 1, 70, 90)
+    mask[..., 25:60, 5:31] = torch.rand(35, 26, generator=torch.Generator().manual_seed(1)) * 0.4 + 0.6
+    side = round(35 / ratio)
+    first_row, first_column = 25 - (side - 35) // 2, 5 - (side - 26) // 2
+    padding = (-first_column, first_column + side - 90, -first_row, first_row + side - 70)
+    on_white = torch.nn.functional.pad(composite(image, mask) - 1, padding) + 1
+    expected = torch.nn.functional.interpolate(on_white, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+    framed, _ = frame_foreground(image, mask, foreground_ratio=ratio, size=size)
+    torch.testing.assert_close(framed, expected, atol=1e-4, rtol=0)
+
+
+def test_a_small_object_in_a_large_picture_takes_little_memory():
+    image, mask = torch.rand(1, 3, 2000, 2000), torch.zeros(1, 1, 2000, 2000)
+    mask[..., 2:1998, 2:1998] = 1.0
+    framed, _ = frame_foreground(image, mask, foreground_ratio=0.001, size=64)  # a square of two million pixels a side
+    assert framed.shape == (1, 3, 64, 64)
+
+
+def test_what_is_cut_out_is_framed_as_the_picture_itself():
+    image = torch.rand(1, 3, 60, 60, generator=torch.Generator().manual_seed(0))
+    mask = torch.nn.functional.avg_pool2d(_rectangle(60, 60, 10, 40, 20, 50)[1], 9, stride=1, padding=4)
+    cut = cut_out(image, mask)
+    assert float(cut[..., 0, 0].amin()) == 1.0
+    for a, b in zip(frame_foreground(cut, mask), frame_foreground(image, mask), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    torch.testing.assert_close(composite(cut, mask), composite(image, mask))
 
 
 def test_empty_and_single_pixel_masks_are_named():

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, features
 
+from pipelines.background import remove_background
 from pipelines.errors import InvalidInput, UnreadablePicture
-from pipelines.pictures import parse_color, read_picture, to_pillow
+from pipelines.files import free_or_own, is_own
+from pipelines.pictures import parse_color, png_bytes, read_picture, save_picture, to_pillow
+
+CASES = Path(__file__).parent / "data" / "cases"
 
 
 def _saved(picture: Image.Image, path, **options):
@@ -31,6 +40,60 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     levels = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
     read = _saved(Image.fromarray(levels), tmp_path / "deep.png")
     torch.testing.assert_close(read[0], torch.from_numpy(levels / 65535).float(), atol=0.003, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["float-0-1.tif", "float-0-1000.tif", "levels-12-bit.png"])
+def test_levels_are_scaled_by_what_the_file_uses(name):
+    read = read_picture(CASES / "deep-grey-levels" / name)
+    assert read[:3].amax() > 0.99
+    assert read[:3].amin() == pytest.approx(0.2, abs=0.01)
+    assert float(remove_background(read[None], "auto").mean()) == pytest.approx(0.14, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        (np.array([0, 200, 255], np.uint16), [0, 200 / 255, 1]),  # eight bits in sixteen
+        (np.array([0, 512, 1023], np.uint16), [0, 512 / 1023, 1]),
+        (np.array([0, 2**15, 2**16 - 1], np.uint16), [0, 0.5, 1]),
+        (np.array([0, 0.25, 0.5], np.float32), [0, 0.25, 0.5]),
+        (np.array([-1, 0, 1], np.float32), [0, 0.5, 1]),
+        (np.array([0, 100, np.nan], np.float32), [0, 1, 0]),
+        (np.array([0, 50, 200], np.float32), [0, 0.25, 1]),
+    ],
+)
+def test_the_range_of_deep_grey(tmp_path, levels, expected):
+    read = _saved(Image.fromarray(np.tile(levels, (16, 6))[:, :18]), tmp_path / "deep.tif")
+    assert read[0, 3, :3].tolist() == pytest.approx(expected, abs=0.005)
+
+
+def test_a_tiff_whose_white_is_zero_is_turned_round(tmp_path):
+    levels = np.tile(np.array([0, 2**16 - 1], np.uint16), (16, 9))
+    read = _saved(Image.fromarray(levels), tmp_path / "white.tif", tiffinfo={262: 0})
+    assert read[0, 0, :2].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg", "zz-next.png"])
+def test_an_odd_exif_tag_does_not_matter(name):
+    read = read_picture(CASES / "exif-odd-tag" / name)
+    assert read.shape[0] == 4
+    if name.endswith("jpg"):
+        with Image.open(CASES / "exif-odd-tag" / name) as picture:
+            assert read.shape[1:] == (picture.width, picture.height), "it lies on its side in the file"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone(tmp_path, orientation):
+    """As Pillow does it itself."""
+    from PIL import ImageOps
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    read = _saved(picture, tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as opened:
+        upright = np.array(ImageOps.exif_transpose(opened).convert("RGBA"))
+    torch.testing.assert_close(read, torch.from_numpy(upright).permute(2, 0, 1).float() / 255)
 
 
 def test_a_photograph_taken_on_its_side_is_upright(tmp_path):
@@ -64,6 +127,63 @@ def test_what_is_no_picture_is_said(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
     with pytest.raises(UnreadablePicture, match="damaged"):
         read_picture(tmp_path / "cut.png")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC: save it as JPEG"), (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF"), (b"DDS |\0\0\0", "damaged")],
+)
+def test_formats_that_are_not_read_say_what_to_do(tmp_path, head, said):
+    (tmp_path / "x.png").write_bytes(head + bytes(200))
+    with pytest.raises(UnreadablePicture, match=said):
+        read_picture(tmp_path / "x.png")
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_read(tmp_path):
+    read = _saved(Image.new("RGB", (24, 20), (255, 0, 0)), tmp_path / "x.avif")
+    assert read[:3, 5, 5].tolist() == pytest.approx([1, 0, 0], abs=0.05)
+
+
+def _encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 30), 60).convert("P" if kind == "GIF" else "RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "ICO", "PPM", "TGA", "DDS"])
+def test_any_bytes_are_a_picture_or_said_to_be_none(tmp_path, kind, data):
+    content = bytearray(_ENCODED.setdefault(kind, _encoded(kind)))
+    for _ in range(data.draw(st.integers(0, 8))):
+        content[data.draw(st.integers(0, min(300, len(content) - 1)))] = data.draw(st.integers(0, 255))
+    (tmp_path / "x").write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    try:
+        read = read_picture(tmp_path / "x")
+    except InvalidInput as error:
+        assert "\n" not in str(error)
+    else:
+        assert read.shape[0] == 4
+        assert 0 <= float(read.amin()) <= float(read.amax()) <= 1
+
+
+_ENCODED: dict[str, bytes] = {}
+
+
+def test_pictures_are_signed_and_never_written_over_others(tmp_path):
+    save_picture(torch.rand(3, 20, 20), tmp_path / "own.png")
+    assert is_own(tmp_path / "own.png")
+    assert png_bytes(torch.rand(1, 5, 5)).startswith(b"\x89PNG")
+    Image.new("RGB", (20, 20)).save(tmp_path / "theirs.png")
+    (tmp_path / "theirs-2.png").write_text("Image to 3D is a name that a file may hold anywhere")
+    assert not is_own(tmp_path / "theirs.png")
+    assert not is_own(tmp_path / "theirs-2.png")
+    assert not is_own(tmp_path / "nothing.png")
+    assert free_or_own(tmp_path / "own.png").name == "own.png"
+    assert free_or_own(tmp_path / "theirs.png").name == "theirs-3.png"
+    assert free_or_own(tmp_path / "nothing.png").name == "nothing.png"
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

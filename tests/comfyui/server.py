@@ -130,6 +130,10 @@ class Server:
                     return
 
 
+class CannotStart(Exception):
+    """A ComfyUI that is there and does not start, with the end of its log."""
+
+
 @contextmanager
 def start_server(base: Path, environment: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> Iterator[Server]:
     """A ComfyUI on a free port whose base folder holds nothing but this pack."""
@@ -158,11 +162,11 @@ def start_server(base: Path, environment: dict[str, str] | None = None, options:
 
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"ComfyUI stopped: {(server.base / 'server.log').read_text()[-3000:]}"
+    while time.monotonic() < deadline and process.poll() is None:
         try:
             server.http.get("/system_stats").raise_for_status()
             return
         except httpx.HTTPError:
             time.sleep(0.5)
-    raise AssertionError(f"ComfyUI did not start: {(server.base / 'server.log').read_text()[-3000:]}")
+    lines = (server.base / "server.log").read_text().strip().splitlines()
+    raise CannotStart(f"ComfyUI at {find_comfyui()} does not start: {' | '.join(lines[-3:])[-600:]}")

@@ -77,10 +77,10 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
         f'<Relationship Target="/3D/3dmodel.model" Id="rel0" Type="{_RELATION}"/></Relationships>'
     )
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("[Content_Types].xml", types)
-        archive.writestr("_rels/.rels", relations)
-        archive.writestr("3D/3dmodel.model", "".join(model))
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in (("[Content_Types].xml", types), ("_rels/.rels", relations), ("3D/3dmodel.model", "".join(model))):
+            entry = zipfile.ZipInfo(name)  # of 1980: the same mesh gives the same file
+            archive.writestr(entry, text, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
 
 
