@@ -16,9 +16,7 @@ from torch import Tensor
 
 from .errors import InvalidInput
 from .mesh import Mesh, drop_unused, face_areas, joined_faces, keep_large_parts, part_of_faces
-from .meshes.painting import count_strewn, nearest_colors, painted_like, strew, texture_to_vertex_colors
-
-__all__ = ["nearest_colors", "texture_to_vertex_colors"]
+from .meshes.painting import count_strewn, painted_like, strew, texture_to_vertex_colors
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +175,7 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
     collapse gets stuck, as on flat rings, vertices that share a cell of a grid become one.
 
     Raises:
-        InvalidInput: if fewer than `MIN_FACES` are asked for.
+        InvalidInput: if fewer than `MIN_FACES` are asked for, or so few leave nothing of the mesh.
 
     Source: Garland and Heckbert, "Surface simplification using quadric error metrics" (SIGGRAPH 1997), as in fast-simplification; Rossignac
     and Borrel, "Multi-resolution 3D approximations for rendering complex scenes" (1993).
@@ -217,9 +215,9 @@ def _clustered(shape: Mesh, max_faces: int) -> Mesh:
         count = torch.zeros(len(place)).index_add_(0, place, torch.ones(len(place)))
         middle = torch.zeros_like(shape.vertices).index_add_(0, place, shape.vertices) / count.clamp_min(1)[:, None]
         found = merge_vertices(Mesh(middle[place], shape.faces))
-        if len(found.faces) <= max_faces:
-            return found if len(found.faces) else shape
-    return shape
+        if 0 < len(found.faces) <= max_faces:
+            return found
+    raise InvalidInput(f"The mesh cannot be reduced to {max_faces} triangles: allow more.")
 
 
 def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
@@ -263,11 +261,16 @@ def make_watertight(mesh: Mesh, max_faces: int = 0) -> Mesh:
     """
     original = merge_vertices(texture_to_vertex_colors(mesh))
     mended = _mended(_shape_of(original))
-    closed = _fewer_and_closed(mended, max_faces) if is_watertight(mended) and mended.volume() > 0 else None
+    whole = is_watertight(mended) and mended.volume() > 0
+    closed = _fewer_and_closed(mended, max_faces) if whole else None
     voxels = _VOXELS
     while closed is None and voxels >= _LEAST_VOXELS:
-        closed = _fewer_and_closed(_from_voxels(mended, voxels), max_faces)
-        voxels = voxels * 7 // 10
+        filled = _from_voxels(mended, voxels)
+        if filled is None and not whole:
+            raise InvalidInput("The mesh encloses nothing, so it cannot be made watertight.")
+        if filled is None:
+            break
+        closed, whole, voxels = _fewer_and_closed(filled, max_faces), True, voxels * 7 // 10
     if closed is None:
         raise InvalidInput(f"The mesh cannot be made watertight with {max_faces} triangles: allow more.")
     return painted_like(closed, original)
@@ -327,8 +330,11 @@ def _without_branching_edges(mesh: Mesh) -> Mesh:
     return drop_unused(replace(mesh, faces=mesh.faces[~bad])) if bool(bad.any()) else mesh
 
 
-def _from_voxels(shape: Mesh, voxels: int) -> Mesh:
-    """The surface of the voxels that a shape fills, so many along its longest side; small gaps are closed to find what is inside."""
+def _from_voxels(shape: Mesh, voxels: int) -> Mesh | None:
+    """The surface of the voxels that a shape fills, so many along its longest side; None if it fills none but those that it passes.
+
+    Small gaps are closed to find what is inside.
+    """
     from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
     from skimage.measure import marching_cubes
 
@@ -342,7 +348,7 @@ def _from_voxels(shape: Mesh, voxels: int) -> Mesh:
         if solid.sum() > padded.sum() and (filled & ~wide).any():
             break
     else:
-        raise InvalidInput("The mesh encloses nothing, so it cannot be made watertight.")
+        return None
     points, faces, _, _ = marching_cubes(solid.astype(np.float32), level=0.5, gradient_direction="ascent")
     vertices = (points - (gap + 1) + 0.5) * voxel + low
     return smooth(Mesh(torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces.astype(np.int64))), 4)

@@ -36,7 +36,9 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
             nearest.scatter_reduce_(0, pixel, closeness, "amax")
             front = closeness >= nearest[pixel]
             triangle[pixel[front]] = chunk[owner[front]]
-            barycentric[pixel[front]] = weight[front]
+            # Where two are equally near, as on the edge between them, one of them is there now, and its coordinates go with it.
+            chosen = front & (triangle[pixel] == chunk[owner])
+            barycentric[pixel[chosen]] = weight[chosen]
     return triangle, barycentric
 
 

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import trimesh
 
 from pipelines.cleanup import clean, decimate, fill_holes, is_watertight, make_watertight, merge_vertices, placed, report, smooth
 from pipelines.errors import InvalidInput
-from pipelines.mesh import Mesh
+from pipelines.mesh import Mesh, joined_faces, keep_large_parts, part_of_faces
+from pipelines.mesh_io import load_mesh
+from pipelines.meshes.painting import nearest_colors, nearest_points, painted_like, strew, texture_to_vertex_colors
+
+CASES = Path(__file__).parent / "data" / "cases"
 
 
 def _mesh(shape: trimesh.Trimesh, colors: bool = True) -> Mesh:
@@ -136,3 +144,232 @@ def test_size_pivot_and_front():
         placed(box, pivot="top")
     with pytest.raises(InvalidInput):
         placed(box, size=-1)
+
+
+def _flat_cube(merged: bool = True) -> Mesh:
+    """A unit cube whose six sides have six colours, with vertices of their own where colours meet."""
+    box = trimesh.creation.box()
+    faces = torch.tensor(box.faces)
+    vertices = torch.tensor(box.vertices, dtype=torch.float32)[faces].reshape(-1, 3)
+    sides = (torch.tensor(box.face_normals).float() + torch.tensor([0.1, 0.2, 0.3])).clamp(0, 1).repeat_interleave(3, dim=0)
+    mesh = Mesh(vertices, torch.arange(36).view(-1, 3), sides)
+    return merge_vertices(mesh) if merged else mesh
+
+
+def _colors_of_sides(mesh: Mesh) -> dict[tuple[int, ...], list[float]]:
+    """Mean colour of the triangles that face each way."""
+    a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).round().int()
+    colors = mesh.vertex_colors[mesh.faces].mean(dim=1)
+    return {tuple(way.tolist()): colors[(normals == way).all(dim=1)].mean(dim=0).tolist() for way in normals.unique(dim=0)}
+
+
+def test_colours_that_meet_sharply_stay_apart_when_vertices_are_merged():
+    cube = _flat_cube()
+    assert len(cube.vertices) == 24
+    assert len(joined_faces(cube).unique()) == 8
+    assert report(cube).watertight
+    assert report(cube).parts == 1
+    for cleaned in (clean(cube, hole_edges=32), clean(cube, smoothing=0, min_part_share=0.5)):
+        assert _colors_of_sides(cleaned) == _colors_of_sides(cube)
+
+
+def test_smoothing_tears_no_seam_open():
+    cube = _flat_cube()
+    fair = smooth(cube, 3)
+    assert torch.equal(joined_faces(fair), joined_faces(cube))
+
+
+def test_merging_keeps_a_texture_and_its_seams():
+    soup = _flat_cube(merged=False)
+    textured = replace(soup, vertex_colors=None, uvs=torch.rand(36, 2), texture=torch.rand(8, 8, 3))
+    merged = merge_vertices(textured)
+    assert merged.texture is textured.texture
+    torch.testing.assert_close(merged.uvs[merged.faces], textured.uvs[textured.faces], atol=1e-6, rtol=0)
+    kept = keep_large_parts(merged, 0.5)
+    assert kept.texture is textured.texture
+    assert kept.uvs.shape == (len(kept.vertices), 2)
+
+
+def test_decimation_merges_first_and_keeps_colours_that_meet_sharply():
+    sphere = load_mesh(CASES / "decimate-tears-unmerged" / "flat-sphere.ply")
+    fewer = decimate(sphere, 500)
+    assert len(fewer.faces) <= 500
+    assert report(fewer).watertight
+    assert fewer.volume() == pytest.approx(sphere.volume(), rel=0.03)
+    fine = _mesh(trimesh.creation.box().subdivide().subdivide().subdivide(), colors=False)
+    painted = painted_like(fine, _flat_cube())
+    few = decimate(painted, 60)
+    for side, color in _colors_of_sides(_flat_cube()).items():
+        assert _colors_of_sides(few)[side] == pytest.approx(color, abs=0.02)
+
+
+def test_decimating_a_texture_says_so_and_keeps_its_colours(caplog):
+    ball = _mesh(trimesh.creation.icosphere(subdivisions=3), colors=False)
+    textured = replace(ball, uvs=ball.vertices[:, :2] / 2 + 0.5, texture=torch.full((8, 8, 3), 0.25))
+    fewer = decimate(textured, 200)
+    assert "becomes colours of vertices" in caplog.text
+    torch.testing.assert_close(fewer.vertex_colors, torch.full_like(fewer.vertices, 0.25))
+
+
+def _ring(around: int, across: int, bent: float = 0.0) -> Mesh:
+    angle = torch.arange(around) / around * 2 * torch.pi
+    rings = [torch.stack([r * angle.cos(), r * angle.sin(), bent * r * (3 * angle).sin()], dim=1) for r in torch.linspace(0.5, 1, across + 1)]
+    i = torch.arange(around)
+    after = (i + 1) % around
+    faces = []
+    for k in range(across):
+        a, b, c, d = k * around + i, k * around + after, (k + 1) * around + i, (k + 1) * around + after
+        faces += [torch.stack([a, c, b], dim=1), torch.stack([b, c, d], dim=1)]
+    return Mesh(torch.cat(rings), torch.cat(faces))
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        _ring(1600, 1),
+        _ring(800, 2),
+        _ring(400, 4, 0.2),
+        _mesh(trimesh.creation.torus(1, 0.3), colors=False),
+        _mesh(trimesh.util.concatenate([trimesh.creation.box().apply_translation([2 * i, 0, 0]) for i in range(100)]), colors=False),
+        Mesh(torch.rand(3000, 3, generator=torch.Generator().manual_seed(0)), torch.arange(3000).view(-1, 3)),
+    ],
+    ids=["flat ring", "flat ring of two", "wavy ring", "torus", "boxes", "soup"],
+)
+@pytest.mark.parametrize("most", [50, 9])
+def test_at_most_so_many_triangles_whatever_the_mesh(mesh, most):
+    fewer = decimate(mesh, most)
+    assert 0 < len(fewer.faces) <= most
+    if most == 50 and len(np.unique(part_of_faces(mesh))) == 1:  # of which something can be left
+        before, after = (m.vertices.amax(dim=0) - m.vertices.amin(dim=0) for m in (mesh, fewer))
+        assert float(after.amax()) > 0.8 * float(before.amax())
+
+
+def test_parts_are_ranked_by_their_size_and_not_by_their_triangles():
+    both = load_mesh(CASES / "clean-drops-large-parts" / "sphere-and-plate.obj")
+    cleaned = clean(both, min_part_share=0.05, hole_edges=32)
+    assert len(cleaned.faces) == 12
+    assert cleaned.volume() == pytest.approx(36, rel=1e-3)
+
+
+def _open(shape: trimesh.Trimesh, gone: np.ndarray) -> Mesh:
+    return replace(_mesh(shape, colors=False), faces=torch.tensor(shape.faces[~gone]))
+
+
+def test_what_is_no_hole_gets_no_lid():
+    sheet = load_mesh(CASES / "open-sheet-gets-a-lid" / "square.obj")
+    assert len(clean(sheet, hole_edges=32).faces) == 2
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    bowl = _open(ball, ball.triangles_center[:, 2] > 0)
+    assert fill_holes(bowl, 10_000) is bowl
+    box = trimesh.creation.box()
+    crate = _open(box, box.face_normals[:, 2] > 0.5)
+    assert fill_holes(crate, 32) is crate
+    dented = _open(box, np.arange(12) == 0)
+    assert is_watertight(fill_holes(dented, 32))
+    ring = _ring(40, 2)
+    filled = fill_holes(ring, 100)
+    assert len(filled.faces) == len(ring.faces), "neither the rim of a washer nor its middle is a defect"
+
+
+def test_holes_beside_colours_that_meet_sharply_are_filled():
+    cube = _flat_cube()
+    subdivided = painted_like(_mesh(trimesh.creation.box().subdivide().subdivide(), colors=False), cube)
+    holed = replace(subdivided, faces=subdivided.faces[torch.arange(len(subdivided.faces)) != 5])
+    filled = clean(holed, hole_edges=8)
+    assert report(filled).watertight
+    assert filled.volume() == pytest.approx(1, rel=1e-5)
+
+
+def test_nothing_is_left_of_triangles_without_area():
+    for mesh in (load_mesh(CASES / "clean-all-degenerate" / "point.obj"), Mesh(torch.tensor([[0.0, 0, 0], [1, 1, 1], [2, 2, 2]]), torch.tensor([[0, 1, 2]]))):
+        with pytest.raises(InvalidInput, match="has an area"):
+            clean(mesh)
+
+
+def test_two_bodies_that_share_an_edge_are_both_kept():
+    edge = load_mesh(CASES / "watertight-ignores-max-faces" / "edge.obj")
+    closed = clean(edge, max_faces=500, watertight=True)
+    assert len(closed.faces) <= 500
+    assert report(closed).watertight
+    assert closed.volume() == pytest.approx(2, rel=1e-4)
+
+
+@pytest.mark.parametrize("most", [0, 500])
+def test_a_scan_is_closed(most):
+    scan = load_mesh(CASES / "watertight-leaks" / "scan.obj")
+    assert not report(scan).watertight
+    closed = make_watertight(scan, most)
+    assert report(closed).watertight
+    assert closed.volume() == pytest.approx(3.75, rel=0.1)
+    assert not most or len(closed.faces) <= most
+
+
+@pytest.mark.parametrize("most", [100, 2000])
+def test_large_triangles_cost_no_more_than_their_voxels(most):
+    code = (
+        "import resource, sys; from pathlib import Path; from pipelines.cleanup import clean, report; from pipelines.mesh_io import load_mesh;"
+        f"made = clean(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})), watertight=True, max_faces={most});"
+        "print(len(made.faces), report(made).watertight, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CASES.parents[2])
+    triangles, closed, peak = done.stdout.split()
+    assert int(triangles) <= most
+    assert closed == "True"
+    assert int(peak) * (1 if sys.platform == "darwin" else 1024) < 2.5 * 2**30
+
+
+def test_a_limit_that_cannot_be_kept_is_said():
+    with pytest.raises(InvalidInput, match="allow more"):
+        make_watertight(_mesh(trimesh.util.concatenate([trimesh.creation.box().apply_translation([3 * i, 0, 0]) for i in range(30)])), 4)
+    with pytest.raises(InvalidInput, match="at least 4"):
+        clean(_ball(), max_faces=3)
+
+
+def test_colours_are_interpolated_in_the_triangle_where_a_point_lies():
+    box = trimesh.creation.box()
+    corners = torch.tensor(box.vertices, dtype=torch.float32) + 0.5
+    cube = Mesh(corners, torch.tensor(box.faces), corners)  # the colour of a point is its place
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    axis = torch.arange(500) % 3
+    points[torch.arange(500), axis] = (torch.arange(500) % 2).float()
+    torch.testing.assert_close(nearest_colors(cube, points), points, atol=1e-5, rtol=0)
+
+
+def test_nearest_points_are_trimeshs():
+    rtree = pytest.importorskip("rtree")
+    del rtree
+    ball = trimesh.creation.icosphere(subdivisions=1)
+    points = np.random.default_rng(0).normal(size=(200, 3))
+    triangle, weights = nearest_points(_mesh(ball), torch.tensor(points, dtype=torch.float32))
+    found = (torch.tensor(ball.triangles)[triangle] * weights[..., None]).sum(dim=1)
+    expected, distance, _ = trimesh.proximity.closest_point(ball, points)
+    np.testing.assert_allclose(np.linalg.norm(found.numpy() - points, axis=1), distance, atol=1e-5)
+
+
+def test_nearest_points_of_corners_edges_and_slivers():
+    mesh = Mesh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1e-9, 0]]), torch.tensor([[0, 1, 2], [0, 1, 3]]))
+    points = torch.tensor([[-1.0, -1, 2], [0.5, -3, 0], [2, 2, 0], [0.25, 0.25, 5]])
+    triangle, weights = nearest_points(mesh, points)
+    nearest = (mesh.vertices[mesh.faces[triangle]] * weights[..., None]).sum(dim=1)
+    torch.testing.assert_close(nearest, torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("spacing", [0.5, 0.11])
+def test_points_are_strewn_no_further_apart_than_asked(spacing):
+    corners = np.random.default_rng(0).random((20, 3, 3))
+    points, owners = strew(corners, spacing)
+    for i in range(20):
+        weights = np.random.default_rng(i).dirichlet((1, 1, 1), 50)
+        inside = weights @ corners[i]
+        own = points[owners == i]
+        assert np.linalg.norm(inside[:, None] - own[None], axis=2).min(axis=1).max() <= spacing * 0.75
+
+
+def test_texture_to_vertex_colours_multiplies_what_both_say():
+    mesh = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]), torch.tensor([[1.0, 1, 1], [0.5, 1, 1], [0, 0, 0]]), torch.rand(3, 2), torch.full((4, 4, 3), 0.5))
+    found = texture_to_vertex_colors(mesh).vertex_colors
+    torch.testing.assert_close(found[0], torch.full((3,), 0.5), atol=1e-5, rtol=0)
+    assert 0.2 < float(found[1, 0]) < 0.3  # 0.214 ** 2 of the light
+    torch.testing.assert_close(found[2], torch.zeros(3), atol=1e-4, rtol=0)

@@ -4,6 +4,8 @@ import json
 import struct
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +14,17 @@ import trimesh
 from PIL import Image
 
 from pipelines.cameras import cameras_around
-from pipelines.cleanup import clean, nearest_colors, texture_to_vertex_colors
+from pipelines.cleanup import clean
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh, save_mesh
+from pipelines.meshes import atlas
+from pipelines.meshes.atlas import unfold
+from pipelines.meshes.painting import nearest_colors, texture_colors, texture_to_vertex_colors
 from pipelines.rendering.mesh import render_mesh
-from pipelines.texture import bake_texture, bake_vertex_colors, unfold
+from pipelines.texture import bake_texture, bake_vertex_colors
+
+CASES = Path(__file__).parent / "data" / "cases"
 
 from .test_mesh import _l_shape
 
@@ -142,6 +149,91 @@ def test_a_textured_mesh_is_drawn_as_one_with_colours():
     cameras = cameras_around([20.0, 200.0], [10.0, 10.0], 4.0, 30.0)
     with_colors, with_texture = render_mesh(ball, cameras, 64), render_mesh(bake_texture(ball, _stripes, 512), cameras, 64)
     assert float((with_colors - with_texture).abs().mean()) < 0.01
+
+
+@pytest.mark.parametrize("soup", range(12))
+def test_planar_soups_with_their_backs_do_not_end_the_process(soup):
+    rng = np.random.default_rng(soup)
+    count = int(rng.integers(1, 6))
+    vertices = rng.random((3 * count, 3)).astype(np.float32)
+    vertices[:, 2] = 0
+    if soup % 2:  # slivers
+        vertices[2::3] = vertices[0::3] + (vertices[1::3] - vertices[0::3]) * rng.random((count, 1)) + rng.normal(0, 1e-3, (count, 3)) * [1, 1, 0]
+    faces = torch.arange(3 * count).view(-1, 3)
+    mesh = Mesh(torch.from_numpy(vertices), torch.cat([faces, faces.flip(1)]), torch.rand(3 * count, 3))
+    baked = bake_vertex_colors(mesh, 512)
+    assert len(baked.faces) == 2 * count
+    assert set(map(tuple, baked.vertices.tolist())) <= set(map(tuple, mesh.vertices.tolist()))
+    for k in range(count):
+        front, back = baked.faces[k], baked.faces[count + k]
+        assert sorted(front.tolist()) == sorted(back.tolist()), "the back lies where the front lies"
+
+
+def test_slivers_alone_are_one_sentence():
+    with pytest.raises(InvalidInput, match="sliver"):
+        bake_vertex_colors(load_mesh(CASES / "xatlas-kills-process" / "slivers.obj"), 512)
+
+
+def test_a_crash_of_xatlas_is_one_sentence(monkeypatch, tmp_path):
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(atlas, "_PROCESS", crash)
+    with pytest.raises(EnvironmentProblem, match=r"xatlas failed .* clean the mesh first"):
+        unfold(_ball(1), 512)
+
+
+def test_a_hang_of_xatlas_ends(monkeypatch, tmp_path):
+    hang = tmp_path / "hang.py"
+    hang.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(atlas, "_PROCESS", hang)
+    monkeypatch.setattr(atlas, "_SECONDS", 0.2)
+    monkeypatch.setattr(atlas, "_SECONDS_PER_FACE", 0.0)
+    with pytest.raises(EnvironmentProblem, match="did not come to an end"):
+        unfold(_ball(1), 512)
+
+
+def test_unfolding_can_be_stopped(monkeypatch, tmp_path):
+    hang = tmp_path / "hang.py"
+    hang.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(atlas, "_PROCESS", hang)
+
+    def stop(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        raise KeyboardInterrupt
+
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        unfold(_ball(1), 512, stop)
+    assert time.perf_counter() - began < 30
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e8])
+def test_the_size_of_a_mesh_does_not_matter(size):
+    ball = _ball(2)
+    scaled = replace(ball, vertices=ball.vertices * size)
+    baked = bake_vertex_colors(scaled, 512)
+    torch.testing.assert_close(texture_to_vertex_colors(baked).vertex_colors, _stripes(baked.vertices / size), atol=0.05, rtol=0)
+
+
+def test_coloured_corners_of_a_cube_do_not_become_tiles():
+    box = trimesh.creation.box()
+    corners = torch.tensor(box.vertices, dtype=torch.float32) + 0.5
+    baked = bake_vertex_colors(Mesh(corners, torch.tensor(box.faces), corners), 512)
+    weights = torch.rand(12, 3, generator=torch.Generator().manual_seed(0))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    points = (baked.vertices[baked.faces] * weights[..., None]).sum(dim=1)
+    uv = (baked.uvs[baked.faces] * weights[..., None]).sum(dim=1)
+    torch.testing.assert_close(texture_colors(baked.texture, uv), points, atol=0.01, rtol=0)
+
+
+def test_texels_lie_half_a_pixel_from_the_border(monkeypatch):
+    """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a texel."""
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    square = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    monkeypatch.setattr("pipelines.texture.unfold", lambda mesh, *_: replace(mesh, uvs=mesh.vertices[:, :2].contiguous()))
+    texture = bake_texture(square, lambda points: points, 512).texture
+    column, row = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="xy")
+    torch.testing.assert_close(texture[..., 0], (column + 0.5) / 512, atol=0.1 / 512, rtol=0)
+    torch.testing.assert_close(texture[..., 1], 1 - (row + 0.5) / 512, atol=0.1 / 512, rtol=0)
 
 
 @pytest.mark.parametrize("size", [0, 511, 4097])
