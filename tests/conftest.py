@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.reconstruction.fields import FieldGrid
+from pipelines.reconstruction.model import ReconstructionConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -53,6 +54,34 @@ def analytic_grid(function: Callable[[Tensor], Tensor], axis: Tensor) -> FieldGr
     xz = torch.zeros(n, n, 3)
     yz = torch.stack([zero, zero, axis[None].expand(n, n)], dim=-1)
     return FieldGrid(xy, xz, yz, _Function(function))
+
+
+class AnalyticTriplane:
+    """Stands for the triplane of a mesh model: a signed distance (positive inside) and colours that are formulas."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], color: Callable[[Tensor], Tensor]) -> None:
+        self.planes = torch.zeros(3, 1, 64, 64)
+        self.config = ReconstructionConfig("mesh", 1, 1, 16)
+        self._function, self._color = function, color
+
+    @property
+    def level_field(self) -> AnalyticTriplane:
+        return self
+
+    def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> FieldGrid:
+        return analytic_grid(self._function, x)
+
+    def at(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._function(points)[:, None]
+
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._color(points)
+
+    def deformation(self, axis: Tensor, chunk_size: int) -> None:
+        return None
+
+    def cube_weights(self, axis: Tensor, chunk_size: int) -> None:
+        return None
 
 
 def sphere(points: Tensor) -> Tensor:

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.cameras import FOUR_VIEWS, cameras_around, intrinsics_from_fov, look_at_origin, orbit_cameras, zero123plus_cameras
+from pipelines.cameras import (
+    FOUR_VIEWS,
+    Cameras,
+    cameras_around,
+    intrinsics_from_fov,
+    look_at_origin,
+    orbit_cameras,
+    parse_cameras,
+    zero123plus_cameras,
+)
 from pipelines.errors import InvalidInput
 
 
@@ -33,6 +42,60 @@ def test_a_pixel_at_the_edge_sees_half_the_field_of_view():
     _, directions = cameras_around([0.0], [0.0], 2.0, 90.0).rays(1000, 1000)
     corner = directions[0, 0] / -directions[0, 0, 0]
     torch.testing.assert_close(corner, torch.tensor([-1.0, -0.999, 0.999]), atol=1e-5, rtol=0)
+
+
+def test_a_camera_above_looks_down_from_where_its_azimuth_is():
+    c2w = look_at_origin([90.0], [30.0], 2.0)[0]
+    torch.testing.assert_close(c2w[:3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(c2w[:3, 0], torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0)  # its right
+    torch.testing.assert_close(c2w[:3, 1], torch.tensor([0.0, -0.5, 3**0.5 / 2]), atol=1e-6, rtol=0)  # its up
+    torch.testing.assert_close(c2w[:3, 2], torch.tensor([0.0, 3**0.5 / 2, 0.5]), atol=1e-6, rtol=0)  # what is behind it
+    assert c2w[3].tolist() == [0, 0, 0, 1]
+
+
+def test_rays_start_from_the_principal_point_and_follow_both_focal_lengths():
+    """fx, fy, cx and cy all differ, and so do width and height."""
+    intrinsics = torch.tensor([[2.0, 0, 0.3], [0, 0.5, 0.8], [0, 0, 1]])
+    cameras = Cameras(torch.eye(4)[None], intrinsics[None])
+    origins, directions = cameras.rays(2, 5)
+    assert origins.shape == directions.shape == (1, 10, 3)
+    for row in range(2):
+        for column in range(5):
+            x, y = ((column + 0.5) / 5 - 0.3) / 2.0, ((row + 0.5) / 2 - 0.8) / 0.5
+            expected = torch.nn.functional.normalize(torch.tensor([x, -y, -1.0]), dim=0)
+            torch.testing.assert_close(directions[0, row * 5 + column], expected)
+
+
+def test_rays_turn_and_start_with_their_camera():
+    cameras = cameras_around([90.0, 0.0], [0.0, 60.0], [2.0, 3.0], 40.0)
+    origins, directions = cameras.rays(1, 1)
+    torch.testing.assert_close(origins[:, 0], torch.tensor([[0.0, 2, 0], [1.5, 0, 3 * 0.75**0.5]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(directions[:, 0], torch.tensor([[0.0, -1, 0], [-0.5, 0, -(0.75**0.5)]]), atol=1e-6, rtol=0)
+
+
+def test_tokens_are_the_rows_of_c2w_and_then_the_intrinsics():
+    intrinsics = torch.tensor([[2.0, 0, 0.3], [0, 0.5, 0.8], [0, 0, 1]])
+    c2w = torch.arange(16.0).view(4, 4)
+    assert Cameras(c2w[None], intrinsics[None]).tokens()[0].tolist() == pytest.approx([*range(12), 2.0, 0.5, 0.3, 0.8])
+
+
+@pytest.mark.parametrize(
+    ("azimuths", "elevations", "expected"),
+    [
+        ("0, 90", "10", ([0, 90], [10, 10])),
+        ("0 90;180", "10 20 -30", ([0, 90, 180], [10, 20, -30])),
+        ("-45", "0", ([-45], [0])),
+    ],
+)
+def test_angles_as_people_write_them(azimuths, elevations, expected):
+    found = parse_cameras(azimuths, elevations, 2.5, 35.0)
+    torch.testing.assert_close(found.c2w, look_at_origin(*expected, 2.5))
+    torch.testing.assert_close(found.intrinsics_normalized[0], intrinsics_from_fov(35.0))
+    for bad in ("", "front", "1, two"):
+        with pytest.raises(InvalidInput, match="numbers with commas"):
+            parse_cameras(bad, "0", 2.5, 35.0)
+        with pytest.raises(InvalidInput, match="elevations"):
+            parse_cameras("0", bad, 2.5, 35.0)
 
 
 def test_tokens_and_subsets():

@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from pipelines.errors import EmptySurface, InvalidInput
-from pipelines.isosurface.extraction import extract_surface
+from pipelines.isosurface.extraction import extract_surface, surface_memory
 from pipelines.isosurface.flexicubes import CORNERS, EDGES, CubeGrid, _tables, close_boundary, flexicubes, has_surface, official_box
 from pipelines.isosurface.volume import sample_volume, stride_for
 from pipelines.reconstruction.encoder import EncoderConfig
@@ -16,7 +16,7 @@ from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionM
 from pipelines.reconstruction.triplane import Triplane, density_of, raw_density_of
 from training.objects import KINDS, make_object
 
-from .conftest import SHAPES, analytic_grid, sphere
+from .conftest import SHAPES, AnalyticTriplane, analytic_grid, sphere
 
 
 def _values(function, grid: CubeGrid) -> torch.Tensor:
@@ -193,6 +193,65 @@ def test_chunks_and_refinement_change_no_vertex(surface):
         assert torch.equal(faces, first[1])
         torch.testing.assert_close(vertices, first[0], atol=1e-5, rtol=0)
     assert trimesh.Trimesh(first[0].numpy(), first[1].numpy(), process=False).volume > 0
+
+
+def _box_triplane(half: tuple[float, float, float], surface: str) -> Triplane:
+    """A box as a field: a signed distance, or a raw density that is high inside."""
+
+    def field(points: torch.Tensor) -> torch.Tensor:
+        q = points.abs() - torch.tensor(half)
+        distance = -(q.clamp_min(0).norm(dim=-1) + q.amax(dim=-1).clamp_max(0))
+        return distance if surface == "mesh" else 200 * distance + raw_density_of(10.0)
+
+    triplane = AnalyticTriplane(field, lambda points: points)
+    triplane.config = replace(triplane.config, surface=surface)
+    return triplane
+
+
+@pytest.mark.parametrize(("surface", "ends"), [("mesh", 1.05), ("nerf", 1.0)])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_surface_that_reaches_beyond_the_grid_ends_there(surface, ends, closed):
+    """A bar along x, longer than the grid: cut off within a cell of its end, and closed there or open."""
+    resolution = 40
+    vertices, faces = extract_surface(_box_triplane((9.0, 0.35, 0.5), surface), resolution=resolution, closed=closed)
+    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
+    cell = 2 * ends / resolution
+    assert mesh.is_watertight == closed
+    low, high = mesh.bounds
+    assert ends - 1.6 * cell < high[0] <= ends + 1e-6
+    assert -ends - 1e-6 <= low[0] < -ends + 1.6 * cell
+    assert high[1:] == pytest.approx([0.35, 0.5], abs=cell)
+    assert low[1:] == pytest.approx([-0.35, -0.5], abs=cell)
+    if closed:
+        assert mesh.volume == pytest.approx(2 * ends * 0.7 * 1.0, rel=0.15)
+
+
+def test_a_density_surface_lies_where_the_density_is_the_threshold():
+    """A raw density that falls linearly along z: the plane is where softplus(raw - 1) is the threshold."""
+
+    def slope(points: torch.Tensor) -> torch.Tensor:
+        return 20 - 30 * points[..., 2]
+
+    triplane = AnalyticTriplane(slope, lambda points: points)
+    triplane.config = replace(triplane.config, surface="nerf")
+    for threshold in (5.0, 10.0):
+        vertices, _ = extract_surface(triplane, resolution=65, threshold=threshold, closed=False)
+        expected = (20 - raw_density_of(threshold)) / 30
+        assert vertices[:, 2].tolist() == pytest.approx([expected] * len(vertices), abs=1e-3)
+        assert vertices[:, 0].amin() == pytest.approx(-1.0)
+        assert vertices[:, 1].amax() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+def test_axes_are_not_exchanged(surface):
+    vertices, faces = extract_surface(_box_triplane((0.3, 0.5, 0.8), surface), resolution=64)
+    assert (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist() == pytest.approx([0.6, 1.0, 1.6], abs=0.05)
+    assert trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False).volume > 0
+
+
+def test_a_surfaces_memory_grows_with_its_resolution_and_chunks():
+    assert surface_memory(512) > 3 * surface_memory(256) > 6 * surface_memory(128)
+    assert surface_memory(64, 2**20) > surface_memory(64, 2**10)
 
 
 def test_numbers_out_of_range():

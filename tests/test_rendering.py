@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 import trimesh
+from torch.nn import functional as F
 
-from pipelines.cameras import cameras_around, orbit_cameras
+from pipelines.cameras import Cameras, cameras_around, orbit_cameras
 from pipelines.errors import InvalidInput
+from pipelines.isosurface.extraction import extract_surface
 from pipelines.mesh import Mesh
+from pipelines.rasterization import visible_triangles
+from pipelines.reconstruction.triplane import Triplane
 from pipelines.rendering.mesh import preview_sheet, render_mesh
-from pipelines.rendering.triplane import render
+from pipelines.rendering.rendering import Rendering, box_interval, depth_pictures
+from pipelines.rendering.triplane import render, render_memory
 
+from .conftest import AnalyticTriplane
 from .test_isosurface import _triplane
 
 
@@ -43,15 +52,265 @@ def test_what_is_at_plus_y_is_seen_at_the_right_from_the_front_and_hidden_things
     assert middle[2] < 0.1
 
 
-def test_preview_shows_three_sides():
-    assert preview_sheet(_ball(0.5, (0.0, 0.0, 0.0), (1, 0, 0)), 64).shape == (3, 64, 192)
+def test_preview_shows_front_side_and_back_from_above():
+    box = trimesh.creation.box((1, 1, 1))
+    faces = torch.tensor(box.faces)
+    vertices = torch.tensor(box.vertices, dtype=torch.float32)[faces].reshape(-1, 3)
+    # +x red, -x green, +y blue, -y yellow, +z white, -z black
+    colors = {(1, 0, 0): (1, 0, 0), (-1, 0, 0): (0, 1, 0), (0, 1, 0): (0, 0, 1), (0, -1, 0): (1, 1, 0), (0, 0, 1): (1, 1, 1), (0, 0, -1): (0, 0, 0)}
+    own = torch.tensor([colors[tuple(n)] for n in box.face_normals.round().astype(int).tolist()], dtype=torch.float32).repeat_interleave(3, dim=0)
+    sheet = preview_sheet(Mesh(vertices, torch.arange(36).view(-1, 3), own), 96)
+    assert sheet.shape == (3, 96, 288)
+    parts = [sheet[:, :, i * 96 : (i + 1) * 96] for i in range(3)]
+
+    def share(part: torch.Tensor, color: tuple[int, int, int]) -> float:
+        lit = part / part.amax(dim=0, keepdim=True).clamp_min(1e-3)
+        return float(((lit - torch.tensor(color)[:, None, None]).abs().amax(dim=0) < 0.1).float().mean())
+
+    front, side, back = parts
+    assert share(front, (1, 0, 0)) > share(front, (0, 0, 1)) > 0.02  # at azimuth 20 more of the front, and some of +y
+    assert share(side, (0, 0, 1)) > share(side, (0, 1, 0)) > 0.02
+    assert share(back, (0, 1, 0)) > share(back, (1, 1, 0)) > 0.02
+    for part in parts:
+        assert float((part.amax(dim=0) < 0.05).float().mean()) == 0, "the black underside is not seen"
+        grey = (part.amax(dim=0) - part.amin(dim=0) < 0.02) & (part.amax(dim=0) < 0.95)
+        assert float(grey.float().mean()) > 0.02, "the white top is, in its shade"
+
+
+def _square(distance: float, low: float, high: float) -> tuple[Mesh, Cameras]:
+    """A square in the plane x = 0, red by y and green by z, and a camera in front of it."""
+    corners = torch.tensor([[0.0, low, low], [0, high, low], [0, high, high], [0, low, high]])
+    mesh = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]), torch.cat([corners[:, 1:], torch.zeros(4, 1)], dim=1).clamp(0, 1))
+    return mesh, cameras_around([0.0], [0.0], distance, 60.0)
+
+
+@pytest.mark.parametrize("textured", [False, True])
+def test_each_pixel_of_a_square_has_the_colour_of_its_own_middle(textured):
+    mesh, camera = _square(2.0, 0.0, 1.0)
+    if textured:
+        column, row = torch.meshgrid((torch.arange(256) + 0.5) / 256, 1 - (torch.arange(256) + 0.5) / 256, indexing="xy")
+        mesh = replace(mesh, vertex_colors=None, uvs=mesh.vertices[:, 1:].contiguous(), texture=torch.stack([column, row, 0 * row], dim=-1))
+    size = 64
+    picture = render_mesh(mesh, camera, size)[0]
+    half = 2.0 * math.tan(math.radians(30))
+    place = ((torch.arange(size) + 0.5) / size * 2 - 1) * half  # of each pixel's middle on the square
+    inside = (place > 0.05) & (place < 0.95)
+    y, z = place[None].expand(size, size), -place[:, None].expand(size, size)
+    chosen = inside[None] & inside.flip(0)[:, None]
+    origin = torch.tensor([2.0, 0, 0])
+    toward = F.normalize(origin - mesh.vertices[mesh.faces].mean(dim=1), dim=1)[:, 0]  # the light stands at the camera
+    shade = torch.where(z < y, 0.55 + 0.45 * toward[0], 0.55 + 0.45 * toward[1])
+    off_diagonal = chosen & ((z - y).abs() > 0.05)
+    torch.testing.assert_close(picture[0][off_diagonal], (y * shade)[off_diagonal], atol=2e-3, rtol=0)
+    torch.testing.assert_close(picture[1][off_diagonal], (z * shade)[off_diagonal], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("edge", [0.1, 0.37, 0.5, 0.81])
+def test_a_silhouette_is_placed_to_a_quarter_of_a_pixel(edge):
+    """Two samples a side: as many of a border pixel's four as lie inside."""
+    half = math.tan(math.radians(30)) * 2
+    side = edge * half
+    picture = render_mesh(_square(2.0, -side, side)[0], cameras_around([0.0], [0.0], 2.0, 60.0), 40)[0]
+    covered = (1 - picture[2]).sum() / (1 - picture[2]).amax()
+    fine = (torch.arange(80) + 0.5) / 80 * 2 - 1
+    assert float(covered) == pytest.approx(float((fine.abs() <= edge).sum() ** 2) / 4, rel=1e-4)
+
+
+def test_what_is_behind_a_camera_or_turned_away():
+    mesh, camera = _square(2.0, -0.5, 0.5)
+    behind = replace(mesh, vertices=mesh.vertices + torch.tensor([5.0, 0, 0]))
+    assert float(render_mesh(behind, camera, 16).amin()) == 1.0
+    turned = render_mesh(replace(mesh, faces=mesh.faces.flip(1), vertex_colors=torch.ones(4, 3)), camera, 16)
+    assert float(turned[0, :, 8, 8].amax()) == pytest.approx(0.2)
+    grey = render_mesh(replace(mesh, vertex_colors=None), camera, 16)
+    assert float(grey[0, 0, 8, 8]) == pytest.approx(0.7, abs=0.02)
+
+
+def test_the_nearest_of_many_triangles_is_seen_and_coordinates_are_its_own():
+    generator = torch.Generator().manual_seed(0)
+    screen = torch.rand(60, 3, 3, generator=generator) * torch.tensor([24.0, 24.0, 1.0]) + torch.tensor([0, 0, 0.1])
+    triangle, barycentric = visible_triangles(screen, 24)
+    for pixel in range(24 * 24):
+        p = torch.tensor([pixel % 24, pixel // 24], dtype=torch.float32)
+        a, b, c = (screen[:, i, :2] for i in range(3))
+        cross = lambda u, v: u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]  # noqa: E731
+        whole = cross(b - a, c - a)
+        w = torch.stack([cross(b - p, c - p), cross(c - p, a - p), cross(a - p, b - p)], dim=1) / whole[:, None]
+        inside = (w >= 0).all(dim=1)
+        closeness = torch.where(inside, (w * screen[..., 2]).sum(dim=1), torch.tensor(-1.0))
+        if not bool(inside.any()):
+            assert triangle[pixel] == -1
+            continue
+        assert int(triangle[pixel]) == int(closeness.argmax())
+        torch.testing.assert_close(barycentric[pixel], w[closeness.argmax()], atol=1e-4, rtol=0)
+
+
+def test_a_pixel_on_the_edge_of_two_triangles_has_one_of_them():
+    corners = torch.tensor([[0.0, 0, 1], [64, 0, 1], [64, 64, 1], [0, 64, 1]])
+    screen = corners[torch.tensor([[0, 1, 2], [0, 2, 3]])]
+    for _ in range(5):
+        triangle, barycentric = visible_triangles(screen, 64)
+        place = (corners[torch.tensor([[0, 1, 2], [0, 2, 3]])][triangle][..., :2] * barycentric[..., None]).sum(dim=1)
+        row, column = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+        torch.testing.assert_close(place, torch.stack([column, row], dim=-1).view(-1, 2), atol=1e-3, rtol=0)
+
+
+# --- signed distances against truths -----------------------------------------------------------------------------------
+
+
+CENTER, RADIUS = torch.tensor([0.2, -0.3, 0.25]), 0.45
+
+
+def _ball_field(points: torch.Tensor) -> torch.Tensor:
+    return RADIUS - (points - CENTER).norm(dim=-1)
+
+
+def _normal_as_color(points: torch.Tensor) -> torch.Tensor:
+    return F.normalize(points - CENTER, dim=-1) / 2 + 0.5
+
+
+def test_a_sphere_of_a_signed_distance_has_its_silhouette_depth_and_normals():
+    size, cameras = 48, orbit_cameras(3, 25.0, 3.0, 40.0)
+    found = render(AnalyticTriplane(_ball_field, _normal_as_color), cameras, size)
+    origins, directions = cameras.rays(2 * size, 2 * size)
+    toward = CENTER - origins
+    along = (toward * directions).sum(dim=-1)
+    height = toward.norm(dim=-1) ** 2 - along**2
+    hit = height < RADIUS**2
+    depth = along - (RADIUS**2 - height).clamp_min(0).sqrt()
+    expected_normals = _normal_as_color(origins + depth[..., None] * directions)
+    fine = hit.view(3, 1, 2 * size, 2 * size).float()
+    coverage = F.avg_pool2d(fine, 2)
+    assert float((found.weight - coverage).abs().mean()) < 1e-3
+    whole = coverage[:, 0] == 1
+    inner = F.avg_pool2d(coverage, 3, stride=1, padding=1)[:, 0] > 0.999  # where depth does not fall away
+    expected_depth = F.avg_pool2d(depth.view(3, 1, 2 * size, 2 * size), 2)[:, 0]
+    torch.testing.assert_close(found.depth[:, 0][inner], expected_depth[inner], atol=2e-4, rtol=0)
+    normals = F.avg_pool2d(expected_normals.view(3, 2 * size, 2 * size, 3).permute(0, 3, 1, 2), 2)
+    torch.testing.assert_close(found.rgb.permute(0, 2, 3, 1)[inner], normals.permute(0, 2, 3, 1)[inner], atol=2e-3, rtol=0)
+    assert int(whole.sum()) > 500
+    empty = coverage == 0
+    torch.testing.assert_close(found.rgb[empty.expand_as(found.rgb)], torch.ones(int(empty.sum()) * 3))
+    torch.testing.assert_close(found.depth[empty], torch.full((int(empty.sum()),), 3.0))
+
+
+def _unlike_its_mirror_images(points: torch.Tensor) -> torch.Tensor:
+    """Signed distance of three boxes of different lengths along x, y and z, from one corner."""
+    found = []
+    for low, high in (((-0.6, -0.6, -0.6), (0.8, -0.3, -0.3)), ((-0.6, -0.6, -0.6), (-0.3, 0.2, -0.3)), ((-0.6, -0.6, -0.6), (-0.3, -0.3, 0.5))):
+        a, b = torch.tensor(low), torch.tensor(high)
+        q = (points - (a + b) / 2).abs() - (b - a) / 2
+        found.append(-(q.clamp_min(0).norm(dim=-1) + q.amax(dim=-1).clamp_max(0)))
+    return torch.stack(found).amax(dim=0)
+
+
+def test_an_orbit_of_a_signed_distance_shows_the_mesh_that_is_extracted():
+    triplane = AnalyticTriplane(_unlike_its_mirror_images, lambda points: torch.zeros_like(points))
+    vertices, faces = extract_surface(triplane, resolution=128)
+    cameras = orbit_cameras(5, 25.0, 4.0)
+    cast = render(triplane, cameras, 64)
+    drawn = render_mesh(Mesh(vertices, faces, torch.zeros_like(vertices)), cameras, 64)
+    silhouette = 1 - drawn[:, :1]
+    assert float((cast.weight - silhouette).abs().mean()) < 0.01
+    assert float((cast.weight * silhouette).sum() / torch.maximum(cast.weight, silhouette).sum()) > 0.95
+    assert float(cast.weight.mean()) > 0.05
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02])
+def test_a_thin_shell_around_nothing_is_hit_where_it_is_entered(threshold):
+    """A ray looks for what is inside, above 0, and not at 0 or beside it."""
+
+    def shell(points: torch.Tensor) -> torch.Tensor:
+        return 0.05 - (points.norm(dim=-1) - 0.5).abs() - threshold
+
+    found = render(AnalyticTriplane(shell, lambda points: points.abs()), cameras_around([0.0], [0.0], 3.0, 20.0), 17)
+    assert float(found.depth[0, 0, 8, 8]) == pytest.approx(3 - 0.55 + threshold, abs=5e-4)
+
+
+def test_a_camera_inside_the_box_sees_what_is_before_it():
+    found = render(AnalyticTriplane(_ball_field, _normal_as_color), cameras_around([0.0], [0.0], 0.9, 90.0), 16)
+    ray = torch.tensor([-1.0, 0, 0])
+    along = float(((CENTER - torch.tensor([0.9, 0, 0])) * ray).sum())
+    assert float(found.weight.mean()) > 0
+    assert float(found.depth[found.weight > 0.99].amin()) > 0
+    assert float(found.depth[found.weight > 0.99].amin()) < along
+
+
+def test_nothing_inside_is_white():
+    found = render(AnalyticTriplane(lambda p: -torch.ones_like(p[..., 0]), _normal_as_color), orbit_cameras(2), 8)
+    assert float(found.rgb.amin()) == 1.0
+    assert float(found.weight.amax()) == 0.0
+
+
+def test_where_rays_enter_and_leave_a_box():
+    origins = torch.tensor([[3.0, 0, 0], [3.0, 0.5, 0], [3.0, 5, 0], [0.0, 0, 0]])
+    directions = torch.tensor([[-1.0, 1e-9, 1e-9]] * 4)
+    start, end = box_interval(origins, directions, -1, 1)
+    assert start[[0, 1, 3]].tolist() == pytest.approx([2, 2, -1])
+    assert end[[0, 1, 3]].tolist() == pytest.approx([4, 4, 1])
+    assert start[2] > end[2]
+    start, end = box_interval(origins[:1], directions[:1], torch.tensor([0.0, -1, -1]), torch.tensor([0.5, 1, 1]))
+    assert (float(start), float(end)) == pytest.approx((2.5, 3.0))
+
+
+def test_depth_pictures_are_white_near_and_black_far():
+    depth = torch.tensor([[[[2.0, 3.0, 4.0]]], [[[4.0, 2.5, 9.0]]]])
+    weight = torch.tensor([[[[1.0, 1.0, 1.0]]], [[[1.0, 1.0, 0.2]]]])
+    found = depth_pictures(Rendering(torch.ones(2, 3, 1, 3), depth, weight))
+    assert found.shape == (2, 3, 1, 3)
+    assert found[0, 0, 0].tolist() == pytest.approx([1.0, 0.55, 0.1])
+    assert found[1, 0, 0].tolist() == pytest.approx([0.1, 0.775, 0.0])
+    assert torch.equal(found[:, 0], found[:, 2])
+    assert float(depth_pictures(Rendering(torch.ones(1, 3, 1, 2), depth[:1, ..., :2], torch.zeros(1, 1, 1, 2))).amax()) == 0.0
+
+
+def _field(surface: str) -> Triplane | AnalyticTriplane:
+    return _triplane("nerf") if surface == "nerf" else AnalyticTriplane(_ball_field, _normal_as_color)
+
+
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+def test_frames_are_rendered_one_by_one(surface):
+    """Each frame of an orbit alone is the same as among the others, and no more than one frame's rays are ever there."""
+    triplane = _field(surface)
+    cameras = orbit_cameras(3, 10.0)
+    together = render(triplane, cameras, 10)
+    seen = []
+
+    class Counted(Cameras):
+        def rays(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+            seen.append(len(self))
+            return super().rays(height, width)
+
+        def __getitem__(self, index: list[int]) -> Cameras:
+            return Counted(self.c2w[list(index)], self.intrinsics_normalized[list(index)])
+
+    counted = render(triplane, Counted(cameras.c2w, cameras.intrinsics_normalized), 10)
+    assert set(seen) == {1}
+    torch.testing.assert_close(counted.rgb, together.rgb)
+    for i in range(3):
+        alone = render(triplane, cameras[[i]], 10)
+        seen_pixels = alone.weight > 0.5
+        torch.testing.assert_close(alone.rgb, together.rgb[i : i + 1], atol=1e-4, rtol=0)
+        torch.testing.assert_close(alone.depth[seen_pixels], together.depth[i : i + 1][seen_pixels], atol=1e-4, rtol=0)
+
+
+def test_memory_grows_with_the_picture_and_not_with_the_frames():
+    assert render_memory(512) - render_memory(256) == 3 * (render_memory(256) - render_memory(0)) // 1
+    assert render_memory(64, 2000) - render_memory(64, 1000) == render_memory(8, 3000) - render_memory(8, 2000) > 0
+
+
+def test_progress_has_each_frame(monkeypatch):
+    for surface in ("mesh", "nerf"):
+        calls = []
+        render(_field(surface), orbit_cameras(2), 8, progress=lambda done, total, preview=None: calls.append((done, total, preview.shape)))  # noqa: B023
+        assert calls == [(1, 2, (3, 8, 8)), (2, 2, (3, 8, 8))]
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 def test_chunks_change_no_pixel_and_empty_rays_are_white(surface):
     triplane = _triplane(surface)
     cameras = orbit_cameras(2)
-    whole, chunked = render(triplane, cameras, 12), render(triplane, cameras, 12, chunk_size=50)
+    whole, chunked = render(triplane, cameras, 12), render(triplane, cameras, 12, chunk_size=1000)
     for name in ("rgb", "depth", "weight"):
         torch.testing.assert_close(getattr(whole, name), getattr(chunked, name), atol=2e-4, rtol=0)
     assert float(whole.weight.min()) >= 0
