@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines import __main__ as command_line
 from pipelines.__main__ import INTERRUPTED, find_pictures, main, output_names
 from pipelines.devices import memory_explained
-from pipelines.errors import EnvironmentProblem
+from pipelines.errors import EnvironmentProblem, InvalidInput
 
 QUICK = ["--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
 
@@ -69,6 +69,66 @@ def test_one_bad_picture_does_not_stop_the_others(picture_path, tmp_path, capsys
     assert main([str(fake), str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     assert (tmp_path / "out/disc.obj").exists()
     assert "aaa.png cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(picture_path, tmp_path, capsys):
+    folder = picture_path.parent
+    Image.open(picture_path).resize((50, 40)).save(folder / "disc-preview.png")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert main([str(picture_path), "-o", str(folder), *QUICK]) == 0
+    made = {p.name for p in folder.iterdir()} - before.keys()
+    assert made == {"disc-2.obj", "disc-2-preview.png"}
+    assert main([str(folder), "-o", str(folder), *QUICK]) == 0
+    assert {p.name for p in find_pictures([folder])} == {"disc.png", "disc-preview.png"}
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert "disc-3.obj" in capsys.readouterr().out
+
+
+def test_earlier_results_are_replaced_only_where_that_is_asked_for(picture_path, tmp_path):
+    out = tmp_path / "out"
+    for options, names in (([], ["disc.obj"]), ([], ["disc-2.obj", "disc.obj"]), (["--overwrite"], ["disc-2.obj", "disc.obj"])):
+        assert main([str(picture_path), "-o", str(out), *QUICK, *options]) == 0
+        assert sorted(p.name for p in out.glob("*.obj")) == names
+
+
+def test_a_picture_of_this_run_is_never_a_results_place(tmp_path):
+    pictures = [tmp_path / "cat.png", tmp_path / "cat-preview.png"]
+    for picture in pictures:
+        Image.new("RGB", (20, 20)).save(picture)
+    assert output_names(pictures, tmp_path, overwrite=True) == ["cat-2", "cat-preview"]
+
+
+def test_orbit_animations_are_no_input(picture_path, tmp_path):
+    assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK, "--orbit", "2"]) == 0
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".webp", ".png"}
+    with pytest.raises(InvalidInput, match="holds no picture"):
+        find_pictures([tmp_path / "out"])
+
+
+def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(picture_path, tmp_path, capsys, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        (picture_path.parent / name).write_bytes(picture_path.read_bytes())
+    real = command_line.read_picture
+
+    def read(path: Path) -> torch.Tensor:
+        if path.name in ("a.png", "c.png"):
+            raise KeyError("something that nobody thought of")
+        return real(path)
+
+    monkeypatch.setattr(command_line, "read_picture", read)
+    assert main([str(picture_path.parent), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.obj")) == ["b.obj", "disc.obj"]
+    error = capsys.readouterr().err
+    assert "2 of 4 pictures failed:" in error
+    assert error.split("pictures failed:")[1].count("something that nobody thought of") == 2
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg"])
+def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
+    case = Path(__file__).parent / "data" / "cases" / "exif-odd-tag"
+    assert main([str(case / name), str(case / "zz-next.png"), "-o", str(tmp_path), *QUICK, "--remove-bg", "none"]) == 0
+    assert len(list(tmp_path.glob("*.obj"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ import torch
 import trimesh
 
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.mesh import Mesh, keep_large_parts
-from pipelines.mesh_io import FORMATS, atomic_path, from_y_up, load_mesh, save_mesh, to_y_up
+from pipelines.files import atomic_path
+from pipelines.light import multiplied, to_linear, to_srgb
+from pipelines.mesh import Mesh, drop_unused, face_areas, joined_faces, keep_large_parts, part_of_faces
+from pipelines.mesh_io import FORMATS, from_y_up, load_mesh, save_mesh, to_y_up
 
 #: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points to +y, which is the left of someone who
 #: stands in it, and reaches further to the front; its tip is red. No axis is like its mirror image.
@@ -134,6 +136,76 @@ def test_floaters_go_by_share():
 def test_arrays_that_are_no_mesh(arguments):
     with pytest.raises(InvalidInput):
         Mesh(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"vertices": torch.full((3, 3), float("nan"))}, "coordinates of the mesh are not finite"),
+        ({"vertices": torch.full((3, 3), float("-inf"))}, "coordinates of the mesh are not finite"),
+        ({"vertices": torch.full((3, 3), 1.1e9)}, "absurdly large"),
+        ({"vertex_colors": torch.full((3, 3), float("nan"))}, "colours of the mesh hold"),
+        ({"uvs": torch.full((3, 2), float("inf"))}, "uvs of the mesh hold"),
+        ({"uvs": torch.zeros(2, 2)}, r"\(V, 2\) for its 3 vertices"),
+        ({"texture": torch.zeros(4, 4)}, r"\(H, W, 3\)"),
+        ({"texture": torch.full((4, 4, 3), float("nan"))}, "texture of the mesh hold"),
+        ({"faces": torch.tensor([[0, 1, -1]])}, "must name its 3 vertices"),
+    ],
+)
+def test_numbers_that_are_no_mesh(fields, said):
+    with pytest.raises(InvalidInput, match=said):
+        Mesh(**({"vertices": torch.zeros(3, 3), "faces": torch.tensor([[0, 1, 2]])} | fields))
+
+
+def test_a_mesh_at_the_limit_is_one():
+    assert len(Mesh(torch.full((3, 3), -1e9), torch.tensor([[0, 1, 2]])).faces) == 1
+
+
+@pytest.mark.parametrize("fov", [20.0, 60.0])
+def test_a_fitted_mesh_fills_the_camera_and_no_more(fov):
+    """All of a ball's box is seen, and a camera a tenth nearer would cut it off."""
+    corners = torch.tensor([[x, y, z] for x in (4.0, 6.0) for y in (-1.0, 3.0) for z in (0.0, 1.0)])
+    fitted, distance = Mesh(corners, torch.tensor([[0, 1, 2]])).fitted(fov)
+    torch.testing.assert_close(fitted.vertices.amin(dim=0), -fitted.vertices.amax(dim=0))
+    reach = float(fitted.vertices.norm(dim=1).max())
+    # A sphere of that reach touches the sides of the view.
+    assert np.degrees(np.arcsin(reach / distance)) == pytest.approx(fov / 2, rel=0.06)
+    assert distance == pytest.approx(1.05 * reach / np.sin(np.radians(fov / 2)))
+    assert Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])).fitted(fov)[1] > 0
+
+
+def test_joined_faces_have_the_lowest_number_at_each_position():
+    vertices = torch.tensor([[9.0, 9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3], [0, 2, 3], [1, 2, 4]])
+    faces = torch.tensor([[3, 5, 4], [0, 2, 1]])
+    assert joined_faces(Mesh(vertices, faces)).tolist() == [[1, 2, 4], [0, 2, 1]]
+    assert part_of_faces(Mesh(vertices, torch.tensor([[3, 5, 4], [1, 2, 4], [0, 0, 0]]))).tolist() in ([0, 0, 1], [1, 1, 0])
+
+
+def test_areas_and_volume():
+    mesh = _tetrahedron()
+    assert face_areas(mesh).tolist() == pytest.approx([0.5, 0.5, 0.5, 3**0.5 / 2])
+    assert mesh.volume() == pytest.approx(1 / 6)
+    assert _tetrahedron(5.0).volume() == pytest.approx(1 / 6)
+
+
+def test_vertices_keep_what_they_bear():
+    mesh = replace(_tetrahedron(), uvs=torch.rand(4, 2), texture=torch.rand(2, 2, 3))
+    few = drop_unused(replace(mesh, faces=mesh.faces[3:]))
+    assert few.faces.tolist() == [[0, 1, 2]]
+    for name in ("vertices", "vertex_colors", "uvs"):
+        torch.testing.assert_close(getattr(few, name), getattr(mesh, name)[1:])
+    assert few.texture is mesh.texture
+    with pytest.raises(InvalidInput, match="no triangles"):
+        keep_large_parts(replace(mesh, faces=mesh.faces[:0]))
+
+
+def test_light_there_and_back():
+    levels = torch.linspace(0, 1, 50)
+    torch.testing.assert_close(to_srgb(to_linear(levels)), levels, atol=1e-6, rtol=0)
+    # IEC 61966-2-1, computed by hand
+    assert to_linear(torch.tensor([0.0, 0.04, 0.5, 1.0])).tolist() == pytest.approx([0, 0.04 / 12.92, 0.2140411, 1])
+    torch.testing.assert_close(multiplied(levels, torch.ones(50)), levels, atol=1e-6, rtol=0)
+    assert float(multiplied(torch.tensor(0.5), torch.tensor(0.5))) == pytest.approx(1.055 * 0.2140411 ** (2 / 2.4) - 0.055)
 
 
 def test_unknown_formats_and_empty_meshes(tmp_path):

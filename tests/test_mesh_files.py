@@ -21,7 +21,8 @@ from PIL import Image
 from pipelines.errors import InvalidInput
 from pipelines.light import to_linear
 from pipelines.mesh import Mesh
-from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
+from pipelines.mesh_io import FORMATS, load_mesh, mesh_files, mesh_path, save_mesh
+from pipelines.meshes.files.obj import decimals
 from pipelines.meshes.painting import texture_colors, texture_to_vertex_colors
 
 CASES = Path(__file__).parent / "data" / "cases"
@@ -493,6 +494,57 @@ def test_a_ply_that_is_cut_off(tmp_path, order):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InvalidInput, match=r"cut off|damaged"):
         load_mesh(path)
+
+
+def test_a_ply_of_strips(tmp_path):
+    text = (
+        "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\n"
+        "element tristrips 1\nproperty list int int vertex_indices\nend_header\n"
+        "0 0 0\n1 0 0\n0 1 0\n1 1 0\n0 2 0\n9 0 1 2 3 4 -1 0 1 2\n"
+    )
+    (tmp_path / "x.ply").write_text(text)
+    mesh = load_mesh(tmp_path / "x.ply")
+    assert sorted(sorted(f) for f in mesh.faces.tolist()) == [[0, 1, 2], [0, 1, 2], [1, 2, 3], [2, 3, 4]]
+    np.testing.assert_allclose(_face_normals(mesh), [[0, 0, 1]] * 4)
+
+
+def test_a_ply_with_coordinates_at_its_faces_corners(tmp_path):
+    half = Image.new("RGB", (16, 16), (255, 0, 0))
+    half.paste((0, 0, 255), (8, 0, 16, 16))
+    half.save(tmp_path / "t.png")
+    text = (
+        "ply\nformat ascii 1.0\ncomment TextureFile t.png\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+        "element face 2\nproperty list uchar int vertex_indices\nproperty list uchar float texcoord\nend_header\n"
+        "0 0 0\n1 0 0\n1 1 0\n0 1 0\n3 0 1 2 6 .1 .1 .2 .1 .2 .2\n3 0 2 3 6 .8 .8 .9 .8 .9 .9\n"
+    )
+    (tmp_path / "x.ply").write_text(text)
+    mesh = load_mesh(tmp_path / "x.ply")
+    colors = texture_to_vertex_colors(mesh).vertex_colors
+    assert [colors[face].round(decimals=2).unique(dim=0).tolist() for face in mesh.faces] == [[list(RED)], [list(BLUE)]]
+
+
+def test_the_files_of_a_mesh(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    text = "mtllib x.mtl none.mtl\n" + SQUARE + "f 1 2 3\n"
+    path = _obj(tmp_path, text, x_mtl="newmtl a\nmap_Kd a.png\nnewmtl b\nmap_Kd gone.png\nnewmtl c\nmap_Kd B.PNG\nnewmtl d\nKd 1 1 1\n")
+    assert mesh_files(path) == [path, tmp_path / "x.mtl", tmp_path / "a.png", tmp_path / "b.png"]
+    assert mesh_files(tmp_path / "y.glb") == [tmp_path / "y.glb"]
+    with pytest.raises(InvalidInput, match="no file"):
+        mesh_files(tmp_path / "y.obj")
+
+
+def test_a_textured_obj_has_a_folder_of_its_own():
+    plain = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]))
+    textured = replace(plain, uvs=torch.rand(3, 2), texture=torch.rand(4, 4, 3))
+    assert mesh_path(Path("out"), "cat", "obj", textured) == Path("out/cat/cat.obj")
+    assert mesh_path(Path("out"), "cat", "obj", plain) == Path("out/cat.obj")
+    assert mesh_path(Path("out"), "cat", "glb", textured) == Path("out/cat.glb")
+
+
+@pytest.mark.parametrize(("largest", "digits"), [(0.0, 6), (1.0, 6), (9.9, 6), (10.0, 5), (1e-9, 15), (3e-5, 11), (1e9, 0), (1e-60, 45)])
+def test_as_many_digits_as_the_size_asks_for(largest, digits):
+    assert decimals(np.array([0.0, -largest])) == digits
 
 
 def _3mf(path: Path, model: str) -> Path:

@@ -5,8 +5,10 @@ import torch
 
 from pipelines.cameras import FOUR_VIEWS, cameras_around, zero123plus_cameras
 from pipelines.errors import InvalidInput
-from pipelines.reconstruction.fields import Field, field_mlp
-from pipelines.reconstruction.reconstruct import reconstruct
+from pipelines.reconstruction.fields import Field, field_mlp, points_at_once
+from pipelines.reconstruction.reconstruct import reconstruct, split_objects
+
+from .test_isosurface import _triplane
 
 
 def test_four_views_are_views_0_2_4_and_5(pocket):
@@ -66,3 +68,63 @@ def test_half_precision_is_near_single(pocket):
     half = reconstruct(copy.deepcopy(pocket.reconstruction).bfloat16(), views)
     assert next(half.decoder.parameters()).dtype == torch.float32
     assert float((half.planes - single).norm() / single.norm()) < 2e-2
+
+
+def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(pocket):
+    triplane = reconstruct(pocket.reconstruction, torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
+    moved = triplane.to("cpu")
+    points = torch.rand(50, 3) * 2 - 1
+    torch.testing.assert_close(moved.colors(points, 7), triplane.colors(points, 100))
+    assert moved.decoder is not triplane.decoder
+    assert moved.config is triplane.config
+
+
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+def test_colours_and_densities_come_from_their_own_outputs(surface):
+    """Against the decoder as it is written, at points one by one."""
+    triplane = _triplane(surface)
+    points = torch.rand(40, 3) * 2 - 1
+    coordinates = torch.stack([points[:, [0, 1]], points[:, [0, 2]], points[:, [2, 1]]])
+    features = torch.nn.functional.grid_sample(triplane.planes, coordinates[:, None], align_corners=False)[:, :, 0].permute(2, 0, 1).flatten(1)
+    decoder = triplane.decoder
+    raw = decoder.net_rgb(features) if surface == "mesh" else decoder.net(features)[:, 1:]
+    expected = raw.sigmoid() * 1.002 - 0.001
+    torch.testing.assert_close(triplane.colors(points, 7), expected, atol=1e-5, rtol=0)
+    level = decoder.net_sdf(features) if surface == "mesh" else decoder.net(features)[:, :1]
+    torch.testing.assert_close(triplane.level_field.at(points, 7), level, atol=1e-5, rtol=0)
+    if surface == "nerf":
+        density, colors = triplane.density_and_colors(points, 7)
+        torch.testing.assert_close(density[:, None], level, atol=1e-5, rtol=0)
+        torch.testing.assert_close(colors, expected, atol=1e-5, rtol=0)
+        return
+    axis = torch.linspace(-1.05, 1.05, 9)
+    index = torch.randint(0, 9, (30, 3), generator=torch.Generator().manual_seed(0))
+    places = axis[index]
+    at = torch.stack([places[:, [0, 1]], places[:, [0, 2]], places[:, [2, 1]]])
+    features = torch.nn.functional.grid_sample(triplane.planes, at[:, None], align_corners=False)[:, :, 0].permute(2, 0, 1).flatten(1)
+    torch.testing.assert_close(triplane.deformation(axis, 7)(index), decoder.net_deformation(features).tanh() / 32, atol=1e-6, rtol=0)
+
+
+def test_cube_weights_are_those_of_the_corners_side_by_side():
+    triplane = _triplane("mesh")
+    axis = torch.linspace(-1, 1, 7)
+    cubes = torch.randint(0, 6, (25, 3), generator=torch.Generator().manual_seed(0))
+    offsets = torch.tensor([[k & 1, k >> 1 & 1, k >> 2 & 1] for k in range(8)])
+    places = axis[cubes[:, None] + offsets]  # (N, 8, 3)
+    at = torch.stack([places[..., [0, 1]], places[..., [0, 2]], places[..., [2, 1]]])  # (3, N, 8, 2)
+    sampled = torch.nn.functional.grid_sample(triplane.planes, at, align_corners=False)  # (3, C, N, 8)
+    features = sampled.permute(2, 3, 0, 1).flatten(1)
+    torch.testing.assert_close(triplane.cube_weights(axis, 7)(cubes), triplane.decoder.net_weight(features) * 0.1, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("chunk", "device", "expected"), [(100, "cpu", 100), (10**6, "cpu", 8192), (10**6, "meta", 10**6)])
+def test_portions_stay_in_a_cores_cache(chunk, device, expected):
+    assert points_at_once(chunk, torch.device(device)) == expected
+
+
+def test_views_come_in_objects_of_a_number_that_is_said():
+    views = torch.arange(12).float().view(12, 1, 1, 1).expand(12, 3, 2, 2)
+    assert [part[:, 0, 0, 0].tolist() for part in split_objects(views, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    for bad in (views[:0], views[:7]):
+        with pytest.raises(InvalidInput, match="4 views"):
+            split_objects(bad, 4)

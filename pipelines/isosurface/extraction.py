@@ -18,7 +18,7 @@ _NO_OBJECT = "The views held no object: its field has no surface. Use a picture 
 
 def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
     """Bytes that `extract_surface` needs at most: a few for each point of the grid, more for each cube of its surface, and a chunk of points."""
-    return 10 * (resolution + 1) ** 3 + 10_000 * resolution**2 + point_memory(chunk_size)
+    return 10 * (resolution + 1) ** 3 + 10_000 * resolution**2 + point_memory(chunk_size)  # pragma: no mutate (an estimate)
 
 
 @torch.no_grad()

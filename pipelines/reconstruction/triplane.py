@@ -86,7 +86,7 @@ class Triplane:
 
 def point_memory(chunk_size: int) -> int:
     """Bytes that are at most needed to evaluate so many points at once, beside the planes: some five layers of 64 numbers each."""
-    return chunk_size * 5 * 64 * 4 + _PROJECTED_PLANES
+    return chunk_size * 5 * 64 * 4 + _PROJECTED_PLANES  # pragma: no mutate (an estimate)
 
 
 def color_of(raw: Tensor) -> Tensor:

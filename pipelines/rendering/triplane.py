@@ -19,7 +19,7 @@ _BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
 
 def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
     """Bytes that `render` needs at most on the device, for any number of cameras: one frame and a chunk of points with their samples."""
-    return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(chunk_size)
+    return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(chunk_size)  # pragma: no mutate (an estimate)
 
 
 @torch.no_grad()

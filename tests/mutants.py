@@ -1,0 +1,81 @@
+"""A mutation run, as a table: how many one-line changes of the code the tests notice, file by file, and which they do not.
+
+    python -m tests.mutants [--share 0.1] [--seed 0] [FILE ...]
+
+Runs mutmut (its settings are in pyproject.toml) over a random share of all mutants, or over those of some files; the whole takes hours. Goes on
+where it was stopped. A survivor that cannot change what anybody sees stands in mutants-left.txt beside this file, with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "mutants"
+LEFT = Path(__file__).with_name("mutants-left.txt")
+KILLED, SURVIVED = "killed", "survived"
+_OUTCOME = {0: SURVIVED, 5: "no tests", 33: "no tests", None: "not run"}  # any other exit code is a kill: failure, crash or time-out
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants")
+    parser.add_argument("files", nargs="*", help="such as pipelines/cameras.py (default: all)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the mutants, drawn at random (default: all)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", action="store_true", help="only show what was found before")
+    options = parser.parse_args(arguments)
+    if not options.report:
+        if not RESULTS.exists():
+            _mutmut("pipelines.light.*")  # writes down all mutants
+        names = sorted(name for name in outcomes() if not options.files or _file(name) in options.files)
+        drawn = random.Random(options.seed).sample(names, round(options.share * len(names)))
+        for start in range(0, len(drawn), 500):
+            _mutmut(*drawn[start : start + 500])
+    return _report(outcomes(), options.files)
+
+
+def outcomes() -> dict[str, str]:
+    """What became of each mutant, by name."""
+    found: dict[str, str] = {}
+    for path in RESULTS.rglob("*.meta"):
+        codes = json.loads(path.read_text())["exit_code_by_key"]
+        found |= {name: _OUTCOME.get(code, KILLED) for name, code in codes.items()}
+    return found
+
+
+def _mutmut(*names: str) -> None:
+    subprocess.run([sys.executable, "-m", "mutmut", "run", *names], cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+
+
+def _file(name: str) -> str:
+    """pipelines.cameras.xǁCamerasǁrays__mutmut_3 -> pipelines/cameras.py"""
+    return name.rpartition(".")[0].replace(".", "/") + ".py"
+
+
+def _report(found: dict[str, str], files: list[str]) -> int:
+    reasons = dict(line.split("  ", 1) for line in LEFT.read_text().splitlines() if "  " in line and line[0] != "#") if LEFT.exists() else {}
+    table: dict[str, Counter[str]] = {}
+    for name, outcome in found.items():
+        if outcome != "not run" and (not files or _file(name) in files):
+            table.setdefault(_file(name), Counter())[outcome] += 1
+    print(f"{'file':42} {'run':>5} {'killed':>6} {'left':>5} {'share':>6}")
+    for file, counts in sorted(table.items()):
+        print(f"{file:42} {counts.total():5} {counts[KILLED]:6} {counts.total() - counts[KILLED]:5} {counts[KILLED] / counts.total():6.1%}")
+    everything = sum(table.values(), Counter())
+    if everything:
+        print(f"{'in all':42} {everything.total():5} {everything[KILLED]:6} {everything.total() - everything[KILLED]:5} "
+              f"{everything[KILLED] / everything.total():6.1%}")  # fmt: skip
+    for name, outcome in sorted(found.items()):
+        if outcome in (SURVIVED, "no tests") and (not files or _file(name) in files):
+            print(f"{outcome:8}  {name}  {reasons.get(name, '')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+"""What stages say that they need is what they take, at two sizes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PEAK = """
+import resource, sys, torch
+from pipelines.cameras import orbit_cameras
+from pipelines.isosurface.extraction import extract_surface, surface_memory
+from pipelines.reconstruction.triplane import density_of
+from pipelines.rendering.triplane import render, render_memory
+from tests.test_isosurface import _triplane
+
+surface, what, *sizes = sys.argv[1:]
+torch.set_num_threads(1)
+triplane, threshold = _triplane(surface), None
+values = triplane.level_field.at(torch.rand(4000, 3) * 2 - 1, 4000)
+if surface == "nerf":
+    threshold = float(density_of(values).median())
+else:
+    triplane.decoder.net_sdf[-1].bias -= values.median()
+    triplane = triplane.to("cpu")
+
+def work(size):
+    if what == "surface":
+        extract_surface(triplane, resolution=size, threshold=threshold, chunk_size=65536)
+        return surface_memory(size, 65536)
+    render(triplane, orbit_cameras(1), size, chunk_size=65536)
+    return render_memory(size, 65536)
+
+work(32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for size in map(int, sizes):
+    said = work(size)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, said)
+"""
+
+
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+@pytest.mark.parametrize(("what", "sizes"), [("surface", (96, 192)), ("orbit", (96, 256))])
+def test_stages_take_no_more_memory_than_they_say(surface, what, sizes):
+    """And what they say is no more than thirty times what they take, from half a gigabyte on."""
+    pytest.importorskip("resource", reason="Windows does not tell")
+    unit = 1 if sys.platform == "darwin" else 1024
+    command = [sys.executable, "-c", _PEAK, surface, what, *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        taken, said = (int(word) for word in line.split())
+        assert taken * unit <= said <= max(30 * taken * unit, 2**29), f"{taken * unit / 2**20:.0f} MiB taken, {said / 2**20:.0f} MiB said"
