@@ -160,7 +160,7 @@ def read_reconstruction_model(
     with torch.device("meta"):
         model = ReconstructionModel(config)
     try:
-        _load_strictly(model, tensors, path)
+        load_strictly(model, tensors, path)
     except CheckpointError as error:
         fitting = _fitting_preset(tensors)
         if fitting is None:
@@ -267,8 +267,8 @@ def read_multiview_model(
         config = files.json(f"{name}/config.json")
         with files.understood(f"{name}/config.json"), torch.device("meta"):
             part = builders[name](config)
-        tensors = _renamed(name, read_tensors(path, dtype=dtype, keep_half_copy=keep_half_copy), part)
-        _load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
+        tensors = renamed(name, read_tensors(path, dtype=dtype, keep_half_copy=keep_half_copy), part)
+        load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
         _fill_position_ids(part)
         parts[name] = part.eval().requires_grad_(False).to("cpu" if offload and name != "text_encoder" else device)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
@@ -312,7 +312,12 @@ def empty_prompt_ids(files: _Repository) -> Tensor:
     return ids
 
 
-def _load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give a model its weights, frozen.
+
+    Raises:
+        CheckpointError: if a name is missing or left over, or a shape is another.
+    """
     wanted = model.state_dict()
     missing, unexpected = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()
     misshapen = {n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape}
@@ -337,20 +342,20 @@ def _fitting_preset(tensors: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Names of older releases of diffusers and transformers as the installed ones have them."""
-    renamed = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
+    found = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
     if part in ("text_encoder", "vision_encoder"):
         family = "text_model." if part == "text_encoder" else "vision_model."
         if not any(name.startswith(family) for name in model.state_dict()):  # transformers 5 dropped it from some classes
-            renamed = {name.removeprefix(family): value for name, value in renamed.items()}
-        elif not any(name.startswith(family) for name in renamed):
+            found = {name.removeprefix(family): value for name, value in found.items()}
+        elif not any(name.startswith(family) for name in found):
             outer = ("visual_projection.", "text_projection.")
-            renamed = {name if name.startswith(outer) else family + name: value for name, value in renamed.items()}
+            found = {name if name.startswith(outer) else family + name: value for name, value in found.items()}
     if part == "vae":
         for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
-            renamed = {name.replace(f".attentions.0.{old}.", f".attentions.0.{new}."): value for name, value in renamed.items()}
-    return renamed
+            found = {name.replace(f".attentions.0.{old}.", f".attentions.0.{new}."): value for name, value in found.items()}
+    return found
 
 
 def _fill_position_ids(model: nn.Module) -> None:

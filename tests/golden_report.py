@@ -24,13 +24,13 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pipelines.cameras import Cameras, intrinsics_from_fov, orbit_cameras, zero123plus_cameras
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS, _load_strictly, _renamed, read_reconstruction_model
+from pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_strictly, read_reconstruction_model, renamed
 from pipelines.isosurface.extraction import density_surface, signed_distance_surface
 from pipelines.isosurface.flexicubes import CubeGrid, flexicubes
 from pipelines.multiview.model import MultiviewModel
 from pipelines.multiview.preprocessing import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
-from pipelines.multiview.sampling import _condition_latents, _contexts, _on_background, generate_views
+from pipelines.multiview.sampling import condition_latents, contexts, generate_views, on_background
 from pipelines.multiview.schedulers import make_scheduler
 from pipelines.reconstruction.encoder import EncoderConfig
 from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionModel
@@ -82,26 +82,65 @@ def compare(name: str, found: Tensor | np.ndarray, golden: np.ndarray, tolerance
     return Row(name, absolute, ratio, ratio if relative else absolute, tolerance, "relative" if relative else "")
 
 
+@dataclass(frozen=True)
+class Ties:
+    """Grid points whose value lies within the tolerance of the level: which side they are on is anybody's guess.
+
+    Attributes:
+        points: (N, 3) their positions.
+        spacing: between grid points.
+    """
+
+    points: np.ndarray
+    spacing: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, level: float, tolerance: float, axis: np.ndarray) -> Ties:
+        """Those of values (X, Y, Z) at the coordinates of an axis."""
+        index = np.argwhere(np.abs(np.asarray(values, dtype=np.float64) - level) <= tolerance)
+        return cls(np.asarray(axis, dtype=np.float64)[index].reshape(-1, 3), float(axis[1] - axis[0]))
+
+    def beside(self, vertices: np.ndarray) -> np.ndarray:
+        """(V,) which vertices lie in a cell that touches a tie, or in one beside it."""
+        if not len(self.points):
+            return np.zeros(len(vertices), dtype=bool)
+        distance, _ = cKDTree(self.points).query(vertices, p=np.inf)
+        near: np.ndarray = distance <= 2 * self.spacing
+        return near
+
+
+NO_TIES = Ties(np.zeros((0, 3)), 1.0)
+
+
 def compare_meshes(
-    name: str, vertices: Tensor, faces: Tensor, golden_vertices: np.ndarray, golden_faces: np.ndarray, tolerance: float, unmatched: float = 0.0
+    name: str,
+    vertices: Tensor,
+    faces: Tensor,
+    golden_vertices: np.ndarray,
+    golden_faces: np.ndarray,
+    tolerance: float,
+    unmatched: float = 0.0,
+    ties: Ties = NO_TIES,
 ) -> tuple[list[Row], np.ndarray]:
-    """Vertices matched by position, triangles by their vertices; also the golden index of each vertex."""
-    counts = Row(
-        f"{name} counts",
-        *(float(abs(len(vertices) - len(golden_vertices)) + abs(len(faces) - len(golden_faces))),) * 3,
-        0.0,
-        f"{len(vertices)} vertices, {len(faces)} triangles; golden {len(golden_vertices)}, {len(golden_faces)}",
-    )
+    """Vertices matched by position, triangles by their vertices, those beside ties left out; also the golden index of each vertex."""
     if not len(vertices) or not len(golden_vertices):
-        return [counts], np.zeros(0, dtype=np.int64)
-    distance, match = cKDTree(golden_vertices).query(vertices.numpy())
-    back, _ = cKDTree(vertices.numpy()).query(golden_vertices)
-    worst = float(max(distance.max(), back.max()))
-    ours = {tuple(sorted(t)) for t in match[faces.numpy()].tolist()}
-    theirs = {tuple(sorted(t)) for t in golden_faces.tolist()}
-    share = 1 - len(ours & theirs) / max(len(theirs), 1)
+        missing = float(abs(len(vertices) - len(golden_vertices)))
+        return [Row(f"{name} counts", missing, missing, missing, 0.0, "empty")], np.zeros(0, dtype=np.int64)
+    own = vertices.numpy().astype(np.float64)
+    left_out, golden_left_out = ties.beside(own), ties.beside(golden_vertices)
+    ours, theirs = ~left_out[faces.numpy()].any(axis=1), ~golden_left_out[golden_faces].any(axis=1)
+    counts = abs(int((~left_out).sum()) - int((~golden_left_out).sum())) + abs(int(ours.sum()) - int(theirs.sum()))
+    note = f"{len(vertices)} vertices, {len(faces)} triangles; golden {len(golden_vertices)}, {len(golden_faces)}"
+    if left_out.any() or golden_left_out.any():
+        note += f"; beside ties, left out: {int(left_out.sum())} and {int(golden_left_out.sum())} vertices"
+    distance, match = cKDTree(golden_vertices).query(own)
+    back, _ = cKDTree(own).query(golden_vertices)
+    worst = float(max(distance[~left_out].max(initial=0.0), back[~golden_left_out].max(initial=0.0)))
+    our_triangles = {tuple(sorted(t)) for t in match[faces.numpy()[ours]].tolist()}
+    their_triangles = {tuple(sorted(t)) for t in golden_faces[theirs].tolist()}
+    share = 1 - len(our_triangles & their_triangles) / max(len(their_triangles), 1) if their_triangles else float(bool(our_triangles))
     return [
-        counts,
+        Row(f"{name} counts", *(float(counts),) * 3, 0.0, note),
         Row(f"{name} vertices", worst, worst / float(np.abs(golden_vertices).max()), worst, tolerance),
         Row(f"{name} triangles", share, share, share, unmatched, "share unmatched"),
     ], match
@@ -229,11 +268,13 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     cubes = number[_tensor(golden["cubes"]).long()[:, 0]]  # by their lowest corners
     yield compare("mesh model cube_weights", weights(cubes)[None], golden["cube_weights"], 1e-4)
     vertices, faces = signed_distance_surface(triplane, resolution, CHUNK, exact=True, closed=False, empty_as_box=True)
-    rows, match = compare_meshes("mesh model", vertices, faces, golden["vertices"], golden["faces"], 1e-4, unmatched=0.001)
+    ties = Ties.of(golden["sdf"].reshape((resolution + 1,) * 3), 0.0, 1e-4, grid.axis.numpy())
+    rows, match = compare_meshes("mesh model", vertices, faces, golden["vertices"], golden["faces"], 1e-4, unmatched=0.001, ties=ties)
     yield from rows
+    sure = ~ties.beside(vertices.numpy())
     colors = (triplane.colors(vertices, CHUNK).clamp(0, 1) * 255).numpy()
     one_level = 1 / 255 + 1e-4  # the golden colours were cut to bytes
-    yield compare("mesh model vertex_colors", colors / 255, golden["vertex_colors"][match] / 255, one_level)
+    yield compare("mesh model vertex_colors", colors[sure] / 255, golden["vertex_colors"][match][sure] / 255, one_level)
     if (folder / "instant_mesh_tiny_all_inside.npz").exists():
         inside = np.load(folder / "instant_mesh_tiny_all_inside.npz")
         box = _tensor(inside["sdf"])[0].view((resolution + 1,) * 3)
@@ -263,10 +304,17 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
     colors = triplane.colors(torch.cartesian_prod(axis, axis, axis), CHUNK).unflatten(0, (resolution,) * 3)
     yield compare("nerf model rgb_grid", colors, golden["rgb_grid"], half, relative=True)
     vertices, faces = density_surface(triplane, resolution, CHUNK, threshold, exact=True, closed=False)
-    rows, match = compare_meshes("nerf model mc", vertices, faces, golden["mc_vertices"], golden["mc_faces"], 1e-4)
-    yield rows[1]
-    yield _same_cells(vertices.numpy(), match[faces.numpy()], golden["mc_vertices"], golden["mc_faces"], resolution)
-    yield compare("nerf model mc_colors", triplane.colors(vertices, CHUNK).clamp(0, 1), golden["mc_colors"][match].clip(0, 1), 1e-3)
+    # A value of the grid may be off by what is allowed of sigma_grid above.
+    ties = Ties.of(golden["sigma_grid"], threshold, 1e-4 * float(golden["sigma_grid"].max()), axis.numpy())
+    inner = _inside_cells(vertices.numpy(), resolution)
+    rows, match = compare_meshes("nerf model mc", vertices[~inner], faces[:0], golden["mc_vertices"], golden["mc_faces"][:0], 1e-4, ties=ties)
+    yield Row(*(getattr(rows[1], f) for f in ("name", "absolute", "relative", "worst", "tolerance")), _left_out(rows[0], int(inner.sum())))
+    numbers = np.full(len(vertices), -1)
+    numbers[~inner.numpy()] = match
+    yield _same_cells(numbers[faces.numpy()], vertices.numpy()[faces.numpy()], golden["mc_vertices"], golden["mc_faces"], resolution, ties)
+    sure = ~ties.beside(vertices.numpy()) & ~inner.numpy()
+    colors = triplane.colors(vertices, CHUNK).clamp(0, 1)
+    yield compare("nerf model mc_colors", colors[sure], golden["mc_colors"][numbers[sure]].clip(0, 1), 1e-3)
     cameras = _tensor(golden["render_cameras"])[0]
     size = golden["render_rgb"].shape[-1]
     pictures = render(triplane, Cameras(cameras[:, :16].view(-1, 4, 4), cameras[:, 16:].view(-1, 3, 3)), size)
@@ -274,17 +322,39 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
         yield compare(f"nerf model render_{name}", getattr(pictures, name)[None], golden[f"render_{name}"], 1e-3)
 
 
-def _same_cells(vertices: np.ndarray, ours: np.ndarray, golden_vertices: np.ndarray, theirs: np.ndarray, resolution: int) -> Row:
-    """Share of grid cells in which other vertices are joined. How a cell's polygon is cut into triangles differs between marching cubes."""
+def _inside_cells(vertices: np.ndarray, resolution: int) -> Tensor:
+    """(V,) which vertices lie on no edge of the grid: Lewiner's marching cubes has some of these, others have none."""
+    place = (vertices.astype(np.float64) + 1) / 2 * (resolution - 1)
+    between = np.abs(place - place.round()) > 1e-3
+    return torch.from_numpy(between.sum(axis=1) > 1)
 
-    def cells(faces: np.ndarray) -> dict[tuple[int, ...], set[int]]:
-        middle = ((golden_vertices[faces].mean(axis=1) + 1) / 2 * (resolution - 1)).astype(int)
+
+def _left_out(counts: Row, inner: int) -> str:
+    _, _, ties = counts.note.partition("; beside")
+    return f"without {inner} inside cells" + (f"; beside{ties}" if ties else "")
+
+
+def _same_cells(
+    ours: np.ndarray, our_corners: np.ndarray, golden_vertices: np.ndarray, theirs: np.ndarray, resolution: int, ties: Ties
+) -> Row:
+    """Share of grid cells in which other vertices are joined. How a cell's polygon is cut into triangles differs between marching cubes.
+
+    Args:
+        ours: (F, 3) golden numbers of our triangles' vertices, -1 for those that lie inside a cell.
+        our_corners: (F, 3, 3) their positions.
+        theirs: (F', 3).
+    """
+
+    def cells(faces: np.ndarray, corners: np.ndarray) -> dict[tuple[int, ...], set[int]]:
+        middles = corners.mean(axis=1)
+        sure = ~ties.beside(middles)
+        index = ((middles[sure] + 1) / 2 * (resolution - 1)).astype(int)
         joined: dict[tuple[int, ...], set[int]] = {}
-        for cell, face in zip(map(tuple, middle.tolist()), faces.tolist(), strict=True):
-            joined.setdefault(cell, set()).update(face)
+        for cell, face in zip(map(tuple, index.tolist()), faces[sure].tolist(), strict=True):
+            joined.setdefault(cell, set()).update(number for number in face if number >= 0)
         return joined
 
-    a, b = cells(ours), cells(theirs)
+    a, b = cells(ours, our_corners), cells(theirs, golden_vertices[theirs])
     share = sum(a.get(c) != b.get(c) for c in a.keys() | b.keys()) / max(len(b), 1)
     return Row("nerf model mc_faces", share, share, share, 0.001, "share of cells that join other vertices")
 
@@ -319,7 +389,7 @@ def _multiview_model(folder: Path, config: dict[str, Any], golden: Any) -> Multi
     }
     for name, part in parts.items():
         path = folder / f"zero123plus_tiny_{name}.safetensors"
-        _load_strictly(part, _renamed(name, load_file(path), part), path)
+        load_strictly(part, renamed(name, load_file(path), part), path)
     with torch.no_grad():
         empty_prompt = parts.pop("text_encoder")(_tensor(golden["input_ids"]))[0][0]
     transforms = {
@@ -343,15 +413,15 @@ def report_zero123plus(folder: Path) -> Iterator[Row]:
     steps, guidance = config["num_inference_steps"], config["guidance_scale"]
     guided = guidance > 1
     image = _tensor(golden["image_rgba"]).permute(2, 0, 1).float() / 255
-    picture = _on_background(image, model.background)
+    picture = on_background(image, model.background)
     yield compare("zero123plus vae_pixels", model.vae_transform(picture), golden["vae_pixels"], 1e-4)
     yield compare("zero123plus clip_pixels", model.clip_transform(picture), golden["clip_pixels"], 1e-4)
     with torch.no_grad():
         embedding = model.vision_encoder(model.clip_transform(picture)).image_embeds
         yield compare("zero123plus image_embeds", embedding, golden["image_embeds"], 1e-4, relative=True)
         noise = iter([_tensor(golden[n]) for n in sorted(golden.files) if n.startswith("noise_")])
-        condition = _condition_latents(model, picture, guided, lambda shape: next(noise))
-        context = _contexts(model, picture, guided)
+        condition = condition_latents(model, picture, guided, lambda shape: next(noise))
+        context = contexts(model, picture, guided)
         yield compare("zero123plus condition_latents", condition[-1:], golden["condition_latents"], 1e-4, relative=True)
         if guided:
             yield compare("zero123plus negative_latents", condition[:1], golden["negative_latents"], 1e-4, relative=True)

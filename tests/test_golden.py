@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
-from tests.golden_report import GROUPS, main, report
+from pipelines.isosurface.flexicubes import CubeGrid, flexicubes
+from tests.golden_report import GROUPS, Ties, compare_meshes, main, report
 
 from .conftest import GOLDEN
 
@@ -41,3 +43,34 @@ def test_an_incomplete_group_fails(tmp_path):
 def test_an_empty_folder_fails(tmp_path):
     assert main([str(tmp_path)]) == 1
     assert main([]) == 2
+
+
+def _plane(level: float) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """FlexiCubes of a plane at x = 0.03, one grid value beside it, and the grid."""
+    grid = CubeGrid(8, 2.0)
+    values = (0.03 - grid.axis)[:, None, None].expand(9, 9, 9).clone()
+    values[4, 4, 4] = level
+    return (*flexicubes(values, grid, 1000), values.numpy())
+
+
+def test_a_value_at_the_level_is_a_tie_and_a_value_beyond_the_tolerance_is_not():
+    inside, outside = _plane(2e-5), _plane(-2e-5)
+    axis = CubeGrid(8, 2.0).axis.numpy()
+    golden = (outside[0].numpy(), outside[1].numpy())
+    ties = Ties.of(outside[2], 0.0, 1e-4, axis)
+    assert len(ties.points) == 1
+    rows, _ = compare_meshes("plane", inside[0], inside[1], *golden, 1e-4, ties=ties)
+    assert all(row.passed for row in rows)
+    assert "left out" in rows[0].note
+    rows, _ = compare_meshes("plane", inside[0], inside[1], *golden, 1e-4)
+    assert not all(row.passed for row in rows)
+    moved = inside[0] + torch.tensor([2e-4, 0, 0])
+    rows, _ = compare_meshes("plane", moved, inside[1], *golden, 1e-4, ties=ties)
+    assert not rows[1].passed, "ties excuse nothing elsewhere"
+
+
+def test_the_report_uses_no_private_name_of_the_library():
+    text = (GOLDEN.parent / "golden_report.py").read_text()
+    imported = [line for line in text.splitlines() if line.startswith("from pipelines")]
+    assert imported
+    assert not [line for line in imported if "import _" in line or ", _" in line]

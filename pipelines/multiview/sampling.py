@@ -87,12 +87,12 @@ def generate_views(
     seed = choose_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     draw = partial(draw_noise, generator=generator, device=model.device)
-    picture = _on_background(image.to(model.device), model.background)
+    picture = on_background(image.to(model.device), model.background)
     guided = guidance > 1
     with model.at_work(model.vae):
-        condition = _condition_latents(model, picture, guided, draw)
+        condition = condition_latents(model, picture, guided, draw)
     with model.at_work(model.vision_encoder):
-        context = _contexts(model, picture, guided)
+        context = contexts(model, picture, guided)
     solver.set_timesteps(steps, device=model.device)
     side = model.view_size // (2 ** (len(model.vae.config.block_out_channels) - 1))
     latents = draw((1, model.unet.config.in_channels, 3 * side, 2 * side)) * solver.init_noise_sigma
@@ -128,14 +128,15 @@ def _check(image: Tensor, steps: int, guidance: float) -> None:
         raise InvalidInput(f"The guidance must be a finite number, got {guidance}.")
 
 
-def _on_background(image: Tensor, level: float) -> Tensor:
+def on_background(image: Tensor, level: float) -> Tensor:
+    """(3, H, W) picture in [0, 1] of (3 or 4, H, W), its alpha over a grey level."""
     image = image.float().clamp(0, 1)
     if image.shape[0] == 3:
         return image
     return image[:3] * image[3:] + level * (1 - image[3:])
 
 
-def _condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]) -> Tensor:
+def condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]) -> Tensor:
     """(2 or 1, 4, s, s): unscaled samples of the posteriors of zero and of the picture, in this order; the picture's is drawn first."""
     pixels = model.vae_transform(picture).to(model.vae.dtype)
     latents: list[Tensor] = []
@@ -145,7 +146,7 @@ def _condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, dra
     return torch.cat(latents)
 
 
-def _contexts(model: MultiviewModel, picture: Tensor, guided: bool) -> Tensor:
+def contexts(model: MultiviewModel, picture: Tensor, guided: bool) -> Tensor:
     """(2 or 1, 77, D): the empty prompt, then the same with the image embedding along the ramp."""
     pixels = model.clip_transform(picture).to(model.vision_encoder.dtype)
     embedding = model.vision_encoder(pixels).image_embeds  # (1, D)
