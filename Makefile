@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= training-run
 CACHE ?= training-cache
 
-.PHONY: demo test test-lowest check bench golden pocket clean
+.PHONY: demo test test-lowest check mutants bench golden pocket clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
 $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt
@@ -19,11 +19,18 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m pipelines workflows/demo.png -o out --seed 1 --save-views --overwrite
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Which one-line changes of the code the tests notice: hours for all; SHARE=0.05 takes a random twentieth, FILES=pipelines/cameras.py that file's.
+SHARE ?= 1
+mutants: $(VENV)/.installed
+	$(BIN)/pip install --quiet -c constraints.txt mutmut
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --share $(SHARE) $(FILES)
 
 golden: $(VENV)/.installed
 	$(BIN)/python -m tests.golden_report tests/golden
@@ -50,4 +57,4 @@ pocket: $(VENV)/.installed
 	$(BIN)/python -m training.evaluate $(CACHE) --json $(RUN)/quality.json
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest out
+	rm -rf $(VENV) $(VENV)-lowest out mutants .coverage

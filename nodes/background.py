@@ -45,7 +45,9 @@ class RemoveBackground(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    "image_on_white", display_name="image", tooltip="The object, white around it. Its soft edge is in the mask: Frame Foreground blends it."
+                    "image_on_white",
+                    display_name="image",
+                    tooltip="The object, white around it. Its soft edge is in the mask: Frame Foreground blends it.",
                 ),
                 io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
             ],

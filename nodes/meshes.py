@@ -111,7 +111,13 @@ class CleanMesh(io.ComfyNode):
                     step=0.01,
                     tooltip="Parts with a smaller surface than this share of the largest part's go. 1 keeps the largest alone, 0 all.",
                 ),
-                io.Int.Input("fill_holes", default=32, min=0, max=10_000, tooltip="Holes with at most so many edges are filled. 0 fills none. The rim of a sheet or of a bowl is no hole."),
+                io.Int.Input(
+                    "fill_holes",
+                    default=32,
+                    min=0,
+                    max=10_000,
+                    tooltip="Holes with at most so many edges are filled. 0 fills none. The rim of a sheet or of a bowl is no hole.",
+                ),
                 io.Int.Input("smooth", default=0, min=0, max=100, tooltip="Rounds of Taubin's smoothing: noise goes, volume stays."),
                 io.Int.Input(
                     "max_faces", default=0, min=0, max=2_000_000, step=1000, tooltip="Decimate to at most so many triangles. 0 leaves all."

@@ -93,7 +93,8 @@ class Reconstruct(io.ComfyNode):
             inputs=[
                 ReconstructionModelSocket.Input("model"),
                 io.Image.Input(
-                    "views", tooltip="Six views for each object as Generate Views makes them, or four of these (say so below); with cameras, one for each."
+                    "views",
+                    tooltip="Six views for each object as Generate Views makes them, or four of these (say so below); with cameras, one for each.",
                 ),
                 CamerasSocket.Input("cameras", optional=True, tooltip="Where views of your own were taken from."),
                 io.Combo.Input(

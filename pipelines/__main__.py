@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import torch
-from torch import Tensor
 from PIL import ExifTags, Image
+from torch import Tensor
 from tqdm import tqdm
 
 from .background import DEFAULT_THRESHOLD, METHODS

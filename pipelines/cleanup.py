@@ -77,8 +77,11 @@ def merge_vertices(mesh: Mesh, tolerance: float = 1e-6) -> Mesh:
 
     Triangles without area, and second copies, go. A texture is kept.
     """
-    extent = float((mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).amax()) if len(mesh.vertices) else 0.0
-    cells = ((mesh.vertices - mesh.vertices.amin(dim=0)).double() / max(extent * tolerance, 1e-30)).round().long() if extent else mesh.faces.new_zeros(len(mesh.vertices), 3)
+    if not len(mesh.faces):
+        return drop_unused(mesh)
+    low = mesh.vertices.amin(dim=0)
+    extent = float((mesh.vertices.amax(dim=0) - low).amax())
+    cells = ((mesh.vertices - low).double() / max(extent * tolerance, 1e-30)).round().long()
     place = _first_of_same(cells)
     attributes = [place[:, None]]
     if mesh.vertex_colors is not None:

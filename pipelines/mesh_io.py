@@ -17,12 +17,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .cleanup import texture_to_vertex_colors
 from .errors import ImageTo3DError, InvalidInput
 from .files import atomic_path
 from .mesh import Mesh
 from .meshes.files import glb, obj, ply, stl, threemf
 from .meshes.files.pieces import mesh_of
+from .meshes.painting import texture_to_vertex_colors
 
 FORMATS = ("obj", "glb", "ply", "stl", "3mf")
 UpAxis = Literal["y", "z"]
@@ -55,10 +55,8 @@ def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mappin
     if suffix == "obj":
         obj.write(turned, path, metadata or {}, up_axis)
         return
-    if suffix == "glb":
-        content = glb.write(turned, metadata or {}, up_axis)
-    else:
-        content = _MODULES[suffix].write(texture_to_vertex_colors(turned), up_axis)
+    in_glb = suffix == "glb"
+    content = glb.write(turned, metadata or {}, up_axis) if in_glb else _MODULES[suffix].write(texture_to_vertex_colors(turned), up_axis)
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 

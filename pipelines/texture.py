@@ -43,7 +43,8 @@ def bake_texture(
         raise InvalidInput(f"A texture's size must lie between {MIN_SIZE} and {MAX_SIZE}, got {size}.")
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to paint.")
-    fewer = decimate(mesh, max_faces) if max_faces else mesh
+    shape = Mesh(mesh.vertices, mesh.faces)
+    fewer = decimate(shape, max_faces) if max_faces else shape
     progress(1, 3)
     unfolded = unfold(fewer, size, progress)
     progress(2, 3)
@@ -61,14 +62,14 @@ def bake_texture(
 
 
 def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = DEFAULT_TEXTURED_FACES, progress: Progress = silent) -> Mesh:
-    """`bake_texture` for a mesh that has colours at its vertices and nothing else.
+    """`bake_texture` for a mesh that has colours at its vertices, or a texture, or both, and nothing else.
 
     Raises:
-        InvalidInput: if the mesh has no colours, or as in `bake_texture`.
+        InvalidInput: if the mesh has neither, or as in `bake_texture`.
         EnvironmentProblem: as in `bake_texture`.
     """
-    if mesh.vertex_colors is None:
-        raise InvalidInput("The mesh has no vertex colours to paint with.")
+    if mesh.vertex_colors is None and mesh.texture is None:
+        raise InvalidInput("The mesh has no vertex colours to paint with, and no texture.")
     return bake_texture(mesh, lambda points: nearest_colors(mesh, points), size, max_faces=max_faces, progress=progress)
 
 

@@ -282,7 +282,8 @@ def test_holes_beside_colours_that_meet_sharply_are_filled():
 
 
 def test_nothing_is_left_of_triangles_without_area():
-    for mesh in (load_mesh(CASES / "clean-all-degenerate" / "point.obj"), Mesh(torch.tensor([[0.0, 0, 0], [1, 1, 1], [2, 2, 2]]), torch.tensor([[0, 1, 2]]))):
+    line = Mesh(torch.tensor([[0.0, 0, 0], [1, 1, 1], [2, 2, 2]]), torch.tensor([[0, 1, 2]]))
+    for mesh in (load_mesh(CASES / "clean-all-degenerate" / "point.obj"), line):
         with pytest.raises(InvalidInput, match="has an area"):
             clean(mesh)
 
@@ -343,7 +344,7 @@ def test_nearest_points_are_trimeshs():
     points = np.random.default_rng(0).normal(size=(200, 3))
     triangle, weights = nearest_points(_mesh(ball), torch.tensor(points, dtype=torch.float32))
     found = (torch.tensor(ball.triangles)[triangle] * weights[..., None]).sum(dim=1)
-    expected, distance, _ = trimesh.proximity.closest_point(ball, points)
+    _, distance, _ = trimesh.proximity.closest_point(ball, points)
     np.testing.assert_allclose(np.linalg.norm(found.numpy() - points, axis=1), distance, atol=1e-5)
 
 
@@ -368,7 +369,8 @@ def test_points_are_strewn_no_further_apart_than_asked(spacing):
 
 
 def test_texture_to_vertex_colours_multiplies_what_both_say():
-    mesh = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]), torch.tensor([[1.0, 1, 1], [0.5, 1, 1], [0, 0, 0]]), torch.rand(3, 2), torch.full((4, 4, 3), 0.5))
+    colors = torch.tensor([[1.0, 1, 1], [0.5, 1, 1], [0, 0, 0]])
+    mesh = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]), colors, torch.rand(3, 2), torch.full((4, 4, 3), 0.5))
     found = texture_to_vertex_colors(mesh).vertex_colors
     torch.testing.assert_close(found[0], torch.full((3,), 0.5), atol=1e-5, rtol=0)
     assert 0.2 < float(found[1, 0]) < 0.3  # 0.214 ** 2 of the light

@@ -63,6 +63,18 @@ def test_grid_holds_the_views_row_by_row(pocket, picture):
     torch.testing.assert_close(result.grid[:, size : 2 * size, :size], result.views[2])
 
 
+def test_views_are_cut_from_the_decoded_picture_row_by_row(pocket, picture, monkeypatch):
+    """The VAE paints six squares in six greys: first the two of the top row."""
+    size = pocket.multiview.view_size
+    greys = torch.tensor([[0.1, 0.25], [0.4, 0.55], [0.7, 0.85]])
+    drawn = greys.repeat_interleave(size, 0).repeat_interleave(size, 1).expand(1, 3, -1, -1)
+    pixels = (drawn - 0.5) * 2 / (0.8 / 0.5)  # undoes the scale of the model's pixels
+    monkeypatch.setattr(type(pocket.multiview.vae), "decode", lambda *_, **__: (pixels,))
+    views = generate_views(pocket.multiview, picture, steps=1, seed=1).views
+    assert views.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.1, 0.25, 0.4, 0.55, 0.7, 0.85], abs=1e-4)
+    assert float(views.std(dim=(1, 2, 3)).amax()) < 1e-4
+
+
 def test_without_guidance_there_is_no_negative_half(pocket, picture):
     batches = []
     hook = pocket.multiview.unet.register_forward_pre_hook(lambda module, arguments: batches.append(len(arguments[0])))

@@ -44,12 +44,30 @@ def nearest_colors(mesh: Mesh, points: Tensor) -> Tensor:
     """(N, 3) colours at the nearest points of a mesh's surface, interpolated in the triangles there.
 
     Args:
-        mesh: with vertex colours.
+        mesh: with vertex colours, a texture, or both.
         points: (N, 3).
     """
-    assert mesh.vertex_colors is not None
     triangle, weights = nearest_points(mesh, points)
-    return (mesh.vertex_colors[mesh.faces[triangle]] * weights[..., None]).sum(dim=1)
+    return surface_colors(mesh, mesh.faces[triangle], weights)
+
+
+def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
+    """(N, 3) colours of points in triangles: what the vertices say, times, as light, what the texture shows.
+
+    Args:
+        mesh: with vertex colours, a texture, or both.
+        corners: (N, 3) vertices of each point's triangle.
+        weights: (N, 3) barycentric coordinates in it.
+    """
+
+    def interpolated(values: Tensor) -> Tensor:
+        return (values.cpu()[corners] * weights[..., None]).sum(dim=1)
+
+    if mesh.texture is None or mesh.uvs is None:
+        assert mesh.vertex_colors is not None
+        return interpolated(mesh.vertex_colors)
+    shown = texture_colors(mesh.texture.cpu(), interpolated(mesh.uvs))
+    return shown if mesh.vertex_colors is None else multiplied(shown, interpolated(mesh.vertex_colors))
 
 
 def nearest_points(mesh: Mesh, points: Tensor) -> tuple[Tensor, Tensor]:

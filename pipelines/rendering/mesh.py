@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras, cameras_around
-from ..light import multiplied
 from ..mesh import Mesh
-from ..meshes.painting import texture_colors
+from ..meshes.painting import surface_colors
 from ..rasterization import visible_triangles
 
 _GREY = 0.7
@@ -64,10 +63,6 @@ def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
 
 def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     """(N, 3) colours of points in triangles, given by their corners' numbers (N, 3) and their coordinates (N, 3) in them."""
-    colors = None
-    if mesh.vertex_colors is not None:
-        colors = (mesh.vertex_colors.cpu()[corners] * weights[..., None]).sum(dim=1)
-    if mesh.texture is not None and mesh.uvs is not None:
-        found = texture_colors(mesh.texture.cpu(), (mesh.uvs.cpu()[corners] * weights[..., None]).sum(dim=1))
-        return found if colors is None else multiplied(found, colors)
-    return torch.full((len(corners), 3), _GREY) if colors is None else colors
+    if mesh.vertex_colors is None and mesh.texture is None:
+        return torch.full((len(corners), 3), _GREY)
+    return surface_colors(mesh, corners, weights)

@@ -12,7 +12,6 @@ from .rendering import Rendering
 from .signed_distance import render_signed_distance
 from .volume import render_density
 
-
 DEFAULT_CHUNK_SIZE = 262144
 _BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
 

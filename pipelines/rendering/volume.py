@@ -45,7 +45,8 @@ def _for_missed_rays(cameras: Cameras, size: int, device: torch.device) -> tuple
     """Where rays that miss the box start and end: at the smallest and at the largest entry of all rays of all cameras."""
     low, high = float("inf"), float("-inf")
     for camera in range(len(cameras)):
-        start, end = box_interval(*(r[0].to(device) for r in cameras[[camera]].rays(size, size)), -1, 1)
+        origins, directions = (r[0].to(device) for r in cameras[[camera]].rays(size, size))
+        start, end = box_interval(origins, directions, -1, 1)
         entries = start[(end >= start) & (end > 0)]
         if len(entries):
             low, high = min(low, float(entries.amin())), max(high, float(entries.amax()))

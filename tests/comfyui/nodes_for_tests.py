@@ -33,6 +33,26 @@ class CoreTetrahedra:
         return (_mesh_class()(vertices.expand(count, -1, -1), faces.expand(count, -1, -1)),)
 
 
+class CoreSquare:
+    """An upright square as core's textured meshes are: uvs from the upper left, its texture red above and blue below."""
+
+    RETURN_TYPES = ("MESH",)
+    FUNCTION = "make"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def make(self):
+        vertices = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]])
+        texture = torch.zeros(1, 64, 64, 3)
+        texture[:, :32, :, 0] = 1.0
+        texture[:, 32:, :, 2] = 1.0
+        uvs = torch.tensor([[[0.0, 1], [1, 1], [1, 0], [0, 0]]])
+        return (_mesh_class()(vertices, torch.tensor([[[0, 1, 2], [0, 2, 3]]]), uvs=uvs, texture=texture),)
+
+
 class LocalModelsLab:
     """Lets the pack's client speak to a service on this machine from now on."""
 
@@ -75,4 +95,9 @@ class CastWeights:
         return {"ui": {"text": sorted(others)}, "result": (model,)}
 
 
-NODE_CLASS_MAPPINGS = {"Test_CoreTetrahedra": CoreTetrahedra, "Test_LocalModelsLab": LocalModelsLab, "Test_CastWeights": CastWeights}
+NODE_CLASS_MAPPINGS = {
+    "Test_CoreTetrahedra": CoreTetrahedra,
+    "Test_CoreSquare": CoreSquare,
+    "Test_LocalModelsLab": LocalModelsLab,
+    "Test_CastWeights": CastWeights,
+}

@@ -18,9 +18,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import POCKET_DIR
+from pipelines.mesh import Mesh
+from pipelines.mesh_io import load_mesh
+from pipelines.meshes.painting import texture_to_vertex_colors
 
 from .server import PACK, PLACE, Run, Server, start_server
 
+CASES = PACK / "tests" / "data" / "cases"
 POCKET = PACK / "workflows" / "api" / "1 Pocket - picture to OBJ.json"
 STEPS = 3
 
@@ -428,3 +432,41 @@ def test_textures_reach_cores_saver(comfyui: Server):
     (path,) = _saved(comfyui, run, graph, "SaveGLB")
     ours = trimesh.load(path, force="mesh", process=False)
     assert ours.visual.material.baseColorTexture.size == (512, 512)
+
+
+def _through_core(server: Server, case: str, name: str) -> Mesh:
+    """A file of the cases after Load Mesh and core's own saver."""
+    shutil.copytree(CASES / case, server.input / case, dirs_exist_ok=True)
+    graph = {
+        "load": {"class_type": "ImageTo3D_LoadMesh", "inputs": {"file": f"{case}/{name}"}},
+        "core": {"class_type": "SaveGLB", "inputs": {"mesh": ["load", 0], "filename_prefix": f"3d/{case}"}},
+    }
+    (path,) = _saved(server, server.run(graph), graph, "SaveGLB")
+    return load_mesh(path)
+
+
+def test_colours_and_textures_keep_their_brightness_and_place_through_cores_saver(comfyui: Server):
+    if not comfyui.meshes_have_colors:
+        pytest.skip("this version's MESH has no place for colours and textures")
+    grey = _through_core(comfyui, "core-vertex-colours-pale", "grey.obj")
+    torch.testing.assert_close(grey.vertex_colors, torch.full_like(grey.vertices, 0.5), atol=0.005, rtol=0)
+    square = texture_to_vertex_colors(_through_core(comfyui, "core-texture-upside-down", "square.obj"))
+    assert _top_and_bottom(square) == ([1, 0, 0], [0, 0, 1])
+
+
+def test_textured_meshes_of_cores_nodes_keep_their_place_in_save_mesh(comfyui: Server):
+    if not comfyui.meshes_have_colors:
+        pytest.skip("this version's MESH has no place for textures")
+    graph = {
+        "1": {"class_type": "Test_CoreSquare", "inputs": {}},
+        "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "core/square", "format": "glb", **PLACE}},
+    }
+    (path,) = _saved(comfyui, comfyui.run(graph), graph)
+    assert _top_and_bottom(texture_to_vertex_colors(load_mesh(path))) == ([1, 0, 0], [0, 0, 1])
+
+
+def _top_and_bottom(square: Mesh) -> tuple[list[float], list[float]]:
+    """Colours at the upper and at the lower edge."""
+    above = square.vertices[:, 2] > 0.5
+    top, bottom = (square.vertex_colors[chosen].mean(dim=0).round().tolist() for chosen in (above, ~above))
+    return top, bottom

@@ -363,14 +363,14 @@ def test_save_mesh_keeps_the_graph_unless_told_not_to(nodes, monkeypatch):
 
 @pytest.mark.parametrize("name", ["../mesh.obj", "none.obj", "a\0b.obj", "x" * 5000 + ".obj", "x/" * 3000 + "a.obj"])
 def test_odd_names_are_one_sentence(nodes, name):
-    with pytest.raises(InvalidInput, match="There is no file|leads outside"):
+    with pytest.raises(InvalidInput, match=r"There is no file|leads outside"):
         nodes.LoadMesh.execute(name)
     assert nodes.LoadMesh.fingerprint_inputs(name) == name
 
 
 @pytest.mark.parametrize("prefix", ["../out", "a\0b", "x/" + "y" * 5000])
 def test_odd_prefixes_are_one_sentence(nodes, prefix):
-    with pytest.raises((InvalidInput, EnvironmentProblem), match="leads outside|none that a file can have|cannot be written"):
+    with pytest.raises((InvalidInput, EnvironmentProblem), match=r"leads outside|none that a file can have|cannot be written"):
         nodes.SaveMesh.execute(nodes.sockets.mesh_socket([_mesh()]), prefix, "obj", "y")
 
 

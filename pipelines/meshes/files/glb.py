@@ -249,10 +249,7 @@ class _File:
         return place.read_bytes()
 
     def _faces(self, primitive: dict[str, Any], count: int) -> Indices:
-        if "indices" in primitive:
-            corners = self.accessor(primitive["indices"])[:, 0].astype(np.int64)
-        else:
-            corners = np.arange(count)
+        corners = self.accessor(primitive["indices"])[:, 0].astype(np.int64) if "indices" in primitive else np.arange(count)
         mode = primitive.get("mode", _TRIANGLES)
         if mode == _TRIANGLES:
             faces = corners[: len(corners) // 3 * 3].reshape(-1, 3)
@@ -312,7 +309,7 @@ class _File:
         extensions = texture.get("extensions", {})
         source = extensions.get("EXT_texture_webp", {}).get("source", texture.get("source"))
         if source is None:
-            raise InvalidInput(f"its texture needs the glTF extension {', '.join(extensions) or '(none)'}, which is not read: save it with PNG or JPEG")
+            raise InvalidInput(f"its texture needs {', '.join(extensions) or 'a source'}, which is not read: save it with PNG or JPEG")
         sampler = self.tree["samplers"][texture["sampler"]] if "sampler" in texture else {}
         uvs = uvs.copy()
         flips = ""
@@ -325,8 +322,8 @@ class _File:
         key = (source, flips)
         if key not in self._pictures:
             picture = self._picture(source)
-            for axis in flips:
-                dim = 1 if axis == "u" else 0
+            for direction in flips:
+                dim = 1 if direction == "u" else 0
                 picture = Picture(torch.cat([picture.pixels, picture.pixels.flip(dim)], dim=dim))
             self._pictures[key] = picture
         return self._pictures[key], uvs

@@ -59,7 +59,7 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     if not {"x", "y", "z"} <= vertex.keys():
         raise InvalidInput("it has no vertices")
     vertices = np.stack([np.asarray(vertex[axis], dtype=np.float64) for axis in "xyz"], axis=1)
-    polygons = next((face[name] for name in _CORNERS if name in face), [])
+    polygons: Any = next((face[name] for name in _CORNERS if name in face), [])
     if "tristrips" in data and not len(polygons):
         polygons = _strips(data["tristrips"])
     corners, places, owners = _triangles(vertices, polygons)
@@ -115,7 +115,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
     start = content.find(b"\n", end) + 1
     if not content.startswith(b"ply") or end < 0:
         raise InvalidInput("it is damaged, or something else")
-    if not start or content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12:
+    if not start or (content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12):
         start = end + len("end_header") + 1  # lines that end in a bare carriage return
     elements: list[_Element] = []
     comments: list[str] = []

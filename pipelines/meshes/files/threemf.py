@@ -62,9 +62,9 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
         f'<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}" xmlns:image-to-3d="urn:image-to-3d">'
         f'<metadata name="Application">Image to 3D</metadata><metadata name="{_UP_AXIS}">{up_axis}</metadata>'
         '<resources><object id="1" type="model"><mesh><vertices>',
-        "".join(['<vertex x="%.9g" y="%.9g" z="%.9g"/>' % tuple(row) for row in vertices.tolist()]),
+        "".join([f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices.tolist()]),
         "</vertices><triangles>",
-        "".join(['<triangle v1="%d" v2="%d" v3="%d"/>' % tuple(row) for row in faces.tolist()]),
+        "".join([f'<triangle v1="{a}" v2="{b}" v3="{c}"/>' for a, b, c in faces.tolist()]),
         '</triangles></mesh></object></resources><build><item objectid="1"/></build></model>',
     ]
     types = (

@@ -5,7 +5,7 @@ class _Castable:
     comfy_cast_weights = False
 
 
-class disable_weight_init:  # noqa: N801
+class disable_weight_init:
     class Linear(_Castable, nn.Linear): ...
 
     class Conv2d(_Castable, nn.Conv2d): ...
