@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> int:
             _mutmut("pipelines.light.*")  # writes down all mutants
         names = sorted(name for name in outcomes() if not options.files or _file(name) in options.files)
         drawn = random.Random(options.seed).sample(names, round(options.share * len(names)))
-        for start in range(0, len(drawn), 500):
-            _mutmut(*drawn[start : start + 500])
+        for start in range(0, len(drawn), 1000):
+            _mutmut(*drawn[start : start + 1000])
     return _report(outcomes(), options.files)
 
 
@@ -50,7 +50,7 @@ def outcomes() -> dict[str, str]:
 
 
 def _mutmut(*names: str) -> None:
-    subprocess.run([sys.executable, "-m", "mutmut", "run", *names], cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names], cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
 
 
 def _file(name: str) -> str:

@@ -306,18 +306,20 @@ def test_a_scan_is_closed(most):
     assert not most or len(closed.faces) <= most
 
 
-@pytest.mark.parametrize("most", [100, 2000])
+@pytest.mark.parametrize("most", [2000])
 def test_large_triangles_cost_no_more_than_their_voxels(most):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system does not tell what a process held at most")
     code = (
-        "import resource, sys; from pathlib import Path; from pipelines.cleanup import clean, report; from pipelines.mesh_io import load_mesh;"
+        "from pathlib import Path; from pipelines.cleanup import clean, report; from pipelines.mesh_io import load_mesh;"
         f"made = clean(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})), watertight=True, max_faces={most});"
-        "print(len(made.faces), report(made).watertight, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(len(made.faces), report(made).watertight, Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CASES.parents[2])
     triangles, closed, peak = done.stdout.split()
     assert int(triangles) <= most
     assert closed == "True"
-    assert int(peak) * (1 if sys.platform == "darwin" else 1024) < 2.5 * 2**30
+    assert int(peak) * 1024 < 1.8 * 2**30
 
 
 def test_a_limit_that_cannot_be_kept_is_said():

@@ -24,8 +24,9 @@ def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):
     mesh = trimesh.load(out / "disc.obj", process=False)
     assert mesh.is_watertight
     assert mesh.volume > 0
-    assert Image.open(out / "disc-preview.png").size == (3 * 384, 384)
-    assert Image.open(out / "disc-orbit.webp").n_frames == 3
+    with Image.open(out / "disc-preview.png") as preview, Image.open(out / "disc-orbit.webp") as orbit:
+        assert preview.size == (3 * 384, 384)
+        assert orbit.n_frames == 3
     assert sorted(p.name for p in out.glob("disc-view-*.png")) == [f"disc-view-{i}.png" for i in range(6)]
     printed = capsys.readouterr().out
     for word in ("views", "surface", "seed  7", "triangles", "disc.obj", "GiB"):
@@ -73,7 +74,8 @@ def test_one_bad_picture_does_not_stop_the_others(picture_path, tmp_path, capsys
 
 def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(picture_path, tmp_path, capsys):
     folder = picture_path.parent
-    Image.open(picture_path).resize((50, 40)).save(folder / "disc-preview.png")
+    with Image.open(picture_path) as picture:
+        picture.resize((50, 40)).save(folder / "disc-preview.png")
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     assert main([str(picture_path), "-o", str(folder), *QUICK]) == 0
     made = {p.name for p in folder.iterdir()} - before.keys()

@@ -158,6 +158,56 @@ def test_several_pictures_and_colours_become_one_texture(tmp_path):
     assert [[round(c, 2) for c in row] for row in texture_colors(mesh.texture, middles).tolist()] == [list(RED), list(BLUE), list(ORANGE)]
 
 
+@pytest.mark.parametrize(
+    ("options", "uv", "color"),
+    [
+        ("", "0.2 0.5", RED),
+        ("-s 3", "0.2 0.5", BLUE),
+        ("-s 3 1 1", "0.2 0.5", BLUE),
+        ("-s 1 7", "0.2 0.5", RED),
+        ("-o 0.5", "0.2 0.5", BLUE),
+        ("-o 0.5 0.1 0", "0.2 0.5", BLUE),
+        ("-o 0 0.7", "0.2 0.5", RED),
+        ("-t 0 0 0 -mm 0 1 -blendu on", "0.2 0.5", RED),
+        ("-unknown", "0.2 0.5", None),
+    ],
+)
+def test_options_of_an_mtls_picture(tmp_path, caplog, options, uv, color):
+    half = Image.new("RGB", (32, 32), (255, 0, 0))
+    half.paste((0, 0, 255), (16, 0, 32, 32))
+    half.save(tmp_path / "a half.png")
+    text = f"mtllib x.mtl\n{SQUARE}vt {uv}\nusemtl a\nf 1/1 2/1 3/1\n"
+    mesh = load_mesh(_obj(tmp_path, text, x_mtl=f"\ufeffnewmtl a\r\nmap_Kd {options} a half.png\r\n"))
+    if color is None:
+        assert mesh.texture is None
+        assert "-unknown a half.png" in caplog.text
+    else:
+        assert _colors(mesh) == {color}
+
+
+@pytest.mark.parametrize(
+    ("line", "color"), [("Kd 0 0 1", BLUE), ("Kd 0.5", (0.5,) * 3), ("Kd 2 0 0", RED), ("Kd spectral x.rfl", None), ("Kd 1", (1.0,) * 3)]
+)
+def test_colours_of_an_mtl(tmp_path, line, color):
+    mesh = load_mesh(_obj(tmp_path, f"mtllib x.mtl\n{SQUARE}usemtl a\nf 1 2 3\n", x_mtl=f"newmtl a\n{line}\n"))
+    assert (mesh.vertex_colors is None) if color is None else (_colors(mesh) == {color})
+
+
+def test_an_unreadable_picture_is_left_out_and_named(tmp_path, caplog):
+    (tmp_path / "t.png").write_text("no picture")
+    text = f"mtllib x.mtl none.mtl\n{SQUARE}vt 0 0\nusemtl a\nf 1/1 2/1 3/1\n"
+    mesh = load_mesh(_obj(tmp_path, text, x_mtl="newmtl a\nKd 1 0 0\nmap_Kd t.png\n"))
+    assert "t.png of x.obj cannot be read" in caplog.text
+    assert "none.mtl" in caplog.text
+    assert _colors(mesh) == {RED}
+
+
+def test_utf_16_and_continued_lines(tmp_path):
+    text = SQUARE + "f 1 2 \\\n3\n"
+    assert len(load_mesh(_obj(tmp_path, text)).faces) == 1
+    assert len(load_mesh(_obj(tmp_path, text.encode("utf-16"))).faces) == 1
+
+
 def test_many_large_pictures_are_made_smaller_together(tmp_path, monkeypatch):
     monkeypatch.setattr(pieces, "MAX_SIDE", 256)
     names = [f"p{i}" for i in range(6)]
@@ -758,9 +808,48 @@ def test_3mf_colours_of_corners_and_triangles(tmp_path):
     assert found[2] == found[3] == [list(BLUE)] * 3
 
 
+def test_a_3mf_says_what_it_is(tmp_path):
+    mesh = Mesh(torch.tensor([[0.0, 0, 0], [1, 2, 3], [0, 1e-9, 4]]), torch.tensor([[0, 1, 2]]))
+    save_mesh(mesh, tmp_path / "x.3mf", up_axis="z")
+    with zipfile.ZipFile(tmp_path / "x.3mf") as archive:
+        assert archive.testzip() is None
+        types, relations, model = (archive.read(name).decode() for name in ("[Content_Types].xml", "_rels/.rels", "3D/3dmodel.model"))
+    assert 'Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"' in types
+    assert 'Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"' in types
+    assert 'Target="/3D/3dmodel.model"' in relations
+    assert 'Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"' in relations
+    assert '<model unit="millimeter"' in model
+    assert 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"' in model
+    assert '<vertex x="2" y="-1" z="3"/>' in model
+    assert '<triangle v1="0" v2="1" v3="2"/>' in model
+    save_mesh(mesh, tmp_path / "y.3mf", up_axis="z")
+    assert (tmp_path / "x.3mf").read_bytes() == (tmp_path / "y.3mf").read_bytes()
+
+
+def test_the_model_that_a_3mf_names_is_read_and_others_by_their_paths(tmp_path):
+    core = 'xmlns="http://schemas.microsoft.com/3dmanufacturing/core/2015/02"'
+    production = 'xmlns:p="http://schemas.microsoft.com/3dmanufacturing/production/2015/06"'
+    relation = '<Relationship Target="/3D/other.model" Type="http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"/>'
+    thumbnail = '<Relationship Target="/t.png" Type="http://schemas.openxmlformats.org/package/2006/relationships/metadata/thumbnail"/>'
+    with zipfile.ZipFile(tmp_path / "x.3mf", "w") as archive:
+        archive.writestr("_rels/.rels", f"<Relationships>{thumbnail}{relation}</Relationships>")
+        archive.writestr("3D/3dmodel.model", f"<model {core}><resources/><build/></model>")
+        archive.writestr("3D/Parts/a.model", f'<model {core}><resources><object id="4">{TETRAHEDRON.format(PLAIN)}</object></resources></model>')
+        outer = '<object id="1"><components><component objectid="4" p:path="/3D/parts/A.model"/></components></object>'
+        skipped = f'<object id="2" type="support">{TETRAHEDRON.format(PLAIN)}</object>'
+        build = '<build><item objectid="1"/><item objectid="4" p:path="/3D/Parts/a.model"/><item objectid="2"/></build>'
+        archive.writestr("3D/other.model", f"<model {core} {production}><resources>{outer}{skipped}</resources>{build}</model>")
+    assert len(load_mesh(tmp_path / "x.3mf").faces) == 8
+
+
 @pytest.mark.parametrize(
     ("model", "said"),
     [
+        ('<model><resources><object id="1">' + TETRAHEDRON.format('<triangle v1="0" v2="1" v3="4"/>') + "</object></resources>"
+         '<build><item objectid="1"/></build></model>', "not there"),
+        ('<model><resources><object id="1">' + TETRAHEDRON.format('<triangle v1="0" v2="1"/>') + "</object></resources>"
+         '<build><item objectid="1"/></build></model>', "not there"),
+        ('<model><resources/><build><item/></build></model>', "missing"),
         ('<model unit="ell"><resources/><build/></model>', "ell"),
         ('<model><resources/><build><item objectid="9"/></build></model>', "missing"),
         ('<model><resources><object id="1"><components><component objectid="1"/></components></object></resources>'
