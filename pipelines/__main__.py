@@ -19,7 +19,6 @@ from tqdm import tqdm
 from .background import DEFAULT_THRESHOLD, METHODS
 from .cameras import orbit_cameras
 from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
-from .cleanup import MIN_FACES, decimate
 from .devices import DEVICES, DTYPES, memory_explained
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .files import SIGNATURE, atomic_path, is_own
@@ -27,6 +26,7 @@ from .image_to_3d import ImageTo3D, Result, Settings, StageProgress, timed
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
 from .mesh import Mesh
 from .mesh_io import FORMATS, mesh_path, save_mesh
+from .meshes.decimation import MIN_FACES, decimate
 from .multiview.schedulers import SCHEDULERS
 from .pictures import SUFFIXES, read_picture, save_picture, to_pillow
 from .rendering.mesh import preview_sheet

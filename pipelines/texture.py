@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .cleanup import decimate
 from .errors import InvalidInput
 from .mesh import Mesh
 from .meshes.atlas import unfold
+from .meshes.decimation import decimate
 from .meshes.painting import nearest_colors
 from .progress import Progress, silent
 from .rasterization import visible_triangles
