@@ -151,11 +151,12 @@ def start_server(base: Path, environment: dict[str, str] | None = None, options:
     variables = os.environ | {"HF_HUB_OFFLINE": "1"} | (environment or {})
     with (base / "server.log").open("w") as log:
         process = subprocess.Popen(command, cwd=comfyui, env=variables, stdout=log, stderr=subprocess.STDOUT)
+        server = Server(f"http://127.0.0.1:{port}", base)
         try:
-            server = Server(f"http://127.0.0.1:{port}", base)
             _wait(server, process)
             yield server
         finally:
+            server.http.close()
             process.terminate()
             process.wait(timeout=30)
 

@@ -30,6 +30,7 @@ def service(comfyui: Server) -> Iterator[Service]:
     asyncio.run_coroutine_threadsafe(made.__aexit__(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
+    loop.close()
 
 
 def _graph(prefix: str, **inputs: Any) -> dict[str, Any]:
