@@ -169,6 +169,20 @@ def test_weights_of_joints_count_by_their_share(tmp_path):
     np.testing.assert_allclose(file_vertices(mesh)[:, 2], [3, 0, 3, 3], atol=1e-5)
 
 
+def test_a_joint_outside_the_scene_stands_where_the_scene_does(tmp_path):
+    glb = Glb()
+    attributes = {
+        "POSITION": glb.add(QUAD),
+        "JOINTS_0": glb.add([[1, 0, 0, 0]] * 4, "VEC4", "u1"),
+        "WEIGHTS_0": glb.add([[1, 0, 0, 0]] * 4, "VEC4"),
+    }
+    glb.tree["skins"] = [{"joints": [1, 2]}]
+    glb.tree["nodes"] = [{"mesh": 0, "skin": 0}, {"translation": [0, 0, 3]}, {"translation": [0, 0, 5]}]
+    glb.tree["scenes"] = [{"nodes": [0, 1]}]
+    mesh = load_mesh(glb.save(tmp_path / "x.glb", {"attributes": attributes, "mode": 5}))
+    np.testing.assert_allclose(file_vertices(mesh), QUAD)
+
+
 def test_eight_joints_may_hold_a_vertex(tmp_path):
     glb = Glb()
     attributes = {"POSITION": glb.add(QUAD)}

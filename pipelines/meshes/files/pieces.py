@@ -229,8 +229,7 @@ def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
         small = torch.nn.functional.interpolate(pixels.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)
         pixels = small[0].permute(1, 2, 0)
     repeated = pixels.repeat(up, across, 1).permute(2, 0, 1)[None]
-    mode = "circular" if max(repeats) > 1 and min(repeated.shape[-2:]) >= _MARGIN else "replicate"
-    return torch.nn.functional.pad(repeated, (_MARGIN,) * 4, mode=mode)[0].permute(1, 2, 0)
+    return torch.nn.functional.pad(repeated, (_MARGIN,) * 4, mode="replicate")[0].permute(1, 2, 0)
 
 
 def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
