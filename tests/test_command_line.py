@@ -14,6 +14,15 @@ from pipelines import __main__ as command_line
 from pipelines.__main__ import INTERRUPTED, find_pictures, main, output_names
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.rendering.mesh import preview_sheet
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orbits and previews of a few pixels: what they show is tested elsewhere."""
+    monkeypatch.setattr(command_line, "ORBIT_SIZE", 32)
+    monkeypatch.setattr(command_line, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
+
 
 QUICK = ["--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
 
@@ -25,7 +34,7 @@ def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):
     assert mesh.is_watertight
     assert mesh.volume > 0
     with Image.open(out / "disc-preview.png") as preview, Image.open(out / "disc-orbit.webp") as orbit:
-        assert preview.size == (3 * 384, 384)
+        assert preview.size == (3 * 64, 64)
         assert orbit.n_frames == 3
     assert sorted(p.name for p in out.glob("disc-view-*.png")) == [f"disc-view-{i}.png" for i in range(6)]
     printed = capsys.readouterr().out

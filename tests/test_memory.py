@@ -47,7 +47,7 @@ for size in map(int, sizes):
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
-@pytest.mark.parametrize(("what", "sizes"), [("surface", (96, 192)), ("orbit", (96, 256))])
+@pytest.mark.parametrize(("what", "sizes"), [("surface", (80, 144)), ("orbit", (64, 160))])
 def test_stages_take_no_more_memory_than_they_say(surface, what, sizes):
     """And what they say is no more than thirty times what they take, from half a gigabyte on."""
     if not Path("/proc/self/status").exists():

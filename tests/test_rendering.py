@@ -302,8 +302,11 @@ def test_memory_grows_with_the_picture_and_not_with_the_frames():
 def test_progress_has_each_frame(monkeypatch):
     for surface in ("mesh", "nerf"):
         calls = []
-        render(_field(surface), orbit_cameras(2), 8, progress=lambda done, total, preview=None: calls.append((done, total, preview.shape)))  # noqa: B023
-        assert calls == [(1, 2, (3, 8, 8)), (2, 2, (3, 8, 8))]
+        found = render(_field(surface), orbit_cameras(2), 8, progress=lambda *call: calls.append(call))  # noqa: B023
+        assert [call[:2] for call in calls] == [(1, 2), (2, 2)]
+        for (*_, preview), frame in zip(calls, found.rgb, strict=True):
+            torch.testing.assert_close(preview, frame.clamp(0, 1))
+        assert found.depth.shape == found.weight.shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])

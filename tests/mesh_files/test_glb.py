@@ -390,3 +390,43 @@ def test_one_picture_in_two_colours_of_its_material(tmp_path):
     glb.tree["meshes"] = [{"primitives": [{"attributes": attributes, "mode": 5, "material": i} for i in (0, 1)]}]
     colors = texture_to_vertex_colors(load_mesh(glb.save(tmp_path / "x.glb", {}))).vertex_colors
     assert colors.round().tolist() == [list(RED)] * 4 + [[1.0, 1.0, 1.0]] * 4
+
+
+def test_a_picture_mirrored_both_ways(tmp_path):
+    glb = Glb(samplers=[{"wrapS": 33648, "wrapT": 33648}])
+    glb.tree |= {"textures": [{"source": glb.picture((255, 0, 0), (0, 0, 255)), "sampler": 0}]}
+    glb.tree["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]
+    attributes = {"POSITION": glb.add(QUAD), "TEXCOORD_0": glb.add([[1.25, 1.5], [1.75, 1.5], [0.25, 0.5], [2.25, 3.5]], "VEC2")}
+    mesh = load_mesh(glb.save(tmp_path / "x.glb", {"attributes": attributes, "mode": 5, "material": 0}))
+    assert texture_to_vertex_colors(mesh).vertex_colors.round().tolist() == [list(BLUE), list(RED), list(RED), list(RED)]
+
+
+def test_compressed_data_beside_plain_ones_are_not_needed(tmp_path):
+    glb = Glb(extensionsUsed=["KHR_draco_mesh_compression"])
+    primitive = {"attributes": {"POSITION": glb.add(QUAD)}, "mode": 5, "extensions": {"KHR_draco_mesh_compression": {"bufferView": 0}}}
+    np.testing.assert_allclose(file_vertices(load_mesh(glb.save(tmp_path / "x.glb", primitive))), QUAD)
+
+
+def test_meshopt_views_are_named(tmp_path):
+    glb = Glb()
+    primitive = {"attributes": {"POSITION": glb.add(QUAD)}, "mode": 5}
+    glb.tree["bufferViews"][0]["extensions"] = {"EXT_meshopt_compression": {}}
+    with pytest.raises(InvalidInput, match=r"EXT_meshopt_compression.*save it without compression"):
+        load_mesh(glb.save(tmp_path / "x.glb", primitive))
+
+
+def test_colours_beyond_their_range_are_cut(tmp_path):
+    glb = Glb()
+    colors = [[-1, 0.5, 2], [1, 1, 1], [0, 0, 0], [0.5, 0.5, 0.5]]
+    mesh = load_mesh(glb.save(tmp_path / "x.glb", {"attributes": {"POSITION": glb.add(QUAD), "COLOR_0": glb.add(colors)}, "mode": 5}))
+    assert to_linear(mesh.vertex_colors).flatten().tolist() == pytest.approx([0, 0.5, 1, 1, 1, 1, 0, 0, 0, 0.5, 0.5, 0.5], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"glTF" + struct.pack("<II", 1, 20) + bytes(8), "glTF 1"), (b"glTF" + struct.pack("<II", 2, 400) + bytes(8), "cut off"), (b"glTF", "damaged")],
+)
+def test_files_of_another_kind(tmp_path, content, said):
+    (tmp_path / "x.glb").write_bytes(content)
+    with pytest.raises(InvalidInput, match=said):
+        load_mesh(tmp_path / "x.glb")

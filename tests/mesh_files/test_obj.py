@@ -153,7 +153,7 @@ def test_options_of_an_mtls_picture(tmp_path, caplog, options, uv, color):
 
 
 @pytest.mark.parametrize(
-    ("line", "color"), [("Kd 0 0 1", BLUE), ("Kd 0.5", (0.5,) * 3), ("Kd 2 0 0", RED), ("Kd spectral x.rfl", None), ("Kd 1", (1.0,) * 3)]
+    ("line", "color"), [("Kd 0 0 1", BLUE), ("Kd 0.5", (0.5,) * 3), ("Kd 2 0 0 0.5", RED), ("Kd spectral x.rfl", None), ("Kd 1", (1.0,) * 3)]
 )
 def test_colours_of_an_mtl(tmp_path, line, color):
     mesh = load_mesh(save_obj(tmp_path, f"mtllib x.mtl\n{SQUARE}usemtl a\nf 1 2 3\n", x_mtl=f"newmtl a\n{line}\n"))
