@@ -177,6 +177,14 @@ def test_colours_that_meet_sharply_stay_apart_when_vertices_are_merged():
         assert _colors_of_sides(cleaned) == _colors_of_sides(cube)
 
 
+def test_smoothing_shrinks_and_swells_by_taubins_factors():
+    """Around a tetrahedron's middle the mean of a corner's neighbours is minus a third of it: (1 - 0.5 * 4/3) (1 + 0.53 * 4/3) = 0.56889."""
+    corners = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    mesh = Mesh(corners, torch.tensor([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]))
+    torch.testing.assert_close(smooth(mesh, 1).vertices, corners * 0.568889, atol=1e-5, rtol=0)
+    torch.testing.assert_close(smooth(mesh, 2).vertices, corners * 0.568889**2, atol=1e-5, rtol=0)
+
+
 def test_smoothing_tears_no_seam_open():
     cube = _flat_cube()
     fair = smooth(cube, 3)
