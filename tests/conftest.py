@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,11 @@ from torch import Tensor, nn
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.reconstruction.fields import FieldGrid
 from pipelines.reconstruction.model import ReconstructionConfig
+
+# The same examples every time, however busy the machine is; a folder that examples share does no harm, since each writes its own file anew.
+_CALM = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("calm", deadline=None, derandomize=True, suppress_health_check=_CALM)
+hypothesis.settings.load_profile("calm")
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -393,3 +393,17 @@ def test_texture_to_vertex_colours_multiplies_what_both_say():
     torch.testing.assert_close(found[0], torch.full((3,), 0.5), atol=1e-5, rtol=0)
     assert 0.2 < float(found[1, 0]) < 0.3  # 0.214 ** 2 of the light
     torch.testing.assert_close(found[2], torch.zeros(3), atol=1e-4, rtol=0)
+
+
+def test_gaps_between_all_triangles_are_closed_by_voxels():
+    ball = trimesh.creation.icosphere(subdivisions=3).apply_translation([5, 0, -3])
+    corners = torch.tensor(ball.triangles, dtype=torch.float32)
+    apart = corners.lerp(corners.mean(dim=1, keepdim=True), 0.03)
+    closed = make_watertight(Mesh(apart.reshape(-1, 3), torch.arange(3 * len(corners)).view(-1, 3), apart.reshape(-1, 3).clamp(0, 1)))
+    assert is_watertight(closed)
+    assert closed.volume() == pytest.approx(ball.volume, rel=0.05)
+    voxel = 2 / 160
+    torch.testing.assert_close(closed.vertices.amin(dim=0), torch.tensor([4.0, -1, -4]), atol=1.5 * voxel, rtol=0)
+    torch.testing.assert_close(closed.vertices.amax(dim=0), torch.tensor([6.0, 1, -2]), atol=1.5 * voxel, rtol=0)
+    assert float(((closed.vertices - torch.tensor([5.0, 0, -3])).norm(dim=1) - 1).abs().mean()) < voxel, "no steps are left of the voxels"
+    torch.testing.assert_close(closed.vertex_colors, closed.vertices.clamp(0, 1), atol=0.05, rtol=0)

@@ -98,6 +98,15 @@ def test_empty_fields():
     assert float(box[2, 2, 2]) == 2.0
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(("layer", "expected"), [(0, False), (1, True), (-2, True), (-1, False)])
+def test_a_surface_is_looked_for_inside_the_outermost_layer(axis, layer, expected):
+    for outside, inside in ((-1.0, 1.0), (-1.0, 0.0), (1.0, -1.0)):
+        values = torch.full((9, 9, 9), outside)
+        values.select(axis, layer)[4, 4] = inside
+        assert has_surface(values) == expected
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("points", [33, 62, 129])
 def test_refinement_finds_the_dense_surface(name, points):

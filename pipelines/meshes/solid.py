@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from ..mesh import Mesh, drop_unused
+from ..mesh import Mesh, drop_unused, face_areas
 from .decimation import MIN_FACES, decimate, shape_of
 from .painting import count_strewn, painted_like, strew, texture_to_vertex_colors
 from .repair import is_watertight, merge_vertices, rims, smooth, with_fans
@@ -17,6 +17,7 @@ _VOXELS = 160  # along the longest side, where nothing else makes a mesh waterti
 _LEAST_VOXELS = 6
 _MOST_REDUCTION = 100  # times fewer triangles by decimation; beyond that, larger voxels do better
 _MOST_SAMPLES = 40_000_000  # points strewn to find the voxels of a surface: larger surfaces get larger voxels
+_THINNEST = 1e-6  # thickness of a body over its length
 _LEAKS = (0, 1, 2, 4, 8)  # voxels by which gaps are closed to find what is inside
 
 
@@ -32,7 +33,7 @@ def make_watertight(mesh: Mesh, max_faces: int = 0) -> Mesh:
     """
     original = merge_vertices(texture_to_vertex_colors(mesh))
     mended = _mended(shape_of(original))
-    whole = is_watertight(mended) and mended.volume() > 0
+    whole = _is_body(mended)
     closed = _fewer_and_closed(mended, max_faces) if whole else None
     voxels = _VOXELS
     while closed is None and voxels >= _LEAST_VOXELS:
@@ -47,6 +48,12 @@ def make_watertight(mesh: Mesh, max_faces: int = 0) -> Mesh:
     return painted_like(closed, original)
 
 
+def _is_body(shape: Mesh) -> bool:
+    """Whether a shape is closed and encloses something: more than rounding makes of triangles and their backs."""
+    extent = float((shape.vertices.amax(dim=0) - shape.vertices.amin(dim=0)).amax())
+    return is_watertight(shape) and shape.volume() > _THINNEST * extent * float(face_areas(shape).sum())
+
+
 def _fewer_and_closed(closed: Mesh, max_faces: int) -> Mesh | None:
     """At most so many triangles, and still closed; None where that does not come out."""
     if not max_faces or len(closed.faces) <= max_faces:
@@ -55,7 +62,7 @@ def _fewer_and_closed(closed: Mesh, max_faces: int) -> Mesh | None:
         return None
     for share in (1.0, 0.9, 0.7):  # what is mended on the way may be over the limit
         fewer = _mended(decimate(closed, max(MIN_FACES, int(share * max_faces))))
-        if len(fewer.faces) <= max_faces and is_watertight(fewer) and fewer.volume() > 0:
+        if len(fewer.faces) <= max_faces and _is_body(fewer):
             return fewer
     return None
 

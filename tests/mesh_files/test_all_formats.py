@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import trimesh
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -55,7 +55,7 @@ def _meshes(draw: st.DrawFn) -> Mesh:
     return Mesh(vertices, faces)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(mesh=_meshes())
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_mesh_is_read_as_it_was_written(tmp_path, suffix, mesh):
@@ -75,7 +75,7 @@ def test_every_mesh_is_read_as_it_was_written(tmp_path, suffix, mesh):
         torch.testing.assert_close(back.vertex_colors[back.faces], expected[mesh.faces], atol=0.5 / 255 + 1e-3, rtol=0)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120)
 @given(data=st.data())
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_damaged_files_are_a_mesh_or_one_sentence(tmp_path, suffix, data):

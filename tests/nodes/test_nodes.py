@@ -18,7 +18,7 @@ import torch
 import trimesh
 from comfy import model_management, utils
 from comfy_api import latest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from server import PromptServer
@@ -154,7 +154,7 @@ def _soft_pictures(draw: st.DrawFn) -> torch.Tensor:
     return torch.cat([rgb, alpha[None]])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(picture=_soft_pictures())
 @pytest.mark.parametrize("method", ["auto", "alpha", "plain"])
 def test_a_graph_frames_as_the_command_line_does(nodes, method, picture):
