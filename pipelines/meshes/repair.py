@@ -145,13 +145,12 @@ def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
     edges = joined[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     code = torch.cat([edges @ torch.tensor([len(mesh.vertices), 1]), edges @ torch.tensor([1, len(mesh.vertices)])]).unique()
     source, target = code // len(mesh.vertices), code % len(mesh.vertices)
-    degree = torch.zeros(len(mesh.vertices)).index_add_(0, source, torch.ones(len(source))).clamp_min(1)[:, None]
-    linked = torch.zeros(len(mesh.vertices), 1).index_add_(0, source, torch.ones(len(source), 1)) > 0
+    degree = torch.bincount(source, minlength=len(mesh.vertices))[:, None]
     vertices = mesh.vertices
     for _ in range(iterations):
         for factor in _TAUBIN:
-            mean = torch.zeros_like(vertices).index_add_(0, source, vertices[target]) / degree
-            vertices = torch.where(linked, vertices + factor * (mean - vertices), vertices)
+            mean = torch.zeros_like(vertices).index_add_(0, source, vertices[target]) / degree.clamp_min(1)
+            vertices = torch.where(degree > 0, vertices + factor * (mean - vertices), vertices)
     place = torch.arange(len(vertices))
     place[mesh.faces.reshape(-1)] = joined.reshape(-1)
     return replace(mesh, vertices=vertices[place])

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _UP_AXIS = "# up axis: "
 _ROWS = 65536
+_NO_NUMBER = -(2**62)  # of the texture coordinate of a corner that names none
 #: Options of an MTL's picture line and how many words follow each; -o, -s and -t take one to three numbers.
 _OPTIONS = {"-blendu": 1, "-blendv": 1, "-bm": 1, "-boost": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-mm": 2, "-texres": 1, "-type": 1}
 _VECTORS = ("-o", "-s", "-t")
@@ -201,8 +202,8 @@ def _vertices(lines: list[bytes]) -> tuple[Floats, Floats | None]:
         if any(len(row) < 3 for row in rows):
             raise InvalidInput("a vertex has fewer than three coordinates")
         try:
-            table = np.array([[float(x) for x in row[:6]] + [1.0] * (6 - len(row)) if len(row) in (3, 6, 7) else
-                              [float(x) for x in row[:3]] + [1.0] * 3 for row in rows]).reshape(-1, 6)
+            numbers = [[float(word) for word in (row[:6] if len(row) >= 6 else row[:3])] for row in rows]
+            table = np.array([row + [1.0] * (6 - len(row)) for row in numbers]).reshape(-1, 6)
         except ValueError as error:
             raise InvalidInput(f"a line holds something else than numbers ({error})") from error
     if table.shape[1] < 6:
@@ -253,9 +254,6 @@ def _faces(block: _Lines, vertices: Floats, texcoords: int) -> tuple[Indices, In
         return np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
     as_written = np.concatenate(order).argsort(kind="stable")
     return np.concatenate(corners)[as_written].astype(np.int64), np.concatenate(uv_corners)[as_written].astype(np.int64)
-
-
-_NO_NUMBER = -(2**62)
 
 
 def _corner_numbers(lines: list[bytes], count: int, kind: int) -> Indices:
