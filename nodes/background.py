@@ -6,8 +6,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.background import DEFAULT_THRESHOLD, METHODS, forget_models, remove_background
-from ..pipelines.framing import cut_out
+from ..pipelines.pictures.background import DEFAULT_THRESHOLD, METHODS, forget_models, remove_background
+from ..pipelines.pictures.framing import cut_out
 from . import host
 from .sockets import image_socket, images_of, mask_socket, masks_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.framing import frame_foreground
-from ..pipelines.pictures import parse_color
+from ..pipelines.pictures.colors import parse_color
+from ..pipelines.pictures.framing import frame_foreground
 from . import host
 from .sockets import image_socket, images_of, mask_socket, masks_of
 

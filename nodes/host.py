@@ -24,10 +24,10 @@ from comfy.cli_args import args
 from server import PromptServer
 from torch import Tensor, nn
 
-from ..pipelines.background import AUTO_MODEL, find_model
 from ..pipelines.devices import DTYPES, choose_dtype
 from ..pipelines.errors import EnvironmentProblem, InvalidInput
-from ..pipelines.pictures import to_pillow
+from ..pipelines.pictures.background import AUTO_MODEL, find_model
+from ..pipelines.pictures.reading import to_pillow
 from ..pipelines.progress import Progress
 
 if TYPE_CHECKING:

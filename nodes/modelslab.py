@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pipelines.mesh_io import load_mesh
-from ..pipelines.pictures import to_pillow
+from ..pipelines.pictures.reading import to_pillow
 from . import host
 from .sockets import FILE_3D, file_3d, images_of, mesh_socket
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..pipelines.errors import InvalidInput
-from ..pipelines.light import to_linear, to_srgb
 from ..pipelines.mesh import Mesh
 from ..pipelines.mesh_io import from_y_up, to_y_up
 from ..pipelines.meshes.painting import texture_to_vertex_colors
+from ..pipelines.pictures.colors import to_linear, to_srgb
 
 MultiviewModelSocket = io.Custom("MULTIVIEW_MODEL")
 ReconstructionModelSocket = io.Custom("RECONSTRUCTION_MODEL")

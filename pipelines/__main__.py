@@ -16,7 +16,6 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from tqdm import tqdm
 
-from .background import DEFAULT_THRESHOLD, METHODS
 from .cameras import orbit_cameras
 from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 from .devices import DEVICES, DTYPES, memory_explained
@@ -28,7 +27,8 @@ from .mesh import Mesh
 from .mesh_io import FORMATS, mesh_path, save_mesh
 from .meshes.decimation import MIN_FACES, decimate
 from .multiview.schedulers import SCHEDULERS
-from .pictures import SUFFIXES, read_picture, save_picture, to_pillow
+from .pictures.background import DEFAULT_THRESHOLD, METHODS
+from .pictures.reading import SUFFIXES, read_picture, save_picture, to_pillow
 from .rendering.mesh import preview_sheet
 from .rendering.triplane import render
 from .texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture

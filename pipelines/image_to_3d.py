@@ -12,14 +12,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .background import DEFAULT_THRESHOLD, remove_background
 from .checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
 from .devices import at_work, choose_device, choose_dtype, wait_for
-from .framing import DEFAULT_SIZE, composite, frame_foreground
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, extract_surface
 from .mesh import Mesh, keep_large_parts
 from .multiview.model import WHITE, MultiviewModel
 from .multiview.sampling import GeneratedViews, generate_views
+from .pictures.background import DEFAULT_THRESHOLD, remove_background
+from .pictures.framing import DEFAULT_SIZE, composite, frame_foreground
 from .progress import Progress, silent
 from .reconstruction.model import ReconstructionModel
 from .reconstruction.reconstruct import reconstruct
@@ -42,8 +42,8 @@ class Settings:
     """What a caller can choose. None stands for what suits the models.
 
     Attributes:
-        remove_bg, alpha_threshold: see `background.remove_background`.
-        foreground_ratio: see `framing.frame_foreground`.
+        remove_bg, alpha_threshold: see `pictures.background.remove_background`.
+        foreground_ratio: see `pictures.framing.frame_foreground`.
         steps, guidance, scheduler, seed: see `multiview.sampling.generate_views`.
         resolution, chunk_size, threshold, exact: see `isosurface.extraction.extract_surface`.
         min_part_share: see `mesh.keep_large_parts`.

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.report:
         if not RESULTS.exists():
-            _mutmut("pipelines.light.*")  # writes down all mutants
+            _mutmut("pipelines.pictures.colors.*")  # writes down all mutants
         names = sorted(name for name in outcomes() if not options.files or _file(name) in options.files)
         drawn = random.Random(options.seed).sample(names, round(options.share * len(names)))
         for start in range(0, len(drawn), 1000):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import background
-from pipelines.background import MODELS, forget_models, remove_background
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.pictures import read_picture
+from pipelines.pictures import background
+from pipelines.pictures.background import MODELS, forget_models, remove_background
+from pipelines.pictures.reading import read_picture
 
 CASES = Path(__file__).parent / "data" / "cases"
 

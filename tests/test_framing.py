@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.errors import InvalidInput, NothingInPicture
-from pipelines.framing import composite, cut_out, frame_foreground
+from pipelines.pictures.framing import composite, cut_out, frame_foreground
 
 
 def _rectangle(height: int, width: int, top: int, bottom: int, left: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:

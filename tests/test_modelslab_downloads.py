@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import (
-    BadAnswer,
-    ConnectionFailed,
-)
+from pipelines.errors import BadAnswer, ConnectionFailed
 from pipelines.modelslab import downloads
 from pipelines.modelslab.client import ModelsLab, Request
 

@@ -11,10 +11,7 @@ import traceback
 import httpx
 import pytest
 
-from pipelines.errors import (
-    AuthenticationFailed,
-    BadAnswer,
-)
+from pipelines.errors import AuthenticationFailed, BadAnswer
 from pipelines.modelslab.client import ModelsLab, Request
 from pipelines.modelslab.key import ApiKey, find_key
 from pipelines.modelslab.transport import CheckedTransport, is_public

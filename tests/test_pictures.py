@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.background import remove_background
 from pipelines.errors import InvalidInput, UnreadablePicture
 from pipelines.files import free_or_own, is_own
-from pipelines.pictures import parse_color, png_bytes, read_picture, save_picture, to_pillow
+from pipelines.pictures.background import remove_background
+from pipelines.pictures.colors import parse_color
+from pipelines.pictures.reading import png_bytes, read_picture, save_picture, to_pillow
 
 CASES = Path(__file__).parent / "data" / "cases"
 

@@ -9,7 +9,7 @@ import random
 import sys
 from pathlib import Path
 
-from pipelines.pictures import to_pillow
+from pipelines.pictures.reading import to_pillow
 
 from .dataset import VALIDATION_SEED, photograph
 from .objects import make_object

@@ -13,13 +13,13 @@ import trimesh
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.background import remove_background
 from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
 from pipelines.cleanup import clean
-from pipelines.framing import composite
 from pipelines.image_to_3d import ImageTo3D, Settings
 from pipelines.mesh import Mesh
-from pipelines.pictures import read_picture, to_pillow
+from pipelines.pictures.background import remove_background
+from pipelines.pictures.framing import composite
+from pipelines.pictures.reading import read_picture, to_pillow
 from pipelines.rendering.mesh import preview_sheet, render_mesh
 from pipelines.rendering.triplane import render
 from pipelines.texture import bake_texture

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..light import multiplied
 from ..mesh import Mesh, joined_faces
+from ..pictures.colors import multiplied
 from .files.pieces import by_corner
 
 _SAMPLES = 1_000_000  # points strewn over a surface to find its nearest triangles by

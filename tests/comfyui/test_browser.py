@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from pipelines.background import remove_background
 from pipelines.cameras import cameras_around
 from pipelines.checkpoints import MULTIVIEW_PRESETS
-from pipelines.framing import frame_foreground
 from pipelines.image_to_3d import ImageTo3D, object_views, surface_mesh
-from pipelines.pictures import read_picture, to_pillow
+from pipelines.pictures.background import remove_background
+from pipelines.pictures.framing import frame_foreground
+from pipelines.pictures.reading import read_picture, to_pillow
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triplane import Triplane
 from pipelines.rendering.triplane import render

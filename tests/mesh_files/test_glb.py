@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from pipelines.errors import InvalidInput
-from pipelines.light import to_linear
 from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh, save_mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
+from pipelines.pictures.colors import to_linear
 
 from .helpers import BLUE, CASES, RED, colors_of, face_normals, file_vertices, is_a_cube
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageColor, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
-from .errors import InvalidInput, UnreadablePicture
-from .files import SIGNATURE, atomic_path
+from ..errors import InvalidInput, UnreadablePicture
+from ..files import SIGNATURE, atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -113,19 +113,6 @@ def _why(path: Path) -> str:
         if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")):
             return "it is a HEIC: save it as JPEG or PNG first, which the program that shows it can do"
     return "it is damaged, or no picture that Pillow knows"
-
-
-def parse_color(text: str) -> tuple[float, float, float]:
-    """RGB in [0, 1] of a colour as CSS writes it: "#ffffff", "white", "rgb(255, 255, 255)".
-
-    Raises:
-        InvalidInput: if it is none.
-    """
-    try:
-        red, green, blue = ImageColor.getrgb(text.strip())[:3]
-    except ValueError as error:
-        raise InvalidInput(f"A colour is written like #ffffff or white, got '{text}'.") from error
-    return red / 255, green / 255, blue / 255
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .errors import InvalidInput, NothingInPicture
+from ..errors import InvalidInput, NothingInPicture
 
 WHITE = (1.0, 1.0, 1.0)
 DEFAULT_SIZE = 512

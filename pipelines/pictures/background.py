@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import EnvironmentProblem, InvalidInput
-from .pictures import to_pillow
+from ..errors import EnvironmentProblem, InvalidInput
+from .reading import to_pillow
 
 if TYPE_CHECKING:
     from rembg.sessions.base import BaseSession

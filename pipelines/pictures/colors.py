@@ -1,4 +1,4 @@
-"""Colours as screens show them (sRGB) and as light adds up (linear).
+"""Colours: as screens show them (sRGB), as light adds up (linear), and as people write them.
 
 Source: IEC 61966-2-1. glTF's factors and vertex colours are linear (glTF 2.0, section 3.9.2), its pictures are sRGB.
 """
@@ -6,7 +6,10 @@ Source: IEC 61966-2-1. glTF's factors and vertex colours are linear (glTF 2.0, s
 from __future__ import annotations
 
 import torch
+from PIL import ImageColor
 from torch import Tensor
+
+from ..errors import InvalidInput
 
 
 def to_linear(srgb: Tensor) -> Tensor:
@@ -22,3 +25,16 @@ def to_srgb(linear: Tensor) -> Tensor:
 def multiplied(colors: Tensor, factors: Tensor) -> Tensor:
     """sRGB colours times sRGB factors, multiplied as light is."""
     return to_srgb(to_linear(colors) * to_linear(factors))
+
+
+def parse_color(text: str) -> tuple[float, float, float]:
+    """RGB in [0, 1] of a colour as CSS writes it: "#ffffff", "white", "rgb(255, 255, 255)".
+
+    Raises:
+        InvalidInput: if it is none.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text.strip())[:3]
+    except ValueError as error:
+        raise InvalidInput(f"A colour is written like #ffffff or white, got '{text}'.") from error
+    return red / 255, green / 255, blue / 255
