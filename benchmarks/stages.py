@@ -22,13 +22,13 @@ from pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_multiview_model
 from pipelines.devices import at_work, choose_dtype
 from pipelines.image_to_3d import object_views, surface_mesh
 from pipelines.isosurface.extraction import extract_surface
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import save_mesh
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.texture import bake_texture
 from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.reconstruction.model import MeshDecoder, NerfDecoder, ReconstructionModel
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triplane import Triplane, density_of
-from pipelines.texture import bake_texture
 
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2

@@ -9,12 +9,13 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, orbit_cameras
-from ..pipelines.cleanup import clean, report
 from ..pipelines.errors import InvalidInput
 from ..pipelines.mesh_io import FORMATS, load_mesh, mesh_files
+from ..pipelines.meshes.cleaning import clean
+from ..pipelines.meshes.drawing import render_mesh
+from ..pipelines.meshes.report import report
+from ..pipelines.meshes.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
 from ..pipelines.reconstruction.triplane import Triplane, point_memory
-from ..pipelines.rendering.mesh import render_mesh
-from ..pipelines.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
 from . import host
 from .sockets import TriplaneSocket, image_socket, mesh_socket, meshes_of
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pipelines.cleanup import placed
 from ..pipelines.mesh_io import FORMATS, mesh_path, save_mesh
+from ..pipelines.meshes.placement import placed
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of
 

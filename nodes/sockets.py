@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..pipelines.errors import InvalidInput
-from ..pipelines.mesh import Mesh
 from ..pipelines.mesh_io import from_y_up, to_y_up
+from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.painting import texture_to_vertex_colors
 from ..pipelines.pictures.colors import to_linear, to_srgb
 

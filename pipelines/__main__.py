@@ -23,15 +23,15 @@ from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .files import SIGNATURE, atomic_path, is_own
 from .image_to_3d import ImageTo3D, Result, Settings, StageProgress, timed
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
-from .mesh import Mesh
 from .mesh_io import FORMATS, mesh_path, save_mesh
 from .meshes.decimation import MIN_FACES, decimate
+from .meshes.drawing import preview_sheet
+from .meshes.mesh import Mesh
+from .meshes.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture
 from .multiview.schedulers import SCHEDULERS
 from .pictures.background import DEFAULT_THRESHOLD, METHODS
 from .pictures.reading import SUFFIXES, read_picture, save_picture, to_pillow
-from .rendering.mesh import preview_sheet
 from .rendering.triplane import render
-from .texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture
 
 log = logging.getLogger(__name__)
 

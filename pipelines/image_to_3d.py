@@ -15,7 +15,7 @@ from torch import Tensor
 from .checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
 from .devices import at_work, choose_device, choose_dtype, wait_for
 from .isosurface.extraction import DEFAULT_CHUNK_SIZE, extract_surface
-from .mesh import Mesh, keep_large_parts
+from .meshes.mesh import Mesh, keep_large_parts
 from .multiview.model import WHITE, MultiviewModel
 from .multiview.sampling import GeneratedViews, generate_views
 from .pictures.background import DEFAULT_THRESHOLD, remove_background
@@ -46,7 +46,7 @@ class Settings:
         foreground_ratio: see `pictures.framing.frame_foreground`.
         steps, guidance, scheduler, seed: see `multiview.sampling.generate_views`.
         resolution, chunk_size, threshold, exact: see `isosurface.extraction.extract_surface`.
-        min_part_share: see `mesh.keep_large_parts`.
+        min_part_share: see `meshes.mesh.keep_large_parts`.
     """
 
     remove_bg: str = "auto"
@@ -241,7 +241,7 @@ def surface_mesh(
 
     Args:
         resolution, chunk_size, threshold, exact: see `isosurface.extraction.extract_surface`.
-        min_part_share: see `mesh.keep_large_parts`.
+        min_part_share: see `meshes.mesh.keep_large_parts`.
         colors: ask the triplane for the colour of each vertex.
 
     Raises:

@@ -19,9 +19,9 @@ import torch
 
 from .errors import ImageTo3DError, InvalidInput
 from .files import atomic_path
-from .mesh import Mesh
 from .meshes.files import glb, obj, ply, stl, threemf
 from .meshes.files.pieces import mesh_of
+from .meshes.mesh import Mesh
 from .meshes.painting import texture_to_vertex_colors
 
 FORMATS = ("obj", "glb", "ply", "stl", "3mf")

@@ -14,7 +14,7 @@ from pipelines import __main__ as command_line
 from pipelines.__main__ import INTERRUPTED, find_pictures, main, output_names
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.rendering.mesh import preview_sheet
+from pipelines.meshes.drawing import preview_sheet
 
 
 @pytest.fixture(autouse=True)

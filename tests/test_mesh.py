@@ -13,8 +13,8 @@ import trimesh
 
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.files import atomic_path
-from pipelines.mesh import Mesh, drop_unused, face_areas, joined_faces, keep_large_parts, part_of_faces
 from pipelines.mesh_io import FORMATS, from_y_up, load_mesh, save_mesh, to_y_up
+from pipelines.meshes.mesh import Mesh, drop_unused, face_areas, joined_faces, keep_large_parts, part_of_faces
 from pipelines.pictures.colors import multiplied, to_linear, to_srgb
 
 #: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points to +y, which is the left of someone who

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import FORMATS, save_mesh
+from pipelines.meshes.mesh import Mesh
 
 from .test_mesh import _l_shape
 from .test_texture import _textured_l

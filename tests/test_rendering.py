@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from pipelines.cameras import Cameras, cameras_around, orbit_cameras
 from pipelines.errors import InvalidInput
 from pipelines.isosurface.extraction import extract_surface
-from pipelines.mesh import Mesh
-from pipelines.rasterization import visible_triangles
+from pipelines.meshes.drawing import preview_sheet, render_mesh
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.rasterization import visible_triangles
 from pipelines.reconstruction.triplane import Triplane
-from pipelines.rendering.mesh import preview_sheet, render_mesh
 from pipelines.rendering.rendering import Rendering, box_interval, depth_pictures
 from pipelines.rendering.triplane import render, render_memory
 

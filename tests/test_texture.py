@@ -13,15 +13,15 @@ import trimesh
 from PIL import Image
 
 from pipelines.cameras import cameras_around
-from pipelines.cleanup import clean
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh, save_mesh
 from pipelines.meshes import atlas
 from pipelines.meshes.atlas import unfold
+from pipelines.meshes.cleaning import clean
+from pipelines.meshes.drawing import render_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import nearest_colors, texture_colors, texture_to_vertex_colors
-from pipelines.rendering.mesh import render_mesh
-from pipelines.texture import bake_texture, bake_vertex_colors
+from pipelines.meshes.texture import bake_texture, bake_vertex_colors
 
 from .test_mesh import _l_shape
 
@@ -78,7 +78,7 @@ def test_charts_do_not_overlap():
     corners = unfolded.uvs[unfolded.faces]
     (a, b), (c, d) = (corners[:, 1] - corners[:, 0]).unbind(dim=1), (corners[:, 2] - corners[:, 0]).unbind(dim=1)
     area = float((a * d - b * c).abs().sum() / 2)
-    from pipelines.rasterization import visible_triangles
+    from pipelines.meshes.rasterization import visible_triangles
 
     screen = torch.cat([unfolded.uvs * 1024 - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[unfolded.faces]
     covered = float((visible_triangles(screen, 1024)[0] >= 0).float().mean())
@@ -237,7 +237,7 @@ def test_texels_lie_half_a_pixel_from_the_border(monkeypatch):
     """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a texel."""
     corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     square = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
-    monkeypatch.setattr("pipelines.texture.unfold", lambda mesh, *_: replace(mesh, uvs=mesh.vertices[:, :2].contiguous()))
+    monkeypatch.setattr("pipelines.meshes.texture.unfold", lambda mesh, *_: replace(mesh, uvs=mesh.vertices[:, :2].contiguous()))
     texture = bake_texture(square, lambda points: points, 512).texture
     column, row = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="xy")
     torch.testing.assert_close(texture[..., 0], (column + 0.5) / 512, atol=0.1 / 512, rtol=0)

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
-from pipelines.cleanup import clean
 from pipelines.image_to_3d import ImageTo3D, Settings
-from pipelines.mesh import Mesh
+from pipelines.meshes.cleaning import clean
+from pipelines.meshes.drawing import preview_sheet, render_mesh
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.texture import bake_texture
 from pipelines.pictures.background import remove_background
 from pipelines.pictures.framing import composite
 from pipelines.pictures.reading import read_picture, to_pillow
-from pipelines.rendering.mesh import preview_sheet, render_mesh
 from pipelines.rendering.triplane import render
-from pipelines.texture import bake_texture
 
 ROOT = Path(__file__).parent.parent
 HEIGHT = 256

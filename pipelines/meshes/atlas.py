@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..errors import EnvironmentProblem, InvalidInput
-from ..mesh import Mesh, face_areas
 from ..progress import Progress, silent
+from .mesh import Mesh, face_areas
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from ..mesh import Mesh, drop_unused, joined_faces
+from .mesh import Mesh, drop_unused, joined_faces
 from .painting import painted_like, texture_to_vertex_colors
 from .repair import first_of_same, merge_vertices
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..mesh import Mesh, joined_faces
 from ..pictures.colors import multiplied
 from .files.pieces import by_corner
+from .mesh import Mesh, joined_faces
 
 _SAMPLES = 1_000_000  # points strewn over a surface to find its nearest triangles by
 _CANDIDATES = 8  # triangles whose exact distance is taken

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..mesh import Mesh, drop_unused, face_areas, joined_faces, part_of_faces
+from .mesh import Mesh, drop_unused, face_areas, joined_faces, part_of_faces
 
 _TAUBIN = (0.5, -0.53)  # Taubin, "A signal processing approach to fair surface design" (SIGGRAPH 1995): shrink, then swell a little more
 _LID = 0.18  # share of its part's area from which what would close a rim is no filling of a hole but a lid

@@ -18,8 +18,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import POCKET_DIR
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
 
 from .server import PACK, PLACE, Run, Server, start_server

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.mesh import Mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
 
 CASES = Path(__file__).parents[1] / "data" / "cases"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipelines.errors import InvalidInput
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
 
 from .helpers import BLUE, CASES, ORANGE, RED, colors_of, is_a_cube

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from pipelines.errors import InvalidInput
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh, mesh_files, mesh_path, save_mesh
 from pipelines.meshes.files import pieces
 from pipelines.meshes.files.obj import decimals
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_colors
 
 from .helpers import BLUE, CASES, ORANGE, RED, colors_of, is_a_cube, save_obj

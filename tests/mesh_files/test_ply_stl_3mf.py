@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from pipelines.errors import InvalidInput
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import load_mesh, save_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
 
 from .helpers import BLUE, RED, colors_of, face_normals, file_vertices

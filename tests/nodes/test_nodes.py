@@ -27,8 +27,8 @@ from pipelines.cameras import zero123plus_cameras
 from pipelines.checkpoints import MULTIVIEW_PRESETS
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.image_to_3d import ImageTo3D, Settings, object_views
-from pipelines.mesh import Mesh
 from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
 from pipelines.pictures import background
 from pipelines.pictures.framing import frame_foreground

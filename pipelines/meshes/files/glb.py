@@ -23,9 +23,9 @@ import torch
 from PIL import Image
 
 from ...errors import InvalidInput
-from ...mesh import Mesh
 from ...pictures.colors import to_linear, to_srgb
 from ...pictures.reading import png_bytes
+from ..mesh import Mesh
 from .pieces import Floats, Indices, Picture, Piece, read_picture_of
 
 _MAGIC = 0x46546C67

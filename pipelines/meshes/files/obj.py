@@ -16,8 +16,8 @@ from PIL import Image
 
 from ...errors import InvalidInput
 from ...files import SIGNATURE, atomic_path, free_or_own
-from ...mesh import Mesh
 from ...pictures.reading import save_picture
+from ..mesh import Mesh
 from .pieces import Floats, Indices, Picture, Piece, by_corner, read_picture_of, triangulated
 
 log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from ...errors import InvalidInput
-from ...mesh import Mesh
 from ...pictures.colors import multiplied
 from ...pictures.reading import to_tensor
+from ..mesh import Mesh
 
 MAX_SIDE = 8192  # pixels of the picture in which those of several materials lie side by side
 _SWATCH = 8  # pixels of a side of a colour among pictures

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InvalidInput
-from ...mesh import Mesh
+from ..mesh import Mesh
 from .pieces import Floats, Indices, Picture, Piece, by_corner, read_picture_of, triangulated
 
 log = logging.getLogger(__name__)

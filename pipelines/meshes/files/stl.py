@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InvalidInput
-from ...mesh import Mesh
+from ..mesh import Mesh
 from .pieces import Piece
 
 _HEADER = 80  # bytes of free text

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InvalidInput
-from ...mesh import Mesh
+from ..mesh import Mesh
 from .pieces import Floats, Piece, by_corner
 
 if TYPE_CHECKING:

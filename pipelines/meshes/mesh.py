@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 
 #: Beyond this, squares of areas leave the range of float32.
 MAX_COORDINATE = 1e9

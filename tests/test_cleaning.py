@@ -10,13 +10,15 @@ import pytest
 import torch
 import trimesh
 
-from pipelines.cleanup import clean, placed, report
 from pipelines.errors import InvalidInput
-from pipelines.mesh import Mesh, joined_faces, keep_large_parts, part_of_faces
 from pipelines.mesh_io import load_mesh
+from pipelines.meshes.cleaning import clean
 from pipelines.meshes.decimation import decimate
+from pipelines.meshes.mesh import Mesh, joined_faces, keep_large_parts, part_of_faces
 from pipelines.meshes.painting import nearest_colors, nearest_points, painted_like, strew, texture_to_vertex_colors
+from pipelines.meshes.placement import placed
 from pipelines.meshes.repair import fill_holes, is_watertight, merge_vertices, smooth
+from pipelines.meshes.report import report
 from pipelines.meshes.solid import make_watertight
 
 CASES = Path(__file__).parent / "data" / "cases"
@@ -322,7 +324,8 @@ def test_large_triangles_cost_no_more_than_their_voxels(most):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell what a process held at most")
     code = (
-        "from pathlib import Path; from pipelines.cleanup import clean, report; from pipelines.mesh_io import load_mesh;"
+        "from pathlib import Path; from pipelines.meshes.cleaning import clean;"
+        " from pipelines.meshes.report import report; from pipelines.mesh_io import load_mesh;"
         f"made = clean(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})), watertight=True, max_faces={most});"
         "print(len(made.faces), report(made).watertight, Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )

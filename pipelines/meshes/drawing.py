@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras, cameras_around
-from ..mesh import Mesh
-from ..meshes.painting import surface_colors
-from ..rasterization import visible_triangles
+from .mesh import Mesh
+from .painting import surface_colors
+from .rasterization import visible_triangles
 
 _GREY = 0.7
 _AMBIENT = 0.55

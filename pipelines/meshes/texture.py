@@ -8,12 +8,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
+from ..progress import Progress, silent
+from .atlas import unfold
+from .decimation import decimate
 from .mesh import Mesh
-from .meshes.atlas import unfold
-from .meshes.decimation import decimate
-from .meshes.painting import nearest_colors
-from .progress import Progress, silent
+from .painting import nearest_colors
 from .rasterization import visible_triangles
 
 MIN_SIZE, MAX_SIZE = 512, 4096
