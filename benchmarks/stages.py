@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_multiview_model
 from pipelines.devices import at_work, choose_dtype
-from pipelines.image_to_3d import object_views, surface_mesh
-from pipelines.isosurface.extraction import extract_surface
+from pipelines.fields.triplane import Triplane
 from pipelines.mesh_io import save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
+from pipelines.multiview.generation import generate_views
 from pipelines.multiview.reference_attention import ReferenceUNet
-from pipelines.reconstruction.model import MeshDecoder, NerfDecoder, ReconstructionModel
-from pipelines.reconstruction.reconstruct import reconstruct
-from pipelines.reconstruction.triplane import Triplane, density_of
+from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
+from pipelines.settings import SurfaceSettings, ViewSettings
+from pipelines.surface.extraction import extract_mesh, extract_surface
 
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2
@@ -66,19 +67,23 @@ def model(preset: str, device: torch.device, dtype: torch.dtype) -> Reconstructi
     return ReconstructionModel(RECONSTRUCTION_PRESETS[preset].config).requires_grad_(False).eval().to(device, dtype)
 
 
-def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float]:
+def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float | None]:
     """A triplane of low frequencies, and the density that a fifth of the volume exceeds."""
-    config = RECONSTRUCTION_PRESETS[preset].config
+    config = replace(RECONSTRUCTION_PRESETS[preset].config, transformer_layers=1)
     torch.manual_seed(0)
-    decoder = (MeshDecoder if config.surface == "mesh" else NerfDecoder)(3 * config.triplane_dim).requires_grad_(False).to(device)
+    decoder = ReconstructionModel(config).requires_grad_(False).decoder
     size = 2 * config.triplane_low_res
     noise = torch.randn(3, config.triplane_dim, 6, 6, generator=torch.Generator().manual_seed(1)).to(device)
     planes = F.interpolate(noise, size=(size, size), mode="bicubic")
     points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(2)).to(device) * 2 - 1
-    level = Triplane(planes, decoder, config).level_field.at(points, 20_000)[:, 0].quantile(1 - INSIDE)
-    if config.surface == "mesh":
-        decoder.net_sdf[-1].bias -= level
-    return Triplane(planes, decoder, config), float(density_of(level))
+    triplane = decoder.triplane(planes)
+    level = triplane.level(points, 20_000).quantile(1 - INSIDE)
+    if triplane.kind == "density":
+        return triplane, float(triplane.density(level))
+    last = triplane.decoder.net_sdf[-1]
+    assert isinstance(last, nn.Linear)
+    last.bias -= level
+    return triplane, None
 
 
 def views_to_triplane(dtype: torch.dtype) -> Stage:
@@ -92,9 +97,9 @@ def views_to_triplane(dtype: torch.dtype) -> Stage:
 def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
         triplane, threshold = smooth_triplane(preset, device)
-        limits: dict[str, Any] = {"threshold": threshold} if triplane.config.surface == "nerf" else {}
+        settings = SurfaceSettings(resolution, threshold=threshold, exact=exact)
         # A fresh triplane each time: what it keeps between calls is part of the work.
-        return lambda: extract_surface(triplane.to(device), resolution=resolution, exact=exact, **limits)
+        return lambda: extract_surface(triplane.to(device), settings)
 
     return prepare
 
@@ -147,17 +152,17 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
         }
         zero123plus = replace(pocket, **parts, **transforms, view_size=320, empty_prompt=torch.randn(77, 1024), offload=offload)
         large, (triplane, _) = model("instant-mesh-large", device, dtype), smooth_triplane("instant-mesh-large", device)
-        picture, views, path = torch.rand(3, 512, 512), torch.rand(6, 3, 320, 320, device=device), Path(tempfile.mkdtemp()) / "job.obj"
+        picture, views, path = torch.rand(1, 3, 512, 512), torch.rand(6, 3, 320, 320, device=device), Path(tempfile.mkdtemp()) / "job.obj"
 
         if offload:
             for part in (*parts.values(), large):
                 part.to("cpu")
 
         def run() -> None:
-            object_views(zero123plus, picture, steps=steps, guidance=4.0, seed=1)
+            generate_views(zero123plus, picture, settings=ViewSettings(steps, 4.0, seed=1))
             with at_work(large, device, offload):
                 reconstruct(large, views)
-            save_mesh(surface_mesh(triplane.to(device)), path)
+            save_mesh(extract_mesh(triplane.to(device)), path)
 
         return run
 
@@ -167,14 +172,14 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
 def vertex_colors(device: torch.device) -> Callable[[], object]:
     triplane, _ = smooth_triplane("instant-mesh-large", device)
     points = torch.rand(1_000_000, 3, device=device) * 2 - 1
-    return lambda: triplane.to(device).colors(points, 131072)
+    return lambda: triplane.to(device).color(points, 131072)
 
 
 def texture(device: torch.device) -> Callable[[], object]:
     """1024 pixels on 100 000 triangles, fewer triangles being made first."""
     triplane, _ = smooth_triplane("instant-mesh-large", device)
-    mesh = surface_mesh(triplane, resolution=192, colors=False)
-    return lambda: bake_texture(mesh, lambda points: triplane.colors(points.to(device), 131072), 1024, max_faces=100_000)
+    mesh = extract_mesh(triplane, SurfaceSettings(resolution=192, colors=False))
+    return lambda: bake_texture(mesh, lambda points: triplane.color(points.to(device), 131072), 1024, max_faces=100_000)
 
 
 def write_obj(device: torch.device) -> Callable[[], object]:

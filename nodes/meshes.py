@@ -10,12 +10,12 @@ from comfy_api.latest import io, ui
 
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, orbit_cameras
 from ..pipelines.errors import InvalidInput
+from ..pipelines.fields.field import Field, point_memory
 from ..pipelines.mesh_io import FORMATS, load_mesh, mesh_files
 from ..pipelines.meshes.cleaning import clean
 from ..pipelines.meshes.drawing import render_mesh
 from ..pipelines.meshes.report import report
 from ..pipelines.meshes.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
-from ..pipelines.reconstruction.triplane import Triplane, point_memory
 from . import host
 from .sockets import TriplaneSocket, image_socket, mesh_socket, meshes_of
 
@@ -56,7 +56,7 @@ class TextureMesh(io.ComfyNode):
 
     @classmethod
     @host.explained
-    def execute(cls, mesh: Any, triplane: list[Triplane], size: int, max_faces: int) -> io.NodeOutput:
+    def execute(cls, mesh: Any, triplane: list[Field], size: int, max_faces: int) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         if len(meshes) != len(triplane):
             raise InvalidInput(f"There must be one triplane for each mesh, got {len(meshes)} meshes and {len(triplane)} triplanes.")
@@ -66,7 +66,7 @@ class TextureMesh(io.ComfyNode):
             there = own.to(device)
             progress = host.node_progress(i, len(meshes))
             textured.append(
-                bake_texture(one, lambda p, t=there: t.colors(p.to(device), _CHUNK), size, max_faces=max_faces, progress=progress)
+                bake_texture(one, lambda p, t=there: t.color(p.to(device), _CHUNK), size, max_faces=max_faces, progress=progress)
             )
         return io.NodeOutput(mesh_socket(textured))
 
@@ -238,5 +238,5 @@ class RenderMesh(io.ComfyNode):
             cameras = orbit_cameras(frames, elevation, radius)
             for frame in range(frames):
                 pictures.append(render_mesh(fitted, cameras[[frame]], size))
-                host.node_progress(i, len(meshes))(frame + 1, frames, pictures[-1][0])
+                host.node_progress(i, len(meshes))(frame + 1, frames, pictures[-1])
         return io.NodeOutput(image_socket(torch.cat(pictures)))

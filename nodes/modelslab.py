@@ -72,7 +72,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
     async def execute(cls, image: Tensor, job_id: str, filename_prefix: str, **values: Any) -> io.NodeOutput:
         from ..pipelines.modelslab.batch import images_to_3d  # httpx is needed here alone
 
-        pictures = [to_pillow(one[:3]) for one in images_of(image)]
+        pictures = [to_pillow(one) for one in images_of(image)[:, :3].split(1)]
         folder, names = host.output_names(filename_prefix, len(pictures))
         results = await images_to_3d(
             host.modelslab_client(),

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ..pipelines.checkpoints import MULTIVIEW_PRESETS, load_multiview_model
 from ..pipelines.devices import DTYPES
-from ..pipelines.image_to_3d import object_views
-from ..pipelines.multiview.model import MultiviewModel
+from ..pipelines.multiview.generation import generate_views
+from ..pipelines.multiview.sampling import choose_seed
 from ..pipelines.multiview.schedulers import SCHEDULERS
+from ..pipelines.multiview.zero123plus import MultiviewModel
+from ..pipelines.settings import ViewSettings
 from . import host
 from .sockets import MultiviewModelSocket, image_socket, images_of, masks_of
 
@@ -67,11 +69,12 @@ class GenerateViews(io.ComfyNode):
                 io.Image.Input("image", tooltip="Framed pictures on white, from Frame Foreground."),
                 io.Int.Input(
                     "seed",
-                    default=1,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The same seed and picture give the same views. The second picture of a batch has the next seed, and so on.",
+                    tooltip="The same seed and picture give the same views; 0 draws one and shows it. The second picture of a batch has the next "
+                    "seed, and so on.",
                 ),
                 io.Int.Input("steps", default=75, min=1, max=1000, tooltip="Denoising steps: 75, or 28 for the pocket model and for a quick look."),
                 io.Float.Input(
@@ -80,6 +83,7 @@ class GenerateViews(io.ComfyNode):
                 io.Combo.Input("scheduler", options=list(SCHEDULERS), default="euler_ancestral", tooltip="The sampling method."),
                 io.Mask.Input("mask", optional=True, tooltip="1 = object. The stock zero123plus needs it to put the object on its grey."),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Image.Output("views", display_name="views", tooltip="Six views for each picture, in order."),
                 io.Image.Output("grid", display_name="grid", tooltip="The same as one picture, three rows of two, for each picture."),
@@ -99,19 +103,19 @@ class GenerateViews(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         images = images_of(image)[:, :3]
-        masks = [None] * len(images) if mask is None else list(masks_of(mask, images))
+        masks = [None] * len(images) if mask is None else masks_of(mask, images).split(1)
         device = model.load(_WORKING_MEMORY * model.model.view_size**2 // 320**2)
+        first = choose_seed(seed)
+        if not seed:
+            host.show_on_node(cls.hidden.unique_id, f"The seed that was drawn: {first}")
         generated = [
-            object_views(
+            generate_views(
                 replace(model.model, device=device),
                 one,
                 its_mask,
-                steps=steps,
-                guidance=guidance,
-                scheduler=scheduler,
-                seed=(seed + i - 1) % 0xFFFFFFFFFFFFFFFF + 1,
+                ViewSettings(steps, guidance, scheduler, (first + i - 1) % 0xFFFFFFFFFFFFFFFF + 1),
                 progress=host.node_progress(i, len(images)),
             )
-            for i, (one, its_mask) in enumerate(zip(images, masks, strict=True))
+            for i, (one, its_mask) in enumerate(zip(images.split(1), masks, strict=True))
         ]
-        return io.NodeOutput(image_socket(torch.cat([g.views for g in generated])), image_socket(torch.stack([g.grid for g in generated])))
+        return io.NodeOutput(*(image_socket(torch.cat(pictures)) for pictures in zip(*((g.views, g.grid) for g in generated), strict=True)))

@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import io
 
 from ..pipelines.cameras import ZERO123PLUS_RADIUS, orbit_cameras
-from ..pipelines.reconstruction.triplane import Triplane
-from ..pipelines.rendering.rendering import depth_pictures
-from ..pipelines.rendering.triplane import render, render_memory
+from ..pipelines.fields.field import Field
+from ..pipelines.orbit.frames import depth_pictures
+from ..pipelines.orbit.rendering import render, render_memory
 from . import host
 from .sockets import TriplaneSocket, image_socket, mask_socket
 
@@ -37,7 +37,7 @@ class RenderOrbit(io.ComfyNode):
 
     @classmethod
     @host.explained
-    def execute(cls, triplane: list[Triplane], frames: int, elevation: float, radius: float, size: int) -> io.NodeOutput:
+    def execute(cls, triplane: list[Field], frames: int, elevation: float, radius: float, size: int) -> io.NodeOutput:
         cameras = orbit_cameras(frames, elevation, radius)
         device = host.reserve(render_memory(size))
         orbits = [

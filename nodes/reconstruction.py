@@ -8,8 +8,7 @@ from torch import Tensor
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, ZERO123PLUS_RADIUS, Cameras, parse_cameras
 from ..pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_reconstruction_model
 from ..pipelines.devices import DTYPES
-from ..pipelines.reconstruction.model import ReconstructionModel
-from ..pipelines.reconstruction.reconstruct import reconstruct, split_objects
+from ..pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct, split_objects
 from . import host
 from .sockets import CamerasSocket, ReconstructionModelSocket, TriplaneSocket, images_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..pipelines.image_to_3d import surface_mesh
-from ..pipelines.isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION, surface_memory
-from ..pipelines.reconstruction.triplane import Triplane
+from ..pipelines.fields.field import Field
+from ..pipelines.settings import DEFAULT_CHUNK_SIZE, SurfaceSettings
+from ..pipelines.surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION, extract_mesh, surface_memory
 from . import host
 from .sockets import TriplaneSocket, mesh_socket
 
@@ -49,19 +49,14 @@ class ExtractMesh(io.ComfyNode):
     @classmethod
     @host.explained
     def execute(
-        cls, triplane: list[Triplane], resolution: int, chunk_size: int, threshold: float, keep_largest_part: bool, colors: bool
+        cls, triplane: list[Field], resolution: int, chunk_size: int, threshold: float, keep_largest_part: bool, colors: bool
     ) -> io.NodeOutput:
+        settings = SurfaceSettings(
+            resolution, chunk_size, threshold, min_part_share=1.0 if keep_largest_part else 0.0, colors=colors
+        )
         device = host.reserve(surface_memory(resolution, chunk_size))
         meshes = [
-            surface_mesh(
-                one.to(device),
-                resolution=resolution,
-                chunk_size=chunk_size,
-                threshold=threshold,
-                min_part_share=1.0 if keep_largest_part else 0.0,
-                colors=colors,
-                progress=host.node_progress(i, len(triplane)),
-            )
+            extract_mesh(one.to(device), settings, progress=host.node_progress(i, len(triplane)))
             for i, one in enumerate(triplane)
         ]
         return io.NodeOutput(mesh_socket(meshes))

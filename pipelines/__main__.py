@@ -21,17 +21,18 @@ from .checkpoints import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 from .devices import DEVICES, DTYPES, memory_explained
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .files import SIGNATURE, atomic_path, is_own
-from .image_to_3d import ImageTo3D, Result, Settings, StageProgress, timed
-from .isosurface.extraction import DEFAULT_CHUNK_SIZE, MAX_RESOLUTION, MIN_RESOLUTION
+from .image_to_3d import ImageTo3D, Result, StageProgress, timed
 from .mesh_io import FORMATS, mesh_path, save_mesh
 from .meshes.decimation import MIN_FACES, decimate
 from .meshes.drawing import preview_sheet
 from .meshes.mesh import Mesh
 from .meshes.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture
 from .multiview.schedulers import SCHEDULERS
+from .orbit.rendering import render
 from .pictures.background import DEFAULT_THRESHOLD, METHODS
 from .pictures.reading import SUFFIXES, read_picture, save_picture, to_pillow
-from .rendering.triplane import render
+from .settings import DEFAULT_CHUNK_SIZE, Settings, SurfaceSettings, ViewSettings
+from .surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def finished_mesh(result: Result, options: argparse.Namespace, progress: StagePr
         return mesh
     return bake_texture(
         mesh,
-        lambda points: result.triplane.colors(points.to(result.triplane.planes.device), DEFAULT_CHUNK_SIZE),
+        lambda points: result.field.color(points.to(result.field.device), DEFAULT_CHUNK_SIZE),
         options.texture,
         max_faces=options.max_faces or DEFAULT_TEXTURED_FACES,
         progress=lambda done, total, preview=None: progress("texture", done, total),
@@ -189,7 +190,7 @@ def save_result(result: Result, mesh: Mesh, folder: Path, name: str, options: ar
     pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
     if options.save_views:
         pictures[folder / f"{name}-framed.png"] = result.framed
-        for i, view in enumerate(result.views):
+        for i, view in enumerate(result.views.split(1)):
             pictures[folder / f"{name}-view-{i}.png"] = view
     written = [path]
     for path, picture in pictures.items():
@@ -201,12 +202,12 @@ def save_result(result: Result, mesh: Mesh, folder: Path, name: str, options: ar
 
 
 def _save_orbit(result: Result, folder: Path, name: str, count: int, progress: StageProgress) -> list[Path]:
-    frames = render(result.triplane, orbit_cameras(count), ORBIT_SIZE, progress=lambda done, total, preview=None: progress("orbit", done, total))
+    frames = render(result.field, orbit_cameras(count), ORBIT_SIZE, progress=lambda done, total, preview=None: progress("orbit", done, total))
     written = []
-    for i, frame in enumerate(frames.rgb):
+    for i, frame in enumerate(frames.rgb.split(1)):
         written.append(folder / f"{name}-orbit" / f"{i:03d}.png")
         save_picture(frame, written[-1])
-    stills = [to_pillow(frame) for frame in frames.rgb]
+    stills = [to_pillow(frame) for frame in frames.rgb.split(1)]
     animation = folder / f"{name}-orbit.webp"
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = SIGNATURE
@@ -259,15 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         remove_bg=options.remove_bg,
         alpha_threshold=options.alpha_threshold,
         foreground_ratio=options.foreground_ratio,
-        steps=options.steps,
-        guidance=options.guidance,
-        scheduler=options.scheduler,
-        seed=options.seed,
-        resolution=options.resolution,
-        chunk_size=options.chunk_size,
-        threshold=options.threshold,
-        exact=options.exact,
-        min_part_share=options.min_part_share,
+        views=ViewSettings(options.steps, options.guidance, options.scheduler, options.seed),
+        surface=SurfaceSettings(
+            options.resolution, options.chunk_size, options.threshold, options.exact, options.min_part_share
+        ),
     )
     try:
         pictures = find_pictures(options.pictures)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from .checkpoint_files import find_file, read_tensors
 from .errors import CheckpointError, EnvironmentProblem, InvalidInput
-from .multiview.model import GREY, WHITE, MultiviewModel
-from .multiview.preprocessing import ImageTransform
+from .multiview.image_transform import ImageTransform
 from .multiview.previews import STABLE_DIFFUSION_RGB
+from .multiview.zero123plus import GREY, WHITE, MultiviewModel
 from .progress import Progress, silent
-from .reconstruction.encoder import EncoderConfig
-from .reconstruction.model import ReconstructionConfig, ReconstructionModel
+from .reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
+from .reconstruction.vision_transformer import EncoderConfig
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
     "pocket": ReconstructionPreset(_POCKET_CONFIG, None, None, "instant_mesh_pocket.safetensors", "Apache-2.0"),
     "instant-mesh-large": _instant_mesh(ReconstructionConfig("mesh", 16, 80, 128), "instant_mesh_large.ckpt"),
     "instant-mesh-base": _instant_mesh(ReconstructionConfig("mesh", 12, 40, 96), "instant_mesh_base.ckpt"),
-    "instant-nerf-large": _instant_mesh(ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=256), "instant_nerf_large.ckpt"),
-    "instant-nerf-base": _instant_mesh(ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=256), "instant_nerf_base.ckpt"),
+    "instant-nerf-large": _instant_mesh(ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=255), "instant_nerf_large.ckpt"),
+    "instant-nerf-base": _instant_mesh(ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=255), "instant_nerf_base.ckpt"),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
     "pocket": MultiviewPreset(None, None, WHITE, "Apache-2.0", steps=28, guidance=2.0),
@@ -193,7 +193,8 @@ def load_multiview_model(
     unet_weights = None
     if preset.unet_repository and preset.unet_file:
         unet_weights = find_file(preset.unet_repository, preset.unet_file, models_dirs, progress, revision=preset.unet_revision)
-    return read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload)
+    model = read_multiview_model(files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload)
+    return replace(model, steps=preset.steps, guidance=preset.guidance)
 
 
 class _Repository:

@@ -11,7 +11,7 @@ class Progress(Protocol):
     """Called after each step of a stage. Whatever it raises ends the stage and reaches the caller."""
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """`done` of `total` steps; `preview` is a (3, H, W) picture in [0, 1] of the result so far, if there is one."""
+        """`done` of `total` steps; `preview` is a (1, 3, H, W) picture in [0, 1] of the result so far, if there is one."""
 
 
 def silent(done: int, total: int, preview: Tensor | None = None) -> None:

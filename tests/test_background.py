@@ -51,7 +51,7 @@ def test_auto_is_plain_where_the_border_has_one_colour():
 @pytest.mark.parametrize("name", ["rounded", "one-pixel", "translucent"])
 def test_alpha_that_describes_no_object_is_not_taken_for_one(name):
     read = read_picture(CASES / "alpha-that-says-nothing" / f"{name}.png")
-    assert float(remove_background(read[None], "auto").mean()) == pytest.approx(0.19, abs=0.01)
+    assert float(remove_background(read, "auto").mean()) == pytest.approx(0.19, abs=0.01)
 
 
 @pytest.mark.parametrize("alpha_frame", [True, False])

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.isosurface.flexicubes import CubeGrid, flexicubes
-from tests.golden_report import GROUPS, Ties, compare_meshes, main, report
+from pipelines.surface.flexicubes import CubeGrid, flexicubes
 
 from .conftest import GOLDEN
+from .golden_report.__main__ import GROUPS, main, report
+from .golden_report.comparison import Ties, compare_meshes
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -70,7 +71,7 @@ def test_a_value_at_the_level_is_a_tie_and_a_value_beyond_the_tolerance_is_not()
 
 
 def test_the_report_uses_no_private_name_of_the_library():
-    text = (GOLDEN.parent / "golden_report.py").read_text()
+    text = "".join(path.read_text() for path in (GOLDEN.parent / "golden_report").glob("*.py"))
     imported = [line for line in text.splitlines() if line.startswith("from pipelines")]
     assert imported
     assert not [line for line in imported if "import _" in line or ", _" in line]

@@ -8,29 +8,17 @@ import torch
 import trimesh
 
 from pipelines.errors import EmptySurface, InvalidInput
-from pipelines.isosurface.extraction import extract_surface, surface_memory
-from pipelines.isosurface.flexicubes import CORNERS, EDGES, CubeGrid, _tables, close_boundary, flexicubes, has_surface, official_box
-from pipelines.isosurface.volume import sample_volume, stride_for
-from pipelines.reconstruction.encoder import EncoderConfig
-from pipelines.reconstruction.model import ReconstructionConfig, ReconstructionModel
-from pipelines.reconstruction.triplane import Triplane, density_of, raw_density_of
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import extract_surface, surface_memory
+from pipelines.surface.flexicubes import CORNERS, EDGES, CubeGrid, _tables, close_boundary, flexicubes, has_surface, official_box
+from pipelines.surface.refinement import sample_volume, stride_for
 from training.objects import KINDS, make_object
 
-from .conftest import SHAPES, AnalyticTriplane, analytic_grid, sphere
+from .fields import SHAPES, AnalyticField, analytic_grid, density_of, half_inside, level_of, random_triplane, sphere
 
 
 def _values(function, grid: CubeGrid) -> torch.Tensor:
     return function(torch.stack(torch.meshgrid(*(grid.axis,) * 3, indexing="ij"), dim=-1))
-
-
-def _triplane(surface: str, seed: int = 0) -> Triplane:
-    """A small random model's decoder on a smooth random triplane."""
-    torch.manual_seed(seed)
-    encoder = EncoderConfig(hidden_size=16, layers=1, heads=1, mlp_size=16, image_size=32, view_size=32)
-    config = ReconstructionConfig(surface, 1, 8, 16, encoder, transformer_dim=16, transformer_heads=1, triplane_low_res=4)
-    model = ReconstructionModel(config).requires_grad_(False)
-    planes = torch.nn.functional.interpolate(torch.randn(3, 8, 4, 4), size=(16, 16), mode="bicubic") * 3
-    return Triplane(planes, model.decoder, config)
 
 
 def test_tables_follow_the_rule():
@@ -128,7 +116,7 @@ def test_refinement_loses_nothing_of_the_pocket_objects(kind):
     shape = make_object(kind)
     axis = torch.linspace(-1.05, 1.05, 97)
     grid = analytic_grid(lambda points: shape.signed_distance(points.reshape(-1, 3)).view(points.shape[:-1]), axis)
-    stride = stride_for(float(axis[1] - axis[0]), 32)
+    stride = stride_for(float(axis[1] - axis[0]), 2 / 32)
     assert stride > 1
     dense, refined = (sample_volume(grid, 0.0, 100_000, stride=stride, exact=exact)[0] for exact in (True, False))
     assert torch.equal(dense > 0, refined > 0)
@@ -166,11 +154,11 @@ def test_only_exact_finds_a_speck_that_stands_alone_between_coarse_points():
 def test_refinement_of_many_random_fields():
     axis = torch.linspace(-1, 1, 65)
     for seed in range(20):
-        triplane = _triplane("mesh", seed)
-        grid = triplane.level_field.on_grid(axis, axis, axis)
+        triplane = random_triplane("mesh", seed)
+        grid = triplane.level_on_grid(axis, axis, axis)
         dense, _ = sample_volume(grid, 0.0, 10**6, exact=True)
         level = float(dense.flatten()[::7].quantile(0.8)) + 1e-5  # no point lies exactly on it
-        refined, _ = sample_volume(grid, level, 10**6, stride=stride_for(2 / 64, triplane.planes.shape[-1]))
+        refined, _ = sample_volume(grid, level, 10**6, stride=stride_for(2 / 64, triplane.detail))
         assert torch.equal(dense > level, refined > level), f"seed {seed}"
 
 
@@ -188,41 +176,35 @@ def test_refinement_evaluates_a_fraction_of_the_grid():
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 def test_chunks_and_refinement_change_no_vertex(surface):
-    triplane = _triplane(surface)
-    threshold = None
-    if surface == "nerf":
-        axis = torch.linspace(-1, 1, 16)
-        threshold = float(density_of(triplane.level_field.on_grid(axis, axis, axis).volume(5000)).median())
-    else:
-        triplane.decoder.net_sdf[-1].bias -= triplane.level_field.at(torch.rand(4000, 3) * 2 - 1, 4000).median()
-        triplane = replace(triplane)
-    first = extract_surface(triplane, resolution=40, threshold=threshold, chunk_size=100_000, exact=True)
-    for other in ({"chunk_size": 1000, "exact": True}, {"chunk_size": 3000}):
-        vertices, faces = extract_surface(triplane, resolution=40, threshold=threshold, **other)
+    triplane, threshold = half_inside(random_triplane(surface))
+    settings = SurfaceSettings(resolution=40, threshold=threshold, chunk_size=100_000, exact=True)
+    first = extract_surface(triplane, settings)
+    for other in ({"chunk_size": 1000}, {"chunk_size": 3000, "exact": False}):
+        vertices, faces = extract_surface(triplane, replace(settings, **other))
         assert torch.equal(faces, first[1])
         torch.testing.assert_close(vertices, first[0], atol=1e-5, rtol=0)
     assert trimesh.Trimesh(first[0].numpy(), first[1].numpy(), process=False).volume > 0
 
 
-def _box_triplane(half: tuple[float, float, float], surface: str) -> Triplane:
+def _box_field(half: tuple[float, float, float], kind: str) -> AnalyticField:
     """A box as a field: a signed distance, or a raw density that is high inside."""
 
-    def field(points: torch.Tensor) -> torch.Tensor:
+    def level(points: torch.Tensor) -> torch.Tensor:
         q = points.abs() - torch.tensor(half)
         distance = -(q.clamp_min(0).norm(dim=-1) + q.amax(dim=-1).clamp_max(0))
-        return distance if surface == "mesh" else 200 * distance + raw_density_of(10.0)
+        return distance if kind == "signed_distance" else 200 * distance + level_of(10.0)
 
-    triplane = AnalyticTriplane(field, lambda points: points)
-    triplane.config = replace(triplane.config, surface=surface)
-    return triplane
+    return AnalyticField(level, kind=kind)
 
 
-@pytest.mark.parametrize(("surface", "ends"), [("mesh", 1.05), ("nerf", 1.0)])
+@pytest.mark.parametrize(("kind", "ends"), [("signed_distance", 1.05), ("density", 1.0)])
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_surface_that_reaches_beyond_the_grid_ends_there(surface, ends, closed):
+def test_a_surface_that_reaches_beyond_the_grid_ends_there(kind, ends, closed):
     """A bar along x, longer than the grid: cut off within a cell of its end, and closed there or open."""
     resolution = 40
-    vertices, faces = extract_surface(_box_triplane((9.0, 0.35, 0.5), surface), resolution=resolution, closed=closed)
+    vertices, faces = extract_surface(
+        _box_field((9.0, 0.35, 0.5), kind), SurfaceSettings(resolution=resolution), closed=closed
+    )
     mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
     cell = 2 * ends / resolution
     assert mesh.is_watertight == closed
@@ -241,19 +223,18 @@ def test_a_density_surface_lies_where_the_density_is_the_threshold():
     def slope(points: torch.Tensor) -> torch.Tensor:
         return 20 - 30 * points[..., 2]
 
-    triplane = AnalyticTriplane(slope, lambda points: points)
-    triplane.config = replace(triplane.config, surface="nerf")
+    field = AnalyticField(slope, kind="density")
     for threshold in (5.0, 10.0):
-        vertices, _ = extract_surface(triplane, resolution=65, threshold=threshold, closed=False)
-        expected = (20 - raw_density_of(threshold)) / 30
+        vertices, _ = extract_surface(field, SurfaceSettings(resolution=64, threshold=threshold), closed=False)
+        expected = (20 - level_of(threshold)) / 30
         assert vertices[:, 2].tolist() == pytest.approx([expected] * len(vertices), abs=1e-3)
         assert vertices[:, 0].amin() == pytest.approx(-1.0)
         assert vertices[:, 1].amax() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("surface", ["mesh", "nerf"])
-def test_axes_are_not_exchanged(surface):
-    vertices, faces = extract_surface(_box_triplane((0.3, 0.5, 0.8), surface), resolution=64)
+@pytest.mark.parametrize("kind", ["signed_distance", "density"])
+def test_axes_are_not_exchanged(kind):
+    vertices, faces = extract_surface(_box_field((0.3, 0.5, 0.8), kind), SurfaceSettings(resolution=64))
     assert (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist() == pytest.approx([0.6, 1.0, 1.6], abs=0.05)
     assert trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False).volume > 0
 
@@ -264,14 +245,14 @@ def test_a_surfaces_memory_grows_with_its_resolution_and_chunks():
 
 
 def test_numbers_out_of_range():
-    triplane = _triplane("nerf")
+    triplane = random_triplane("nerf")
     for bad in ({"resolution": 0}, {"resolution": 10000}, {"chunk_size": 0}, {"threshold": 0.0}):
         with pytest.raises(InvalidInput):
-            extract_surface(triplane, **bad)
+            extract_surface(triplane, SurfaceSettings(**bad))
     with pytest.raises(EmptySurface, match="no object"):
-        extract_surface(triplane, resolution=32, threshold=1e5)
+        extract_surface(triplane, SurfaceSettings(resolution=32, threshold=1e5))
 
 
 def test_raw_density_is_the_inverse_of_density():
     for density in (0.01, 1.0, 10.0, 1000.0):
-        assert float(density_of(torch.tensor(raw_density_of(density), dtype=torch.float64))) == pytest.approx(density, rel=1e-9)
+        assert float(density_of(torch.tensor(level_of(density), dtype=torch.float64))) == pytest.approx(density, rel=1e-9)

@@ -12,20 +12,14 @@ _PEAK = r"""
 import re, sys, torch
 from pathlib import Path
 from pipelines.cameras import orbit_cameras
-from pipelines.isosurface.extraction import extract_surface, surface_memory
-from pipelines.reconstruction.triplane import density_of
-from pipelines.rendering.triplane import render, render_memory
-from tests.test_isosurface import _triplane
+from pipelines.surface.extraction import extract_surface, surface_memory
+from pipelines.orbit.rendering import render, render_memory
+from pipelines.settings import SurfaceSettings
+from tests.fields import half_inside, random_triplane
 
 surface, what, *sizes = sys.argv[1:]
 torch.set_num_threads(1)
-triplane, threshold = _triplane(surface), None
-values = triplane.level_field.at(torch.rand(4000, 3) * 2 - 1, 4000)
-if surface == "nerf":
-    threshold = float(density_of(values).median())
-else:
-    triplane.decoder.net_sdf[-1].bias -= values.median()
-    triplane = triplane.to("cpu")
+triplane, threshold = half_inside(random_triplane(surface))
 
 def peak():
     # getrusage would count what the parent held
@@ -33,7 +27,7 @@ def peak():
 
 def work(size):
     if what == "surface":
-        extract_surface(triplane, resolution=size, threshold=threshold, chunk_size=65536)
+        extract_surface(triplane, SurfaceSettings(size, 65536, threshold))
         return surface_memory(size, 65536)
     render(triplane, orbit_cameras(1), size, chunk_size=65536)
     return render_memory(size, 65536)

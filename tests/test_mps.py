@@ -16,13 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.stages import smooth_triplane
 from pipelines.cameras import orbit_cameras
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS
-from pipelines.image_to_3d import surface_mesh
-from pipelines.multiview.sampling import generate_views
+from pipelines.multiview.sampling import sample_views
 from pipelines.multiview.schedulers import SCHEDULERS
-from pipelines.reconstruction.model import ReconstructionModel
-from pipelines.reconstruction.reconstruct import reconstruct
-from pipelines.rendering.triplane import render
+from pipelines.orbit.rendering import render
+from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
+from pipelines.settings import SurfaceSettings, ViewSettings
+from pipelines.surface.extraction import extract_mesh
 
 CPU = torch.device("cpu")
 # What MPS has now and had not in PyTorch 2.4: the difference of two releases' torchgen/packaged/ATen/native/native_functions.yaml, backward
@@ -77,14 +76,13 @@ def triplane_stage(pocket):
 
 def views_stage(pocket):
     for scheduler in SCHEDULERS:
-        generate_views(pocket.multiview, torch.rand(3, 64, 64), steps=2, scheduler=scheduler, seed=1)
+        sample_views(pocket.multiview, torch.rand(1, 3, 64, 64), ViewSettings(2, scheduler=scheduler, seed=1))
 
 
 def surface_stage(preset: str) -> Callable[[Any], None]:
     def run(_) -> None:
         triplane, threshold = smooth_triplane(preset, CPU)
-        limits = {"threshold": threshold} if RECONSTRUCTION_PRESETS[preset].config.surface == "nerf" else {}
-        surface_mesh(triplane, resolution=192, **limits)
+        extract_mesh(triplane, SurfaceSettings(resolution=192, threshold=threshold))
         render(triplane, orbit_cameras(1), 16)
 
     return run

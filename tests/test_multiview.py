@@ -6,22 +6,23 @@ import pytest
 import torch
 
 from pipelines.errors import InvalidInput
-from pipelines.image_to_3d import on_white
-from pipelines.multiview.preprocessing import ImageTransform
-from pipelines.multiview.sampling import generate_views
+from pipelines.multiview.generation import on_white
+from pipelines.multiview.image_transform import ImageTransform
+from pipelines.multiview.sampling import sample_views
 from pipelines.multiview.schedulers import SCHEDULERS
+from pipelines.settings import ViewSettings
 
 
 @pytest.fixture
 def picture() -> torch.Tensor:
-    image = torch.ones(3, 96, 96)
-    image[1:, 24:72, 24:72] = 0.1
+    image = torch.ones(1, 3, 96, 96)
+    image[:, 1:, 24:72, 24:72] = 0.1
     return image
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers_repeat_by_seed(pocket, picture, scheduler):
-    first, again, other = (generate_views(pocket.multiview, picture, steps=3, scheduler=scheduler, seed=s).views for s in (5, 5, 6))
+    first, again, other = (sample_views(pocket.multiview, picture, ViewSettings(3, scheduler=scheduler, seed=s)).views for s in (5, 5, 6))
     assert first.shape == (6, 3, pocket.multiview.view_size, pocket.multiview.view_size)
     assert torch.equal(first, again)
     assert not torch.allclose(first, other, atol=1e-3)
@@ -29,16 +30,16 @@ def test_schedulers_repeat_by_seed(pocket, picture, scheduler):
 
 
 def test_seed_0_draws_one_that_repeats(pocket, picture):
-    drawn = generate_views(pocket.multiview, picture, steps=1, seed=0)
+    drawn = sample_views(pocket.multiview, picture, ViewSettings(1, seed=0))
     assert drawn.seed > 0
-    assert torch.equal(generate_views(pocket.multiview, picture, steps=1, seed=drawn.seed).views, drawn.views)
+    assert torch.equal(sample_views(pocket.multiview, picture, ViewSettings(1, seed=drawn.seed)).views, drawn.views)
 
 
 def test_progress_and_previews_come_with_every_step(pocket, picture):
     calls = []
-    generate_views(pocket.multiview, picture, steps=3, seed=1, progress=lambda done, total, preview=None: calls.append((done, total, preview.shape)))
+    sample_views(pocket.multiview, picture, ViewSettings(3, seed=1), progress=lambda *c: calls.append((*c[:2], c[2].shape)))
     side = pocket.multiview.view_size // 8
-    assert calls == [(n, 3, (3, 3 * side, 2 * side)) for n in (1, 2, 3)]
+    assert calls == [(n, 3, (1, 3, 3 * side, 2 * side)) for n in (1, 2, 3)]
 
 
 def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(pocket, picture):
@@ -52,15 +53,15 @@ def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(poc
         raise Stop
 
     with pytest.raises(Stop):
-        generate_views(pocket.multiview, picture, steps=50, seed=1, progress=stop)
+        sample_views(pocket.multiview, picture, ViewSettings(50, seed=1), progress=stop)
     assert steps == [1]
-    generate_views(pocket.multiview, picture, steps=1, seed=1)
+    sample_views(pocket.multiview, picture, ViewSettings(1, seed=1))
 
 
 def test_grid_holds_the_views_row_by_row(pocket, picture):
-    result = generate_views(pocket.multiview, picture, steps=1, seed=1)
+    result = sample_views(pocket.multiview, picture, ViewSettings(1, seed=1))
     size = pocket.multiview.view_size
-    torch.testing.assert_close(result.grid[:, size : 2 * size, :size], result.views[2])
+    torch.testing.assert_close(result.grid[0, :, size : 2 * size, :size], result.views[2])
 
 
 def test_views_are_cut_from_the_decoded_picture_row_by_row(pocket, picture, monkeypatch):
@@ -70,7 +71,7 @@ def test_views_are_cut_from_the_decoded_picture_row_by_row(pocket, picture, monk
     drawn = greys.repeat_interleave(size, 0).repeat_interleave(size, 1).expand(1, 3, -1, -1)
     pixels = (drawn - 0.5) * 2 / (0.8 / 0.5)  # undoes the scale of the model's pixels
     monkeypatch.setattr(type(pocket.multiview.vae), "decode", lambda *_, **__: (pixels,))
-    views = generate_views(pocket.multiview, picture, steps=1, seed=1).views
+    views = sample_views(pocket.multiview, picture, ViewSettings(1, seed=1)).views
     assert views.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.1, 0.25, 0.4, 0.55, 0.7, 0.85], abs=1e-4)
     assert float(views.std(dim=(1, 2, 3)).amax()) < 1e-4
 
@@ -78,8 +79,8 @@ def test_views_are_cut_from_the_decoded_picture_row_by_row(pocket, picture, monk
 def test_without_guidance_there_is_no_negative_half(pocket, picture):
     batches = []
     hook = pocket.multiview.unet.register_forward_pre_hook(lambda module, arguments: batches.append(len(arguments[0])))
-    generate_views(pocket.multiview, picture, steps=1, guidance=1.0, seed=1)
-    generate_views(pocket.multiview, picture, steps=1, guidance=2.0, seed=1)
+    sample_views(pocket.multiview, picture, ViewSettings(1, 1.0, seed=1))
+    sample_views(pocket.multiview, picture, ViewSettings(1, 2.0, seed=1))
     hook.remove()
     assert batches == [1, 1, 2, 2]
 
@@ -87,23 +88,24 @@ def test_without_guidance_there_is_no_negative_half(pocket, picture):
 @pytest.mark.parametrize(
     ("image", "arguments"),
     [
-        (torch.rand(2, 32, 32), {}),
-        (torch.rand(1, 3, 32, 32), {}),
-        (torch.full((3, 32, 32), float("nan")), {}),
-        (torch.rand(3, 32, 32), {"steps": 0}),
-        (torch.rand(3, 32, 32), {"guidance": float("inf")}),
-        (torch.rand(3, 32, 32), {"scheduler": "magic"}),
+        (torch.rand(1, 2, 32, 32), {}),
+        (torch.rand(2, 3, 32, 32), {}),
+        (torch.rand(3, 32, 32), {}),
+        (torch.full((1, 3, 32, 32), float("nan")), {}),
+        (torch.rand(1, 3, 32, 32), {"steps": 0}),
+        (torch.rand(1, 3, 32, 32), {"guidance": float("inf")}),
+        (torch.rand(1, 3, 32, 32), {"scheduler": "magic"}),
     ],
 )
 def test_bad_input(pocket, image, arguments):
     with pytest.raises(InvalidInput):
-        generate_views(pocket.multiview, image, **arguments)
+        sample_views(pocket.multiview, image, ViewSettings(**arguments))
 
 
 def test_transform_of_a_wide_picture_keeps_its_middle():
     transform = ImageTransform(size=32, crop=32, mean=(0.5,) * 3, std=(0.5,) * 3)
-    image = torch.zeros(3, 50, 150)
-    image[:, :, 50:100] = 1.0
+    image = torch.zeros(1, 3, 50, 150)
+    image[..., 50:100] = 1.0
     pixels = transform(image)
     assert pixels.shape == (1, 3, 32, 32)
     torch.testing.assert_close(pixels[0, :, 16, 16], torch.ones(3))
@@ -126,11 +128,11 @@ def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, pictur
         moves.append((parts[id(module)], str(device)))
         return move(module, device)
 
-    expected = generate_views(pocket.multiview, picture, steps=2, seed=4).views
+    expected = sample_views(pocket.multiview, picture, ViewSettings(2, seed=4)).views
     monkeypatch.setattr(torch.nn.Module, "to", recording)
     for part in (pocket.multiview.unet, pocket.multiview.vae):  # diffusers have a method of their own
         monkeypatch.setattr(type(part), "to", recording)
     device = torch.device("cpu", 0)  # a name to tell it from host memory by
-    found = generate_views(replace(pocket.multiview, device=device, offload=True), picture, steps=2, seed=4).views
+    found = sample_views(replace(pocket.multiview, device=device, offload=True), picture, ViewSettings(2, seed=4)).views
     assert torch.equal(found, expected)
     assert moves == [(part, where) for part in ("vae", "vision_encoder", "unet", "vae") for where in ("cpu:0", "cpu")]

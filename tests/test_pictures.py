@@ -21,7 +21,8 @@ CASES = Path(__file__).parent / "data" / "cases"
 
 def _saved(picture: Image.Image, path, **options):
     picture.save(path, **options)
-    return read_picture(path)
+    (read,) = read_picture(path)
+    return read
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
@@ -45,7 +46,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
 
 @pytest.mark.parametrize("name", ["float-0-1.tif", "float-0-1000.tif", "levels-12-bit.png"])
 def test_levels_are_scaled_by_what_the_file_uses(name):
-    read = read_picture(CASES / "deep-grey-levels" / name)
+    (read,) = read_picture(CASES / "deep-grey-levels" / name)
     assert read[:3].amax() > 0.99
     assert read[:3].amin() == pytest.approx(0.2, abs=0.01)
     assert float(remove_background(read[None], "auto").mean()) == pytest.approx(0.14, abs=0.01)
@@ -76,7 +77,7 @@ def test_a_tiff_whose_white_is_zero_is_turned_round(tmp_path):
 
 @pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg", "zz-next.png"])
 def test_an_odd_exif_tag_does_not_matter(name):
-    read = read_picture(CASES / "exif-odd-tag" / name)
+    (read,) = read_picture(CASES / "exif-odd-tag" / name)
     assert read.shape[0] == 4
     if name.endswith("jpg"):
         with Image.open(CASES / "exif-odd-tag" / name) as picture:
@@ -163,7 +164,7 @@ def test_any_bytes_are_a_picture_or_said_to_be_none(tmp_path, kind, data):
     (tmp_path / "x").write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     read, said = torch.zeros(4, 1, 1), ""
     try:
-        read = read_picture(tmp_path / "x")
+        (read,) = read_picture(tmp_path / "x")
     except InvalidInput as error:
         said = str(error)
     assert "\n" not in said
@@ -175,9 +176,9 @@ _ENCODED: dict[str, bytes] = {}
 
 
 def test_pictures_are_signed_and_never_written_over_others(tmp_path):
-    save_picture(torch.rand(3, 20, 20), tmp_path / "own.png")
+    save_picture(torch.rand(1, 3, 20, 20), tmp_path / "own.png")
     assert is_own(tmp_path / "own.png")
-    assert png_bytes(torch.rand(1, 5, 5)).startswith(b"\x89PNG")
+    assert png_bytes(torch.rand(1, 1, 5, 5)).startswith(b"\x89PNG")
     Image.new("RGB", (20, 20)).save(tmp_path / "theirs.png")
     (tmp_path / "theirs-2.png").write_text("Image to 3D is a name that a file may hold anywhere")
     assert not is_own(tmp_path / "theirs.png")
@@ -206,5 +207,5 @@ def test_colors_are_read_as_css_writes_them():
 
 
 def test_arrays_become_pictures_of_as_many_channels():
-    assert [to_pillow(torch.full((channels, 5, 7), 1.5)).getextrema() for channels in (1, 3)] == [(255, 255), ((255, 255),) * 3]
-    assert to_pillow(torch.zeros(4, 5, 7)).size == (7, 5)
+    assert [to_pillow(torch.full((1, channels, 5, 7), 1.5)).getextrema() for channels in (1, 3)] == [(255, 255), ((255, 255),) * 3]
+    assert to_pillow(torch.zeros(1, 4, 5, 7)).size == (7, 5)

@@ -5,10 +5,10 @@ import torch
 
 from pipelines.cameras import FOUR_VIEWS, cameras_around, zero123plus_cameras
 from pipelines.errors import InvalidInput
-from pipelines.reconstruction.fields import Field, field_mlp, points_at_once
-from pipelines.reconstruction.reconstruct import reconstruct, split_objects
+from pipelines.fields.plane_networks import PlaneNetwork, plane_mlp, points_at_once
+from pipelines.reconstruction.instant_mesh import reconstruct, split_objects
 
-from .test_isosurface import _triplane
+from .fields import random_triplane
 
 
 def test_four_views_are_views_0_2_4_and_5(pocket):
@@ -46,12 +46,12 @@ def test_cameras_must_be_as_many_as_views(pocket):
 def test_projected_planes_are_the_plain_mlp():
     """Against the formula as it is written: sample, concatenate, then the whole MLP."""
     torch.manual_seed(0)
-    planes, mlp, points = torch.randn(3, 5, 12, 12), field_mlp(15, 2), torch.rand(300, 3) * 2.4 - 1.2
+    planes, mlp, points = torch.randn(3, 5, 12, 12), plane_mlp(15, 2), torch.rand(300, 3) * 2.4 - 1.2
     coordinates = torch.stack([points[:, [0, 1]], points[:, [0, 2]], points[:, [2, 1]]])
     sampled = torch.nn.functional.grid_sample(planes, coordinates[:, None], align_corners=False)[:, :, 0]  # (3, 5, N)
     with torch.no_grad():
         expected = mlp(sampled.permute(2, 0, 1).flatten(1))
-        field = Field(planes, mlp)
+        field = PlaneNetwork(planes, mlp)
         torch.testing.assert_close(field.at(points, 77), expected, atol=1e-5, rtol=0)
         axes = [torch.linspace(-1, 1, n) for n in (5, 6, 7)]
         lattice = torch.cartesian_prod(*axes)
@@ -74,26 +74,25 @@ def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(pocket):
     triplane = reconstruct(pocket.reconstruction, torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0)))
     moved = triplane.to("cpu")
     points = torch.rand(50, 3) * 2 - 1
-    torch.testing.assert_close(moved.colors(points, 7), triplane.colors(points, 100))
+    torch.testing.assert_close(moved.color(points, 7), triplane.color(points, 100))
     assert moved.decoder is not triplane.decoder
-    assert moved.config is triplane.config
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 def test_colours_and_densities_come_from_their_own_outputs(surface):
     """Against the decoder as it is written, at points one by one."""
-    triplane = _triplane(surface)
+    triplane = random_triplane(surface)
     points = torch.rand(40, 3) * 2 - 1
     coordinates = torch.stack([points[:, [0, 1]], points[:, [0, 2]], points[:, [2, 1]]])
     features = torch.nn.functional.grid_sample(triplane.planes, coordinates[:, None], align_corners=False)[:, :, 0].permute(2, 0, 1).flatten(1)
     decoder = triplane.decoder
     raw = decoder.net_rgb(features) if surface == "mesh" else decoder.net(features)[:, 1:]
     expected = raw.sigmoid() * 1.002 - 0.001
-    torch.testing.assert_close(triplane.colors(points, 7), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(triplane.color(points, 7), expected, atol=1e-5, rtol=0)
     level = decoder.net_sdf(features) if surface == "mesh" else decoder.net(features)[:, :1]
-    torch.testing.assert_close(triplane.level_field.at(points, 7), level, atol=1e-5, rtol=0)
+    torch.testing.assert_close(triplane.level(points, 7)[:, None], level, atol=1e-5, rtol=0)
     if surface == "nerf":
-        density, colors = triplane.density_and_colors(points, 7)
+        density, colors = triplane.level_and_color(points, 7)
         torch.testing.assert_close(density[:, None], level, atol=1e-5, rtol=0)
         torch.testing.assert_close(colors, expected, atol=1e-5, rtol=0)
         return
@@ -106,7 +105,7 @@ def test_colours_and_densities_come_from_their_own_outputs(surface):
 
 
 def test_cube_weights_are_those_of_the_corners_side_by_side():
-    triplane = _triplane("mesh")
+    triplane = random_triplane("mesh")
     axis = torch.linspace(-1, 1, 7)
     cubes = torch.randint(0, 6, (25, 3), generator=torch.Generator().manual_seed(0))
     offsets = torch.tensor([[k & 1, k >> 1 & 1, k >> 2 & 1] for k in range(8)])

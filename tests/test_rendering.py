@@ -10,16 +10,15 @@ from torch.nn import functional as F
 
 from pipelines.cameras import Cameras, cameras_around, orbit_cameras
 from pipelines.errors import InvalidInput
-from pipelines.isosurface.extraction import extract_surface
+from pipelines.fields.field import Field
 from pipelines.meshes.drawing import preview_sheet, render_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.rasterization import visible_triangles
-from pipelines.reconstruction.triplane import Triplane
-from pipelines.rendering.rendering import Rendering, box_interval, depth_pictures
-from pipelines.rendering.triplane import render, render_memory
+from pipelines.orbit.frames import Rendering, box_interval, depth_pictures
+from pipelines.orbit.rendering import render, render_memory
+from pipelines.surface.extraction import extract_surface
 
-from .conftest import AnalyticTriplane
-from .test_isosurface import _triplane
+from .fields import AnalyticField, random_triplane
 
 
 def _ball(radius: float, center: tuple[float, float, float], color: tuple[float, float, float]) -> Mesh:
@@ -59,7 +58,7 @@ def test_preview_shows_front_side_and_back_from_above():
     # +x red, -x green, +y blue, -y yellow, +z white, -z black
     colors = {(1, 0, 0): (1, 0, 0), (-1, 0, 0): (0, 1, 0), (0, 1, 0): (0, 0, 1), (0, -1, 0): (1, 1, 0), (0, 0, 1): (1, 1, 1), (0, 0, -1): (0, 0, 0)}
     own = torch.tensor([colors[tuple(n)] for n in box.face_normals.round().astype(int).tolist()], dtype=torch.float32).repeat_interleave(3, dim=0)
-    sheet = preview_sheet(Mesh(vertices, torch.arange(36).view(-1, 3), own), 96)
+    (sheet,) = preview_sheet(Mesh(vertices, torch.arange(36).view(-1, 3), own), 96)
     assert sheet.shape == (3, 96, 288)
     parts = [sheet[:, :, i * 96 : (i + 1) * 96] for i in range(3)]
 
@@ -171,7 +170,7 @@ def _normal_as_color(points: torch.Tensor) -> torch.Tensor:
 
 def test_a_sphere_of_a_signed_distance_has_its_silhouette_depth_and_normals():
     size, cameras = 48, orbit_cameras(3, 25.0, 3.0, 40.0)
-    found = render(AnalyticTriplane(_ball_field, _normal_as_color), cameras, size)
+    found = render(AnalyticField(_ball_field, _normal_as_color), cameras, size)
     origins, directions = cameras.rays(2 * size, 2 * size)
     toward = CENTER - origins
     along = (toward * directions).sum(dim=-1)
@@ -205,8 +204,8 @@ def _unlike_its_mirror_images(points: torch.Tensor) -> torch.Tensor:
 
 
 def test_an_orbit_of_a_signed_distance_shows_the_mesh_that_is_extracted():
-    triplane = AnalyticTriplane(_unlike_its_mirror_images, lambda points: torch.zeros_like(points))
-    vertices, faces = extract_surface(triplane, resolution=128)
+    triplane = AnalyticField(_unlike_its_mirror_images, lambda points: torch.zeros_like(points))
+    vertices, faces = extract_surface(triplane)
     cameras = orbit_cameras(5, 25.0, 4.0)
     cast = render(triplane, cameras, 64)
     drawn = render_mesh(Mesh(vertices, faces, torch.zeros_like(vertices)), cameras, 64)
@@ -223,12 +222,12 @@ def test_a_thin_shell_around_nothing_is_hit_where_it_is_entered(threshold):
     def shell(points: torch.Tensor) -> torch.Tensor:
         return 0.05 - (points.norm(dim=-1) - 0.5).abs() - threshold
 
-    found = render(AnalyticTriplane(shell, lambda points: points.abs()), cameras_around([0.0], [0.0], 3.0, 20.0), 17)
+    found = render(AnalyticField(shell, lambda points: points.abs()), cameras_around([0.0], [0.0], 3.0, 20.0), 17)
     assert float(found.depth[0, 0, 8, 8]) == pytest.approx(3 - 0.55 + threshold, abs=5e-4)
 
 
 def test_a_camera_inside_the_box_sees_what_is_before_it():
-    found = render(AnalyticTriplane(_ball_field, _normal_as_color), cameras_around([0.0], [0.0], 0.9, 90.0), 16)
+    found = render(AnalyticField(_ball_field, _normal_as_color), cameras_around([0.0], [0.0], 0.9, 90.0), 16)
     ray = torch.tensor([-1.0, 0, 0])
     along = float(((CENTER - torch.tensor([0.9, 0, 0])) * ray).sum())
     assert float(found.weight.mean()) > 0
@@ -237,7 +236,7 @@ def test_a_camera_inside_the_box_sees_what_is_before_it():
 
 
 def test_nothing_inside_is_white():
-    found = render(AnalyticTriplane(lambda p: -torch.ones_like(p[..., 0]), _normal_as_color), orbit_cameras(2), 8)
+    found = render(AnalyticField(lambda p: -torch.ones_like(p[..., 0]), _normal_as_color), orbit_cameras(2), 8)
     assert float(found.rgb.amin()) == 1.0
     assert float(found.weight.amax()) == 0.0
 
@@ -264,8 +263,8 @@ def test_depth_pictures_are_white_near_and_black_far():
     assert float(depth_pictures(Rendering(torch.ones(1, 3, 1, 2), depth[:1, ..., :2], torch.zeros(1, 1, 1, 2))).amax()) == 0.0
 
 
-def _field(surface: str) -> Triplane | AnalyticTriplane:
-    return _triplane("nerf") if surface == "nerf" else AnalyticTriplane(_ball_field, _normal_as_color)
+def _field(surface: str) -> Field | AnalyticField:
+    return random_triplane("nerf") if surface == "nerf" else AnalyticField(_ball_field, _normal_as_color)
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
@@ -305,13 +304,13 @@ def test_progress_has_each_frame(monkeypatch):
         found = render(_field(surface), orbit_cameras(2), 8, progress=lambda *call: calls.append(call))  # noqa: B023
         assert [call[:2] for call in calls] == [(1, 2), (2, 2)]
         for (*_, preview), frame in zip(calls, found.rgb, strict=True):
-            torch.testing.assert_close(preview, frame.clamp(0, 1))
+            torch.testing.assert_close(preview, frame[None].clamp(0, 1))
         assert found.depth.shape == found.weight.shape == (2, 1, 8, 8)
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 def test_chunks_change_no_pixel_and_empty_rays_are_white(surface):
-    triplane = _triplane(surface)
+    triplane = random_triplane(surface)
     cameras = orbit_cameras(2)
     whole, chunked = render(triplane, cameras, 12), render(triplane, cameras, 12, chunk_size=1000)
     for name in ("rgb", "depth", "weight"):
@@ -325,4 +324,4 @@ def test_chunks_change_no_pixel_and_empty_rays_are_white(surface):
 
 def test_sizes_out_of_range():
     with pytest.raises(InvalidInput):
-        render(_triplane("nerf"), orbit_cameras(1), 0)
+        render(random_triplane("nerf"), orbit_cameras(1), 0)

@@ -9,7 +9,7 @@ from torch import nn
 
 from pipelines.cameras import cameras_around, zero123plus_cameras
 from pipelines.multiview.sampling import LATENT_SCALE, LATENT_SHIFT
-from pipelines.reconstruction.transformer import Attention, TriplaneTransformer
+from pipelines.reconstruction.triplane_transformer import Attention, TriplaneTransformer
 from training.attention_guide import AttentionGuide, neglect, seen_along_lines, sharing_a_coordinate
 from training.colors import opponent, permute_colors
 from training.dataset import NEAR_SURFACE, labelled_points, photograph

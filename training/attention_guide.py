@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.cameras import Cameras
-from pipelines.reconstruction.fields import PLANE_AXES
-from pipelines.reconstruction.transformer import Attention, TriplaneTransformer
+from pipelines.fields.plane_networks import PLANE_AXES
+from pipelines.reconstruction.triplane_transformer import Attention, TriplaneTransformer
 
 SAMPLES_ALONG_LINE = 48
 

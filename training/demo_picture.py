@@ -18,7 +18,7 @@ SEED = VALIDATION_SEED + 5_015  # a tree, beyond the objects of the validation s
 
 
 def main(path: Path) -> None:
-    to_pillow(photograph(make_object(SEED), random.Random(SEED), size=512)).save(path)
+    to_pillow(photograph(make_object(SEED), random.Random(SEED), size=512)[None]).save(path)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from pipelines.checkpoints import MULTIVIEW_PRESETS, load_multiview_model, load_reconstruction_model
+from pipelines.checkpoints import load_multiview_model, load_reconstruction_model
+from pipelines.fields.field import Field
 from pipelines.multiview.sampling import generate_views
-from pipelines.reconstruction.reconstruct import reconstruct
-from pipelines.reconstruction.triplane import Triplane
+from pipelines.reconstruction.instant_mesh import reconstruct
+from pipelines.settings import ViewSettings
 
 from .dataset import VALIDATION_SEED, Objects
 from .objects import KINDS, THIN_LEGGED, ProceduralObject, make_object
@@ -28,25 +29,25 @@ ON_SURFACE = 0.02
 
 
 @torch.no_grad()
-def quality(triplane: Triplane, shape: ProceduralObject, points: Tensor) -> tuple[float, float]:
+def quality(triplane: Field, shape: ProceduralObject, points: Tensor) -> tuple[float, float]:
     """Volume IoU on a regular grid, and mean absolute colour error (of a channel) at the points near the true surface."""
     axis = (torch.arange(GRID) + 0.5) / GRID * 2 - 1
     grid = torch.cartesian_prod(axis, axis, axis)
     truth = shape.signed_distance(grid) > 0
-    found = triplane.level_field.at(grid, CHUNK)[:, 0] > 0
+    found = triplane.level(grid, CHUNK) > 0
     near = points[shape.signed_distance(points).abs() < ON_SURFACE]
-    error = (triplane.colors(near, CHUNK) - shape.color(near)).abs().mean()
+    error = (triplane.color(near, CHUNK) - shape.color(near)).abs().mean()
     return float((truth & found).sum() / (truth | found).sum()), float(error)
 
 
 def evaluate(cache: Path, count: int, seed: int) -> dict[str, dict[str, float]]:
     """Means over all objects, over the thin-legged ones, and by kind; from true views, and from one picture."""
     objects = Objects(cache, "validation")
-    reconstruction, multiview, preset = load_reconstruction_model("pocket"), load_multiview_model("pocket"), MULTIVIEW_PRESETS["pocket"]
+    reconstruction, multiview = load_reconstruction_model("pocket"), load_multiview_model("pocket")
     figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for i in range(min(count, len(objects))):
         shape, points = make_object(VALIDATION_SEED + i), objects.points[i].float()
-        generated = generate_views(multiview, objects.pictures[i, 0].float() / 255, steps=preset.steps, guidance=preset.guidance, seed=seed)
+        generated = generate_views(multiview, objects.pictures[i, :1].float() / 255, settings=ViewSettings(seed=seed))
         for source, views in (("true views", objects.views[i].float() / 255), ("one picture", generated.views)):
             iou, color = quality(reconstruct(reconstruction, views), shape, points)
             for group in ("all", shape.kind, *(["thin-legged"] if shape.kind in THIN_LEGGED else [])):

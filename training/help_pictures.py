@@ -14,23 +14,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
-from pipelines.image_to_3d import ImageTo3D, Settings
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.drawing import preview_sheet, render_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
+from pipelines.orbit.rendering import render
 from pipelines.pictures.background import remove_background
 from pipelines.pictures.framing import composite
 from pipelines.pictures.reading import read_picture, to_pillow
-from pipelines.rendering.triplane import render
+from pipelines.settings import Settings, ViewSettings
 
 ROOT = Path(__file__).parent.parent
 HEIGHT = 256
 
 
 def side_by_side(*pictures: Tensor) -> Tensor:
-    """Pictures (3, H, W) at one height in a row."""
-    scaled = [F.interpolate(p[None], size=(HEIGHT, round(p.shape[2] * HEIGHT / p.shape[1])), mode="bilinear", antialias=True)[0] for p in pictures]
+    """Pictures (1, 3, H, W) at one height in a row."""
+    scaled = [
+        F.interpolate(p, size=(HEIGHT, round(p.shape[3] * HEIGHT / p.shape[2])), mode="bilinear", antialias=True)
+        for p in pictures
+    ]
     return torch.cat(scaled, dim=-1)
 
 
@@ -55,23 +59,23 @@ def main() -> None:
     folder = ROOT / "web" / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     picture = read_picture(ROOT / "workflows" / "demo.png")
-    result = ImageTo3D.load("pocket")(picture, Settings(seed=1))
-    mask = remove_background(picture[None])
-    grid = torch.cat([torch.cat(list(result.views[i : i + 3]), dim=-1) for i in (0, 3)], dim=-2)
+    result = ImageTo3D.load("pocket")(picture, Settings(views=ViewSettings(seed=1)))
+    mask = remove_background(picture)
+    grid = torch.cat([torch.cat(list(result.views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2)
     pictures = {
-        "background": side_by_side(picture[:3], composite(picture[None, :3], mask)[0], mask[0].expand(3, -1, -1)),
-        "frame": side_by_side(picture[:3], result.framed),
+        "background": side_by_side(picture[:3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)),
+        "frame": side_by_side(picture[:, :3], result.framed),
         "views": side_by_side(result.framed, grid),
         "mesh": preview_sheet(result.mesh, HEIGHT),
-        "cameras": render_mesh(with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384)[0],
-        "orbit": side_by_side(*render(result.triplane, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1)),
+        "cameras": render_mesh(with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384),
+        "orbit": side_by_side(*render(result.field, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1).split(1)),
     }
     rough = Mesh(result.mesh.vertices + 0.012 * torch.randn(result.mesh.vertices.shape), result.mesh.faces, result.mesh.vertex_colors)
     fair = clean(rough, smoothing=10, max_faces=4000)
     pictures["clean"] = torch.cat([preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]], dim=-1)
-    textured = bake_texture(fair, lambda points: result.triplane.colors(points, 131072), 1024)
+    textured = bake_texture(fair, lambda points: result.field.color(points, 131072), 1024)
     assert textured.texture is not None
-    pictures["texture"] = side_by_side(preview_sheet(textured, HEIGHT), textured.texture.permute(2, 0, 1))
+    pictures["texture"] = side_by_side(preview_sheet(textured, HEIGHT), textured.texture.permute(2, 0, 1)[None])
     for name, image in pictures.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from pipelines.cameras import zero123plus_cameras
 from pipelines.checkpoints import RECONSTRUCTION_PRESETS
-from pipelines.reconstruction.fields import project_planes, sample_planes
-from pipelines.reconstruction.model import ReconstructionModel
+from pipelines.fields.plane_networks import project_planes, sample_planes
+from pipelines.reconstruction.instant_mesh import ReconstructionModel
 
 from .attention_guide import AttentionGuide
 from .colors import opponent, permute_colors

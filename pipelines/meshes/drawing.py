@@ -33,9 +33,9 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> Tensor:
 
 
 def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
-    """(3, size, 3 * size): the mesh from the front, the side and the back, a little from above."""
+    """(1, 3, size, 3 * size): the mesh from the front, the side and the back, a little from above."""
     views = render_mesh(mesh, cameras_around([20.0, 110.0, 200.0], [15.0] * 3, 4.0, 30.0), size)
-    return torch.cat(list(views), dim=-1)
+    return torch.cat(list(views.split(1)), dim=-1)
 
 
 def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ STABLE_DIFFUSION_RGB = torch.tensor(
 
 
 def preview(latents: Tensor, latent_rgb: Tensor) -> Tensor:
-    """(3, h, w) picture in [0, 1] of latents (1, 4, h, w) by a linear map (5, 3)."""
+    """(1, 3, h, w) picture in [0, 1] of latents (1, 4, h, w) by a linear map (5, 3)."""
     table = latent_rgb.to(latents)
-    flat = latents[0].permute(1, 2, 0)  # (h, w, 4)
-    return (flat @ table[:4] + table[4]).clamp(0, 1).permute(2, 0, 1)
+    last = latents.permute(0, 2, 3, 1)  # (1, h, w, 4)
+    return (last @ table[:4] + table[4]).clamp(0, 1).permute(0, 3, 1, 2)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..progress import Progress, silent
-from .model import MultiviewModel
+from ..settings import ViewSettings
 from .previews import preview
 from .reference_attention import ReferenceUNet
 from .schedulers import make_scheduler
+from .zero123plus import MultiviewModel
 
 # The model's latents are shifted and scaled, and its pixels scaled, so that white backgrounds lie well inside the range.
 LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
@@ -38,8 +39,8 @@ class GeneratedViews:
 
     @property
     def grid(self) -> Tensor:
-        """(3, 3 S, 2 S): the views in three rows of two."""
-        return rearrange(self.views, "(r c) rgb h w -> rgb (r h) (c w)", r=3)
+        """(1, 3, 3 S, 2 S): the views in three rows of two."""
+        return rearrange(self.views, "(r c) rgb h w -> 1 rgb (r h) (c w)", r=3)
 
 
 def choose_seed(seed: int) -> int:
@@ -53,41 +54,34 @@ def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.d
 
 
 @torch.no_grad()
-def generate_views(
-    model: MultiviewModel,
-    image: Tensor,
-    *,
-    steps: int = 75,
-    guidance: float = 4.0,
-    scheduler: str = "euler_ancestral",
-    seed: int = 0,
-    progress: Progress = silent,
+def sample_views(
+    model: MultiviewModel, picture: Tensor, settings: ViewSettings | None = None, *, progress: Progress = silent
 ) -> GeneratedViews:
-    """Six views around the object of one picture.
+    """Six views around the object of one picture, on the model's own background.
 
     Args:
         model: the parts, on one device.
-        image: (3, H, W), or (4, H, W) with straight alpha, in [0, 1]; framed and square for good results.
-        steps: denoising steps, at least 1.
-        guidance: weight of the condition; at 1 or below, the unconditional half is not computed.
-        scheduler: one of `schedulers.SCHEDULERS`.
-        seed: of all noise; 0 draws one. Noise is drawn on the CPU, so that a seed repeats on every device.
-        progress: called after each step with a preview of (3, 3 S / 8, 2 S / 8).
+        picture: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good results.
+        settings: choices. Noise is drawn on the CPU, so that a seed repeats on every device.
+        progress: called after each step with a preview of (1, 3, 3 S / 8, 2 S / 8).
 
     Returns:
         the views and the seed used.
 
     Raises:
-        InvalidInput: if an argument is out of range or the picture has another shape or is not finite.
+        InvalidInput: if a setting is out of range or the picture has another shape or is not finite.
 
     Source: Shi et al., Zero123++ (arXiv 2310.15110), sections 2.2 to 2.4.
     """
-    _check(image, steps, guidance)
-    solver = make_scheduler(scheduler, model.scheduler_config)
-    seed = choose_seed(seed)
+    settings = settings or ViewSettings()
+    steps = model.steps if settings.steps is None else settings.steps
+    guidance = model.guidance if settings.guidance is None else settings.guidance
+    _check(picture, steps, guidance)
+    solver = make_scheduler(settings.scheduler, model.scheduler_config)
+    seed = choose_seed(settings.seed)
     generator = torch.Generator().manual_seed(seed)
     draw = partial(draw_noise, generator=generator, device=model.device)
-    picture = on_background(image.to(model.device), model.background)
+    picture = picture.to(model.device).float().clamp(0, 1)
     guided = guidance > 1
     with model.at_work(model.vae):
         condition = condition_latents(model, picture, guided, draw)
@@ -107,33 +101,23 @@ def generate_views(
             if guided:
                 negative, positive = velocity.chunk(2)
                 velocity = negative + guidance * (positive - negative)
-            if scheduler == "euler_ancestral":
-                latents = solver.step(velocity, timestep, latents, generator=generator, return_dict=False)[0]
-            else:
-                latents = solver.step(velocity, timestep, latents, return_dict=False)[0]
+            random = {"generator": generator} if settings.scheduler == "euler_ancestral" else {}
+            latents = solver.step(velocity, timestep, latents, return_dict=False, **random)[0]
             progress(done, steps, preview(latents, model.latent_rgb).cpu())
     with model.at_work(model.vae):
         views = _decode(model, latents)
     return GeneratedViews(views, seed)
 
 
-def _check(image: Tensor, steps: int, guidance: float) -> None:
-    if image.ndim != 3 or image.shape[0] not in (3, 4) or 0 in image.shape:
-        raise InvalidInput(f"The picture must be (3 or 4, H, W), got {tuple(image.shape)}.")
-    if not bool(torch.isfinite(image).all()):
+def _check(picture: Tensor, steps: int, guidance: float) -> None:
+    if picture.ndim != 4 or picture.shape[:2] != (1, 3) or 0 in picture.shape:
+        raise InvalidInput(f"The picture must be (1, 3, H, W), got {tuple(picture.shape)}.")
+    if not bool(torch.isfinite(picture).all()):
         raise InvalidInput("The picture holds values that are not finite numbers (NaN or infinity).")
     if steps < 1:
         raise InvalidInput(f"Generating views needs at least 1 step, got {steps}.")
     if not math.isfinite(guidance):
         raise InvalidInput(f"The guidance must be a finite number, got {guidance}.")
-
-
-def on_background(image: Tensor, level: float) -> Tensor:
-    """(3, H, W) picture in [0, 1] of (3 or 4, H, W), its alpha over a grey level."""
-    image = image.float().clamp(0, 1)
-    if image.shape[0] == 3:
-        return image
-    return image[:3] * image[3:] + level * (1 - image[3:])
 
 
 def condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]) -> Tensor:

@@ -164,7 +164,7 @@ def _is_plain(rgb: Tensor) -> bool:
 
 
 def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -> Tensor:
-    predicted = _session(model, models_dir, device).predict(to_pillow(rgb))[0]
+    predicted = _session(model, models_dir, device).predict(to_pillow(rgb[None]))[0]
     return torch.from_numpy(np.array(predicted)).float()[None] / 255
 
 

@@ -41,7 +41,7 @@ def read_picture(path: Path) -> Tensor:
             bits that they use, floats by their range.
 
     Returns:
-        (4, H, W) float32 in [0, 1]: RGB and straight alpha.
+        (1, 4, H, W) float32 in [0, 1]: RGB and straight alpha.
 
     Raises:
         UnreadablePicture: if the file is missing or no picture.
@@ -116,18 +116,18 @@ def _why(path: Path) -> str:
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
-    """(C, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    """(1, C, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """(1, 3 or 4, H, W) in [0, 1] as a picture."""
-    levels = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
+    """One picture (1, C, H, W) in [0, 1]: grey, RGB or RGB with alpha."""
+    (levels,) = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
     return Image.fromarray(levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy())
 
 
 def png_bytes(image: Tensor) -> bytes:
-    """A PNG of (1, 3 or 4, H, W) in [0, 1], signed as this library's."""
+    """A PNG of one picture (1, C, H, W) in [0, 1], signed as this library's."""
     signature = PngImagePlugin.PngInfo()
     signature.add_text("Software", SIGNATURE)
     buffer = io.BytesIO()
@@ -136,7 +136,7 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def save_picture(image: Tensor, path: Path) -> None:
-    """Write (1, 3 or 4, H, W) in [0, 1] as a PNG, whole or not at all, signed as this library's.
+    """Write one picture (1, C, H, W) in [0, 1] as a PNG, whole or not at all, signed as this library's.
 
     Raises:
         EnvironmentProblem: if the file cannot be written.

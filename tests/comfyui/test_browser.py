@@ -18,14 +18,12 @@ from PIL import Image
 from scipy import ndimage
 
 from pipelines.cameras import cameras_around
-from pipelines.checkpoints import MULTIVIEW_PRESETS
-from pipelines.image_to_3d import ImageTo3D, object_views, surface_mesh
-from pipelines.pictures.background import remove_background
-from pipelines.pictures.framing import frame_foreground
+from pipelines.fields.field import Field
+from pipelines.image_to_3d import ImageTo3D
+from pipelines.orbit.rendering import render
 from pipelines.pictures.reading import read_picture, to_pillow
-from pipelines.reconstruction.reconstruct import reconstruct
-from pipelines.reconstruction.triplane import Triplane
-from pipelines.rendering.triplane import render
+from pipelines.settings import Settings, SurfaceSettings, ViewSettings
+from pipelines.surface.extraction import extract_mesh
 
 from .server import PACK, PACK_NAME, Server
 
@@ -137,13 +135,9 @@ def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
 
 
 @pytest.fixture(scope="module")
-def demo_triplane(pocket: ImageTo3D) -> Triplane:
+def demo_triplane(pocket: ImageTo3D) -> Field:
     """What the nodes of the template make, without them; made before there is a page, whose software rendering takes the whole processor."""
-    picture, preset = read_picture(PACK / "workflows" / "demo.png"), MULTIVIEW_PRESETS["pocket"]
-    mask = remove_background(picture[None], "auto")
-    framed, framed_mask = frame_foreground(picture[None, :3], mask, foreground_ratio=0.85, size=512)
-    views = object_views(pocket.multiview, framed[0], framed_mask[0], steps=preset.steps, guidance=preset.guidance, seed=1).views
-    return reconstruct(pocket.reconstruction, views)
+    return pocket(read_picture(PACK / "workflows" / "demo.png"), Settings(views=ViewSettings(seed=1), surface=SurfaceSettings(32))).field
 
 
 def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +148,7 @@ def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.asarray(cut) / 255, np.asarray(cut_mask) > 127
 
 
-def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane: Triplane, page: playwright.Page):
+def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane: Field, page: playwright.Page):
     _open_template(page)
     page.evaluate(
         f"""(() => {{
@@ -168,7 +162,7 @@ def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane
     position, target, scaled = _turn(page)
     shot = _viewer(page)
     page.close()
-    vertices = surface_mesh(demo_triplane, min_part_share=0.0).vertices
+    vertices = extract_mesh(demo_triplane, SurfaceSettings(min_part_share=0.0)).vertices
     low, high = vertices.amin(dim=0), vertices.amax(dim=0)
     offset = (torch.tensor(position) - torch.tensor(target)).roll(1)  # z up
     radius = float(offset.norm()) * (float((high - low).max()) / SCALED_SIZE if scaled else 1)
@@ -176,7 +170,7 @@ def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane
     camera = cameras_around([math.degrees(azimuth)], [math.degrees(elevation)], radius, 35.0)
     camera.c2w[:, :3, 3] += (low + high) / 2  # the viewer looks at the middle of the box
     rendering = render(demo_triplane, camera, 256)
-    ours, our_mask = _cut_out(np.asarray(to_pillow(rendering.rgb[0])), rendering.weight[0, 0].numpy() > 0.5)
+    ours, our_mask = _cut_out(np.asarray(to_pillow(rendering.rgb)), rendering.weight[0, 0].numpy() > 0.5)
     theirs, their_mask = _cut_out(shot, _object_in(shot))
     both = our_mask & their_mask
     assert both.sum() / (our_mask | their_mask).sum() > 0.9

@@ -26,12 +26,15 @@ from server import PromptServer
 from pipelines.cameras import zero123plus_cameras
 from pipelines.checkpoints import MULTIVIEW_PRESETS
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.image_to_3d import ImageTo3D, Settings, object_views
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
+from pipelines.multiview.generation import generate_views
+from pipelines.multiview.sampling import GeneratedViews
 from pipelines.pictures import background
 from pipelines.pictures.framing import frame_foreground
+from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 
 STEPS = 2
 
@@ -171,11 +174,11 @@ def test_a_graph_makes_the_mesh_that_the_command_line_makes(nodes, managed):
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     alpha = ((20 - ((x - 32) ** 2 + (y - 32) ** 2).sqrt()) / 8 + 0.5).clamp(0, 1)
     picture = torch.cat([torch.zeros(3, size, size), alpha[None]])  # black, with a soft edge
-    chain = ImageTo3D(managed[0].model, managed[1].model, steps=STEPS, guidance=2.0)
-    expected = chain(picture, Settings(seed=3, resolution=32))
+    chain = ImageTo3D(managed[0].model, managed[1].model)
+    expected = chain(picture[None], Settings(views=ViewSettings(STEPS, 2.0, seed=3), surface=SurfaceSettings(32)))
     cut = nodes.RemoveBackground.execute(picture.permute(1, 2, 0)[None], "auto", 0.05)
     framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")
-    torch.testing.assert_close(framed[0][0].permute(2, 0, 1), expected.framed, atol=1e-5, rtol=0)
+    torch.testing.assert_close(framed[0].permute(0, 3, 1, 2), expected.framed, atol=1e-5, rtol=0)
     views = nodes.GenerateViews.execute(managed[0], framed[0], 3, STEPS, 2.0, "euler_ancestral", framed[1])
     torch.testing.assert_close(views[0].permute(0, 3, 1, 2), expected.views, atol=1e-3, rtol=0)
     triplanes = nodes.Reconstruct.execute(managed[1], views[0])
@@ -188,12 +191,12 @@ def test_a_graph_makes_the_mesh_that_the_command_line_makes(nodes, managed):
 def test_a_model_that_draws_on_grey_sees_the_soft_edge_once(managed, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "pipelines.image_to_3d.generate_views", lambda model, image, **_: seen.append(image) or SimpleNamespace(views=torch.ones(6, 3, 8, 8))
+        "pipelines.multiview.generation.sample_views",
+        lambda model, image, *_, **__: seen.append(image) or GeneratedViews(torch.ones(6, 3, 8, 8), 1),
     )
-    monkeypatch.setattr("pipelines.image_to_3d.replace", lambda generated, **_: generated)
     grey = replace(managed[0].model, background=MULTIVIEW_PRESETS["zero123plus"].background)
-    color, alpha = torch.full((3, 4, 4), 0.2), torch.linspace(0, 1, 16).view(1, 4, 4)
-    object_views(grey, color * alpha + 1 - alpha, alpha, steps=1, guidance=1.0)
+    color, alpha = torch.full((1, 3, 4, 4), 0.2), torch.linspace(0, 1, 16).view(1, 1, 4, 4)
+    generate_views(grey, color * alpha + 1 - alpha, alpha)
     torch.testing.assert_close(seen[0], color * alpha + grey.background * (1 - alpha))
 
 
@@ -230,7 +233,7 @@ def test_extract_mesh_asks_for_memory_and_gives_linear_colours(nodes, triplane, 
     mesh = nodes.ExtractMesh.execute(triplane * 2, 32, 131072, 10.0, True, True)[0]
     assert mesh.vertices.shape[0] == 2
     assert model_management.freed[-1] > 0
-    colors = triplane[0].colors(nodes.sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
+    colors = triplane[0].color(nodes.sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
     torch.testing.assert_close(nodes.sockets.meshes_of(mesh)[0].vertex_colors, colors, atol=1e-4, rtol=0)
     assert float((mesh.vertex_colors[0, : len(colors)] - colors).abs().max()) > 0.05, "what core gets is linear light"
     assert nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, False, False)[0].vertices.shape[0] == 1

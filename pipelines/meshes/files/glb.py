@@ -89,7 +89,7 @@ def write(mesh: Mesh, metadata: Mapping[str, str], up_axis: str) -> bytes:
     if mesh.texture is not None and mesh.uvs is not None:
         uvs = mesh.uvs.float().cpu().numpy().astype("<f4")
         attributes["TEXCOORD_0"] = add(np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1), "VEC2", _ARRAY)
-        view = add_view(png_bytes(mesh.texture.permute(2, 0, 1)))
+        view = add_view(png_bytes(mesh.texture.permute(2, 0, 1)[None]))
         tree["images"] = [{"bufferView": view, "mimeType": "image/png"}]
         tree["textures"] = [{"source": 0}]
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}

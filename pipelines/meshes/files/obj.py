@@ -105,7 +105,7 @@ def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> 
         if mesh.vertex_colors is not None:
             log.warning("An OBJ holds a texture or colours at its vertices: %s keeps the texture alone.", path.name)
         material, picture = free_or_own(material), free_or_own(path.with_suffix(".png"))
-        save_picture(mesh.texture.permute(2, 0, 1), picture)
+        save_picture(mesh.texture.permute(2, 0, 1)[None], picture)
         with atomic_path(material) as partial:
             text = f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {picture.name}\n"
             partial.write_text(text, encoding="utf-8")

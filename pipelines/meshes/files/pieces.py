@@ -59,7 +59,7 @@ class Piece:
 
 def read_picture_of(image: Image.Image) -> Picture:
     """A decoded picture file as a texture; its alpha is left out."""
-    return Picture(to_tensor(image.convert("RGB")).permute(1, 2, 0).contiguous())
+    return Picture(to_tensor(image.convert("RGB"))[0].permute(1, 2, 0).contiguous())
 
 
 def mesh_of(pieces: Sequence[Piece]) -> Mesh:

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..fields.field import LevelGrid
+from ..fields.plane_networks import points_at_once
 from ..progress import Progress, silent
-from ..reconstruction.fields import FieldGrid, points_at_once
 
 MAX_STRIDE = 4
 _MARGIN = 0.25  # how far beyond its corners' values the field may reach inside a block, in units of the largest spread around
 
 
 def sample_volume(
-    grid: FieldGrid,
+    grid: LevelGrid,
     level: float,
     chunk_size: int,
     *,
@@ -81,14 +82,14 @@ def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tens
     return values
 
 
-def stride_for(spacing: float, planes_width: int) -> int:
-    """A stride whose blocks are no larger than a cell of the planes: between two samples of a plane lies no detail of its own.
+def stride_for(spacing: float, detail: float) -> int:
+    """A stride whose blocks are no larger than the detail of a field.
 
     Args:
         spacing: between points of the grid.
-        planes_width: cells of a plane from -1 to 1.
+        detail: length below which the field holds no detail of its own.
     """
-    return max(1, min(MAX_STRIDE, int(2 / planes_width / spacing)))
+    return max(1, min(MAX_STRIDE, int(detail / spacing)))
 
 
 def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..devices import at_work
-from .preprocessing import ImageTransform
+from .image_transform import ImageTransform
 from .previews import STABLE_DIFFUSION_RGB
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class MultiviewModel:
         offload: whether the parts stay in host memory and come to the device only while they work.
         latent_rgb: (5, 3), the linear map of `previews.preview`.
         background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
+        steps, guidance: what suits the model, see `settings.ViewSettings`.
     """
 
     unet: UNet2DConditionModel
@@ -52,6 +53,8 @@ class MultiviewModel:
     device: torch.device
     latent_rgb: Tensor = STABLE_DIFFUSION_RGB
     background: float = WHITE
+    steps: int = 75
+    guidance: float = 4.0
     offload: bool = False
 
     def at_work(self, part: nn.Module) -> AbstractContextManager[None]:

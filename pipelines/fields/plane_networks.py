@@ -1,8 +1,8 @@
-"""Triplane fields: what stands at a point of space.
+"""MLPs on triplanes, fast.
 
-A field is an MLP on the three features that a point finds on the planes (x, y), (x, z) and (z, y). Its first layer is linear and so
-is bilinear sampling, so each plane goes through its third of that layer once; a point then costs three samples of the projected
-planes and the rest of the MLP, and on a regular grid each plane is sampled once per pair of coordinates.
+The MLP reads the three features that a point finds on the planes (x, y), (x, z) and (z, y). Its first layer is linear, and so is
+bilinear sampling. So each plane goes through its third of that layer once. A point then costs three samples of the projected
+planes and the rest of the MLP. On a regular grid, each plane is sampled once for each pair of coordinates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CACHED_POINTS = 8192  # whose hidden layers stay in a core's cache
 PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # what runs along a plane's width, then along its height
 
 
-def field_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Sequential:
+def plane_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Sequential:
     """The decoders' MLP: three hidden layers with ReLU."""
     return nn.Sequential(
         nn.Linear(in_features, hidden),
@@ -69,12 +69,12 @@ def sample_planes(projected: Tensor, points: Tensor) -> Tensor:
     return sampled.squeeze(2).unflatten(0, (-1, 3)).sum(dim=1).transpose(1, 2)
 
 
-class Field:
+class PlaneNetwork:
     """One MLP on one triplane, ready for many points.
 
     Args:
         planes: (3, C, H, W).
-        mlp: as `field_mlp` makes it, of 3 * C features.
+        mlp: as `plane_mlp` makes it, of 3 * C features.
         outputs: how many of its outputs are wanted, the first ones; all if None.
     """
 
@@ -105,13 +105,13 @@ class Field:
         chunks = points.split(points_at_once(chunk_size, points.device))
         return torch.cat([self._rest(sample_planes(self._projected, chunk[None])[0] + self._bias) for chunk in chunks])
 
-    def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> FieldGrid:
-        """The field on the regular grid of these coordinates, nothing evaluated yet."""
+    def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
+        """The network on the regular grid of these coordinates, nothing evaluated yet."""
         xy, xz, zy = (
             _sample_lattice(plane, across, down)
             for plane, (across, down) in zip(self._projected[0], ((x, y), (x, z), (z, y)), strict=True)
         )
-        return FieldGrid(xy, xz, (zy.transpose(0, 1) + self._bias).contiguous(), self._rest)
+        return NetworkGrid(xy, xz, (zy.transpose(0, 1) + self._bias).contiguous(), self._rest)
 
 
 def _sample_lattice(plane: Tensor, across: Tensor, down: Tensor) -> Tensor:
@@ -121,8 +121,8 @@ def _sample_lattice(plane: Tensor, across: Tensor, down: Tensor) -> Tensor:
     return sampled[0].permute(2, 1, 0).contiguous()
 
 
-class FieldGrid:
-    """A field on a regular grid: a point's first layer is the sum of one sample for each pair of its coordinates.
+class NetworkGrid:
+    """A network on a regular grid: a point's first layer is the sum of one sample for each pair of its coordinates.
 
     Attributes:
         shape: points along x, y, z.
@@ -136,10 +136,10 @@ class FieldGrid:
     def device(self) -> torch.device:
         return self._xy.device
 
-    def coarse(self, stride: int) -> FieldGrid:
+    def coarse(self, stride: int) -> NetworkGrid:
         """Every `stride`-th point along each axis, and the last."""
         x, y, z = (torch.tensor([*range(0, n - 1, stride), n - 1], device=self.device) for n in self.shape)
-        return FieldGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
+        return NetworkGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
 
     def slabs(self, chunk_size: int) -> Iterator[tuple[int, Tensor]]:
         """All points, layer by layer: pairs of the first x index and outputs (layers, Y, Z, out_features).
@@ -189,7 +189,7 @@ class FieldGrid:
         return outputs
 
 
-def cube_field(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> FieldGrid:
+def cube_network(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> NetworkGrid:
     """An MLP on the features of a cube's eight corners side by side, on the grid of all cubes between the coordinates of an axis.
 
     A corner's sample of a plane depends on two of its coordinates alone, so the samples of all corners add up to one number for each pair of a
@@ -197,11 +197,11 @@ def cube_field(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> FieldGrid:
 
     Args:
         planes: (3, C, H, W).
-        mlp: as `field_mlp` makes it, of 8 * 3 * C features; corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1).
+        mlp: as `plane_mlp` makes it, of 8 * 3 * C features; corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1).
         axis: (R + 1,) coordinates of the grid's vertices, the same along x, y and z.
 
     Returns:
-        the field on R^3 cubes.
+        the network on R^3 cubes.
     """
     first = mlp[0]
     assert isinstance(first, nn.Linear)
@@ -216,4 +216,4 @@ def cube_field(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> FieldGrid:
             table += _sample_lattice(projected, axis, axis)[i : i + cubes, j : j + cubes]
         tables.append(table)
     xy, xz, zy = tables
-    return FieldGrid(xy, xz, (zy.transpose(0, 1) + first.bias).contiguous(), mlp[1:])
+    return NetworkGrid(xy, xz, (zy.transpose(0, 1) + first.bias).contiguous(), mlp[1:])

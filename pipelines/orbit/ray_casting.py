@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras
+from ..fields.field import SignedDistanceField
 from ..progress import Progress
-from ..reconstruction.triplane import Triplane
-from .rendering import Rendering, box_interval
+from .frames import Rendering, box_interval
 
 _GRID = 129  # points along an edge of the grid on which rays look for the surface
 _STEPS = 160  # along a ray through the box
@@ -17,14 +17,14 @@ _REFINEMENTS = 4
 _SUPERSAMPLING = 2
 
 
-def render_signed_distance(triplane: Triplane, cameras: Cameras, size: int, chunk_size: int, progress: Progress) -> Rendering:
-    """`rendering.triplane.render` for a mesh model.
+def render_signed_distance(field: SignedDistanceField, cameras: Cameras, size: int, chunk_size: int, progress: Progress) -> Rendering:
+    """`orbit.rendering.render` for a signed distance.
 
     A ray looks for its first step inside on a grid of the field, then closes in on the crossing in the field itself. A part thinner
-    than a cell of that grid (1/64) may be missed.
+    than a cell of that grid (1/128 of the field's side) may be missed.
     """
-    axis = torch.linspace(-1, 1, _GRID, device=triplane.planes.device)
-    volume = triplane.level_field.on_grid(axis, axis, axis).volume(chunk_size)
+    axis = torch.linspace(-field.half_side, field.half_side, _GRID, device=field.device)
+    volume = field.level_on_grid(axis, axis, axis).volume(chunk_size)
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only
@@ -33,12 +33,12 @@ def render_signed_distance(triplane: Triplane, cameras: Cameras, size: int, chun
         origins, directions = (r[0].to(axis.device) for r in cameras[[camera]].rays(size * _SUPERSAMPLING, size * _SUPERSAMPLING))
         rays_at_once = max(1, chunk_size // 16)  # looking up the grid takes a fraction of the memory of the field itself
         chunks = [
-            _cast(triplane, volume, box, o, d, chunk_size)
+            _cast(field, volume, axis, box, o, d, chunk_size)
             for o, d in zip(origins.split(rays_at_once), directions.split(rays_at_once), strict=True)
         ]
         picture = torch.cat(chunks).T.unflatten(1, (size * _SUPERSAMPLING,) * 2)
         pictures.append(F.avg_pool2d(picture, _SUPERSAMPLING).cpu())
-        progress(camera + 1, len(cameras), pictures[-1][:3].clamp(0, 1))
+        progress(camera + 1, len(cameras), pictures[-1][None, :3].clamp(0, 1))
     stacked = torch.stack(pictures)
     return Rendering(rgb=stacked[:, :3], depth=stacked[:, 4:5], weight=stacked[:, 3:4])
 
@@ -52,7 +52,7 @@ def _box_around(volume: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cast(
-    triplane: Triplane, volume: Tensor, box: tuple[Tensor, Tensor], origins: Tensor, directions: Tensor, chunk_size: int
+    field: SignedDistanceField, volume: Tensor, axis: Tensor, box: tuple[Tensor, Tensor], origins: Tensor, directions: Tensor, chunk_size: int
 ) -> Tensor:
     """(R, 5): colour, weight and depth; a ray that meets nothing is white and as deep as the origin of the world."""
     result = torch.cat([torch.ones_like(origins), torch.zeros_like(origins[:, :1]), origins.norm(dim=1, keepdim=True)], dim=1)
@@ -63,7 +63,7 @@ def _cast(
     depths = start[:, None] + (end - start)[:, None] * steps  # (R, n)
     points = origins[:, None] + depths[..., None] * directions[:, None]
     # grid_sample names the last axis of the volume first.
-    place = points.flip(-1)[None, None].to(volume.device)
+    place = (points / axis[-1]).flip(-1)[None, None].to(volume.device)
     found = F.grid_sample(volume[None, None], place, align_corners=True, padding_mode="border")[0, 0, 0].to(points.device)  # (R, n)
     inside = found > 0
     hit = inside.any(dim=1)
@@ -75,11 +75,11 @@ def _cast(
     for _ in range(_REFINEMENTS):
         share = (outer / (outer - inner)).nan_to_num(0.5).clamp(0.05, 0.95)
         middle = near + share * (far - near)
-        value = triplane.level_field.at(origins + middle[:, None] * directions, chunk_size)[:, 0]
+        value = field.level(origins + middle[:, None] * directions, chunk_size)
         entered = value > 0
         near, outer = torch.where(entered, near, middle), torch.where(entered, outer, value)
         far, inner = torch.where(entered, middle, far), torch.where(entered, value, inner)
     depth = (near + far) / 2
-    colors = triplane.colors(origins + depth[:, None] * directions, chunk_size)
+    colors = field.color(origins + depth[:, None] * directions, chunk_size)
     result[crossing[hit]] = torch.cat([colors, torch.ones_like(depth)[:, None], depth[:, None]], dim=1)
     return result

@@ -1,4 +1,4 @@
-"""Triplane to pictures: the one entry of this package for triplanes."""
+"""Fields to pictures from all sides: the one entry of this package."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 
 from ..cameras import Cameras
 from ..errors import InvalidInput
+from ..fields.field import Field, point_memory
 from ..progress import Progress, silent
-from ..reconstruction.triplane import Triplane, point_memory
-from .rendering import Rendering
-from .signed_distance import render_signed_distance
-from .volume import render_density
+from .frames import Rendering
+from .ray_casting import render_signed_distance
+from .volume_rendering import render_density
 
 DEFAULT_CHUNK_SIZE = 262144
 _BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
@@ -23,12 +23,12 @@ def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
 
 @torch.no_grad()
 def render(
-    triplane: Triplane, cameras: Cameras, size: int, *, chunk_size: int = DEFAULT_CHUNK_SIZE, progress: Progress = silent
+    field: Field, cameras: Cameras, size: int, *, chunk_size: int = DEFAULT_CHUNK_SIZE, progress: Progress = silent
 ) -> Rendering:
-    """Pictures of a triplane from cameras: volume rendering of a density, ray casting of a signed distance. Nothing is random.
+    """Pictures of a field from cameras: volume rendering of a density, ray casting of a signed distance. Nothing is random.
 
     Args:
-        triplane: of either kind.
+        field: of either kind.
         cameras: N.
         size: pixels of a side, at least 1.
         chunk_size: points evaluated at once; bounds memory and changes no pixel.
@@ -42,6 +42,6 @@ def render(
     """
     if size < 1 or chunk_size < 1:
         raise InvalidInput(f"A picture's size and the chunk size must be at least 1, got {size} and {chunk_size}.")
-    if triplane.config.surface == "mesh":
-        return render_signed_distance(triplane, cameras, size, chunk_size, progress)
-    return render_density(triplane, cameras, size, chunk_size, progress)
+    if field.kind == "signed_distance":
+        return render_signed_distance(field, cameras, size, chunk_size, progress)
+    return render_density(field, cameras, size, chunk_size, progress)

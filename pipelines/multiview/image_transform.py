@@ -42,12 +42,12 @@ class ImageTransform:
         """Normalised pixels.
 
         Args:
-            image: (3, H, W) in [0, 1].
+            image: (1, 3, H, W) in [0, 1].
 
         Returns:
             (1, 3, crop, crop) float32.
         """
-        pixels = (image.permute(1, 2, 0).cpu() * 255).round().byte().numpy()
+        pixels = (image[0].permute(1, 2, 0).cpu() * 255).round().byte().numpy()
         picture = Image.fromarray(pixels)
         scale = self.size / min(picture.size)
         width, height = (max(self.size, int(side * scale)) for side in picture.size)

@@ -1,4 +1,4 @@
-"""What all ways of rendering share."""
+"""The frames of an orbit, and what both ways of rendering share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rendering:
-    """N pictures of a triplane, float32, in host memory.
+    """N pictures of a field, float32, in host memory.
 
     Attributes:
         rgb: (N, 3, H, W) on white, a little beyond [0, 1] at most.

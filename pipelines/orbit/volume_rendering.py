@@ -2,77 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras
+from ..fields.field import DensityField
 from ..progress import Progress
-from ..reconstruction.triplane import Triplane, density_of
-from .rendering import Rendering, box_interval
+from .frames import Rendering, box_interval
 
 _OUTSIDE = -torch.finfo(torch.float32).max / 3
 _EPSILON = 1e-5
 
 
-def render_density(triplane: Triplane, cameras: Cameras, size: int, chunk_size: int, progress: Progress) -> Rendering:
-    """`rendering.triplane.render` for a NeRF model.
+def render_density(field: DensityField, cameras: Cameras, size: int, chunk_size: int, progress: Progress) -> Rendering:
+    """`orbit.rendering.render` for a density.
 
     Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022); midpoint rule and white background as in
     InstantMesh (arXiv 2404.07191). Jitter is 0.5 and importance samples are evenly spaced.
     """
-    samples = triplane.config.samples_per_ray // 2
-    device = triplane.planes.device
-    missed = _for_missed_rays(cameras, size, device)
+    samples = field.samples_per_ray // 2
+    missed = _for_missed_rays(cameras, size, field)
     pictures = []
     nearest, farthest = float("inf"), float("-inf")
     for camera in range(len(cameras)):
-        origins, directions, near, far = _rays_in_box(cameras[[camera]], size, device, missed)
+        origins, directions, near, far = _rays_in_box(cameras[[camera]], size, field, missed)
         chunks = [
-            _march(triplane, o, d, n, f, samples, chunk_size)
+            _march(field, o, d, n, f, samples, chunk_size)
             for o, d, n, f in zip(*(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)), strict=True)
         ]
         picture = torch.cat(chunks).T.unflatten(1, (size, size)).cpu()  # (7, H, W)
         nearest, farthest = min(nearest, float(picture[5].amin())), max(farthest, float(picture[6].amax()))
         pictures.append(picture[:5])
-        progress(camera + 1, len(cameras), picture[:3].clamp(0, 1))
+        progress(camera + 1, len(cameras), picture[None, :3].clamp(0, 1))
     stacked = torch.stack(pictures)
     depth = stacked[:, 4:5].nan_to_num(float("inf")).clamp(nearest, farthest)
     return Rendering(rgb=stacked[:, :3], depth=depth, weight=stacked[:, 3:4])
 
 
-def _for_missed_rays(cameras: Cameras, size: int, device: torch.device) -> tuple[float, float]:
+def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[float, float]:
     """Where rays that miss the box start and end: at the smallest and at the largest entry of all rays of all cameras."""
     low, high = float("inf"), float("-inf")
     for camera in range(len(cameras)):
-        origins, directions = (r[0].to(device) for r in cameras[[camera]].rays(size, size))
-        start, end = box_interval(origins, directions, -1, 1)
+        origins, directions = (r[0].to(field.device) for r in cameras[[camera]].rays(size, size))
+        start, end = box_interval(origins, directions, -field.half_side, field.half_side)
         entries = start[(end >= start) & (end > 0)]
         if len(entries):
             low, high = min(low, float(entries.amin())), max(high, float(entries.amax()))
     return low, high
 
 
-def _rays_in_box(camera: Cameras, size: int, device: torch.device, missed: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Origins and directions (R, 3) of one camera's rays, and where each enters and leaves the box [-1, 1]^3."""
-    origins, directions = (r[0].to(device) for r in camera.rays(size, size))
-    start, end = box_interval(origins, directions, -1, 1)
+def _rays_in_box(camera: Cameras, size: int, field: DensityField, missed: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Origins and directions (R, 3) of one camera's rays, and where each enters and leaves the box of the field."""
+    origins, directions = (r[0].to(field.device) for r in camera.rays(size, size))
+    start, end = box_interval(origins, directions, -field.half_side, field.half_side)
     hit = (end >= start) & (end > 0)
     if missed[0] <= missed[1]:
         start, end = torch.where(hit, start, missed[0]), torch.where(hit, end, missed[1])
     return origins, directions, start, end
 
 
-def _march(triplane: Triplane, origins: Tensor, directions: Tensor, start: Tensor, end: Tensor, samples: int, chunk_size: int) -> Tensor:
+def _march(field: DensityField, origins: Tensor, directions: Tensor, start: Tensor, end: Tensor, samples: int, chunk_size: int) -> Tensor:
     """(R, 7): colour, weight, depth, and the ray's smallest and largest sample depth."""
     steps = torch.linspace(0, 1, samples, device=start.device)
     coarse = start[:, None] + (end - start)[:, None] * (steps + 0.5 / (samples - 1))  # (R, n)
-    coarse_values = _evaluate(triplane, origins, directions, coarse, chunk_size)
-    fine = _importance_samples(coarse, _weights(coarse_values[..., 3], coarse))
-    fine_values = _evaluate(triplane, origins, directions, fine, chunk_size)
+    coarse_values = _evaluate(field, origins, directions, coarse, chunk_size)
+    fine = _importance_samples(coarse, _weights(field.density, coarse_values[..., 3], coarse))
+    fine_values = _evaluate(field, origins, directions, fine, chunk_size)
     depths, order = torch.cat([coarse, fine], dim=1).sort(dim=1)
     values = torch.cat([coarse_values, fine_values], dim=1).gather(1, order[..., None].expand(-1, -1, 4))
-    weights = _weights(values[..., 3], depths)  # (R, 2 n - 1)
+    weights = _weights(field.density, values[..., 3], depths)  # (R, 2 n - 1)
     colors = (values[:, :-1, :3] + values[:, 1:, :3]) / 2
     total = weights.sum(dim=1, keepdim=True)
     rgb = (weights[..., None] * colors).sum(dim=1) + 1 - total
@@ -80,16 +81,16 @@ def _march(triplane: Triplane, origins: Tensor, directions: Tensor, start: Tenso
     return torch.cat([rgb, total, depth, depths[:, :1], depths[:, -1:]], dim=1)
 
 
-def _evaluate(triplane: Triplane, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int) -> Tensor:
+def _evaluate(field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int) -> Tensor:
     """(R, n, 4) colour and raw density at depths (R, n); nothing outside the box."""
     points = origins[:, None] + depths[..., None] * directions[:, None]
-    raw_density, colors = triplane.density_and_colors(points.flatten(0, 1), chunk_size)
+    raw_density, colors = field.level_and_color(points.flatten(0, 1), chunk_size)
     values = torch.cat([colors, raw_density[:, None]], dim=1).view(*depths.shape, 4)
-    outside = (points.abs() > 1).any(dim=-1, keepdim=True)
+    outside = (points.abs() > field.half_side).any(dim=-1, keepdim=True)
     return torch.where(outside, values.new_tensor([0.0, 0.0, 0.0, _OUTSIDE]), values)
 
 
-def _weights(raw_density: Tensor, depths: Tensor) -> Tensor:
+def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths: Tensor) -> Tensor:
     """(R, n - 1) share of each interval in what is seen, from raw densities and depths (R, n)."""
     density = density_of((raw_density[:, :-1] + raw_density[:, 1:]) / 2)
     alpha = 1 - torch.exp(-density * depths.diff(dim=1))

@@ -1,0 +1,139 @@
+"""What stands at each point of space: all that surfaces, orbits and textures ask of an object.
+
+A field is of one of two kinds. Of a signed distance, the surface is where it passes 0, and rays stop there. Of a density, the
+surface is where it passes a threshold, and rays gather light on their way through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress, silent
+
+_PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4  # bytes, of the large models: projected for the level and the colour, and copies
+
+
+class LevelGrid(Protocol):
+    """The level of a field at the points of a regular grid, evaluated on demand.
+
+    Attributes:
+        shape: points along x, y, z.
+    """
+
+    shape: tuple[int, int, int]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def coarse(self, stride: int) -> LevelGrid:
+        """Every `stride`-th point along each axis, and the last."""
+
+    def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
+        """(X, Y, Z) the level at all points, `chunk_size` at once."""
+
+    def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """(N, s, s, s, 1 or more) in N boxes of the grid, given by indices (N, s) along the axes; the level comes first."""
+
+
+class AnyField(Protocol):
+    """The shape and the colours of one object, in the library's world (z up, front +x).
+
+    Attributes:
+        resolution: cells along an edge of the grid that suits the field.
+        half_side: of the cube around the origin in which the surface is looked for.
+        detail: length below which the field holds no detail of its own.
+    """
+
+    @property
+    def resolution(self) -> int: ...
+
+    @property
+    def half_side(self) -> float: ...
+
+    @property
+    def detail(self) -> float: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def level(self, points: Tensor, chunk_size: int) -> Tensor:
+        """(N,) at points (N, 3): the signed distance, positive inside, or the raw density, from which `density` makes densities."""
+
+    def color(self, points: Tensor, chunk_size: int) -> Tensor:
+        """(N, 3) sRGB at points (N, 3), a little beyond [0, 1] at most."""
+
+    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> LevelGrid:
+        """The level on the regular grid of these coordinates, nothing evaluated yet."""
+
+
+class SignedDistanceField(AnyField, Protocol):
+    """A signed distance, perhaps with what its model learnt about the FlexiCubes grid."""
+
+    @property
+    def kind(self) -> Literal["signed_distance"]: ...
+
+    def to(self, device: torch.device | str) -> SignedDistanceField:
+        """The same field on another device."""
+
+    def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
+        """How far the vertices of a cubic grid move.
+
+        Args:
+            axis: (R + 1,) coordinates of the grid, the same along x, y and z.
+            chunk_size: vertices evaluated at once.
+
+        Returns:
+            a function of vertices (N, 3), given by their numbers, to (N, 3); None where the model learnt none.
+        """
+
+    def cube_weights(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
+        """FlexiCubes weights of the cubes of a grid.
+
+        Args:
+            axis, chunk_size: as in `deformation`.
+
+        Returns:
+            a function of cubes (N, 3) to (N, 21): beta 12, alpha 8, gamma 1, before normalisation; None where the model learnt none.
+        """
+
+
+class DensityField(AnyField, Protocol):
+    """A density.
+
+    Attributes:
+        threshold: density of the surface.
+        samples_per_ray: coarse and fine samples together when the density is rendered.
+    """
+
+    @property
+    def kind(self) -> Literal["density"]: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def samples_per_ray(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> DensityField:
+        """The same field on another device."""
+
+    def density(self, level: Tensor) -> Tensor:
+        """Densities, at least 0, of raw ones."""
+
+    def level_of(self, density: float) -> float:
+        """The raw density of a density: the inverse of `density`."""
+
+    def level_and_color(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+        """(N,) `level` and (N, 3) `color` at points (N, 3), at the price of one."""
+
+
+Field = SignedDistanceField | DensityField
+
+
+def point_memory(chunk_size: int) -> int:
+    """Bytes that are at most needed to ask a field about so many points at once: some five layers of 64 numbers each, and its planes."""
+    return chunk_size * 5 * 64 * 4 + _PROJECTED_PLANES  # pragma: no mutate (an estimate)

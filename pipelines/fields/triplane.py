@@ -1,0 +1,203 @@
+"""The triplane of one object: three planes of features, and the MLPs that read them.
+
+Source: Chan et al., EG3D (CVPR 2022), section 4.1; Xu et al., InstantMesh (arXiv 2404.07191), section 3.2. The decoders' names
+are those of InstantMesh's checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .plane_networks import NetworkGrid, PlaneNetwork, cube_network, plane_mlp
+
+# Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
+_COLOR_MARGIN = 0.001
+
+
+class SignedDistanceDecoder(nn.Module):
+    """Signed distance, colour, and what FlexiCubes wants to know.
+
+    Args:
+        features: of a point, those of all planes together.
+        resolution: cells along an edge of the FlexiCubes grid.
+        side: length of the grid's edge.
+    """
+
+    def __init__(self, features: int, resolution: int = 128, side: float = 2.1) -> None:
+        super().__init__()
+        self.net_sdf = plane_mlp(features, 1)
+        self.net_rgb = plane_mlp(features, 3)
+        self.net_deformation = plane_mlp(features, 3)
+        self.net_weight = plane_mlp(8 * features, 21)
+        self.resolution, self.side = resolution, side
+
+    def triplane(self, planes: Tensor) -> SignedDistanceTriplane:
+        """These planes (3, C, H, W), read by a float32 copy of this decoder: the model may be moved away, or be in another precision."""
+        return SignedDistanceTriplane(planes.float(), _copy_for(self, planes))
+
+
+class DensityDecoder(nn.Module):
+    """Raw density and raw colour, of one MLP.
+
+    Args:
+        features: of a point, those of all planes together.
+        resolution: cells along an edge of the marching cubes' grid.
+        threshold: density of the surface.
+        samples_per_ray: coarse and fine samples together when the density is rendered.
+    """
+
+    def __init__(self, features: int, resolution: int = 255, threshold: float = 10.0, samples_per_ray: int = 128) -> None:
+        super().__init__()
+        self.net = plane_mlp(features, 4)
+        self.resolution, self.threshold, self.samples_per_ray = resolution, threshold, samples_per_ray
+
+    def triplane(self, planes: Tensor) -> DensityTriplane:
+        """These planes (3, C, H, W), read by a float32 copy of this decoder: the model may be moved away, or be in another precision."""
+        return DensityTriplane(planes.float(), _copy_for(self, planes))
+
+
+Decoder = SignedDistanceDecoder | DensityDecoder
+_D = TypeVar("_D", SignedDistanceDecoder, DensityDecoder)
+
+
+def _copy_for(decoder: _D, planes: Tensor) -> _D:
+    return copy.deepcopy(decoder).to(planes.device, torch.float32).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _Triplane:
+    """What the two kinds of triplanes share; the planes (3, C, H, W) are float32 and reach from -1 to 1."""
+
+    planes: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.planes.device
+
+    @property
+    def detail(self) -> float:
+        """The distance between two samples of a plane: nothing smaller is in them."""
+        return 2 / self.planes.shape[-1]
+
+
+@dataclass(frozen=True)
+class SignedDistanceTriplane(_Triplane):
+    """A triplane that holds a signed distance: a `field.SignedDistanceField`.
+
+    Attributes:
+        planes: (3, C, H, W) float32.
+        decoder: float32, on the planes' device.
+    """
+
+    decoder: SignedDistanceDecoder
+    kind: Literal["signed_distance"] = "signed_distance"
+
+    @property
+    def resolution(self) -> int:
+        return self.decoder.resolution
+
+    @property
+    def half_side(self) -> float:
+        return self.decoder.side / 2
+
+    def to(self, device: torch.device | str) -> SignedDistanceTriplane:
+        return SignedDistanceTriplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device))
+
+    @cached_property
+    def _level(self) -> PlaneNetwork:
+        return PlaneNetwork(self.planes, self.decoder.net_sdf)
+
+    @cached_property
+    def _color(self) -> PlaneNetwork:
+        return PlaneNetwork(self.planes, self.decoder.net_rgb)
+
+    def level(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._level.at(points, chunk_size)[:, 0]
+
+    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
+        return self._level.on_grid(x, y, z)
+
+    def color(self, points: Tensor, chunk_size: int) -> Tensor:
+        return color_of(self._color.at(points, chunk_size))
+
+    def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
+        """As `field.SignedDistanceField.deformation`: at most a quarter of a cube of a unit grid."""
+        network = PlaneNetwork(self.planes, self.decoder.net_deformation).on_grid(axis, axis, axis)
+        return lambda index: network.at(index, chunk_size).tanh() / (4 * (len(axis) - 1))
+
+    def cube_weights(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
+        network = cube_network(self.planes, self.decoder.net_weight, axis)
+        return lambda cubes: network.at(cubes, chunk_size) * 0.1
+
+
+@dataclass(frozen=True)
+class DensityTriplane(_Triplane):
+    """A triplane that holds a density: a `field.DensityField`.
+
+    Attributes:
+        planes: (3, C, H, W) float32.
+        decoder: float32, on the planes' device.
+    """
+
+    decoder: DensityDecoder
+    kind: Literal["density"] = "density"
+    half_side: float = 1.0
+
+    @property
+    def resolution(self) -> int:
+        return self.decoder.resolution
+
+    @property
+    def threshold(self) -> float:
+        return self.decoder.threshold
+
+    @property
+    def samples_per_ray(self) -> int:
+        return self.decoder.samples_per_ray
+
+    def to(self, device: torch.device | str) -> DensityTriplane:
+        return DensityTriplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device))
+
+    @cached_property
+    def _level(self) -> PlaneNetwork:
+        return PlaneNetwork(self.planes, self.decoder.net, outputs=1)
+
+    @cached_property
+    def _level_and_color(self) -> PlaneNetwork:
+        return PlaneNetwork(self.planes, self.decoder.net)
+
+    def level(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._level.at(points, chunk_size)[:, 0]
+
+    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
+        return self._level.on_grid(x, y, z)
+
+    def color(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self.level_and_color(points, chunk_size)[1]
+
+    def level_and_color(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+        outputs = self._level_and_color.at(points, chunk_size)
+        return outputs[:, 0], color_of(outputs[:, 1:])
+
+    def density(self, level: Tensor) -> Tensor:
+        return F.softplus(level - 1)
+
+    def level_of(self, density: float) -> float:
+        value = torch.tensor(density, dtype=torch.float64)
+        return float(value + torch.log(-torch.expm1(-value)) + 1)
+
+
+Triplane = SignedDistanceTriplane | DensityTriplane
+
+
+def color_of(raw: Tensor) -> Tensor:
+    """sRGB (..., 3) of raw outputs."""
+    return raw.sigmoid() * (1 + 2 * _COLOR_MARGIN) - _COLOR_MARGIN

@@ -1,0 +1,45 @@
+"""A framed picture to six views on white: what callers use of this package."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..pictures.background import remove_background
+from ..pictures.framing import composite
+from ..progress import Progress, silent
+from ..settings import ViewSettings
+from .sampling import GeneratedViews, sample_views
+from .zero123plus import WHITE, MultiviewModel
+
+
+def generate_views(
+    model: MultiviewModel,
+    picture: Tensor,
+    mask: Tensor | None = None,
+    settings: ViewSettings | None = None,
+    *,
+    progress: Progress = silent,
+) -> GeneratedViews:
+    """Six views on white, whatever grey the model was trained on.
+
+    Args:
+        model: the parts, on one device.
+        picture: (1, 3, H, W) in [0, 1], framed, on white.
+        mask: (1, 1, H, W) in [0, 1], 1 is the object; for models that do not draw on white.
+        settings, progress: see `sampling.sample_views`.
+
+    Raises:
+        InvalidInput: as in `sample_views`.
+    """
+    if model.background == WHITE:
+        return sample_views(model, picture, settings, progress=progress)
+    on_grey = picture if mask is None else picture - (1 - model.background) * (1 - mask)  # from white to the model's grey
+    generated = sample_views(model, on_grey, settings, progress=progress)
+    return replace(generated, views=on_white(generated.views))
+
+
+def on_white(views: Tensor) -> Tensor:
+    """Views (N, 3, S, S) that a model drew on plain grey, on white instead."""
+    return composite(views, remove_background(views, "plain"))

@@ -1,0 +1,142 @@
+"""InstantMesh: views and their cameras to the triplane of an object.
+
+Parts are named as in the checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..cameras import FOUR_VIEWS, Cameras, zero123plus_cameras
+from ..errors import InvalidInput
+from ..fields.triplane import Decoder, DensityDecoder, SignedDistanceDecoder, Triplane
+from .triplane_transformer import TriplaneTransformer
+from .vision_transformer import CameraViT, EncoderConfig
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig:
+    """Sizes of one model.
+
+    Attributes:
+        surface: "mesh" for signed distance and FlexiCubes, "nerf" for density and marching cubes.
+        samples_per_ray: coarse and fine samples together when the density is rendered.
+        grid_resolution: cells along an edge of the surface's grid.
+        grid_scale: length of an edge of that grid ("mesh"; 2 for "nerf").
+        density_threshold: level of the surface ("nerf").
+    """
+
+    surface: Literal["mesh", "nerf"]
+    transformer_layers: int
+    triplane_dim: int
+    samples_per_ray: int
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    transformer_dim: int = 1024
+    transformer_heads: int = 16
+    triplane_low_res: int = 32
+    grid_resolution: int = 128
+    grid_scale: float = 2.1
+    density_threshold: float = 10.0
+
+
+class ReconstructionModel(nn.Module):
+    """Views and cameras to a triplane, and the decoders that read it.
+
+    Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
+    """
+
+    def __init__(self, config: ReconstructionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = CameraViT(config.encoder)
+        self.transformer = TriplaneTransformer(
+            config.transformer_dim,
+            config.transformer_layers,
+            config.transformer_heads,
+            config.encoder.hidden_size,
+            config.triplane_low_res,
+            config.triplane_dim,
+        )
+        features = 3 * config.triplane_dim
+        decoder = (
+            SignedDistanceDecoder(features, config.grid_resolution, config.grid_scale)
+            if config.surface == "mesh"
+            else DensityDecoder(features, config.grid_resolution, config.density_threshold, config.samples_per_ray)
+        )
+        self.synthesizer = nn.ModuleDict({"decoder": decoder})
+
+    @property
+    def decoder(self) -> Decoder:
+        return cast(Decoder, self.synthesizer["decoder"])
+
+    def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
+        """Triplanes of B objects.
+
+        Args:
+            views: (B, N, 3, S, S) in [0, 1], S the encoder's view size.
+            camera_tokens: (B, N, 16).
+
+        Returns:
+            (B, 3, triplane_dim, 2 * triplane_low_res, 2 * triplane_low_res).
+        """
+        features = self.encoder(views.flatten(0, 1), camera_tokens.flatten(0, 1))
+        planes: Tensor = self.transformer(features.reshape(len(views), -1, features.shape[-1]))
+        return planes
+
+
+@torch.no_grad()
+def reconstruct(model: ReconstructionModel, views: Tensor, cameras: Cameras | None = None) -> Triplane:
+    """The triplane of one object.
+
+    Args:
+        model: on one device, in one precision; its decoder is copied in float32.
+        views: (N, 3, H, W) in [0, 1], square, on white.
+        cameras: N, one for each view. Without them, six views stand where Zero123++ puts them, and four are its views 0, 2, 4 and 5.
+
+    Returns:
+        the triplane, in float32.
+
+    Raises:
+        InvalidInput: if the views have another shape or number, or are not finite.
+
+    Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
+    """
+    if views.ndim != 4 or views.shape[1] != 3 or views.shape[2] != views.shape[3] or not views.shape[2]:
+        raise InvalidInput(f"Views must be (N, 3, S, S), got {tuple(views.shape)}.")
+    if not bool(torch.isfinite(views).all()):
+        raise InvalidInput("The views hold values that are not finite numbers (NaN or infinity).")
+    if cameras is None:
+        if len(views) not in (4, 6):
+            raise InvalidInput(f"Without cameras there must be 6 views, or 4 (views 0, 2, 4 and 5 of the 6), got {len(views)}.")
+        cameras = zero123plus_cameras() if len(views) == 6 else zero123plus_cameras()[FOUR_VIEWS]
+    if len(cameras) != len(views):
+        raise InvalidInput(f"There must be one camera for each view, got {len(cameras)} cameras and {len(views)} views.")
+    size = model.config.encoder.view_size
+    parameter = model.transformer.pos_embed
+    resized = views.float()
+    if views.shape[-1] != size:
+        # On the CPU: MPS has this since PyTorch 2.8 only.
+        resized = F.interpolate(resized.cpu(), size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    resized = resized.clamp(0, 1).to(parameter)
+    planes = model(resized[None], cameras.tokens()[None].to(parameter))[0]
+    return model.decoder.triplane(planes)
+
+
+def split_objects(views: Tensor, each: int) -> list[Tensor]:
+    """Views of several objects, one after the other, as one tensor for each.
+
+    Args:
+        views: (N, 3, H, W).
+        each: how many belong to one object; their number alone does not tell.
+
+    Raises:
+        InvalidInput: if the views do not come out even.
+    """
+    if not len(views) or len(views) % each:
+        raise InvalidInput(f"Each object needs {each} views; {len(views)} views do not come out even.")
+    return list(views.split(each))
