@@ -1,7 +1,8 @@
-"""Seconds, memory and share of the machine's limit of each stage at full size, each in a fresh process.
+"""Seconds, memory and share of the machine's limit of each stage at full size, each in a fresh
+process.
 
-    python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
-    python -m benchmarks --growth FILE.png
+python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
+python -m benchmarks --growth FILE.png
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from .limits import operation_counter, operations_per_second, processor
 from .stages import JOBS, STAGES, Stage, importing, surface
 
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
-OFFICIAL = {  # seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the project's founders
+# Seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the
+# project\'s founders.
+OFFICIAL = {
     "views to triplane, float32": (34.0, 3.1),
     "FlexiCubes mesh at 128": (136.0, 20.9),
     "NeRF mesh at 256": (40.5, 4.8),
@@ -39,17 +42,21 @@ OFFICIAL = {  # seconds, GiB: the official implementation in float32 on two core
 def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]:
     """Median seconds after one run to warm up, or those of that one if none is repeated.
 
-    Also GiB of host memory at most, beyond what was held before, GiB of device memory at most, operations, and points evaluated.
+    Also GiB of host memory at most, beyond what was held before, GiB of device memory at most,
+    operations, and points evaluated.
     """
     run = stage(device)
     before = _resident()
     if stage is importing:
-        return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore[arg-type]
+        return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # what was needed to make the models does not count
     first = _timed(run, device)
     seconds = [_timed(run, device) for _ in range(repeat)] or [first]
-    figures = {"seconds": statistics.median(seconds), "host GiB": max(0.0, _resident_peak() - before) / 2**30}
+    figures = {
+        "seconds": statistics.median(seconds),
+        "host GiB": max(0.0, _resident_peak() - before) / 2**30,
+    }
     if device.type == "cuda":
         figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
     if not repeat:
@@ -63,11 +70,15 @@ def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]
 
 @contextmanager
 def _counting_points() -> Iterator[list[int]]:
-    """Numbers of the points that the fields' MLPs, chains of linear layers and ReLUs alone, evaluate."""
+    """Numbers of the points that the fields' MLPs, chains of linear layers and ReLUs alone,
+    evaluate.
+    """
     counts: list[int] = []
 
     def count(module: nn.Module, inputs: object, output: Tensor) -> None:
-        if isinstance(module, nn.Sequential) and all(isinstance(layer, nn.Linear | nn.ReLU) for layer in module):
+        if isinstance(module, nn.Sequential) and all(
+            isinstance(layer, nn.Linear | nn.ReLU) for layer in module
+        ):
             counts.append(output[..., 0].numel())
 
     hook = register_module_forward_hook(count)
@@ -96,8 +107,20 @@ def _resident_peak() -> int:
 
 
 def _in_fresh_process(stage: str, arguments: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks", "--device", arguments.device, "--repeat", str(arguments.repeat), "--stage", stage]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "--device",
+        arguments.device,
+        "--repeat",
+        str(arguments.repeat),
+        "--stage",
+        stage,
+    ]
+    found: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
     return found
 
 
@@ -111,45 +134,89 @@ def _stage_named(name: str) -> Stage:
 
 
 def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
-    rates = {name: operations_per_second(torch.device(arguments.device), dtype) for name, dtype in _DTYPES.items()}
-    print(f"{processor()}; torch {torch.__version__}, {torch.get_num_threads()} threads;", *(f"{n} {r / 1e9:.0f} GFLOP/s" for n, r in rates.items()))
-    print(f"{'stage':42}{'seconds':>9}{'GiB':>7}{'points':>12}{'GFLOP':>9}{'of limit':>10}{'official':>10}{'ratio':>8}")
+    rates = {
+        name: operations_per_second(torch.device(arguments.device), dtype)
+        for name, dtype in _DTYPES.items()
+    }
+    print(
+        f"{processor()}; torch {torch.__version__}, {torch.get_num_threads()} threads;",
+        *(f"{n} {r / 1e9:.0f} GFLOP/s" for n, r in rates.items()),
+    )
+    print(
+        f"{'stage':42}{'seconds':>9}{'GiB':>7}{'points':>12}{'GFLOP':>9}"
+        f"{'of limit':>10}{'official':>10}{'ratio':>8}"
+    )
     table: dict[str, Any] = {}
     for stage in STAGES if arguments.device == "cpu" else STAGES | JOBS:
         figures = _in_fresh_process(stage, arguments)
         if figures.get("GFLOP"):
-            figures["of limit"] = figures["GFLOP"] * 1e9 / rates["bfloat16" if "bfloat16" in stage else "float32"] / figures["seconds"]
+            figures["of limit"] = (
+                figures["GFLOP"]
+                * 1e9
+                / rates["bfloat16" if "bfloat16" in stage else "float32"]
+                / figures["seconds"]
+            )
         table[stage] = figures
         official = OFFICIAL.get(stage.replace("bfloat16", "float32"), (0.0, 0.0))[0]
         memory = figures.get("device GiB", figures.get("host GiB", 0.0))
-        work = f"{figures.get('points', 0):12,}{figures.get('GFLOP', 0):9.0f}{figures.get('of limit', 0):10.0%}"
+        points, operations = figures.get("points", 0), figures.get("GFLOP", 0)
+        work = f"{points:12,}{operations:9.0f}{figures.get('of limit', 0):10.0%}"
         print(
             f"{stage:42}{figures['seconds']:9.2f}{memory:7.2f}{work}"
             + (f"{official:10.1f}{official / figures['seconds']:7.1f}x" if official else ""),
             flush=True,
         )
-    return {"processor": processor(), "python": platform.python_version(), "torch": torch.__version__, "limits": rates, "stages": table}
+    return {
+        "processor": processor(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "limits": rates,
+        "stages": table,
+    }
 
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, help="keep the figures")
-    parser.add_argument("--growth", type=Path, metavar="PNG", help="draw time and memory against resolution instead, with the dense method beside")
-    parser.add_argument("--stage", help="measure one stage in this process and print its figures as JSON")
+    parser.add_argument(
+        "--growth",
+        type=Path,
+        metavar="PNG",
+        help="draw time and memory against resolution instead, with the dense method beside",
+    )
+    parser.add_argument(
+        "--stage", help="measure one stage in this process and print its figures as JSON"
+    )
     arguments = parser.parse_args()
     if arguments.stage:
-        print(json.dumps(measure(_stage_named(arguments.stage), choose_device(arguments.device), arguments.repeat)))
+        print(
+            json.dumps(
+                measure(
+                    _stage_named(arguments.stage), choose_device(arguments.device), arguments.repeat
+                )
+            )
+        )
     elif arguments.growth:
         from .growth import draw
 
         arguments.repeat = 0  # the dense method takes a minute at 512
-        draw({f"{preset} {way}": {r: _in_fresh_process(f"{preset} {r} {way}", arguments) for r in GROWTH}
-              for preset in ("instant-mesh-large", "instant-nerf-large") for way in ("refined", "exact")}, arguments.growth)  # fmt: skip
+        draw(
+            {
+                f"{preset} {way}": {
+                    r: _in_fresh_process(f"{preset} {r} {way}", arguments) for r in GROWTH
+                }
+                for preset in ("instant-mesh-large", "instant-nerf-large")
+                for way in ("refined", "exact")
+            },
+            arguments.growth,
+        )
     else:
         result = print_table(arguments)
         if arguments.json:

@@ -12,7 +12,9 @@ Figures = dict[str, float]
 
 
 def draw(curves: dict[str, dict[int, Figures]], path: Path) -> None:
-    """Two diagrams side by side, both axes logarithmic: seconds and GiB by resolution, one line for each curve."""
+    """Two diagrams side by side, both axes logarithmic: seconds and GiB by resolution, one line for
+    each curve.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -22,11 +24,26 @@ def draw(curves: dict[str, dict[int, Figures]], path: Path) -> None:
     for axis, name in zip(axes, ("seconds", "host GiB"), strict=True):
         for label, points in curves.items():
             style = "--" if label.endswith("exact") else "-"
-            axis.plot(list(points), [p[name] for p in points.values()], style, marker="o", markersize=3, label=label)
-        axis.set(xscale="log", yscale="log", xlabel="resolution", ylabel=name, xticks=list(next(iter(curves.values()))))
+            axis.plot(
+                list(points),
+                [p[name] for p in points.values()],
+                style,
+                marker="o",
+                markersize=3,
+                label=label,
+            )
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlabel="resolution",
+            ylabel=name,
+            xticks=list(next(iter(curves.values()))),
+        )
         axis.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.suptitle(f"Triplane to surface, large models: {processor()}, {torch.get_num_threads()} thread(s)")
+    figure.suptitle(
+        f"Triplane to surface, large models: {processor()}, {torch.get_num_threads()} thread(s)"
+    )
     figure.savefig(path, dpi=110)

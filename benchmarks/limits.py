@@ -14,7 +14,11 @@ _SIDE = 2048
 
 def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """Of a matrix product of two squares, the best of several."""
-    if device.type == "cpu" and dtype == torch.bfloat16 and not torch.backends.mkldnn.is_available():
+    if (
+        device.type == "cpu"
+        and dtype == torch.bfloat16
+        and not torch.backends.mkldnn.is_available()
+    ):
         return 0.0
     a, b = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
     best = float("inf")
@@ -28,18 +32,27 @@ def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def operation_counter() -> FlopCounterMode:
-    """Counts the operations of matrix products and of attention while it is entered; torch's own leaves out attention on CPUs."""
+    """Counts the operations of matrix products and of attention while it is entered; torch's own
+    leaves out attention on CPUs.
+    """
 
-    def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    def attention(
+        query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object
+    ) -> int:
         return int(sdpa_flop_count(query, key, value))
 
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention})
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention},
+    )
 
 
 def processor() -> str:
     """Its name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -1,7 +1,7 @@
 """What is measured: each stage prepares its inputs and returns the function whose time counts.
 
-Weights are random: speed does not depend on what is in them. Surfaces are taken from a smooth triplane whose decoder's bias is set so that about
-a fifth of the volume is inside.
+Weights are random: speed does not depend on what is in them. Surfaces are taken from a smooth
+triplane whose decoder's bias is set so that about a fifth of the volume is inside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_multiview_model
 from pipelines.devices import at_work, choose_dtype
 from pipelines.fields.triplane import Triplane
 from pipelines.mesh_io import save_mesh
@@ -30,6 +29,8 @@ from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
 from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
+from pipelines.weights.multiview_models import load_multiview_model
+from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2
@@ -64,7 +65,12 @@ VISION_ENCODER: dict[str, Any] = {
 
 def model(preset: str, device: torch.device, dtype: torch.dtype) -> ReconstructionModel:
     torch.manual_seed(0)
-    return ReconstructionModel(RECONSTRUCTION_PRESETS[preset].config).requires_grad_(False).eval().to(device, dtype)
+    return (
+        ReconstructionModel(RECONSTRUCTION_PRESETS[preset].config)
+        .requires_grad_(False)
+        .eval()
+        .to(device, dtype)
+    )
 
 
 def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float | None]:
@@ -73,7 +79,9 @@ def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float 
     torch.manual_seed(0)
     decoder = ReconstructionModel(config).requires_grad_(False).decoder
     size = 2 * config.triplane_low_res
-    noise = torch.randn(3, config.triplane_dim, 6, 6, generator=torch.Generator().manual_seed(1)).to(device)
+    noise = torch.randn(
+        3, config.triplane_dim, 6, 6, generator=torch.Generator().manual_seed(1)
+    ).to(device)
     planes = F.interpolate(noise, size=(size, size), mode="bicubic")
     points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(2)).to(device) * 2 - 1
     triplane = decoder.triplane(planes)
@@ -88,7 +96,8 @@ def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float 
 
 def views_to_triplane(dtype: torch.dtype) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
-        large, views = model("instant-mesh-large", device, dtype), torch.rand(6, 3, 320, 320, device=device)
+        large = model("instant-mesh-large", device, dtype)
+        views = torch.rand(6, 3, 320, 320, device=device)
         return lambda: reconstruct(large, views)
 
     return prepare
@@ -117,7 +126,9 @@ def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
 
 def denoising_step(dtype: torch.dtype) -> Stage:
-    """One step at 640 x 960 with guidance: the reference pass over the condition, then the denoising pass."""
+    """One step at 640 x 960 with guidance: the reference pass over the condition, then the
+    denoising pass.
+    """
 
     def prepare(device: torch.device) -> Callable[[], object]:
         from diffusers import UNet2DConditionModel
@@ -132,7 +143,9 @@ def denoising_step(dtype: torch.dtype) -> Stage:
 
 
 def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
-    """The whole job after background removal, with guidance. The surface is that of the smooth triplane: random weights see no object."""
+    """The whole job after background removal, with guidance. The surface is that of the smooth
+    triplane: random weights see no object.
+    """
 
     def prepare(device: torch.device) -> Callable[[], object]:
         from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -144,15 +157,29 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
             parts: dict[str, Any] = {
                 "unet": UNet2DConditionModel(**UNET).requires_grad_(False).eval(),
                 "vae": AutoencoderKL(**VAE).requires_grad_(False).eval(),
-                "vision_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION_ENCODER)).requires_grad_(False).eval(),
+                "vision_encoder": (
+                    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION_ENCODER))
+                    .requires_grad_(False)
+                    .eval()
+                ),
             }
         transforms = {
             "vae_transform": replace(pocket.vae_transform, size=320, crop=320),
             "clip_transform": replace(pocket.clip_transform, size=224, crop=224),
         }
-        zero123plus = replace(pocket, **parts, **transforms, view_size=320, empty_prompt=torch.randn(77, 1024), offload=offload)
-        large, (triplane, _) = model("instant-mesh-large", device, dtype), smooth_triplane("instant-mesh-large", device)
-        picture, views, path = torch.rand(1, 3, 512, 512), torch.rand(6, 3, 320, 320, device=device), Path(tempfile.mkdtemp()) / "job.obj"
+        zero123plus = replace(
+            pocket,
+            **parts,
+            **transforms,
+            view_size=320,
+            empty_prompt=torch.randn(77, 1024),
+            offload=offload,
+        )
+        large = model("instant-mesh-large", device, dtype)
+        (triplane, _) = smooth_triplane("instant-mesh-large", device)
+        picture = torch.rand(1, 3, 512, 512)
+        views = torch.rand(6, 3, 320, 320, device=device)
+        path = Path(tempfile.mkdtemp()) / "job.obj"
 
         if offload:
             for part in (*parts.values(), large):
@@ -179,13 +206,18 @@ def texture(device: torch.device) -> Callable[[], object]:
     """1024 pixels on 100 000 triangles, fewer triangles being made first."""
     triplane, _ = smooth_triplane("instant-mesh-large", device)
     mesh = extract_mesh(triplane, SurfaceSettings(resolution=192, colors=False))
-    return lambda: bake_texture(mesh, lambda points: triplane.color(points.to(device), 131072), 1024, max_faces=100_000)
+    return lambda: bake_texture(
+        mesh, lambda points: triplane.color(points.to(device), 131072), 1024, max_faces=100_000
+    )
 
 
 def write_obj(device: torch.device) -> Callable[[], object]:
     side = 708
     index = torch.arange(side * side).view(side, side)
-    a, b, c, d = index[:-1, :-1].flatten(), index[1:, :-1].flatten(), index[:-1, 1:].flatten(), index[1:, 1:].flatten()
+    a = index[:-1, :-1].flatten()
+    b = index[1:, :-1].flatten()
+    c = index[:-1, 1:].flatten()
+    d = index[1:, 1:].flatten()
     faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([b, d, c], 1)])
     mesh = Mesh(torch.rand(side * side, 3), faces, torch.rand(side * side, 3))
     folder = tempfile.mkdtemp()
@@ -193,9 +225,18 @@ def write_obj(device: torch.device) -> Callable[[], object]:
 
 
 def importing(device: torch.device) -> Callable[[], float]:
-    """Seconds that the library takes to import on top of torch: the function's result, not its time."""
-    code = "import torch, time; t = time.perf_counter(); import pipelines.image_to_3d, pipelines.rendering.triplane; print(time.perf_counter() - t)"
-    return lambda: float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    """Seconds that the library takes to import on top of torch: the function's result, not its
+    time.
+    """
+    code = (
+        "import torch, time; t = time.perf_counter(); import pipelines.image_to_3d,"
+        " pipelines.rendering.triplane; print(time.perf_counter() - t)"
+    )
+    return lambda: float(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+    )
 
 
 JOBS: dict[str, Stage] = {

@@ -6,7 +6,12 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.pictures.background import DEFAULT_THRESHOLD, METHODS, forget_models, remove_background
+from ..pipelines.pictures.background import (
+    DEFAULT_THRESHOLD,
+    METHODS,
+    forget_models,
+    remove_background,
+)
 from ..pipelines.pictures.framing import cut_out
 from . import host
 from .sockets import image_socket, images_of, mask_socket, masks_of
@@ -21,13 +26,19 @@ class RemoveBackground(io.ComfyNode):
             category="3d/Image to 3D",
             description="Finds what stands in front of each picture, and leaves white around it.",
             inputs=[
-                io.Image.Input("image", tooltip="One or several pictures. A fourth channel counts as alpha."),
+                io.Image.Input(
+                    "image", tooltip="One or several pictures. A fourth channel counts as alpha."
+                ),
                 io.Combo.Input(
                     "model",
                     options=list(METHODS),
                     default="auto",
-                    tooltip="auto: the picture's own alpha where it describes an object, 'plain' where the border has one colour, otherwise u2net. "
-                    "plain: takes away the border's colour, needs no model. The names are models of rembg, found in models/rembg or downloaded.",
+                    tooltip=(
+                        "auto: the picture's own alpha where it describes an object, 'plain' where"
+                        " the border has one colour, otherwise u2net. plain: takes away the"
+                        " border's colour, needs no model. The names are models of rembg, found in"
+                        " models/rembg or downloaded."
+                    ),
                 ),
                 io.Float.Input(
                     "alpha_threshold",
@@ -40,14 +51,20 @@ class RemoveBackground(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Your own mask, 1 = object: no model runs then. LoadImage's mask is the other way round: put Invert Mask between.",
+                    tooltip=(
+                        "Your own mask, 1 = object: no model runs then. LoadImage's mask is the"
+                        " other way round: put Invert Mask between."
+                    ),
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     "image_on_white",
                     display_name="image",
-                    tooltip="The object, white around it. Its soft edge is in the mask: Frame Foreground blends it.",
+                    tooltip=(
+                        "The object, white around it. Its soft edge is in the mask: Frame"
+                        " Foreground blends it."
+                    ),
                 ),
                 io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
             ],
@@ -55,7 +72,9 @@ class RemoveBackground(io.ComfyNode):
 
     @classmethod
     @host.explained
-    def execute(cls, image: Tensor, model: str, alpha_threshold: float, mask: Tensor | None = None) -> io.NodeOutput:
+    def execute(
+        cls, image: Tensor, model: str, alpha_threshold: float, mask: Tensor | None = None
+    ) -> io.NodeOutput:
         images = images_of(image)
         if mask is None:
             masks = _found_masks(images, model, alpha_threshold)
@@ -67,10 +86,16 @@ class RemoveBackground(io.ComfyNode):
 
 def _found_masks(images: Tensor, model: str, threshold: float) -> Tensor:
     found = []
-    device, folder, progress = host.working_device().type, host.background_dir(model), host.node_progress()
+    device = host.working_device().type
+    folder = host.background_dir(model)
+    progress = host.node_progress()
     try:
         for i, one in enumerate(images):
-            found.append(remove_background(one[None], model, models_dir=folder, device=device, threshold=threshold))
+            found.append(
+                remove_background(
+                    one[None], model, models_dir=folder, device=device, threshold=threshold
+                )
+            )
             progress(i + 1, len(images))
     finally:
         forget_models()  # ComfyUI's memory management does not know them

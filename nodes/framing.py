@@ -18,27 +18,55 @@ class FrameForeground(io.ComfyNode):
             node_id="ImageTo3D_FrameForeground",
             display_name="Frame Foreground",
             category="3d/Image to 3D",
-            description="Puts each object in the middle of a square, at the size that the models expect.",
+            description=(
+                "Puts each object in the middle of a square, at the size that the models expect."
+            ),
             inputs=[
                 io.Image.Input("image", tooltip="One or several pictures."),
                 io.Mask.Input("mask", tooltip="1 = object; one for all pictures, or one for each."),
                 io.Float.Input(
-                    "foreground_ratio", default=0.85, min=0.1, max=1.0, step=0.01, tooltip="The object's larger side over the picture's side."
+                    "foreground_ratio",
+                    default=0.85,
+                    min=0.1,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The object's larger side over the picture's side.",
                 ),
-                io.Int.Input("size", default=512, min=64, max=2048, step=8, tooltip="Pixels of a side of the result."),
-                io.String.Input("background", default="#ffffff", tooltip="Colour behind the object, as #rrggbb or a name. The models expect white."),
+                io.Int.Input(
+                    "size",
+                    default=512,
+                    min=64,
+                    max=2048,
+                    step=8,
+                    tooltip="Pixels of a side of the result.",
+                ),
+                io.String.Input(
+                    "background",
+                    default="#ffffff",
+                    tooltip=(
+                        "Colour behind the object, as #rrggbb or a name. The models expect white."
+                    ),
+                ),
             ],
             outputs=[
-                io.Image.Output("framed_image", display_name="image", tooltip="The framed picture."),
+                io.Image.Output(
+                    "framed_image", display_name="image", tooltip="The framed picture."
+                ),
                 io.Mask.Output("framed_mask", display_name="mask", tooltip="1 = object."),
             ],
         )
 
     @classmethod
     @host.explained
-    def execute(cls, image: Tensor, mask: Tensor, foreground_ratio: float, size: int, background: str) -> io.NodeOutput:
+    def execute(
+        cls, image: Tensor, mask: Tensor, foreground_ratio: float, size: int, background: str
+    ) -> io.NodeOutput:
         images = images_of(image)[:, :3].cpu()
         framed, masks = frame_foreground(
-            images, masks_of(mask, images).cpu(), foreground_ratio=foreground_ratio, size=size, background=parse_color(background)
+            images,
+            masks_of(mask, images).cpu(),
+            foreground_ratio=foreground_ratio,
+            size=size,
+            background=parse_color(background),
         )
         return io.NodeOutput(image_socket(framed), mask_socket(masks))

@@ -35,9 +35,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODELS_FOLDER, BACKGROUND_FOLDER = "image_to_3d", "rembg"  # below models/, and the names in extra_model_paths.yaml
+MODELS_FOLDER, BACKGROUND_FOLDER = (
+    "image_to_3d",
+    "rembg",
+)  # below models/, and the names in extra_model_paths.yaml
 _PREVIEW_SIDE = 512
-_CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)  # what ComfyUI has a class for that differs in nothing else
+_CASTABLE = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)  # what ComfyUI has a class for that differs in nothing else
 _PACK = Path(__file__).parent.parent
 _REQUIREMENTS = _PACK / "requirements.txt"
 _DEMO_NAME = "image-to-3d-demo.png"
@@ -68,7 +77,8 @@ def _missing_packages_named() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise EnvironmentProblem(
-            f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r {_REQUIREMENTS}' and restart ComfyUI."
+            f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r"
+            f" {_REQUIREMENTS}' and restart ComfyUI."
         ) from error
 
 
@@ -79,14 +89,16 @@ def register_folders() -> None:
 
 
 def offer_demo_picture() -> None:
-    """Put the picture of the first template into ComfyUI's input folder, so that the template runs as it is."""
+    """Put the first template's picture into ComfyUI's input folder, so that the template runs."""
     target = Path(folder_paths.get_input_directory()) / _DEMO_NAME
     try:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_PACK / "workflows" / "demo.png", target)
     except OSError as error:
-        log.warning("the picture of the example workflow could not be copied to %s: %s", target, error)
+        log.warning(
+            "the picture of the example workflow could not be copied to %s: %s", target, error
+        )
 
 
 def models_dirs() -> list[Path]:
@@ -107,7 +119,7 @@ def working_device() -> torch.device:
 
 
 def reserve(memory: int) -> torch.device:
-    """Have ComfyUI free so many bytes on the working device, by moving models away; returns the device."""
+    """The working device, after ComfyUI has freed so many bytes on it by moving models away."""
     device = working_device()
     comfy.model_management.free_memory(memory, device)
     return device
@@ -125,7 +137,9 @@ def chosen_dtype(name: str) -> torch.dtype:
     device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(device=device)
     if device.type == "cpu" and dtype == torch.float32 and not (args.force_fp32 or args.fp32_unet):
-        return choose_dtype("auto", device)  # ComfyUI does not ask whether a CPU computes in bfloat16
+        return choose_dtype(
+            "auto", device
+        )  # ComfyUI does not ask whether a CPU computes in bfloat16
     return dtype if dtype in DTYPES.values() else torch.float16
 
 
@@ -151,7 +165,11 @@ class Managed(Generic[Model]):
 
 
 class ImageTo3DParts(nn.ModuleList):
-    """What ComfyUI manages, and names in its log: it writes attributes into a model that those of diffusers do not take."""
+    """What ComfyUI manages, under the name that its log shows.
+
+    ComfyUI writes attributes into the model. The models of diffusers refuse new attributes, so they
+    stand in this list.
+    """
 
 
 def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
@@ -159,11 +177,16 @@ def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
     together = ImageTo3DParts(parts)
     for module in together.modules():
         _make_castable(module)
-    return Managed(model, comfy.model_patcher.ModelPatcher(together, load_device=working_device(), offload_device=offload_device()))
+    return Managed(
+        model,
+        comfy.model_patcher.ModelPatcher(
+            together, load_device=working_device(), offload_device=offload_device()
+        ),
+    )
 
 
 def _make_castable(module: nn.Module) -> None:
-    """Let a layer bring its weights to the device when it runs, so that ComfyUI may load a model in part."""
+    """Let a layer fetch its weights when it runs, so that ComfyUI may load a model in part."""
     if type(module) in _CASTABLE:
         module.__class__ = getattr(comfy.ops.disable_weight_init, type(module).__name__)
 
@@ -171,7 +194,9 @@ def _make_castable(module: nn.Module) -> None:
 def _move_uncastable(model: nn.Module, device: torch.device) -> None:
     """Move what no layer brings by itself: parameters of other modules, and buffers."""
     for module in model.modules():
-        for parameter in () if hasattr(module, "comfy_cast_weights") else module.parameters(recurse=False):
+        for parameter in (
+            () if hasattr(module, "comfy_cast_weights") else module.parameters(recurse=False)
+        ):
             parameter.data = parameter.data.to(device)
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
@@ -190,7 +215,10 @@ def modelslab_client() -> ModelsLab:
 
 
 def node_progress(part: int = 0, parts: int = 1) -> Progress:
-    """The running node's bar for one of several equal parts, with previews; raises where the user has pressed Stop."""
+    """The running node's bar, with previews, for one of several equal parts.
+
+    What it returns raises where the user has pressed Stop.
+    """
     bar = comfy.utils.ProgressBar(parts)
 
     def report(done: int, total: int, preview: Tensor | None = None) -> None:
@@ -217,11 +245,19 @@ def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
         InvalidInput: if the prefix leads outside the output folder.
     """
     try:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(
+            prefix, folder_paths.get_output_directory()
+        )
     except (OSError, ValueError) as error:  # NUL characters, names of more than 255
-        raise InvalidInput(f"The file name '{_shown(prefix)}' is none that a file can have: use a shorter one of letters and numbers.") from error
+        raise InvalidInput(
+            f"The file name '{_shown(prefix)}' is none that a file can have: use a shorter one of"
+            " letters and numbers."
+        ) from error
     except Exception as error:  # core raises a bare Exception
-        raise InvalidInput(f"The file name '{prefix}' leads outside ComfyUI's output folder: use one without '..' and drive names.") from error
+        raise InvalidInput(
+            f"The file name '{prefix}' leads outside ComfyUI's output folder: use one without '..'"
+            " and drive names."
+        ) from error
     return Path(folder), [f"{name}_{counter + i:05}_" for i in range(count)]
 
 
@@ -236,14 +272,20 @@ def file_below_comfyui(name: str) -> Path:
     Raises:
         InvalidInput: if there is none, or the name leads elsewhere.
     """
-    for folder in (Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())):
+    for folder in (
+        Path(folder_paths.get_input_directory()),
+        Path(folder_paths.get_output_directory()),
+    ):
         try:
             path = (folder / name).resolve()
             there = path.is_file()
         except (OSError, ValueError):  # NUL characters, names of more than 255
             break
         if not path.is_relative_to(folder.resolve()):
-            raise InvalidInput(f"The file name '{_shown(name)}' leads outside ComfyUI's folders: use one below the input or output folder.")
+            raise InvalidInput(
+                f"The file name '{_shown(name)}' leads outside ComfyUI's folders: use one below the"
+                " input or output folder."
+            )
         if there:
             return path
     raise InvalidInput(f"There is no file '{_shown(name)}' below ComfyUI's input or output folder.")

@@ -15,15 +15,27 @@ from ..pipelines.mesh_io import FORMATS, load_mesh, mesh_files
 from ..pipelines.meshes.cleaning import clean
 from ..pipelines.meshes.drawing import render_mesh
 from ..pipelines.meshes.report import report
-from ..pipelines.meshes.texture import DEFAULT_TEXTURED_FACES, MAX_SIZE, MIN_SIZE, bake_texture, bake_vertex_colors
+from ..pipelines.meshes.texture import (
+    CHUNK_SIZE,
+    DEFAULT_TEXTURED_FACES,
+    MAX_SIZE,
+    MIN_SIZE,
+    bake_vertex_colors,
+    texture_of_field,
+)
 from . import host
 from .sockets import TriplaneSocket, image_socket, mesh_socket, meshes_of
 
-_CHUNK = 131072
-
 
 def _size_input() -> io.Int.Input:
-    return io.Int.Input("size", default=1024, min=MIN_SIZE, max=MAX_SIZE, step=256, tooltip="Pixels of the texture's side.")
+    return io.Int.Input(
+        "size",
+        default=1024,
+        min=MIN_SIZE,
+        max=MAX_SIZE,
+        step=256,
+        tooltip="Pixels of the texture's side.",
+    )
 
 
 def _faces_input() -> io.Int.Input:
@@ -33,7 +45,10 @@ def _faces_input() -> io.Int.Input:
         min=0,
         max=2_000_000,
         step=1000,
-        tooltip="Larger meshes are decimated to so many triangles first: unfolding takes time with their number. 0 leaves all.",
+        tooltip=(
+            "Larger meshes are decimated to so many triangles first: unfolding takes time with"
+            " their number. 0 leaves all."
+        ),
     )
 
 
@@ -44,9 +59,15 @@ class TextureMesh(io.ComfyNode):
             node_id="ImageTo3D_TextureMesh",
             display_name="Texture Mesh",
             category="3d/Image to 3D",
-            description="Unfolds each mesh and paints its texture with the colours of its triplane, much finer than colours at vertices.",
+            description=(
+                "Unfolds each mesh and paints its texture with the colours of its triplane, much"
+                " finer than colours at vertices."
+            ),
             inputs=[
-                io.Mesh.Input("mesh", tooltip="Meshes of the triplanes, in the same order; cleaned ones fit as well."),
+                io.Mesh.Input(
+                    "mesh",
+                    tooltip="Meshes of the triplanes, in the same order; cleaned ones fit as well.",
+                ),
                 TriplaneSocket.Input("triplane"),
                 _size_input(),
                 _faces_input(),
@@ -59,15 +80,21 @@ class TextureMesh(io.ComfyNode):
     def execute(cls, mesh: Any, triplane: list[Field], size: int, max_faces: int) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         if len(meshes) != len(triplane):
-            raise InvalidInput(f"There must be one triplane for each mesh, got {len(meshes)} meshes and {len(triplane)} triplanes.")
-        device = host.reserve(point_memory(_CHUNK))
-        textured = []
-        for i, (one, own) in enumerate(zip(meshes, triplane, strict=True)):
-            there = own.to(device)
-            progress = host.node_progress(i, len(meshes))
-            textured.append(
-                bake_texture(one, lambda p, t=there: t.color(p.to(device), _CHUNK), size, max_faces=max_faces, progress=progress)
+            raise InvalidInput(
+                f"There must be one triplane for each mesh, got {len(meshes)} meshes and"
+                f" {len(triplane)} triplanes."
             )
+        device = host.reserve(point_memory(CHUNK_SIZE))
+        textured = [
+            texture_of_field(
+                one,
+                own.to(device),
+                size,
+                max_faces=max_faces,
+                progress=host.node_progress(i, len(meshes)),
+            )
+            for i, (one, own) in enumerate(zip(meshes, triplane, strict=True))
+        ]
         return io.NodeOutput(mesh_socket(textured))
 
 
@@ -78,7 +105,10 @@ class BakeVertexColors(io.ComfyNode):
             node_id="ImageTo3D_BakeVertexColors",
             display_name="Bake Vertex Colors",
             category="3d/Image to 3D",
-            description="Unfolds each mesh and turns the colours of its vertices into a texture: for meshes of other nodes, and of files.",
+            description=(
+                "Unfolds each mesh and turns the colours of its vertices into a texture: for meshes"
+                " of other nodes, and of files."
+            ),
             inputs=[io.Mesh.Input("mesh"), _size_input(), _faces_input()],
             outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
         )
@@ -88,7 +118,10 @@ class BakeVertexColors(io.ComfyNode):
     def execute(cls, mesh: Any, size: int, max_faces: int) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         baked = [
-            bake_vertex_colors(one, size, max_faces=max_faces, progress=host.node_progress(i, len(meshes))) for i, one in enumerate(meshes)
+            bake_vertex_colors(
+                one, size, max_faces=max_faces, progress=host.node_progress(i, len(meshes))
+            )
+            for i, one in enumerate(meshes)
         ]
         return io.NodeOutput(mesh_socket(baked))
 
@@ -100,8 +133,11 @@ class CleanMesh(io.ComfyNode):
             node_id="ImageTo3D_CleanMesh",
             display_name="Clean Mesh",
             category="3d/Image to 3D",
-            description="Merges double vertices and drops empty triangles, and does what else is asked for, in this order. A texture becomes colours "
-            "of vertices: texture a mesh after it is cleaned.",
+            description=(
+                "Merges double vertices and drops empty triangles, and does what else is asked for,"
+                " in this order. A texture becomes colours of vertices: texture a mesh after it is"
+                " cleaned."
+            ),
             inputs=[
                 io.Mesh.Input("mesh"),
                 io.Float.Input(
@@ -110,31 +146,66 @@ class CleanMesh(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Parts with a smaller surface than this share of the largest part's go. 1 keeps the largest alone, 0 all.",
+                    tooltip=(
+                        "Parts with a smaller surface than this share of the largest part's go. 1"
+                        " keeps the largest alone, 0 all."
+                    ),
                 ),
                 io.Int.Input(
                     "fill_holes",
                     default=32,
                     min=0,
                     max=10_000,
-                    tooltip="Holes with at most so many edges are filled. 0 fills none. The rim of a sheet or of a bowl is no hole.",
+                    tooltip=(
+                        "Holes with at most so many edges are filled. 0 fills none. The rim of a"
+                        " sheet or of a bowl is no hole."
+                    ),
                 ),
-                io.Int.Input("smooth", default=0, min=0, max=100, tooltip="Rounds of Taubin's smoothing: noise goes, volume stays."),
                 io.Int.Input(
-                    "max_faces", default=0, min=0, max=2_000_000, step=1000, tooltip="Decimate to at most so many triangles. 0 leaves all."
+                    "smooth",
+                    default=0,
+                    min=0,
+                    max=100,
+                    tooltip="Rounds of Taubin's smoothing: noise goes, volume stays.",
                 ),
-                io.Boolean.Input("watertight", default=False, tooltip="Close the mesh for printing, by its voxels if mending does not suffice."),
+                io.Int.Input(
+                    "max_faces",
+                    default=0,
+                    min=0,
+                    max=2_000_000,
+                    step=1000,
+                    tooltip="Decimate to at most so many triangles. 0 leaves all.",
+                ),
+                io.Boolean.Input(
+                    "watertight",
+                    default=False,
+                    tooltip=(
+                        "Close the mesh for printing, by its voxels if mending does not suffice."
+                    ),
+                ),
             ],
             outputs=[
                 io.Mesh.Output("cleaned_mesh", display_name="mesh"),
-                io.String.Output("report", display_name="report", tooltip="What each mesh was like before and after."),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="What each mesh was like before and after.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @host.explained
-    def execute(cls, mesh: Any, min_part_share: float, fill_holes: int, smooth: int, max_faces: int, watertight: bool) -> io.NodeOutput:
+    def execute(
+        cls,
+        mesh: Any,
+        min_part_share: float,
+        fill_holes: int,
+        smooth: int,
+        max_faces: int,
+        watertight: bool,
+    ) -> io.NodeOutput:
         cleaned, lines = [], []
         meshes = meshes_of(mesh)
         for i, one in enumerate(meshes):
@@ -162,7 +233,10 @@ class MeshInfo(io.ComfyNode):
             node_id="ImageTo3D_MeshInfo",
             display_name="Mesh Info",
             category="3d/Image to 3D",
-            description="Says how many triangles, vertices and parts each mesh has, whether it is watertight, its volume and its size.",
+            description=(
+                "Says how many triangles, vertices and parts each mesh has, whether it is"
+                " watertight, its volume and its size."
+            ),
             is_output_node=True,
             inputs=[io.Mesh.Input("mesh")],
             outputs=[io.String.Output("info", display_name="info")],
@@ -184,15 +258,27 @@ class LoadMesh(io.ComfyNode):
             node_id="ImageTo3D_LoadMesh",
             display_name="Load Mesh",
             category="3d/Image to 3D",
-            description="Reads a mesh file of ComfyUI's input or output folder: OBJ with its MTL and picture, GLB, PLY, STL or 3MF.",
+            description=(
+                "Reads a mesh file of ComfyUI's input or output folder: OBJ with its MTL and"
+                " picture, GLB, PLY, STL or 3MF."
+            ),
             inputs=[
                 io.String.Input(
                     "file",
                     default="3d/mesh.obj",
-                    tooltip=f"Path below ComfyUI's input folder, or else its output folder ({', '.join(FORMATS)}): Save Mesh's path fits.",
+                    tooltip=(
+                        "Path below ComfyUI's input folder, or else its output folder"
+                        f" ({', '.join(FORMATS)}): Save Mesh's path fits."
+                    ),
                 )
             ],
-            outputs=[io.Mesh.Output("mesh", display_name="mesh", tooltip="With its texture or the colours of its vertices.")],
+            outputs=[
+                io.Mesh.Output(
+                    "mesh",
+                    display_name="mesh",
+                    tooltip="With its texture or the colours of its vertices.",
+                )
+            ],
         )
 
     @classmethod
@@ -216,13 +302,34 @@ class RenderMesh(io.ComfyNode):
             node_id="ImageTo3D_RenderMesh",
             display_name="Render Mesh",
             category="3d/Image to 3D",
-            description="Goes once around any mesh, without a graphics card: for previews, and for versions without the 3D viewer.",
+            description=(
+                "Goes once around any mesh, without a graphics card: for previews, and for versions"
+                " without the 3D viewer."
+            ),
             inputs=[
                 io.Mesh.Input("mesh"),
-                io.Int.Input("frames", default=12, min=1, max=360, tooltip="Pictures of a full turn, for each mesh."),
-                io.Float.Input("elevation", default=20.0, min=-85.0, max=85.0, step=1.0, tooltip="Degrees above the horizon."),
                 io.Int.Input(
-                    "size", default=384, min=32, max=1024, step=8, tooltip="Pixels of a side. The mesh fills the picture, whatever its size."
+                    "frames",
+                    default=12,
+                    min=1,
+                    max=360,
+                    tooltip="Pictures of a full turn, for each mesh.",
+                ),
+                io.Float.Input(
+                    "elevation",
+                    default=20.0,
+                    min=-85.0,
+                    max=85.0,
+                    step=1.0,
+                    tooltip="Degrees above the horizon.",
+                ),
+                io.Int.Input(
+                    "size",
+                    default=384,
+                    min=32,
+                    max=1024,
+                    step=8,
+                    tooltip="Pixels of a side. The mesh fills the picture, whatever its size.",
                 ),
             ],
             outputs=[io.Image.Output("images", display_name="images", tooltip="On white.")],

@@ -8,13 +8,14 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.checkpoints import MULTIVIEW_PRESETS, load_multiview_model
 from ..pipelines.devices import DTYPES
 from ..pipelines.multiview.generation import generate_views
 from ..pipelines.multiview.sampling import choose_seed
 from ..pipelines.multiview.schedulers import SCHEDULERS
 from ..pipelines.multiview.zero123plus import MultiviewModel
 from ..pipelines.settings import ViewSettings
+from ..pipelines.weights.multiview_models import load_multiview_model
+from ..pipelines.weights.presets import MULTIVIEW_PRESETS
 from . import host
 from .sockets import MultiviewModelSocket, image_socket, images_of, masks_of
 
@@ -28,16 +29,27 @@ class LoadMultiviewModel(io.ComfyNode):
             node_id="ImageTo3D_LoadMultiviewModel",
             display_name="Load Multiview Model",
             category="3d/Image to 3D",
-            description="Loads a model that draws six views of an object: from models/image_to_3d, the Hugging Face cache, or the hub.",
+            description=(
+                "Loads a model that draws six views of an object: from models/image_to_3d, the"
+                " Hugging Face cache, or the hub."
+            ),
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=list(MULTIVIEW_PRESETS),
                     default="pocket",
-                    tooltip="pocket: embedded, tiny, for toys and for trying things. zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's "
-                    "U-Net, the one for photographs (some 6 GB, CC-BY-NC). zero123plus: the stock v1.2.",
+                    tooltip=(
+                        "pocket: embedded, tiny, for toys and for trying things."
+                        " zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, the one"
+                        " for photographs (some 6 GB, CC-BY-NC). zero123plus: the stock v1.2."
+                    ),
                 ),
-                io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto", tooltip="auto follows ComfyUI's options and the device."),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", *DTYPES],
+                    default="auto",
+                    tooltip="auto follows ComfyUI's options and the device.",
+                ),
             ],
             outputs=[MultiviewModelSocket.Output("multiview_model", display_name="model")],
         )
@@ -63,7 +75,10 @@ class GenerateViews(io.ComfyNode):
             node_id="ImageTo3D_GenerateViews",
             display_name="Generate Views",
             category="3d/Image to 3D",
-            description="Draws six views around the object of each picture: azimuths 30 to 330 degrees, elevations 20 and -10 in turn.",
+            description=(
+                "Draws six views around the object of each picture: azimuths 30 to 330 degrees,"
+                " elevations 20 and -10 in turn."
+            ),
             inputs=[
                 MultiviewModelSocket.Input("model"),
                 io.Image.Input("image", tooltip="Framed pictures on white, from Frame Foreground."),
@@ -73,20 +88,50 @@ class GenerateViews(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The same seed and picture give the same views; 0 draws one and shows it. The second picture of a batch has the next "
-                    "seed, and so on.",
+                    tooltip=(
+                        "The same seed and picture give the same views; 0 draws one and shows it."
+                        " The second picture of a batch has the next seed, and so on."
+                    ),
                 ),
-                io.Int.Input("steps", default=75, min=1, max=1000, tooltip="Denoising steps: 75, or 28 for the pocket model and for a quick look."),
+                io.Int.Input(
+                    "steps",
+                    default=75,
+                    min=1,
+                    max=1000,
+                    tooltip="Denoising steps: 75, or 28 for the pocket model and for a quick look.",
+                ),
                 io.Float.Input(
-                    "guidance", default=4.0, min=0.0, max=20.0, step=0.1, tooltip="How strictly the views follow the picture: 4, or 2 for the pocket."
+                    "guidance",
+                    default=4.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="How strictly the views follow the picture: 4, or 2 for the pocket.",
                 ),
-                io.Combo.Input("scheduler", options=list(SCHEDULERS), default="euler_ancestral", tooltip="The sampling method."),
-                io.Mask.Input("mask", optional=True, tooltip="1 = object. The stock zero123plus needs it to put the object on its grey."),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default="euler_ancestral",
+                    tooltip="The sampling method.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "1 = object. The stock zero123plus needs it to put the object on its grey."
+                    ),
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
-                io.Image.Output("views", display_name="views", tooltip="Six views for each picture, in order."),
-                io.Image.Output("grid", display_name="grid", tooltip="The same as one picture, three rows of two, for each picture."),
+                io.Image.Output(
+                    "views", display_name="views", tooltip="Six views for each picture, in order."
+                ),
+                io.Image.Output(
+                    "grid",
+                    display_name="grid",
+                    tooltip="The same as one picture, three rows of two, for each picture.",
+                ),
             ],
         )
 
@@ -118,4 +163,9 @@ class GenerateViews(io.ComfyNode):
             )
             for i, (one, its_mask) in enumerate(zip(images.split(1), masks, strict=True))
         ]
-        return io.NodeOutput(*(image_socket(torch.cat(pictures)) for pictures in zip(*((g.views, g.grid) for g in generated), strict=True)))
+        return io.NodeOutput(
+            *(
+                image_socket(torch.cat(pictures))
+                for pictures in zip(*((g.views, g.grid) for g in generated), strict=True)
+            )
+        )

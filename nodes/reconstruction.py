@@ -6,9 +6,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, ZERO123PLUS_RADIUS, Cameras, parse_cameras
-from ..pipelines.checkpoints import RECONSTRUCTION_PRESETS, load_reconstruction_model
 from ..pipelines.devices import DTYPES
 from ..pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct, split_objects
+from ..pipelines.weights.presets import RECONSTRUCTION_PRESETS
+from ..pipelines.weights.reconstruction_models import load_reconstruction_model
 from . import host
 from .sockets import CamerasSocket, ReconstructionModelSocket, TriplaneSocket, images_of
 
@@ -22,18 +23,31 @@ class LoadReconstructionModel(io.ComfyNode):
             node_id="ImageTo3D_LoadReconstructionModel",
             display_name="Load Reconstruction Model",
             category="3d/Image to 3D",
-            description="Loads a model that turns views into a shape: from models/image_to_3d, the Hugging Face cache, or the hub.",
+            description=(
+                "Loads a model that turns views into a shape: from models/image_to_3d, the Hugging"
+                " Face cache, or the hub."
+            ),
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=list(RECONSTRUCTION_PRESETS),
                     default="pocket",
-                    tooltip="pocket: embedded, tiny, for toys and for trying things. instant-mesh-large: the best surface. The nerf models render "
-                    "better orbits and need a density threshold.",
+                    tooltip=(
+                        "pocket: embedded, tiny, for toys and for trying things."
+                        " instant-mesh-large: the best surface. The nerf models render better"
+                        " orbits and need a density threshold."
+                    ),
                 ),
-                io.Combo.Input("dtype", options=["auto", *DTYPES], default="auto", tooltip="auto follows ComfyUI's options and the device."),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", *DTYPES],
+                    default="auto",
+                    tooltip="auto follows ComfyUI's options and the device.",
+                ),
             ],
-            outputs=[ReconstructionModelSocket.Output("reconstruction_model", display_name="model")],
+            outputs=[
+                ReconstructionModelSocket.Output("reconstruction_model", display_name="model")
+            ],
         )
 
     @classmethod
@@ -57,19 +71,38 @@ class ViewCameras(io.ComfyNode):
             node_id="ImageTo3D_ViewCameras",
             display_name="View Cameras",
             category="3d/Image to 3D",
-            description="Says from where views of your own were taken. All cameras look at the middle of the object, with z up.",
+            description=(
+                "Says from where views of your own were taken. All cameras look at the middle of"
+                " the object, with z up."
+            ),
             inputs=[
                 io.String.Input(
                     "azimuths",
                     default="0, 90, 180, 270",
-                    tooltip="Degrees around the object, one for each view: 0 is the front, 90 its left.",
+                    tooltip=(
+                        "Degrees around the object, one for each view: 0 is the front, 90 its left."
+                    ),
                 ),
-                io.String.Input("elevations", default="0", tooltip="Degrees above the horizon: one for all views, or one for each."),
-                io.Float.Input(
-                    "radius", default=ZERO123PLUS_RADIUS, min=0.1, max=100.0, step=0.05, tooltip="Distance from the middle of the object."
+                io.String.Input(
+                    "elevations",
+                    default="0",
+                    tooltip="Degrees above the horizon: one for all views, or one for each.",
                 ),
                 io.Float.Input(
-                    "fov", default=ZERO123PLUS_FOV_Y_DEG, min=1.0, max=170.0, step=0.5, tooltip="Field of view in degrees, from top to bottom."
+                    "radius",
+                    default=ZERO123PLUS_RADIUS,
+                    min=0.1,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="Distance from the middle of the object.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=ZERO123PLUS_FOV_Y_DEG,
+                    min=1.0,
+                    max=170.0,
+                    step=0.5,
+                    tooltip="Field of view in degrees, from top to bottom.",
                 ),
             ],
             outputs=[CamerasSocket.Output("cameras", display_name="cameras")],
@@ -88,20 +121,31 @@ class Reconstruct(io.ComfyNode):
             node_id="ImageTo3D_Reconstruct",
             display_name="Reconstruct",
             category="3d/Image to 3D",
-            description="Turns the views of each object into a triplane, from which meshes of any resolution and orbits are made in seconds.",
+            description=(
+                "Turns the views of each object into a triplane, from which meshes of any"
+                " resolution and orbits are made in seconds."
+            ),
             inputs=[
                 ReconstructionModelSocket.Input("model"),
                 io.Image.Input(
                     "views",
-                    tooltip="Six views for each object as Generate Views makes them, or four of these (say so below); with cameras, one for each.",
+                    tooltip=(
+                        "Six views for each object as Generate Views makes them, or four of these"
+                        " (say so below); with cameras, one for each."
+                    ),
                 ),
-                CamerasSocket.Input("cameras", optional=True, tooltip="Where views of your own were taken from."),
+                CamerasSocket.Input(
+                    "cameras", optional=True, tooltip="Where views of your own were taken from."
+                ),
                 io.Combo.Input(
                     "views_per_object",
                     options=["6", "4"],
                     default="6",
                     optional=True,
-                    tooltip="Without cameras: how many views belong to one object. 4 are views 1, 3, 5 and 6 of Generate Views' six.",
+                    tooltip=(
+                        "Without cameras: how many views belong to one object. 4 are views 1, 3, 5"
+                        " and 6 of Generate Views' six."
+                    ),
                 ),
             ],
             outputs=[TriplaneSocket.Output("triplane", display_name="triplane")],
@@ -110,9 +154,15 @@ class Reconstruct(io.ComfyNode):
     @classmethod
     @host.explained
     def execute(
-        cls, model: host.Managed[ReconstructionModel], views: Tensor, cameras: Cameras | None = None, views_per_object: str = "6"
+        cls,
+        model: host.Managed[ReconstructionModel],
+        views: Tensor,
+        cameras: Cameras | None = None,
+        views_per_object: str = "6",
     ) -> io.NodeOutput:
-        objects = split_objects(images_of(views)[:, :3], int(views_per_object) if cameras is None else len(cameras))
+        objects = split_objects(
+            images_of(views)[:, :3], int(views_per_object) if cameras is None else len(cameras)
+        )
         device = model.load(_WORKING_MEMORY)
         triplanes = []
         for i, own in enumerate(objects):

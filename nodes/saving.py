@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pipelines.mesh_io import FORMATS, mesh_path, save_mesh
+from ..pipelines.mesh_io import FORMATS, UpAxis, mesh_path, save_mesh
 from ..pipelines.meshes.placement import placed
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of
@@ -19,29 +19,46 @@ class SaveMesh(io.ComfyNode):
             node_id="ImageTo3D_SaveMesh",
             display_name="Save Mesh",
             category="3d/Image to 3D",
-            description="Saves meshes of this pack or of core's nodes below ComfyUI's output folder, whole or not at all.",
+            description=(
+                "Saves meshes of this pack or of core's nodes below ComfyUI's output folder, whole"
+                " or not at all."
+            ),
             is_output_node=True,
             inputs=[
                 io.Mesh.Input("mesh"),
                 io.String.Input(
                     "filename_prefix",
                     default="3d/ComfyUI",
-                    tooltip="Folder and beginning of the file's name, as in Save Image; %year% and so on work.",
+                    tooltip=(
+                        "Folder and beginning of the file's name, as in Save Image; %year% and so"
+                        " on work."
+                    ),
                 ),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
                     default="obj",
-                    tooltip="obj, glb and ply carry colours, obj and glb textures; stl and 3mf are shapes.",
+                    tooltip=(
+                        "obj, glb and ply carry colours, obj and glb textures; stl and 3mf are"
+                        " shapes."
+                    ),
                 ),
-                io.Combo.Input("up_axis", options=["y", "z"], default="y", tooltip="y for viewers and game engines, z for printing and CAD."),
+                io.Combo.Input(
+                    "up_axis",
+                    options=["y", "z"],
+                    default="y",
+                    tooltip="y for viewers and game engines, z for printing and CAD.",
+                ),
                 io.Float.Input(
                     "longest_side",
                     default=0.0,
                     min=0.0,
                     max=100_000.0,
                     step=1.0,
-                    tooltip="Length of the longest side in the file's unit: millimetres for stl and 3mf. 0 keeps the size as it is.",
+                    tooltip=(
+                        "Length of the longest side in the file's unit: millimetres for stl and"
+                        " 3mf. 0 keeps the size as it is."
+                    ),
                 ),
                 io.Combo.Input(
                     "pivot",
@@ -55,12 +72,28 @@ class SaveMesh(io.ComfyNode):
                     min=-360.0,
                     max=360.0,
                     step=90.0,
-                    tooltip="Degrees around the upright axis: 90 puts the front where the left was.",
+                    tooltip=(
+                        "Degrees around the upright axis: 90 puts the front where the left was."
+                    ),
                 ),
             ],
             outputs=[
-                io.String.Output("path", display_name="path", tooltip="The first file, relative to the output folder: for Preview 3D."),
-                *([FILE_3D.Output("file_3d", display_name="file_3d", tooltip="The first file, for core's 3D nodes.")] if FILE_3D else []),
+                io.String.Output(
+                    "path",
+                    display_name="path",
+                    tooltip="The first file, relative to the output folder: for Preview 3D.",
+                ),
+                *(
+                    [
+                        FILE_3D.Output(
+                            "file_3d",
+                            display_name="file_3d",
+                            tooltip="The first file, for core's 3D nodes.",
+                        )
+                    ]
+                    if FILE_3D
+                    else []
+                ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
@@ -68,15 +101,38 @@ class SaveMesh(io.ComfyNode):
     @classmethod
     @host.explained
     def execute(
-        cls, mesh: Any, filename_prefix: str, format: str, up_axis: str, longest_side: float = 0.0, pivot: str = "keep", turn: float = 0.0
+        cls,
+        mesh: Any,
+        filename_prefix: str,
+        format: str,
+        up_axis: UpAxis,
+        longest_side: float = 0.0,
+        pivot: str = "keep",
+        turn: float = 0.0,
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         folder, names = host.output_names(filename_prefix, len(meshes))
         metadata = host.file_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        paths = [mesh_path(folder, name, format, one) for one, name in zip(meshes, names, strict=True)]
+        paths = [
+            mesh_path(folder, name, format, one) for one, name in zip(meshes, names, strict=True)
+        ]
         for i, (one, path) in enumerate(zip(meshes, paths, strict=True)):
-            save_mesh(placed(one, size=longest_side, pivot=pivot, turn_deg=turn), path, up_axis=up_axis, metadata=metadata)
+            save_mesh(
+                placed(one, size=longest_side, pivot=pivot, turn_deg=turn),
+                path,
+                up_axis=up_axis,
+                metadata=metadata,
+            )
             host.node_progress()(i + 1, len(meshes))
         below_output = [host.below_output(path) for path in paths]
-        saved = [{"filename": path.name, "subfolder": path.parent.as_posix().removeprefix("."), "type": "output"} for path in below_output]
-        return io.NodeOutput(below_output[0].as_posix(), *([file_3d(paths[0])] if FILE_3D else []), ui={"3d": saved})
+        saved = [
+            {
+                "filename": path.name,
+                "subfolder": path.parent.as_posix().removeprefix("."),
+                "type": "output",
+            }
+            for path in below_output
+        ]
+        return io.NodeOutput(
+            below_output[0].as_posix(), *([file_3d(paths[0])] if FILE_3D else []), ui={"3d": saved}
+        )

@@ -6,7 +6,12 @@ from comfy_api.latest import io
 
 from ..pipelines.fields.field import Field
 from ..pipelines.settings import DEFAULT_CHUNK_SIZE, SurfaceSettings
-from ..pipelines.surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION, extract_mesh, surface_memory
+from ..pipelines.surface.extraction import (
+    MAX_RESOLUTION,
+    MIN_RESOLUTION,
+    extract_mesh,
+    surface_memory,
+)
 from . import host
 from .sockets import TriplaneSocket, mesh_socket
 
@@ -18,7 +23,10 @@ class ExtractMesh(io.ComfyNode):
             node_id="ImageTo3D_ExtractMesh",
             display_name="Extract Mesh",
             category="3d/Image to 3D",
-            description="Pulls the surface out of each triplane: FlexiCubes for the mesh models, marching cubes for the nerf models.",
+            description=(
+                "Pulls the surface out of each triplane: FlexiCubes for the mesh models, marching"
+                " cubes for the nerf models."
+            ),
             inputs=[
                 TriplaneSocket.Input("triplane"),
                 io.Int.Input(
@@ -27,7 +35,10 @@ class ExtractMesh(io.ComfyNode):
                     min=MIN_RESOLUTION,
                     max=MAX_RESOLUTION,
                     step=16,
-                    tooltip="Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf models, 96 the pocket.",
+                    tooltip=(
+                        "Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf"
+                        " models, 96 the pocket."
+                    ),
                 ),
                 io.Int.Input(
                     "chunk_size",
@@ -35,24 +46,49 @@ class ExtractMesh(io.ComfyNode):
                     min=1024,
                     max=4194304,
                     step=1024,
-                    tooltip="Points evaluated at once. Less needs less memory; the mesh stays the same.",
+                    tooltip=(
+                        "Points evaluated at once. Less needs less memory; the mesh stays the same."
+                    ),
                 ),
                 io.Float.Input(
-                    "threshold", default=10.0, min=0.01, max=1000.0, step=0.1, tooltip="Density at which the surface lies, for the nerf models only."
+                    "threshold",
+                    default=10.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.1,
+                    tooltip="Density at which the surface lies, for the nerf models only.",
                 ),
-                io.Boolean.Input("keep_largest_part", default=True, tooltip="Drop everything that is not joined to the largest part."),
+                io.Boolean.Input(
+                    "keep_largest_part",
+                    default=True,
+                    tooltip="Drop everything that is not joined to the largest part.",
+                ),
                 io.Boolean.Input("colors", default=True, tooltip="Give each vertex its colour."),
             ],
-            outputs=[io.Mesh.Output("mesh", display_name="mesh", tooltip="One mesh for each triplane, y up.")],
+            outputs=[
+                io.Mesh.Output(
+                    "mesh", display_name="mesh", tooltip="One mesh for each triplane, y up."
+                )
+            ],
         )
 
     @classmethod
     @host.explained
     def execute(
-        cls, triplane: list[Field], resolution: int, chunk_size: int, threshold: float, keep_largest_part: bool, colors: bool
+        cls,
+        triplane: list[Field],
+        resolution: int,
+        chunk_size: int,
+        threshold: float,
+        keep_largest_part: bool,
+        colors: bool,
     ) -> io.NodeOutput:
         settings = SurfaceSettings(
-            resolution, chunk_size, threshold, min_part_share=1.0 if keep_largest_part else 0.0, colors=colors
+            resolution,
+            chunk_size,
+            threshold,
+            min_part_share=1.0 if keep_largest_part else 0.0,
+            colors=colors,
         )
         device = host.reserve(surface_memory(resolution, chunk_size))
         meshes = [

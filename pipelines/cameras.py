@@ -1,6 +1,7 @@
 """Cameras: where the views stand and what their pixels see.
 
-World: right-handed, z up; the input photograph looks along -x from azimuth 0, so an object's front faces +x.
+World: right-handed, z up; the input photograph looks along -x from azimuth 0, so an object's front
+faces +x.
 A camera looks along its own -z, with x to the right and y up (OpenGL).
 
             z up
@@ -36,7 +37,8 @@ class Cameras:
 
     Attributes:
         c2w: (N, 4, 4) float32, camera to world.
-        intrinsics_normalized: (N, 3, 3) float32, focal length and principal point divided by the image's size.
+        intrinsics_normalized: (N, 3, 3) float32, focal length and principal point divided by the
+            image's size.
     """
 
     c2w: Tensor
@@ -75,7 +77,9 @@ class Cameras:
         return origins, torch.nn.functional.normalize(directions, dim=-1)
 
 
-def look_at_origin(azimuths_deg: Sequence[float], elevations_deg: Sequence[float], radius: float | Sequence[float]) -> Tensor:
+def look_at_origin(
+    azimuths_deg: Sequence[float], elevations_deg: Sequence[float], radius: float | Sequence[float]
+) -> Tensor:
     """Camera-to-world matrices of cameras that look at the origin with +z up.
 
     Args:
@@ -87,9 +91,14 @@ def look_at_origin(azimuths_deg: Sequence[float], elevations_deg: Sequence[float
         c2w: (N, 4, 4) float32.
 
     Raises:
-        InvalidInput: if the lengths differ, a radius is not positive or an elevation reaches a pole.
+        InvalidInput: if the lengths differ, a radius is not positive or an elevation reaches a
+            pole.
     """
-    radii = [float(radius)] * len(azimuths_deg) if isinstance(radius, (int, float)) else [float(r) for r in radius]
+    radii = (
+        [float(radius)] * len(azimuths_deg)
+        if isinstance(radius, (int, float))
+        else [float(r) for r in radius]
+    )
     if not len(azimuths_deg) == len(elevations_deg) == len(radii):
         raise InvalidInput(
             f"Cameras need as many azimuths as elevations and radii, got {len(azimuths_deg)}, "
@@ -98,7 +107,10 @@ def look_at_origin(azimuths_deg: Sequence[float], elevations_deg: Sequence[float
     if not all(r > 0 and math.isfinite(r) for r in radii):
         raise InvalidInput(f"A camera's radius must be above 0, got {radii}.")
     if not all(abs(e) < 90 for e in elevations_deg) or not all(map(math.isfinite, azimuths_deg)):
-        raise InvalidInput(f"Elevations must lie between -90 and 90 degrees, both excluded, got {list(elevations_deg)}.")
+        raise InvalidInput(
+            "Elevations must lie between -90 and 90 degrees, both excluded, got"
+            f" {list(elevations_deg)}."
+        )
     azimuth = torch.deg2rad(torch.tensor(azimuths_deg, dtype=torch.float64))
     elevation = torch.deg2rad(torch.tensor(elevations_deg, dtype=torch.float64))
     backward = torch.stack(
@@ -127,13 +139,18 @@ def intrinsics_from_fov(fov_y_deg: float) -> Tensor:
         InvalidInput: if the field of view is outside its range.
     """
     if not 0 < fov_y_deg < 180:
-        raise InvalidInput(f"The field of view must lie between 0 and 180 degrees, got {fov_y_deg}.")
+        raise InvalidInput(
+            f"The field of view must lie between 0 and 180 degrees, got {fov_y_deg}."
+        )
     focal = 0.5 / math.tan(math.radians(fov_y_deg) / 2)
     return torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]], dtype=torch.float32)
 
 
 def cameras_around(
-    azimuths_deg: Sequence[float], elevations_deg: Sequence[float], radius: float | Sequence[float], fov_y_deg: float
+    azimuths_deg: Sequence[float],
+    elevations_deg: Sequence[float],
+    radius: float | Sequence[float],
+    fov_y_deg: float,
 ) -> Cameras:
     """Cameras at the given angles that look at the origin, all with one field of view.
 
@@ -145,13 +162,17 @@ def cameras_around(
 
 
 def parse_cameras(azimuths: str, elevations: str, radius: float, fov_y_deg: float) -> Cameras:
-    """`cameras_around` for angles as people write them: numbers in degrees with commas or spaces between; one elevation serves all.
+    """`cameras_around` for angles as people write them.
+
+    Numbers are in degrees, with commas or spaces between. One elevation serves all cameras.
 
     Raises:
         InvalidInput: if a text holds no numbers or something else, or as in `cameras_around`.
     """
     around, above = _parse_angles("azimuths", azimuths), _parse_angles("elevations", elevations)
-    return cameras_around(around, above * len(around) if len(above) == 1 else above, radius, fov_y_deg)
+    return cameras_around(
+        around, above * len(around) if len(above) == 1 else above, radius, fov_y_deg
+    )
 
 
 def _parse_angles(name: str, text: str) -> list[float]:
@@ -160,20 +181,28 @@ def _parse_angles(name: str, text: str) -> list[float]:
     except ValueError:
         angles = []
     if not angles:
-        raise InvalidInput(f"The {name} must be numbers with commas between, like '0, 90, 180, 270', got '{text}'.")
+        raise InvalidInput(
+            f"The {name} must be numbers with commas between, like '0, 90, 180, 270', got '{text}'."
+        )
     return angles
 
 
-def zero123plus_cameras(radius: float = ZERO123PLUS_RADIUS, fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG) -> Cameras:
+def zero123plus_cameras(
+    radius: float = ZERO123PLUS_RADIUS, fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG
+) -> Cameras:
     """The six cameras of Zero123++'s views, in the order of its 3x2 grid, row by row.
 
-    Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.1; radius and field of view as in InstantMesh.
+    Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.1; radius and field of view as in
+    InstantMesh.
     """
     return cameras_around(ZERO123PLUS_AZIMUTHS_DEG, ZERO123PLUS_ELEVATIONS_DEG, radius, fov_y_deg)
 
 
 def orbit_cameras(
-    frames: int, elevation_deg: float = 20.0, radius: float = ZERO123PLUS_RADIUS, fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG
+    frames: int,
+    elevation_deg: float = 20.0,
+    radius: float = ZERO123PLUS_RADIUS,
+    fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG,
 ) -> Cameras:
     """Cameras on a circle: frame i stands at azimuth 360 i / frames.
 
@@ -182,4 +211,6 @@ def orbit_cameras(
     """
     if frames < 1:
         raise InvalidInput(f"An orbit needs at least one frame, got {frames}.")
-    return cameras_around([360.0 * i / frames for i in range(frames)], [elevation_deg] * frames, radius, fov_y_deg)
+    return cameras_around(
+        [360.0 * i / frames for i in range(frames)], [elevation_deg] * frames, radius, fov_y_deg
+    )

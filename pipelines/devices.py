@@ -15,24 +15,34 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; "auto" is CUDA (or ROCm, which goes by that name), then MPS, then the CPU.
+    """The device of a name.
+
+    "auto" is CUDA (or ROCm, which goes by that name), then MPS, then the CPU.
 
     Raises:
         InvalidInput: if the name is unknown.
         EnvironmentProblem: if this machine has no such device.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         return torch.device(next(device for device, there in available.items() if there))
     if name not in available:
         raise InvalidInput(f"The device must be one of {', '.join(DEVICES)}, got '{name}'.")
     if not available[name]:
-        raise EnvironmentProblem(f"This machine, or its build of PyTorch, has no {name} device: use --device auto.")
+        raise EnvironmentProblem(
+            f"This machine, or its build of PyTorch, has no {name} device: use --device auto."
+        )
     return torch.device(name)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of a name; "auto" is float16 on CUDA, bfloat16 on CPUs that compute in it, else float32.
+    """The precision of a name.
+
+    "auto" is float16 on CUDA, bfloat16 on CPUs that compute in it, else float32.
 
     Raises:
         InvalidInput: if the name is unknown.
@@ -40,9 +50,13 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         if device.type == "cuda":
             return torch.float16
-        return torch.bfloat16 if device.type == "cpu" and _cpu_computes_bfloat16() else torch.float32
+        return (
+            torch.bfloat16 if device.type == "cpu" and _cpu_computes_bfloat16() else torch.float32
+        )
     if name not in DTYPES:
-        raise InvalidInput(f"The precision must be auto or one of {', '.join(DTYPES)}, got '{name}'.")
+        raise InvalidInput(
+            f"The precision must be auto or one of {', '.join(DTYPES)}, got '{name}'."
+        )
     return DTYPES[name]
 
 
@@ -56,7 +70,10 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[None]:
-    """A module while it is needed on a device; with `offload`, it comes there from host memory and goes back in the end."""
+    """A module while it is needed on a device.
+
+    With `offload`, it comes there from host memory, and goes back in the end.
+    """
     if not offload:
         yield
         return
@@ -77,13 +94,17 @@ def memory_explained(advice: str) -> Iterator[None]:
         advice: ends the sentence "There was not enough memory: ...".
 
     Raises:
-        EnvironmentProblem: in place of what PyTorch, NumPy or Python raise then; any other error passes.
+        EnvironmentProblem: in place of what PyTorch, NumPy or Python raise then; any other error
+            passes.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # CUDA and MPS say the first, PyTorch's own allocator the second; the class that CUDA's error has came with PyTorch 2.5.
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+        # CUDA and MPS say the first, PyTorch's own allocator the second; the class that CUDA's
+        # error has came with PyTorch 2.5.
+        if not isinstance(error, MemoryError) and not any(
+            words in str(error) for words in ("out of memory", "can't allocate memory")
+        ):
             raise
         raise EnvironmentProblem(f"There was not enough memory: {advice}") from error
 

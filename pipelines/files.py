@@ -1,7 +1,8 @@
-"""Files: written whole or not at all, and never over what somebody else put there."""
+"""Files are written whole or not at all, and never over what somebody else put there."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ _LOOKED_AT = 1024  # bytes at a file's head and end in which the signature stand
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name if the block ends well, and vanishes if not.
+    """A temporary path beside `path`, which takes its name if the block ends well.
+
+    If not, it vanishes.
 
     Raises:
         EnvironmentProblem: if the disk refuses.
@@ -26,7 +29,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if "\0" in str(path):
             raise OSError("the name holds a NUL character")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:100]}-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem[:100]}-", suffix=path.suffix
+        )
         os.close(handle)
         partial = Path(name)
         yield partial
@@ -34,14 +39,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.replace(path)
     except OSError as error:
         shown = str(path).encode("unicode_escape").decode()
-        raise EnvironmentProblem(f"{shown} cannot be written: {error.strerror or error}.") from error
+        raise EnvironmentProblem(
+            f"{shown} cannot be written: {error.strerror or error}."
+        ) from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file bears this library's signature: its materials in their first line, its PNG as Software, its WebP likewise in EXIF."""
+    """Whether a file bears this library's signature.
+
+    Materials have it in their first line, PNG files as Software, WebP files likewise in their EXIF.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_LOOKED_AT)
@@ -50,15 +60,31 @@ def is_own(path: Path) -> bool:
     except OSError:
         return False
     signature = SIGNATURE.encode()
-    return head.startswith(b"# " + signature) or b"Software\0" + signature in head or (head[:4] == b"RIFF" and signature in end)
+    return (
+        head.startswith(b"# " + signature)
+        or b"Software\0" + signature in head
+        or (head[:4] == b"RIFF" and signature in end)
+    )
 
 
 def free_or_own(path: Path) -> Path:
-    """The path itself where nothing is there or a file of this library's, else the next free one with a number."""
+    """The path itself where nothing is there or a file of this library's.
+
+    Else the next free one with a number.
+    """
     number, free = 2, path
     while free.exists() and not is_own(free):
         free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return free
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _umask() -> int:

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .checkpoints import load_multiview_model, load_reconstruction_model
 from .devices import at_work, choose_device, choose_dtype, wait_for
 from .fields.field import Field
 from .meshes.mesh import Mesh
@@ -24,13 +23,18 @@ from .progress import Progress
 from .reconstruction.instant_mesh import ReconstructionModel, reconstruct
 from .settings import Settings
 from .surface.extraction import extract_mesh
+from .weights.multiview_models import load_multiview_model
+from .weights.reconstruction_models import load_reconstruction_model
 
 
 class StageProgress(Protocol):
     """Called after each step of each stage; what it raises ends the work."""
 
     def __call__(self, stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
-        """`done` of `total` steps of a stage: of `ImageTo3D` these are background, framing, views, triplane and surface."""
+        """`done` of `total` steps of a stage.
+
+        Those of `ImageTo3D` are background, framing, views, triplane and surface.
+        """
 
 
 def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
@@ -69,8 +73,8 @@ class ImageTo3D:
     >>> from pipelines.pictures import read_picture
     >>> from pipelines.settings import SurfaceSettings, ViewSettings
     >>> chain = ImageTo3D.load("pocket", device="cpu")
-    >>> settings = Settings(views=ViewSettings(steps=1, seed=1), surface=SurfaceSettings(resolution=32))
-    >>> result = chain(read_picture(Path("workflows/demo.png")), settings)
+    >>> quick = Settings(views=ViewSettings(steps=1, seed=1), surface=SurfaceSettings(32))
+    >>> result = chain(read_picture(Path("workflows/demo.png")), quick)
     >>> len(result.mesh.faces) > 100, tuple(result.views.shape)
     (True, (6, 3, 128, 128))
     """
@@ -94,15 +98,19 @@ class ImageTo3D:
         """Load both models.
 
         Args:
-            model: one of `checkpoints.RECONSTRUCTION_PRESETS`.
-            views_model: one of `checkpoints.MULTIVIEW_PRESETS`; the one that fits the model if None.
-            models_dirs: see `checkpoint_files.find_file`; rembg's models are in the folder `rembg` of the first.
-            device, dtype: names, see `devices`; the pocket models, which are small, stay in float32 by themselves.
-            keep_half_copy: see `checkpoint_files.read_tensors`.
+            model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
+            views_model: one of `weights.presets.MULTIVIEW_PRESETS`; the one that fits the model if
+                None.
+            models_dirs: see `weights.finding.find_file`; rembg's models are in the folder `rembg`
+                of the first.
+            device: a name of `devices.DEVICES`.
+            dtype: "auto" or a name of `devices.DTYPES`; the pocket models, which are small, stay in
+                float32 by themselves.
+            keep_half_copy: see `weights.tensors.read_tensors`.
             offload: keep on the device only the part that is at work, the others in host memory.
 
         Raises:
-            InvalidInput, CheckpointError, EnvironmentProblem: as in `checkpoints` and `devices`.
+            InvalidInput, CheckpointError, EnvironmentProblem: as in `weights` and `devices`.
         """
         views_model = views_model or ("pocket" if model == "pocket" else "zero123plus-instantmesh")
         where = choose_device(device)
@@ -127,7 +135,9 @@ class ImageTo3D:
         )
         return cls(multiview, reconstruction, models_dirs[0] / "rembg" if models_dirs else None)
 
-    def __call__(self, picture: Tensor, settings: Settings | None = None, progress: StageProgress = _silent) -> Result:
+    def __call__(
+        self, picture: Tensor, settings: Settings | None = None, progress: StageProgress = _silent
+    ) -> Result:
         """A mesh of the object in a picture.
 
         Args:
@@ -163,8 +173,13 @@ class ImageTo3D:
             )
             progress("framing", 1, 1, framed)
         with timed("views", seconds, device):
-            generated = generate_views(self.multiview, framed, framed_mask, settings.views, progress=of_stage("views"))
-        with timed("triplane", seconds, device), at_work(self.reconstruction, device, self.multiview.offload):
+            generated = generate_views(
+                self.multiview, framed, framed_mask, settings.views, progress=of_stage("views")
+            )
+        with (
+            timed("triplane", seconds, device),
+            at_work(self.reconstruction, device, self.multiview.offload),
+        ):
             triplane = reconstruct(self.reconstruction, generated.views.to(device))
             progress("triplane", 1, 1)
         with timed("surface", seconds, device):
@@ -173,7 +188,9 @@ class ImageTo3D:
 
 
 @contextmanager
-def timed(stage: str, seconds: dict[str, float], device: torch.device | None = None) -> Iterator[None]:
+def timed(
+    stage: str, seconds: dict[str, float], device: torch.device | None = None
+) -> Iterator[None]:
     """Notes under its name how long a stage takes, to the end of what it started on a device."""
     began = time.perf_counter()
     yield

@@ -1,8 +1,8 @@
 """Meshes to files and back. Axis changes live here and nowhere else.
 
-Files are y up with the front toward +z, as glTF wants and viewers expect: (x, y, z) -> (y, z, x), a rotation, so that nothing is mirrored
-and no winding changes. They can be written z up (front -y, as in Blender), for slicers and CAD: each format then has a note of it, which
-`load_mesh` reads.
+Files are y up with the front toward +z, as glTF wants and viewers expect: (x, y, z) -> (y, z, x), a
+rotation, so that nothing is mirrored and no winding changes. They can be written z up (front -y, as
+in Blender), for slicers and CAD: each format then has a note of it, which `load_mesh` reads.
 """
 
 from __future__ import annotations
@@ -26,19 +26,39 @@ from .meshes.painting import texture_to_vertex_colors
 
 FORMATS = ("obj", "glb", "ply", "stl", "3mf")
 UpAxis = Literal["y", "z"]
-_MODULES: Mapping[str, ModuleType] = {"obj": obj, "glb": glb, "ply": ply, "stl": stl, "3mf": threemf}
-_DAMAGE = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, struct.error, RecursionError)
+_MODULES: Mapping[str, ModuleType] = {
+    "obj": obj,
+    "glb": glb,
+    "ply": ply,
+    "stl": stl,
+    "3mf": threemf,
+}
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    RecursionError,
+)
 
 
-def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mapping[str, str] | None = None) -> None:
+def save_mesh(
+    mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a mesh in the format of the path's ending.
 
     Args:
-        mesh: at least one triangle. A texture goes into a GLB, or beside an OBJ as `<name>.mtl` and `<name>.png` (numbered where such a file is
-            there that this library did not write); PLY takes its colours at the vertices; STL and 3MF have no colours.
-        path: ends in .obj, .glb, .ply, .stl or .3mf; an existing file is replaced once the new one is whole.
+        mesh: at least one triangle. A texture goes into a GLB, or beside an OBJ as `<name>.mtl` and
+            `<name>.png` (numbered where such a file is there that this library did not write); PLY
+            takes its colours at the vertices; STL and 3MF have no colours.
+        path: ends in .obj, .glb, .ply, .stl or .3mf; an existing file is replaced once the new one
+            is whole.
         up_axis: "y" (front +z) or "z" (front -y, as in Blender).
-        metadata: texts by name: comments at the head of an OBJ, `asset.extras` of a GLB; the other formats have no place for them.
+        metadata: texts by name: comments at the head of an OBJ, `asset.extras` of a GLB; the other
+            formats have no place for them.
 
     Raises:
         InvalidInput: if the ending is none of these or the mesh is empty.
@@ -56,25 +76,40 @@ def save_mesh(mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mappin
         obj.write(turned, path, metadata or {}, up_axis)
         return
     in_glb = suffix == "glb"
-    content = glb.write(turned, metadata or {}, up_axis) if in_glb else _MODULES[suffix].write(texture_to_vertex_colors(turned), up_axis)
+    content = (
+        glb.write(turned, metadata or {}, up_axis)
+        if in_glb
+        else _MODULES[suffix].write(texture_to_vertex_colors(turned), up_axis)
+    )
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 
 
 def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
-    """Where a mesh of this name goes: into the folder, or, since a textured OBJ is three files, into a folder of its own in it."""
-    return folder / name / f"{name}.obj" if suffix == "obj" and mesh.texture is not None else folder / f"{name}.{suffix}"
+    """Where a mesh of this name goes: into the folder, or into a folder of its own in it.
+
+    A textured OBJ has its own, since it is three files.
+    """
+    return (
+        folder / name / f"{name}.obj"
+        if suffix == "obj" and mesh.texture is not None
+        else folder / f"{name}.{suffix}"
+    )
 
 
 def load_mesh(path: Path) -> Mesh:
-    """Read a mesh with its texture or colours; y up with its front toward +z, unless a note of `save_mesh` says otherwise.
+    """Read a mesh with its texture or colours.
 
-    Files of several materials become one mesh with one texture; colours of materials and faces become colours of vertices, which are doubled
-    where colours meet. Materials and pictures of an OBJ or PLY are looked for in its folder and nowhere else. A 3MF is in millimetres.
+    It is taken to be y up with its front toward +z, unless a note of `save_mesh` says otherwise.
+
+    Files of several materials become one mesh with one texture; colours of materials and faces
+    become colours of vertices, which are doubled where colours meet. Materials and pictures of an
+    OBJ or PLY are looked for in its folder and nowhere else. A 3MF is in millimetres.
 
     Raises:
-        InvalidInput: if the ending is none of `FORMATS`; if the file is damaged, holds no triangles, numbers that are not finite or absurdly
-            large ones, or needs what is not read.
+        InvalidInput: if the ending is none of `FORMATS`; if the file is damaged, holds no
+            triangles, numbers that are not finite or absurdly large ones, or needs what is not
+            read.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
@@ -85,11 +120,15 @@ def load_mesh(path: Path) -> Mesh:
             pieces, up_axis = _MODULES[suffix].read(content, path)
             mesh = mesh_of(pieces)
     except InvalidInput as error:
-        raise InvalidInput(f"{path.name} cannot be read as a mesh: {str(error).rstrip('.')}.") from error
+        raise InvalidInput(
+            f"{path.name} cannot be read as a mesh: {str(error).rstrip('.')}."
+        ) from error
     except ImageTo3DError:
         raise
     except _DAMAGE as error:
-        raise InvalidInput(f"{path.name} cannot be read as a mesh: it is damaged, or something else.") from error
+        raise InvalidInput(
+            f"{path.name} cannot be read as a mesh: it is damaged, or something else."
+        ) from error
     return from_y_up(mesh if up_axis == "y" else _z_up_to_y_up(mesh))
 
 
@@ -99,7 +138,9 @@ def mesh_files(path: Path) -> list[Path]:
     Raises:
         InvalidInput: if the file is not there.
     """
-    return [path, *obj.companions(_content(path), path)] if path.suffix.lower() == ".obj" else [path]
+    return (
+        [path, *obj.companions(_content(path), path)] if path.suffix.lower() == ".obj" else [path]
+    )
 
 
 def to_y_up(mesh: Mesh) -> Mesh:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class Progress(Protocol):
-    """Called after each step of a stage. Whatever it raises ends the stage and reaches the caller."""
+    """Called after each step of a stage. What it raises ends the stage and reaches the caller."""
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """`done` of `total` steps; `preview` is a (1, 3, H, W) picture in [0, 1] of the result so far, if there is one."""
+        """`done` of `total` steps, and perhaps a picture (1, 3, H, W) in [0, 1] of it so far."""
 
 
 def silent(done: int, total: int, preview: Tensor | None = None) -> None:

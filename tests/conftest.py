@@ -13,9 +13,12 @@ from PIL import Image, ImageDraw
 
 from pipelines.image_to_3d import ImageTo3D
 
-# The same examples every time, however busy the machine is; a folder that examples share does no harm, since each writes its own file anew.
+# The same examples every time, however busy the machine is; a folder that examples share does no
+# harm, since each writes its own file anew.
 _CALM = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile("calm", deadline=None, derandomize=True, suppress_health_check=_CALM)
+hypothesis.settings.register_profile(
+    "calm", deadline=None, derandomize=True, suppress_health_check=_CALM
+)
 hypothesis.settings.load_profile("calm")
 
 GOLDEN = Path(__file__).parent / "golden"

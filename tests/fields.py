@@ -31,12 +31,16 @@ def level_of(density: float) -> float:
 def random_triplane(surface: Literal["mesh", "nerf"], seed: int = 0) -> Triplane:
     """A small random model's decoder on a smooth random triplane."""
     torch.manual_seed(seed)
-    encoder = EncoderConfig(hidden_size=16, layers=1, heads=1, mlp_size=16, image_size=32, view_size=32)
+    encoder = EncoderConfig(
+        hidden_size=16, layers=1, heads=1, mlp_size=16, image_size=32, view_size=32
+    )
     config = ReconstructionConfig(
         surface, 1, 8, 16, encoder, transformer_dim=16, transformer_heads=1, triplane_low_res=4
     )
     model = ReconstructionModel(config).requires_grad_(False)
-    planes = torch.nn.functional.interpolate(torch.randn(3, 8, 4, 4), size=(16, 16), mode="bicubic") * 3
+    planes = (
+        torch.nn.functional.interpolate(torch.randn(3, 8, 4, 4), size=(16, 16), mode="bicubic") * 3
+    )
     return model.decoder.triplane(planes)
 
 
@@ -50,7 +54,9 @@ def half_inside(triplane: Triplane) -> tuple[Triplane, float | None]:
 
 
 class _Function(nn.Module):
-    """Stands for an MLP: reads a point's three coordinates, which `analytic_grid` hides in three of the channels."""
+    """Stands for an MLP: reads a point's three coordinates, which `analytic_grid` hides in three of
+    the channels.
+    """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -61,7 +67,9 @@ class _Function(nn.Module):
 
 
 def analytic_grid(function: Callable[[Tensor], Tensor], axis: Tensor) -> NetworkGrid:
-    """A function of (..., 3) points as a field on a cubic grid, through the same class as triplane fields."""
+    """A function of (..., 3) points as a field on a cubic grid, through the same class as triplane
+    fields.
+    """
     n, zero = len(axis), torch.zeros(len(axis), len(axis))
     xy = torch.stack([axis[:, None].expand(n, n), axis[None].expand(n, n), zero], dim=-1)
     xz = torch.zeros(n, n, 3)
@@ -70,7 +78,9 @@ def analytic_grid(function: Callable[[Tensor], Tensor], axis: Tensor) -> Network
 
 
 class AnalyticField:
-    """A field whose level and colours are formulas: a signed distance, or with `kind` "density" a raw density."""
+    """A field whose level and colours are formulas: a signed distance, or with `kind` "density" a
+    raw density.
+    """
 
     resolution, detail, threshold, samples_per_ray = 128, 2 / 64, 10.0, 16
     device = torch.device("cpu")

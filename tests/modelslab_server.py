@@ -74,7 +74,9 @@ class Service:
     async def __aenter__(self) -> Service:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        self.answers["/api/base64_to_url"] = [Reply({"status": "success", "id": 1, "output": ["https://pictures.example/in.png"]})]
+        self.answers["/api/base64_to_url"] = [
+            Reply({"status": "success", "id": 1, "output": ["https://pictures.example/in.png"]})
+        ]
         self.answers["/files/a.obj"] = [Reply(OBJ)]
         return self
 
@@ -95,8 +97,15 @@ class Service:
 
     def queued(self, job: int = 7, **more: Any) -> dict[str, Any]:
         future = [f"{self.url}/files/not-yet.obj"]
-        return {"status": "processing", "id": job, "eta": "0.05", "messege": "Try later", "fetch_result": "https://evil.example/steal",
-                "output": [], "future_links": future} | more  # fmt: skip
+        return {
+            "status": "processing",
+            "id": job,
+            "eta": "0.05",
+            "messege": "Try later",
+            "fetch_result": "https://evil.example/steal",
+            "output": [],
+            "future_links": future,
+        } | more
 
     def of(self, path: str) -> list[Received]:
         return [r for r in self.received if r.path == path]
@@ -105,10 +114,20 @@ class Service:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             method, path, _ = head[0].split()
-            headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in head[1:] if line)}
-            request = Received(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+            headers = {
+                name.lower(): value.strip()
+                for name, value in (line.split(":", 1) for line in head[1:] if line)
+            }
+            request = Received(
+                method,
+                path,
+                headers,
+                await reader.readexactly(int(headers.get("content-length", 0))),
+            )
             self.received.append(request)
-            queue = self.answers.get(path) or [Reply({"status": "error", "message": f"no {path}"}, 404)]
+            queue = self.answers.get(path) or [
+                Reply({"status": "error", "message": f"no {path}"}, 404)
+            ]
             answer = queue.pop(0) if len(queue) > 1 else queue[0]
             await self._send(writer, answer(request) if callable(answer) else answer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -119,8 +138,16 @@ class Service:
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
         content = reply.content()
         length = len(content) if reply.length is None else reply.length
-        headers = {"Content-Type": "application/json", "Content-Length": str(length), "Connection": "close"} | reply.headers
-        writer.write(f"HTTP/1.1 {reply.status} X\r\n".encode() + "".join(f"{k}: {v}\r\n" for k, v in headers.items()).encode() + b"\r\n")
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(length),
+            "Connection": "close",
+        } | reply.headers
+        writer.write(
+            f"HTTP/1.1 {reply.status} X\r\n".encode()
+            + "".join(f"{k}: {v}\r\n" for k, v in headers.items()).encode()
+            + b"\r\n"
+        )
         if reply.endless:
             while True:
                 writer.write(b"0" * 65536)
@@ -136,12 +163,18 @@ class Service:
 
 
 def ranged(content: bytes, first: int) -> Answer:
-    """A file that is cut after `first` bytes when it is asked for as a whole, and goes on where a range begins."""
+    """A file that is cut after `first` bytes when it is asked for as a whole, and goes on where a
+    range begins.
+    """
 
     def answer(request: Received) -> Reply:
         if "range" in request.headers:
             start = int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
-            return Reply(content[start:], 206, {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"})
+            return Reply(
+                content[start:],
+                206,
+                {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
+            )
         return Reply(content, cut_after=first)
 
     return answer

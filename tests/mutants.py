@@ -1,9 +1,11 @@
-"""A mutation run, as a table: how many one-line changes of the code the tests notice, file by file, and which they do not.
+"""A mutation run, as a table: how many one-line changes of the code the tests notice, file by file,
+and which they do not.
 
     python -m tests.mutants [--share 0.1] [--seed 0] [FILE ...]
 
-Runs mutmut (its settings are in pyproject.toml) over a random share of all mutants, or over those of some files; the whole takes hours. Goes on
-where it was stopped. A survivor that cannot change what anybody sees stands in mutants-left.txt beside this file, with its reason.
+Runs mutmut (its settings are in pyproject.toml) over a random share of all mutants, or over those
+of some files; the whole takes hours. Goes on where it was stopped. A survivor that cannot change
+what anybody sees stands in mutants-left.txt beside this file, with its reason.
 """
 
 from __future__ import annotations
@@ -20,20 +22,29 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "mutants"
 LEFT = Path(__file__).with_name("mutants-left.txt")
 KILLED, SURVIVED = "killed", "survived"
-_OUTCOME = {0: SURVIVED, 5: "no tests", 33: "no tests", None: "not run"}  # any other exit code is a kill: failure, crash or time-out
+_OUTCOME = {
+    0: SURVIVED,
+    5: "no tests",
+    33: "no tests",
+    None: "not run",
+}  # any other exit code is a kill: failure, crash or time-out
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("files", nargs="*", help="such as pipelines/cameras.py (default: all)")
-    parser.add_argument("--share", type=float, default=1.0, help="of the mutants, drawn at random (default: all)")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the mutants, drawn at random (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--report", action="store_true", help="only show what was found before")
     options = parser.parse_args(arguments)
     if not options.report:
         if not RESULTS.exists():
             _mutmut("pipelines.pictures.colors.*")  # writes down all mutants
-        names = sorted(name for name in outcomes() if not options.files or _file(name) in options.files)
+        names = sorted(
+            name for name in outcomes() if not options.files or _file(name) in options.files
+        )
         drawn = random.Random(options.seed).sample(names, round(options.share * len(names)))
         for start in range(0, len(drawn), 1000):
             _mutmut(*drawn[start : start + 1000])
@@ -50,7 +61,12 @@ def outcomes() -> dict[str, str]:
 
 
 def _mutmut(*names: str) -> None:
-    subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names], cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names],
+        cwd=ROOT,
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _file(name: str) -> str:
@@ -59,18 +75,32 @@ def _file(name: str) -> str:
 
 
 def _report(found: dict[str, str], files: list[str]) -> int:
-    reasons = dict(line.split("  ", 1) for line in LEFT.read_text().splitlines() if "  " in line and line[0] != "#") if LEFT.exists() else {}
+    reasons = (
+        dict(
+            line.split("  ", 1)
+            for line in LEFT.read_text().splitlines()
+            if "  " in line and line[0] != "#"
+        )
+        if LEFT.exists()
+        else {}
+    )
     table: dict[str, Counter[str]] = {}
     for name, outcome in found.items():
         if outcome != "not run" and (not files or _file(name) in files):
             table.setdefault(_file(name), Counter())[outcome] += 1
     print(f"{'file':42} {'run':>5} {'killed':>6} {'left':>5} {'share':>6}")
     for file, counts in sorted(table.items()):
-        print(f"{file:42} {counts.total():5} {counts[KILLED]:6} {counts.total() - counts[KILLED]:5} {counts[KILLED] / counts.total():6.1%}")
+        print(
+            f"{file:42} {counts.total():5} {counts[KILLED]:6} {counts.total() - counts[KILLED]:5}"
+            f" {counts[KILLED] / counts.total():6.1%}"
+        )
     everything = sum(table.values(), Counter())
     if everything:
-        print(f"{'in all':42} {everything.total():5} {everything[KILLED]:6} {everything.total() - everything[KILLED]:5} "
-              f"{everything[KILLED] / everything.total():6.1%}")  # fmt: skip
+        print(
+            f"{'in all':42} {everything.total():5} {everything[KILLED]:6}"
+            f" {everything.total() - everything[KILLED]:5}"
+            f" {everything[KILLED] / everything.total():6.1%}"
+        )
     for name, outcome in sorted(found.items()):
         if outcome in (SURVIVED, "no tests") and (not files or _file(name) in files):
             print(f"{outcome:8}  {name}  {reasons.get(name, '')}")

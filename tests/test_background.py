@@ -36,7 +36,9 @@ def test_alpha_is_the_pictures_own():
 
 def test_plain_takes_the_border_and_keeps_holes():
     image, disc = _disc()
-    mask = remove_background(image + torch.randn(image.shape, generator=torch.Generator().manual_seed(0)) * 0.01, "plain")[0, 0]
+    mask = remove_background(
+        image + torch.randn(image.shape, generator=torch.Generator().manual_seed(0)) * 0.01, "plain"
+    )[0, 0]
     assert float((mask - disc).abs().mean()) < 0.02
     assert float(mask[48, 48]) == 1.0  # white, but not connected to the border
     assert float(mask[0, 0]) == 0.0
@@ -45,7 +47,9 @@ def test_plain_takes_the_border_and_keeps_holes():
 def test_auto_is_plain_where_the_border_has_one_colour():
     image, _ = _disc()
     opaque = torch.cat([image, torch.ones_like(image[:, :1])], dim=1)
-    torch.testing.assert_close(remove_background(opaque, "auto"), remove_background(opaque, "plain"))
+    torch.testing.assert_close(
+        remove_background(opaque, "auto"), remove_background(opaque, "plain")
+    )
 
 
 @pytest.mark.parametrize("name", ["rounded", "one-pixel", "translucent"])
@@ -72,7 +76,9 @@ def test_an_alpha_of_zero_everywhere_says_nothing():
     torch.testing.assert_close(remove_background(clear, "auto"), remove_background(image, "plain"))
 
 
-@pytest.mark.parametrize("box", [(10, 86, 20, 76), (0, 96, 30, 60), (40, 44, 40, 44), (3, 93, 3, 93)])
+@pytest.mark.parametrize(
+    "box", [(10, 86, 20, 76), (0, 96, 30, 60), (40, 44, 40, 44), (3, 93, 3, 93)]
+)
 def test_alpha_of_boxes_that_leave_something_free_is_an_object(box):
     top, bottom, left, right = box
     image, alpha = torch.rand(1, 3, 96, 96), torch.zeros(1, 1, 96, 96)
@@ -104,7 +110,9 @@ def test_every_model_is_one_of_rembgs():
 
 @pytest.fixture
 def small_u2netp(tmp_path: Path) -> Path:
-    """A network in place of u2netp: one minus the first channel of its normalised input, so that what is red stands behind."""
+    """A network in place of u2netp: one minus the first channel of its normalised input, so that
+    what is red stands behind.
+    """
     import onnx
     from onnx import TensorProto, helper
 
@@ -125,7 +133,9 @@ def small_u2netp(tmp_path: Path) -> Path:
 
 
 def test_rembgs_own_path_with_a_small_network(small_u2netp, monkeypatch):
-    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # the small network is not the one that rembg knows
+    monkeypatch.setenv(
+        "MODEL_CHECKSUM_DISABLED", "1"
+    )  # the small network is not the one that rembg knows
     image, disc = _disc()
     mask = remove_background(image, "u2netp", models_dir=small_u2netp)
     assert mask.shape == (1, 1, 96, 96)
@@ -151,7 +161,9 @@ def test_missing_model_names_its_file_and_place(tmp_path, monkeypatch):
     assert str(tmp_path / "silueta.onnx") in str(caught.value)
 
 
-def test_a_device_that_does_not_run_a_model_is_not_the_files_fault(small_u2netp, monkeypatch, caplog):
+def test_a_device_that_does_not_run_a_model_is_not_the_files_fault(
+    small_u2netp, monkeypatch, caplog
+):
     import rembg
 
     real, tried = rembg.new_session, []
@@ -164,8 +176,12 @@ def test_a_device_that_does_not_run_a_model_is_not_the_files_fault(small_u2netp,
 
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")
     monkeypatch.setattr(rembg, "new_session", new_session)
-    monkeypatch.setattr(background, "_providers", lambda _: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    assert remove_background(_disc()[0], "u2netp", models_dir=small_u2netp, device="cuda").shape == (1, 1, 96, 96)
+    monkeypatch.setattr(
+        background, "_providers", lambda _: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert remove_background(
+        _disc()[0], "u2netp", models_dir=small_u2netp, device="cuda"
+    ).shape == (1, 1, 96, 96)
     assert tried == [["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]]
     assert "runs on the CPU" in caplog.text
 
@@ -180,7 +196,9 @@ def test_the_damaged_one_of_two_files_is_named(tmp_path):
     assert str(nested) in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [ImportError("Numba needs NumPy 2.2 or less"), SystemExit(1), RuntimeError("odd")])
+@pytest.mark.parametrize(
+    "error", [ImportError("Numba needs NumPy 2.2 or less"), SystemExit(1), RuntimeError("odd")]
+)
 def test_an_import_that_fails_says_what_failed(monkeypatch, error):
     import builtins
 
@@ -205,7 +223,15 @@ def test_damaged_model_is_named(tmp_path):
         remove_background(_disc()[0], "u2netp", models_dir=tmp_path)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(1, 2, 8, 8), torch.zeros(3, 8, 8), torch.zeros(1, 3, 0, 8), torch.full((1, 3, 8, 8), np.nan)])
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(1, 2, 8, 8),
+        torch.zeros(3, 8, 8),
+        torch.zeros(1, 3, 0, 8),
+        torch.full((1, 3, 8, 8), np.nan),
+    ],
+)
 def test_arrays_that_are_no_pictures(images):
     with pytest.raises(InvalidInput):
         remove_background(images, "plain")

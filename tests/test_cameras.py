@@ -25,16 +25,22 @@ def test_front_camera_stands_on_x_and_sees_y_to_the_right():
 def test_matrices_are_rotations_that_look_at_the_origin():
     c2w = look_at_origin([10.0, 200.0, 345.0], [-60.0, 0.0, 80.0], [1.0, 2.0, 3.0])
     rotation = c2w[:, :3, :3]
-    torch.testing.assert_close(rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rotation @ rotation.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(3))
-    torch.testing.assert_close(torch.linalg.inv(c2w) @ c2w, torch.eye(4).expand(3, 4, 4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        torch.linalg.inv(c2w) @ c2w, torch.eye(4).expand(3, 4, 4), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(c2w[:, :3, 3], c2w[:, :3, 2] * torch.tensor([1.0, 2, 3])[:, None])
 
 
 def test_middle_ray_passes_through_the_origin_and_rows_go_down():
     cameras = zero123plus_cameras()
     origins, directions = cameras.rays(3, 3)
-    torch.testing.assert_close(directions[:, 4], -torch.nn.functional.normalize(origins[:, 4], dim=1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        directions[:, 4], -torch.nn.functional.normalize(origins[:, 4], dim=1), atol=1e-6, rtol=0
+    )
     assert (directions[:, 1, 2] > directions[:, 7, 2]).all()
 
 
@@ -47,9 +53,15 @@ def test_a_pixel_at_the_edge_sees_half_the_field_of_view():
 def test_a_camera_above_looks_down_from_where_its_azimuth_is():
     c2w = look_at_origin([90.0], [30.0], 2.0)[0]
     torch.testing.assert_close(c2w[:3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(c2w[:3, 0], torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0)  # its right
-    torch.testing.assert_close(c2w[:3, 1], torch.tensor([0.0, -0.5, 3**0.5 / 2]), atol=1e-6, rtol=0)  # its up
-    torch.testing.assert_close(c2w[:3, 2], torch.tensor([0.0, 3**0.5 / 2, 0.5]), atol=1e-6, rtol=0)  # what is behind it
+    torch.testing.assert_close(
+        c2w[:3, 0], torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0
+    )  # its right
+    torch.testing.assert_close(
+        c2w[:3, 1], torch.tensor([0.0, -0.5, 3**0.5 / 2]), atol=1e-6, rtol=0
+    )  # its up
+    torch.testing.assert_close(
+        c2w[:3, 2], torch.tensor([0.0, 3**0.5 / 2, 0.5]), atol=1e-6, rtol=0
+    )  # what is behind it
     assert c2w[3].tolist() == [0, 0, 0, 1]
 
 
@@ -69,14 +81,20 @@ def test_rays_start_from_the_principal_point_and_follow_both_focal_lengths():
 def test_rays_turn_and_start_with_their_camera():
     cameras = cameras_around([90.0, 0.0], [0.0, 60.0], [2.0, 3.0], 40.0)
     origins, directions = cameras.rays(1, 1)
-    torch.testing.assert_close(origins[:, 0], torch.tensor([[0.0, 2, 0], [1.5, 0, 3 * 0.75**0.5]]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(directions[:, 0], torch.tensor([[0.0, -1, 0], [-0.5, 0, -(0.75**0.5)]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        origins[:, 0], torch.tensor([[0.0, 2, 0], [1.5, 0, 3 * 0.75**0.5]]), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        directions[:, 0], torch.tensor([[0.0, -1, 0], [-0.5, 0, -(0.75**0.5)]]), atol=1e-6, rtol=0
+    )
 
 
 def test_tokens_are_the_rows_of_c2w_and_then_the_intrinsics():
     intrinsics = torch.tensor([[2.0, 0, 0.3], [0, 0.5, 0.8], [0, 0, 1]])
     c2w = torch.arange(16.0).view(4, 4)
-    assert Cameras(c2w[None], intrinsics[None]).tokens()[0].tolist() == pytest.approx([*range(12), 2.0, 0.5, 0.3, 0.8])
+    assert Cameras(c2w[None], intrinsics[None]).tokens()[0].tolist() == pytest.approx(
+        [*range(12), 2.0, 0.5, 0.3, 0.8]
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,14 +119,18 @@ def test_angles_as_people_write_them(azimuths, elevations, expected):
 def test_tokens_and_subsets():
     cameras = zero123plus_cameras()
     assert cameras.tokens().shape == (6, 16)
-    torch.testing.assert_close(cameras.tokens()[:, 12:], torch.tensor([[1.8660254, 1.8660254, 0.5, 0.5]]).expand(6, 4))
+    torch.testing.assert_close(
+        cameras.tokens()[:, 12:], torch.tensor([[1.8660254, 1.8660254, 0.5, 0.5]]).expand(6, 4)
+    )
     torch.testing.assert_close(cameras[FOUR_VIEWS].c2w, cameras.c2w[[0, 2, 4, 5]])
 
 
 def test_orbit_is_a_circle():
     orbit = orbit_cameras(8, elevation_deg=30.0, radius=2.0)
     torch.testing.assert_close(orbit.c2w[:, 2, 3], torch.ones(8))
-    torch.testing.assert_close(orbit.c2w[2, :3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        orbit.c2w[2, :3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,13 @@ from pipelines.mesh_io import load_mesh
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.decimation import decimate
 from pipelines.meshes.mesh import Mesh, joined_faces, keep_large_parts, part_of_faces
-from pipelines.meshes.painting import nearest_colors, nearest_points, painted_like, strew, texture_to_vertex_colors
+from pipelines.meshes.painting import (
+    nearest_colors,
+    nearest_points,
+    painted_like,
+    strew,
+    texture_to_vertex_colors,
+)
 from pipelines.meshes.placement import placed
 from pipelines.meshes.repair import fill_holes, is_watertight, merge_vertices, smooth
 from pipelines.meshes.report import report
@@ -26,7 +32,11 @@ CASES = Path(__file__).parent / "data" / "cases"
 
 def _mesh(shape: trimesh.Trimesh, colors: bool = True) -> Mesh:
     vertices = torch.tensor(shape.vertices, dtype=torch.float32)
-    return Mesh(vertices, torch.tensor(shape.faces), (vertices - vertices.amin(dim=0)) / 2 if colors else None)
+    return Mesh(
+        vertices,
+        torch.tensor(shape.faces),
+        (vertices - vertices.amin(dim=0)) / 2 if colors else None,
+    )
 
 
 def _ball() -> Mesh:
@@ -36,11 +46,20 @@ def _ball() -> Mesh:
 def _soup(mesh: Mesh) -> Mesh:
     """Each triangle with vertices of its own."""
     faces = torch.arange(3 * len(mesh.faces)).view(-1, 3)
-    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), faces, mesh.vertex_colors[mesh.faces].reshape(-1, 3))
+    return Mesh(
+        mesh.vertices[mesh.faces].reshape(-1, 3),
+        faces,
+        mesh.vertex_colors[mesh.faces].reshape(-1, 3),
+    )
 
 
 def test_a_report_says_what_a_mesh_is_like():
-    both = trimesh.util.concatenate([trimesh.creation.box((1, 2, 3)), trimesh.creation.box((1, 1, 1)).apply_translation([5, 0, 0])])
+    both = trimesh.util.concatenate(
+        [
+            trimesh.creation.box((1, 2, 3)),
+            trimesh.creation.box((1, 1, 1)).apply_translation([5, 0, 0]),
+        ]
+    )
     found = report(_mesh(both))
     assert (found.triangles, found.vertices, found.parts, found.watertight) == (24, 16, 2, True)
     assert found.volume == pytest.approx(7)
@@ -58,7 +77,9 @@ def test_merging_joins_a_soup_and_drops_what_has_no_area():
     assert is_watertight(merged)
     assert (len(merged.vertices), len(merged.faces)) == (len(ball.vertices), len(ball.faces))
     assert merged.volume() == pytest.approx(ball.volume(), rel=1e-6)
-    torch.testing.assert_close(merged.vertex_colors, (merged.vertices - merged.vertices.amin(dim=0)) / 2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        merged.vertex_colors, (merged.vertices - merged.vertices.amin(dim=0)) / 2, atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
@@ -91,7 +112,9 @@ def test_smoothing_takes_noise_and_leaves_volume():
     noise = 0.02 * torch.randn(ball.vertices.shape, generator=torch.Generator().manual_seed(0))
     rough = replace(ball, vertices=ball.vertices + noise)
     fair = smooth(rough, 10)
-    assert float((fair.vertices.norm(dim=1) - 1).abs().mean()) < 0.4 * float((rough.vertices.norm(dim=1) - 1).abs().mean())
+    assert float((fair.vertices.norm(dim=1) - 1).abs().mean()) < 0.4 * float(
+        (rough.vertices.norm(dim=1) - 1).abs().mean()
+    )
     assert fair.volume() == pytest.approx(ball.volume(), rel=0.02)
     assert smooth(ball, 0).vertices is ball.vertices
     with pytest.raises(InvalidInput):
@@ -106,11 +129,22 @@ def _open_box() -> Mesh:
 def _fin() -> Mesh:
     """A ball with one triangle more, which stands on one of its edges."""
     ball = _ball()
-    faces = torch.cat([ball.faces, torch.tensor([[int(ball.faces[0, 0]), int(ball.faces[0, 1]), len(ball.vertices)]])])
-    return Mesh(torch.cat([ball.vertices, torch.tensor([[0.0, 0, 2]])]), faces, torch.cat([ball.vertex_colors, torch.zeros(1, 3)]))
+    faces = torch.cat(
+        [
+            ball.faces,
+            torch.tensor([[int(ball.faces[0, 0]), int(ball.faces[0, 1]), len(ball.vertices)]]),
+        ]
+    )
+    return Mesh(
+        torch.cat([ball.vertices, torch.tensor([[0.0, 0, 2]])]),
+        faces,
+        torch.cat([ball.vertex_colors, torch.zeros(1, 3)]),
+    )
 
 
-@pytest.mark.parametrize(("broken", "volume"), [(_open_box, 6), (_fin, 4.16), (lambda: _soup(_ball()), 4.16)])
+@pytest.mark.parametrize(
+    ("broken", "volume"), [(_open_box, 6), (_fin, 4.16), (lambda: _soup(_ball()), 4.16)]
+)
 def test_anything_that_encloses_something_can_be_printed(broken, volume):
     mesh = broken()
     assert not is_watertight(mesh)
@@ -119,13 +153,20 @@ def test_anything_that_encloses_something_can_be_printed(broken, volume):
     assert closed.volume() == pytest.approx(volume, rel=0.1)
     assert closed.vertex_colors.shape == closed.vertices.shape
     with pytest.raises(InvalidInput, match="encloses nothing"):
-        make_watertight(Mesh(torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [0, 1e-3, 0]]), torch.tensor([[0, 1, 2]])))
+        make_watertight(
+            Mesh(torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [0, 1e-3, 0]]), torch.tensor([[0, 1, 2]]))
+        )
 
 
 def test_cleaning_does_all_in_one():
-    shapes = [trimesh.creation.icosphere(subdivisions=4), trimesh.creation.icosphere(subdivisions=1, radius=0.1).apply_translation([2, 0, 0])]
+    shapes = [
+        trimesh.creation.icosphere(subdivisions=4),
+        trimesh.creation.icosphere(subdivisions=1, radius=0.1).apply_translation([2, 0, 0]),
+    ]
     mesh = _soup(_mesh(trimesh.util.concatenate(shapes)))
-    cleaned = clean(mesh, min_part_share=0.5, hole_edges=10, max_faces=1000, smoothing=2, watertight=True)
+    cleaned = clean(
+        mesh, min_part_share=0.5, hole_edges=10, max_faces=1000, smoothing=2, watertight=True
+    )
     found = report(cleaned)
     assert found.parts == 1
     assert found.watertight
@@ -152,11 +193,17 @@ def test_size_pivot_and_front():
 
 
 def _flat_cube(merged: bool = True) -> Mesh:
-    """A unit cube whose six sides have six colours, with vertices of their own where colours meet."""
+    """A unit cube whose six sides have six colours, with vertices of their own where colours
+    meet.
+    """
     box = trimesh.creation.box()
     faces = torch.tensor(box.faces)
     vertices = torch.tensor(box.vertices, dtype=torch.float32)[faces].reshape(-1, 3)
-    sides = (torch.tensor(box.face_normals).float() + torch.tensor([0.1, 0.2, 0.3])).clamp(0, 1).repeat_interleave(3, dim=0)
+    sides = (
+        (torch.tensor(box.face_normals).float() + torch.tensor([0.1, 0.2, 0.3]))
+        .clamp(0, 1)
+        .repeat_interleave(3, dim=0)
+    )
     mesh = Mesh(vertices, torch.arange(36).view(-1, 3), sides)
     return merge_vertices(mesh) if merged else mesh
 
@@ -166,7 +213,10 @@ def _colors_of_sides(mesh: Mesh) -> dict[tuple[int, ...], list[float]]:
     a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
     normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).round().int()
     colors = mesh.vertex_colors[mesh.faces].mean(dim=1)
-    return {tuple(way.tolist()): colors[(normals == way).all(dim=1)].mean(dim=0).tolist() for way in normals.unique(dim=0)}
+    return {
+        tuple(way.tolist()): colors[(normals == way).all(dim=1)].mean(dim=0).tolist()
+        for way in normals.unique(dim=0)
+    }
 
 
 def test_colours_that_meet_sharply_stay_apart_when_vertices_are_merged():
@@ -180,7 +230,9 @@ def test_colours_that_meet_sharply_stay_apart_when_vertices_are_merged():
 
 
 def test_smoothing_shrinks_and_swells_by_taubins_factors():
-    """Around a tetrahedron's middle the mean of a corner's neighbours is minus a third of it: (1 - 0.5 * 4/3) (1 + 0.53 * 4/3) = 0.56889."""
+    """Around a tetrahedron's middle the mean of a corner's neighbours is minus a third of it: (1 -
+    0.5 * 4/3) (1 + 0.53 * 4/3) = 0.56889.
+    """
     corners = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     mesh = Mesh(corners, torch.tensor([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]))
     torch.testing.assert_close(smooth(mesh, 1).vertices, corners * 0.568889, atol=1e-5, rtol=0)
@@ -198,7 +250,9 @@ def test_merging_keeps_a_texture_and_its_seams():
     textured = replace(soup, vertex_colors=None, uvs=torch.rand(36, 2), texture=torch.rand(8, 8, 3))
     merged = merge_vertices(textured)
     assert merged.texture is textured.texture
-    torch.testing.assert_close(merged.uvs[merged.faces], textured.uvs[textured.faces], atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        merged.uvs[merged.faces], textured.uvs[textured.faces], atol=1e-6, rtol=0
+    )
     kept = keep_large_parts(merged, 0.5)
     assert kept.texture is textured.texture
     assert kept.uvs.shape == (len(kept.vertices), 2)
@@ -219,7 +273,9 @@ def test_decimation_merges_first_and_keeps_colours_that_meet_sharply():
 
 def test_decimating_a_texture_says_so_and_keeps_its_colours(caplog):
     ball = _mesh(trimesh.creation.icosphere(subdivisions=3), colors=False)
-    textured = replace(ball, uvs=ball.vertices[:, :2] / 2 + 0.5, texture=torch.full((8, 8, 3), 0.25))
+    textured = replace(
+        ball, uvs=ball.vertices[:, :2] / 2 + 0.5, texture=torch.full((8, 8, 3), 0.25)
+    )
     fewer = decimate(textured, 200)
     assert "becomes colours of vertices" in caplog.text
     torch.testing.assert_close(fewer.vertex_colors, torch.full_like(fewer.vertices, 0.25))
@@ -227,12 +283,18 @@ def test_decimating_a_texture_says_so_and_keeps_its_colours(caplog):
 
 def _ring(around: int, across: int, bent: float = 0.0) -> Mesh:
     angle = torch.arange(around) / around * 2 * torch.pi
-    rings = [torch.stack([r * angle.cos(), r * angle.sin(), bent * r * (3 * angle).sin()], dim=1) for r in torch.linspace(0.5, 1, across + 1)]
+    rings = [
+        torch.stack([r * angle.cos(), r * angle.sin(), bent * r * (3 * angle).sin()], dim=1)
+        for r in torch.linspace(0.5, 1, across + 1)
+    ]
     i = torch.arange(around)
     after = (i + 1) % around
     faces = []
     for k in range(across):
-        a, b, c, d = k * around + i, k * around + after, (k + 1) * around + i, (k + 1) * around + after
+        a = k * around + i
+        b = k * around + after
+        c = (k + 1) * around + i
+        d = (k + 1) * around + after
         faces += [torch.stack([a, c, b], dim=1), torch.stack([b, c, d], dim=1)]
     return Mesh(torch.cat(rings), torch.cat(faces))
 
@@ -244,8 +306,16 @@ def _ring(around: int, across: int, bent: float = 0.0) -> Mesh:
         _ring(800, 2),
         _ring(400, 4, 0.2),
         _mesh(trimesh.creation.torus(1, 0.3), colors=False),
-        _mesh(trimesh.util.concatenate([trimesh.creation.box().apply_translation([2 * i, 0, 0]) for i in range(100)]), colors=False),
-        Mesh(torch.rand(3000, 3, generator=torch.Generator().manual_seed(0)), torch.arange(3000).view(-1, 3)),
+        _mesh(
+            trimesh.util.concatenate(
+                [trimesh.creation.box().apply_translation([2 * i, 0, 0]) for i in range(100)]
+            ),
+            colors=False,
+        ),
+        Mesh(
+            torch.rand(3000, 3, generator=torch.Generator().manual_seed(0)),
+            torch.arange(3000).view(-1, 3),
+        ),
     ],
     ids=["flat ring", "flat ring of two", "wavy ring", "torus", "boxes", "soup"],
 )
@@ -282,12 +352,16 @@ def test_what_is_no_hole_gets_no_lid():
     assert is_watertight(fill_holes(dented, 32))
     ring = _ring(40, 2)
     filled = fill_holes(ring, 100)
-    assert len(filled.faces) == len(ring.faces), "neither the rim of a washer nor its middle is a defect"
+    assert len(filled.faces) == len(ring.faces), (
+        "neither the rim of a washer nor its middle is a defect"
+    )
 
 
 def test_holes_beside_colours_that_meet_sharply_are_filled():
     cube = _flat_cube()
-    subdivided = painted_like(_mesh(trimesh.creation.box().subdivide().subdivide(), colors=False), cube)
+    subdivided = painted_like(
+        _mesh(trimesh.creation.box().subdivide().subdivide(), colors=False), cube
+    )
     holed = replace(subdivided, faces=subdivided.faces[torch.arange(len(subdivided.faces)) != 5])
     filled = clean(holed, hole_edges=8)
     assert report(filled).watertight
@@ -324,12 +398,19 @@ def test_large_triangles_cost_no_more_than_their_voxels(most):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell what a process held at most")
     code = (
-        "from pathlib import Path; from pipelines.meshes.cleaning import clean;"
-        " from pipelines.meshes.report import report; from pipelines.mesh_io import load_mesh;"
-        f"made = clean(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})), watertight=True, max_faces={most});"
-        "print(len(made.faces), report(made).watertight, Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+        "from pathlib import Path; from pipelines.meshes.cleaning import clean; from"
+        " pipelines.meshes.report import report; from pipelines.mesh_io import load_mesh;made ="
+        f" clean(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})),"
+        f" watertight=True, max_faces={most});print(len(made.faces), report(made).watertight,"
+        " Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CASES.parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=CASES.parents[2],
+    )
     triangles, closed, peak = done.stdout.split()
     assert int(triangles) <= most
     assert closed == "True"
@@ -338,7 +419,14 @@ def test_large_triangles_cost_no_more_than_their_voxels(most):
 
 def test_a_limit_that_cannot_be_kept_is_said():
     with pytest.raises(InvalidInput, match="allow more"):
-        make_watertight(_mesh(trimesh.util.concatenate([trimesh.creation.box().apply_translation([3 * i, 0, 0]) for i in range(30)])), 4)
+        make_watertight(
+            _mesh(
+                trimesh.util.concatenate(
+                    [trimesh.creation.box().apply_translation([3 * i, 0, 0]) for i in range(30)]
+                )
+            ),
+            4,
+        )
     with pytest.raises(InvalidInput, match="at least 4"):
         clean(_ball(), max_faces=3)
 
@@ -370,11 +458,19 @@ def test_nearest_points_are_nearer_than_any_other():
 
 
 def test_nearest_points_of_corners_edges_and_slivers():
-    mesh = Mesh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1e-9, 0]]), torch.tensor([[0, 1, 2], [0, 1, 3]]))
+    mesh = Mesh(
+        torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1e-9, 0]]),
+        torch.tensor([[0, 1, 2], [0, 1, 3]]),
+    )
     points = torch.tensor([[-1.0, -1, 2], [0.5, -3, 0], [2, 2, 0], [0.25, 0.25, 5]])
     triangle, weights = nearest_points(mesh, points)
     nearest = (mesh.vertices[mesh.faces[triangle]] * weights[..., None]).sum(dim=1)
-    torch.testing.assert_close(nearest, torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        nearest,
+        torch.tensor([[0.0, 0, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0.25, 0.25, 0]]),
+        atol=1e-6,
+        rtol=0,
+    )
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(4))
 
 
@@ -386,12 +482,20 @@ def test_points_are_strewn_no_further_apart_than_asked(spacing):
         weights = np.random.default_rng(i).dirichlet((1, 1, 1), 50)
         inside = weights @ corners[i]
         own = points[owners == i]
-        assert np.linalg.norm(inside[:, None] - own[None], axis=2).min(axis=1).max() <= spacing * 0.75
+        assert (
+            np.linalg.norm(inside[:, None] - own[None], axis=2).min(axis=1).max() <= spacing * 0.75
+        )
 
 
 def test_texture_to_vertex_colours_multiplies_what_both_say():
     colors = torch.tensor([[1.0, 1, 1], [0.5, 1, 1], [0, 0, 0]])
-    mesh = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]), colors, torch.rand(3, 2), torch.full((4, 4, 3), 0.5))
+    mesh = Mesh(
+        torch.rand(3, 3),
+        torch.tensor([[0, 1, 2]]),
+        colors,
+        torch.rand(3, 2),
+        torch.full((4, 4, 3), 0.5),
+    )
     found = texture_to_vertex_colors(mesh).vertex_colors
     torch.testing.assert_close(found[0], torch.full((3,), 0.5), atol=1e-5, rtol=0)
     assert 0.2 < float(found[1, 0]) < 0.3  # 0.214 ** 2 of the light
@@ -402,11 +506,36 @@ def test_gaps_between_all_triangles_are_closed_by_voxels():
     ball = trimesh.creation.icosphere(subdivisions=3).apply_translation([5, 0, -3])
     corners = torch.tensor(ball.triangles, dtype=torch.float32)
     apart = corners.lerp(corners.mean(dim=1, keepdim=True), 0.03)
-    closed = make_watertight(Mesh(apart.reshape(-1, 3), torch.arange(3 * len(corners)).view(-1, 3), apart.reshape(-1, 3).clamp(0, 1)))
+    closed = make_watertight(
+        Mesh(
+            apart.reshape(-1, 3),
+            torch.arange(3 * len(corners)).view(-1, 3),
+            apart.reshape(-1, 3).clamp(0, 1),
+        )
+    )
     assert is_watertight(closed)
     assert closed.volume() == pytest.approx(ball.volume, rel=0.05)
     voxel = 2 / 160
-    torch.testing.assert_close(closed.vertices.amin(dim=0), torch.tensor([4.0, -1, -4]), atol=1.5 * voxel, rtol=0)
-    torch.testing.assert_close(closed.vertices.amax(dim=0), torch.tensor([6.0, 1, -2]), atol=1.5 * voxel, rtol=0)
-    assert float(((closed.vertices - torch.tensor([5.0, 0, -3])).norm(dim=1) - 1).abs().mean()) < voxel, "no steps are left of the voxels"
+    torch.testing.assert_close(
+        closed.vertices.amin(dim=0), torch.tensor([4.0, -1, -4]), atol=1.5 * voxel, rtol=0
+    )
+    torch.testing.assert_close(
+        closed.vertices.amax(dim=0), torch.tensor([6.0, 1, -2]), atol=1.5 * voxel, rtol=0
+    )
+    assert (
+        float(((closed.vertices - torch.tensor([5.0, 0, -3])).norm(dim=1) - 1).abs().mean()) < voxel
+    ), "no steps are left of the voxels"
     torch.testing.assert_close(closed.vertex_colors, closed.vertices.clamp(0, 1), atol=0.05, rtol=0)
+
+
+def test_a_surface_multiplies_its_texture_and_its_vertices_as_light():
+    texture = torch.full((4, 4, 3), 0.5)
+    mesh = Mesh(
+        torch.tensor([[0.0, 0, 0], [0, 1, 0], [0, 0, 1]]),
+        torch.tensor([[0, 1, 2]]),
+        torch.tensor([[1.0, 0, 0]]).expand(3, -1),
+        torch.tensor([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]]),
+        texture,
+    )
+    found = nearest_colors(mesh, torch.tensor([[0.2, 0.3, 0.3]]))
+    assert found[0].tolist() == pytest.approx([0.5, 0, 0], abs=1e-3)

@@ -33,10 +33,15 @@ def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):
     mesh = trimesh.load(out / "disc.obj", process=False)
     assert mesh.is_watertight
     assert mesh.volume > 0
-    with Image.open(out / "disc-preview.png") as preview, Image.open(out / "disc-orbit.webp") as orbit:
+    with (
+        Image.open(out / "disc-preview.png") as preview,
+        Image.open(out / "disc-orbit.webp") as orbit,
+    ):
         assert preview.size == (3 * 64, 64)
         assert orbit.n_frames == 3
-    assert sorted(p.name for p in out.glob("disc-view-*.png")) == [f"disc-view-{i}.png" for i in range(6)]
+    assert sorted(p.name for p in out.glob("disc-view-*.png")) == [
+        f"disc-view-{i}.png" for i in range(6)
+    ]
     printed = capsys.readouterr().out
     for word in ("views", "surface", "seed  7", "triangles", "disc.obj", "GiB"):
         assert word in printed
@@ -50,7 +55,21 @@ def test_seed_repeats_the_file_offloading_or_not(picture_path, tmp_path):
 
 def test_few_triangles_and_a_texture(picture_path, tmp_path, capsys):
     pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
-    assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--max-faces", "300", "--texture", "512"]) == 0
+    assert (
+        main(
+            [
+                str(picture_path),
+                "-o",
+                str(tmp_path),
+                *QUICK,
+                "--max-faces",
+                "300",
+                "--texture",
+                "512",
+            ]
+        )
+        == 0
+    )
     assert {p.name for p in (tmp_path / "disc").iterdir()} == {"disc.obj", "disc.mtl", "disc.png"}
     mesh = trimesh.load(tmp_path / "disc" / "disc.obj", force="mesh", process=False)
     assert len(mesh.faces) <= 300
@@ -81,7 +100,9 @@ def test_one_bad_picture_does_not_stop_the_others(picture_path, tmp_path, capsys
     assert "aaa.png cannot be read as a picture" in capsys.readouterr().err
 
 
-def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(picture_path, tmp_path, capsys):
+def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(
+    picture_path, tmp_path, capsys
+):
     folder = picture_path.parent
     with Image.open(picture_path) as picture:
         picture.resize((50, 40)).save(folder / "disc-preview.png")
@@ -97,7 +118,11 @@ def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(picture_pa
 
 def test_earlier_results_are_replaced_only_where_that_is_asked_for(picture_path, tmp_path):
     out = tmp_path / "out"
-    for options, names in (([], ["disc.obj"]), ([], ["disc-2.obj", "disc.obj"]), (["--overwrite"], ["disc-2.obj", "disc.obj"])):
+    for options, names in (
+        ([], ["disc.obj"]),
+        ([], ["disc-2.obj", "disc.obj"]),
+        (["--overwrite"], ["disc-2.obj", "disc.obj"]),
+    ):
         assert main([str(picture_path), "-o", str(out), *QUICK, *options]) == 0
         assert sorted(p.name for p in out.glob("*.obj")) == names
 
@@ -116,7 +141,9 @@ def test_orbit_animations_are_no_input(picture_path, tmp_path):
         find_pictures([tmp_path / "out"])
 
 
-def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(picture_path, tmp_path, capsys, monkeypatch):
+def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(
+    picture_path, tmp_path, capsys, monkeypatch
+):
     for name in ("a.png", "b.png", "c.png"):
         (picture_path.parent / name).write_bytes(picture_path.read_bytes())
     real = command_line.read_picture
@@ -138,7 +165,20 @@ def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(picture_path, tm
 @pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg"])
 def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
     case = Path(__file__).parent / "data" / "cases" / "exif-odd-tag"
-    assert main([str(case / name), str(case / "zz-next.png"), "-o", str(tmp_path), *QUICK, "--remove-bg", "none"]) == 0
+    assert (
+        main(
+            [
+                str(case / name),
+                str(case / "zz-next.png"),
+                "-o",
+                str(tmp_path),
+                *QUICK,
+                "--remove-bg",
+                "none",
+            ]
+        )
+        == 0
+    )
     assert len(list(tmp_path.glob("*.obj"))) == 2
 
 
@@ -187,7 +227,9 @@ def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys)
 
 
 def test_too_little_memory_is_one_sentence(picture_path, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command_line, "save_mesh", lambda *_, **__: torch.empty(10**16))  # more than any machine has
+    monkeypatch.setattr(
+        command_line, "save_mesh", lambda *_, **__: torch.empty(10**16)
+    )  # more than any machine has
     assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     error = capsys.readouterr().err
     assert "There was not enough memory: try --offload" in error
@@ -195,10 +237,18 @@ def test_too_little_memory_is_one_sentence(picture_path, tmp_path, capsys, monke
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("MPS backend out of memory"), MemoryError()]
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("MPS backend out of memory"),
+        MemoryError(),
+    ],
 )
 def test_every_way_to_say_that_memory_ran_out(error):
-    with pytest.raises(EnvironmentProblem, match="not enough memory: buy more"), memory_explained("buy more."):
+    with (
+        pytest.raises(EnvironmentProblem, match="not enough memory: buy more"),
+        memory_explained("buy more."),
+    ):
         raise error
 
 
@@ -214,8 +264,23 @@ def test_no_object_is_one_sentence(tmp_path, capsys):
 
 
 def test_importing_the_library_loads_no_heavy_package():
-    heavy = ("diffusers", "transformers", "rembg", "skimage", "scipy.ndimage", "trimesh", "huggingface_hub", "httpx", "torchvision")
-    code = f"import sys, pipelines.image_to_3d; sys.exit(', '.join(n for n in {heavy} if n in sys.modules) or 0)"
+    heavy = (
+        "diffusers",
+        "transformers",
+        "rembg",
+        "skimage",
+        "scipy.ndimage",
+        "trimesh",
+        "huggingface_hub",
+        "httpx",
+        "torchvision",
+    )
+    code = (
+        f"import sys, pipelines.image_to_3d; sys.exit(', '.join(n for n in {heavy} if n in"
+        " sys.modules) or 0)"
+    )
     root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -47,10 +47,14 @@ def test_stages_take_no_more_memory_than_they_say(surface, what, sizes):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell what a process held at most")
     command = [sys.executable, "-c", _PEAK, surface, what, *map(str, sizes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     for line in lines:
         taken, said = (int(word) for word in line.split())
-        assert taken <= said <= max(30 * taken, 2**29), f"{taken / 2**20:.0f} MiB taken, {said / 2**20:.0f} MiB said"
+        assert taken <= said <= max(30 * taken, 2**29), (
+            f"{taken / 2**20:.0f} MiB taken, {said / 2**20:.0f} MiB said"
+        )

@@ -14,10 +14,18 @@ import trimesh
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.files import atomic_path
 from pipelines.mesh_io import FORMATS, from_y_up, load_mesh, save_mesh, to_y_up
-from pipelines.meshes.mesh import Mesh, drop_unused, face_areas, joined_faces, keep_large_parts, part_of_faces
+from pipelines.meshes.mesh import (
+    Mesh,
+    drop_unused,
+    face_areas,
+    joined_faces,
+    keep_large_parts,
+    part_of_faces,
+)
 from pipelines.pictures.colors import multiplied, to_linear, to_srgb
 
-#: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points to +y, which is the left of someone who
+#: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points
+#: to +y, which is the left of someone who
 #: stands in it, and reaches further to the front; its tip is red. No axis is like its mirror image.
 _L = (((-0.1, 0.1), (-0.1, 0.1), (-1.0, 1.0)), ((-0.1, 0.3), (0.1, 0.6), (-1.0, -0.8)))
 
@@ -26,13 +34,17 @@ def _l_shape() -> Mesh:
     parts = [trimesh.creation.box(bounds=np.array(bounds).T) for bounds in _L]
     both = trimesh.util.concatenate(parts)
     vertices = torch.tensor(both.vertices, dtype=torch.float32)
-    colors = torch.where(vertices[:, 1:2] > 0.5, torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6]))
+    colors = torch.where(
+        vertices[:, 1:2] > 0.5, torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
+    )
     return Mesh(vertices, torch.tensor(both.faces), colors)
 
 
 def _tetrahedron(shift: float = 0.0) -> Mesh:
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]) + shift
-    return Mesh(vertices, torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]), torch.eye(4)[:, :3])
+    return Mesh(
+        vertices, torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]), torch.eye(4)[:, :3]
+    )
 
 
 def _load(path: Path) -> trimesh.Trimesh:
@@ -44,12 +56,16 @@ def _load(path: Path) -> trimesh.Trimesh:
 def test_obj_text_is_exact(tmp_path):
     save_mesh(_tetrahedron(), tmp_path / "t.obj", metadata={"made by": "a test\nof two lines"})
     assert (tmp_path / "t.obj").read_text() == (
-        "# made by: a test\n# of two lines\n"
+        "# made by: a test\n"
+        "# of two lines\n"
         "v 0.000000 0.000000 0.000000 1.0000 0.0000 0.0000\n"
         "v 0.000000 0.000000 1.000000 0.0000 1.0000 0.0000\n"
         "v 1.000000 0.000000 0.000000 0.0000 0.0000 1.0000\n"
         "v 0.000000 1.000000 0.000000 0.0000 0.0000 0.0000\n"
-        "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
+        "f 1 3 2\n"
+        "f 1 2 4\n"
+        "f 1 4 3\n"
+        "f 2 3 4\n"
     )
 
 
@@ -73,7 +89,9 @@ def test_every_format_keeps_handedness_and_outward_normals(tmp_path, suffix, up_
     assert (tip[:, up] < -0.7).all()
     if suffix not in ("stl", "3mf"):
         colors = loaded.visual.vertex_colors
-        assert set(map(tuple, colors[np.abs(loaded.vertices[:, 0]) > 0.55, :3].tolist())) == {(255, 0, 0)}
+        assert set(map(tuple, colors[np.abs(loaded.vertices[:, 0]) > 0.55, :3].tolist())) == {
+            (255, 0, 0)
+        }
 
 
 def test_glb_colours_are_linear_and_metadata_is_kept(tmp_path):
@@ -85,7 +103,9 @@ def test_glb_colours_are_linear_and_metadata_is_kept(tmp_path):
     accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
     assert accessor["componentType"] == 5126
     colors = _load(tmp_path / "t.glb").visual.vertex_colors[:, :3]
-    np.testing.assert_allclose(colors / 255, 0.21404, atol=0.5 / 255)  # of IEC 61966-2-1 for 0.5; trimesh rounds to 8 bits
+    np.testing.assert_allclose(
+        colors / 255, 0.21404, atol=0.5 / 255
+    )  # of IEC 61966-2-1 for 0.5; trimesh rounds to 8 bits
 
 
 def test_axes_there_and_back():
@@ -96,7 +116,10 @@ def test_axes_there_and_back():
 def test_a_large_obj_is_written_in_portions(tmp_path):
     side = 300
     index = torch.arange(side * side).view(side, side)
-    a, b, c, d = index[:-1, :-1].flatten(), index[1:, :-1].flatten(), index[:-1, 1:].flatten(), index[1:, 1:].flatten()
+    a = index[:-1, :-1].flatten()
+    b = index[1:, :-1].flatten()
+    c = index[:-1, 1:].flatten()
+    d = index[1:, 1:].flatten()
     faces = torch.cat([torch.stack([a, b, c], 1), torch.stack([b, d, c], 1)])
     mesh = Mesh(torch.rand(side * side, 3), faces, torch.rand(side * side, 3))
     save_mesh(mesh, tmp_path / "large.obj")
@@ -109,14 +132,23 @@ def test_floaters_go_by_share():
     large = trimesh.creation.icosphere(subdivisions=3)
     middle = trimesh.creation.icosphere(subdivisions=2)
     middle.apply_translation([3, 0, 0])
-    small = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide().subdivide().subdivide()  # more triangles than both, less area
+    small = (
+        trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide().subdivide().subdivide()
+    )  # more triangles than both, less area
     small.apply_translation([0, 5, 0])
     both = trimesh.util.concatenate([small, large, middle])
-    mesh = Mesh(torch.tensor(both.vertices, dtype=torch.float32), torch.tensor(both.faces), torch.rand(len(both.vertices), 3))
+    mesh = Mesh(
+        torch.tensor(both.vertices, dtype=torch.float32),
+        torch.tensor(both.faces),
+        torch.rand(len(both.vertices), 3),
+    )
     largest = keep_large_parts(mesh)
     assert len(largest.faces) == len(large.faces)
     assert largest.volume() == pytest.approx(large.volume, rel=1e-4)
-    torch.testing.assert_close(largest.vertex_colors, mesh.vertex_colors[len(small.vertices) : len(small.vertices) + len(large.vertices)])
+    torch.testing.assert_close(
+        largest.vertex_colors,
+        mesh.vertex_colors[len(small.vertices) : len(small.vertices) + len(large.vertices)],
+    )
     assert len(keep_large_parts(mesh, 0.2).faces) == len(large.faces) + len(middle.faces)
     assert len(keep_large_parts(mesh, 0.0).faces) == len(both.faces)
     with pytest.raises(InvalidInput):
@@ -177,7 +209,9 @@ def test_joined_faces_have_the_lowest_number_at_each_position():
     vertices = torch.tensor([[9.0, 9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3], [0, 2, 3], [1, 2, 4]])
     faces = torch.tensor([[3, 5, 4], [0, 2, 1]])
     assert joined_faces(Mesh(vertices, faces)).tolist() == [[1, 2, 4], [0, 2, 1]]
-    assert part_of_faces(Mesh(vertices, torch.tensor([[3, 5, 4], [1, 2, 4], [0, 0, 0]]))).tolist() in ([0, 0, 1], [1, 1, 0])
+    assert part_of_faces(
+        Mesh(vertices, torch.tensor([[3, 5, 4], [1, 2, 4], [0, 0, 0]]))
+    ).tolist() in ([0, 0, 1], [1, 1, 0])
 
 
 def test_areas_and_volume():
@@ -202,9 +236,13 @@ def test_light_there_and_back():
     levels = torch.linspace(0, 1, 50)
     torch.testing.assert_close(to_srgb(to_linear(levels)), levels, atol=1e-6, rtol=0)
     # IEC 61966-2-1, computed by hand
-    assert to_linear(torch.tensor([0.0, 0.04, 0.5, 1.0])).tolist() == pytest.approx([0, 0.04 / 12.92, 0.2140411, 1])
+    assert to_linear(torch.tensor([0.0, 0.04, 0.5, 1.0])).tolist() == pytest.approx(
+        [0, 0.04 / 12.92, 0.2140411, 1]
+    )
     torch.testing.assert_close(multiplied(levels, torch.ones(50)), levels, atol=1e-6, rtol=0)
-    assert float(multiplied(torch.tensor(0.5), torch.tensor(0.5))) == pytest.approx(1.055 * 0.2140411 ** (2 / 2.4) - 0.055)
+    assert float(multiplied(torch.tensor(0.5), torch.tensor(0.5))) == pytest.approx(
+        1.055 * 0.2140411 ** (2 / 2.4) - 0.055
+    )
 
 
 def test_unknown_formats_and_empty_meshes(tmp_path):
@@ -247,7 +285,10 @@ def test_unwritable_place_is_named(tmp_path):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_meshes_come_back_as_they_were_saved(tmp_path, suffix):
-    mesh = replace(_l_shape(), vertex_colors=torch.rand(16, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1)
+    mesh = replace(
+        _l_shape(),
+        vertex_colors=torch.rand(16, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1,
+    )
     save_mesh(mesh, tmp_path / f"l.{suffix}")
     loaded = load_mesh(tmp_path / f"l.{suffix}")
     assert loaded.volume() == pytest.approx(mesh.volume(), rel=1e-5)
@@ -259,7 +300,9 @@ def test_meshes_come_back_as_they_were_saved(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("content", [b"", b"garbage\x00\xff", b"glTF\x02\x00\x00\x00\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage\x00\xff", b"glTF\x02\x00\x00\x00\xff\xff\xff\xff"]
+)
 def test_files_that_are_no_mesh(tmp_path, suffix, content):
     (tmp_path / f"x.{suffix}").write_bytes(content)
     with pytest.raises(InvalidInput, match=rf"x\.{suffix}"):

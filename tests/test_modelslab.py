@@ -33,25 +33,42 @@ from pipelines.progress import silent
 from .modelslab_server import KEY, OBJ, Reply, Service
 
 START, FETCH, FILE = "/api/3d/image_to_3d", "/api/3d/fetch/7", "/files/a.obj"
-FAST = Timing(overall=20, first_poll=0.02, longest_poll=0.05, check=0.02, first_retry=0.02, longest_retry=0.1, appearing=1.0)
+FAST = Timing(
+    overall=20,
+    first_poll=0.02,
+    longest_poll=0.05,
+    check=0.02,
+    first_retry=0.02,
+    longest_retry=0.1,
+    appearing=1.0,
+)
 PICTURE = Image.new("RGB", (32, 24), "red")
 
 
 def _run(test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST) -> object:
     async def inside() -> object:
-        async with Service() as service, ModelsLab(ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, timing=timing) as client:
+        async with (
+            Service() as service,
+            ModelsLab(
+                ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, timing=timing
+            ) as client,
+        ):
             return await test(service, client)
 
     return asyncio.run(inside())
 
 
-def _error(test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST) -> ModelsLabError:
+def _error(
+    test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST
+) -> ModelsLabError:
     with pytest.raises(ModelsLabError) as caught:
         _run(test, timing)
     return caught.value
 
 
-def _job(tmp_path: Path, *answers: Reply | dict, **replies: list) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+def _job(
+    tmp_path: Path, *answers: Reply | dict, **replies: list
+) -> Callable[[Service, ModelsLab], Awaitable[object]]:
     """A job that is started with the given answers; other paths answer as named, `_` for `/`."""
 
     async def run(service: Service, client: ModelsLab) -> object:
@@ -61,7 +78,9 @@ def _job(tmp_path: Path, *answers: Reply | dict, **replies: list) -> Callable[[S
 
         service.answers[START] = [ready(a) for a in answers]
         for name, several in replies.items():
-            service.answers[{"fetch": FETCH, "file": FILE}.get(name, name)] = [a if isinstance(a, Reply) else ready(a) for a in several]
+            service.answers[{"fetch": FETCH, "file": FILE}.get(name, name)] = [
+                a if isinstance(a, Reply) else ready(a) for a in several
+            ]
         result = await client.image_to_3d(PICTURE, Request(), tmp_path / "mesh")
         return result, service
 
@@ -71,8 +90,15 @@ def _job(tmp_path: Path, *answers: Reply | dict, **replies: list) -> Callable[[S
 def test_immediate_success(tmp_path):
     result, service = _run(_job(tmp_path, lambda s: s.success()))
     assert result.mesh == tmp_path / "mesh.obj"
-    assert result.mesh.read_bytes() == OBJ.replace(b"mtllib ../../evil.mtl\n", b"").replace(b"usemtl x\n", b"")
-    assert (result.job_id, result.seed, result.generation_seconds, result.video) == ("109655545", 3480183101, 10.62, None)
+    assert result.mesh.read_bytes() == OBJ.replace(b"mtllib ../../evil.mtl\n", b"").replace(
+        b"usemtl x\n", b""
+    )
+    assert (result.job_id, result.seed, result.generation_seconds, result.video) == (
+        "109655545",
+        3480183101,
+        10.62,
+        None,
+    )
     assert result.meta == {"seed": "3480183101", "resolution": "256", "note": "sent with <key>"}
     assert [r.path for r in service.received] == ["/api/base64_to_url", START, FILE]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh.obj"]
@@ -140,7 +166,13 @@ def test_an_address_is_passed_on_and_other_texts_are_refused(tmp_path):
 
 
 def test_queue_then_success(tmp_path):
-    result, service = _run(_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(), lambda s: s.queued(), lambda s: s.success(id=None)]))
+    result, service = _run(
+        _job(
+            tmp_path,
+            lambda s: s.queued(),
+            fetch=[lambda s: s.queued(), lambda s: s.queued(), lambda s: s.success(id=None)],
+        )
+    )
     assert result.job_id == "7"
     assert len(service.of(FETCH)) == 3
     assert all(r.json == {"key": KEY} for r in service.of(FETCH))
@@ -151,7 +183,9 @@ def test_queue_then_success(tmp_path):
 @pytest.mark.parametrize("message", ["no object", ["no", "object"], {"image": ["no object"]}])
 @pytest.mark.parametrize("name", ["message", "messege", "error"])
 def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
-    error = _error(_job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}]))
+    error = _error(
+        _job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}])
+    )
     assert isinstance(error, GenerationFailed)
     assert "object" in str(error)
     assert "\n" not in str(error)
@@ -160,13 +194,29 @@ def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
-        (Reply({"status": "error", "message": "The resolution field must be less than 512."}), RequestRejected, "less than 512"),
-        (Reply({"status": "error", "message": {"resolution": ["too large"]}}), RequestRejected, "resolution: too large"),
+        (
+            Reply({"status": "error", "message": "The resolution field must be less than 512."}),
+            RequestRejected,
+            "less than 512",
+        ),
+        (
+            Reply({"status": "error", "message": {"resolution": ["too large"]}}),
+            RequestRejected,
+            "resolution: too large",
+        ),
         (Reply({"status": "error", "messege": ["bad picture"]}), RequestRejected, "bad picture"),
         (Reply({"status": "error", "message": "bad"}, 400), RequestRejected, "bad"),
         (Reply({"status": "error", "message": "Invalid API key"}), AuthenticationFailed, "API key"),
-        (Reply({"status": "error", "message": "Invalid API key"}, 401), AuthenticationFailed, "API key"),
-        (Reply({"status": "error", "message": "You do not have enough credits"}), OutOfCredits, "credits"),
+        (
+            Reply({"status": "error", "message": "Invalid API key"}, 401),
+            AuthenticationFailed,
+            "API key",
+        ),
+        (
+            Reply({"status": "error", "message": "You do not have enough credits"}),
+            OutOfCredits,
+            "credits",
+        ),
         (Reply(b"", 402), OutOfCredits, "credits"),
         (Reply({"status": "error", "message": "no"}, 429), QuotaExceeded, "wait"),
         (Reply(b"<html>", 200), BadAnswer, "not JSON"),
@@ -196,7 +246,11 @@ def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
 
         return run
 
-    for reply in (Reply({"status": "error", "message": "oops"}, 500), Reply(b'{"status"', cut_after=4, length=100), Reply(b"", 503)):
+    for reply in (
+        Reply({"status": "error", "message": "oops"}, 500),
+        Reply(b'{"status"', cut_after=4, length=100),
+        Reply(b"", 503),
+    ):
         error = _error(job(reply))
         assert "may have been started" in str(error), str(error)
     assert [len(s.of(START)) for s in services] == [1, 1, 1]
@@ -207,11 +261,15 @@ def test_what_surely_did_not_start_is_sent_again(tmp_path):
     busy = Reply({"status": "error", "message": "slow down", "retry_after": 0.05}, 429)
     _, service = _run(_job(tmp_path, busy, busy, lambda s: s.success()))
     assert len(service.of(START)) == 3
-    _, service = _run(_job(tmp_path, Reply(b"", 429, {"Retry-After": "0.05"}), lambda s: s.success()))
+    _, service = _run(
+        _job(tmp_path, Reply(b"", 429, {"Retry-After": "0.05"}), lambda s: s.success())
+    )
     assert len(service.of(START)) == 2
 
     async def nobody_listens(service: Service, client: ModelsLab) -> None:
-        async with ModelsLab(ApiKey(KEY), api="http://127.0.0.1:9", allow_loopback=True, timing=FAST) as other:
+        async with ModelsLab(
+            ApiKey(KEY), api="http://127.0.0.1:9", allow_loopback=True, timing=FAST
+        ) as other:
             await other.image_to_3d("https://x.example/y.png", Request(), tmp_path / "m")
 
     error = _error(nobody_listens)
@@ -221,13 +279,26 @@ def test_what_surely_did_not_start_is_sent_again(tmp_path):
 
 def test_retry_after_is_waited_for(tmp_path):
     began = time.monotonic()
-    _run(_job(tmp_path, Reply({"status": "error", "message": "slow down", "retry_after": "0.6"}, 429), lambda s: s.success()))
+    _run(
+        _job(
+            tmp_path,
+            Reply({"status": "error", "message": "slow down", "retry_after": "0.6"}, 429),
+            lambda s: s.success(),
+        )
+    )
     assert time.monotonic() - began > 0.6
 
 
 def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
-    oops, cut = Reply({"status": "error", "message": "oops"}, 500), Reply({"status": "success"}, cut_after=3)
-    _, service = _run(_job(tmp_path, lambda s: s.queued(), fetch=[oops, cut, Reply(b"", 503), lambda s: s.success()]))
+    oops = Reply({"status": "error", "message": "oops"}, 500)
+    cut = Reply({"status": "success"}, cut_after=3)
+    _, service = _run(
+        _job(
+            tmp_path,
+            lambda s: s.queued(),
+            fetch=[oops, cut, Reply(b"", 503), lambda s: s.success()],
+        )
+    )
     assert len(service.of(FETCH)) == 4
     assert len(service.of(START)) == 1
 
@@ -256,7 +327,10 @@ def test_a_job_is_taken_up_by_its_id(tmp_path):
 
 def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    error = _error(_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]), Timing(overall=0.4, first_poll=0.05, longest_poll=0.1))
+    error = _error(
+        _job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]),
+        Timing(overall=0.4, first_poll=0.05, longest_poll=0.1),
+    )
     assert isinstance(error, JobTimedOut)
     assert "Job 7 is still at work" in str(error)
     assert "job 7 has started" in caplog.text
@@ -268,7 +342,12 @@ def test_stop_within_a_second_wherever_it_waits(tmp_path):
 
     def job(slow: str) -> Callable[[Service, ModelsLab], Awaitable[object]]:
         async def run(service: Service, client: ModelsLab) -> None:
-            service.answers[START] = [Reply(service.queued() if slow == "fetch" else service.success(), drip=0.5 if slow == "start" else 0)]
+            service.answers[START] = [
+                Reply(
+                    service.queued() if slow == "fetch" else service.success(),
+                    drip=0.5 if slow == "start" else 0,
+                )
+            ]
             service.answers[FETCH] = [Reply(service.queued(eta=1000))]
             service.answers[FILE] = [Reply(OBJ, drip=0.5)]
             began = time.monotonic()
@@ -278,7 +357,9 @@ def test_stop_within_a_second_wherever_it_waits(tmp_path):
                     raise Stop
 
             with pytest.raises(Stop):
-                await client.image_to_3d(PICTURE, Request(), tmp_path / "m", progress=stop_after_half_a_second)
+                await client.image_to_3d(
+                    PICTURE, Request(), tmp_path / "m", progress=stop_after_half_a_second
+                )
             assert time.monotonic() - began < 1.5
             assert not list(tmp_path.iterdir())
 
@@ -300,13 +381,21 @@ def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
         def start(request):
             started.append(request.json["image"])
             job = len(started)
-            service.answers[f"/api/3d/fetch/{job}"] = [Reply(service.queued(job)), Reply(service.success(f"/files/{job}.obj", id=job))]
+            service.answers[f"/api/3d/fetch/{job}"] = [
+                Reply(service.queued(job)),
+                Reply(service.success(f"/files/{job}.obj", id=job)),
+            ]
             number = request.json["image"].removeprefix("https://p.example/")
-            service.answers[f"/files/{job}.obj"] = [Reply(OBJ.replace(b"v 0 2 0", f"v 0 {number} 0".encode()))]
+            service.answers[f"/files/{job}.obj"] = [
+                Reply(OBJ.replace(b"v 0 2 0", f"v 0 {number} 0".encode()))
+            ]
             return Reply(service.queued(job))
 
         service.answers[START] = [start]
-        jobs = [client.image_to_3d(f"https://p.example/{i + 1}", Request(), tmp_path / f"m{i}") for i in range(50)]
+        jobs = [
+            client.image_to_3d(f"https://p.example/{i + 1}", Request(), tmp_path / f"m{i}")
+            for i in range(50)
+        ]
         results = await asyncio.gather(*jobs)
         assert len(started) == len(set(started)) == 50
         assert len({r.job_id for r in results}) == 50
@@ -318,10 +407,21 @@ def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
 
 def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
-        service.answers[START] = [Reply(service.success(id=11)), Reply(service.success(id=12)), Reply({"status": "error", "message": "no"})]
+        service.answers[START] = [
+            Reply(service.success(id=11)),
+            Reply(service.success(id=12)),
+            Reply({"status": "error", "message": "no"}),
+        ]
         paths = [tmp_path / f"m{i}" for i in range(3)]
         with pytest.raises(RequestRejected, match="2 of 3 are done: job_id '11, 12'"):
-            await images_to_3d(client, [PICTURE] * 3, {"seed": 5}, paths, progress_of=lambda i: silent, notice=print)
+            await images_to_3d(
+                client,
+                [PICTURE] * 3,
+                {"seed": 5},
+                paths,
+                progress_of=lambda i: silent,
+                notice=print,
+            )
         assert [r.json["seed"] for r in service.of(START)] == [5, 6, 7]
         assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0.obj", "m1.obj"]
 
@@ -333,7 +433,9 @@ def test_large_pictures_are_made_to_fit():
     small = data_uri(PICTURE, notices.append)
     assert not notices
     assert small.startswith("data:image/png")
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3000, 3000, 3), dtype=np.uint8))
+    noise = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (3000, 3000, 3), dtype=np.uint8)
+    )
     large = data_uri(noise, notices.append)
     assert large.startswith("data:image/jpeg")
     assert len(large) <= 5_000_000

@@ -31,13 +31,17 @@ def _cut_job(tmp_path: Path) -> Callable[[Service, ModelsLab], Awaitable[object]
 
 
 def test_a_server_that_cannot_go_on_starts_again(tmp_path):
-    result, service = _run(_job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)]))
+    result, service = _run(
+        _job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)])
+    )
     assert result.mesh.read_bytes().count(b"\nv ") == 4
     assert len(service.of(FILE)) == 2
 
 
 def test_links_that_appear_late(tmp_path):
-    result, service = _run(_job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)]))
+    result, service = _run(
+        _job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)])
+    )
     assert result.mesh.exists()
     assert len(service.of(FILE)) == 3
 
@@ -45,7 +49,9 @@ def test_links_that_appear_late(tmp_path):
 def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         for links in ([], [f"{service.url}/files/gone.obj"]):
-            service.answers[START] = [Reply(service.success(output=links, proxy_links=[f"{service.url}{FILE}"]))]
+            service.answers[START] = [
+                Reply(service.success(output=links, proxy_links=[f"{service.url}{FILE}"]))
+            ]
             service.answers["/files/gone.obj"] = [Reply(b"", 403)]
             result = await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
             assert result.mesh.exists()
@@ -55,7 +61,9 @@ def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
 
 def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
-        service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": f"{service.url}{FILE}"})]
+        service.answers["/files/moved.obj"] = [
+            Reply(b"", 302, {"Location": f"{service.url}{FILE}"})
+        ]
         service.answers[START] = [Reply(service.success("/files/moved.obj"))]
         assert (await client.image_to_3d(PICTURE, Request(), tmp_path / "m")).mesh.exists()
         service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": "/files/moved.obj"})]
@@ -67,7 +75,10 @@ def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_p
 
 def test_a_file_without_end_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "MAX_FILE", 2**20)
-    for reply in (Reply(b"", length=10 * 2**30, endless=True), Reply(b"", headers={"Transfer-Encoding": "identity"}, length=2**19, endless=True)):
+    for reply in (
+        Reply(b"", length=10 * 2**30, endless=True),
+        Reply(b"", headers={"Transfer-Encoding": "identity"}, length=2**19, endless=True),
+    ):
         error = _error(_job(tmp_path, lambda s: s.success(), file=[reply]))
         assert isinstance(error, (BadAnswer, ConnectionFailed)), error
     assert not list(tmp_path.iterdir())

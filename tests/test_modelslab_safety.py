@@ -23,20 +23,28 @@ from .test_modelslab import FAST, START, _error, _job, _run
 
 
 def test_the_key_is_nowhere_but_in_requests_to_the_api(tmp_path, caplog, capsys):
-    """The server echoes the key in its error, its meta and its text; everything is logged at every level."""
+    """The server echoes the key in its error, its meta and its text; everything is logged at every
+    level.
+    """
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "pipelines", "asyncio"):
         logging.getLogger(name).setLevel(logging.DEBUG)
     result, service = _run(_job(tmp_path, lambda s: s.success(message=f"thanks, {KEY}")))
     assert KEY not in repr(result)
-    assert all(KEY.encode() not in r.body for r in service.received if not r.path.startswith("/api/"))
+    assert all(
+        KEY.encode() not in r.body for r in service.received if not r.path.startswith("/api/")
+    )
     assert all(KEY not in f"{r.path}{r.headers}" for r in service.received)
     for reply in (
         Reply({"status": "error", "message": f"key {KEY} is not welcome"}),
         Reply({"status": "error", "message": {KEY: [f"{KEY}"]}}, 401),
         Reply({"status": "failed", "message": f"{KEY}"}),
         Reply({"status": KEY}),
-        Reply(b'{"status": "error", "message": "' + "".join(f"\\u{ord(c):04x}" for c in KEY).encode() + b'"}'),
+        Reply(
+            b'{"status": "error", "message": "'
+            + "".join(f"\\u{ord(c):04x}" for c in KEY).encode()
+            + b'"}'
+        ),
         Reply(f"<html>{KEY}".encode(), 500),
         Reply(b"", cut_after=0, length=50),
     ):
@@ -107,7 +115,11 @@ def test_addresses_that_are_not_of_the_open_internet(address):
         return ["93.184.216.34", address]
 
     with pytest.raises(BadAnswer, match="not an address of the open internet"):
-        asyncio.run(CheckedTransport(resolver=resolver).checked_address(httpx.URL("https://innocent.example/x.obj")))
+        asyncio.run(
+            CheckedTransport(resolver=resolver).checked_address(
+                httpx.URL("https://innocent.example/x.obj")
+            )
+        )
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"])
@@ -115,7 +127,14 @@ def test_addresses_of_the_open_internet(address):
     async def resolver(host: str, port: int) -> list[str]:
         return [address]
 
-    assert asyncio.run(CheckedTransport(resolver=resolver).checked_address(httpx.URL("https://innocent.example/x.obj"))) == address
+    assert (
+        asyncio.run(
+            CheckedTransport(resolver=resolver).checked_address(
+                httpx.URL("https://innocent.example/x.obj")
+            )
+        )
+        == address
+    )
 
 
 def test_only_https_and_every_redirect_is_checked_again(tmp_path):
@@ -133,8 +152,16 @@ def test_only_https_and_every_redirect_is_checked_again(tmp_path):
     async def run() -> None:
         async with Service() as service:
             service.answers[START] = [Reply(service.success("/files/moved.obj"))]
-            service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": "http://metadata.example/x.obj"})]
-            async with ModelsLab(ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, resolver=resolver, timing=FAST) as client:
+            service.answers["/files/moved.obj"] = [
+                Reply(b"", 302, {"Location": "http://metadata.example/x.obj"})
+            ]
+            async with ModelsLab(
+                ApiKey(KEY),
+                api=f"{service.url}/api",
+                allow_loopback=True,
+                resolver=resolver,
+                timing=FAST,
+            ) as client:
                 await client.image_to_3d("https://x.example/", Request(), tmp_path / "m")
 
     with pytest.raises(BadAnswer, match=r"169\.254\.169\.254"):

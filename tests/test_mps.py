@@ -1,4 +1,6 @@
-"""No Mac is at hand, so: every operator that runs where a model runs must have a kernel for MPS in every PyTorch that requirements.txt allows."""
+"""No Mac is at hand, so: every operator that runs where a model runs must have a kernel for MPS in
+every PyTorch that requirements.txt allows.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +26,74 @@ from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
 
 CPU = torch.device("cpu")
-# What MPS has now and had not in PyTorch 2.4: the difference of two releases' torchgen/packaged/ATen/native/native_functions.yaml, backward
-# passes and special functions left out.
-LATER = set(
-    """__lshift__ __rshift__ _assert_async _cholesky_solve_helper _convert_weight_to_int4pack _cummax_helper _cummin_helper _dirichlet_grad
-    _embedding_bag _embedding_bag_forward_only _linalg_det _linalg_slogdet _linalg_solve_ex _logcumsumexp _sample_dirichlet _standard_gamma
-    _to_sparse _unique _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact3d angle avg_pool3d bitwise_left_shift
-    bitwise_right_shift cholesky cholesky_inverse col2im erfc gcd grid_sampler_3d hardshrink i0 igamma igammac im2col index_copy index_reduce
-    isin isneginf isposinf kthvalue lcm linalg_cholesky_ex linalg_householder_product linalg_lu linalg_lu_factor_ex linalg_qr lu_unpack
-    max_pool3d_with_indices max_unpool2d max_unpool3d nanmedian nonzero_static scatter_reduce sinc tril_indices triu_indices unique_dim
-    upsample_bicubic2d upsample_nearest3d upsample_trilinear3d vdot""".split()  # noqa: SIM905
-)
+# What MPS has now and had not in PyTorch 2.4: the difference of two releases'
+# torchgen/packaged/ATen/native/native_functions.yaml, backward passes and special functions left
+# out.
+LATER = {
+    "__lshift__",
+    "__rshift__",
+    "_assert_async",
+    "_cholesky_solve_helper",
+    "_convert_weight_to_int4pack",
+    "_cummax_helper",
+    "_cummin_helper",
+    "_dirichlet_grad",
+    "_embedding_bag",
+    "_embedding_bag_forward_only",
+    "_linalg_det",
+    "_linalg_slogdet",
+    "_linalg_solve_ex",
+    "_logcumsumexp",
+    "_sample_dirichlet",
+    "_standard_gamma",
+    "_to_sparse",
+    "_unique",
+    "_upsample_bicubic2d_aa",
+    "_upsample_bilinear2d_aa",
+    "_upsample_nearest_exact3d",
+    "angle",
+    "avg_pool3d",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+    "cholesky",
+    "cholesky_inverse",
+    "col2im",
+    "erfc",
+    "gcd",
+    "grid_sampler_3d",
+    "hardshrink",
+    "i0",
+    "igamma",
+    "igammac",
+    "im2col",
+    "index_copy",
+    "index_reduce",
+    "isin",
+    "isneginf",
+    "isposinf",
+    "kthvalue",
+    "lcm",
+    "linalg_cholesky_ex",
+    "linalg_householder_product",
+    "linalg_lu",
+    "linalg_lu_factor_ex",
+    "linalg_qr",
+    "lu_unpack",
+    "max_pool3d_with_indices",
+    "max_unpool2d",
+    "max_unpool3d",
+    "nanmedian",
+    "nonzero_static",
+    "scatter_reduce",
+    "sinc",
+    "tril_indices",
+    "triu_indices",
+    "unique_dim",
+    "upsample_bicubic2d",
+    "upsample_nearest3d",
+    "upsample_trilinear3d",
+    "vdot",
+}
 ELSEWHERE = {
     "_scaled_dot_product_flash_attention_for_cpu",  # each device has its own
     "upsample_bicubic2d",  # these three are asked for on the CPU
@@ -48,17 +107,26 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.names: set[str] = set()
 
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: Any = None
+    ) -> Any:
         self.names.add(function.name().removeprefix("aten::"))
         return function(*arguments, **(named or {}))
 
 
 @cache
 def kernels() -> dict[str, tuple[str, str | None]]:
-    """Each operator's dispatch keys, and the operator whose kernels it uses, in the installed PyTorch."""
+    """Each operator's dispatch keys, and the operator whose kernels it uses, in the installed
+    PyTorch.
+    """
     path = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"
-    entries = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {e["func"].split("(")[0]: (" ".join(e.get("dispatch") or {}), e.get("structured_delegate")) for e in entries}
+    entries = yaml.load(
+        path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+    return {
+        e["func"].split("(")[0]: (" ".join(e.get("dispatch") or {}), e.get("structured_delegate"))
+        for e in entries
+    }
 
 
 def runs_on_mps(name: str) -> bool:
@@ -70,13 +138,18 @@ def runs_on_mps(name: str) -> bool:
 
 
 def triplane_stage(pocket):
-    resized = replace(pocket.reconstruction.config, encoder=replace(pocket.reconstruction.config.encoder, view_size=160))
+    resized = replace(
+        pocket.reconstruction.config,
+        encoder=replace(pocket.reconstruction.config.encoder, view_size=160),
+    )
     reconstruct(ReconstructionModel(resized).requires_grad_(False), torch.rand(6, 3, 128, 128))
 
 
 def views_stage(pocket):
     for scheduler in SCHEDULERS:
-        sample_views(pocket.multiview, torch.rand(1, 3, 64, 64), ViewSettings(2, scheduler=scheduler, seed=1))
+        sample_views(
+            pocket.multiview, torch.rand(1, 3, 64, 64), ViewSettings(2, scheduler=scheduler, seed=1)
+        )
 
 
 def surface_stage(preset: str) -> Callable[[Any], None]:

@@ -22,7 +22,10 @@ def picture() -> torch.Tensor:
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers_repeat_by_seed(pocket, picture, scheduler):
-    first, again, other = (sample_views(pocket.multiview, picture, ViewSettings(3, scheduler=scheduler, seed=s)).views for s in (5, 5, 6))
+    first, again, other = (
+        sample_views(pocket.multiview, picture, ViewSettings(3, scheduler=scheduler, seed=s)).views
+        for s in (5, 5, 6)
+    )
     assert first.shape == (6, 3, pocket.multiview.view_size, pocket.multiview.view_size)
     assert torch.equal(first, again)
     assert not torch.allclose(first, other, atol=1e-3)
@@ -32,12 +35,19 @@ def test_schedulers_repeat_by_seed(pocket, picture, scheduler):
 def test_seed_0_draws_one_that_repeats(pocket, picture):
     drawn = sample_views(pocket.multiview, picture, ViewSettings(1, seed=0))
     assert drawn.seed > 0
-    assert torch.equal(sample_views(pocket.multiview, picture, ViewSettings(1, seed=drawn.seed)).views, drawn.views)
+    assert torch.equal(
+        sample_views(pocket.multiview, picture, ViewSettings(1, seed=drawn.seed)).views, drawn.views
+    )
 
 
 def test_progress_and_previews_come_with_every_step(pocket, picture):
     calls = []
-    sample_views(pocket.multiview, picture, ViewSettings(3, seed=1), progress=lambda *c: calls.append((*c[:2], c[2].shape)))
+    sample_views(
+        pocket.multiview,
+        picture,
+        ViewSettings(3, seed=1),
+        progress=lambda *c: calls.append((*c[:2], c[2].shape)),
+    )
     side = pocket.multiview.view_size // 8
     assert calls == [(n, 3, (1, 3, 3 * side, 2 * side)) for n in (1, 2, 3)]
 
@@ -72,13 +82,17 @@ def test_views_are_cut_from_the_decoded_picture_row_by_row(pocket, picture, monk
     pixels = (drawn - 0.5) * 2 / (0.8 / 0.5)  # undoes the scale of the model's pixels
     monkeypatch.setattr(type(pocket.multiview.vae), "decode", lambda *_, **__: (pixels,))
     views = sample_views(pocket.multiview, picture, ViewSettings(1, seed=1)).views
-    assert views.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0.1, 0.25, 0.4, 0.55, 0.7, 0.85], abs=1e-4)
+    assert views.mean(dim=(1, 2, 3)).tolist() == pytest.approx(
+        [0.1, 0.25, 0.4, 0.55, 0.7, 0.85], abs=1e-4
+    )
     assert float(views.std(dim=(1, 2, 3)).amax()) < 1e-4
 
 
 def test_without_guidance_there_is_no_negative_half(pocket, picture):
     batches = []
-    hook = pocket.multiview.unet.register_forward_pre_hook(lambda module, arguments: batches.append(len(arguments[0])))
+    hook = pocket.multiview.unet.register_forward_pre_hook(
+        lambda module, arguments: batches.append(len(arguments[0]))
+    )
     sample_views(pocket.multiview, picture, ViewSettings(1, 1.0, seed=1))
     sample_views(pocket.multiview, picture, ViewSettings(1, 2.0, seed=1))
     hook.remove()
@@ -120,7 +134,9 @@ def test_grey_views_come_out_on_white():
 
 
 def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, picture, monkeypatch):
-    parts = {id(getattr(pocket.multiview, name)): name for name in ("unet", "vae", "vision_encoder")}
+    parts = {
+        id(getattr(pocket.multiview, name)): name for name in ("unet", "vae", "vision_encoder")
+    }
     moves = []
     move = torch.nn.Module.to
 
@@ -130,9 +146,18 @@ def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, pictur
 
     expected = sample_views(pocket.multiview, picture, ViewSettings(2, seed=4)).views
     monkeypatch.setattr(torch.nn.Module, "to", recording)
-    for part in (pocket.multiview.unet, pocket.multiview.vae):  # diffusers have a method of their own
+    for part in (
+        pocket.multiview.unet,
+        pocket.multiview.vae,
+    ):  # diffusers have a method of their own
         monkeypatch.setattr(type(part), "to", recording)
     device = torch.device("cpu", 0)  # a name to tell it from host memory by
-    found = sample_views(replace(pocket.multiview, device=device, offload=True), picture, ViewSettings(2, seed=4)).views
+    found = sample_views(
+        replace(pocket.multiview, device=device, offload=True), picture, ViewSettings(2, seed=4)
+    ).views
     assert torch.equal(found, expected)
-    assert moves == [(part, where) for part in ("vae", "vision_encoder", "unet", "vae") for where in ("cpu:0", "cpu")]
+    assert moves == [
+        (part, where)
+        for part in ("vae", "vision_encoder", "unet", "vae")
+        for where in ("cpu:0", "cpu")
+    ]

@@ -20,7 +20,8 @@ from .test_texture import _textured_l
 
 VALIDATE = """
 const validator = require('gltf-validator'), fs = require('fs');
-validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1]))).then(report => console.log(JSON.stringify(report.issues)));
+const bytes = new Uint8Array(fs.readFileSync(process.argv[1]));
+validator.validateBytes(bytes).then(report => console.log(JSON.stringify(report.issues)));
 """
 
 
@@ -30,16 +31,30 @@ def gltf_validator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gltf-validator")
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip("no Node.js for the Khronos glTF validator")
-    installed = subprocess.run(["npm", "install", "--silent", "--prefix", str(folder), "gltf-validator"], capture_output=True, timeout=120)
+    installed = subprocess.run(
+        ["npm", "install", "--silent", "--prefix", str(folder), "gltf-validator"],
+        capture_output=True,
+        timeout=120,
+    )
     if installed.returncode:
         pytest.skip("the Khronos glTF validator cannot be installed")
     return folder
 
 
-@pytest.mark.parametrize("make", [_l_shape, _textured_l, lambda: Mesh(_l_shape().vertices, _l_shape().faces)], ids=["colours", "texture", "plain"])
+@pytest.mark.parametrize(
+    "make",
+    [_l_shape, _textured_l, lambda: Mesh(_l_shape().vertices, _l_shape().faces)],
+    ids=["colours", "texture", "plain"],
+)
 def test_khronos_finds_no_error_and_no_warning(tmp_path, gltf_validator, make):
     save_mesh(make(), tmp_path / "l.glb", metadata={"prompt": '{"1": "ä"}'})
-    answer = subprocess.run(["node", "-e", VALIDATE, str(tmp_path / "l.glb")], cwd=gltf_validator, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        ["node", "-e", VALIDATE, str(tmp_path / "l.glb")],
+        cwd=gltf_validator,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     issues = json.loads(answer.stdout)
     assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
 
@@ -47,13 +62,24 @@ def test_khronos_finds_no_error_and_no_warning(tmp_path, gltf_validator, make):
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
 def test_assimp_sees_the_same_box(tmp_path, suffix, make):
-    """The L is not like its mirror image along any axis: up is y, its front reaches to +z, its tip to +x and down."""
+    """The L is not like its mirror image along any axis: up is y, its front reaches to +z, its tip
+    to +x and down.
+    """
     if shutil.which("assimp") is None:
         pytest.skip("assimp is not installed (Debian: assimp-utils)")
     save_mesh(make(), tmp_path / f"l.{suffix}")
-    answer = subprocess.run(["assimp", "info", str(tmp_path / f"l.{suffix}")], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        ["assimp", "info", str(tmp_path / f"l.{suffix}")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     low, high = (
-        [float(number) for number in re.search(rf"{name} point\s+\((.*?)\)", answer.stdout)[1].split()] for name in ("Minimum", "Maximum")
+        [
+            float(number)
+            for number in re.search(rf"{name} point\s+\((.*?)\)", answer.stdout)[1].split()
+        ]
+        for name in ("Minimum", "Maximum")
     )
     assert low == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
     assert high == pytest.approx([0.6, 1.0, 0.3], abs=1e-5)
@@ -66,7 +92,9 @@ def _found_by(variable: str, script: str, mesh: Mesh, path: Path) -> dict[str, A
     if python is None:
         pytest.skip(f"{variable} names no Python")
     save_mesh(mesh, path)
-    answer = subprocess.run([python, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=120)
+    answer = subprocess.run(
+        [python, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=120
+    )
     return json.loads(answer.stdout.split("FOUND ")[1].splitlines()[0])
 
 
@@ -82,14 +110,17 @@ shape = next(o for o in bpy.data.objects if o.type == "MESH")
 points = [shape.matrix_world @ v.co for v in shape.data.vertices]
 box = [[f(p[i] for p in points) for i in range(3)] for f in (min, max)]
 images = [list(i.size) for i in bpy.data.images if i.size[0]]
-print("FOUND", json.dumps({"box": box, "colors": len(shape.data.color_attributes), "images": images}))
+colors = len(shape.data.color_attributes)
+print("FOUND", json.dumps({"box": box, "colors": colors, "images": images}))
 """
 
 
 @pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
 @pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
 def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
-    """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the package bpy."""
+    """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the
+    package bpy.
+    """
     found = _found_by("BPY_PYTHON", BLENDER, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -0.3, -1.0], abs=1e-5)
     assert found["box"][1] == pytest.approx([0.6, 0.1, 1.0], abs=1e-5)
@@ -105,8 +136,9 @@ mesh = open3d.io.read_triangle_mesh(sys.argv[-1], enable_post_processing=True)
 points, colors = np.asarray(mesh.vertices), np.asarray(mesh.vertex_colors)
 right = colors[points[:, 0] > 0.59].mean(axis=0).tolist() if len(colors) else None
 textures = [list(np.asarray(t).shape[:2]) for t in mesh.textures if not t.is_empty()]
-print("FOUND", json.dumps({"box": [points.min(axis=0).tolist(), points.max(axis=0).tolist()], "faces": len(mesh.triangles), "right": right,
-    "textures": textures}))
+box = [points.min(axis=0).tolist(), points.max(axis=0).tolist()]
+found = {"box": box, "faces": len(mesh.triangles), "right": right, "textures": textures}
+print("FOUND", json.dumps(found))
 """
 
 
@@ -120,4 +152,6 @@ def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
     assert found["faces"] == 24
     textured = make is _textured_l and suffix in ("obj", "glb")
     assert found["textures"] == ([[512, 512]] if textured else [])
-    assert found["right"] == (None if textured or suffix == "stl" else pytest.approx([1.0, 0.0, 0.0], abs=0.01))
+    assert found["right"] == (
+        None if textured or suffix == "stl" else pytest.approx([1.0, 0.0, 0.0], abs=0.01)
+    )

@@ -41,7 +41,9 @@ def test_straight_alpha_is_kept(tmp_path):
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
     levels = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
     read = _saved(Image.fromarray(levels), tmp_path / "deep.png")
-    torch.testing.assert_close(read[0], torch.from_numpy(levels / 65535).float(), atol=0.003, rtol=0)
+    torch.testing.assert_close(
+        read[0], torch.from_numpy(levels / 65535).float(), atol=0.003, rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", ["float-0-1.tif", "float-0-1000.tif", "levels-12-bit.png"])
@@ -81,7 +83,9 @@ def test_an_odd_exif_tag_does_not_matter(name):
     assert read.shape[0] == 4
     if name.endswith("jpg"):
         with Image.open(CASES / "exif-odd-tag" / name) as picture:
-            assert read.shape[1:] == (picture.width, picture.height), "it lies on its side in the file"
+            assert read.shape[1:] == (picture.width, picture.height), (
+                "it lies on its side in the file"
+            )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -133,7 +137,11 @@ def test_what_is_no_picture_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("head", "said"),
-    [(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC: save it as JPEG"), (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF"), (b"DDS |\0\0\0", "damaged")],
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC: save it as JPEG"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", "AVIF"),
+        (b"DDS |\0\0\0", "damaged"),
+    ],
 )
 def test_formats_that_are_not_read_say_what_to_do(tmp_path, head, said):
     (tmp_path / "x.png").write_bytes(head + bytes(200))
@@ -141,7 +149,9 @@ def test_formats_that_are_not_read_say_what_to_do(tmp_path, head, said):
         read_picture(tmp_path / "x.png")
 
 
-@pytest.mark.skipif(".avif" not in Image.registered_extensions(), reason="this Pillow reads no AVIF")
+@pytest.mark.skipif(
+    ".avif" not in Image.registered_extensions(), reason="this Pillow reads no AVIF"
+)
 def test_avif_is_read(tmp_path):
     read = _saved(Image.new("RGB", (24, 20), (255, 0, 0)), tmp_path / "x.avif")
     assert read[:3, 5, 5].tolist() == pytest.approx([1, 0, 0], abs=0.05)
@@ -156,11 +166,15 @@ def _encoded(kind: str) -> bytes:
 @settings(max_examples=100)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "ICO", "PPM", "TGA", "DDS"])
+@pytest.mark.parametrize(
+    "kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "ICO", "PPM", "TGA", "DDS"]
+)
 def test_any_bytes_are_a_picture_or_said_to_be_none(tmp_path, kind, data):
     content = bytearray(_ENCODED.setdefault(kind, _encoded(kind)))
     for _ in range(data.draw(st.integers(0, 8))):
-        content[data.draw(st.integers(0, min(300, len(content) - 1)))] = data.draw(st.integers(0, 255))
+        content[data.draw(st.integers(0, min(300, len(content) - 1)))] = data.draw(
+            st.integers(0, 255)
+        )
     (tmp_path / "x").write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
     read, said = torch.zeros(4, 1, 1), ""
     try:
@@ -207,5 +221,7 @@ def test_colors_are_read_as_css_writes_them():
 
 
 def test_arrays_become_pictures_of_as_many_channels():
-    assert [to_pillow(torch.full((1, channels, 5, 7), 1.5)).getextrema() for channels in (1, 3)] == [(255, 255), ((255, 255),) * 3]
+    assert [
+        to_pillow(torch.full((1, channels, 5, 7), 1.5)).getextrema() for channels in (1, 3)
+    ] == [(255, 255), ((255, 255),) * 3]
     assert to_pillow(torch.zeros(1, 4, 5, 7)).size == (7, 5)

@@ -32,7 +32,9 @@ pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Pytho
 
 def _stripes(points: torch.Tensor) -> torch.Tensor:
     """Colours that change smoothly with height and side: no two sides of an object look alike."""
-    return torch.stack([(points[:, 2] * 0.4 + 0.5), (points[:, 1] * 0.4 + 0.5), (points[:, 0] * 0.4 + 0.5)], dim=1).clamp(0, 1)
+    return torch.stack(
+        [(points[:, 2] * 0.4 + 0.5), (points[:, 1] * 0.4 + 0.5), (points[:, 0] * 0.4 + 0.5)], dim=1
+    ).clamp(0, 1)
 
 
 def _ball(subdivisions: int = 4) -> Mesh:
@@ -76,11 +78,14 @@ def test_no_background_shows_at_the_seams_of_smaller_copies():
 def test_charts_do_not_overlap():
     unfolded = unfold(_ball(3), 512)
     corners = unfolded.uvs[unfolded.faces]
-    (a, b), (c, d) = (corners[:, 1] - corners[:, 0]).unbind(dim=1), (corners[:, 2] - corners[:, 0]).unbind(dim=1)
+    (a, b) = (corners[:, 1] - corners[:, 0]).unbind(dim=1)
+    (c, d) = (corners[:, 2] - corners[:, 0]).unbind(dim=1)
     area = float((a * d - b * c).abs().sum() / 2)
     from pipelines.meshes.rasterization import visible_triangles
 
-    screen = torch.cat([unfolded.uvs * 1024 - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[unfolded.faces]
+    screen = torch.cat([unfolded.uvs * 1024 - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[
+        unfolded.faces
+    ]
     covered = float((visible_triangles(screen, 1024)[0] >= 0).float().mean())
     assert covered == pytest.approx(area, rel=0.03)
 
@@ -91,7 +96,9 @@ def test_vertex_colours_become_a_texture_and_back():
     back = texture_to_vertex_colors(textured)
     assert back.texture is None
     torch.testing.assert_close(back.vertex_colors, _stripes(back.vertices), atol=0.03, rtol=0)
-    torch.testing.assert_close(nearest_colors(ball, ball.vertices), ball.vertex_colors, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        nearest_colors(ball, ball.vertices), ball.vertex_colors, atol=1e-3, rtol=0
+    )
     with pytest.raises(InvalidInput, match="no vertex colours"):
         bake_vertex_colors(Mesh(ball.vertices, ball.faces))
 
@@ -101,7 +108,9 @@ def test_files_with_textures_come_back(tmp_path, suffix):
     mesh = _textured_l()
     path = tmp_path / f"l.{suffix}"
     save_mesh(mesh, path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == (["l.mtl", "l.obj", "l.png"] if suffix == "obj" else ["l.glb"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == (
+        ["l.mtl", "l.obj", "l.png"] if suffix == "obj" else ["l.glb"]
+    )
     loaded = load_mesh(path)
     assert loaded.texture.shape == (512, 512, 3)
     assert loaded.volume() == pytest.approx(mesh.volume(), rel=1e-5)
@@ -129,7 +138,9 @@ def test_formats_without_textures_take_colours_or_shape(tmp_path):
     mesh = _textured_l()
     for suffix in ("ply", "stl", "3mf"):
         save_mesh(mesh, tmp_path / f"l.{suffix}")
-        assert load_mesh(tmp_path / f"l.{suffix}").volume() == pytest.approx(mesh.volume(), rel=1e-4)
+        assert load_mesh(tmp_path / f"l.{suffix}").volume() == pytest.approx(
+            mesh.volume(), rel=1e-4
+        )
     assert load_mesh(tmp_path / "l.ply").vertex_colors is not None
     assert clean(mesh).vertex_colors is not None
 
@@ -146,7 +157,8 @@ def test_a_glb_holds_its_texture_and_is_not_a_metal(tmp_path):
 def test_a_textured_mesh_is_drawn_as_one_with_colours():
     ball = _ball()
     cameras = cameras_around([20.0, 200.0], [10.0, 10.0], 4.0, 30.0)
-    with_colors, with_texture = render_mesh(ball, cameras, 64), render_mesh(bake_texture(ball, _stripes, 512), cameras, 64)
+    with_colors = render_mesh(ball, cameras, 64)
+    with_texture = render_mesh(bake_texture(ball, _stripes, 512), cameras, 64)
     assert float((with_colors - with_texture).abs().mean()) < 0.01
 
 
@@ -157,9 +169,15 @@ def test_planar_soups_with_their_backs_do_not_end_the_process(soup):
     vertices = rng.random((3 * count, 3)).astype(np.float32)
     vertices[:, 2] = 0
     if soup % 2:  # slivers
-        vertices[2::3] = vertices[0::3] + (vertices[1::3] - vertices[0::3]) * rng.random((count, 1)) + rng.normal(0, 1e-3, (count, 3)) * [1, 1, 0]
+        vertices[2::3] = (
+            vertices[0::3]
+            + (vertices[1::3] - vertices[0::3]) * rng.random((count, 1))
+            + rng.normal(0, 1e-3, (count, 3)) * [1, 1, 0]
+        )
     faces = torch.arange(3 * count).view(-1, 3)
-    mesh = Mesh(torch.from_numpy(vertices), torch.cat([faces, faces.flip(1)]), torch.rand(3 * count, 3))
+    mesh = Mesh(
+        torch.from_numpy(vertices), torch.cat([faces, faces.flip(1)]), torch.rand(3 * count, 3)
+    )
     baked = bake_vertex_colors(mesh, 512)
     assert len(baked.faces) == 2 * count
     assert set(map(tuple, baked.vertices.tolist())) <= set(map(tuple, mesh.vertices.tolist()))
@@ -208,7 +226,12 @@ def test_the_size_of_a_mesh_does_not_matter(size):
     ball = _ball(2)
     scaled = replace(ball, vertices=ball.vertices * size)
     baked = bake_vertex_colors(scaled, 512)
-    torch.testing.assert_close(texture_to_vertex_colors(baked).vertex_colors, _stripes(baked.vertices / size), atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        texture_to_vertex_colors(baked).vertex_colors,
+        _stripes(baked.vertices / size),
+        atol=0.05,
+        rtol=0,
+    )
 
 
 def test_a_texture_is_painted_anew_on_fewer_triangles(caplog):
@@ -234,10 +257,15 @@ def test_coloured_corners_of_a_cube_do_not_become_tiles():
 
 
 def test_texels_lie_half_a_pixel_from_the_border(monkeypatch):
-    """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a texel."""
+    """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a
+    texel.
+    """
     corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     square = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
-    monkeypatch.setattr("pipelines.meshes.texture.unfold", lambda mesh, *_: replace(mesh, uvs=mesh.vertices[:, :2].contiguous()))
+    monkeypatch.setattr(
+        "pipelines.meshes.texture.unfold",
+        lambda mesh, *_: replace(mesh, uvs=mesh.vertices[:, :2].contiguous()),
+    )
     texture = bake_texture(square, lambda points: points, 512).texture
     column, row = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="xy")
     torch.testing.assert_close(texture[..., 0], (column + 0.5) / 512, atol=0.1 / 512, rtol=0)

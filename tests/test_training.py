@@ -40,7 +40,9 @@ def test_rendered_silhouettes_are_those_of_the_signed_distance():
     steps = torch.linspace(2.6, 5.4, 300)
     for view in range(6):
         points = origins[view, :, None] + steps[:, None] * directions[view, :, None]
-        inside = (shape.signed_distance(points.flatten(0, 1)) > 0).view(48 * 48, -1).any(dim=1).float()
+        inside = (
+            (shape.signed_distance(points.flatten(0, 1)) > 0).view(48 * 48, -1).any(dim=1).float()
+        )
         assert float((masks[view].flatten() - inside).abs().mean()) < 0.02
         assert (pictures[view].flatten(1)[:, masks[view].flatten() == 0] == 1).all()
 
@@ -48,7 +50,9 @@ def test_rendered_silhouettes_are_those_of_the_signed_distance():
 def test_labels_are_near_the_surface_and_right():
     shape = make_object(5)
     points, distance, colors = labelled_points(shape, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(distance.float(), shape.signed_distance(points.float()), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        distance.float(), shape.signed_distance(points.float()), atol=2e-3, rtol=0
+    )
     assert float((distance.abs() < NEAR_SURFACE).float().mean()) > 0.5
     assert colors.shape == points.shape
 
@@ -85,7 +89,14 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
                 raise _Stop
             return {"loss": (model(torch.randn(16, 4, generator=generator)) - 1).square().mean()}
 
-        return train(model, make_optimizers(model, 1e-2, 1e-2, lambda name, _: name.startswith("0")), loss, 70, checkpoint, average_over=10)
+        return train(
+            model,
+            make_optimizers(model, 1e-2, 1e-2, lambda name, _: name.startswith("0")),
+            loss,
+            70,
+            checkpoint,
+            average_over=10,
+        )
 
     whole = run(tmp_path / "whole.pt")
     with pytest.raises(_Stop):
@@ -130,13 +141,18 @@ def test_each_line_is_seen_where_its_points_are():
     seen = seen_along_lines(low_res, cameras, patches)
     assert not seen.unflatten(2, (6, -1))[..., 0].any()  # class tokens see nothing
     generator = torch.Generator().manual_seed(0)
-    for cell in torch.randint(2, 6, (50, 3), generator=generator):  # of the middle, which all views see
+    for cell in torch.randint(
+        2, 6, (50, 3), generator=generator
+    ):  # of the middle, which all views see
         (x, y, z), point = cell.tolist(), (cell + 0.5) / low_res * 2 - 1
         tokens = [y * low_res + x, low_res**2 + z * low_res + x, 2 * low_res**2 + y * low_res + z]
         for view in range(6):
             in_camera = cameras.c2w[view, :3, :3].T @ (point - cameras.c2w[view, :3, 3])
             k = cameras.intrinsics_normalized[view]
-            column, row = (int((s * in_camera[a] / -in_camera[2] * k[a, a] + k[a, 2]) * patches) for a, s in ((0, 1), (1, -1)))
+            column, row = (
+                int((s * in_camera[a] / -in_camera[2] * k[a, a] + k[a, 2]) * patches)
+                for a, s in ((0, 1), (1, -1))
+            )
             patch = view * (1 + patches**2) + 1 + row * patches + column
             assert seen[view, tokens, patch].all()
 
@@ -159,7 +175,9 @@ def test_neglect_is_the_logarithm_of_what_falls_on_the_place():
 
 def test_the_guide_watches_every_attention_of_a_transformer():
     torch.manual_seed(0)
-    transformer = TriplaneTransformer(dim=32, layers=2, heads=4, feature_dim=16, low_res=4, triplane_dim=4)
+    transformer = TriplaneTransformer(
+        dim=32, layers=2, heads=4, feature_dim=16, low_res=4, triplane_dim=4
+    )
     guide = AttentionGuide(transformer, zero123plus_cameras(), patches=4)
     transformer(torch.randn(3, 6 * 17, 16))
     first = guide.loss()

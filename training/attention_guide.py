@@ -1,8 +1,11 @@
-"""Where the attention of the triplane transformer should look: along lines of sight, and at the same coordinate on the other planes.
+"""Where the attention of the triplane transformer should look: along lines of sight, and at the
+same coordinate on the other planes.
 
-A token stands for a line through the volume, parallel to one axis. What the views know of it lies where that line is seen, and what the other
-planes know of it lies in the row or column that shares one of its coordinates. Training finds neither by itself within thousands of steps: all
-heads look everywhere, and objects are guessed from their general look. So most heads are told their place; the last head of each layer is free.
+A token stands for a line through the volume, parallel to one axis. What the views know of it lies
+where that line is seen, and what the other planes know of it lies in the row or column that shares
+one of its coordinates. Training finds neither by itself within thousands of steps: all heads look
+everywhere, and objects are guessed from their general look. So most heads are told their place; the
+last head of each layer is free.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ SAMPLES_ALONG_LINE = 48
 
 
 def token_coordinates(low_res: int) -> Tensor:
-    """(3 * low_res ** 2, 3) index of each token's cell along x, y and z; -1 along the line that it stands for."""
+    """(3 * low_res ** 2, 3) index of each token's cell along x, y and z; -1 along the line that it
+    stands for.
+    """
     cells = torch.arange(low_res)
     row, column = (x.flatten() for x in torch.meshgrid(cells, cells, indexing="ij"))
     coordinates = torch.full((3, low_res**2, 3), -1)
@@ -28,16 +33,28 @@ def token_coordinates(low_res: int) -> Tensor:
 
 
 def seen_along_lines(low_res: int, cameras: Cameras, patches: int) -> Tensor:
-    """(V, 3 * low_res ** 2, V * (1 + patches ** 2)) bool: the patches of view v that each token's line crosses. Class tokens are False."""
+    """(V, 3 * low_res ** 2, V * (1 + patches ** 2)) bool: the patches of view v that each token's
+    line crosses. Class tokens are False.
+    """
     coordinates = token_coordinates(low_res)
     line = (torch.arange(SAMPLES_ALONG_LINE) + 0.5) / SAMPLES_ALONG_LINE * 2 - 1
     centres = (coordinates[:, None] + 0.5) / low_res * 2 - 1
-    points = torch.where(coordinates[:, None] >= 0, centres, line[:, None]).flatten(0, 1)  # (tokens * samples, 3)
-    seen = torch.zeros(len(cameras), len(coordinates), len(cameras), 1 + patches**2, dtype=torch.bool)
+    points = torch.where(coordinates[:, None] >= 0, centres, line[:, None]).flatten(
+        0, 1
+    )  # (tokens * samples, 3)
+    seen = torch.zeros(
+        len(cameras), len(coordinates), len(cameras), 1 + patches**2, dtype=torch.bool
+    )
     token = torch.arange(len(coordinates)).repeat_interleave(SAMPLES_ALONG_LINE)
     for view, (c2w, k) in enumerate(zip(cameras.c2w, cameras.intrinsics_normalized, strict=True)):
         camera_points = (points - c2w[:3, 3]) @ c2w[:3, :3]
-        pixels = camera_points[:, :2] * camera_points.new_tensor([1.0, -1.0]) / -camera_points[:, 2:] * k[(0, 1), (0, 1)] + k[:2, 2]
+        pixels = (
+            camera_points[:, :2]
+            * camera_points.new_tensor([1.0, -1.0])
+            / -camera_points[:, 2:]
+            * k[(0, 1), (0, 1)]
+            + k[:2, 2]
+        )
         column, row = (pixels * patches).floor().long().unbind(dim=1)
         inside = (column >= 0) & (column < patches) & (row >= 0) & (row < patches)
         seen[view, token[inside], view, 1 + row[inside] * patches + column[inside]] = True
@@ -45,7 +62,9 @@ def seen_along_lines(low_res: int, cameras: Cameras, patches: int) -> Tensor:
 
 
 def sharing_a_coordinate(low_res: int) -> Tensor:
-    """(2, tokens, tokens) bool: the tokens with a common coordinate on the next plane and on the one after."""
+    """(2, tokens, tokens) bool: the tokens with a common coordinate on the next plane and on the
+    one after.
+    """
     coordinates = token_coordinates(low_res)
     plane = torch.arange(3).repeat_interleave(low_res**2)
     common = ((coordinates[:, None] == coordinates) & (coordinates[:, None] >= 0)).any(dim=-1)
@@ -53,7 +72,8 @@ def sharing_a_coordinate(low_res: int) -> Tensor:
 
 
 def neglect(attention: Attention, tokens: Tensor, context: Tensor | None, places: Tensor) -> Tensor:
-    """Mean of -log(share of the attention that falls on its place), over the first heads and the tokens that have a place.
+    """Mean of -log(share of the attention that falls on its place), over the first heads and the
+    tokens that have a place.
 
     Args:
         tokens: (B, L, D).
@@ -77,13 +97,16 @@ class AttentionGuide:
         objects: of a batch that are looked at, the first ones.
     """
 
-    def __init__(self, transformer: TriplaneTransformer, cameras: Cameras, patches: int, objects: int = 2) -> None:
+    def __init__(
+        self, transformer: TriplaneTransformer, cameras: Cameras, patches: int, objects: int = 2
+    ) -> None:
         self.objects = objects
         lines = seen_along_lines(transformer.low_res, cameras, patches)
         shared = sharing_a_coordinate(transformer.low_res)
         self._terms: list[Tensor] = []
         for index, layer in enumerate(transformer.layers):
-            # Three heads of a layer look at three views, those of the next layer at the other three.
+            # Three heads of a layer look at three views, those of the next layer at the other
+            # three.
             self._watch(layer.cross_attn, lines[index % 2 :: 2])
             self._watch(layer.self_attn, shared)
 

@@ -1,6 +1,7 @@
-"""Draw the picture of `make demo`: an object that training never saw, larger than it ever saw one, on plain white.
+"""Draw the picture of `make demo`: an object that training never saw, larger than it ever saw one,
+on plain white.
 
-    python -m training.demo_picture workflows/demo.png
+python -m training.demo_picture workflows/demo.png
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The pictures of the help pages, made with the pocket models.
 
-    python -m training.help_pictures
+python -m training.help_pictures
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ HEIGHT = 256
 def side_by_side(*pictures: Tensor) -> Tensor:
     """Pictures (1, 3, H, W) at one height in a row."""
     scaled = [
-        F.interpolate(p, size=(HEIGHT, round(p.shape[3] * HEIGHT / p.shape[2])), mode="bilinear", antialias=True)
+        F.interpolate(
+            p,
+            size=(HEIGHT, round(p.shape[3] * HEIGHT / p.shape[2])),
+            mode="bilinear",
+            antialias=True,
+        )
         for p in pictures
     ]
     return torch.cat(scaled, dim=-1)
@@ -52,7 +57,11 @@ def with_cameras(mesh: Mesh) -> Mesh:
         hue = torch.tensor([0.15, 0.35, 0.8]) if i % 2 == 0 else torch.tensor([0.85, 0.4, 0.1])
         colors.append(hue.expand(len(cone.vertices), 3))
     whole = trimesh.util.concatenate(parts)
-    return Mesh(torch.tensor(whole.vertices, dtype=torch.float32), torch.tensor(whole.faces), torch.cat(colors))
+    return Mesh(
+        torch.tensor(whole.vertices, dtype=torch.float32),
+        torch.tensor(whole.faces),
+        torch.cat(colors),
+    )
 
 
 def main() -> None:
@@ -61,21 +70,38 @@ def main() -> None:
     picture = read_picture(ROOT / "workflows" / "demo.png")
     result = ImageTo3D.load("pocket")(picture, Settings(views=ViewSettings(seed=1)))
     mask = remove_background(picture)
-    grid = torch.cat([torch.cat(list(result.views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2)
+    grid = torch.cat(
+        [torch.cat(list(result.views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2
+    )
     pictures = {
-        "background": side_by_side(picture[:3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)),
+        "background": side_by_side(
+            picture[:3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)
+        ),
         "frame": side_by_side(picture[:, :3], result.framed),
         "views": side_by_side(result.framed, grid),
         "mesh": preview_sheet(result.mesh, HEIGHT),
-        "cameras": render_mesh(with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384),
-        "orbit": side_by_side(*render(result.field, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1).split(1)),
+        "cameras": render_mesh(
+            with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384
+        ),
+        "orbit": side_by_side(
+            *render(result.field, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1).split(1)
+        ),
     }
-    rough = Mesh(result.mesh.vertices + 0.012 * torch.randn(result.mesh.vertices.shape), result.mesh.faces, result.mesh.vertex_colors)
+    rough = Mesh(
+        result.mesh.vertices + 0.012 * torch.randn(result.mesh.vertices.shape),
+        result.mesh.faces,
+        result.mesh.vertex_colors,
+    )
     fair = clean(rough, smoothing=10, max_faces=4000)
-    pictures["clean"] = torch.cat([preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]], dim=-1)
+    pictures["clean"] = torch.cat(
+        [preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]],
+        dim=-1,
+    )
     textured = bake_texture(fair, lambda points: result.field.color(points, 131072), 1024)
     assert textured.texture is not None
-    pictures["texture"] = side_by_side(preview_sheet(textured, HEIGHT), textured.texture.permute(2, 0, 1)[None])
+    pictures["texture"] = side_by_side(
+        preview_sheet(textured, HEIGHT), textured.texture.permute(2, 0, 1)[None]
+    )
     for name, image in pictures.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)
 

@@ -1,4 +1,6 @@
-"""What all trainings share: optimizers, schedule, averaged weights, a log and a checkpoint to resume from."""
+"""What all trainings share: optimizers, schedule, averaged weights, a log and a checkpoint to
+resume from.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / (WARM_UP * steps), (steps - step) / (DECAY * steps))
 
 
-def make_optimizers(model: nn.Module, matrix_rate: float, other_rate: float, matrices: Callable[[str, Tensor], bool]) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module, matrix_rate: float, other_rate: float, matrices: Callable[[str, Tensor], bool]
+) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the transformers, AdamW for everything else.
 
     Source: Jordan et al., Muon (2024), as in torch.optim.Muon.
@@ -33,9 +37,15 @@ def make_optimizers(model: nn.Module, matrix_rate: float, other_rate: float, mat
     chosen = [p for n, p in named if p.ndim == 2 and matrices(n, p)]
     identities = {id(p) for p in chosen}
     rest = [p for _, p in named if id(p) not in identities]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.01)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    ]
     if chosen:
-        optimizers.append(torch.optim.Muon(chosen, lr=matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(
+            torch.optim.Muon(
+                chosen, lr=matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+            )
+        )
     return optimizers
 
 
@@ -51,7 +61,8 @@ def train(
 
     Args:
         model: what is trained and averaged.
-        loss: draws a batch with the generator that it is given and returns named terms; each step has a generator of its own.
+        loss: draws a batch with the generator that it is given and returns named terms; each step
+            has a generator of its own.
         steps: length of the whole run. A checkpoint of the same run is taken up where it stopped.
         checkpoint: where the run is kept.
         average_over: horizon, in steps, of the averaged weights.
@@ -69,7 +80,10 @@ def train(
             optimizer.load_state_dict(saved)
         start = state["step"]
         log.info("resumed at step %d", start)
-    rates = [[group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups] for optimizer in optimizers]
+    rates = [
+        [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+        for optimizer in optimizers
+    ]
     parameters = [p for p in model.parameters() if p.requires_grad]
     sums: dict[str, float] = {}
     began = time.monotonic()
@@ -84,7 +98,9 @@ def train(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if step < average_over:  # the first weights are far from any good ones: start the average late
+        if (
+            step < average_over
+        ):  # the first weights are far from any good ones: start the average late
             average.module.load_state_dict(model.state_dict())
         else:
             average.update_parameters(model)
@@ -92,12 +108,19 @@ def train(
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if (step + 1) % LOG_EVERY == 0:
             losses = "  ".join(f"{name} {value / LOG_EVERY:.4f}" for name, value in sums.items())
-            log.info("step %d  %s  %.2f s/step", step + 1, losses, (time.monotonic() - began) / LOG_EVERY)
+            log.info(
+                "step %d  %s  %.2f s/step", step + 1, losses, (time.monotonic() - began) / LOG_EVERY
+            )
             sums, began = {}, time.monotonic()
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             partial = checkpoint.with_suffix(".partial")
             torch.save(
-                {"model": model.state_dict(), "average": average.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1},
+                {
+                    "model": model.state_dict(),
+                    "average": average.state_dict(),
+                    "optimizers": [o.state_dict() for o in optimizers],
+                    "step": step + 1,
+                },
                 partial,
             )
             partial.replace(checkpoint)

@@ -1,4 +1,6 @@
-"""The sizes of the pocket Zero123++; those of the pocket InstantMesh are a preset of `pipelines.checkpoints`."""
+"""The sizes of the pocket Zero123++; those of the pocket InstantMesh are a preset of
+`pipelines.weights.presets`.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ class Light:
 STUDIO = Light(0.6, 0.25, 0.15, (0.0, 0.0, 1.0))
 
 
-def render(shape: ProceduralObject, cameras: Cameras, size: int, light: Light = STUDIO) -> tuple[Tensor, Tensor]:
+def render(
+    shape: ProceduralObject, cameras: Cameras, size: int, light: Light = STUDIO
+) -> tuple[Tensor, Tensor]:
     """Pictures of an object.
 
     Args:
@@ -42,8 +44,8 @@ def render(shape: ProceduralObject, cameras: Cameras, size: int, light: Light = 
         light: the same for all cameras.
 
     Returns:
-        rgb (N, 3, size, size) on white and alpha (N, 1, size, size), float32 in [0, 1]. Silhouettes are antialiased by
-        how near a ray passes.
+        rgb (N, 3, size, size) on white and alpha (N, 1, size, size), float32 in [0, 1]. Silhouettes
+        are antialiased by how near a ray passes.
     """
     origins, directions = (r.flatten(0, 1) for r in cameras.rays(size, size))
     pixel = 1 / (cameras.intrinsics_normalized[:, 1, 1] * size)  # width of a pixel at distance 1

@@ -1,6 +1,6 @@
 """Train the pocket InstantMesh on labelled points, without a differentiable renderer.
 
-    python -m training.train_reconstruction CACHE RUN --steps 8000
+python -m training.train_reconstruction CACHE RUN --steps 8000
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.cameras import zero123plus_cameras
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS
 from pipelines.fields.plane_networks import project_planes, sample_planes
 from pipelines.reconstruction.instant_mesh import ReconstructionModel
+from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 
 from .attention_guide import AttentionGuide
 from .colors import opponent, permute_colors
@@ -27,14 +27,17 @@ from .optimization import make_optimizers, train
 BATCH = 8
 POINTS_PER_STEP = 2048
 DISTANCE_SCALE = 10.0
-THIN_LEGGED_WEIGHT = 2.0  # thin-legged kinds are the hardest to learn: they are drawn so many times as often as the others
+# Thin-legged kinds are the hardest to learn: they are drawn so many times as often as the others.
+THIN_LEGGED_WEIGHT = 2.0
 
 
 def decode(planes: Tensor, mlp: nn.Sequential, points: Tensor) -> Tensor:
     """(B, N, out) raw outputs of one decoder for a batch of triplanes."""
     first = mlp[0]
     assert isinstance(first, nn.Linear)
-    hidden: Tensor = mlp[1:](sample_planes(project_planes(planes, first.weight), points) + first.bias)
+    hidden: Tensor = mlp[1:](
+        sample_planes(project_planes(planes, first.weight), points) + first.bias
+    )
     return hidden
 
 
@@ -42,10 +45,17 @@ class Loss:
     def __init__(self, model: ReconstructionModel, objects: Objects) -> None:
         self.model = model
         self.objects = objects
-        self.weights = torch.tensor([THIN_LEGGED_WEIGHT if kind_of(seed) in THIN_LEGGED else 1.0 for seed in objects.seeds.tolist()])
+        self.weights = torch.tensor(
+            [
+                THIN_LEGGED_WEIGHT if kind_of(seed) in THIN_LEGGED else 1.0
+                for seed in objects.seeds.tolist()
+            ]
+        )
         self.cameras = zero123plus_cameras().tokens()
         encoder = model.config.encoder
-        self.attention_guide = AttentionGuide(model.transformer, zero123plus_cameras(), encoder.view_size // encoder.patch_size)
+        self.attention_guide = AttentionGuide(
+            model.transformer, zero123plus_cameras(), encoder.view_size // encoder.patch_size
+        )
 
     def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of one random batch: signed distance, its sign and the colour near the surface."""
@@ -55,20 +65,34 @@ class Loss:
         points = objects.points[chosen][:, subset].float()
         distance = objects.signed_distance[chosen][:, subset].float()
         colors = objects.colors[chosen][:, subset].float() / 255
-        views, colors = permute_colors(generator, objects.views[chosen].float() / 255, colors[..., None, None])
+        views, colors = permute_colors(
+            generator, objects.views[chosen].float() / 255, colors[..., None, None]
+        )
         with torch.autocast("cpu", torch.bfloat16):
-            features = self.model.encoder(views.flatten(0, 1), self.cameras.repeat(BATCH, 1))  # (B * 6, 1 + patches, D)
+            features = self.model.encoder(
+                views.flatten(0, 1), self.cameras.repeat(BATCH, 1)
+            )  # (B * 6, 1 + patches, D)
             planes = self.model.transformer(features.reshape(BATCH, -1, features.shape[-1])).float()
             predicted = decode(planes, self.model.decoder.net_sdf, points).float()[..., 0]
             raw_color = decode(planes, self.model.decoder.net_rgb, points).float()
         near = distance.abs() < NEAR_SURFACE / 2
         color_error = raw_color.sigmoid()[near] - colors[..., 0, 0][near]
         return {
-            "distance": F.smooth_l1_loss((predicted * DISTANCE_SCALE).clamp(-2, 2), (distance * DISTANCE_SCALE).clamp(-2, 2), beta=0.1),
-            "sign": 0.3 * F.binary_cross_entropy_with_logits(predicted * 3 * DISTANCE_SCALE, (distance > 0).float()),
+            "distance": F.smooth_l1_loss(
+                (predicted * DISTANCE_SCALE).clamp(-2, 2),
+                (distance * DISTANCE_SCALE).clamp(-2, 2),
+                beta=0.1,
+            ),
+            "sign": (
+                0.3
+                * F.binary_cross_entropy_with_logits(
+                    predicted * 3 * DISTANCE_SCALE, (distance > 0).float()
+                )
+            ),
             "color": 0.5 * color_error.abs().mean(),
-            # Three channels of a patch's feature are its mean colour, and differences of colour channels count more than their mean, or short
-            # trainings end with grey objects: brightness is learnt first.
+            # Three channels of a patch's feature are its mean colour, and differences of colour
+            # channels count more than their mean, or short trainings end with grey objects:
+            # brightness is learnt first.
             "attention": 0.1 * self.attention_guide.loss(),
             "guide": 0.1 * (features[:, 1:, :3].float() - self._patch_colors(views)).abs().mean(),
             "hue": 1.5 * (color_error - color_error.roll(1, dims=1)).abs().mean(),
@@ -95,7 +119,9 @@ def new_model() -> ReconstructionModel:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cache", type=Path)
     parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
     parser.add_argument("--steps", type=int, default=8000)
@@ -107,7 +133,13 @@ def main() -> None:
     model = new_model()
     print(sum(p.numel() for p in model.parameters()), "parameters")
     optimizers = make_optimizers(model, 1e-3, 5e-4, lambda name, _: ".layer" in name)
-    averaged = train(model, optimizers, Loss(model, Objects(arguments.cache)), arguments.steps, arguments.run / "reconstruction.pt")
+    averaged = train(
+        model,
+        optimizers,
+        Loss(model, Objects(arguments.cache)),
+        arguments.steps,
+        arguments.run / "reconstruction.pt",
+    )
     torch.save(averaged.state_dict(), arguments.run / "reconstruction-weights.pt")
 
 

@@ -1,6 +1,6 @@
 """Train the pocket VAE on crops of the views and pictures.
 
-    python -m training.train_vae CACHE RUN --steps 1500
+python -m training.train_vae CACHE RUN --steps 1500
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Loss:
     def guide(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Three latent channels are the patches' mean colours.
 
-        The encoder starts with this alone, or short trainings end with grey pictures: brightness fills all channels before hue finds one.
+        The encoder starts with this alone, or short trainings end with grey pictures: brightness
+        fills all channels before hue finds one.
         """
         pixels = self._crops(generator)
         with torch.autocast("cpu", torch.bfloat16):
@@ -69,21 +70,29 @@ class Loss:
         count, views, _, size, _ = self.images.shape
         crops = []
         for _ in range(BATCH):
-            i, view = int(torch.randint(count, (), generator=generator)), int(torch.randint(views, (), generator=generator))
+            i = int(torch.randint(count, (), generator=generator))
+            view = int(torch.randint(views, (), generator=generator))
             top, left = torch.randint(8, size - CROP - 8, (2,), generator=generator).tolist()
             crops.append(self.images[i, view, :, top : top + CROP, left : left + CROP])
-        return to_pixels(permute_colors(generator, torch.stack(crops))[0]).contiguous(memory_format=torch.channels_last)
+        return to_pixels(permute_colors(generator, torch.stack(crops))[0]).contiguous(
+            memory_format=torch.channels_last
+        )
 
 
 @torch.no_grad()
 def normalize_latents(vae: AutoencoderKL, pixels: Tensor) -> None:
     """Fold a shift and scale of each latent channel into the 1x1 convolutions beside the latents.
 
-    After it, the latents of `pixels` (B, 3, H, W) have mean 0 and deviation 1 in the space where the U-Net works, which is where
-    `sampling` puts Stable Diffusion's; what the VAE decodes stays the same.
+    After it, the latents of `pixels` (B, 3, H, W) have mean 0 and deviation 1 in the space where
+    the U-Net works, which is where `sampling` puts Stable Diffusion's; what the VAE decodes stays
+    the same.
     """
     channels = vae.config.latent_channels
-    latents = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in pixels.split(16)]).transpose(0, 1).flatten(1)
+    latents = (
+        torch.cat([vae.encode(chunk).latent_dist.mean for chunk in pixels.split(16)])
+        .transpose(0, 1)
+        .flatten(1)
+    )
     mean, deviation = latents.mean(dim=1), latents.std(dim=1)
     scale = 1 / (LATENT_SCALE * vae.config.scaling_factor) / deviation
     shift = LATENT_SHIFT / vae.config.scaling_factor - mean * scale
@@ -101,7 +110,9 @@ def no_matrices(_name: str, _parameter: Tensor) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cache", type=Path)
     parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
     parser.add_argument("--guide-steps", type=int, default=250)
@@ -118,9 +129,22 @@ def main() -> None:
     loss = Loss(vae, objects)
     encoder = nn.ModuleList([vae.encoder, vae.quant_conv])
     encoder_optimizers = make_optimizers(encoder, 5e-4, 5e-4, no_matrices)
-    guided = train(encoder, encoder_optimizers, loss.guide, arguments.guide_steps, arguments.run / "guide.pt", average_over=20)
+    guided = train(
+        encoder,
+        encoder_optimizers,
+        loss.guide,
+        arguments.guide_steps,
+        arguments.run / "guide.pt",
+        average_over=20,
+    )
     encoder.load_state_dict(guided.state_dict())
-    averaged = train(vae, make_optimizers(vae, 8e-4, 8e-4, no_matrices), loss, arguments.steps, arguments.run / "vae.pt")
+    averaged = train(
+        vae,
+        make_optimizers(vae, 8e-4, 8e-4, no_matrices),
+        loss,
+        arguments.steps,
+        arguments.run / "vae.pt",
+    )
     normalize_latents(averaged, to_pixels(objects.views[:100].flatten(0, 1)))
     torch.save(averaged.state_dict(), arguments.run / "vae-weights.pt")
 

@@ -1,7 +1,8 @@
 """What stands at each point of space: all that surfaces, orbits and textures ask of an object.
 
-A field is of one of two kinds. Of a signed distance, the surface is where it passes 0, and rays stop there. Of a density, the
-surface is where it passes a threshold, and rays gather light on their way through.
+A field is of one of two kinds. Of a signed distance, the surface is where it passes 0, and rays
+stop there. Of a density, the surface is where it passes a threshold, and rays gather light on their
+way through.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from ..progress import Progress, silent
 
-_PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4  # bytes, of the large models: projected for the level and the colour, and copies
+_PROJECTED_PLANES = (
+    2 * 3 * 64 * 64 * 64 * 4 * 4
+)  # bytes, of the large models: projected for the level and the colour, and copies
 
 
 class LevelGrid(Protocol):
@@ -36,7 +39,10 @@ class LevelGrid(Protocol):
         """(X, Y, Z) the level at all points, `chunk_size` at once."""
 
     def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """(N, s, s, s, 1 or more) in N boxes of the grid, given by indices (N, s) along the axes; the level comes first."""
+        """(N, s, s, s, 1 or more) numbers in N boxes of the grid; the level comes first.
+
+        The boxes are given by indices (N, s) along each axis.
+        """
 
 
 class AnyField(Protocol):
@@ -61,7 +67,10 @@ class AnyField(Protocol):
     def device(self) -> torch.device: ...
 
     def level(self, points: Tensor, chunk_size: int) -> Tensor:
-        """(N,) at points (N, 3): the signed distance, positive inside, or the raw density, from which `density` makes densities."""
+        """(N,) signed distance, positive inside, or raw density at points (N, 3).
+
+        `DensityField.density` makes densities of raw ones.
+        """
 
     def color(self, points: Tensor, chunk_size: int) -> Tensor:
         """(N, 3) sRGB at points (N, 3), a little beyond [0, 1] at most."""
@@ -87,17 +96,20 @@ class SignedDistanceField(AnyField, Protocol):
             chunk_size: vertices evaluated at once.
 
         Returns:
-            a function of vertices (N, 3), given by their numbers, to (N, 3); None where the model learnt none.
+            a function of vertices (N, 3), given by their numbers, to (N, 3); None where the model
+            learnt none.
         """
 
     def cube_weights(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
         """FlexiCubes weights of the cubes of a grid.
 
         Args:
-            axis, chunk_size: as in `deformation`.
+            axis: as in `deformation`.
+            chunk_size: cubes evaluated at once.
 
         Returns:
-            a function of cubes (N, 3) to (N, 21): beta 12, alpha 8, gamma 1, before normalisation; None where the model learnt none.
+            a function of cubes (N, 3) to (N, 21): beta 12, alpha 8, gamma 1, before normalisation;
+            None where the model learnt none.
         """
 
 
@@ -135,5 +147,8 @@ Field = SignedDistanceField | DensityField
 
 
 def point_memory(chunk_size: int) -> int:
-    """Bytes that are at most needed to ask a field about so many points at once: some five layers of 64 numbers each, and its planes."""
+    """Bytes that are at most needed to ask a field about so many points at once.
+
+    These are some five layers of 64 numbers for each point, and the field's planes.
+    """
     return chunk_size * 5 * 64 * 4 + _PROJECTED_PLANES  # pragma: no mutate (an estimate)

@@ -1,6 +1,7 @@
 """The triplane of one object: three planes of features, and the MLPs that read them.
 
-Source: Chan et al., EG3D (CVPR 2022), section 4.1; Xu et al., InstantMesh (arXiv 2404.07191), section 3.2. The decoders' names
+Source: Chan et al., EG3D (CVPR 2022), section 4.1; Xu et al., InstantMesh (arXiv 2404.07191),
+section 3.2. The decoders' names
 are those of InstantMesh's checkpoints.
 """
 
@@ -18,7 +19,8 @@ from torch.nn import functional as F
 
 from .plane_networks import NetworkGrid, PlaneNetwork, cube_network, plane_mlp
 
-# Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white need no infinite logits.
+# Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white
+# need no infinite logits.
 _COLOR_MARGIN = 0.001
 
 
@@ -40,7 +42,10 @@ class SignedDistanceDecoder(nn.Module):
         self.resolution, self.side = resolution, side
 
     def triplane(self, planes: Tensor) -> SignedDistanceTriplane:
-        """These planes (3, C, H, W), read by a float32 copy of this decoder: the model may be moved away, or be in another precision."""
+        """These planes (3, C, H, W), read by a float32 copy of this decoder.
+
+        A copy, since the model may be moved away, or be in another precision.
+        """
         return SignedDistanceTriplane(planes.float(), _copy_for(self, planes))
 
 
@@ -54,13 +59,24 @@ class DensityDecoder(nn.Module):
         samples_per_ray: coarse and fine samples together when the density is rendered.
     """
 
-    def __init__(self, features: int, resolution: int = 255, threshold: float = 10.0, samples_per_ray: int = 128) -> None:
+    def __init__(
+        self,
+        features: int,
+        resolution: int = 255,
+        threshold: float = 10.0,
+        samples_per_ray: int = 128,
+    ) -> None:
         super().__init__()
         self.net = plane_mlp(features, 4)
-        self.resolution, self.threshold, self.samples_per_ray = resolution, threshold, samples_per_ray
+        self.resolution = resolution
+        self.threshold = threshold
+        self.samples_per_ray = samples_per_ray
 
     def triplane(self, planes: Tensor) -> DensityTriplane:
-        """These planes (3, C, H, W), read by a float32 copy of this decoder: the model may be moved away, or be in another precision."""
+        """These planes (3, C, H, W), read by a float32 copy of this decoder.
+
+        A copy, since the model may be moved away, or be in another precision.
+        """
         return DensityTriplane(planes.float(), _copy_for(self, planes))
 
 
@@ -74,7 +90,7 @@ def _copy_for(decoder: _D, planes: Tensor) -> _D:
 
 @dataclass(frozen=True)
 class _Triplane:
-    """What the two kinds of triplanes share; the planes (3, C, H, W) are float32 and reach from -1 to 1."""
+    """What the two kinds share: planes (3, C, H, W), float32, that reach from -1 to 1."""
 
     planes: Tensor
 
@@ -109,7 +125,9 @@ class SignedDistanceTriplane(_Triplane):
         return self.decoder.side / 2
 
     def to(self, device: torch.device | str) -> SignedDistanceTriplane:
-        return SignedDistanceTriplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device))
+        return SignedDistanceTriplane(
+            self.planes.to(device), copy.deepcopy(self.decoder).to(device)
+        )
 
     @cached_property
     def _level(self) -> PlaneNetwork:
@@ -129,7 +147,7 @@ class SignedDistanceTriplane(_Triplane):
         return color_of(self._color.at(points, chunk_size))
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
-        """As `field.SignedDistanceField.deformation`: at most a quarter of a cube of a unit grid."""
+        """As in `SignedDistanceField`: at most a quarter of a cube of a unit grid."""
         network = PlaneNetwork(self.planes, self.decoder.net_deformation).on_grid(axis, axis, axis)
         return lambda index: network.at(index, chunk_size).tanh() / (4 * (len(axis) - 1))
 
@@ -199,5 +217,5 @@ Triplane = SignedDistanceTriplane | DensityTriplane
 
 
 def color_of(raw: Tensor) -> Tensor:
-    """sRGB (..., 3) of raw outputs."""
+    """SRGB (..., 3) of raw outputs."""
     return raw.sigmoid() * (1 + 2 * _COLOR_MARGIN) - _COLOR_MARGIN

@@ -25,10 +25,13 @@ _SECONDS, _SECONDS_PER_FACE = 120.0, 5e-3  # some fifty times what xatlas takes
 
 
 def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
-    """The mesh cut into charts that lie side by side in a square of so many pixels: with `uvs` in [0, 1], and vertices doubled at seams.
+    """The mesh cut into charts that lie side by side in a square of so many pixels.
 
-    Triangles without area, and second copies of triangles, do not reach xatlas, which such triangles may end with a segmentation fault: they
-    take the place of their vertices, or of the first copy. xatlas runs in a process of its own all the same.
+    It has `uvs` in [0, 1], and its vertices are doubled at seams.
+
+    Triangles without area, and second copies of triangles, do not reach xatlas, which such
+    triangles may end with a segmentation fault: they take the place of their vertices, or of the
+    first copy. xatlas runs in a process of its own all the same.
 
     Args:
         mesh: at least one triangle.
@@ -39,20 +42,30 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         InvalidInput: if there are slivers alone.
         EnvironmentProblem: if xatlas is missing, or does not come to an end with this mesh.
 
-    Source: charts and packing by xatlas, after Sander et al., "Signal-Specialized Parametrization" (EGWR 2002).
+    Source: charts and packing by xatlas, after Sander et al., "Signal-Specialized Parametrization"
+    (EGWR 2002).
     """
     if importlib.util.find_spec("xatlas") is None:
         raise EnvironmentProblem(
-            "Textures need the package xatlas: run 'pip install xatlas', which wants a C++ compiler on Python 3.14 and on ARM Linux, "
-            "or keep the colours at the vertices."
+            "Textures need the package xatlas: run 'pip install xatlas', which wants a C++ compiler"
+            " on Python 3.14 and on ARM Linux, or keep the colours at the vertices."
         )
     low = mesh.vertices.amin(dim=0)
     extent = float((mesh.vertices.amax(dim=0) - low).amax()) or 1.0
     unit = Mesh((mesh.vertices - low) / extent, mesh.faces)
     good, twin = _good_faces(unit)
     if not len(good):
-        raise InvalidInput("Every triangle of the mesh is a sliver, so it cannot be unfolded: keep the colours at its vertices.")
-    origin, atlas_faces, uvs = _run(unit.vertices.numpy(), mesh.faces[good].numpy(), face_areas(unit)[good].sum().item(), size, progress)
+        raise InvalidInput(
+            "Every triangle of the mesh is a sliver, so it cannot be unfolded: keep the colours at"
+            " its vertices."
+        )
+    origin, atlas_faces, uvs = _run(
+        unit.vertices.numpy(),
+        mesh.faces[good].numpy(),
+        face_areas(unit)[good].sum().item(),
+        size,
+        progress,
+    )
     # Where each vertex lies in the atlas: for triangles that were left out.
     place = np.full(len(mesh.vertices), -1, dtype=np.int64)
     place[origin[::-1]] = np.arange(len(origin))[::-1]
@@ -64,33 +77,53 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         firsts = faces[twin.numpy()[copies]]
         same = origin[firsts] == mesh.faces.numpy()[copies, k, None]
         faces[copies, k] = np.take_along_axis(firsts, same.argmax(axis=1)[:, None], axis=1)[:, 0]
-    faces = faces[(faces >= 0).all(axis=1)]  # thin triangles that hang on thin ones alone are in no chart
-    return Mesh(mesh.vertices[torch.from_numpy(origin)], torch.from_numpy(faces), uvs=torch.from_numpy(uvs))
+    faces = faces[
+        (faces >= 0).all(axis=1)
+    ]  # thin triangles that hang on thin ones alone are in no chart
+    return Mesh(
+        mesh.vertices[torch.from_numpy(origin)], torch.from_numpy(faces), uvs=torch.from_numpy(uvs)
+    )
 
 
 def _good_faces(unit: Mesh) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers of the triangles that xatlas gets, and, for each copy of one of them, that one's number; else -1."""
+    """The triangles that xatlas gets, and which one each triangle is a copy of, else -1."""
     corners = unit.vertices.double()[unit.faces]
     longest = (corners - corners.roll(1, dims=1)).norm(dim=2).amax(dim=1)
     area = face_areas(unit)
     thick = (area > _SMALLEST) & (2 * area > _THINNEST * longest**2)
     _, positions = unit.vertices.unique(dim=0, return_inverse=True)
     _, same = positions[unit.faces].sort(dim=1).values.unique(dim=0, return_inverse=True)
-    first = torch.full((int(same.max()) + 1,), len(same)).scatter_reduce_(0, same, torch.arange(len(same)), "amin")[same]
-    own_vertices = (unit.faces.sort(dim=1).values == unit.faces[first].sort(dim=1).values).all(dim=1)
+    first = torch.full((int(same.max()) + 1,), len(same)).scatter_reduce_(
+        0, same, torch.arange(len(same)), "amin"
+    )[same]
+    own_vertices = (unit.faces.sort(dim=1).values == unit.faces[first].sort(dim=1).values).all(
+        dim=1
+    )
     is_first = first == torch.arange(len(same))
     twin = torch.where(thick & ~is_first & own_vertices, first, -1)
     return (thick & is_first).nonzero().squeeze(1), twin
 
 
-def _run(vertices: np.ndarray, faces: np.ndarray, area: float, size: int, progress: Progress) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _run(
+    vertices: np.ndarray, faces: np.ndarray, area: float, size: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`unfold_process` on a mesh: origin (N,), faces (F, 3) and uvs (N, 2)."""
     with tempfile.TemporaryDirectory(prefix="image-to-3d-") as name:
         folder = Path(name)
-        # xatlas spends most of its time on growing charts and flattening them, and more than in proportion to their size.
-        np.savez(folder / "mesh.npz", vertices=vertices, faces=faces, chart_area=area / _MIN_CHARTS, size=size, padding=_PADDING)
+        # xatlas spends most of its time on growing charts and flattening them, and more than in
+        # proportion to their size.
+        np.savez(
+            folder / "mesh.npz",
+            vertices=vertices,
+            faces=faces,
+            chart_area=area / _MIN_CHARTS,
+            size=size,
+            padding=_PADDING,
+        )
         deadline = time.monotonic() + _SECONDS + _SECONDS_PER_FACE * len(faces)
-        with subprocess.Popen([sys.executable, str(_PROCESS), name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [sys.executable, str(_PROCESS), name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
             try:
                 while process.poll() is None and time.monotonic() < deadline:
                     progress(1, 3)
@@ -99,9 +132,18 @@ def _run(vertices: np.ndarray, faces: np.ndarray, area: float, size: int, progre
                 process.kill()
             said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
         if not (folder / "atlas.npz").exists():
-            what = "did not come to an end" if process.returncode == -9 else f"failed ({said.splitlines()[-1] if said else process.returncode})"
+            what = (
+                "did not come to an end"
+                if process.returncode == -9
+                else f"failed ({said.splitlines()[-1] if said else process.returncode})"
+            )
             raise EnvironmentProblem(
-                f"xatlas {what} on this mesh, so it has no texture: clean the mesh first, or keep the colours at its vertices."
+                f"xatlas {what} on this mesh, so it has no texture: clean the mesh first, or keep"
+                " the colours at its vertices."
             )
         with np.load(folder / "atlas.npz") as atlas:
-            return atlas["origin"].astype(np.int64), atlas["faces"].astype(np.int64), atlas["uvs"].astype(np.float32)
+            return (
+                atlas["origin"].astype(np.int64),
+                atlas["faces"].astype(np.int64),
+                atlas["uvs"].astype(np.float32),
+            )

@@ -19,9 +19,12 @@ def clean(
     smoothing: int = 0,
     watertight: bool = False,
 ) -> Mesh:
-    """All that mends a mesh, in the order that suits: merge, drop floaters, fill holes, smooth, make watertight, decimate.
+    """All that mends a mesh, in the order that suits.
+
+    The order is: merge, drop floaters, fill holes, smooth, make watertight, decimate.
 
     Args:
+        mesh: of at least one triangle.
         min_part_share: see `meshes.mesh.keep_large_parts`.
         hole_edges: see `meshes.repair.fill_holes`.
         max_faces: see `meshes.decimation.decimate`; 0 leaves all.
@@ -29,10 +32,12 @@ def clean(
         watertight: see `meshes.solid.make_watertight`.
 
     Returns:
-        the mesh; a texture has become colours of its vertices, since its atlas does not fit other triangles.
+        the mesh; a texture has become colours of its vertices, since its atlas does not fit other
+        triangles.
 
     Raises:
-        InvalidInput: if a number is out of range, or the mesh has no triangles, or none with an area.
+        InvalidInput: if a number is out of range, or the mesh has no triangles, or none with an
+            area.
     """
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to clean.")

@@ -20,7 +20,8 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> Tensor:
     """Pictures of a mesh under a light at the camera, on white.
 
     Args:
-        mesh: with vertex colours, else it is grey. The side of a triangle that faces inward is drawn dark.
+        mesh: with vertex colours, else it is grey. The side of a triangle that faces inward is
+            drawn dark.
         cameras: N, outside the mesh.
         size: pixels of a side.
 
@@ -28,12 +29,17 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> Tensor:
         (N, 3, size, size) float32 in [0, 1].
     """
     fine = size * _SUPERSAMPLING
-    pictures = torch.stack([_render(mesh, cameras.c2w[i], cameras.intrinsics_normalized[i], fine) for i in range(len(cameras))])
+    pictures = torch.stack(
+        [
+            _render(mesh, cameras.c2w[i], cameras.intrinsics_normalized[i], fine)
+            for i in range(len(cameras))
+        ]
+    )
     return F.avg_pool2d(pictures, _SUPERSAMPLING)
 
 
 def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
-    """(1, 3, size, 3 * size): the mesh from the front, the side and the back, a little from above."""
+    """(1, 3, size, 3 * size) pictures of the mesh from the front, the side and the back."""
     views = render_mesh(mesh, cameras_around([20.0, 110.0, 200.0], [15.0] * 3, 4.0, 30.0), size)
     return torch.cat(list(views.split(1)), dim=-1)
 
@@ -62,7 +68,10 @@ def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
 
 
 def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
-    """(N, 3) colours of points in triangles, given by their corners' numbers (N, 3) and their coordinates (N, 3) in them."""
+    """(N, 3) colours of points in triangles.
+
+    The points are given by their corners' numbers (N, 3) and their coordinates (N, 3) in them.
+    """
     if mesh.vertex_colors is None and mesh.texture is None:
         return torch.full((len(corners), 3), _GREY)
     return surface_colors(mesh, corners, weights)

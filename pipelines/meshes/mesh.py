@@ -20,14 +20,18 @@ class Mesh:
     """Triangles in the library's world: right-handed, z up, front +x, outward normals.
 
     Attributes:
-        vertices: (V, 3) float32, finite and at most `MAX_COORDINATE` from the origin along each axis.
+        vertices: (V, 3) float32, finite and at most `MAX_COORDINATE` from the origin along each
+            axis.
         faces: (F, 3) int64, counter-clockwise seen from outside.
-        vertex_colors: (V, 3) float32 sRGB in [0, 1], or None. Beside a texture, the two are multiplied as light is.
-        uvs: (V, 2) float32 from the lower left of the texture, which repeats outside [0, 1], or None.
+        vertex_colors: (V, 3) float32 sRGB in [0, 1], or None. Beside a texture, the two are
+            multiplied as light is.
+        uvs: (V, 2) float32 from the lower left of the texture, which repeats outside [0, 1], or
+            None.
         texture: (H, W, 3) float32 sRGB in [0, 1], rows from the top, or None; it needs `uvs`.
 
     Raises:
-        InvalidInput: if shapes do not fit, faces name vertices that are not there, or numbers are not finite or absurdly large.
+        InvalidInput: if shapes do not fit, faces name vertices that are not there, or numbers are
+            not finite or absurdly large.
     """
 
     vertices: Tensor
@@ -38,31 +42,60 @@ class Mesh:
 
     def __post_init__(self) -> None:
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
-            raise InvalidInput(f"A mesh's vertices must be (V, 3), got {tuple(self.vertices.shape)}.")
+            raise InvalidInput(
+                f"A mesh's vertices must be (V, 3), got {tuple(self.vertices.shape)}."
+            )
         if self.faces.ndim != 2 or self.faces.shape[1] != 3:
-            raise InvalidInput(f"A mesh's faces must be triangles (F, 3), got {tuple(self.faces.shape)}.")
+            raise InvalidInput(
+                f"A mesh's faces must be triangles (F, 3), got {tuple(self.faces.shape)}."
+            )
         if self.vertex_colors is not None and self.vertex_colors.shape != self.vertices.shape:
             raise InvalidInput(
-                f"A mesh's colours must be (V, 3) like its vertices {tuple(self.vertices.shape)}, got {tuple(self.vertex_colors.shape)}."
+                f"A mesh's colours must be (V, 3) like its vertices {tuple(self.vertices.shape)},"
+                f" got {tuple(self.vertex_colors.shape)}."
             )
         if self.uvs is not None and self.uvs.shape != (len(self.vertices), 2):
-            raise InvalidInput(f"A mesh's uvs must be (V, 2) for its {len(self.vertices)} vertices, got {tuple(self.uvs.shape)}.")
+            raise InvalidInput(
+                f"A mesh's uvs must be (V, 2) for its {len(self.vertices)} vertices, got"
+                f" {tuple(self.uvs.shape)}."
+            )
         if self.texture is not None and (self.texture.ndim != 3 or self.texture.shape[2] != 3):
-            raise InvalidInput(f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}.")
-        if len(self.faces) and not 0 <= int(self.faces.amin()) <= int(self.faces.amax()) < len(self.vertices):
-            raise InvalidInput(f"A mesh's faces must name its {len(self.vertices)} vertices, got numbers beyond.")
+            raise InvalidInput(
+                f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}."
+            )
+        if len(self.faces) and not 0 <= int(self.faces.amin()) <= int(self.faces.amax()) < len(
+            self.vertices
+        ):
+            raise InvalidInput(
+                f"A mesh's faces must name its {len(self.vertices)} vertices, got numbers beyond."
+            )
         if not bool((self.vertices.abs() <= MAX_COORDINATE).all()):  # false for NaN too
-            what = "are absurdly large" if bool(torch.isfinite(self.vertices).all()) else "are not finite numbers (NaN or infinity)"
-            raise InvalidInput(f"Some coordinates of the mesh {what}: mend it in the program that made it.")
-        for name, values in (("colours", self.vertex_colors), ("uvs", self.uvs), ("texture", self.texture)):
+            what = (
+                "are absurdly large"
+                if bool(torch.isfinite(self.vertices).all())
+                else "are not finite numbers (NaN or infinity)"
+            )
+            raise InvalidInput(
+                f"Some coordinates of the mesh {what}: mend it in the program that made it."
+            )
+        for name, values in (
+            ("colours", self.vertex_colors),
+            ("uvs", self.uvs),
+            ("texture", self.texture),
+        ):
             if values is not None and not bool(torch.isfinite(values).all()):
-                raise InvalidInput(f"The {name} of the mesh hold values that are not finite numbers (NaN or infinity).")
+                raise InvalidInput(
+                    f"The {name} of the mesh hold values that are not finite numbers (NaN or"
+                    " infinity)."
+                )
 
     def fitted(self, fov_y_deg: float) -> tuple[Mesh, float]:
-        """The mesh around the origin, and the distance from which a camera of that field of view sees all of it."""
+        """The mesh around the origin, and the distance from which a camera sees all of it."""
         low, high = self.vertices.amin(dim=0), self.vertices.amax(dim=0)
         reach = float((high - low).norm()) / 2 or 1.0
-        return replace(self, vertices=self.vertices - (low + high) / 2), 1.05 * reach / math.sin(math.radians(fov_y_deg) / 2)
+        return replace(self, vertices=self.vertices - (low + high) / 2), 1.05 * reach / math.sin(
+            math.radians(fov_y_deg) / 2
+        )
 
     def volume(self) -> float:
         """Enclosed volume of a closed mesh, positive if normals point outward."""
@@ -71,7 +104,10 @@ class Mesh:
 
 
 def joined_faces(mesh: Mesh) -> Tensor:
-    """(F, 3) faces in which vertices at one position, doubled where colours or textures meet, have one number: the lowest of theirs."""
+    """(F, 3) faces in which vertices at one position have one number, the lowest of theirs.
+
+    Vertices are doubled where colours or textures meet.
+    """
     positions = mesh.vertices.cpu().numpy()
     order = np.lexsort(positions.T)
     new = np.ones(len(order), dtype=bool)
@@ -83,13 +119,20 @@ def joined_faces(mesh: Mesh) -> Tensor:
 
 
 def part_of_faces(mesh: Mesh) -> np.ndarray:
-    """(F,) number of the part that each triangle belongs to: parts are triangles joined by vertices, or by vertices at one position."""
+    """(F,) number of the part that each triangle belongs to.
+
+    Triangles are of one part if they are joined by vertices, or by vertices at one position.
+    """
     from scipy.sparse import coo_array  # slow to import
     from scipy.sparse.csgraph import connected_components
 
     faces = joined_faces(mesh).numpy()
-    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # what scipy's graph code takes in every version
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2)
+    edges = (
+        faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)
+    )  # what scipy's graph code takes in every version
+    graph = coo_array(
+        (np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2
+    )
     _, part_of_vertex = connected_components(graph, directed=False)
     part: np.ndarray = part_of_vertex[faces[:, 0]]
     return np.unique(part, return_inverse=True)[1].reshape(-1)
@@ -102,11 +145,14 @@ def face_areas(mesh: Mesh) -> Tensor:
 
 
 def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
-    """The mesh without its floaters: parts are triangles joined by vertices, and their size is their area.
+    """The mesh without its floaters.
+
+    Parts are triangles joined by vertices. Their size is their area.
 
     Args:
         mesh: of any number of parts.
-        min_share: parts with at least this share of the largest part's area stay, in [0, 1]; 1 keeps the largest alone, 0 all.
+        min_share: parts with at least this share of the largest part's area stay, in [0, 1]; 1
+            keeps the largest alone, 0 all.
 
     Returns:
         a mesh of the same colours and orientation; unused vertices are dropped.
@@ -115,7 +161,9 @@ def keep_large_parts(mesh: Mesh, min_share: float = 1.0) -> Mesh:
         InvalidInput: if the share is outside [0, 1] or the mesh has no triangles.
     """
     if not 0 <= min_share <= 1:
-        raise InvalidInput(f"The share of the area that a part needs must lie between 0 and 1, got {min_share}.")
+        raise InvalidInput(
+            f"The share of the area that a part needs must lie between 0 and 1, got {min_share}."
+        )
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles.")
     part = part_of_faces(mesh)

@@ -1,4 +1,4 @@
-"""Colours of surfaces: what a texture shows, and what stands at the nearest point of another mesh."""
+"""Colours of surfaces: what a texture shows, and what stands at a mesh's nearest point."""
 
 from __future__ import annotations
 
@@ -23,16 +23,24 @@ Floats = NDArray[np.float64]
 
 
 def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:
-    """(N, 3) bilinear samples of a texture (H, W, 3) at coordinates (N, 2) from its lower left; it repeats outside [0, 1]."""
+    """(N, 3) bilinear samples of a texture (H, W, 3), which repeats outside [0, 1].
+
+    The coordinates (N, 2) start from its lower left.
+    """
     inside = ((uvs >= 0) & (uvs <= 1)).all(dim=1, keepdim=True)
     repeated = torch.where(inside, uvs, uvs - uvs.floor())
     grid = torch.stack([repeated[:, 0], 1 - repeated[:, 1]], dim=1) * 2 - 1
-    found = F.grid_sample(texture.permute(2, 0, 1)[None], grid[None, None], align_corners=False, padding_mode="border")  # (1, 3, 1, N)
+    found = F.grid_sample(
+        texture.permute(2, 0, 1)[None], grid[None, None], align_corners=False, padding_mode="border"
+    )  # (1, 3, 1, N)
     return found[0, :, 0].T.contiguous()
 
 
 def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
-    """A textured mesh with what its texture shows at each vertex, and no texture; any other mesh as it is."""
+    """A textured mesh with what its texture shows at each vertex, and no texture.
+
+    Any other mesh stays as it is.
+    """
     if mesh.texture is None or mesh.uvs is None:
         return mesh
     found = texture_colors(mesh.texture, mesh.uvs)
@@ -41,7 +49,7 @@ def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
 
 
 def nearest_colors(mesh: Mesh, points: Tensor) -> Tensor:
-    """(N, 3) colours at the nearest points of a mesh's surface, interpolated in the triangles there.
+    """(N, 3) colours at the nearest points of a mesh's surface, interpolated in its triangles.
 
     Args:
         mesh: with vertex colours, a texture, or both.
@@ -52,7 +60,9 @@ def nearest_colors(mesh: Mesh, points: Tensor) -> Tensor:
 
 
 def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
-    """(N, 3) colours of points in triangles: what the vertices say, times, as light, what the texture shows.
+    """(N, 3) colours of points in triangles.
+
+    What the vertices say is multiplied, as light is, by what the texture shows.
 
     Args:
         mesh: with vertex colours, a texture, or both.
@@ -67,14 +77,18 @@ def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
         assert mesh.vertex_colors is not None
         return interpolated(mesh.vertex_colors)
     shown = texture_colors(mesh.texture.cpu(), interpolated(mesh.uvs))
-    return shown if mesh.vertex_colors is None else multiplied(shown, interpolated(mesh.vertex_colors))
+    return (
+        shown if mesh.vertex_colors is None else multiplied(shown, interpolated(mesh.vertex_colors))
+    )
 
 
 def nearest_points(mesh: Mesh, points: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) triangles of a mesh that are nearest to points (N, 3), and (N, 3) barycentric coordinates of the nearest points in them.
+    """The triangles (N,) of a mesh that are nearest to points (N, 3), and where in them.
 
-    The surface is strewn with points; the triangles of the nearest of those are compared exactly. trimesh's own search asks for an R-tree and
-    takes minutes for a texture.
+    Where is said by the barycentric coordinates (N, 3) of the nearest point.
+
+    The surface is strewn with points; the triangles of the nearest of those are compared exactly.
+    trimesh's own search asks for an R-tree and takes minutes for a texture.
 
     Source: Ericson, "Real-Time Collision Detection" (2005), section 5.1.5.
     """
@@ -91,7 +105,9 @@ def nearest_points(mesh: Mesh, points: Tensor) -> tuple[Tensor, Tensor]:
         _, near = tree.query(chunk, k=min(_CANDIDATES, len(strewn)), workers=-1)
         candidates = owners[near.reshape(len(chunk), -1)]  # (N, k)
         weights = _in_triangle(corners[candidates], chunk[:, None])
-        distance = np.linalg.norm((corners[candidates] * weights[..., None]).sum(axis=2) - chunk[:, None], axis=2)
+        distance = np.linalg.norm(
+            (corners[candidates] * weights[..., None]).sum(axis=2) - chunk[:, None], axis=2
+        )
         best = distance.argmin(axis=1)
         rows = np.arange(len(chunk))
         found_triangle[start : start + _CHUNK] = candidates[rows, best]
@@ -100,12 +116,18 @@ def nearest_points(mesh: Mesh, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def strew(corners: Floats, spacing: float) -> tuple[Floats, NDArray[np.int64]]:
-    """Points on triangles (F, 3, 3), no further apart than the spacing, with their borders; (N, 3), and each point's triangle (N,)."""
+    """Points (N, 3) on triangles (F, 3, 3), borders included, and each point's triangle (N,).
+
+    Points are no further apart than the spacing.
+    """
     corners, along, across = _rows(corners, spacing)
     points, owners = [], []
     for n, m in np.unique(np.stack([along, across], axis=1), axis=0).tolist():
         chosen = np.flatnonzero((along == n) & (across == m))
-        v, u = (x.reshape(-1) for x in np.meshgrid(np.linspace(0, 1, m + 1), np.linspace(0, 1, n + 1), indexing="ij"))
+        v, u = (
+            x.reshape(-1)
+            for x in np.meshgrid(np.linspace(0, 1, m + 1), np.linspace(0, 1, n + 1), indexing="ij")
+        )
         weights = np.stack([(1 - v) * (1 - u), (1 - v) * u, v], axis=1)  # (P, 3)
         points.append(np.einsum("pk,fkd->fpd", weights, corners[chosen]).reshape(-1, 3))
         owners.append(np.repeat(chosen, len(weights)))
@@ -119,7 +141,9 @@ def count_strewn(corners: Floats, spacing: float) -> int:
 
 
 def painted_like(shape: Mesh, original: Mesh) -> Mesh:
-    """A shape without colours in those of another mesh; vertices are doubled where the original's colours meet without blending.
+    """A shape without colours in those of another mesh.
+
+    Vertices are doubled where the original's colours meet without blending.
 
     Args:
         shape: near the original's surface.
@@ -136,9 +160,13 @@ def painted_like(shape: Mesh, original: Mesh) -> Mesh:
     same = same.reshape(-1)
     count = np.bincount(same).astype(np.float64)
     table = np.stack([np.bincount(same, weights=colors[:, i]) / count for i in range(3)], axis=1)
-    vertices, faces, (found,) = by_corner(shape.vertices.double().numpy(), shape.faces.numpy(), (same.reshape(-1, 3), table))
+    vertices, faces, (found,) = by_corner(
+        shape.vertices.double().numpy(), shape.faces.numpy(), (same.reshape(-1, 3), table)
+    )
     assert found is not None
-    return Mesh(torch.from_numpy(vertices).float(), torch.from_numpy(faces), torch.from_numpy(found).float())
+    return Mesh(
+        torch.from_numpy(vertices).float(), torch.from_numpy(faces), torch.from_numpy(found).float()
+    )
 
 
 def _has_borders(mesh: Mesh) -> bool:
@@ -151,7 +179,12 @@ def _has_borders(mesh: Mesh) -> bool:
 def _spacing(corners: Floats) -> float:
     """A spacing at which some `_SAMPLES` points cover triangles (F, 3, 3)."""
     lengths = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-    area = float(np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2)
+    area = float(
+        np.linalg.norm(
+            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+        ).sum()
+        / 2
+    )
     spacing = max(np.sqrt(area / _SAMPLES), float(lengths.max(initial=0.0)) / 1000)
     while spacing and count_strewn(corners, spacing) > 2 * _SAMPLES + 6 * len(corners):
         spacing *= 1.5
@@ -159,13 +192,15 @@ def _spacing(corners: Floats) -> float:
 
 
 def _rows(corners: Floats, spacing: float) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Triangles turned so that the first edge is the longest, steps along it, and rows of steps from it to the last corner."""
+    """Triangles with their longest edge first, steps along it, and rows of steps beside it."""
     edges = np.roll(corners, -1, axis=1) - corners
     lengths = np.linalg.norm(edges, axis=2)
     first = lengths.argmax(axis=1)
     turned = np.take_along_axis(corners, ((first[:, None] + np.arange(3)) % 3)[..., None], axis=1)
     longest = lengths.max(axis=1)
-    double_area = np.linalg.norm(np.cross(turned[:, 1] - turned[:, 0], turned[:, 2] - turned[:, 0]), axis=1)
+    double_area = np.linalg.norm(
+        np.cross(turned[:, 1] - turned[:, 0], turned[:, 2] - turned[:, 0]), axis=1
+    )
     height = np.divide(double_area, longest, out=np.zeros_like(longest), where=longest > 0)
     along, across = np.ceil(longest / spacing), np.ceil(height / spacing)
     return turned, along.clip(1, 1e6).astype(np.int64), across.clip(1, 1e6).astype(np.int64)
@@ -177,7 +212,10 @@ def _dot(a: Floats, b: Floats) -> Floats:
 
 
 def _in_triangle(corners: Floats, points: Floats) -> Floats:
-    """(..., 3) barycentric coordinates of the points of triangles (..., 3, 3) that are nearest to points (..., 3)."""
+    """(..., 3) barycentric coordinates of the points of triangles that are nearest to points.
+
+    Triangles are (..., 3, 3), points (..., 3).
+    """
     a, b, c = corners[..., 0, :], corners[..., 1, :], corners[..., 2, :]
     ab, ac, ap = b - a, c - a, points - a
     aa, bb, cc, d1, d2 = _dot(ab, ab), _dot(ab, ac), _dot(ac, ac), _dot(ap, ab), _dot(ap, ac)

@@ -14,9 +14,13 @@ def placed(mesh: Mesh, *, size: float = 0.0, pivot: str = "keep", turn_deg: floa
     """The mesh at a size and place of one's own.
 
     Args:
-        size: longest side of its box, in whatever unit the file is meant in (millimetres for STL and 3MF); 0 keeps it.
-        pivot: "keep", "center" (the box's middle at the origin) or "bottom" (its middle at the origin, its lowest point at height 0).
-        turn_deg: turn around the vertical axis, counter-clockwise from above: 90 turns the front to where the left was.
+        mesh: any.
+        size: longest side of its box, in whatever unit the file is meant in (millimetres for STL
+            and 3MF); 0 keeps it.
+        pivot: "keep", "center" (the box's middle at the origin) or "bottom" (its middle at the
+            origin, its lowest point at height 0).
+        turn_deg: turn around the vertical axis, counter-clockwise from above: 90 turns the front to
+            where the left was.
 
     Raises:
         InvalidInput: if a value is out of range.

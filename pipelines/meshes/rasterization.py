@@ -13,6 +13,7 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
     Args:
         screen: (F, 3, 3) corners as x, y in pixels and inverse depth.
+        size: pixels of a side of the picture.
     """
     nearest = torch.zeros(size * size)
     triangle = torch.full((size * size,), -1)
@@ -24,7 +25,9 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     # Triangles of like size are tested together: each against a square of pixels that holds it.
     sizes = torch.pow(2, span[on_screen].double().log2().ceil()).long()
     for side in sizes.unique().tolist():
-        offsets = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), dim=-1).view(-1, 2)
+        offsets = torch.stack(
+            torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), dim=-1
+        ).view(-1, 2)
         for chunk in on_screen[sizes == side].split(max(1, _CANDIDATES // side**2)):
             pixels = low[chunk, None] + offsets  # (N, side ** 2, 2)
             inside, weights = _barycentric(screen[chunk, None, :, :2], pixels)
@@ -36,7 +39,8 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
             nearest.scatter_reduce_(0, pixel, closeness, "amax")
             front = closeness >= nearest[pixel]
             triangle[pixel[front]] = chunk[owner[front]]
-            # Where two are equally near, as on the edge between them, one of them is there now, and its coordinates go with it.
+            # Where two are equally near, as on the edge between them, one of them is there now, and
+            # its coordinates go with it.
             chosen = front & (triangle[pixel] == chunk[owner])
             barycentric[pixel[chosen]] = weight[chosen]
     return triangle, barycentric
@@ -47,8 +51,13 @@ def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     a, b, c = corners.unbind(dim=2)
 
     def area(p: Tensor, q: Tensor, r: Tensor) -> Tensor:
-        return (q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (r[..., 0] - p[..., 0])
+        return (q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (
+            r[..., 0] - p[..., 0]
+        )
 
     whole = area(a, b, c)
-    weights = torch.stack([area(points, b, c), area(a, points, c), area(a, b, points)], dim=-1) / whole[..., None]
+    weights = (
+        torch.stack([area(points, b, c), area(a, points, c), area(a, b, points)], dim=-1)
+        / whole[..., None]
+    )
     return (weights >= 0).all(dim=-1) & (whole != 0), weights

@@ -18,7 +18,8 @@ class MeshReport:
     Attributes:
         parts: pieces that are not joined by a vertex.
         watertight: every edge is run along as often one way as the other.
-        volume: enclosed, positive if normals point outward; means little if the mesh is not watertight.
+        volume: enclosed, positive if normals point outward; means little if the mesh is not
+            watertight.
         size: (3,) edges of its box along x, y, z.
     """
 
@@ -32,12 +33,19 @@ class MeshReport:
     def __str__(self) -> str:
         closed = "watertight" if self.watertight else "not watertight"
         size = " x ".join(f"{s:.3g}" for s in self.size)
-        return f"{self.triangles:,} triangles, {self.vertices:,} vertices, {self.parts} part(s), {closed}, volume {self.volume:.4g}, size {size}"
+        return (
+            f"{self.triangles:,} triangles, {self.vertices:,} vertices, {self.parts} part(s),"
+            f" {closed}, volume {self.volume:.4g}, size {size}"
+        )
 
 
 def report(mesh: Mesh) -> MeshReport:
-    """What a mesh is like; vertices at one position count as one for its parts and for whether it is watertight."""
-    size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0) if len(mesh.vertices) else torch.zeros(3)
+    """What a mesh is like; vertices at one position count as one for parts and holes."""
+    size = (
+        mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
+        if len(mesh.vertices)
+        else torch.zeros(3)
+    )
     x, y, z = size.tolist()
     parts = len(np.unique(part_of_faces(mesh))) if len(mesh.faces) else 0
     closed = is_watertight(replace(mesh, faces=joined_faces(mesh)))

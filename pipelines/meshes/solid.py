@@ -16,13 +16,18 @@ from .repair import is_watertight, merge_vertices, rims, smooth, with_fans
 _VOXELS = 160  # along the longest side, where nothing else makes a mesh watertight
 _LEAST_VOXELS = 6
 _MOST_REDUCTION = 100  # times fewer triangles by decimation; beyond that, larger voxels do better
-_MOST_SAMPLES = 40_000_000  # points strewn to find the voxels of a surface: larger surfaces get larger voxels
+_MOST_SAMPLES = (
+    40_000_000  # points strewn to find the voxels of a surface: larger surfaces get larger voxels
+)
 _THINNEST = 1e-6  # thickness of a body over its length
 _LEAKS = (0, 1, 2, 4, 8)  # voxels by which gaps are closed to find what is inside
 
 
 def make_watertight(mesh: Mesh, max_faces: int = 0) -> Mesh:
-    """A closed mesh, for printing: by mending if that suffices, else by filling its voxels and taking their surface.
+    """A closed mesh, for printing.
+
+    Mending is tried first. Where it does not suffice, the mesh's voxels are filled, and their
+    surface is taken.
 
     Args:
         mesh: at least one triangle; a texture becomes colours of vertices.
@@ -44,14 +49,21 @@ def make_watertight(mesh: Mesh, max_faces: int = 0) -> Mesh:
             break
         closed, whole, voxels = _fewer_and_closed(filled, max_faces), True, voxels * 7 // 10
     if closed is None:
-        raise InvalidInput(f"The mesh cannot be made watertight with {max_faces} triangles: allow more.")
+        raise InvalidInput(
+            f"The mesh cannot be made watertight with {max_faces} triangles: allow more."
+        )
     return painted_like(closed, original)
 
 
 def _is_body(shape: Mesh) -> bool:
-    """Whether a shape is closed and encloses something: more than rounding makes of triangles and their backs."""
+    """Whether a shape is closed and encloses more than rounding does.
+
+    Triangles and their backs alone enclose something by rounding.
+    """
     extent = float((shape.vertices.amax(dim=0) - shape.vertices.amin(dim=0)).amax())
-    return is_watertight(shape) and shape.volume() > _THINNEST * extent * float(face_areas(shape).sum())
+    return is_watertight(shape) and shape.volume() > _THINNEST * extent * float(
+        face_areas(shape).sum()
+    )
 
 
 def _fewer_and_closed(closed: Mesh, max_faces: int) -> Mesh | None:
@@ -68,19 +80,28 @@ def _fewer_and_closed(closed: Mesh, max_faces: int) -> Mesh | None:
 
 
 def _mended(shape: Mesh) -> Mesh:
-    """Bodies that touch along edges taken apart, triangles that run against their neighbours gone, and every rim closed."""
+    """Bodies that touch along edges are taken apart, and every rim is closed.
+
+    Triangles that run against their neighbours go.
+    """
     apart = _apart(_without_branching_edges(_apart(shape)))
     faces = apart.faces.numpy()
     return with_fans(apart, list(rims(faces, faces))) if len(faces) else shape
 
 
 def _apart(shape: Mesh) -> Mesh:
-    """The shape with vertices doubled where their triangles are joined by no edge of just two triangles that run along it both ways."""
+    """The shape with vertices doubled where their triangles hang together by a point alone.
+
+    Triangles hang together by an edge of just two triangles that run along it both ways.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     faces, count = shape.faces.numpy(), len(shape.vertices)
-    start, end = faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1)  # the edge from each corner to the next
+    start, end = (
+        faces.reshape(-1),
+        np.roll(faces, -1, axis=1).reshape(-1),
+    )  # the edge from each corner to the next
     code, back = start * count + end, end * count + start
     order = np.argsort(code)
     place = np.searchsorted(code[order], back)
@@ -91,16 +112,24 @@ def _apart(shape: Mesh) -> Mesh:
     edge, other = np.flatnonzero(plain), opposite[plain]
     following = edge - edge % 3 + (edge + 1) % 3
     following_other = other - other % 3 + (other + 1) % 3
-    # A corner and the one at the same vertex across the edge belong together: at its start, and at its end.
-    pairs = np.stack([np.concatenate([edge, following]), np.concatenate([following_other, other])]).astype(np.int32)
-    graph = coo_array((np.ones(pairs.shape[1], dtype=np.int8), (pairs[0], pairs[1])), shape=(len(start),) * 2)
+    # A corner and the one at the same vertex across the edge belong together: at its start, and at
+    # its end.
+    pairs = np.stack(
+        [np.concatenate([edge, following]), np.concatenate([following_other, other])]
+    ).astype(np.int32)
+    graph = coo_array(
+        (np.ones(pairs.shape[1], dtype=np.int8), (pairs[0], pairs[1])), shape=(len(start),) * 2
+    )
     _, number = connected_components(graph, directed=False)
     _, first = np.unique(number, return_index=True)
-    return Mesh(shape.vertices[torch.from_numpy(start[first])], torch.from_numpy(number.astype(np.int64).reshape(-1, 3)))
+    return Mesh(
+        shape.vertices[torch.from_numpy(start[first])],
+        torch.from_numpy(number.astype(np.int64).reshape(-1, 3)),
+    )
 
 
 def _without_branching_edges(mesh: Mesh) -> Mesh:
-    """Without triangles at an edge that more than two share, or that two run along in the same direction."""
+    """Without triangles at an edge that more than two share, or that two run along one way."""
     edges = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     code = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
     _, which, times = code.unique(return_inverse=True, return_counts=True)
@@ -109,7 +138,9 @@ def _without_branching_edges(mesh: Mesh) -> Mesh:
 
 
 def _from_voxels(shape: Mesh, voxels: int) -> Mesh | None:
-    """The surface of the voxels that a shape fills, so many along its longest side; None if it fills none but those that it passes.
+    """The surface of the voxels that a shape fills, so many along its longest side.
+
+    None if it fills none but those that it passes.
 
     Small gaps are closed to find what is inside.
     """
@@ -127,13 +158,23 @@ def _from_voxels(shape: Mesh, voxels: int) -> Mesh | None:
             break
     else:
         return None
-    points, faces, _, _ = marching_cubes(solid.astype(np.float32), level=0.5, gradient_direction="ascent")
+    points, faces, _, _ = marching_cubes(
+        solid.astype(np.float32), level=0.5, gradient_direction="ascent"
+    )
     vertices = (points - (gap + 1) + 0.5) * voxel + low
-    return smooth(Mesh(torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces.astype(np.int64))), 4)
+    return smooth(
+        Mesh(
+            torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces.astype(np.int64))
+        ),
+        4,
+    )
 
 
 def _surface_voxels(shape: Mesh, voxels: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """(X, Y, Z) bool voxels that the surface passes, the corner of the first, and their side: a larger one for very large surfaces."""
+    """(X, Y, Z) bool voxels that the surface passes, the first one's corner, and their side.
+
+    The side is larger for very large surfaces.
+    """
     corners = shape.vertices.double().numpy()[shape.faces.numpy()]
     low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
     voxel = float((high - low).max()) / voxels

@@ -1,4 +1,4 @@
-"""Colours to textures: a mesh is unfolded onto a square, and each of its pixels asks what colour its point of the surface has."""
+"""Colours to textures: a mesh is unfolded onto a square, and each pixel asks for its colour."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..fields.field import Field
 from ..progress import Progress, silent
 from .atlas import unfold
 from .decimation import decimate
@@ -18,10 +19,16 @@ from .rasterization import visible_triangles
 
 MIN_SIZE, MAX_SIZE = 512, 4096
 DEFAULT_TEXTURED_FACES = 50_000
+CHUNK_SIZE = 131072  # points of a field that are asked for their colours at once
 
 
 def bake_texture(
-    mesh: Mesh, color_at: Callable[[Tensor], Tensor], size: int = 1024, *, max_faces: int = DEFAULT_TEXTURED_FACES, progress: Progress = silent
+    mesh: Mesh,
+    color_at: Callable[[Tensor], Tensor],
+    size: int = 1024,
+    *,
+    max_faces: int = DEFAULT_TEXTURED_FACES,
+    progress: Progress = silent,
 ) -> Mesh:
     """The mesh with an atlas and a texture instead of colours at its vertices.
 
@@ -29,7 +36,8 @@ def bake_texture(
         mesh: of one object.
         color_at: points (N, 3) on the surface -> colours (N, 3) in [0, 1].
         size: pixels of the texture's side, 512 to 4096.
-        max_faces: larger meshes are decimated first, since unfolding takes time with the number of triangles; 0 leaves all.
+        max_faces: larger meshes are decimated first, since unfolding takes time with the number of
+            triangles; 0 leaves all.
         progress: called after each of three stages: fewer triangles, unfolded, painted.
 
     Returns:
@@ -40,7 +48,9 @@ def bake_texture(
         EnvironmentProblem: as in `meshes.atlas.unfold`.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
-        raise InvalidInput(f"A texture's size must lie between {MIN_SIZE} and {MAX_SIZE}, got {size}.")
+        raise InvalidInput(
+            f"A texture's size must lie between {MIN_SIZE} and {MAX_SIZE}, got {size}."
+        )
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to paint.")
     shape = Mesh(mesh.vertices, mesh.faces)
@@ -49,7 +59,9 @@ def bake_texture(
     unfolded = unfold(fewer, size, progress)
     progress(2, 3)
     assert unfolded.uvs is not None
-    screen = torch.cat([unfolded.uvs * size - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[unfolded.faces]
+    screen = torch.cat([unfolded.uvs * size - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[
+        unfolded.faces
+    ]
     triangle, barycentric = visible_triangles(screen, size)
     seen = triangle >= 0
     corners = unfolded.vertices[unfolded.faces[triangle[seen]]]  # (N, 3, 3)
@@ -58,11 +70,40 @@ def bake_texture(
     texture[seen] = color_at(points).clamp(0, 1).cpu()
     progress(3, 3)
     # uv starts at the lower left, rows of a picture at the top.
-    return replace(unfolded, texture=_dilated(texture.view(size, size, 3), seen.view(size, size)).flip(0))
+    return replace(
+        unfolded, texture=_dilated(texture.view(size, size, 3), seen.view(size, size)).flip(0)
+    )
 
 
-def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = DEFAULT_TEXTURED_FACES, progress: Progress = silent) -> Mesh:
-    """`bake_texture` for a mesh that has colours at its vertices, or a texture, or both, and nothing else.
+def texture_of_field(
+    mesh: Mesh,
+    field: Field,
+    size: int = 1024,
+    *,
+    max_faces: int = DEFAULT_TEXTURED_FACES,
+    progress: Progress = silent,
+) -> Mesh:
+    """`bake_texture` with the colours of the field that the mesh is the surface of.
+
+    Raises:
+        InvalidInput, EnvironmentProblem: as in `bake_texture`.
+    """
+
+    def color_at(points: Tensor) -> Tensor:
+        with torch.no_grad():
+            return field.color(points.to(field.device), CHUNK_SIZE)
+
+    return bake_texture(mesh, color_at, size, max_faces=max_faces, progress=progress)
+
+
+def bake_vertex_colors(
+    mesh: Mesh,
+    size: int = 1024,
+    *,
+    max_faces: int = DEFAULT_TEXTURED_FACES,
+    progress: Progress = silent,
+) -> Mesh:
+    """`bake_texture` for a mesh that has colours at its vertices, or a texture, or both.
 
     Raises:
         InvalidInput: if the mesh has neither, or as in `bake_texture`.
@@ -70,12 +111,23 @@ def bake_vertex_colors(mesh: Mesh, size: int = 1024, *, max_faces: int = DEFAULT
     """
     if mesh.vertex_colors is None and mesh.texture is None:
         raise InvalidInput("The mesh has no vertex colours to paint with, and no texture.")
-    return bake_texture(mesh, lambda points: nearest_colors(mesh, points), size, max_faces=max_faces, progress=progress)
+    return bake_texture(
+        mesh,
+        lambda points: nearest_colors(mesh, points),
+        size,
+        max_faces=max_faces,
+        progress=progress,
+    )
 
 
 def _dilated(texture: Tensor, painted: Tensor) -> Tensor:
-    """The texture (H, W, 3) with each unpainted pixel in the colour of the nearest painted one, so that no seam shows in its smaller copies."""
+    """The texture (H, W, 3) with each unpainted pixel in the colour of the nearest painted one.
+
+    So no seam shows in its smaller copies.
+    """
     from scipy.ndimage import distance_transform_edt
 
-    rows, columns = distance_transform_edt(~painted.numpy(), return_distances=False, return_indices=True)
+    rows, columns = distance_transform_edt(
+        ~painted.numpy(), return_distances=False, return_indices=True
+    )
     return texture[torch.from_numpy(rows).long(), torch.from_numpy(columns).long()]

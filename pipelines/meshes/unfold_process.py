@@ -1,9 +1,12 @@
-"""Unfolds a mesh with xatlas, in a process of its own: some meshes end xatlas with a segmentation fault.
+"""Unfolds a mesh with xatlas, in a process of its own.
+
+Some meshes end xatlas with a segmentation fault.
 
     python unfold_process.py FOLDER
 
-FOLDER/mesh.npz holds vertices (V, 3), faces (F, 3), the largest area of a chart, the texture's size and the pixels between charts. FOLDER/atlas.npz
-will hold origin (N,) (the vertex that each new one was), faces (F, 3) and uvs (N, 2).
+FOLDER/mesh.npz holds vertices (V, 3), faces (F, 3), the largest area of a chart, the texture's size
+and the pixels between charts. FOLDER/atlas.npz will hold origin (N,) (the vertex that each new one
+was), faces (F, 3) and uvs (N, 2).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 
 
 def main(folder: Path) -> None:
+    """Read the mesh of a folder and write its atlas there."""
     import xatlas
 
     mesh = np.load(folder / "mesh.npz")

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import AuthenticationFailed, BadAnswer, GenerationFailed, ModelsLabError, OutOfCredits, QuotaExceeded, RequestRejected
+from ..errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    GenerationFailed,
+    ModelsLabError,
+    OutOfCredits,
+    QuotaExceeded,
+    RequestRejected,
+)
 
 _MESSAGE_FIELDS = ("message", "messege", "error", "tip", "detail")
 _LONGEST_MESSAGE = 500
@@ -40,15 +48,25 @@ class Answer:
     message: str
 
 
-def parse(body: bytes, http_status: int, *, retry_after: str | None = None, redact: Callable[[Any], Any] = lambda content: content) -> Answer:
+def parse(
+    body: bytes,
+    http_status: int,
+    *,
+    retry_after: str | None = None,
+    redact: Callable[[Any], Any] = lambda content: content,
+) -> Answer:
     """The meaning of an answer.
 
     Args:
-        body, http_status, retry_after: of the HTTP answer.
-        redact: is given the answer's JSON before anything is made of it: servers have been seen to echo requests, and the key with them.
+        body: of the HTTP answer.
+        http_status: likewise.
+        retry_after: likewise, in seconds.
+        redact: is given the answer's JSON before anything is made of it: servers have been seen to
+            echo requests, and the key with them.
 
     Raises:
-        AuthenticationFailed, OutOfCredits, QuotaExceeded, RequestRejected, GenerationFailed: if the service says so, by HTTP status or in the text.
+        AuthenticationFailed, OutOfCredits, QuotaExceeded, RequestRejected, GenerationFailed: if the
+            service says so, by HTTP status or in the text.
         BadAnswer: if it is no JSON object, or has no known status.
     """
     try:
@@ -56,15 +74,24 @@ def parse(body: bytes, http_status: int, *, retry_after: str | None = None, reda
     except ValueError as error:
         if http_status >= 400:
             raise failure(http_status, "", retry_after) from error
-        raise BadAnswer("The answer of ModelsLab is not JSON, or is cut off: try again later.") from error
+        raise BadAnswer(
+            "The answer of ModelsLab is not JSON, or is cut off: try again later."
+        ) from error
     if not isinstance(content, dict):
         raise BadAnswer("The answer of ModelsLab is not a JSON object: try again later.")
     status, message = str(content.get("status", "")).lower(), message_of(content)
     links = _links(content.get("output"))
     if http_status >= 400 or status in ("error", "failed"):
-        raise failure(http_status, message, retry_after or content.get("retry_after"), failed_job=status == "failed")
+        raise failure(
+            http_status,
+            message,
+            retry_after or content.get("retry_after"),
+            failed_job=status == "failed",
+        )
     if status not in ("success", "processing"):
-        raise BadAnswer(f"ModelsLab answered with the unknown status '{status[:40]}': try again later.")
+        raise BadAnswer(
+            f"ModelsLab answered with the unknown status '{status[:40]}': try again later."
+        )
     job = content.get("id")
     return Answer(
         status="success" if status == "success" else "processing",
@@ -78,23 +105,51 @@ def parse(body: bytes, http_status: int, *, retry_after: str | None = None, reda
     )
 
 
-def failure(http_status: int, message: str, retry_after: Any = None, *, failed_job: bool = False) -> ModelsLabError:
-    """The error that an HTTP status and a message stand for; the status counts if it is one, else the words do."""
+def failure(
+    http_status: int, message: str, retry_after: Any = None, *, failed_job: bool = False
+) -> ModelsLabError:
+    """The error that an HTTP status and a message stand for.
+
+    The status counts if it is one, else the words do.
+    """
     said = f" It says: {message}" if message else ""
     lower = message.lower()
-    if http_status in (401, 403) or (http_status < 400 and ("api key" in lower or "unauthorized" in lower)):
-        return AuthenticationFailed(f"ModelsLab does not take the API key: check it on modelslab.com.{said}")
-    if http_status == 402 or (http_status < 400 and any(word in lower for word in ("credit", "payment", "subscri", "balance"))):
-        return OutOfCredits(f"The ModelsLab account has no credits for this job: top it up on modelslab.com.{said}")
-    if http_status == 429 or (http_status < 400 and any(word in lower for word in ("rate limit", "too many", "queue limit", "limit exceeded"))):
+    if http_status in (401, 403) or (
+        http_status < 400 and ("api key" in lower or "unauthorized" in lower)
+    ):
+        return AuthenticationFailed(
+            f"ModelsLab does not take the API key: check it on modelslab.com.{said}"
+        )
+    if http_status == 402 or (
+        http_status < 400
+        and any(word in lower for word in ("credit", "payment", "subscri", "balance"))
+    ):
+        return OutOfCredits(
+            f"The ModelsLab account has no credits for this job: top it up on modelslab.com.{said}"
+        )
+    if http_status == 429 or (
+        http_status < 400
+        and any(
+            word in lower for word in ("rate limit", "too many", "queue limit", "limit exceeded")
+        )
+    ):
         return QuotaExceeded(
-            f"ModelsLab has too many jobs or requests of this account: wait for the others to end.{said}", number(retry_after)
+            "ModelsLab has too many jobs or requests of this account: wait for the others to"
+            f" end.{said}",
+            number(retry_after),
         )
     if http_status >= 500:
-        return GenerationFailed(f"ModelsLab has a problem of its own (HTTP {http_status}): try again later.{said}")
+        return GenerationFailed(
+            f"ModelsLab has a problem of its own (HTTP {http_status}): try again later.{said}"
+        )
     if failed_job:
-        return GenerationFailed(f"ModelsLab could not make a mesh of the picture: try another picture or seed.{said}")
-    return RequestRejected(f"ModelsLab does not take the request: change what it names.{said or f' (HTTP {http_status})'}")
+        return GenerationFailed(
+            f"ModelsLab could not make a mesh of the picture: try another picture or seed.{said}"
+        )
+    return RequestRejected(
+        "ModelsLab does not take the request: change what it"
+        f" names.{said or f' (HTTP {http_status})'}"
+    )
 
 
 def message_of(content: Mapping[str, Any]) -> str:
@@ -108,7 +163,9 @@ def message_of(content: Mapping[str, Any]) -> str:
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {words}" for name, item in value.items() if (words := _words(item)))
+        return "; ".join(
+            f"{name}: {words}" for name, item in value.items() if (words := _words(item))
+        )
     if isinstance(value, list):
         return "; ".join(words for item in value if (words := _words(item)))
     return "" if value is None or isinstance(value, bool) else str(value)

@@ -37,7 +37,8 @@ async def images_to_3d(
 
     Raises:
         InvalidInput: if a value is out of bounds, before anything is sent.
-        ModelsLabError: as in `ModelsLab.image_to_3d`; the message names the jobs that have ended before, so that nothing is paid for twice.
+        ModelsLabError: as in `ModelsLab.image_to_3d`; the message names the jobs that have ended
+            before, so that nothing is paid for twice.
     """
     request = Request(**values)
     results: list[CloudResult] = []
@@ -46,10 +47,19 @@ async def images_to_3d(
             own = replace(request, seed=(request.seed + i) % 2**32 if request.seed else 0)
             job = job_ids[i] if i < len(job_ids) else ""
             try:
-                results.append(await client.image_to_3d(picture, own, path, job_id=job, progress=progress_of(i), notice=notice))
+                results.append(
+                    await client.image_to_3d(
+                        picture, own, path, job_id=job, progress=progress_of(i), notice=notice
+                    )
+                )
             except ModelsLabError as error:
                 if results:
                     done = ", ".join(result.job_id for result in results)
-                    error.args = (f"{error} {len(results)} of {len(pictures)} are done: job_id '{done}' takes them up without paying again.",)
+                    error.args = (
+                        (
+                            f"{error} {len(results)} of {len(pictures)} are done: job_id '{done}'"
+                            " takes them up without paying again."
+                        ),
+                    )
                 raise
     return results

@@ -1,8 +1,9 @@
 """The same job in the cloud: ModelsLab's image_to_3d.
 
-A job costs money when it starts, so the request that starts it is sent again only if it surely started nothing: the connection was never
-made, or the service answered that it takes no more requests now (429), or that it wants the picture in another field. Everything else, which
-can be asked twice, is repeated after connection errors, 429 and 5xx.
+A job costs money when it starts, so the request that starts it is sent again only if it surely
+started nothing: the connection was never made, or the service answered that it takes no more
+requests now (429), or that it wants the picture in another field. Everything else, which can be
+asked twice, is repeated after connection errors, 429 and 5xx.
 
 Source: the vendor's public documentation of the v6 API.
 """
@@ -22,12 +23,31 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from ..errors import BadAnswer, ConnectionFailed, GenerationFailed, InvalidInput, JobTimedOut, ModelsLabError, QuotaExceeded, RequestRejected
+from ..errors import (
+    BadAnswer,
+    ConnectionFailed,
+    GenerationFailed,
+    InvalidInput,
+    JobTimedOut,
+    ModelsLabError,
+    QuotaExceeded,
+    RequestRejected,
+)
 from ..progress import Progress, silent
 from .answers import Answer, parse
 from .downloads import Download, download, kind_of
 from .key import ApiKey
-from .transport import NOT_SENT, TIMEOUT, CheckedTransport, Resolve, Timing, backoff, make_client, resolve, stoppable
+from .transport import (
+    NOT_SENT,
+    TIMEOUT,
+    CheckedTransport,
+    Resolve,
+    Timing,
+    backoff,
+    make_client,
+    resolve,
+    stoppable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +90,29 @@ class Request:
 
     def __post_init__(self) -> None:
         if not 0 < self.foreground_ratio <= 1:
-            raise InvalidInput(f"The foreground ratio must lie above 0 and be at most 1, got {self.foreground_ratio}.")
+            raise InvalidInput(
+                "The foreground ratio must lie above 0 and be at most 1, got"
+                f" {self.foreground_ratio}."
+            )
         if not 1 <= self.resolution <= MAX_RESOLUTION:
-            raise InvalidInput(f"ModelsLab takes resolutions from 1 to {MAX_RESOLUTION}, got {self.resolution}.")
+            raise InvalidInput(
+                f"ModelsLab takes resolutions from 1 to {MAX_RESOLUTION}, got {self.resolution}."
+            )
         if not 1 <= self.chunk_size <= MAX_CHUNK_SIZE:
-            raise InvalidInput(f"ModelsLab takes chunk sizes from 1 to {MAX_CHUNK_SIZE}, got {self.chunk_size}.")
+            raise InvalidInput(
+                f"ModelsLab takes chunk sizes from 1 to {MAX_CHUNK_SIZE}, got {self.chunk_size}."
+            )
         if not 0 <= self.seed < 2**32:
             raise InvalidInput(f"ModelsLab takes seeds from 0 to {2**32 - 1}, got {self.seed}.")
         if self.output_format not in OUTPUT_FORMATS:
-            raise InvalidInput(f"The output format must be one of {', '.join(OUTPUT_FORMATS)}, got '{self.output_format}'.")
+            raise InvalidInput(
+                f"The output format must be one of {', '.join(OUTPUT_FORMATS)}, got"
+                f" '{self.output_format}'."
+            )
         if not self.model_id.strip():
-            raise InvalidInput("The model's name must not be empty: the usual one is 'instantmesh'.")
+            raise InvalidInput(
+                "The model's name must not be empty: the usual one is 'instantmesh'."
+            )
 
     def body(self, image_url: str) -> dict[str, Any]:
         """The JSON that is sent, without the key."""
@@ -133,7 +165,13 @@ class ModelsLab:
     """
 
     def __init__(
-        self, key: ApiKey, *, api: str = API, allow_loopback: bool = False, resolver: Resolve = resolve, timing: Timing | None = None
+        self,
+        key: ApiKey,
+        *,
+        api: str = API,
+        allow_loopback: bool = False,
+        resolver: Resolve = resolve,
+        timing: Timing | None = None,
     ) -> None:
         self._key, self._api, self._timing = key, api.rstrip("/"), timing or Timing()
         self._http = make_client(CheckedTransport(allow_loopback=allow_loopback, resolver=resolver))
@@ -159,10 +197,13 @@ class ModelsLab:
         Args:
             image: a picture, which is uploaded, or its http(s) address.
             request: everything else.
-            mesh_path: without its ending: the mesh goes to `<mesh_path>.obj` or `.glb`, a video beside it. Files are whole or not there.
+            mesh_path: without its ending: the mesh goes to `<mesh_path>.obj` or `.glb`, a video
+                beside it. Files are whole or not there.
             job_id: take up this job, which was paid for, instead of starting another.
-            progress: called several times a second with the seconds that have passed and that are expected; what it raises stops the waiting.
-            notice: called with sentences that the user should see: the job's id, and that a picture was made smaller.
+            progress: called several times a second with the seconds that have passed and that are
+                expected; what it raises stops the waiting.
+            notice: called with sentences that the user should see: the job's id, and that a picture
+                was made smaller.
 
         Raises:
             ModelsLabError: of one kind or another, see `errors`.
@@ -176,14 +217,20 @@ class ModelsLab:
         answer = await self._finished(answer, clock)
         return await self._result(answer, job_id, mesh_path, clock)
 
-    async def _address_of(self, image: Image.Image | str, clock: _Clock, notice: Callable[[str], None]) -> str:
+    async def _address_of(
+        self, image: Image.Image | str, clock: _Clock, notice: Callable[[str], None]
+    ) -> str:
         if isinstance(image, str):
             if not image.startswith(("http://", "https://")):
-                raise InvalidInput(f"A picture's address must begin with https:// or http://, got '{image[:60]}'.")
+                raise InvalidInput(
+                    f"A picture's address must begin with https:// or http://, got '{image[:60]}'."
+                )
             return image
         answer = await self._ask("base64_to_url", {"base64_string": data_uri(image, notice)}, clock)
         if not answer.links:
-            raise BadAnswer("ModelsLab took the picture but gave no address for it: try again later.")
+            raise BadAnswer(
+                "ModelsLab took the picture but gave no address for it: try again later."
+            )
         return answer.links[0]
 
     async def _start(self, image_url: str, request: Request, clock: _Clock) -> Answer:
@@ -193,14 +240,22 @@ class ModelsLab:
         except RequestRejected as error:
             if "init_image" not in str(error):
                 raise
-            answer = await self._ask("3d/image_to_3d", body | {"init_image": image_url}, clock, paid=True)
+            answer = await self._ask(
+                "3d/image_to_3d", body | {"init_image": image_url}, clock, paid=True
+            )
         except ModelsLabError:
             raise
         except BaseException:
-            log.warning("Stopped while a job was on its way to ModelsLab: it may have been started and paid for; look on modelslab.com.")
+            log.warning(
+                "Stopped while a job was on its way to ModelsLab: it may have been started and paid"
+                " for; look on modelslab.com."
+            )
             raise
         if answer.id is None and answer.status == "processing":
-            raise BadAnswer("ModelsLab queued the job without an id, so that its result cannot be fetched: look for it on modelslab.com.")
+            raise BadAnswer(
+                "ModelsLab queued the job without an id, so that its result cannot be fetched: look"
+                " for it on modelslab.com."
+            )
         return answer
 
     async def _finished(self, answer: Answer, clock: _Clock) -> Answer:
@@ -211,7 +266,8 @@ class ModelsLab:
             assert job is not None
             attempt += 1
             await clock.wait(self._poll_seconds(attempt, answer.eta), answer.eta, job)
-            # The address is made from the id: one that the server names could lead elsewhere, and would receive the key.
+            # The address is made from the id: one that the server names could lead elsewhere, and
+            # would receive the key.
             answer = await self._ask(f"3d/fetch/{_safe_id(job)}", {}, clock, job=job)
         return answer if answer.id is not None else replace(answer, id=job)
 
@@ -221,16 +277,22 @@ class ModelsLab:
             return min(max(eta, timing.first_poll), timing.longest_poll)
         return min(timing.first_poll * 1.5 ** (attempt - 1), timing.longest_poll)
 
-    async def _result(self, answer: Answer, job_id: str, mesh_path: Path, clock: _Clock) -> CloudResult:
+    async def _result(
+        self, answer: Answer, job_id: str, mesh_path: Path, clock: _Clock
+    ) -> CloudResult:
         job = answer.id or job_id or "unknown"
         if not answer.links and not answer.proxy_links:
-            raise GenerationFailed(f"ModelsLab ended job {job} without a file: try another picture or seed.")
+            raise GenerationFailed(
+                f"ModelsLab ended job {job} without a file: try another picture or seed."
+            )
         files: dict[str, Path] = {}
         for i in range(max(len(answer.links), len(answer.proxy_links))):
             addresses = [links[i] for links in (answer.links, answer.proxy_links) if i < len(links)]
             kind = kind_of(addresses)
             if kind is not None and kind not in files:
-                files[kind] = await download(Download(self._http, addresses, mesh_path, self._timing, clock.check))
+                files[kind] = await download(
+                    Download(self._http, addresses, mesh_path, self._timing, clock.check)
+                )
         if "mesh" not in files:
             raise BadAnswer(f"ModelsLab's job {job} gave no OBJ or GLB file: nothing was saved.")
         seed = str(answer.meta.get("seed", ""))
@@ -245,7 +307,15 @@ class ModelsLab:
             seed=int(seed) if seed.isdigit() else None,
         )
 
-    async def _ask(self, path: str, body: Mapping[str, Any], clock: _Clock, *, paid: bool = False, job: str = "") -> Answer:
+    async def _ask(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        clock: _Clock,
+        *,
+        paid: bool = False,
+        job: str = "",
+    ) -> Answer:
         """POST to the service, again if need be and allowed, and read the answer."""
         attempt = 0
         reason: ModelsLabError
@@ -266,13 +336,20 @@ class ModelsLab:
                 raise reason from None
             await clock.wait(pause, None, job)
 
-    async def _ask_once(self, path: str, body: Mapping[str, Any], clock: _Clock, paid: bool) -> Answer:
+    async def _ask_once(
+        self, path: str, body: Mapping[str, Any], clock: _Clock, paid: bool
+    ) -> Answer:
         # An answer that is not waited for is a job that was paid for and whose id is lost.
         timeout = httpx.Timeout(self._timing.overall, connect=TIMEOUT.connect) if paid else TIMEOUT
-        request = self._http.build_request("POST", f"{self._api}/{path}", json={"key": self._key.reveal(), **body}, timeout=timeout)
+        request = self._http.build_request(
+            "POST", f"{self._api}/{path}", json={"key": self._key.reveal(), **body}, timeout=timeout
+        )
         status, retry_after, content = await self._exchange(request, clock)
         if 300 <= status < 400:
-            raise BadAnswer("ModelsLab's API answered with a redirect, which is not followed, since it would receive the API key.")
+            raise BadAnswer(
+                "ModelsLab's API answered with a redirect, which is not followed, since it would"
+                " receive the API key."
+            )
         try:
             return parse(content, status, retry_after=retry_after, redact=self._key.redact)
         except ModelsLabError as error:
@@ -280,7 +357,9 @@ class ModelsLab:
                 raise _ServerError(error) from None
             raise
 
-    async def _exchange(self, request: httpx.Request, clock: _Clock) -> tuple[int, str | None, bytes]:
+    async def _exchange(
+        self, request: httpx.Request, clock: _Clock
+    ) -> tuple[int, str | None, bytes]:
         async def read() -> tuple[int, str | None, bytes]:
             response = await self._http.send(request, stream=True)
             try:
@@ -288,7 +367,10 @@ class ModelsLab:
                 async for part in response.aiter_bytes():
                     content += part
                     if len(content) > _MAX_ANSWER:
-                        raise BadAnswer("ModelsLab's answer is far larger than any answer should be: it was not read to the end.")
+                        raise BadAnswer(
+                            "ModelsLab's answer is far larger than any answer should be: it was not"
+                            " read to the end."
+                        )
                 return response.status_code, response.headers.get("retry-after"), bytes(content)
             finally:
                 await response.aclose()
@@ -305,7 +387,7 @@ class _ServerError(Exception):
 
 
 class _Clock:
-    """The time of one job: reports it, stops the work when the user says so, and ends it when it is up."""
+    """The time of one job: it is reported, and the work ends when it is up or the user says so."""
 
     def __init__(self, timing: Timing, progress: Progress) -> None:
         self._timing, self._progress = timing, progress
@@ -322,8 +404,14 @@ class _Clock:
             self._expected = time.monotonic() - self._began + eta
         until = time.monotonic() + seconds
         if until - self._began > self._timing.overall:
-            known = f"Job {job} is still at work: give its id to the node's job_id to take it up again." if job else "Nothing was started."
-            raise JobTimedOut(f"ModelsLab did not answer within {self._timing.overall:.0f} seconds. {known}")
+            known = (
+                f"Job {job} is still at work: give its id to the node's job_id to take it up again."
+                if job
+                else "Nothing was started."
+            )
+            raise JobTimedOut(
+                f"ModelsLab did not answer within {self._timing.overall:.0f} seconds. {known}"
+            )
         while (left := until - time.monotonic()) > 0:
             self.check()
             await asyncio.sleep(min(left, self._timing.check))
@@ -331,15 +419,29 @@ class _Clock:
 
 
 def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> str:
-    """A picture as a data URI that the service takes: PNG, or JPEG and smaller where it would be too large, which `notice` is told."""
+    """A picture as a data URI that the service takes.
+
+    It is a PNG, or a smaller JPEG where that would be too large, which `notice` is told.
+    """
     rgb = image.convert("RGB")
     encoded = _encoded(rgb, "PNG")
-    quality_and_side = [(95, 1.0), (90, 1.0), (90, 0.75), (85, 0.5), (85, 0.35), (80, 0.25), (80, 0.1)]
+    quality_and_side = [
+        (95, 1.0),
+        (90, 1.0),
+        (90, 0.75),
+        (85, 0.5),
+        (85, 0.35),
+        (80, 0.25),
+        (80, 0.1),
+    ]
     for quality, share in quality_and_side:
         if len(encoded) <= _MAX_UPLOAD:
             return encoded
         size = (max(1, round(rgb.width * share)), max(1, round(rgb.height * share)))
-        notice(f"The picture is too large to upload: it is sent as a JPEG of {size[0]} x {size[1]} pixels.")
+        notice(
+            f"The picture is too large to upload: it is sent as a JPEG of {size[0]} x {size[1]}"
+            " pixels."
+        )
         encoded = _encoded(rgb.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=quality)
     return encoded
 
@@ -357,12 +459,15 @@ def _safe_id(job: str) -> str:
 
 
 def _unreachable(error: Exception) -> ConnectionFailed:
-    return ConnectionFailed(f"ModelsLab cannot be reached ({type(error).__name__}): check the network connection and try again.")
+    return ConnectionFailed(
+        f"ModelsLab cannot be reached ({type(error).__name__}): check the network connection and"
+        " try again."
+    )
 
 
 def _perhaps_started(error: Exception) -> ModelsLabError:
     kind = type(error).__name__ if isinstance(error, httpx.TransportError) else str(error)
     return ConnectionFailed(
-        f"The connection to ModelsLab failed after the job was sent ({kind}), so it may have been started and paid for: look on modelslab.com "
-        "before you send it again."
+        f"The connection to ModelsLab failed after the job was sent ({kind}), so it may have been"
+        " started and paid for: look on modelslab.com before you send it again."
     )

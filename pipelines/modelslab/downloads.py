@@ -1,4 +1,4 @@
-"""Results to files: from the first address that gives the whole of a file that is what it should be."""
+"""Results to files, from the first address that gives the whole of a file of the right kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from ..files import atomic_path
 from .transport import Timing, backoff, stoppable
 
 MAX_FILE = 512 * 2**20
-_KINDS = {".obj": "mesh", ".glb": "mesh", ".mp4": "video"}  # anything else is left where it is: archives, materials, pages
+_KINDS = {
+    ".obj": "mesh",
+    ".glb": "mesh",
+    ".mp4": "video",
+}  # anything else is left where it is: archives, materials, pages
 _REDIRECTS, _ATTEMPTS = 5, 6
 
 
@@ -43,8 +47,10 @@ class _Gone(Exception):
 
 
 def kind_of(addresses: Sequence[str]) -> str | None:
-    """"mesh" or "video", by the first ending that is known, or None."""
-    return next((_KINDS[suffix] for address in addresses if (suffix := _suffix_of(address)) in _KINDS), None)
+    """Whether it is a "mesh" or a "video", by the first ending that is known, or None."""
+    return next(
+        (_KINDS[suffix] for address in addresses if (suffix := _suffix_of(address)) in _KINDS), None
+    )
 
 
 async def download(wanted: Download) -> Path:
@@ -58,10 +64,13 @@ async def download(wanted: Download) -> Path:
 
     Raises:
         ConnectionFailed: if no address gives it.
-        BadAnswer: if an address is not safe to use, or what it gives is too large or not what its ending says.
+        BadAnswer: if an address is not safe to use, or what it gives is too large or not what its
+            ending says.
         EnvironmentProblem: if it cannot be written.
     """
-    suffix = next(suffix for address in wanted.addresses if (suffix := _suffix_of(address)) in _KINDS)
+    suffix = next(
+        suffix for address in wanted.addresses if (suffix := _suffix_of(address)) in _KINDS
+    )
     path = wanted.path.with_name(wanted.path.name + suffix)
     problem: ModelsLabError | None = None
     for address in wanted.addresses:
@@ -91,14 +100,20 @@ async def _fetch(wanted: Download, address: str, file: BinaryIO) -> None:
             return
         except _Gone:
             if time.monotonic() - began > wanted.timing.appearing:
-                raise ConnectionFailed("The file of ModelsLab's job does not appear at its address (404): take the job up again later.") from None
+                raise ConnectionFailed(
+                    "The file of ModelsLab's job does not appear at its address (404): take the job"
+                    " up again later."
+                ) from None
             attempt = min(attempt, 3)
         except (httpx.TransportError, _Again) as error:
             if attempt >= _ATTEMPTS:
                 raise ConnectionFailed(
-                    f"The file of ModelsLab's job could not be fetched ({type(error).__name__}): take the job up again later."
+                    f"The file of ModelsLab's job could not be fetched ({type(error).__name__}):"
+                    " take the job up again later."
                 ) from None
-        pause = time.monotonic() + backoff(attempt, wanted.timing.first_retry, wanted.timing.longest_retry / 4)
+        pause = time.monotonic() + backoff(
+            attempt, wanted.timing.first_retry, wanted.timing.longest_retry / 4
+        )
         while time.monotonic() < pause:
             wanted.check()
             await asyncio.sleep(min(wanted.timing.check, max(0.0, pause - time.monotonic())))
@@ -112,7 +127,11 @@ async def _receive(wanted: Download, address: str, file: BinaryIO) -> None:
     url = httpx.URL(address)
     for _ in range(_REDIRECTS):
         have = file.tell()
-        request = wanted.http.build_request("GET", url, headers={"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {})
+        request = wanted.http.build_request(
+            "GET",
+            url,
+            headers={"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {},
+        )
         response = await wanted.http.send(request, stream=True)
         try:
             if not response.is_redirect:
@@ -128,14 +147,19 @@ async def _write(response: httpx.Response, file: BinaryIO, have: int) -> None:
         raise _Gone
     if response.status_code == 429 or response.status_code >= 500:
         raise _Again
-    if response.status_code == 416 or (have and response.status_code == 200):  # the server does not go on: from the start, then
+    if response.status_code == 416 or (
+        have and response.status_code == 200
+    ):  # the server does not go on: from the start, then
         file.seek(0)
         file.truncate()
         have = 0
         if response.status_code == 416:
             raise _Again
     if response.status_code not in (200, 206):
-        raise ConnectionFailed(f"The file of ModelsLab's job could not be fetched (HTTP {response.status_code}): take the job up again later.")
+        raise ConnectionFailed(
+            f"The file of ModelsLab's job could not be fetched (HTTP {response.status_code}): take"
+            " the job up again later."
+        )
     expected = response.headers.get("content-length", "")
     _check_size(have + (int(expected) if expected.isdigit() else 0))
     async for part in response.aiter_bytes():
@@ -146,11 +170,16 @@ async def _write(response: httpx.Response, file: BinaryIO, have: int) -> None:
 
 def _check_size(size: int) -> None:
     if size > MAX_FILE:
-        raise BadAnswer(f"The file of ModelsLab's job is larger than {MAX_FILE // 2**20} MiB: it was not fetched.")
+        raise BadAnswer(
+            f"The file of ModelsLab's job is larger than {MAX_FILE // 2**20} MiB: it was not"
+            " fetched."
+        )
 
 
 def check_content(path: Path, suffix: str) -> None:
-    """Look whether a file is what its ending says, and take references to other files out of an OBJ.
+    """Look whether a file is what its ending says.
+
+    References to other files are taken out of an OBJ.
 
     Raises:
         BadAnswer: if it is not.
@@ -161,7 +190,11 @@ def check_content(path: Path, suffix: str) -> None:
     with path.open("rb") as file:
         head = file.read(12)
     size = path.stat().st_size
-    if suffix == ".glb" and (head[:4] != b"glTF" or int.from_bytes(head[4:8], "little") != 2 or int.from_bytes(head[8:12], "little") != size):
+    if suffix == ".glb" and (
+        head[:4] != b"glTF"
+        or int.from_bytes(head[4:8], "little") != 2
+        or int.from_bytes(head[8:12], "little") != size
+    ):
         raise BadAnswer("What ModelsLab gave as a GLB file is none: nothing was saved.")
     if suffix == ".mp4" and head[4:8] != b"ftyp":
         raise BadAnswer("What ModelsLab gave as a video is none: nothing was saved.")
@@ -175,7 +208,16 @@ def _check_obj(path: Path) -> None:
         for line in file:
             words = line.split()
             kind = words[0] if words else b"#"
-            if kind in (b"mtllib", b"usemtl", b"call", b"csh", b"maplib", b"usemap", b"shadow_obj", b"trace_obj"):
+            if kind in (
+                b"mtllib",
+                b"usemtl",
+                b"call",
+                b"csh",
+                b"maplib",
+                b"usemap",
+                b"shadow_obj",
+                b"trace_obj",
+            ):
                 continue
             try:
                 if kind == b"v":
@@ -187,7 +229,9 @@ def _check_obj(path: Path) -> None:
                         raise ValueError
                     faces += 1
             except (ValueError, IndexError):
-                raise BadAnswer("What ModelsLab gave as an OBJ file is none: nothing was saved.") from None
+                raise BadAnswer(
+                    "What ModelsLab gave as an OBJ file is none: nothing was saved."
+                ) from None
             kept.append(line)
     if not vertices or not faces:
         raise BadAnswer("What ModelsLab gave as an OBJ file holds no mesh: nothing was saved.")

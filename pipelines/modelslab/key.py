@@ -14,7 +14,10 @@ _HIDDEN = "<key>"
 
 
 class ApiKey:
-    """A secret that does not show itself: `reveal` is called where a request's body is made and nowhere else."""
+    """A secret that does not show itself.
+
+    `reveal` is called where a request's body is made, and nowhere else.
+    """
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -36,7 +39,11 @@ class ApiKey:
         if isinstance(value, list):
             return [self.redact(item) for item in value]
         if isinstance(value, dict):
-            return {self.redact(name): self.redact(item) for name, item in value.items() if name != "key"}
+            return {
+                self.redact(name): self.redact(item)
+                for name, item in value.items()
+                if name != "key"
+            }
         return value
 
 
@@ -49,10 +56,14 @@ def find_key(file: Path) -> ApiKey:
     secret = os.environ.get(VARIABLE, "").strip()
     if not secret and file.is_file():
         if os.name == "posix" and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise AuthenticationFailed(f"Others can read {file}, which holds your ModelsLab API key: run 'chmod 600 {file}'.")
+            raise AuthenticationFailed(
+                f"Others can read {file}, which holds your ModelsLab API key: run 'chmod 600"
+                f" {file}'."
+            )
         secret = file.read_text(encoding="utf-8").strip()
     if not secret:
         raise AuthenticationFailed(
-            f"There is no ModelsLab API key: set the variable {VARIABLE}, or write the key into {file}, readable by you alone."
+            f"There is no ModelsLab API key: set the variable {VARIABLE}, or write the key into"
+            f" {file}, readable by you alone."
         )
     return ApiKey(secret)

@@ -1,4 +1,7 @@
-"""HTTP that goes only where it may: TLS everywhere, no private addresses, the checked address is the one that is connected to."""
+"""HTTP that goes only where it may: TLS everywhere, and no private addresses.
+
+The address that was checked is the one that is connected to.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ from ..errors import BadAnswer, ConnectionFailed
 
 Result = TypeVar("Result")
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)  # the server has not seen a byte of the request
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+)  # the server has not seen a byte of the request
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 
 
@@ -48,14 +55,23 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet: not private, loopback, link-local (cloud metadata), multicast or reserved."""
+    """Whether an address is one of the open internet.
+
+    It is not if it is private, loopback, link-local (cloud metadata), multicast or reserved.
+    """
     ip = ipaddress.ip_address(address.split("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    return (ip.is_global and not ip.is_multicast and not ip.is_reserved) if mapped is None else is_public(str(mapped))
+    return (
+        (ip.is_global and not ip.is_multicast and not ip.is_reserved)
+        if mapped is None
+        else is_public(str(mapped))
+    )
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
-    """Resolves a host, refuses it unless all its addresses are public, and connects to the address that was checked.
+    """Resolves a host and connects to the address that was checked.
+
+    It refuses a host unless all its addresses are public.
 
     Args:
         allow_loopback: also take http and loopback addresses; for tests.
@@ -73,7 +89,8 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             request.url.copy_with(host=address),
             headers=request.headers,  # Host stays the name
             stream=request.stream,
-            extensions=request.extensions | {"sni_hostname": request.url.host},  # and so does what the certificate must show
+            extensions=request.extensions
+            | {"sni_hostname": request.url.host},  # and so does what the certificate must show
         )
         return await self._inner.handle_async_request(pinned)
 
@@ -87,15 +104,26 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         if url.scheme != "https" and not (self._allow_loopback and url.scheme == "http"):
             raise BadAnswer(f"An address that is not https is not used: {url.scheme}://{url.host}.")
         try:
-            addresses = await self._resolve(url.host, url.port or (443 if url.scheme == "https" else 80))
+            addresses = await self._resolve(
+                url.host, url.port or (443 if url.scheme == "https" else 80)
+            )
         except OSError as error:
-            raise ConnectionFailed(f"The host {url.host} cannot be found: check the network connection.") from error
+            raise ConnectionFailed(
+                f"The host {url.host} cannot be found: check the network connection."
+            ) from error
         for address in addresses:
-            allowed = self._allow_loopback and ipaddress.ip_address(address.split("%")[0]).is_loopback
+            allowed = (
+                self._allow_loopback and ipaddress.ip_address(address.split("%")[0]).is_loopback
+            )
             if not allowed and (not is_public(address) or url.scheme != "https"):
-                raise BadAnswer(f"{url.host} leads to {address}, which is not an address of the open internet: it is not used.")
+                raise BadAnswer(
+                    f"{url.host} leads to {address}, which is not an address of the open internet:"
+                    " it is not used."
+                )
         if not addresses:
-            raise ConnectionFailed(f"The host {url.host} has no address: check the network connection.")
+            raise ConnectionFailed(
+                f"The host {url.host} has no address: check the network connection."
+            )
         return addresses[0]
 
     async def aclose(self) -> None:
@@ -103,17 +131,28 @@ class CheckedTransport(httpx.AsyncBaseTransport):
 
 
 def make_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """A client that follows no redirect by itself and takes nothing from the environment: a proxy would resolve names unchecked."""
-    return httpx.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+    """A client that follows no redirect by itself, and takes nothing from the environment.
+
+    A proxy would resolve names unchecked.
+    """
+    return httpx.AsyncClient(
+        transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False
+    )
 
 
 def backoff(attempt: int, first: float, longest: float) -> float:
-    """Seconds before a further attempt (1, 2, ...): doubling, with up to a quarter of jitter either way."""
+    """Seconds before a further attempt (1, 2, ...).
+
+    They double, with up to a quarter of jitter either way.
+    """
     return min(longest, first * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
 
 async def stoppable(work: Awaitable[Result], check: Callable[[], None], every: float) -> Result:
-    """Await something, asking `check` several times a second whether to go on; what it raises cancels the work."""
+    """Await something, and ask `check` several times a second whether to go on.
+
+    What it raises cancels the work.
+    """
     task = asyncio.ensure_future(work)
     try:
         while True:

@@ -28,14 +28,17 @@ def generate_views(
         model: the parts, on one device.
         picture: (1, 3, H, W) in [0, 1], framed, on white.
         mask: (1, 1, H, W) in [0, 1], 1 is the object; for models that do not draw on white.
-        settings, progress: see `sampling.sample_views`.
+        settings: see `sampling.sample_views`.
+        progress: likewise.
 
     Raises:
         InvalidInput: as in `sample_views`.
     """
     if model.background == WHITE:
         return sample_views(model, picture, settings, progress=progress)
-    on_grey = picture if mask is None else picture - (1 - model.background) * (1 - mask)  # from white to the model's grey
+    on_grey = (
+        picture if mask is None else picture - (1 - model.background) * (1 - mask)
+    )  # from white to the model's grey
     generated = sample_views(model, on_grey, settings, progress=progress)
     return replace(generated, views=on_white(generated.views))
 

@@ -14,7 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Resize the shorter side, crop the centre, normalise: what a `preprocessor_config.json` of transformers' CLIP asks for.
+    """Resize the shorter side, crop the centre, normalise.
+
+    That is what a `preprocessor_config.json` of transformers' CLIP asks for.
 
     Attributes:
         size: pixels of the shorter side after the bicubic resize.
@@ -52,8 +54,11 @@ class ImageTransform:
         scale = self.size / min(picture.size)
         width, height = (max(self.size, int(side * scale)) for side in picture.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
-        # Pillow, because the reference resizes with it, rounding to 8 bits on the way: other bicubics differ by whole levels.
-        cropped = picture.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + self.crop, top + self.crop))
+        # Pillow, because the reference resizes with it, rounding to 8 bits on the way: other
+        # bicubics differ by whole levels.
+        cropped = picture.resize((width, height), Image.Resampling.BICUBIC).crop(
+            (left, top, left + self.crop, top + self.crop)
+        )
         values = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 255
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         return ((values - mean) / std)[None].to(image.device)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# RGB from Stable Diffusion's four latent channels, in the U-Net's scale; the last row is the constant.
+# RGB from Stable Diffusion's four latent channels, in the U-Net's scale; the last row is the
+# constant.
 STABLE_DIFFUSION_RGB = torch.tensor(
-    [[0.149, 0.104, 0.104], [0.094, 0.143, 0.087], [-0.079, 0.095, 0.132], [-0.092, -0.136, -0.237], [0.5, 0.5, 0.5]]
+    [
+        [0.149, 0.104, 0.104],
+        [0.094, 0.143, 0.087],
+        [-0.079, 0.095, 0.132],
+        [-0.092, -0.136, -0.237],
+        [0.5, 0.5, 0.5],
+    ]
 )
 
 

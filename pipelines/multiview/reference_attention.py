@@ -1,4 +1,4 @@
-"""Reference attention: the denoising pass also attends to what a pass over the condition picture saw.
+"""Reference attention: denoising also attends to what a pass over the condition saw.
 
 Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.2.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class ReferenceAttention:
     """A self-attention processor with a memory.
 
-    In mode "keep" it attends as usual and keeps the hidden states that entered; in mode "use" it attends to its own states
-    followed by the kept ones, and forgets them.
+    In mode "keep" it attends as usual and keeps the hidden states that entered; in mode "use" it
+    attends to its own states followed by the kept ones, and forgets them.
     """
 
     def __init__(self, attend: AttnProcessor2_0) -> None:
@@ -67,7 +67,9 @@ class ReferenceUNet:
                 processors[name] = reference
         unet.set_attn_processor(processors)
 
-    def __call__(self, latents: Tensor, timestep: Tensor, context: Tensor, reference_latents: Tensor) -> Tensor:
+    def __call__(
+        self, latents: Tensor, timestep: Tensor, context: Tensor, reference_latents: Tensor
+    ) -> Tensor:
         """The U-Net's output with the reference in view.
 
         Args:
@@ -82,7 +84,9 @@ class ReferenceUNet:
         self._set_mode("keep")
         self.unet(reference_latents, timestep, encoder_hidden_states=context, return_dict=False)
         self._set_mode("use")
-        output: Tensor = self.unet(latents, timestep, encoder_hidden_states=context, return_dict=False)[0]
+        output: Tensor = self.unet(
+            latents, timestep, encoder_hidden_states=context, return_dict=False
+        )[0]
         return output
 
     def _set_mode(self, mode: Literal["keep", "use"]) -> None:

@@ -20,7 +20,8 @@ from .reference_attention import ReferenceUNet
 from .schedulers import make_scheduler
 from .zero123plus import MultiviewModel
 
-# The model's latents are shifted and scaled, and its pixels scaled, so that white backgrounds lie well inside the range.
+# The model's latents are shifted and scaled, and its pixels scaled, so that white backgrounds lie
+# well inside the range.
 LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
 PIXEL_SCALE = 0.8 / 0.5
 
@@ -55,13 +56,18 @@ def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.d
 
 @torch.no_grad()
 def sample_views(
-    model: MultiviewModel, picture: Tensor, settings: ViewSettings | None = None, *, progress: Progress = silent
+    model: MultiviewModel,
+    picture: Tensor,
+    settings: ViewSettings | None = None,
+    *,
+    progress: Progress = silent,
 ) -> GeneratedViews:
     """Six views around the object of one picture, on the model's own background.
 
     Args:
         model: the parts, on one device.
-        picture: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good results.
+        picture: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good
+            results.
         settings: choices. Noise is drawn on the CPU, so that a seed repeats on every device.
         progress: called after each step with a preview of (1, 3, 3 S / 8, 2 S / 8).
 
@@ -69,7 +75,8 @@ def sample_views(
         the views and the seed used.
 
     Raises:
-        InvalidInput: if a setting is out of range or the picture has another shape or is not finite.
+        InvalidInput: if a setting is out of range or the picture has another shape or is not
+            finite.
 
     Source: Shi et al., Zero123++ (arXiv 2310.15110), sections 2.2 to 2.4.
     """
@@ -97,7 +104,9 @@ def sample_views(
             noised = solver.add_noise(condition, noise, timestep.expand(len(condition)))
             reference = solver.scale_model_input(noised, timestep)
             scaled = solver.scale_model_input(latents.expand(len(condition), -1, -1, -1), timestep)
-            velocity = unet(scaled.to(model.dtype), timestep, context, reference.to(model.dtype)).float()
+            velocity = unet(
+                scaled.to(model.dtype), timestep, context, reference.to(model.dtype)
+            ).float()
             if guided:
                 negative, positive = velocity.chunk(2)
                 velocity = negative + guidance * (positive - negative)
@@ -113,15 +122,22 @@ def _check(picture: Tensor, steps: int, guidance: float) -> None:
     if picture.ndim != 4 or picture.shape[:2] != (1, 3) or 0 in picture.shape:
         raise InvalidInput(f"The picture must be (1, 3, H, W), got {tuple(picture.shape)}.")
     if not bool(torch.isfinite(picture).all()):
-        raise InvalidInput("The picture holds values that are not finite numbers (NaN or infinity).")
+        raise InvalidInput(
+            "The picture holds values that are not finite numbers (NaN or infinity)."
+        )
     if steps < 1:
         raise InvalidInput(f"Generating views needs at least 1 step, got {steps}.")
     if not math.isfinite(guidance):
         raise InvalidInput(f"The guidance must be a finite number, got {guidance}.")
 
 
-def condition_latents(model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]) -> Tensor:
-    """(2 or 1, 4, s, s): unscaled samples of the posteriors of zero and of the picture, in this order; the picture's is drawn first."""
+def condition_latents(
+    model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]
+) -> Tensor:
+    """(2 or 1, 4, s, s) unscaled samples of the posteriors of zero and of the picture.
+
+    They come in this order; the picture's is drawn first.
+    """
     pixels = model.vae_transform(picture).to(model.vae.dtype)
     latents: list[Tensor] = []
     for sample in (pixels, torch.zeros_like(pixels)) if guided else (pixels,):

@@ -1,6 +1,7 @@
 """The samplers by name, each built from the repository's own scheduler config.
 
-Source: Karras et al. (arXiv 2206.00364) for Euler ancestral; Lu et al., DPM-Solver++ (arXiv 2211.01095); Zhao et al., UniPC
+Source: Karras et al. (arXiv 2206.00364) for Euler ancestral; Lu et al., DPM-Solver++ (arXiv
+2211.01095); Zhao et al., UniPC
 (arXiv 2302.04867).
 """
 
@@ -21,11 +22,21 @@ def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
         InvalidInput: if the name is none of `SCHEDULERS`.
     """
     # diffusers takes seconds to import and is needed here alone.
-    from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
+    from diffusers import (
+        DPMSolverMultistepScheduler,
+        EulerAncestralDiscreteScheduler,
+        UniPCMultistepScheduler,
+    )
 
     shared = {
         key: config[key]
-        for key in ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+        for key in (
+            "num_train_timesteps",
+            "beta_start",
+            "beta_end",
+            "beta_schedule",
+            "prediction_type",
+        )
         if key in config
     } | {"timestep_spacing": "trailing"}
     if name == "euler_ancestral":

@@ -29,7 +29,8 @@ class MultiviewModel:
         unet: v-prediction U-Net.
         vae: 8x autoencoder of 4 latent channels.
         vision_encoder: CLIP image encoder with its projection.
-        empty_prompt: (77, D), the text encoder's answer to the empty prompt; the text encoder itself is not kept.
+        empty_prompt: (77, D), the text encoder's answer to the empty prompt; the text encoder
+            itself is not kept.
         ramp: (77,), how much of the image embedding each token receives.
         scheduler_config: the repository's scheduler config.
         vae_transform, clip_transform: what the two picture inputs go through.

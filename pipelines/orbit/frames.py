@@ -14,8 +14,9 @@ class Rendering:
 
     Attributes:
         rgb: (N, 3, H, W) on white, a little beyond [0, 1] at most.
-        depth: (N, 1, H, W) distance from the camera along the ray: weighted by what is seen of a density; of a signed distance, that of the
-            surface, or of the world's origin where there is none.
+        depth: (N, 1, H, W) distance from the camera along the ray: weighted by what is seen of a
+            density; of a signed distance, that of the surface, or of the world's origin where there
+            is none.
         weight: (N, 1, H, W) in [0, 1], how much of the object a pixel sees.
     """
 
@@ -25,7 +26,10 @@ class Rendering:
 
 
 def depth_pictures(rendering: Rendering) -> Tensor:
-    """(N, 3, H, W) in [0, 1]: white where the object is nearest, toward black with distance, black where it is not; one scale for all."""
+    """(N, 3, H, W) in [0, 1]: white where the object is nearest, toward black with distance.
+
+    It is black where the object is not. All pictures have one scale.
+    """
     seen = rendering.weight > 0.5
     if not bool(seen.any()):
         return torch.zeros_like(rendering.rgb)
@@ -34,7 +38,12 @@ def depth_pictures(rendering: Rendering) -> Tensor:
     return (nearness.clamp(0, 1) * seen).expand_as(rendering.rgb)
 
 
-def box_interval(origins: Tensor, directions: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Where rays (..., 3) enter and leave the box from `low` to `high`, each (...); a ray that misses it leaves before it enters."""
+def box_interval(
+    origins: Tensor, directions: Tensor, low: Tensor | float, high: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """Where rays (..., 3) enter and leave the box from `low` to `high`, each (...).
+
+    A ray that misses the box leaves before it enters.
+    """
     first, second = (low - origins) / directions, (high - origins) / directions
     return torch.minimum(first, second).amax(dim=-1), torch.maximum(first, second).amin(dim=-1)

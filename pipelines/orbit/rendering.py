@@ -17,15 +17,27 @@ _BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
 
 
 def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
-    """Bytes that `render` needs at most on the device, for any number of cameras: one frame and a chunk of points with their samples."""
-    return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(chunk_size)  # pragma: no mutate (an estimate)
+    """Bytes that `render` needs at most on the device, for any number of cameras.
+
+    These are one frame, and a chunk of points with their samples.
+    """
+    return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(
+        chunk_size
+    )  # pragma: no mutate (an estimate)
 
 
 @torch.no_grad()
 def render(
-    field: Field, cameras: Cameras, size: int, *, chunk_size: int = DEFAULT_CHUNK_SIZE, progress: Progress = silent
+    field: Field,
+    cameras: Cameras,
+    size: int,
+    *,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    progress: Progress = silent,
 ) -> Rendering:
-    """Pictures of a field from cameras: volume rendering of a density, ray casting of a signed distance. Nothing is random.
+    """Pictures of a field from cameras.
+
+    A density is rendered as a volume; rays are cast to a signed distance. Nothing is random.
 
     Args:
         field: of either kind.
@@ -35,13 +47,16 @@ def render(
         progress: called after each camera with its picture.
 
     Returns:
-        colour, without light and shade, depth and weight. On the device there is never more than one frame, its rays and a chunk of points.
+        colour, without light and shade, depth and weight. On the device there is never more than
+        one frame, its rays and a chunk of points.
 
     Raises:
         InvalidInput: if a number is out of range.
     """
     if size < 1 or chunk_size < 1:
-        raise InvalidInput(f"A picture's size and the chunk size must be at least 1, got {size} and {chunk_size}.")
+        raise InvalidInput(
+            f"A picture's size and the chunk size must be at least 1, got {size} and {chunk_size}."
+        )
     if field.kind == "signed_distance":
         return render_signed_distance(field, cameras, size, chunk_size, progress)
     return render_density(field, cameras, size, chunk_size, progress)

@@ -17,10 +17,13 @@ _OUTSIDE = -torch.finfo(torch.float32).max / 3
 _EPSILON = 1e-5
 
 
-def render_density(field: DensityField, cameras: Cameras, size: int, chunk_size: int, progress: Progress) -> Rendering:
+def render_density(
+    field: DensityField, cameras: Cameras, size: int, chunk_size: int, progress: Progress
+) -> Rendering:
     """`orbit.rendering.render` for a density.
 
-    Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022); midpoint rule and white background as in
+    Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022);
+    midpoint rule and white background as in
     InstantMesh (arXiv 2404.07191). Jitter is 0.5 and importance samples are evenly spaced.
     """
     samples = field.samples_per_ray // 2
@@ -31,10 +34,14 @@ def render_density(field: DensityField, cameras: Cameras, size: int, chunk_size:
         origins, directions, near, far = _rays_in_box(cameras[[camera]], size, field, missed)
         chunks = [
             _march(field, o, d, n, f, samples, chunk_size)
-            for o, d, n, f in zip(*(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)), strict=True)
+            for o, d, n, f in zip(
+                *(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)),
+                strict=True,
+            )
         ]
         picture = torch.cat(chunks).T.unflatten(1, (size, size)).cpu()  # (7, H, W)
-        nearest, farthest = min(nearest, float(picture[5].amin())), max(farthest, float(picture[6].amax()))
+        nearest = min(nearest, float(picture[5].amin()))
+        farthest = max(farthest, float(picture[6].amax()))
         pictures.append(picture[:5])
         progress(camera + 1, len(cameras), picture[None, :3].clamp(0, 1))
     stacked = torch.stack(pictures)
@@ -43,7 +50,7 @@ def render_density(field: DensityField, cameras: Cameras, size: int, chunk_size:
 
 
 def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[float, float]:
-    """Where rays that miss the box start and end: at the smallest and at the largest entry of all rays of all cameras."""
+    """Where rays that miss the box start and end: at the first and last entry of all rays."""
     low, high = float("inf"), float("-inf")
     for camera in range(len(cameras)):
         origins, directions = (r[0].to(field.device) for r in cameras[[camera]].rays(size, size))
@@ -54,8 +61,10 @@ def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[
     return low, high
 
 
-def _rays_in_box(camera: Cameras, size: int, field: DensityField, missed: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Origins and directions (R, 3) of one camera's rays, and where each enters and leaves the box of the field."""
+def _rays_in_box(
+    camera: Cameras, size: int, field: DensityField, missed: tuple[float, float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Origins and directions (R, 3) of one camera's rays, and their ends in the box."""
     origins, directions = (r[0].to(field.device) for r in camera.rays(size, size))
     start, end = box_interval(origins, directions, -field.half_side, field.half_side)
     hit = (end >= start) & (end > 0)
@@ -64,7 +73,15 @@ def _rays_in_box(camera: Cameras, size: int, field: DensityField, missed: tuple[
     return origins, directions, start, end
 
 
-def _march(field: DensityField, origins: Tensor, directions: Tensor, start: Tensor, end: Tensor, samples: int, chunk_size: int) -> Tensor:
+def _march(
+    field: DensityField,
+    origins: Tensor,
+    directions: Tensor,
+    start: Tensor,
+    end: Tensor,
+    samples: int,
+    chunk_size: int,
+) -> Tensor:
     """(R, 7): colour, weight, depth, and the ray's smallest and largest sample depth."""
     steps = torch.linspace(0, 1, samples, device=start.device)
     coarse = start[:, None] + (end - start)[:, None] * (steps + 0.5 / (samples - 1))  # (R, n)
@@ -72,7 +89,9 @@ def _march(field: DensityField, origins: Tensor, directions: Tensor, start: Tens
     fine = _importance_samples(coarse, _weights(field.density, coarse_values[..., 3], coarse))
     fine_values = _evaluate(field, origins, directions, fine, chunk_size)
     depths, order = torch.cat([coarse, fine], dim=1).sort(dim=1)
-    values = torch.cat([coarse_values, fine_values], dim=1).gather(1, order[..., None].expand(-1, -1, 4))
+    values = torch.cat([coarse_values, fine_values], dim=1).gather(
+        1, order[..., None].expand(-1, -1, 4)
+    )
     weights = _weights(field.density, values[..., 3], depths)  # (R, 2 n - 1)
     colors = (values[:, :-1, :3] + values[:, 1:, :3]) / 2
     total = weights.sum(dim=1, keepdim=True)
@@ -81,7 +100,9 @@ def _march(field: DensityField, origins: Tensor, directions: Tensor, start: Tens
     return torch.cat([rgb, total, depth, depths[:, :1], depths[:, -1:]], dim=1)
 
 
-def _evaluate(field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int) -> Tensor:
+def _evaluate(
+    field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int
+) -> Tensor:
     """(R, n, 4) colour and raw density at depths (R, n); nothing outside the box."""
     points = origins[:, None] + depths[..., None] * directions[:, None]
     raw_density, colors = field.level_and_color(points.flatten(0, 1), chunk_size)
@@ -99,12 +120,19 @@ def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths
 
 
 def _importance_samples(depths: Tensor, weights: Tensor) -> Tensor:
-    """(R, n) depths where the weights (R, n - 1) are, by the inverse of their cumulative distribution."""
-    smooth = F.avg_pool1d(F.max_pool1d(weights[:, None], 2, stride=1, padding=1), 2, stride=1)[:, 0] + 0.01
+    """(R, n) depths where the weights (R, n - 1) are, by their inverse cumulative distribution."""
+    smooth = (
+        F.avg_pool1d(F.max_pool1d(weights[:, None], 2, stride=1, padding=1), 2, stride=1)[:, 0]
+        + 0.01
+    )
     kept = smooth[:, 1:-1] + _EPSILON
     cdf = F.pad((kept / kept.sum(dim=1, keepdim=True)).cumsum(dim=1), (1, 0))  # (R, n - 2)
     middles = (depths[:, :-1] + depths[:, 1:]) / 2
-    wanted = torch.linspace(0, 1, depths.shape[1], device=depths.device).expand(len(depths), -1).contiguous()
+    wanted = (
+        torch.linspace(0, 1, depths.shape[1], device=depths.device)
+        .expand(len(depths), -1)
+        .contiguous()
+    )
     above = torch.searchsorted(cdf, wanted, right=True).clamp_max(cdf.shape[1] - 1)
     below = (torch.searchsorted(cdf, wanted, right=True) - 1).clamp_min(0)
     low, high = cdf.gather(1, below), cdf.gather(1, above)

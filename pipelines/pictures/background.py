@@ -1,4 +1,4 @@
-"""Pictures to masks of the object: by the picture's own alpha, by a plain background, or by one of rembg's models."""
+"""Pictures to masks of the object, by alpha, by a plain background, or by rembg's models."""
 
 from __future__ import annotations
 
@@ -38,11 +38,17 @@ METHODS = ("auto", "alpha", "plain", "none", *MODELS)
 AUTO_MODEL = "u2net"
 DEFAULT_THRESHOLD = 0.05
 
-_LAB_TOLERANCE = 12.0  # CIE76; 2.3 is just noticeable, compressed photographs of white paper vary by some 5
+_LAB_TOLERANCE = (
+    12.0  # CIE76; 2.3 is just noticeable, compressed photographs of white paper vary by some 5
+)
 _SOFT_EDGE = 2  # pixels over which the edge of a plain background may fade
 _PLAIN_SHARE = 0.97  # of the border within the tolerance, for "auto" to call a background plain
-_SHEET_FILL = 0.95  # of its box from which what stands in front is a rectangle: rounded corners of a fifth of the side leave 0.966
-_SHEET_MARGIN = 0.02  # of a side, at least two pixels: what a rectangle may leave free to be the whole sheet and no object on it
+# What stands in front is a rectangle if it fills so much of its box. Rounded corners of a fifth of
+# the side leave 0.966.
+_SHEET_FILL = 0.95
+# A rectangle is the whole sheet, and no object on it, if it leaves free at most so much of a side,
+# or two pixels.
+_SHEET_MARGIN = 0.02
 _CPU = ["CPUExecutionProvider"]
 _MOST_FRAMES = 4  # thin frames, one in another, that are looked through
 
@@ -59,11 +65,13 @@ def remove_background(
 
     Args:
         images: (B, 3, H, W), or (B, 4, H, W) with straight alpha, in [0, 1].
-        method: "alpha" uses the picture's own alpha; "plain" takes away what is connected to the border and of its colour; "none" keeps
-            everything; a name of `MODELS` runs that model of rembg. "auto" is "alpha" where the alpha describes an object and not the whole
-            sheet (with rounded corners, in a thin frame, or a little transparent everywhere), "plain" where the border has one colour, and
-            else the model u2net; it looks through thin frames.
-        models_dir: folder of rembg's models, `<name>.onnx`; rembg's own folder if None. A missing model is downloaded there.
+        method: "alpha" uses the picture's own alpha; "plain" takes away what is connected to the
+            border and of its colour; "none" keeps everything; a name of `MODELS` runs that model of
+            rembg. "auto" is "alpha" where the alpha describes an object and not the whole sheet
+            (with rounded corners, in a thin frame, or a little transparent everywhere), "plain"
+            where the border has one colour, and else the model u2net; it looks through thin frames.
+        models_dir: folder of rembg's models, `<name>.onnx`; rembg's own folder if None. A missing
+            model is downloaded there.
         device: "cuda", "mps" or "cpu", for the execution provider.
         threshold: mask values below this become 0: takes away faint remains.
 
@@ -71,20 +79,28 @@ def remove_background(
         (B, 1, H, W) float32 in [0, 1], 1 is the object.
 
     Raises:
-        InvalidInput: if the method is unknown, the shape is another, the threshold is outside [0, 1], or "alpha" is asked for without one.
+        InvalidInput: if the method is unknown, the shape is another, the threshold is outside [0,
+            1], or "alpha" is asked for without one.
         EnvironmentProblem: if a model is missing and cannot be downloaded, or cannot be run.
 
-    Source: rembg's models (U^2-Net arXiv 2005.09007, IS-Net arXiv 2203.03041, BiRefNet arXiv 2401.03407).
+    Source: rembg's models (U^2-Net arXiv 2005.09007, IS-Net arXiv 2203.03041, BiRefNet arXiv
+    2401.03407).
     """
     if method not in METHODS:
-        raise InvalidInput(f"The background removal must be one of {', '.join(METHODS)}, got '{method}'.")
+        raise InvalidInput(
+            f"The background removal must be one of {', '.join(METHODS)}, got '{method}'."
+        )
     if images.ndim != 4 or images.shape[1] not in (3, 4) or 0 in images.shape:
         raise InvalidInput(f"Pictures must be (B, 3 or 4, H, W), got {tuple(images.shape)}.")
     if not bool(torch.isfinite(images).all()):
-        raise InvalidInput("The picture holds values that are not finite numbers (NaN or infinity).")
+        raise InvalidInput(
+            "The picture holds values that are not finite numbers (NaN or infinity)."
+        )
     if not 0 <= threshold <= 1:
         raise InvalidInput(f"The alpha threshold must lie between 0 and 1, got {threshold}.")
-    masks = torch.stack([_mask(image.float().cpu().clamp(0, 1), method, models_dir, device) for image in images])
+    masks = torch.stack(
+        [_mask(image.float().cpu().clamp(0, 1), method, models_dir, device) for image in images]
+    )
     return masks * (masks >= threshold)
 
 
@@ -98,7 +114,9 @@ def _mask(image: Tensor, method: str, models_dir: Path | None, device: str) -> T
         return torch.ones_like(image[:1])
     if method == "alpha":
         if image.shape[0] == 3:
-            raise InvalidInput("The picture has no alpha channel: choose another background removal than 'alpha'.")
+            raise InvalidInput(
+                "The picture has no alpha channel: choose another background removal than 'alpha'."
+            )
         return image[3:].clone()
     if method == "auto":
         return _auto_mask(image, models_dir, device)
@@ -121,7 +139,9 @@ def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
         box = _sheet_box(mask[0])
         if box is None:
             log.info("background removal: plain")
-            return F.pad(mask, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height))
+            return F.pad(
+                mask, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height)
+            )
         top, left, height, width = top + box[0], left + box[1], box[2], box[3]
     log.info("background removal: %s", AUTO_MODEL)
     inner = rgb[:, top : top + height, left : left + width]
@@ -130,7 +150,11 @@ def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
 
 
 def _on_white(image: Tensor) -> Tensor:
-    """(3, H, W); where the alpha is 0 everywhere, as in some 32-bit BMPs and TGAs, the colours are meant all the same."""
+    """(3, H, W) the picture on white.
+
+    Where the alpha is 0 everywhere, as in some 32-bit BMPs and TGAs, the colours are meant all the
+    same.
+    """
     if image.shape[0] == 3 or not bool(image[3].any()):
         return image[:3]
     return image[:3] * image[3:] + 1 - image[3:]
@@ -142,7 +166,10 @@ def _describes_an_object(alpha: Tensor) -> bool:
 
 
 def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
-    """Top, left, height and width of what stands in front if it is the whole sheet, but for rounded corners and a thin frame; else None."""
+    """Top, left, height and width of what stands in front if it is the whole sheet, else None.
+
+    Rounded corners and a thin frame do not count.
+    """
     solid = mask > 0.5
     rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
     if not len(rows):
@@ -153,7 +180,9 @@ def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
         allowed = max(2, round(_SHEET_MARGIN * side))
         if start > allowed or side - start - length > allowed:
             return None
-    return (top, left, height, width) if float(solid.sum()) >= _SHEET_FILL * height * width else None
+    return (
+        (top, left, height, width) if float(solid.sum()) >= _SHEET_FILL * height * width else None
+    )
 
 
 def _is_plain(rgb: Tensor) -> bool:
@@ -170,7 +199,9 @@ def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -
 
 def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) distance in Lab from the border's median colour, and that colour (3,)."""
-    from skimage.color import rgb2lab  # slow to import, like all that is imported inside a function here
+    from skimage.color import (
+        rgb2lab,
+    )  # slow to import, like all that is imported inside a function here
 
     lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
@@ -198,9 +229,17 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
     try:
         from rembg import new_session
     except ModuleNotFoundError as error:
-        raise EnvironmentProblem(f"Background models need the package {error.name}: pip install 'rembg[cpu]'.") from error
-    except (Exception, SystemExit) as error:  # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy
-        raise EnvironmentProblem(f"The package rembg cannot be imported ({error}): mend that, or choose another background removal.") from error
+        raise EnvironmentProblem(
+            f"Background models need the package {error.name}: pip install 'rembg[cpu]'."
+        ) from error
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy
+        raise EnvironmentProblem(
+            f"The package rembg cannot be imported ({error}): mend that, or choose another"
+            " background removal."
+        ) from error
     providers = _providers(device)
     try:
         with _rembg_home(models_dir):
@@ -214,30 +253,43 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 return session
     except Exception as error:  # pooch, requests and onnxruntime each have their own
         homes = _homes(models_dir)
-        file = next((found for home in homes if (found := find_model(model, home)) is not None), None)
+        file = next(
+            (found for home in homes if (found := find_model(model, home)) is not None), None
+        )
         if file is not None:
-            raise EnvironmentProblem(f"The background model {file} cannot be loaded: delete it, and it is downloaded again.") from error
+            raise EnvironmentProblem(
+                f"The background model {file} cannot be loaded: delete it, and it is downloaded"
+                " again."
+            ) from error
         place = homes[0] / f"{model}.onnx"
-        raise EnvironmentProblem(f"The background model {model}.onnx is missing and could not be downloaded: put it at {place}.") from error
+        raise EnvironmentProblem(
+            f"The background model {model}.onnx is missing and could not be downloaded: put it at"
+            f" {place}."
+        ) from error
 
 
 def _homes(models_dir: Path | None) -> list[Path]:
-    """Where rembg looks for models: the caller's folder, or what the environment says, or its own, newer and older."""
+    """Where rembg looks: the caller's folder, or the environment's, or its own, newer and older."""
     if models_dir is not None:
         return [models_dir]
-    named = [os.environ[variable] for variable in ("U2NET_HOME", "REMBG_HOME") if variable in os.environ]
+    named = [
+        os.environ[variable] for variable in ("U2NET_HOME", "REMBG_HOME") if variable in os.environ
+    ]
     return [Path(home).expanduser() for home in (*named, "~/.rembg", "~/.u2net")]
 
 
 def find_model(model: str, folder: Path) -> Path | None:
-    """The file of a background model in a folder, in the order in which rembg takes it: in a folder of its own, or in the folder itself."""
+    """The file of a background model in a folder.
+
+    rembg takes the one in a folder of its own before the one in the folder itself.
+    """
     places = (folder / "models" / model / f"{model}.onnx", folder / f"{model}.onnx")
     return next((place for place in places if place.exists()), None)
 
 
 @contextmanager
 def _rembg_home(models_dir: Path | None) -> Iterator[None]:
-    """rembg reads its folder from the environment alone."""
+    """Rembg reads its folder from the environment alone."""
     if models_dir is None:
         yield
         return
@@ -256,6 +308,9 @@ def _rembg_home(models_dir: Path | None) -> Iterator[None]:
 def _providers(device: str) -> list[str]:
     import onnxruntime
 
-    wanted = {"cuda": ["CUDAExecutionProvider", "ROCMExecutionProvider"], "mps": ["CoreMLExecutionProvider"]}.get(device, [])
+    wanted = {
+        "cuda": ["CUDAExecutionProvider", "ROCMExecutionProvider"],
+        "mps": ["CoreMLExecutionProvider"],
+    }.get(device, [])
     available = onnxruntime.get_available_providers()
     return [p for p in wanted if p in available] + _CPU

@@ -1,4 +1,4 @@
-"""Pictures and masks to framed pictures: the object in the middle of a square, at a known size, on one colour."""
+"""Pictures and masks to framed pictures: objects in the middle, at a known size, on one colour."""
 
 from __future__ import annotations
 
@@ -38,21 +38,37 @@ def frame_foreground(
         InvalidInput: if shapes do not fit or a number is out of range.
         NothingInPicture: if a mask is empty.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or masks.shape != (images.shape[0], 1, *images.shape[2:]):
-        raise InvalidInput(f"Pictures must be (B, 3, H, W) and masks (B, 1, H, W), got {tuple(images.shape)} and {tuple(masks.shape)}.")
+    if (
+        images.ndim != 4
+        or images.shape[1] != 3
+        or masks.shape != (images.shape[0], 1, *images.shape[2:])
+    ):
+        raise InvalidInput(
+            f"Pictures must be (B, 3, H, W) and masks (B, 1, H, W), got {tuple(images.shape)} and"
+            f" {tuple(masks.shape)}."
+        )
     if not 0 < foreground_ratio <= 1:
-        raise InvalidInput(f"The foreground ratio must lie above 0 and be at most 1, got {foreground_ratio}.")
+        raise InvalidInput(
+            f"The foreground ratio must lie above 0 and be at most 1, got {foreground_ratio}."
+        )
     if size < 1:
         raise InvalidInput(f"The framed picture's size must be at least 1, got {size}.")
     color = images.new_tensor(background)[:, None, None]
-    framed = [_frame(image, mask, foreground_ratio, size, color) for image, mask in zip(images, masks, strict=True)]
+    framed = [
+        _frame(image, mask, foreground_ratio, size, color)
+        for image, mask in zip(images, masks, strict=True)
+    ]
     pictures, cut_masks = zip(*framed, strict=True)
     return torch.stack(pictures), torch.stack(cut_masks)
 
 
-def cut_out(images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE) -> Tensor:
-    """Objects in their own colours, with one colour where the mask is 0. The soft edge is in the mask alone, so that `composite` and
-    `frame_foreground` give the same of the result as of the pictures themselves.
+def cut_out(
+    images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
+) -> Tensor:
+    """Objects in their own colours, with one colour where the mask is 0.
+
+    The soft edge is in the mask alone. So `composite` and `frame_foreground` give the same of the
+    result as of the pictures themselves.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
@@ -65,7 +81,9 @@ def cut_out(images: Tensor, masks: Tensor, background: tuple[float, float, float
     return torch.where(masks > 0, images, images.new_tensor(background)[:, None, None])
 
 
-def composite(images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE) -> Tensor:
+def composite(
+    images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
+) -> Tensor:
     """Objects on one colour.
 
     Args:
@@ -79,31 +97,41 @@ def composite(images: Tensor, masks: Tensor, background: tuple[float, float, flo
     return images * masks + images.new_tensor(background)[:, None, None] * (1 - masks)
 
 
-def _frame(image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor) -> tuple[Tensor, Tensor]:
+def _frame(
+    image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor
+) -> tuple[Tensor, Tensor]:
     top, bottom, left, right = _object_box(mask[0])
     side = max(round(max(bottom - top, right - left) / ratio), 1)
-    first_row, first_column = top - (side - (bottom - top)) // 2, left - (side - (right - left)) // 2
+    first_row = top - (side - (bottom - top)) // 2
+    first_column = left - (side - (right - left)) // 2
     down = _resampling(first_row, side, size, mask.shape[1]).to(image)
     across = _resampling(first_column, side, size, mask.shape[2]).to(image)
     alpha = mask.clamp(0, 1)
-    # Beyond the picture stands the background: what is resampled is the difference from it, which is 0 there.
+    # Beyond the picture stands the background: what is resampled is the difference from it, which
+    # is 0 there.
     difference = (image.clamp(0, 1) - color) * alpha
     resized = down @ torch.cat([difference, alpha]) @ across.T  # (4, size, size)
     return (resized[:3] + color).clamp(0, 1), resized[3:].clamp(0, 1)
 
 
 def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
-    """(size, length) weights of an antialiased bicubic resize from `side` pixels, of which those from `first` on are a picture's `length`.
+    """(size, length) weights of an antialiased bicubic resize from `side` pixels.
 
-    The square around the object is never made: of a small object in a large picture it would take gigabytes.
+    A picture's `length` pixels are those from `first` on.
 
-    Source: Keys, "Cubic convolution interpolation" (1981), a = -0.5, stretched where the result is smaller, as Pillow and torch do.
+    The square around the object is never made: of a small object in a large picture it would take
+    gigabytes.
+
+    Source: Keys, "Cubic convolution interpolation" (1981), a = -0.5, stretched where the result is
+    smaller, as Pillow and torch do.
     """
     scale = side / size
     stretch = max(scale, 1.0)
     reach = int(2 * stretch) + 2
     centers = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
-    taps = centers.floor().long()[:, None] + torch.arange(-reach, reach + 1)  # (size, n), within the square
+    taps = centers.floor().long()[:, None] + torch.arange(
+        -reach, reach + 1
+    )  # (size, n), within the square
     x = ((taps + 0.5 - centers[:, None]) / stretch).abs()
     near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0)) * ((taps >= 0) & (taps < side))
@@ -121,12 +149,22 @@ def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
     solid = (mask > _OBJECT).cpu().numpy()
     parts, count = ndimage.label(solid)
     if not count:
-        raise NothingInPicture("The mask holds no object: choose another background removal, or a picture with one clear object.")
+        raise NothingInPicture(
+            "The mask holds no object: choose another background removal, or a picture with one"
+            " clear object."
+        )
     areas = ndimage.sum_labels(solid, parts, range(1, count + 1))
-    boxes = [box for box, area in zip(ndimage.find_objects(parts), areas, strict=True) if area >= _SPECK * areas.max()]
+    boxes = [
+        box
+        for box, area in zip(ndimage.find_objects(parts), areas, strict=True)
+        if area >= _SPECK * areas.max()
+    ]
     rows, columns = zip(*boxes, strict=True)
     top, bottom = min(r.start for r in rows), max(r.stop for r in rows)
     left, right = min(c.start for c in columns), max(c.stop for c in columns)
     if max(bottom - top, right - left) < _MIN_OBJECT_SIDE:
-        raise NothingInPicture("The object in the mask is a single pixel: choose another background removal, or a larger picture.")
+        raise NothingInPicture(
+            "The object in the mask is a single pixel: choose another background removal, or a"
+            " larger picture."
+        )
     return top, bottom, left, right

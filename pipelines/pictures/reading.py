@@ -16,7 +16,20 @@ from ..files import SIGNATURE, atomic_path
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+)
 MIN_SIDE = 16
 MAX_PIXELS = 100_000_000
 _WORKING_SIDE = 2048  # the models see 320 pixels: more than this only costs time
@@ -37,8 +50,8 @@ def read_picture(path: Path) -> Tensor:
     """A picture file as an array, upright, at most 2048 pixels wide or high.
 
     Args:
-        path: any format and mode that Pillow reads; of an animation, the first frame. Grey levels of more than eight bits are scaled by the
-            bits that they use, floats by their range.
+        path: any format and mode that Pillow reads; of an animation, the first frame. Grey levels
+            of more than eight bits are scaled by the bits that they use, floats by their range.
 
     Returns:
         (1, 4, H, W) float32 in [0, 1]: RGB and straight alpha.
@@ -51,9 +64,15 @@ def read_picture(path: Path) -> Tensor:
         with Image.open(path) as opened:
             width, height = opened.size
             if min(width, height) < MIN_SIDE:
-                raise InvalidInput(f"{path.name} has {width} x {height} pixels: use a picture of at least {MIN_SIDE} x {MIN_SIDE}.")
+                raise InvalidInput(
+                    f"{path.name} has {width} x {height} pixels: use a picture of at least"
+                    f" {MIN_SIDE} x {MIN_SIDE}."
+                )
             if width * height > MAX_PIXELS:
-                raise InvalidInput(f"{path.name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: make it smaller first.")
+                raise InvalidInput(
+                    f"{path.name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: make it"
+                    " smaller first."
+                )
             opened.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))
             opened.load()
             upright = _upright(opened)
@@ -62,17 +81,24 @@ def read_picture(path: Path) -> Tensor:
     except (InvalidInput, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise InvalidInput(f"{path.name} has more than {MAX_PIXELS:,} pixels: make it smaller first.") from error
+        raise InvalidInput(
+            f"{path.name} has more than {MAX_PIXELS:,} pixels: make it smaller first."
+        ) from error
     except FileNotFoundError as error:
         raise UnreadablePicture(f"There is no file {path}.") from error
     except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
-        raise UnreadablePicture(f"{path.name} cannot be read as a picture: {_why(path)}.") from error
+        raise UnreadablePicture(
+            f"{path.name} cannot be read as a picture: {_why(path)}."
+        ) from error
     rgba.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.LANCZOS)
     return to_tensor(rgba)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """The picture as its EXIF says that it is to be seen; of the EXIF, nothing else is looked at."""
+    """The picture as its EXIF says that it is to be seen.
+
+    Of the EXIF, nothing else is looked at.
+    """
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # Pillow parses all of it, and some of it may be damaged
@@ -109,9 +135,17 @@ def _why(path: Path) -> str:
     if head[4:8] == b"ftyp":
         brands = head[8:12] + head[16:48]
         if b"avif" in brands or b"avis" in brands:
-            return "it is an AVIF that is damaged, or this Pillow reads none: save it as PNG or JPEG, or update Pillow to 11.3 or newer"
-        if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")):
-            return "it is a HEIC: save it as JPEG or PNG first, which the program that shows it can do"
+            return (
+                "it is an AVIF that is damaged, or this Pillow reads none: save it as PNG or JPEG,"
+                " or update Pillow to 11.3 or newer"
+            )
+        if any(
+            brand in brands
+            for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+        ):
+            return (
+                "it is a HEIC: save it as JPEG or PNG first, which the program that shows it can do"
+            )
     return "it is damaged, or no picture that Pillow knows"
 
 
@@ -123,7 +157,9 @@ def to_tensor(picture: Image.Image) -> Tensor:
 def to_pillow(image: Tensor) -> Image.Image:
     """One picture (1, C, H, W) in [0, 1]: grey, RGB or RGB with alpha."""
     (levels,) = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
-    return Image.fromarray(levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy())
+    return Image.fromarray(
+        levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy()
+    )
 
 
 def png_bytes(image: Tensor) -> bytes:
@@ -136,7 +172,9 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def save_picture(image: Tensor, path: Path) -> None:
-    """Write one picture (1, C, H, W) in [0, 1] as a PNG, whole or not at all, signed as this library's.
+    """Write one picture (1, C, H, W) in [0, 1] as a PNG, whole or not at all.
+
+    The file is signed as this library's.
 
     Raises:
         EnvironmentProblem: if the file cannot be written.

@@ -8,9 +8,12 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head attention without biases; parameters are named as those of `nn.MultiheadAttention`.
+    """Multi-head attention without biases.
 
-    That module turns (B, L, D) into (L, B, D), for which, without gradients, torch multiplies each token by a copy of the weights of its own.
+    Parameters are named as those of `nn.MultiheadAttention`.
+
+    That module turns (B, L, D) into (L, B, D), for which, without gradients, torch multiplies each
+    token by a copy of the weights of its own.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None) -> None:
@@ -26,19 +29,29 @@ class Attention(nn.Module):
         for parameter in self.parameters(recurse=False):
             nn.init.xavier_uniform_(parameter)
 
-    def queries_keys_values(self, tokens: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, heads, L, D / heads) queries of tokens (B, L, D), and keys and values (B, heads, M, D / heads) of a context, or of the tokens."""
+    def queries_keys_values(
+        self, tokens: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, heads, L, D / heads) of tokens (B, L, D), and keys and values.
+
+        Keys and values (B, heads, M, D / heads) are of a context (B, M, context_dim), or of the
+        tokens.
+        """
         if context is None:
             q, k, v = F.linear(tokens, self.in_proj_weight).chunk(3, dim=-1)
         else:
-            q, k, v = F.linear(tokens, self.q_proj_weight), F.linear(context, self.k_proj_weight), F.linear(context, self.v_proj_weight)
+            q = F.linear(tokens, self.q_proj_weight)
+            k = F.linear(context, self.k_proj_weight)
+            v = F.linear(context, self.v_proj_weight)
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))
         return q, k, v
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """(B, L, D) from tokens (B, L, D) that attend to a context (B, M, context_dim), or to themselves."""
+        """(B, L, D) from tokens that attend to a context (B, M, context_dim), or to themselves."""
         q, k, v = self.queries_keys_values(tokens, context)
-        attended: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        attended: Tensor = self.out_proj(
+            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        )
         return attended
 
 
@@ -50,8 +63,11 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.self_attn = Attention(dim, heads)
         self.norm3 = nn.LayerNorm(dim)
-        # The identity stands where training had dropout: the checkpoints number the second linear layer 3.
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim))
+        # The identity stands where training had dropout: the checkpoints number the second linear
+        # layer 3.
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim)
+        )
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
         tokens = tokens + self.cross_attn(self.norm1(tokens), features)
@@ -66,7 +82,9 @@ class TriplaneTransformer(nn.Module):
     Source: Hong et al., LRM (arXiv 2311.04400), section 3.2.
     """
 
-    def __init__(self, dim: int, layers: int, heads: int, feature_dim: int, low_res: int, triplane_dim: int) -> None:
+    def __init__(
+        self, dim: int, layers: int, heads: int, feature_dim: int, low_res: int, triplane_dim: int
+    ) -> None:
         super().__init__()
         self.low_res = low_res
         self.pos_embed = nn.Parameter(torch.randn(1, 3 * low_res**2, dim) * dim**-0.5)
@@ -86,6 +104,10 @@ class TriplaneTransformer(nn.Module):
         tokens = self.pos_embed.expand(len(features), -1, -1)
         for layer in self.layers:
             tokens = layer(tokens, features)
-        planes = self.norm(tokens).reshape(-1, self.low_res, self.low_res, tokens.shape[-1]).permute(0, 3, 1, 2)  # (3 B, D, low, low)
+        planes = (
+            self.norm(tokens)
+            .reshape(-1, self.low_res, self.low_res, tokens.shape[-1])
+            .permute(0, 3, 1, 2)
+        )  # (3 B, D, low, low)
         upsampled: Tensor = self.deconv(planes)
         return upsampled.unflatten(0, (-1, 3))

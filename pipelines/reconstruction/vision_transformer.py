@@ -15,7 +15,10 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of the vision transformer. `image_size` is the picture size of its position grid; `view_size` that of the views."""
+    """Sizes of the vision transformer.
+
+    `image_size` is the picture size of its position grid, `view_size` that of the views.
+    """
 
     hidden_size: int = 768
     layers: int = 12
@@ -32,14 +35,18 @@ class _Embeddings(nn.Module):
         super().__init__()
         self.grid_size = config.image_size // config.patch_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-        self.position_embeddings = nn.Parameter(torch.zeros(1, self.grid_size**2 + 1, config.hidden_size))
+        self.position_embeddings = nn.Parameter(
+            torch.zeros(1, self.grid_size**2 + 1, config.hidden_size)
+        )
         patches = nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size)
         self.patch_embeddings = nn.ModuleDict({"projection": patches})
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.patch_embeddings["projection"](pixels)  # (N, D, h, w)
         height, width = patches.shape[-2:]
-        tokens = torch.cat([self.cls_token.expand(len(pixels), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat(
+            [self.cls_token.expand(len(pixels), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1
+        )
         return tokens + self._positions(height, width)
 
     def _positions(self, height: int, width: int) -> Tensor:
@@ -47,22 +54,27 @@ class _Embeddings(nn.Module):
             return self.position_embeddings
         cls, grid = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         grid = grid.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
-        # The checkpoints were trained with the resize asked for by factor, and the 0.1 shifts its sampling positions.
+        # The checkpoints were trained with the resize asked for by factor, and the 0.1 shifts its
+        # sampling positions.
         factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
         # On the CPU: MPS has this since PyTorch 2.6 only.
-        grid = F.interpolate(grid.float().cpu(), scale_factor=factors, mode="bicubic", align_corners=False).to(cls)
+        grid = F.interpolate(
+            grid.float().cpu(), scale_factor=factors, mode="bicubic", align_corners=False
+        ).to(cls)
         return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
 
 
 class _Layer(nn.Module):
-    """Pre-norm transformer block, adaptive layer norm. Attribute names are those of the checkpoints."""
+    """Pre-norm transformer block, adaptive layer norm; names are those of the checkpoints."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         size = config.hidden_size
         self.heads = config.heads
         qkv = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
-        self.attention = nn.ModuleDict({"attention": qkv, "output": nn.ModuleDict({"dense": nn.Linear(size, size)})})
+        self.attention = nn.ModuleDict(
+            {"attention": qkv, "output": nn.ModuleDict({"dense": nn.Linear(size, size)})}
+        )
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(size, config.mlp_size)})
         self.output = nn.ModuleDict({"dense": nn.Linear(config.mlp_size, size)})
         self.layernorm_before = nn.LayerNorm(size, eps=config.layer_norm_eps)
@@ -79,7 +91,8 @@ class _Layer(nn.Module):
     def _attend(self, hidden: Tensor) -> Tensor:
         qkv = cast(nn.ModuleDict, self.attention["attention"])
         query, key, value = (
-            qkv[name](hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in ("query", "key", "value")
+            qkv[name](hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for name in ("query", "key", "value")
         )
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
         projected: Tensor = cast(nn.ModuleDict, self.attention["output"])["dense"](mixed)
@@ -90,7 +103,9 @@ class _VisionTransformer(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.embeddings = _Embeddings(config)
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(config.layers))})
+        self.encoder = nn.ModuleDict(
+            {"layer": nn.ModuleList(_Layer(config) for _ in range(config.layers))}
+        )
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor, camera: Tensor) -> Tensor:
@@ -104,7 +119,8 @@ class _VisionTransformer(nn.Module):
 class CameraViT(nn.Module):
     """DINO ViT with camera modulation.
 
-    Source: Caron et al., DINO (arXiv 2104.14294); Hong et al., LRM (arXiv 2311.04400), section 3.1; Xu et al., InstantMesh
+    Source: Caron et al., DINO (arXiv 2104.14294); Hong et al., LRM (arXiv 2311.04400), section 3.1;
+    Xu et al., InstantMesh
     (arXiv 2404.07191), section 3.2.
     """
 
@@ -113,7 +129,9 @@ class CameraViT(nn.Module):
         self.config = config
         self.model = _VisionTransformer(config)
         self.camera_embedder = nn.Sequential(
-            nn.Linear(16, config.hidden_size), nn.SiLU(), nn.Linear(config.hidden_size, config.hidden_size)
+            nn.Linear(16, config.hidden_size),
+            nn.SiLU(),
+            nn.Linear(config.hidden_size, config.hidden_size),
         )
 
     def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:

@@ -17,17 +17,25 @@ from .refinement import sample_volume, stride_for
 
 MIN_RESOLUTION, MAX_RESOLUTION = 32, 512
 _NO_OBJECT = (
-    "The views held no object: its field has no surface. Use a picture with one clear object, or look at the background removal."
+    "The views held no object: its field has no surface. Use a picture with one clear object, or"
+    " look at the background removal."
 )
 
 
 def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
-    """Bytes that `extract_surface` needs at most: a few for each point of the grid, more for each cube of its surface, and a chunk of points."""
-    return 10 * (resolution + 1) ** 3 + 10_000 * resolution**2 + point_memory(chunk_size)  # pragma: no mutate (an estimate)
+    """Bytes that `extract_surface` needs at most.
+
+    A few for each point of the grid, more for each cube of its surface, and a chunk of points.
+    """
+    return (
+        10 * (resolution + 1) ** 3 + 10_000 * resolution**2 + point_memory(chunk_size)
+    )  # pragma: no mutate (an estimate)
 
 
-def extract_mesh(field: Field, settings: SurfaceSettings | None = None, *, progress: Progress = silent) -> Mesh:
-    """The surface of a field as a mesh on the CPU, without floaters and with colours at its vertices.
+def extract_mesh(
+    field: Field, settings: SurfaceSettings | None = None, *, progress: Progress = silent
+) -> Mesh:
+    """The surface of a field as a mesh on the CPU, without floaters, with colours at its vertices.
 
     Args:
         field: of either kind.
@@ -62,23 +70,30 @@ def extract_surface(
         field: of either kind.
         settings: choices; of parts and colours, nothing is asked here.
         closed: let the surface end where the grid ends. The official code leaves it open there.
-        empty_as_box: for a signed distance without a surface, make the official code's box instead of an error.
+        empty_as_box: for a signed distance without a surface, make the official code's box instead
+            of an error.
         progress: called while points are evaluated.
 
     Returns:
-        vertices (V, 3) float32 in the world (z up, front +x) and faces (F, 3) int64 with outward normals.
+        vertices (V, 3) float32 in the world (z up, front +x) and faces (F, 3) int64 with outward
+        normals.
 
     Raises:
         InvalidInput: if a number is out of range.
         EmptySurface: if there is no surface.
 
-    Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2; Shen et al., FlexiCubes (SIGGRAPH 2023); Lewiner et al.,
-    "Efficient Implementation of Marching Cubes' Cases with Topological Guarantees" (2003), as in scikit-image.
+    Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2; Shen et al., FlexiCubes
+    (SIGGRAPH 2023); Lewiner et al.,
+    "Efficient Implementation of Marching Cubes' Cases with Topological Guarantees" (2003), as in
+    scikit-image.
     """
     settings = settings or SurfaceSettings()
     resolution = field.resolution if settings.resolution is None else settings.resolution
     if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
-        raise InvalidInput(f"The resolution must lie between {MIN_RESOLUTION} and {MAX_RESOLUTION}, got {resolution}.")
+        raise InvalidInput(
+            f"The resolution must lie between {MIN_RESOLUTION} and {MAX_RESOLUTION}, got"
+            f" {resolution}."
+        )
     if settings.chunk_size < 1:
         raise InvalidInput(f"The chunk size must be at least 1, got {settings.chunk_size}.")
     settings = replace(settings, resolution=resolution)
@@ -91,7 +106,11 @@ def extract_surface(
 
 
 def signed_distance_surface(
-    field: SignedDistanceField, settings: SurfaceSettings, closed: bool, empty_as_box: bool, progress: Progress = silent
+    field: SignedDistanceField,
+    settings: SurfaceSettings,
+    closed: bool,
+    empty_as_box: bool,
+    progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
     """`extract_surface` for a signed distance, at any resolution, which the settings must name."""
     assert settings.resolution is not None
@@ -121,13 +140,18 @@ def signed_distance_surface(
 def density_surface(
     field: DensityField, settings: SurfaceSettings, closed: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
-    """`extract_surface` for a density, at any resolution, which the settings must name as well as the threshold."""
+    """`extract_surface` for a density, at any resolution.
+
+    The settings must name the resolution and the threshold.
+    """
     from skimage.measure import marching_cubes  # slow to import
 
     assert settings.resolution is not None
     assert settings.threshold is not None
     threshold = settings.threshold
-    axis = torch.linspace(-field.half_side, field.half_side, settings.resolution + 1, device=field.device)
+    axis = torch.linspace(
+        -field.half_side, field.half_side, settings.resolution + 1, device=field.device
+    )
     spacing = float(axis[1] - axis[0])
     density, evaluated = sample_volume(
         field.level_on_grid(axis, axis, axis),
@@ -146,6 +170,11 @@ def density_surface(
     if not float(density.amin()) < threshold < float(density.amax()):
         raise EmptySurface(_NO_OBJECT)
     mask = None if evaluated is None else evaluated.cpu().numpy()
-    vertices, faces, _, _ = marching_cubes(density.cpu().numpy(), level=threshold, gradient_direction="ascent", mask=mask)
-    scaled = torch.from_numpy(vertices.copy()) / settings.resolution * 2 * field.half_side - field.half_side
+    vertices, faces, _, _ = marching_cubes(
+        density.cpu().numpy(), level=threshold, gradient_direction="ascent", mask=mask
+    )
+    scaled = (
+        torch.from_numpy(vertices.copy()) / settings.resolution * 2 * field.half_side
+        - field.half_side
+    )
     return scaled, torch.from_numpy(faces.copy()).long()

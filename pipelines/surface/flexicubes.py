@@ -1,10 +1,13 @@
 """FlexiCubes: a mesh from signed distances on a grid, with learnt weights.
 
-Source: Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization" (SIGGRAPH 2023), sections 4.1 to 4.3; Nielson,
-"Dual Marching Cubes" (IEEE Visualization 2004). The case tables are derived from the rule below, not typed.
+Source: Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization" (SIGGRAPH
+2023), sections 4.1 to 4.3; Nielson,
+"Dual Marching Cubes" (IEEE Visualization 2004). The case tables are derived from the rule below,
+not typed.
 
-A cube's corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1) in (x, y, z), and is occupied where the value is negative; since signed
-distances are positive inside here, an occupied corner is outside.
+A cube's corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1) in (x, y, z), and is occupied
+where the value is negative; since signed distances are positive inside here, an occupied corner is
+outside.
 
           6 ------- 7
          /|        /|        z   y
@@ -25,7 +28,20 @@ from torch import Tensor
 from ..errors import EmptySurface
 
 CORNERS = tuple((k & 1, k >> 1 & 1, k >> 2 & 1) for k in range(8))
-EDGES = ((0, 1), (1, 5), (4, 5), (0, 4), (2, 3), (3, 7), (6, 7), (2, 6), (2, 0), (3, 1), (7, 5), (6, 4))
+EDGES = (
+    (0, 1),
+    (1, 5),
+    (4, 5),
+    (0, 4),
+    (2, 3),
+    (3, 7),
+    (6, 7),
+    (2, 6),
+    (2, 0),
+    (3, 1),
+    (7, 5),
+    (6, 4),
+)
 _FACES = tuple((axis, side) for axis in range(3) for side in range(2))
 _NO_SURFACE = "The field has no surface: the views held no object, or it lies outside the grid."
 
@@ -48,7 +64,9 @@ def _edge_groups(case: int) -> tuple[list[int], list[int]]:
     ambiguous = []
     for face, (axis, side) in enumerate(_FACES):
         corners = _face_corners(axis, side)
-        edges = [e for e, (a, b) in enumerate(EDGES) if crossed[e] and a in corners and b in corners]
+        edges = [
+            e for e, (a, b) in enumerate(EDGES) if crossed[e] and a in corners and b in corners
+        ]
         if len(edges) == 2:
             parent[find(edges[0])] = find(edges[1])
         elif len(edges) == 4:
@@ -63,7 +81,9 @@ def _edge_groups(case: int) -> tuple[list[int], list[int]]:
 
 @cache
 def _tables() -> tuple[Tensor, Tensor, Tensor]:
-    """Edge groups (256, 12), number of groups (256,), and the ambiguous face of doubtful cases (256,), else -1.
+    """Edge groups (256, 12), number of groups (256,), and doubtful cases' ambiguous face (256,).
+
+    Where a case is not doubtful, the face is -1.
 
     A case is doubtful if exactly one face is ambiguous and five or more corners are occupied.
     """
@@ -77,7 +97,10 @@ def _tables() -> tuple[Tensor, Tensor, Tensor]:
 
 
 class CubeGrid:
-    """A cubic grid of R^3 cubes, centred on the origin; vertices and cubes are numbered with x slowest and z fastest."""
+    """A cubic grid of R^3 cubes, centred on the origin.
+
+    Vertices and cubes are numbered with x slowest and z fastest.
+    """
 
     def __init__(self, resolution: int, scale: float, device: torch.device | str = "cpu") -> None:
         self.resolution = resolution
@@ -93,16 +116,22 @@ class CubeGrid:
 
 
 def close_boundary(values: Tensor) -> Tensor:
-    """The values with the outermost grid vertices outside, so that the surface is closed: their sign is turned where it was positive."""
+    """The values with the outermost grid vertices outside, so that the surface is closed.
+
+    Their sign is turned where it was positive.
+    """
     closed = -values.abs()
     closed[1:-1, 1:-1, 1:-1] = values[1:-1, 1:-1, 1:-1]
     return closed
 
 
 def official_box(values: Tensor) -> Tensor:
-    """What the official code makes of a field without a surface: other values in the middle and in the two outermost layers.
+    """What the official code makes of a field without a surface.
 
-    A field that is inside everywhere becomes a box with a hole in its middle, one that is outside everywhere a speck in the middle.
+    It sets other values in the middle and in the two outermost layers.
+
+    A field that is inside everywhere becomes a box with a hole in its middle, one that is outside
+    everywhere a speck in the middle.
     """
     middle = values.shape[0] // 2 + 1
     box = torch.full_like(values, -1 - float(values.amax()))
@@ -126,17 +155,20 @@ def flexicubes(
 ) -> tuple[Tensor, Tensor]:
     """The zero level set as a triangle mesh.
 
-    Only cubes that the surface crosses are looked at: `deformation` and `weights` are asked for nothing else.
+    Only cubes that the surface crosses are looked at: `deformation` and `weights` are asked for
+    nothing else.
 
     Args:
         values: (R + 1, R + 1, R + 1) signed distances, positive inside.
         grid: where they stand.
         chunk_size: cubes worked on at once; changes no value.
-        deformation: grid vertices (N, 3), given by their numbers along x, y and z -> (N, 3) that is added to their positions.
+        deformation: grid vertices (N, 3), given by their numbers along x, y and z -> (N, 3) that is
+            added to their positions.
         weights: cubes (N, 3) -> (N, 21): beta 12, alpha 8, gamma 1, before normalisation.
 
     Returns:
-        vertices (V, 3) float32 and faces (F, 3) int64, wound so that normals point outward (toward negative values).
+        vertices (V, 3) float32 and faces (F, 3) int64, wound so that normals point outward (toward
+        negative values).
 
     Raises:
         EmptySurface: if no cube is crossed.
@@ -148,7 +180,9 @@ def flexicubes(
     case = _resolve_doubtful(cubes, case, grid.resolution)
     groups, counts, _ = (t.to(values.device) for t in _tables())
     first_vertex = counts[case].cumsum(dim=0) - counts[case]
-    vertices, gamma = _dual_vertices(values, grid, cubes, case, first_vertex, chunk_size, deformation, weights)
+    vertices, gamma = _dual_vertices(
+        values, grid, cubes, case, first_vertex, chunk_size, deformation, weights
+    )
     quads, owners, inverted = _quads(values, cubes, case, first_vertex, grid.resolution, groups)
     return vertices, _triangles(quads, gamma[owners], inverted)
 
@@ -174,17 +208,25 @@ def _coordinates(ids: Tensor, length: int) -> Tensor:
 
 
 def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
-    """Cases with both of two doubtful neighbours complemented where they share their ambiguous face."""
+    """Cases in which two doubtful neighbours are complemented.
+
+    Both are, where they share their ambiguous face.
+    """
     ambiguous = _tables()[2].to(case.device)[case]
     doubtful = (ambiguous >= 0).nonzero().squeeze(1)
-    steps = torch.tensor([[(side * 2 - 1) * (a == axis) for a in range(3)] for axis, side in _FACES], device=case.device)
+    steps = torch.tensor(
+        [[(side * 2 - 1) * (a == axis) for a in range(3)] for axis, side in _FACES],
+        device=case.device,
+    )
     face = ambiguous[doubtful]
     neighbour = cubes[doubtful] + steps[face]
     inside = ((neighbour >= 0) & (neighbour < resolution)).all(dim=1)
     ids = _ids(cubes, resolution)
     wanted = _ids(neighbour, resolution)
     place = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
-    shared = inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)  # the neighbour's face is the opposite one
+    shared = (
+        inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)
+    )  # the neighbour's face is the opposite one
     resolved = case.clone()
     resolved[doubtful[shared]] = 255 - case[doubtful[shared]]
     return resolved
@@ -206,7 +248,9 @@ def _dual_vertices(
     sums = torch.zeros(total, 4, device=values.device)
     gammas = []
     start_corner, end_corner = torch.tensor(EDGES, device=values.device).unbind(dim=1)
-    for chunk, chunk_case, chunk_first in zip(*(t.split(chunk_size) for t in (cubes, case, first_vertex)), strict=True):
+    for chunk, chunk_case, chunk_first in zip(
+        *(t.split(chunk_size) for t in (cubes, case, first_vertex)), strict=True
+    ):
         index = grid.cube_corners(chunk)  # (N, 8, 3)
         corners = grid.vertices(index)
         raw = weights(chunk) if weights else torch.zeros(len(chunk), 21, device=values.device)
@@ -229,12 +273,18 @@ def _dual_vertices(
 
 
 def _quads(
-    values: Tensor, cubes: Tensor, case: Tensor, first_vertex: Tensor, resolution: int, groups: Tensor
+    values: Tensor,
+    cubes: Tensor,
+    case: Tensor,
+    first_vertex: Tensor,
+    resolution: int,
+    groups: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Quads around each crossed edge inside the grid.
 
     Returns:
-        (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,) whether a quad is wound the other way.
+        (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,)
+        whether a quad is wound the other way.
     """
     ids = _ids(cubes, resolution)
     quads: list[Tensor] = []
@@ -244,7 +294,8 @@ def _quads(
         across = [a for a in range(3) if a != axis]
         start = torch.zeros(3, dtype=torch.long, device=cubes.device)
         start[axis] = 1
-        # The cube whose lowest corner starts the edge stands for the edge: each has one such cube, inside the grid.
+        # The cube whose lowest corner starts the edge stands for the edge: each has one such cube,
+        # inside the grid.
         low, high = values[cubes.unbind(dim=1)], values[(cubes + start).unbind(dim=1)]
         chosen = ((low < 0) != (high < 0)) & (cubes[:, across] > 0).all(dim=1)
         around = []
@@ -253,24 +304,32 @@ def _quads(
             step[across[0]], step[across[1]] = offset
             place = torch.searchsorted(ids, _ids(cubes[chosen] - step, resolution))
             ends = [tuple(int(o) for o in step + n * start) for n in (0, 1)]
-            edge = next(e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends))
+            edge = next(
+                e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends)
+            )
             around.append((place, first_vertex[place] + groups[case[place], edge]))
-        # The order goes by the sign of the edge's first corner in the order of EDGES, where y edges start from above. A first corner of
-        # exactly 0 is inside, but takes the order of a negative one in the reference, which decides the diagonal and not the winding.
+        # The order goes by the sign of the edge's first corner in the order of EDGES, where y edges
+        # start from above. A first corner of exactly 0 is inside, but takes the order of a negative
+        # one in the reference, which decides the diagonal and not the winding.
         first = (high if axis == 1 else low)[chosen]
         first_positive = first > 0
         inverted.append(first == 0)
         for result, part in ((owners, 0), (quads, 1)):
             c0, c1, c2, c3 = (item[part] for item in around)
             toward_positive = torch.where(
-                first_positive[:, None], torch.stack([c0, c1, c3, c2], dim=1), torch.stack([c2, c3, c1, c0], dim=1)
+                first_positive[:, None],
+                torch.stack([c0, c1, c3, c2], dim=1),
+                torch.stack([c2, c3, c1, c0], dim=1),
             )
             result.append(toward_positive)
     return torch.cat(quads), torch.cat(owners), torch.cat(inverted)
 
 
 def _triangles(quads: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:
-    """Each quad (Q, 4) as two triangles that face negative values, split along the diagonal of the larger gammas."""
+    """Each quad (Q, 4) as two triangles that face negative values.
+
+    It is split along the diagonal of the larger gammas.
+    """
     split_02 = gamma[:, 0] * gamma[:, 2] > gamma[:, 1] * gamma[:, 3]
     order = torch.where(
         split_02[:, None],

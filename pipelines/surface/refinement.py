@@ -11,7 +11,9 @@ from ..fields.plane_networks import points_at_once
 from ..progress import Progress, silent
 
 MAX_STRIDE = 4
-_MARGIN = 0.25  # how far beyond its corners' values the field may reach inside a block, in units of the largest spread around
+# How far the field may reach inside a block beyond the values of the block's corners, as a share of
+# the largest difference between corners there.
+_MARGIN = 0.25
 
 
 def sample_volume(
@@ -25,36 +27,43 @@ def sample_volume(
 ) -> tuple[Tensor, Tensor | None]:
     """Channel 0 of a field on its grid.
 
-    A first pass takes every `stride`-th point along each axis. A block between eight of those is evaluated if the level lies between the
-    corners' values, or beyond them by up to a quarter of the largest spread of corners among the block and its neighbours. From there the
-    surface is followed: a block next to an evaluated one, diagonals included, is evaluated too if points that touch it lie on the other side
-    of the level than its own corners. Every other point gets the value of a corner of its block, which is on the right side of the level.
+    A first pass takes every `stride`-th point along each axis. A block between eight of those is
+    evaluated if the level lies between the corners' values, or beyond them by up to a quarter of
+    the largest spread of corners among the block and its neighbours. From there the surface is
+    followed: a block next to an evaluated one, diagonals included, is evaluated too if points that
+    touch it lie on the other side of the level than its own corners. Every other point gets the
+    value of a corner of its block, which is on the right side of the level.
 
-    What can be missed: a piece of the inside or of the outside that is connected to no point of an evaluated block. It holds no point of
-    the coarse lattice, so it is thinner than `stride` cells, and it stands apart: legs, antennae, holes and cracks hang on something larger and are
-    followed to their ends. `exact` evaluates every point and misses nothing.
+    What can be missed: a piece of the inside or of the outside that is connected to no point of an
+    evaluated block. It holds no point of the coarse lattice, so it is thinner than `stride` cells,
+    and it stands apart: legs, antennae, holes and cracks hang on something larger and are followed
+    to their ends. `exact` evaluates every point and misses nothing.
 
     Args:
         grid: the field and its grid.
         level: whose surface is wanted, in the units of channel 0.
-        chunk_size: points evaluated at once, at most (but at least one line of the grid or one block); changes no value.
+        chunk_size: points evaluated at once, at most (but at least one line of the grid or one
+            block); changes no value.
         stride: fine points along an edge of a block; 1 evaluates every point.
         exact: evaluate every point.
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
-        (X, Y, Z) float32, and which of these points were evaluated, (X, Y, Z) bool, or None for all: cells between others hold no surface.
+        (X, Y, Z) float32, and which of these points were evaluated, (X, Y, Z) bool, or None for
+        all: cells between others hold no surface.
     """
     if exact or stride == 1 or min(grid.shape) <= 2 * stride:
         return grid.volume(chunk_size, progress), None
     coarse = grid.coarse(stride).volume(chunk_size)
     corner_inside = coarse > level
-    # Every point starts from the lower corner of its block; blocks without the level have corners of one side only.
+    # Every point starts from the lower corner of its block; blocks without the level have corners
+    # of one side only.
     volume = _of_blocks(coarse, stride, grid.shape)
     offsets = torch.arange(stride, device=grid.device)
     limits = torch.tensor(grid.shape, device=grid.device) - 1
     at_once = max(1, points_at_once(chunk_size, grid.device) // stride**3)
-    # The surface is closed where the grid ends, so the values beside its faces count wherever they are inside.
+    # The surface is closed where the grid ends, so the values beside its faces count wherever they
+    # are inside.
     wanted = _crossed_blocks(coarse, level) | (corner_inside & _border(corner_inside))
     evaluated = torch.zeros_like(wanted)
     done = 0
@@ -77,7 +86,9 @@ def sample_volume(
 def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tensor:
     """Each point's block's value, from one value for each block."""
     for axis in (2, 1, 0):  # the last axis first, while there is little to move
-        index = (torch.arange(shape[axis], device=values.device) // stride).clamp_max(values.shape[axis] - 1)
+        index = (torch.arange(shape[axis], device=values.device) // stride).clamp_max(
+            values.shape[axis] - 1
+        )
         values = values.index_select(axis, index)
     return values
 
@@ -97,12 +108,13 @@ def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:
     lowest, highest = -_highest_of(-coarse, 2), _highest_of(coarse, 2)
     reach = _MARGIN * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
-    # The points of the grid's upper faces are in blocks of their own, which go with those before them.
+    # The points of the grid's upper faces are in blocks of their own, which go with those before
+    # them.
     return F.pad(crossed[None, None].float(), (0, 1) * 3, mode="replicate")[0, 0] > 0
 
 
 def _highest_of(values: Tensor, size: int) -> Tensor:
-    """Highest of each `size` ** 3 neighbours: a max_pool3d, which MPS has since PyTorch 2.9 only."""
+    """Highest of `size` ** 3 neighbours: a max_pool3d, which MPS has since PyTorch 2.9 only."""
     for axis in range(3):
         values = values.unfold(axis, size, 1).amax(dim=-1)
     return values
@@ -116,11 +128,19 @@ def _border(blocks: Tensor) -> Tensor:
 
 
 def _follow(inside: Tensor, blocks: Tensor, corner_inside: Tensor, wanted: Tensor) -> None:
-    """Mark in `wanted` the neighbours of blocks (N, 3) that differ in side from points (N, s, s, s) that touch them."""
+    """Mark in `wanted` the neighbours of blocks (N, 3) that the surface enters.
+
+    Points (N, s, s, s) that touch a neighbour lie on the other side of the level than its corners.
+    """
     some_inside, some_outside = inside, ~inside
-    for axis in (3, 2, 1):  # the points that touch the lower neighbours, all, those that touch the upper ones
+    for axis in (
+        3,
+        2,
+        1,
+    ):  # the points that touch the lower neighbours, all, those that touch the upper ones
         some_inside, some_outside = (
-            torch.stack([x.select(axis, 0), x.any(dim=axis), x.select(axis, -1)], dim=axis) for x in (some_inside, some_outside)
+            torch.stack([x.select(axis, 0), x.any(dim=axis), x.select(axis, -1)], dim=axis)
+            for x in (some_inside, some_outside)
         )  # (N, 3, 3, 3) in the end, one entry for each neighbour
     step = torch.arange(-1, 2, device=blocks.device)
     limits = torch.tensor(wanted.shape, device=blocks.device) - 1

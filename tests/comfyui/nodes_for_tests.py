@@ -1,4 +1,6 @@
-"""Nodes for the tests, which copy this file beside the pack: a MESH as core's Hunyuan3D nodes make it, and a ModelsLab on this machine."""
+"""Nodes for the tests, which copy this file beside the pack: a MESH as core's Hunyuan3D nodes make
+it, and a ModelsLab on this machine.
+"""
 
 import functools
 import importlib
@@ -34,7 +36,9 @@ class CoreTetrahedra:
 
 
 class CoreSquare:
-    """An upright square as core's textured meshes are: uvs from the upper left, its texture red above and blue below."""
+    """An upright square as core's textured meshes are: uvs from the upper left, its texture red
+    above and blue below.
+    """
 
     RETURN_TYPES = ("MESH",)
     FUNCTION = "make"
@@ -50,7 +54,11 @@ class CoreSquare:
         texture[:, :32, :, 0] = 1.0
         texture[:, 32:, :, 2] = 1.0
         uvs = torch.tensor([[[0.0, 1], [1, 1], [1, 0], [0, 0]]])
-        return (_mesh_class()(vertices, torch.tensor([[[0, 1, 2], [0, 2, 3]]]), uvs=uvs, texture=texture),)
+        return (
+            _mesh_class()(
+                vertices, torch.tensor([[[0, 1, 2], [0, 2, 3]]]), uvs=uvs, texture=texture
+            ),
+        )
 
 
 class LocalModelsLab:
@@ -74,7 +82,9 @@ class LocalModelsLab:
 
 
 class CastWeights:
-    """Sets a model's layers to work as where ComfyUI has loaded them in part, and says which parameters are in layers that cannot."""
+    """Sets a model's layers to work as where ComfyUI has loaded them in part, and says which
+    parameters are in layers that cannot.
+    """
 
     RETURN_TYPES = ("MULTIVIEW_MODEL",)
     OUTPUT_NODE = True

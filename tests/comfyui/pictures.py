@@ -1,6 +1,6 @@
 """Take the pictures of the templates and of the README in a real ComfyUI.
 
-    python -m tests.comfyui.pictures [WORKFLOW ...]    # all of them, or those whose names begin so
+python -m tests.comfyui.pictures [WORKFLOW ...]    # all of them, or those whose names begin so
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from .server import PACK, Server, start_server
 from .test_browser import CHROMIUM, SOFTWARE_GL
 
 # The others need weights or a key that are not here.
-RUNNING = ("1 Pocket - picture to OBJ", "5 Pocket - orbit video", "7 Pocket - textured GLB", "8 Pocket - print-ready STL")
+RUNNING = (
+    "1 Pocket - picture to OBJ",
+    "5 Pocket - orbit video",
+    "7 Pocket - textured GLB",
+    "8 Pocket - print-ready STL",
+)
 README_PICTURE = PACK / "web" / "docs" / "images" / "comfyui.jpg"
 WIDTH, HEIGHT, MARGIN = 2800, 1600, 60
 SIDEBAR, TOP_BAR, BOTTOM_BAR = 80, 100, 100
@@ -28,16 +33,31 @@ PICTURE_WIDTH = 1400
 
 
 def fit(page: Page, nodes: list[dict[str, Any]]) -> tuple[int, int, int, int]:
-    """Move the view so that all nodes are seen, and return the part of the window that they fill."""
+    """Move the view so that all nodes are seen, and return the part of the window that they
+    fill.
+    """
     left, top = min(n["pos"][0] for n in nodes), min(n["pos"][1] for n in nodes) - 60
     right = max(n["pos"][0] + n["size"][0] for n in nodes)
     bottom = max(n["pos"][1] + n["size"][1] for n in nodes)
-    scale = min((WIDTH - SIDEBAR - 2 * MARGIN) / (right - left), (HEIGHT - TOP_BAR - BOTTOM_BAR - 2 * MARGIN) / (bottom - top), 1.2)
+    scale = min(
+        (WIDTH - SIDEBAR - 2 * MARGIN) / (right - left),
+        (HEIGHT - TOP_BAR - BOTTOM_BAR - 2 * MARGIN) / (bottom - top),
+        1.2,
+    )
     canvas = page.locator("canvas#graph-canvas").bounding_box()
     assert canvas is not None
-    x, y = (SIDEBAR + MARGIN - canvas["x"]) / scale - left, (TOP_BAR + MARGIN - canvas["y"]) / scale - top
-    page.evaluate(f"window.app.canvas.ds.scale = {scale}; window.app.canvas.ds.offset = [{x}, {y}]; window.app.graph.setDirtyCanvas(true, true)")
-    return SIDEBAR, TOP_BAR, round(SIDEBAR + (right - left) * scale + 2 * MARGIN), round(TOP_BAR + (bottom - top) * scale + 2 * MARGIN)
+    x = (SIDEBAR + MARGIN - canvas["x"]) / scale - left
+    y = (TOP_BAR + MARGIN - canvas["y"]) / scale - top
+    page.evaluate(
+        f"window.app.canvas.ds.scale = {scale}; window.app.canvas.ds.offset = [{x}, {y}];"
+        " window.app.graph.setDirtyCanvas(true, true)"
+    )
+    return (
+        SIDEBAR,
+        TOP_BAR,
+        round(SIDEBAR + (right - left) * scale + 2 * MARGIN),
+        round(TOP_BAR + (bottom - top) * scale + 2 * MARGIN),
+    )
 
 
 def take(server: Server, page: Page, path: Path) -> None:
@@ -61,15 +81,24 @@ def take(server: Server, page: Page, path: Path) -> None:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    picture.resize((PICTURE_WIDTH, round(picture.height * PICTURE_WIDTH / picture.width)), Image.Resampling.LANCZOS).save(path, quality=85)
+    picture.resize(
+        (PICTURE_WIDTH, round(picture.height * PICTURE_WIDTH / picture.width)),
+        Image.Resampling.LANCZOS,
+    ).save(path, quality=85)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as base, start_server(Path(base)) as server, sync_playwright() as driver:
+    with (
+        tempfile.TemporaryDirectory() as base,
+        start_server(Path(base)) as server,
+        sync_playwright() as driver,
+    ):
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_GL)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(server.url)
-        page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=90_000)
+        page.wait_for_function(
+            "window.app && window.app.graph && window.app.extensionManager", timeout=90_000
+        )
         page.wait_for_timeout(5000)
         page.keyboard.press("Escape")
         page.evaluate("window.app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")

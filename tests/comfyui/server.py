@@ -35,7 +35,9 @@ def find_comfyui() -> Path | None:
 def python_of(comfyui: Path) -> str:
     """The interpreter that ComfyUI runs with: COMFYUI_PYTHON, its own environment, or this one."""
     own = [comfyui / name / "bin" / "python" for name in (".venv", "venv")]
-    return os.environ.get("COMFYUI_PYTHON") or next((str(p) for p in own if p.exists()), sys.executable)
+    return os.environ.get("COMFYUI_PYTHON") or next(
+        (str(p) for p in own if p.exists()), sys.executable
+    )
 
 
 @dataclass
@@ -88,8 +90,12 @@ class Server:
         return self.http.get("/object_info").raise_for_status().json()
 
     def run(self, prompt: dict[str, Any], interrupt_at: int | None = None) -> Run:
-        """Queue a graph in API format and follow it to its end; interrupt it when some node has done so many steps."""
-        with connect(f"{self.url.replace('http', 'ws')}/ws?clientId={self._client}", max_size=2**26) as websocket:
+        """Queue a graph in API format and follow it to its end; interrupt it when some node has
+        done so many steps.
+        """
+        with connect(
+            f"{self.url.replace('http', 'ws')}/ws?clientId={self._client}", max_size=2**26
+        ) as websocket:
             answer = self.http.post("/prompt", json={"prompt": prompt, "client_id": self._client})
             assert answer.status_code == 200, answer.text
             run = Run(answer.json()["prompt_id"])
@@ -119,7 +125,11 @@ class Server:
                     run.executed.append(data["node"])
                 case "progress":
                     run.progress.setdefault(data["node"], []).append((data["value"], data["max"]))
-                    if interrupt_at is not None and data["value"] >= interrupt_at and data["max"] > 1:
+                    if (
+                        interrupt_at is not None
+                        and data["value"] >= interrupt_at
+                        and data["max"] > 1
+                    ):
                         self.http.post("/interrupt")
                         interrupt_at = None
                 case "execution_error":
@@ -135,22 +145,38 @@ class CannotStart(Exception):
 
 
 @contextmanager
-def start_server(base: Path, environment: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> Iterator[Server]:
+def start_server(
+    base: Path, environment: dict[str, str] | None = None, options: tuple[str, ...] = ()
+) -> Iterator[Server]:
     """A ComfyUI on a free port whose base folder holds nothing but this pack."""
     comfyui = find_comfyui()
     assert comfyui is not None
     for name in ("custom_nodes", "models", "input", "output", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
     (base / "custom_nodes" / PACK_NAME).symlink_to(PACK)
-    shutil.copyfile(Path(__file__).parent / "nodes_for_tests.py", base / "custom_nodes" / "nodes_for_tests.py")
+    shutil.copyfile(
+        Path(__file__).parent / "nodes_for_tests.py", base / "custom_nodes" / "nodes_for_tests.py"
+    )
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [python_of(comfyui), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
+    command = [
+        python_of(comfyui),
+        "main.py",
+        "--cpu",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--base-directory",
+        str(base),
+    ]
     command += ["--disable-auto-launch", "--database-url", "sqlite:///:memory:", *options]
     variables = os.environ | {"HF_HUB_OFFLINE": "1"} | (environment or {})
     with (base / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=comfyui, env=variables, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=comfyui, env=variables, stdout=log, stderr=subprocess.STDOUT
+        )
         server = Server(f"http://127.0.0.1:{port}", base)
         try:
             _wait(server, process)
@@ -170,4 +196,6 @@ def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
         except httpx.HTTPError:
             time.sleep(0.5)
     lines = (server.base / "server.log").read_text().strip().splitlines()
-    raise CannotStart(f"ComfyUI at {find_comfyui()} does not start: {' | '.join(lines[-3:])[-600:]}")
+    raise CannotStart(
+        f"ComfyUI at {find_comfyui()} does not start: {' | '.join(lines[-3:])[-600:]}"
+    )

@@ -28,8 +28,16 @@ from pipelines.surface.extraction import extract_mesh
 from .server import PACK, PACK_NAME, Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+SOFTWARE_GL = [
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+]
 TEMPLATE = "1 Pocket - picture to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
@@ -44,19 +52,26 @@ def page(comfyui: Server) -> Iterator[playwright.Page]:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_GL)
         page = browser.new_page(viewport={"width": 1900, "height": 1000})
         page.goto(comfyui.url)
-        page.wait_for_function("window.app && window.app.graph && window.app.extensionManager", timeout=90_000)
+        page.wait_for_function(
+            "window.app && window.app.graph && window.app.extensionManager", timeout=90_000
+        )
         yield page
         browser.close()
 
 
 def _open_template(page: playwright.Page) -> None:
-    if not page.get_by_text(PACK_NAME).count():  # the first visit opens the browser of templates by itself
+    if not page.get_by_text(
+        PACK_NAME
+    ).count():  # the first visit opens the browser of templates by itself
         page.wait_for_timeout(3000)
         page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_NAME).first.click(timeout=60_000)
     page.get_by_text(TEMPLATE).first.click(timeout=60_000)
     page.wait_for_function("window.app.graph._nodes.length >= 11", timeout=60_000)
-    page.evaluate("window.app.canvas.ds.scale = 0.72; window.app.canvas.ds.offset = [480, 330]; window.app.graph.setDirtyCanvas(true, true)")
+    page.evaluate(
+        "window.app.canvas.ds.scale = 0.72; window.app.canvas.ds.offset = [480, 330];"
+        " window.app.graph.setDirtyCanvas(true, true)"
+    )
 
 
 def _run_until_the_mesh_is_seen(comfyui: Server, page: playwright.Page) -> None:
@@ -79,30 +94,44 @@ def _viewer(page: playwright.Page) -> np.ndarray:
 
 
 def _viewer_box(page: playwright.Page) -> list[float]:
-    """Left, top, width and height on the screen of the preview's canvas, the one within the Preview 3D node."""
-    return page.evaluate(
-        f"""(() => {{
-            const node = {PREVIEW}, scaling = window.app.canvas.ds, graph = document.querySelector('canvas#graph-canvas').getBoundingClientRect();
+    """Left, top, width and height on the screen of the preview's canvas, the one within the Preview
+    3D node.
+    """
+    return page.evaluate(f"""(() => {{
+            const node = {PREVIEW}, scaling = window.app.canvas.ds;
+            const graph = document.querySelector('canvas#graph-canvas').getBoundingClientRect();
             const left = graph.left + (node.pos[0] + scaling.offset[0]) * scaling.scale;
             const top = graph.top + (node.pos[1] + scaling.offset[1]) * scaling.scale;
             const width = node.size[0] * scaling.scale, height = node.size[1] * scaling.scale;
-            const inside = [...document.querySelectorAll('canvas')].map(c => c.getBoundingClientRect()).find(
-                c => c.left >= left - 1 && c.top >= top - 1 && c.right <= left + width + 1 && c.bottom <= top + height + 1);
-            return inside ? [inside.left, inside.top, inside.width, inside.height] : [left, top, width, height];
-        }})()"""
-    )
+            const canvases = [...document.querySelectorAll('canvas')];
+            const boxes = canvases.map(c => c.getBoundingClientRect());
+            const inside = boxes.find(
+                c => c.left >= left - 1 && c.top >= top - 1
+                    && c.right <= left + width + 1 && c.bottom <= top + height + 1);
+            return inside ? [inside.left, inside.top, inside.width, inside.height]
+                : [left, top, width, height];
+        }})()""")
 
 
 def _object_in(picture: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the largest coloured thing; the viewer's background and its buttons are grey, its axes small."""
+    """(H, W) bool: the largest coloured thing; the viewer's background and its buttons are grey,
+    its axes small.
+    """
     levels = picture.astype(int)
     parts, count = ndimage.label(levels.max(axis=2) - levels.min(axis=2) > 25)
-    return parts == 1 + np.bincount(parts.ravel(), minlength=2)[1:].argmax() if count else np.zeros(parts.shape, bool)
+    return (
+        parts == 1 + np.bincount(parts.ravel(), minlength=2)[1:].argmax()
+        if count
+        else np.zeros(parts.shape, bool)
+    )
 
 
 def test_a_template_runs_and_its_mesh_is_seen(comfyui: Server, page: playwright.Page):
     fetched: list[str] = []
-    page.on("response", lambda answer: fetched.append(answer.url) if answer.ok and ".obj" in answer.url else None)
+    page.on(
+        "response",
+        lambda answer: fetched.append(answer.url) if answer.ok and ".obj" in answer.url else None,
+    )
     _open_template(page)
     _run_until_the_mesh_is_seen(comfyui, page)
     if "SCREENSHOT" in os.environ:
@@ -111,11 +140,15 @@ def test_a_template_runs_and_its_mesh_is_seen(comfyui: Server, page: playwright.
     assert any("pocket_00001_.obj" in url for url in fetched)
     assert page.locator(".p-toast-message-error").count() == 0
     assert page.evaluate("window.app.graph._nodes.filter(n => n.has_errors).map(n => n.type)") == []
-    assert not page.evaluate("window.app.lastNodeErrors && Object.keys(window.app.lastNodeErrors).length")
+    assert not page.evaluate(
+        "window.app.lastNodeErrors && Object.keys(window.app.lastNodeErrors).length"
+    )
 
 
 def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
-    """Drag the mesh; the camera's position and target afterwards, y up, and whether the viewer has scaled the mesh."""
+    """Drag the mesh; the camera's position and target afterwards, y up, and whether the viewer has
+    scaled the mesh.
+    """
     left, top, width, height = _viewer_box(page)
     x, y = left + width / 2, top + height / 2
     page.mouse.move(x, y)
@@ -125,7 +158,9 @@ def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
     page.wait_for_timeout(5000)  # it swings on for a while
     page.mouse.down()  # the viewer notes its camera when a drag ends
     page.mouse.up()
-    page.wait_for_function(f"{PREVIEW}.properties['Camera Info'] || {PREVIEW}.properties['Camera Config']?.state")
+    page.wait_for_function(
+        f"{PREVIEW}.properties['Camera Info'] || {PREVIEW}.properties['Camera Config']?.state"
+    )
     page.wait_for_timeout(3000)
     properties: dict[str, Any] = page.evaluate(f"{PREVIEW}.properties")
     old = "Camera Info" in properties
@@ -136,28 +171,39 @@ def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
 
 @pytest.fixture(scope="module")
 def demo_triplane(pocket: ImageTo3D) -> Field:
-    """What the nodes of the template make, without them; made before there is a page, whose software rendering takes the whole processor."""
-    return pocket(read_picture(PACK / "workflows" / "demo.png"), Settings(views=ViewSettings(seed=1), surface=SurfaceSettings(32))).field
+    """What the nodes of the template make, without them; made before there is a page, whose
+    software rendering takes the whole processor.
+    """
+    return pocket(
+        read_picture(PACK / "workflows" / "demo.png"),
+        Settings(views=ViewSettings(seed=1), surface=SurfaceSettings(32)),
+    ).field
 
 
 def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The object's box as 96 x 96 pixels in [0, 1], and its mask: the camera's field of view and the window's size fall away."""
+    """The object's box as 96 x 96 pixels in [0, 1], and its mask: the camera's field of view and
+    the window's size fall away.
+    """
     rows, columns = np.nonzero(mask)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    cut, cut_mask = (Image.fromarray(x).crop(box).resize((96, 96), Image.Resampling.BILINEAR) for x in (picture, mask.astype(np.uint8) * 255))
+    cut, cut_mask = (
+        Image.fromarray(x).crop(box).resize((96, 96), Image.Resampling.BILINEAR)
+        for x in (picture, mask.astype(np.uint8) * 255)
+    )
     return np.asarray(cut) / 255, np.asarray(cut_mask) > 127
 
 
-def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane: Field, page: playwright.Page):
+def test_the_viewer_shows_what_the_triplane_holds(
+    comfyui: Server, demo_triplane: Field, page: playwright.Page
+):
     _open_template(page)
-    page.evaluate(
-        f"""(() => {{
+    page.evaluate(f"""(() => {{
             const extract = window.app.graph._nodes.find(n => n.type === 'ImageTo3D_ExtractMesh');
             extract.widgets.find(w => w.name === 'keep_largest_part').value = false;
             {PREVIEW}.properties['Show Grid'] = false;
-            {PREVIEW}.properties['Scene Config'] = {{showGrid: false, backgroundColor: '#282828', backgroundImage: ''}};
-        }})()"""
-    )
+            {PREVIEW}.properties['Scene Config'] = {{
+                showGrid: false, backgroundColor: '#282828', backgroundImage: ''}};
+        }})()""")
     _run_until_the_mesh_is_seen(comfyui, page)
     position, target, scaled = _turn(page)
     shot = _viewer(page)
@@ -170,7 +216,9 @@ def test_the_viewer_shows_what_the_triplane_holds(comfyui: Server, demo_triplane
     camera = cameras_around([math.degrees(azimuth)], [math.degrees(elevation)], radius, 35.0)
     camera.c2w[:, :3, 3] += (low + high) / 2  # the viewer looks at the middle of the box
     rendering = render(demo_triplane, camera, 256)
-    ours, our_mask = _cut_out(np.asarray(to_pillow(rendering.rgb)), rendering.weight[0, 0].numpy() > 0.5)
+    ours, our_mask = _cut_out(
+        np.asarray(to_pillow(rendering.rgb)), rendering.weight[0, 0].numpy() > 0.5
+    )
     theirs, their_mask = _cut_out(shot, _object_in(shot))
     both = our_mask & their_mask
     assert both.sum() / (our_mask | their_mask).sum() > 0.9

@@ -1,4 +1,6 @@
-"""What the pack shows beside its nodes: workflows, help pages and translations, against the running version's /object_info."""
+"""What the pack shows beside its nodes: workflows, help pages and translations, against the running
+version's /object_info.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def _own(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _inputs(info: dict[str, Any]) -> dict[str, Any]:
-    return {name: spec for section in ("required", "optional") for name, spec in info["input"].get(section, {}).items()}
+    return {
+        name: spec
+        for section in ("required", "optional")
+        for name, spec in info["input"].get(section, {}).items()
+    }
 
 
 def _is_widget(spec: Any) -> bool:
@@ -36,14 +42,18 @@ def _accepts(spec: Any, kind: str) -> bool:
     return "*" in (spec[0], kind) or bool(set(spec[0].split(",")) & set(kind.split(",")))
 
 
-def test_every_node_is_there_with_a_help_page_and_every_widget_with_a_tooltip(nodes: dict[str, Any]):
+def test_every_node_is_there_with_a_help_page_and_every_widget_with_a_tooltip(
+    nodes: dict[str, Any],
+):
     own = _own(nodes)
     assert len(own) == 17
     for name, info in own.items():
         assert info["category"] == "3d/Image to 3D"
         assert info["description"]
         page = (PACK / "web" / "docs" / f"{name}.md").read_text()
-        pictures = [part.split(")")[0] for part in page.split("](")[1:] if "http" not in part.split(")")[0]]
+        pictures = [
+            part.split(")")[0] for part in page.split("](")[1:] if "http" not in part.split(")")[0]
+        ]
         assert pictures, f"{name}'s page has no picture"
         assert all((PACK / "web" / "docs" / picture).exists() for picture in pictures)
         for widget, spec in _inputs(info).items():
@@ -63,7 +73,10 @@ def test_every_string_is_in_both_languages(comfyui: Server, nodes: dict[str, Any
         for name, info in _own(nodes).items():
             strings = served[language]["nodeDefs"][name]
             assert strings["inputs"].keys() == _inputs(info).keys(), (language, name)
-            assert set(map(str, range(len(info["output"])))) <= strings["outputs"].keys(), (language, name)
+            assert set(map(str, range(len(info["output"])))) <= strings["outputs"].keys(), (
+                language,
+                name,
+            )
             for widget, spec in _inputs(info).items():
                 tooltip = strings["inputs"][widget].get("tooltip")
                 said = spec[1].get("tooltip") if len(spec) > 1 else None
@@ -71,14 +84,22 @@ def test_every_string_is_in_both_languages(comfyui: Server, nodes: dict[str, Any
                 if language == "en":
                     assert tooltip == said, (name, widget)
             if language == "en":
-                assert (strings["display_name"], strings["description"]) == (info["display_name"], info["description"])
+                assert (strings["display_name"], strings["description"]) == (
+                    info["display_name"],
+                    info["description"],
+                )
 
 
 def test_templates_are_listed_with_their_pictures(comfyui: Server):
     listed = comfyui.http.get("/workflow_templates").json()["ComfyUI-Image-to-3D"]
     assert set(listed) >= {path.stem for path in WORKFLOWS}
     for path in WORKFLOWS:
-        assert comfyui.http.get(f"/api/workflow_templates/ComfyUI-Image-to-3D/{path.stem}.jpg").status_code == 200
+        assert (
+            comfyui.http.get(
+                f"/api/workflow_templates/ComfyUI-Image-to-3D/{path.stem}.jpg"
+            ).status_code
+            == 200
+        )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
@@ -97,10 +118,15 @@ def test_links_types_and_widgets_of_a_workflow(nodes: dict[str, Any], path: Path
         for socket in node["inputs"]:
             assert socket["name"] in specs, (node["type"], socket["name"])
             if socket["link"] is not None:
-                assert _accepts(specs[socket["name"]], links[socket["link"]][5]), (node["type"], socket["name"])
+                assert _accepts(specs[socket["name"]], links[socket["link"]][5]), (
+                    node["type"],
+                    socket["name"],
+                )
         linked = {socket["name"] for socket in node["inputs"] if socket["link"] is not None}
         required = set(nodes[node["type"]]["input"].get("required", {}))
-        assert required <= linked | {name for name in required if _is_widget(specs[name])}, node["type"]
+        assert required <= linked | {name for name in required if _is_widget(specs[name])}, node[
+            "type"
+        ]
         if node["type"].startswith(PREFIX):
             _check_widget_values(node, specs)
 
@@ -126,9 +152,15 @@ def test_the_api_copy_says_the_same(nodes: dict[str, Any], path: Path):
     api = json.loads((path.parent / "api" / path.name).read_text())
     links = {link[0]: link for link in graph["links"]}
     shown = {str(node["id"]): node for node in graph["nodes"] if node["type"] != "MarkdownNote"}
-    assert {key: node["class_type"] for key, node in api.items()} == {key: node["type"] for key, node in shown.items()}
+    assert {key: node["class_type"] for key, node in api.items()} == {
+        key: node["type"] for key, node in shown.items()
+    }
     for key, node in shown.items():
-        linked = {s["name"]: [str(links[s["link"]][1]), links[s["link"]][2]] for s in node["inputs"] if s["link"] is not None}
+        linked = {
+            s["name"]: [str(links[s["link"]][1]), links[s["link"]][2]]
+            for s in node["inputs"]
+            if s["link"] is not None
+        }
         given = api[key]["inputs"]
         assert {name: value for name, value in given.items() if isinstance(value, list)} == linked
         if node["type"].startswith(PREFIX):
@@ -136,8 +168,22 @@ def test_the_api_copy_says_the_same(nodes: dict[str, Any], path: Path):
             assert written == [v for v in node["widgets_values"] if v not in ("fixed", "randomize")]
 
 
-@pytest.mark.parametrize("path", [*WORKFLOWS, *(PACK / "workflows" / "api").glob("*.json")], ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [*WORKFLOWS, *(PACK / "workflows" / "api").glob("*.json")],
+    ids=lambda p: f"{p.parent.name}-{p.stem}",
+)
 def test_no_secret_and_no_absolute_path(path: Path):
     text = path.read_text().lower()
-    for word in ("\"key\"", "apikey", "token", "password", "bearer", "c:\\\\", "/home/", "/root/", "/users/"):
+    for word in (
+        '"key"',
+        "apikey",
+        "token",
+        "password",
+        "bearer",
+        "c:\\\\",
+        "/home/",
+        "/root/",
+        "/users/",
+    ):
         assert word not in text

@@ -24,7 +24,9 @@ def service(comfyui: Server) -> Iterator[Service]:
     thread.start()
     made = Service()
     asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(10)
-    run = comfyui.run({"1": {"class_type": "Test_LocalModelsLab", "inputs": {"api": f"{made.url}/api"}}})
+    run = comfyui.run(
+        {"1": {"class_type": "Test_LocalModelsLab", "inputs": {"api": f"{made.url}/api"}}}
+    )
     assert run.error is None, run.error
     yield made
     asyncio.run_coroutine_threadsafe(made.__aexit__(), loop).result(10)
@@ -35,28 +37,47 @@ def service(comfyui: Server) -> Iterator[Service]:
 
 def _graph(prefix: str, **inputs: Any) -> dict[str, Any]:
     values = {
-        "image": ["load", 0], "remove_bg": True, "foreground_ratio": 0.85, "resolution": 256, "chunk_size": 8192, "seed": 1, "render": False,
-        "temp": False, "output_format": "obj", "model_id": "instantmesh", "job_id": "", "filename_prefix": prefix,
-    }  # fmt: skip
+        "image": ["load", 0],
+        "remove_bg": True,
+        "foreground_ratio": 0.85,
+        "resolution": 256,
+        "chunk_size": 8192,
+        "seed": 1,
+        "render": False,
+        "temp": False,
+        "output_format": "obj",
+        "model_id": "instantmesh",
+        "job_id": "",
+        "filename_prefix": prefix,
+    }
     return {
         "load": {"class_type": "LoadImage", "inputs": {"image": "image-to-3d-demo.png"}},
         "cloud": {"class_type": "ImageTo3D_ModelsLab", "inputs": values | inputs},
         "save": {
             "class_type": "ImageTo3D_SaveMesh",
-            "inputs": {"mesh": ["cloud", 0], "filename_prefix": f"{prefix}-again", "format": "glb", **PLACE},
+            "inputs": {
+                "mesh": ["cloud", 0],
+                "filename_prefix": f"{prefix}-again",
+                "format": "glb",
+                **PLACE,
+            },
         },
         "view": {"class_type": "Preview3D", "inputs": {"model_file": ["cloud", 1]}},
     }
 
 
-def test_a_mesh_from_the_cloud_replaces_a_local_one_and_is_paid_for_once(comfyui: Server, service: Service):
+def test_a_mesh_from_the_cloud_replaces_a_local_one_and_is_paid_for_once(
+    comfyui: Server, service: Service
+):
     service.answers[START] = [Reply(service.queued())]
     service.answers["/api/3d/fetch/7"] = [Reply(service.queued()), Reply(service.success())]
     run = comfyui.run(_graph("cloud/a"))
     assert run.error is None, run.error
     assert run.outputs["view"]["result"][0] == "cloud/a_00001_.obj"
     (saved,) = run.outputs["save"]["3d"]
-    mesh = trimesh.load(comfyui.output / saved["subfolder"] / saved["filename"], force="mesh", process=False)
+    mesh = trimesh.load(
+        comfyui.output / saved["subfolder"] / saved["filename"], force="mesh", process=False
+    )
     np.testing.assert_allclose(mesh.vertices.max(axis=0), [1, 2, 3])
     assert len(service.of(START)) == 1
     again = comfyui.run(_graph("cloud/a"))
@@ -72,18 +93,28 @@ def test_a_batch_and_a_job_taken_up(comfyui: Server, service: Service):
     service.answers[START] = [Reply(service.success(id=21))]
     service.answers["/api/3d/fetch/20"] = [Reply(service.success(id=20))]
     graph = _graph("cloud/batch", image=["two", 0], job_id="20")
-    graph["two"] = {"class_type": "ImageBatch", "inputs": {"image1": ["load", 0], "image2": ["load", 0]}}
+    graph["two"] = {
+        "class_type": "ImageBatch",
+        "inputs": {"image1": ["load", 0], "image2": ["load", 0]},
+    }
     run = comfyui.run(graph)
     assert run.error is None, run.error
     assert len(run.outputs["save"]["3d"]) == 2
     assert len(service.of(START)) == 1
-    assert sorted(p.name for p in (comfyui.output / "cloud").glob("batch_*.obj")) == ["batch_00001_.obj", "batch_00002_.obj"]
+    assert sorted(p.name for p in (comfyui.output / "cloud").glob("batch_*.obj")) == [
+        "batch_00001_.obj",
+        "batch_00002_.obj",
+    ]
 
 
 def test_stop_and_errors(comfyui: Server, service: Service):
     service.answers[START] = [Reply({"status": "error", "message": f"Invalid API key {KEY}"})]
     run = comfyui.run(_graph("cloud/wrong", seed=10))
-    assert run.error == "ModelsLab does not take the API key: check it on modelslab.com. It says: Invalid API key <key>"
+    assert (
+        run.error
+        == "ModelsLab does not take the API key: check it on modelslab.com. It says: Invalid API"
+        " key <key>"
+    )
     service.answers[START] = [Reply(service.queued())]
     service.answers["/api/3d/fetch/7"] = [Reply(service.queued(eta=100))]
     run = comfyui.run(_graph("cloud/stopped", seed=11), interrupt_at=1)
@@ -98,16 +129,24 @@ def test_the_key_is_in_no_log_no_history_and_no_file(comfyui: Server, service: S
     service.answers[START] = [Reply(service.success(message=KEY))]
     assert comfyui.run(_graph("cloud/secret", seed=20)).error is None
     assert KEY in service.of(START)[-1].json["key"]
-    for text in (comfyui.http.get(path).text for path in ("/history", "/object_info", "/internal/logs/raw", "/queue")):
+    for text in (
+        comfyui.http.get(path).text
+        for path in ("/history", "/object_info", "/internal/logs/raw", "/queue")
+    ):
         assert KEY not in text
     for path in comfyui.base.rglob("*"):
         if path.is_file() and not path.is_relative_to(comfyui.base / "custom_nodes"):
             assert KEY.encode() not in path.read_bytes(), path
 
 
-def test_without_a_key_the_node_says_where_it_goes(comfyui: Server, service: Service, tmp_path_factory: pytest.TempPathFactory):
+def test_without_a_key_the_node_says_where_it_goes(
+    comfyui: Server, service: Service, tmp_path_factory: pytest.TempPathFactory
+):
     with start_server(tmp_path_factory.mktemp("keyless"), {"MODELSLAB_API_KEY": ""}) as server:
         run = server.run(_graph("cloud/keyless"))
         assert run.error is not None
-        assert run.error.startswith("There is no ModelsLab API key: set the variable MODELSLAB_API_KEY, or write the key into ")
+        assert run.error.startswith(
+            "There is no ModelsLab API key: set the variable MODELSLAB_API_KEY, or write the key"
+            " into "
+        )
         assert str(server.base / "user" / "modelslab_api_key.txt") in run.error

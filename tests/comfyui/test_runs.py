@@ -17,10 +17,10 @@ import trimesh
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipelines.checkpoints import POCKET_DIR
 from pipelines.mesh_io import load_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
+from pipelines.weights.presets import POCKET_DIR
 
 from .server import PACK, PLACE, Run, Server, start_server
 
@@ -39,7 +39,9 @@ def _graph(prefix: str) -> dict[str, Any]:
 
 
 def _id(graph: dict[str, Any], kind: str) -> str:
-    return next(key for key, node in graph.items() if node["class_type"] in (kind, f"ImageTo3D_{kind}"))
+    return next(
+        key for key, node in graph.items() if node["class_type"] in (kind, f"ImageTo3D_{kind}")
+    )
 
 
 def _set(graph: dict[str, Any], kind: str, **inputs: Any) -> None:
@@ -48,10 +50,14 @@ def _set(graph: dict[str, Any], kind: str, **inputs: Any) -> None:
 
 def _saved(server: Server, run: Run, graph: dict[str, Any], kind: str = "SaveMesh") -> list[Path]:
     assert run.error is None, run.error
-    return [server.output / f["subfolder"] / f["filename"] for f in run.outputs[_id(graph, kind)]["3d"]]
+    return [
+        server.output / f["subfolder"] / f["filename"] for f in run.outputs[_id(graph, kind)]["3d"]
+    ]
 
 
-def _picture(server: Server, name: str, color: tuple[int, int, int], transparent: bool = False) -> str:
+def _picture(
+    server: Server, name: str, color: tuple[int, int, int], transparent: bool = False
+) -> str:
     """A box of one colour on white, or on nothing."""
     pixels = np.full((96, 128, 4), 255, np.uint8)
     if transparent:
@@ -68,7 +74,9 @@ def test_picture_to_obj_then_all_from_the_cache_then_another_resolution(comfyui:
     assert path == comfyui.output / "3d" / "first_00001_.obj"
     lines = path.read_text().splitlines()
     kept = json.loads(lines[0].removeprefix("# prompt: "))
-    assert {key: node["inputs"] for key, node in kept.items()} == {key: node["inputs"] for key, node in graph.items()}
+    assert {key: node["inputs"] for key, node in kept.items()} == {
+        key: node["inputs"] for key, node in graph.items()
+    }
     assert len(lines[1].split()) == 7  # v x y z r g b
     mesh = trimesh.load(path, process=False)
     assert mesh.is_watertight
@@ -86,7 +94,11 @@ def test_picture_to_obj_then_all_from_the_cache_then_another_resolution(comfyui:
     finer = copy.deepcopy(graph)
     _set(finer, "ExtractMesh", resolution=48)
     third = comfyui.run(finer)
-    assert [finer[key]["class_type"] for key in third.executed] == ["ImageTo3D_ExtractMesh", "ImageTo3D_SaveMesh", "Preview3D"]
+    assert [finer[key]["class_type"] for key in third.executed] == [
+        "ImageTo3D_ExtractMesh",
+        "ImageTo3D_SaveMesh",
+        "Preview3D",
+    ]
     (finer_path,) = _saved(comfyui, third, finer)
     assert finer_path.name == "first_00002_.obj"
     assert len(trimesh.load(finer_path, process=False).faces) > len(mesh.faces)
@@ -109,11 +121,23 @@ def test_a_batch_of_three_gives_three_files_in_order(comfyui: Server):
     load = _id(graph, "LoadImage")
     graph[load]["inputs"]["image"] = _picture(comfyui, "0.png", colors[0])
     for i in (1, 2):
-        graph[f"load{i}"] = {"class_type": "LoadImage", "inputs": {"image": _picture(comfyui, f"{i}.png", colors[i])}}
-    graph["two"] = {"class_type": "ImageBatch", "inputs": {"image1": [load, 0], "image2": ["load1", 0]}}
-    graph["three"] = {"class_type": "ImageBatch", "inputs": {"image1": ["two", 0], "image2": ["load2", 0]}}
+        graph[f"load{i}"] = {
+            "class_type": "LoadImage",
+            "inputs": {"image": _picture(comfyui, f"{i}.png", colors[i])},
+        }
+    graph["two"] = {
+        "class_type": "ImageBatch",
+        "inputs": {"image1": [load, 0], "image2": ["load1", 0]},
+    }
+    graph["three"] = {
+        "class_type": "ImageBatch",
+        "inputs": {"image1": ["two", 0], "image2": ["load2", 0]},
+    }
     _set(graph, "RemoveBackground", image=["three", 0])
-    graph["views"] = {"class_type": "SaveImage", "inputs": {"images": [_id(graph, "GenerateViews"), 0], "filename_prefix": "batch/views"}}
+    graph["views"] = {
+        "class_type": "SaveImage",
+        "inputs": {"images": [_id(graph, "GenerateViews"), 0], "filename_prefix": "batch/views"},
+    }
     run = comfyui.run(graph)
     paths = _saved(comfyui, run, graph)
     assert [p.name for p in paths] == ["three_00001_.obj", "three_00002_.obj", "three_00003_.obj"]
@@ -132,20 +156,33 @@ def test_a_batch_of_three_gives_three_files_in_order(comfyui: Server):
 
 
 def _vertices(path: Path) -> np.ndarray:
-    return np.array([line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")], float)
+    return np.array(
+        [line.split()[1:4] for line in path.read_text().splitlines() if line.startswith("v ")],
+        float,
+    )
 
 
 def _framed(comfyui: Server, graph: dict[str, Any], prefix: str) -> np.ndarray:
     """Run a graph up to Remove Background and read its picture and mask."""
     node = _id(graph, "RemoveBackground")
-    for key in [k for k, n in graph.items() if n["class_type"].startswith(("ImageTo3D", "Preview")) and k != node]:
+    for key in [
+        k
+        for k, n in graph.items()
+        if n["class_type"].startswith(("ImageTo3D", "Preview")) and k != node
+    ]:
         del graph[key]
     graph["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": [node, 1]}}
     for name, source in (("image", [node, 0]), ("as-mask", ["mask", 0])):
-        graph[name] = {"class_type": "SaveImage", "inputs": {"images": source, "filename_prefix": f"{prefix}-{name}"}}
+        graph[name] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": source, "filename_prefix": f"{prefix}-{name}"},
+        }
     run = comfyui.run(graph)
     assert run.error is None, run.error
-    pictures = [np.array(Image.open(comfyui.output / f"{prefix}-{name}_00001_.png").convert("RGB")) for name in ("image", "as-mask")]
+    pictures = [
+        np.array(Image.open(comfyui.output / f"{prefix}-{name}_00001_.png").convert("RGB"))
+        for name in ("image", "as-mask")
+    ]
     return np.concatenate(pictures, axis=-1)
 
 
@@ -153,7 +190,10 @@ def test_four_channels_count_as_alpha(comfyui: Server):
     graph = _graph("x")
     _set(graph, "LoadImage", image=_picture(comfyui, "rgba.png", (10, 120, 200), transparent=True))
     load = _id(graph, "LoadImage")
-    graph["rgba"] = {"class_type": "JoinImageWithAlpha", "inputs": {"image": [load, 0], "alpha": [load, 1]}}
+    graph["rgba"] = {
+        "class_type": "JoinImageWithAlpha",
+        "inputs": {"image": [load, 0], "alpha": [load, 1]},
+    }
     _set(graph, "RemoveBackground", image=["rgba", 0], model="alpha")
     found = _framed(comfyui, graph, "rgba")
     assert found[50, 60].tolist() == [10, 120, 200, 255, 255, 255]
@@ -162,8 +202,13 @@ def test_four_channels_count_as_alpha(comfyui: Server):
 
 def test_an_inverted_mask_of_load_image_is_the_object(comfyui: Server):
     graph = _graph("x")
-    _set(graph, "LoadImage", image=_picture(comfyui, "masked.png", (10, 120, 200), transparent=True))
-    graph["inverted"] = {"class_type": "InvertMask", "inputs": {"mask": [_id(graph, "LoadImage"), 1]}}
+    _set(
+        graph, "LoadImage", image=_picture(comfyui, "masked.png", (10, 120, 200), transparent=True)
+    )
+    graph["inverted"] = {
+        "class_type": "InvertMask",
+        "inputs": {"mask": [_id(graph, "LoadImage"), 1]},
+    }
     _set(graph, "RemoveBackground", mask=["inverted", 0])
     found = _framed(comfyui, graph, "masked")
     assert found[50, 60].tolist() == [10, 120, 200, 255, 255, 255]
@@ -202,7 +247,9 @@ def test_one_model_after_another(comfyui: Server, official_layout: Path):
         found.append(_vertices(path))
     assert found[0].shape == found[2].shape
     assert found[0] == pytest.approx(found[2], abs=2e-6)
-    assert not (official_layout / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists(), "float32 is not rounded to half first"
+    assert not (official_layout / "unet" / "diffusion_pytorch_model.fp16.safetensors").exists(), (
+        "float32 is not rounded to half first"
+    )
 
 
 def test_layers_bring_their_own_weights_where_a_model_is_loaded_in_part(comfyui: Server):
@@ -210,7 +257,10 @@ def test_layers_bring_their_own_weights_where_a_model_is_loaded_in_part(comfyui:
     graph = _graph("3d/whole")
     _set(graph, "LoadMultiviewModel", dtype="float32")
     (whole,) = _saved(comfyui, comfyui.run(graph), graph)
-    graph["cast"] = {"class_type": "Test_CastWeights", "inputs": {"model": [_id(graph, "LoadMultiviewModel"), 0]}}
+    graph["cast"] = {
+        "class_type": "Test_CastWeights",
+        "inputs": {"model": [_id(graph, "LoadMultiviewModel"), 0]},
+    }
     _set(graph, "GenerateViews", model=["cast", 0])
     _set(graph, "SaveMesh", filename_prefix="3d/cast")
     run = comfyui.run(graph)
@@ -230,14 +280,31 @@ def test_half_precision_on_request(comfyui: Server):
 @pytest.mark.parametrize(
     ("kind", "inputs", "message"),
     [
-        ("LoadReconstructionModel", {"model": "instant-mesh-large"}, "put it at {base}/models/image_to_3d/InstantMesh/instant_mesh_large.ckpt."),
+        (
+            "LoadReconstructionModel",
+            {"model": "instant-mesh-large"},
+            "put it at {base}/models/image_to_3d/InstantMesh/instant_mesh_large.ckpt.",
+        ),
         ("SaveMesh", {"filename_prefix": "../../x"}, "leads outside ComfyUI's output folder"),
         ("SaveMesh", {"filename_prefix": "/tmp/x"}, "leads outside ComfyUI's output folder"),
-        ("RemoveBackground", {"model": "silueta"}, "silueta.onnx is missing and could not be downloaded: put it at {base}/models/rembg/silueta"),
-        ("FrameForeground", {"background": "whiteish"}, "A colour is written like #ffffff or white, got 'whiteish'."),
+        (
+            "RemoveBackground",
+            {"model": "silueta"},
+            (
+                "silueta.onnx is missing and could not be downloaded: put it at"
+                " {base}/models/rembg/silueta"
+            ),
+        ),
+        (
+            "FrameForeground",
+            {"background": "whiteish"},
+            "A colour is written like #ffffff or white, got 'whiteish'.",
+        ),
     ],
 )
-def test_what_goes_wrong_is_one_sentence(comfyui: Server, kind: str, inputs: dict[str, Any], message: str):
+def test_what_goes_wrong_is_one_sentence(
+    comfyui: Server, kind: str, inputs: dict[str, Any], message: str
+):
     graph = _graph("3d/wrong")
     _set(graph, kind, **inputs)
     run = comfyui.run(graph)
@@ -249,7 +316,10 @@ def test_what_goes_wrong_is_one_sentence(comfyui: Server, kind: str, inputs: dic
 
 def test_meshes_go_into_cores_saver(comfyui: Server):
     graph = _graph("3d/core")
-    graph["glb"] = {"class_type": "SaveGLB", "inputs": {"mesh": [_id(graph, "ExtractMesh"), 0], "filename_prefix": "3d/core-glb"}}
+    graph["glb"] = {
+        "class_type": "SaveGLB",
+        "inputs": {"mesh": [_id(graph, "ExtractMesh"), 0], "filename_prefix": "3d/core-glb"},
+    }
     run = comfyui.run(graph)
     (obj,) = _saved(comfyui, run, graph)
     (glb,) = _saved(comfyui, run, graph, "SaveGLB")
@@ -266,7 +336,12 @@ def test_meshes_of_cores_nodes_are_saved(comfyui: Server, suffix: str):
         "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 2}},
         "2": {
             "class_type": "ImageTo3D_SaveMesh",
-            "inputs": {"mesh": ["1", 0], "filename_prefix": f"core/{suffix}", "format": suffix, **PLACE},
+            "inputs": {
+                "mesh": ["1", 0],
+                "filename_prefix": f"core/{suffix}",
+                "format": suffix,
+                **PLACE,
+            },
         },
     }
     paths = _saved(comfyui, comfyui.run(graph), graph)
@@ -282,15 +357,27 @@ def test_orbit_frames_are_batches(comfyui: Server):
     graph = _graph("3d/orbit")
     graph["orbit"] = {
         "class_type": "ImageTo3D_RenderOrbit",
-        "inputs": {"triplane": [_id(graph, "Reconstruct"), 0], "frames": 3, "elevation": 10.0, "radius": 4.0, "size": 64},
+        "inputs": {
+            "triplane": [_id(graph, "Reconstruct"), 0],
+            "frames": 3,
+            "elevation": 10.0,
+            "radius": 4.0,
+            "size": 64,
+        },
     }
     graph["mask"] = {"class_type": "MaskToImage", "inputs": {"mask": ["orbit", 1]}}
     for name, source in (("frames", ["orbit", 0]), ("masks", ["mask", 0]), ("depth", ["orbit", 2])):
-        graph[name] = {"class_type": "SaveImage", "inputs": {"images": source, "filename_prefix": f"orbit/{name}"}}
+        graph[name] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": source, "filename_prefix": f"orbit/{name}"},
+        }
     run = comfyui.run(graph)
     assert run.error is None, run.error
     frames, masks, depth = (
-        [np.array(Image.open(comfyui.output / "orbit" / f["filename"]).convert("RGB")) for f in run.outputs[name]["images"]]
+        [
+            np.array(Image.open(comfyui.output / "orbit" / f["filename"]).convert("RGB"))
+            for f in run.outputs[name]["images"]
+        ]
         for name in ("frames", "masks", "depth")
     )
     assert len(frames) == len(masks) == len(depth) == 3
@@ -302,12 +389,19 @@ def test_orbit_frames_are_batches(comfyui: Server):
 
 
 def test_cameras_of_ones_own(comfyui: Server):
-    """The six cameras of Zero123++, written down by hand, give the mesh that is made without any; others do not."""
+    """The six cameras of Zero123++, written down by hand, give the mesh that is made without any;
+    others do not.
+    """
     found = []
     for i, elevations in enumerate((None, "20, -10, 20, -10, 20, -10", "0")):
         graph = _graph(f"3d/cameras{i}")
         if elevations is not None:
-            inputs = {"azimuths": "30, 90, 150, 210, 270, 330", "elevations": elevations, "radius": 4.0, "fov": 30.0}
+            inputs = {
+                "azimuths": "30, 90, 150, 210, 270, 330",
+                "elevations": elevations,
+                "radius": 4.0,
+                "fov": 30.0,
+            }
             graph["cameras"] = {"class_type": "ImageTo3D_ViewCameras", "inputs": inputs}
             _set(graph, "Reconstruct", cameras=["cameras", 0])
         (path,) = _saved(comfyui, comfyui.run(graph), graph)
@@ -340,14 +434,25 @@ def test_options_of_comfyui_and_missing_packages(tmp_path: Path):
         graph = _graph("3d/missing")
         _set(graph, "LoadReconstructionModel", model="instant-mesh-large")
         _set(graph, "Reconstruct", views=[_id(graph, "LoadImage"), 0])
-        for kind in ("GenerateViews", "PreviewImage", "LoadMultiviewModel"):  # which need the blocked package
+        for kind in (
+            "GenerateViews",
+            "PreviewImage",
+            "LoadMultiviewModel",
+        ):  # which need the blocked package
             del graph[_id(graph, kind)]
         run = server.run(graph)
         assert run.error is not None
-        assert f"put it at {tmp_path / 'elsewhere' / 'weights' / 'InstantMesh' / 'instant_mesh_large.ckpt'}." in run.error
+        assert (
+            "put it at"
+            f" {tmp_path / 'elsewhere' / 'weights' / 'InstantMesh' / 'instant_mesh_large.ckpt'}."
+            in run.error
+        )
         graph = {
             "1": {"class_type": "Test_CoreTetrahedra", "inputs": {"count": 1}},
-            "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "plain", "format": "obj", **PLACE}},
+            "2": {
+                "class_type": "ImageTo3D_SaveMesh",
+                "inputs": {"mesh": ["1", 0], "filename_prefix": "plain", "format": "obj", **PLACE},
+            },
         }
         (path,) = _saved(server, server.run(graph), graph)
         assert path.read_text().startswith("v ")
@@ -357,7 +462,9 @@ def test_previews_are_pictures(comfyui: Server):
     graph = _graph("3d/previews")
     _set(graph, "GenerateViews", seed=99)
     run = comfyui.run(graph)
-    pictures = [Image.open(io.BytesIO(p[p.index(b"\xff\xd8") :])) for p in run.previews if b"\xff\xd8" in p]
+    pictures = [
+        Image.open(io.BytesIO(p[p.index(b"\xff\xd8") :])) for p in run.previews if b"\xff\xd8" in p
+    ]
     assert len(pictures) >= STEPS
     assert pictures[0].height > pictures[0].width  # three rows of two
 
@@ -367,32 +474,66 @@ def test_clean_texture_save_load_and_look(comfyui: Server):
     graph = _graph("3d/plain")
     mesh, triplane = [_id(graph, "ExtractMesh"), 0], [_id(graph, "Reconstruct"), 0]
     save = {"filename_prefix": "3d/textured", "format": "glb", **PLACE}
-    bed = {"format": "stl", "filename_prefix": "3d/print", "up_axis": "z", "longest_side": 80.0, "pivot": "bottom"}
-    clean = {"min_part_share": 0.1, "fill_holes": 32, "smooth": 1, "max_faces": 600, "watertight": True}
+    bed = {
+        "format": "stl",
+        "filename_prefix": "3d/print",
+        "up_axis": "z",
+        "longest_side": 80.0,
+        "pivot": "bottom",
+    }
+    clean = {
+        "min_part_share": 0.1,
+        "fill_holes": 32,
+        "smooth": 1,
+        "max_faces": 600,
+        "watertight": True,
+    }
     graph |= {
         "clean": {"class_type": "ImageTo3D_CleanMesh", "inputs": {"mesh": mesh, **clean}},
         "texture": {
             "class_type": "ImageTo3D_TextureMesh",
             "inputs": {"mesh": ["clean", 0], "triplane": triplane, "size": 512, "max_faces": 0},
         },
-        "textured": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["texture", 0], **save}},
-        "baked": {"class_type": "ImageTo3D_BakeVertexColors", "inputs": {"mesh": ["clean", 0], "size": 512, "max_faces": 0}},
+        "textured": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {"mesh": ["texture", 0], **save},
+        },
+        "baked": {
+            "class_type": "ImageTo3D_BakeVertexColors",
+            "inputs": {"mesh": ["clean", 0], "size": 512, "max_faces": 0},
+        },
         "bakedsave": {
             "class_type": "ImageTo3D_SaveMesh",
-            "inputs": {"mesh": ["baked", 0], **save, "format": "obj", "filename_prefix": "3d/baked"},
+            "inputs": {
+                "mesh": ["baked", 0],
+                **save,
+                "format": "obj",
+                "filename_prefix": "3d/baked",
+            },
         },
-        "print": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["clean", 0], **save, **bed}},
+        "print": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {"mesh": ["clean", 0], **save, **bed},
+        },
         "info": {"class_type": "ImageTo3D_MeshInfo", "inputs": {"mesh": ["clean", 0]}},
     }
     run = comfyui.run(graph)
     assert run.error is None, run.error
     assert "watertight, volume" in run.outputs["info"]["text"][0]
     assert "before: " in "".join(run.outputs["clean"]["text"])
-    textured = trimesh.load(comfyui.output / "3d" / "textured_00001_.glb", force="mesh", process=False)
+    textured = trimesh.load(
+        comfyui.output / "3d" / "textured_00001_.glb", force="mesh", process=False
+    )
     assert textured.visual.material.baseColorTexture.size == (512, 512)
     baked = comfyui.output / "3d" / "baked_00001_"
-    assert {p.name for p in baked.iterdir()} == {"baked_00001_.mtl", "baked_00001_.obj", "baked_00001_.png"}
-    assert run.outputs["bakedsave"]["3d"] == [{"filename": "baked_00001_.obj", "subfolder": "3d/baked_00001_", "type": "output"}]
+    assert {p.name for p in baked.iterdir()} == {
+        "baked_00001_.mtl",
+        "baked_00001_.obj",
+        "baked_00001_.png",
+    }
+    assert run.outputs["bakedsave"]["3d"] == [
+        {"filename": "baked_00001_.obj", "subfolder": "3d/baked_00001_", "type": "output"}
+    ]
     printed = trimesh.load(comfyui.output / "3d" / "print_00001_.stl")
     assert printed.is_watertight
     assert printed.bounds[0][2] == pytest.approx(0, abs=1e-3)
@@ -400,8 +541,14 @@ def test_clean_texture_save_load_and_look(comfyui: Server):
 
     back = {
         "load": {"class_type": "ImageTo3D_LoadMesh", "inputs": {"file": "3d/textured_00001_.glb"}},
-        "look": {"class_type": "ImageTo3D_RenderMesh", "inputs": {"mesh": ["load", 0], "frames": 2, "elevation": 10.0, "size": 64}},
-        "save": {"class_type": "SaveImage", "inputs": {"images": ["look", 0], "filename_prefix": "look"}},
+        "look": {
+            "class_type": "ImageTo3D_RenderMesh",
+            "inputs": {"mesh": ["load", 0], "frames": 2, "elevation": 10.0, "size": 64},
+        },
+        "save": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["look", 0], "filename_prefix": "look"},
+        },
     }
     run = comfyui.run(back)
     assert run.error is None, run.error
@@ -424,9 +571,17 @@ def test_textures_reach_cores_saver(comfyui: Server):
     graph |= {
         "texture": {
             "class_type": "ImageTo3D_TextureMesh",
-            "inputs": {"mesh": [_id(graph, "ExtractMesh"), 0], "triplane": [_id(graph, "Reconstruct"), 0], "size": 512, "max_faces": 2000},
+            "inputs": {
+                "mesh": [_id(graph, "ExtractMesh"), 0],
+                "triplane": [_id(graph, "Reconstruct"), 0],
+                "size": 512,
+                "max_faces": 2000,
+            },
         },
-        "glb": {"class_type": "SaveGLB", "inputs": {"mesh": ["texture", 0], "filename_prefix": "3d/core-textured"}},
+        "glb": {
+            "class_type": "SaveGLB",
+            "inputs": {"mesh": ["texture", 0], "filename_prefix": "3d/core-textured"},
+        },
     }
     run = comfyui.run(graph)
     (path,) = _saved(comfyui, run, graph, "SaveGLB")
@@ -439,7 +594,10 @@ def _through_core(server: Server, case: str, name: str) -> Mesh:
     shutil.copytree(CASES / case, server.input / case, dirs_exist_ok=True)
     graph = {
         "load": {"class_type": "ImageTo3D_LoadMesh", "inputs": {"file": f"{case}/{name}"}},
-        "core": {"class_type": "SaveGLB", "inputs": {"mesh": ["load", 0], "filename_prefix": f"3d/{case}"}},
+        "core": {
+            "class_type": "SaveGLB",
+            "inputs": {"mesh": ["load", 0], "filename_prefix": f"3d/{case}"},
+        },
     }
     (path,) = _saved(server, server.run(graph), graph, "SaveGLB")
     return load_mesh(path)
@@ -449,8 +607,12 @@ def test_colours_and_textures_keep_their_brightness_and_place_through_cores_save
     if not comfyui.meshes_have_colors:
         pytest.skip("this version's MESH has no place for colours and textures")
     grey = _through_core(comfyui, "core-vertex-colours-pale", "grey.obj")
-    torch.testing.assert_close(grey.vertex_colors, torch.full_like(grey.vertices, 0.5), atol=0.005, rtol=0)
-    square = texture_to_vertex_colors(_through_core(comfyui, "core-texture-upside-down", "square.obj"))
+    torch.testing.assert_close(
+        grey.vertex_colors, torch.full_like(grey.vertices, 0.5), atol=0.005, rtol=0
+    )
+    square = texture_to_vertex_colors(
+        _through_core(comfyui, "core-texture-upside-down", "square.obj")
+    )
     assert _top_and_bottom(square) == ([1, 0, 0], [0, 0, 1])
 
 
@@ -459,7 +621,15 @@ def test_textured_meshes_of_cores_nodes_keep_their_place_in_save_mesh(comfyui: S
         pytest.skip("this version's MESH has no place for textures")
     graph = {
         "1": {"class_type": "Test_CoreSquare", "inputs": {}},
-        "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], "filename_prefix": "core/square", "format": "glb", **PLACE}},
+        "2": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {
+                "mesh": ["1", 0],
+                "filename_prefix": "core/square",
+                "format": "glb",
+                **PLACE,
+            },
+        },
     }
     (path,) = _saved(comfyui, comfyui.run(graph), graph)
     assert _top_and_bottom(texture_to_vertex_colors(load_mesh(path))) == ([1, 0, 0], [0, 0, 1])
@@ -468,5 +638,7 @@ def test_textured_meshes_of_cores_nodes_keep_their_place_in_save_mesh(comfyui: S
 def _top_and_bottom(square: Mesh) -> tuple[list[float], list[float]]:
     """Colours at the upper and at the lower edge."""
     above = square.vertices[:, 2] > 0.5
-    top, bottom = (square.vertex_colors[chosen].mean(dim=0).round().tolist() for chosen in (above, ~above))
+    top, bottom = (
+        square.vertex_colors[chosen].mean(dim=0).round().tolist() for chosen in (above, ~above)
+    )
     return top, bottom

@@ -2,8 +2,9 @@
 
     python -m tests.golden_report DIR
 
-The folder holds some of the groups that `tests/golden` holds, made by the official implementations; every size is read from its files.
-Exits 1 if an array is off, a group is incomplete, or there is no group.
+The folder holds some of the groups that `tests/golden` holds, made by the official implementations;
+every size is read from its files. Exits 1 if an array is off, a group is incomplete, or there is no
+group.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ GROUPS = {
     "zero123plus": (
         "zero123plus_tiny.json",
         "zero123plus_tiny.npz",
-        *(f"zero123plus_tiny_{part}.safetensors" for part in ("unet", "vae", "text_encoder", "vision_encoder")),
+        *(
+            f"zero123plus_tiny_{part}.safetensors"
+            for part in ("unet", "vae", "text_encoder", "vision_encoder")
+        ),
     ),
 }
 _SHARED_FILES = {"lrm_tiny.json"}  # says nothing by itself of which group is meant
@@ -55,7 +59,8 @@ def report(folder: Path) -> tuple[list[Row], list[str]]:
             continue
         try:
             found = list(REPORTS[group](folder))
-        except Exception as error:  # any array that is missing or of another form fails its group, and the others are still reported
+        except Exception as error:
+            # Any array that is missing or of another form fails its group. The others are reported.
             problems.append(f"{group}: {type(error).__name__}: {error}")
             continue
         rows += found
@@ -73,7 +78,10 @@ def main(arguments: list[str]) -> int:
     print(f"{'array':{width}}  {'absolute':>9}  {'relative':>9}  {'tolerance':>9}  verdict")
     for row in rows:
         verdict = "ok" if row.passed else "FAILED"
-        print(f"{row.name:{width}}  {row.absolute:9.2e}  {row.relative:9.2e}  {row.tolerance:9.1e}  {verdict:7} {row.note}")
+        print(
+            f"{row.name:{width}}  {row.absolute:9.2e}  {row.relative:9.2e}  {row.tolerance:9.1e} "
+            f" {verdict:7} {row.note}"
+        )
     for problem in problems:
         print(f"FAILED  {problem}")
     failed = len(problems) + sum(not r.passed for r in rows)

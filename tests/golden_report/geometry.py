@@ -39,19 +39,28 @@ def report_flexicubes(folder: Path) -> Iterator[Row]:
     index = torch.cartesian_prod(*(torch.arange(resolution + 1),) * 3)
     yield compare("flexicubes grid_vertices", grid.vertices(index), golden["grid_vertices"], 2e-5)
 
-    def number(index: Tensor, per_axis: int) -> Tensor:
-        return (index[..., 0] * per_axis + index[..., 1]) * per_axis + index[..., 2]
+    def looked_up(table: Tensor, per_axis: int) -> Callable[[Tensor], Tensor]:
+        return lambda i: table[(i[:, 0] * per_axis + i[:, 1]) * per_axis + i[:, 2]]
 
     for name in (n.removesuffix("_sdf") for n in golden.files if n.endswith("_sdf")):
         values = tensor_of(golden[f"{name}_sdf"]).float().view((resolution + 1,) * 3)
-        weights, deformation = tensor_of(golden[f"{name}_weights"]), tensor_of(golden[f"{name}_deformation"])
+        weights = tensor_of(golden[f"{name}_weights"])
+        deformation = tensor_of(golden[f"{name}_deformation"])
         plain = flexicubes(values, grid, CHUNK)
-        yield from compare_meshes(f"flexicubes {name} plain", *plain, golden[f"{name}_plain_vertices"], golden[f"{name}_plain_faces"], 1e-5)[0]
+        yield from compare_meshes(
+            f"flexicubes {name} plain",
+            *plain,
+            golden[f"{name}_plain_vertices"],
+            golden[f"{name}_plain_faces"],
+            1e-5,
+        )[0]
         learnt = flexicubes(
             values,
             grid,
             CHUNK,
-            deformation=lambda index, d=deformation: d[number(index, resolution + 1)],
-            weights=lambda cubes, w=weights: w[number(cubes, resolution)],
+            deformation=looked_up(deformation, resolution + 1),
+            weights=looked_up(weights, resolution),
         )
-        yield from compare_meshes(f"flexicubes {name}", *learnt, golden[f"{name}_vertices"], golden[f"{name}_faces"], 1e-5)[0]
+        yield from compare_meshes(
+            f"flexicubes {name}", *learnt, golden[f"{name}_vertices"], golden[f"{name}_faces"], 1e-5
+        )[0]

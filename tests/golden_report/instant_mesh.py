@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ import torch
 from torch import Tensor
 
 from pipelines.cameras import Cameras
-from pipelines.checkpoints import RECONSTRUCTION_PRESETS, read_reconstruction_model
 from pipelines.orbit.rendering import render
-from pipelines.reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel, reconstruct
+from pipelines.reconstruction.instant_mesh import (
+    ReconstructionConfig,
+    ReconstructionModel,
+    reconstruct,
+)
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import density_surface, signed_distance_surface
 from pipelines.surface.flexicubes import CubeGrid, flexicubes
+from pipelines.weights.presets import RECONSTRUCTION_PRESETS
+from pipelines.weights.reconstruction_models import read_reconstruction_model
 
 from .comparison import CHUNK, Row, Ties, compare, compare_meshes, tensor_of
 
@@ -32,7 +38,10 @@ def report_manifest(folder: Path) -> Iterator[Row]:
         with torch.device("meta"):
             model = ReconstructionModel(RECONSTRUCTION_PRESETS[name].config)
         ours = {f"lrm_generator.{k}": list(v.shape) for k, v in model.state_dict().items()}
-        wrong = sum(ours.get(k) != entry["state_dict"].get(k) for k in ours.keys() | entry["state_dict"].keys())
+        wrong = sum(
+            ours.get(k) != entry["state_dict"].get(k)
+            for k in ours.keys() | entry["state_dict"].keys()
+        )
         wrong += sum(v.numel() for v in model.parameters()) != entry["parameters"]
         yield Row(f"manifest {name}", *(float(wrong),) * 3, 0.0, f"{len(ours)} names and shapes")
 
@@ -69,13 +78,24 @@ def _planes(model: ReconstructionModel, golden: Any, label: str) -> Iterator[Row
     images, cameras = tensor_of(golden["images"]).float() / 255, tensor_of(golden["cameras"])
     with torch.no_grad():
         if "image_features" in golden.files:
-            yield compare(f"{label} image_features", model.encoder(images, cameras[0]), golden["image_features"], 1e-4, relative=True)
-        yield compare(f"{label} planes", model(images[None], cameras), golden["planes"], 1e-4, relative=True)
+            yield compare(
+                f"{label} image_features",
+                model.encoder(images, cameras[0]),
+                golden["image_features"],
+                1e-4,
+                relative=True,
+            )
+        yield compare(
+            f"{label} planes", model(images[None], cameras), golden["planes"], 1e-4, relative=True
+        )
 
 
 def _reconstruct(model: ReconstructionModel, golden: Any) -> Any:
     tokens = tensor_of(golden["cameras"])[0]
-    c2w = torch.cat([tokens[:, :12].view(-1, 3, 4), torch.tensor([0.0, 0, 0, 1]).expand(len(tokens), 1, 4)], dim=1)
+    c2w = torch.cat(
+        [tokens[:, :12].view(-1, 3, 4), torch.tensor([0.0, 0, 0, 1]).expand(len(tokens), 1, 4)],
+        dim=1,
+    )
     k = torch.eye(3).repeat(len(tokens), 1, 1)
     k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2] = tokens[:, 12:].unbind(dim=1)
     return reconstruct(model, tensor_of(golden["images"]).float() / 255, Cameras(c2w, k))
@@ -91,7 +111,8 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     yield compare("mesh model sdf", signed_distance.reshape(1, -1, 1), golden["sdf"], 1e-4)
     number = torch.cartesian_prod(*[torch.arange(resolution + 1)] * 3)
     yield compare("mesh model grid_vertices", grid.vertices(number), golden["grid_vertices"], 1e-5)
-    deformation, weights = triplane.deformation(grid.axis, CHUNK), triplane.cube_weights(grid.axis, CHUNK)
+    deformation = triplane.deformation(grid.axis, CHUNK)
+    weights = triplane.cube_weights(grid.axis, CHUNK)
     yield compare("mesh model deformation", deformation(number)[None], golden["deformation"], 1e-4)
     cubes = number[tensor_of(golden["cubes"]).long()[:, 0]]  # by their lowest corners
     yield compare("mesh model cube_weights", weights(cubes)[None], golden["cube_weights"], 1e-4)
@@ -99,23 +120,39 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
         triplane, SurfaceSettings(resolution, CHUNK, exact=True), closed=False, empty_as_box=True
     )
     ties = Ties.of(golden["sdf"].reshape((resolution + 1,) * 3), 0.0, 1e-4, grid.axis.numpy())
-    rows, match = compare_meshes("mesh model", vertices, faces, golden["vertices"], golden["faces"], 1e-4, unmatched=0.001, ties=ties)
+    rows, match = compare_meshes(
+        "mesh model",
+        vertices,
+        faces,
+        golden["vertices"],
+        golden["faces"],
+        1e-4,
+        unmatched=0.001,
+        ties=ties,
+    )
     yield from rows
     sure = ~ties.beside(vertices.numpy())
     colors = (triplane.color(vertices, CHUNK).clamp(0, 1) * 255).numpy()
     one_level = 1 / 255 + 1e-4  # the golden colours were cut to bytes
-    yield compare("mesh model vertex_colors", colors[sure] / 255, golden["vertex_colors"][match][sure] / 255, one_level)
+    yield compare(
+        "mesh model vertex_colors",
+        colors[sure] / 255,
+        golden["vertex_colors"][match][sure] / 255,
+        one_level,
+    )
     if (folder / "instant_mesh_tiny_all_inside.npz").exists():
         inside = np.load(folder / "instant_mesh_tiny_all_inside.npz")
         box = tensor_of(inside["sdf"])[0].view((resolution + 1,) * 3)
-        vertices, faces = flexicubes(
-            box,
-            grid,
-            CHUNK,
-            deformation=deformation,
-            weights=weights,
-        )
-        yield from compare_meshes("mesh model all_inside", vertices, faces, inside["vertices"], inside["faces"], 1e-4, unmatched=0.001)[0]
+        vertices, faces = flexicubes(box, grid, CHUNK, deformation=deformation, weights=weights)
+        yield from compare_meshes(
+            "mesh model all_inside",
+            vertices,
+            faces,
+            inside["vertices"],
+            inside["faces"],
+            1e-4,
+            unmatched=0.001,
+        )[0]
 
 
 def report_nerf_model(folder: Path) -> Iterator[Row]:
@@ -124,36 +161,76 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
     yield from _planes(model, golden, "nerf model")
     triplane = _reconstruct(model, golden)
     raw, colors = triplane.level_and_color(tensor_of(golden["points"]), CHUNK)
-    yield compare("nerf model point_sigma", triplane.density(raw)[:, None], golden["point_sigma"], 1e-4, relative=True)
+    yield compare(
+        "nerf model point_sigma",
+        triplane.density(raw)[:, None],
+        golden["point_sigma"],
+        1e-4,
+        relative=True,
+    )
     yield compare("nerf model point_rgb", colors, golden["point_rgb"], 1e-4, relative=True)
     resolution, threshold = golden["sigma_grid"].shape[0] - 1, float(golden["threshold"])
     axis = torch.linspace(-1, 1, resolution + 1)
     raw = triplane.level_on_grid(axis, axis, axis).volume(CHUNK)
-    yield compare("nerf model sigma_grid", triplane.density(raw), golden["sigma_grid"], 1e-4, relative=True)
+    yield compare(
+        "nerf model sigma_grid", triplane.density(raw), golden["sigma_grid"], 1e-4, relative=True
+    )
     half = 5e-4 if golden["rgb_grid"].dtype == np.float16 else 1e-4
-    colors = triplane.color(torch.cartesian_prod(axis, axis, axis), CHUNK).unflatten(0, (resolution + 1,) * 3)
+    colors = triplane.color(torch.cartesian_prod(axis, axis, axis), CHUNK).unflatten(
+        0, (resolution + 1,) * 3
+    )
     yield compare("nerf model rgb_grid", colors, golden["rgb_grid"], half, relative=True)
-    vertices, faces = density_surface(triplane, SurfaceSettings(resolution, CHUNK, threshold, exact=True), closed=False)
+    vertices, faces = density_surface(
+        triplane, SurfaceSettings(resolution, CHUNK, threshold, exact=True), closed=False
+    )
     # A value of the grid may be off by what is allowed of sigma_grid above.
-    ties = Ties.of(golden["sigma_grid"], threshold, 1e-4 * float(golden["sigma_grid"].max()), axis.numpy())
+    ties = Ties.of(
+        golden["sigma_grid"], threshold, 1e-4 * float(golden["sigma_grid"].max()), axis.numpy()
+    )
     inner = _inside_cells(vertices.numpy(), resolution)
-    rows, match = compare_meshes("nerf model mc", vertices[~inner], faces[:0], golden["mc_vertices"], golden["mc_faces"][:0], 1e-4, ties=ties)
-    yield Row(*(getattr(rows[1], f) for f in ("name", "absolute", "relative", "worst", "tolerance")), _left_out(rows[0], int(inner.sum())))
+    rows, match = compare_meshes(
+        "nerf model mc",
+        vertices[~inner],
+        faces[:0],
+        golden["mc_vertices"],
+        golden["mc_faces"][:0],
+        1e-4,
+        ties=ties,
+    )
+    yield replace(rows[1], note=_left_out(rows[0], int(inner.sum())))
     numbers = np.full(len(vertices), -1)
     numbers[~inner.numpy()] = match
-    yield _same_cells(numbers[faces.numpy()], vertices.numpy()[faces.numpy()], golden["mc_vertices"], golden["mc_faces"], resolution, ties)
+    yield _same_cells(
+        numbers[faces.numpy()],
+        vertices.numpy()[faces.numpy()],
+        golden["mc_vertices"],
+        golden["mc_faces"],
+        resolution,
+        ties,
+    )
     sure = ~ties.beside(vertices.numpy()) & ~inner.numpy()
     colors = triplane.color(vertices, CHUNK).clamp(0, 1)
-    yield compare("nerf model mc_colors", colors[sure], golden["mc_colors"][numbers[sure]].clip(0, 1), 1e-3)
+    yield compare(
+        "nerf model mc_colors", colors[sure], golden["mc_colors"][numbers[sure]].clip(0, 1), 1e-3
+    )
     cameras = tensor_of(golden["render_cameras"])[0]
     size = golden["render_rgb"].shape[-1]
-    pictures = render(triplane, Cameras(cameras[:, :16].view(-1, 4, 4), cameras[:, 16:].view(-1, 3, 3)), size)
+    pictures = render(
+        triplane, Cameras(cameras[:, :16].view(-1, 4, 4), cameras[:, 16:].view(-1, 3, 3)), size
+    )
     for name in ("rgb", "depth", "weight"):
-        yield compare(f"nerf model render_{name}", getattr(pictures, name)[None], golden[f"render_{name}"], 1e-3)
+        yield compare(
+            f"nerf model render_{name}",
+            getattr(pictures, name)[None],
+            golden[f"render_{name}"],
+            1e-3,
+        )
 
 
 def _inside_cells(vertices: np.ndarray, resolution: int) -> Tensor:
-    """(V,) which vertices lie on no edge of the grid: Lewiner's marching cubes has some of these, others have none."""
+    """(V,) which vertices lie on no edge of the grid: Lewiner's marching cubes has some of these,
+    others have none.
+    """
     place = (vertices.astype(np.float64) + 1) / 2 * resolution
     between = np.abs(place - place.round()) > 1e-3
     return torch.from_numpy(between.sum(axis=1) > 1)
@@ -165,9 +242,15 @@ def _left_out(counts: Row, inner: int) -> str:
 
 
 def _same_cells(
-    ours: np.ndarray, our_corners: np.ndarray, golden_vertices: np.ndarray, theirs: np.ndarray, resolution: int, ties: Ties
+    ours: np.ndarray,
+    our_corners: np.ndarray,
+    golden_vertices: np.ndarray,
+    theirs: np.ndarray,
+    resolution: int,
+    ties: Ties,
 ) -> Row:
-    """Share of grid cells in which other vertices are joined. How a cell's polygon is cut into triangles differs between marching cubes.
+    """Share of grid cells in which other vertices are joined. How a cell's polygon is cut into
+    triangles differs between marching cubes.
 
     Args:
         ours: (F, 3) golden numbers of our triangles' vertices, -1 for those that lie inside a cell.
@@ -186,4 +269,6 @@ def _same_cells(
 
     a, b = cells(ours, our_corners), cells(theirs, golden_vertices[theirs])
     share = sum(a.get(c) != b.get(c) for c in a.keys() | b.keys()) / max(len(b), 1)
-    return Row("nerf model mc_faces", share, share, share, 0.001, "share of cells that join other vertices")
+    return Row(
+        "nerf model mc_faces", share, share, share, 0.001, "share of cells that join other vertices"
+    )

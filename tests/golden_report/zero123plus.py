@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipelines.checkpoints import load_strictly, renamed
 from pipelines.multiview.image_transform import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.multiview.sampling import condition_latents, contexts, sample_views
@@ -22,6 +21,8 @@ from pipelines.multiview.schedulers import make_scheduler
 from pipelines.multiview.zero123plus import MultiviewModel
 from pipelines.pictures.framing import composite
 from pipelines.settings import ViewSettings
+from pipelines.weights.multiview_models import renamed
+from pipelines.weights.tensors import load_strictly
 
 from .comparison import Row, compare, tensor_of
 
@@ -34,7 +35,10 @@ def _recorded_noise(golden: Any) -> Iterator[None]:
     def draw(shape: Any, *_: Any, **__: Any) -> Tensor:
         noise = tensor_of(golden[next(names)])
         if tuple(noise.shape) != tuple(shape):
-            raise ValueError(f"noise of shape {tuple(shape)} was asked for, the golden one is {tuple(noise.shape)}")
+            raise ValueError(
+                f"noise of shape {tuple(shape)} was asked for, the golden one is"
+                f" {tuple(noise.shape)}"
+            )
         return noise
 
     with (
@@ -46,12 +50,19 @@ def _recorded_noise(golden: Any) -> Iterator[None]:
 
 def _multiview_model(folder: Path, config: dict[str, Any], golden: Any) -> MultiviewModel:
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
 
     parts: dict[str, Any] = {
         "unet": UNet2DConditionModel.from_config(config["unet"]),
         "vae": AutoencoderKL.from_config(config["vae"]),
-        "vision_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**config["vision_encoder"])),
+        "vision_encoder": CLIPVisionModelWithProjection(
+            CLIPVisionConfig(**config["vision_encoder"])
+        ),
         "text_encoder": CLIPTextModel(CLIPTextConfig(**config["text_encoder"])),
     }
     for name, part in parts.items():
@@ -59,13 +70,14 @@ def _multiview_model(folder: Path, config: dict[str, Any], golden: Any) -> Multi
         load_strictly(part, renamed(name, load_file(path), part), path)
     with torch.no_grad():
         empty_prompt = parts.pop("text_encoder")(tensor_of(golden["input_ids"]))[0][0]
-    transforms = {
-        f"{name}_transform": ImageTransform(c["size"], c["crop"], tuple(c["mean"]), tuple(c["std"]))
-        for name, c in (("vae", config["feature_extractor_vae"]), ("clip", config["feature_extractor_clip"]))
-    }
+    vae_transform, clip_transform = (
+        ImageTransform(c["size"], c["crop"], tuple(c["mean"]), tuple(c["std"]))
+        for c in (config["feature_extractor_vae"], config["feature_extractor_clip"])
+    )
     return MultiviewModel(
         **parts,
-        **transforms,
+        vae_transform=vae_transform,
+        clip_transform=clip_transform,
         empty_prompt=empty_prompt,
         ramp=torch.tensor(config["ramping_coefficients"]),
         scheduler_config=config["scheduler"],
@@ -75,34 +87,68 @@ def _multiview_model(folder: Path, config: dict[str, Any], golden: Any) -> Multi
 
 
 def report_zero123plus(folder: Path) -> Iterator[Row]:
-    config, golden = json.loads((folder / "zero123plus_tiny.json").read_text()), np.load(folder / "zero123plus_tiny.npz")
+    config = json.loads((folder / "zero123plus_tiny.json").read_text())
+    golden = np.load(folder / "zero123plus_tiny.npz")
     model = _multiview_model(folder, config, golden)
     steps, guidance = config["num_inference_steps"], config["guidance_scale"]
     guided = guidance > 1
     rgba = tensor_of(golden["image_rgba"]).permute(2, 0, 1)[None].float() / 255
     picture = composite(rgba[:, :3], rgba[:, 3:], (model.background,) * 3)
-    yield compare("zero123plus vae_pixels", model.vae_transform(picture), golden["vae_pixels"], 1e-4)
-    yield compare("zero123plus clip_pixels", model.clip_transform(picture), golden["clip_pixels"], 1e-4)
+    yield compare(
+        "zero123plus vae_pixels", model.vae_transform(picture), golden["vae_pixels"], 1e-4
+    )
+    yield compare(
+        "zero123plus clip_pixels", model.clip_transform(picture), golden["clip_pixels"], 1e-4
+    )
     with torch.no_grad():
         embedding = model.vision_encoder(model.clip_transform(picture)).image_embeds
-        yield compare("zero123plus image_embeds", embedding, golden["image_embeds"], 1e-4, relative=True)
+        yield compare(
+            "zero123plus image_embeds", embedding, golden["image_embeds"], 1e-4, relative=True
+        )
         noise = iter([tensor_of(golden[n]) for n in sorted(golden.files) if n.startswith("noise_")])
         condition = condition_latents(model, picture, guided, lambda shape: next(noise))
         context = contexts(model, picture, guided)
-        yield compare("zero123plus condition_latents", condition[-1:], golden["condition_latents"], 1e-4, relative=True)
+        yield compare(
+            "zero123plus condition_latents",
+            condition[-1:],
+            golden["condition_latents"],
+            1e-4,
+            relative=True,
+        )
         if guided:
-            yield compare("zero123plus negative_latents", condition[:1], golden["negative_latents"], 1e-4, relative=True)
-        yield compare("zero123plus encoder_hidden_states", context, golden["encoder_hidden_states"][-len(context) :], 1e-4, relative=True)
+            yield compare(
+                "zero123plus negative_latents",
+                condition[:1],
+                golden["negative_latents"],
+                1e-4,
+                relative=True,
+            )
+        yield compare(
+            "zero123plus encoder_hidden_states",
+            context,
+            golden["encoder_hidden_states"][-len(context) :],
+            1e-4,
+            relative=True,
+        )
         scheduler = make_scheduler("euler_ancestral", model.scheduler_config)
         scheduler.set_timesteps(steps)
         yield compare("zero123plus timesteps", scheduler.timesteps, golden["timesteps"], 1e-4)
         yield compare("zero123plus sigmas", scheduler.sigmas, golden["sigmas"], 1e-4, relative=True)
         unet = ReferenceUNet(model.unet)
-        reference_noise = [tensor_of(golden[n]) for n in sorted(golden.files) if n.endswith("_reference")]
+        reference_noise = [
+            tensor_of(golden[n]) for n in sorted(golden.files) if n.endswith("_reference")
+        ]
         for i, timestep in enumerate(scheduler.timesteps.clone()):
             scheduler.set_timesteps(steps)  # forgets its place: the steps are compared one by one
-            noised = scheduler.add_noise(condition, reference_noise[i], timestep.expand(len(condition)))
-            output = unet(tensor_of(golden["unet_inputs"][i]), timestep, context, scheduler.scale_model_input(noised, timestep))
+            noised = scheduler.add_noise(
+                condition, reference_noise[i], timestep.expand(len(condition))
+            )
+            output = unet(
+                tensor_of(golden["unet_inputs"][i]),
+                timestep,
+                context,
+                scheduler.scale_model_input(noised, timestep),
+            )
             yield compare(f"zero123plus unet_outputs[{i}]", output, golden["unet_outputs"][i], 1e-4)
     with _recorded_noise(golden):
         generated = sample_views(model, picture, ViewSettings(steps, guidance, seed=1))

@@ -17,7 +17,11 @@ RED, BLUE, ORANGE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.5, 0.0)
 def is_a_cube(mesh: Mesh, side: float = 1.0) -> bool:
     """Twelve triangles, right side out, around the right volume."""
     size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
-    return len(mesh.faces) == 12 and mesh.volume() == pytest.approx(side**3, rel=1e-4) and size.tolist() == pytest.approx([side] * 3, rel=1e-4)
+    return (
+        len(mesh.faces) == 12
+        and mesh.volume() == pytest.approx(side**3, rel=1e-4)
+        and size.tolist() == pytest.approx([side] * 3, rel=1e-4)
+    )
 
 
 def colors_of(mesh: Mesh) -> set[tuple[float, ...]]:

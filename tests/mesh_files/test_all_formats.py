@@ -21,7 +21,12 @@ from .helpers import BLUE, CASES, ORANGE, RED, colors_of, is_a_cube
 
 @pytest.mark.parametrize(
     "case",
-    ["mesh-with-nan/nan.obj", "mesh-with-nan/nan.glb", "bake-hangs-on-huge-or-infinite/inf.obj", "bake-hangs-on-huge-or-infinite/huge.obj"],
+    [
+        "mesh-with-nan/nan.obj",
+        "mesh-with-nan/nan.glb",
+        "bake-hangs-on-huge-or-infinite/inf.obj",
+        "bake-hangs-on-huge-or-infinite/huge.obj",
+    ],
 )
 def test_numbers_that_are_none_are_refused_at_the_door(case):
     with pytest.raises(InvalidInput, match=r"not finite|absurdly large"):
@@ -31,7 +36,10 @@ def test_numbers_that_are_none_are_refused_at_the_door(case):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_was_saved_z_up_comes_back_upright(tmp_path, suffix):
     box = trimesh.creation.box((1, 2, 3))
-    mesh = Mesh(torch.tensor(box.vertices, dtype=torch.float32) + torch.tensor([0.5, 0, 0]), torch.tensor(box.faces))
+    mesh = Mesh(
+        torch.tensor(box.vertices, dtype=torch.float32) + torch.tensor([0.5, 0, 0]),
+        torch.tensor(box.faces),
+    )
     for up_axis in ("y", "z"):
         save_mesh(mesh, tmp_path / f"x.{suffix}", up_axis=up_axis)
         back = load_mesh(tmp_path / f"x.{suffix}")
@@ -46,12 +54,19 @@ def _meshes(draw: st.DrawFn) -> Mesh:
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
     size = 10.0 ** draw(st.integers(-9, 6))
     vertices = (torch.rand(count, 3, generator=generator) - 0.5) * size
-    faces = torch.stack([torch.randperm(count, generator=generator)[:3] for _ in range(draw(st.integers(1, 9)))])
+    faces = torch.stack(
+        [torch.randperm(count, generator=generator)[:3] for _ in range(draw(st.integers(1, 9)))]
+    )
     look = draw(st.sampled_from(["bare", "colors", "texture"]))
     if look == "colors":
         return Mesh(vertices, faces, torch.rand(count, 3, generator=generator))
     if look == "texture":
-        return Mesh(vertices, faces, uvs=torch.rand(count, 2, generator=generator) * 4 - 2, texture=torch.rand(4, 6, 3, generator=generator))
+        return Mesh(
+            vertices,
+            faces,
+            uvs=torch.rand(count, 2, generator=generator) * 4 - 2,
+            texture=torch.rand(4, 6, 3, generator=generator),
+        )
     return Mesh(vertices, faces)
 
 
@@ -62,7 +77,9 @@ def test_every_mesh_is_read_as_it_was_written(tmp_path, suffix, mesh):
     save_mesh(mesh, tmp_path / f"x.{suffix}")
     back = load_mesh(tmp_path / f"x.{suffix}")
     size = float(mesh.vertices.abs().max())
-    torch.testing.assert_close(back.vertices[back.faces], mesh.vertices[mesh.faces], atol=2e-6 * size, rtol=0)
+    torch.testing.assert_close(
+        back.vertices[back.faces], mesh.vertices[mesh.faces], atol=2e-6 * size, rtol=0
+    )
     if suffix in ("stl", "3mf"):
         return
     if mesh.texture is not None and suffix != "ply":
@@ -72,7 +89,9 @@ def test_every_mesh_is_read_as_it_was_written(tmp_path, suffix, mesh):
     expected = texture_to_vertex_colors(mesh).vertex_colors
     assert (expected is None) == (back.vertex_colors is None)
     if expected is not None:
-        torch.testing.assert_close(back.vertex_colors[back.faces], expected[mesh.faces], atol=0.5 / 255 + 1e-3, rtol=0)
+        torch.testing.assert_close(
+            back.vertex_colors[back.faces], expected[mesh.faces], atol=0.5 / 255 + 1e-3, rtol=0
+        )
 
 
 @settings(max_examples=120)
@@ -98,16 +117,34 @@ def test_a_picture_of_the_users_is_not_overwritten_by_a_texture(tmp_path):
     Image.new("RGB", (20, 20), "green").save(tmp_path / "photo.png")
     (tmp_path / "photo.mtl").write_text("newmtl mine\n")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    mesh = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]), uvs=torch.rand(3, 2), texture=torch.full((8, 8, 3), 0.25))
+    mesh = Mesh(
+        torch.rand(3, 3),
+        torch.tensor([[0, 1, 2]]),
+        uvs=torch.rand(3, 2),
+        texture=torch.full((8, 8, 3), 0.25),
+    )
     for _ in range(2):  # the second time, its own files are replaced
         save_mesh(mesh, tmp_path / "photo.obj")
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    assert {p.name for p in tmp_path.iterdir()} == {*before, "photo.obj", "photo-2.mtl", "photo-2.png"}
-    torch.testing.assert_close(load_mesh(tmp_path / "photo.obj").texture, mesh.texture, atol=0.01, rtol=0)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        *before,
+        "photo.obj",
+        "photo-2.mtl",
+        "photo-2.png",
+    }
+    torch.testing.assert_close(
+        load_mesh(tmp_path / "photo.obj").texture, mesh.texture, atol=0.01, rtol=0
+    )
 
 
 def test_a_texture_and_colours_in_an_obj_say_what_is_left_out(tmp_path, caplog):
-    mesh = Mesh(torch.rand(3, 3), torch.tensor([[0, 1, 2]]), torch.rand(3, 3), torch.rand(3, 2), torch.full((8, 8, 3), 0.25))
+    mesh = Mesh(
+        torch.rand(3, 3),
+        torch.tensor([[0, 1, 2]]),
+        torch.rand(3, 3),
+        torch.rand(3, 2),
+        torch.full((8, 8, 3), 0.25),
+    )
     save_mesh(mesh, tmp_path / "x.obj")
     assert "keeps the texture alone" in caplog.text
     save_mesh(replace(mesh, vertex_colors=None), tmp_path / "y.obj")
@@ -121,6 +158,8 @@ def test_flat_colours_of_every_format():
     assert colors_of(load_mesh(folder / "base-materials.3mf")) == {RED}
     faces = load_mesh(folder / "faces.ply")
     assert colors_of(faces) == {RED, BLUE}
-    assert all(len(faces.vertex_colors[face].unique(dim=0)) == 1 for face in faces.faces), "no triangle is of two colours"
+    assert all(len(faces.vertex_colors[face].unique(dim=0)) == 1 for face in faces.faces), (
+        "no triangle is of two colours"
+    )
     for name in ("base-colour.glb", "kd.obj", "base-materials.3mf", "faces.ply"):
         assert is_a_cube(load_mesh(folder / name))

@@ -22,10 +22,18 @@ _LIBRARY = f"{NAME}.pipelines"
 
 
 class _OneLibrary(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives `..pipelines` of the pack the very modules that the other tests import as `pipelines`."""
+    """Gives `..pipelines` of the pack the very modules that the other tests import as
+    `pipelines`.
+    """
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name == _LIBRARY or name.startswith(f"{_LIBRARY}.") else None
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return (
+            importlib.machinery.ModuleSpec(name, self)
+            if name == _LIBRARY or name.startswith(f"{_LIBRARY}.")
+            else None
+        )
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         return importlib.import_module(spec.name.removeprefix(f"{NAME}."))
@@ -38,7 +46,9 @@ class _OneLibrary(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def nodes() -> ModuleType:
     finder = _OneLibrary()
     sys.meta_path.insert(0, finder)
-    spec = importlib.util.spec_from_file_location(NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    spec = importlib.util.spec_from_file_location(
+        NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)]
+    )
     assert spec is not None
     assert spec.loader is not None
     pack = importlib.util.module_from_spec(spec)

@@ -24,7 +24,6 @@ from PIL import Image
 from server import PromptServer
 
 from pipelines.cameras import zero123plus_cameras
-from pipelines.checkpoints import MULTIVIEW_PRESETS
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
@@ -35,6 +34,7 @@ from pipelines.multiview.sampling import GeneratedViews
 from pipelines.pictures import background
 from pipelines.pictures.framing import frame_foreground
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
+from pipelines.weights.presets import MULTIVIEW_PRESETS
 
 STEPS = 2
 
@@ -67,7 +67,9 @@ def managed(nodes: ModuleType) -> tuple[Any, Any]:
 def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
     picture = _image().permute(0, 3, 1, 2)
     framed, _ = frame_foreground(picture, (picture[:, 1:2] < 0.5).float(), size=128)
-    views = nodes.GenerateViews.execute(managed[0], framed.permute(0, 2, 3, 1), 1, STEPS, 2.0, "euler_ancestral")[0]
+    views = nodes.GenerateViews.execute(
+        managed[0], framed.permute(0, 2, 3, 1), 1, STEPS, 2.0, "euler_ancestral"
+    )[0]
     return nodes.Reconstruct.execute(managed[1], views)[0]
 
 
@@ -85,12 +87,18 @@ def test_the_extension_lists_all_nodes_and_offers_the_demo_picture(nodes):
         assert takes_any or named <= parameters.keys()
         for port in schema.inputs:
             if port.options.get("optional"):
-                assert parameters[port.id].default is not inspect.Parameter.empty, f"{node.__name__}.{port.id}"
+                assert parameters[port.id].default is not inspect.Parameter.empty, (
+                    f"{node.__name__}.{port.id}"
+                )
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_remove_background_leaves_white_around_and_the_soft_edge_in_the_mask(nodes, channels):
-    image = _image()[..., :channels] if channels < 4 else torch.cat([_image(), torch.ones(1, 96, 128, 1)], dim=-1)
+    image = (
+        _image()[..., :channels]
+        if channels < 4
+        else torch.cat([_image(), torch.ones(1, 96, 128, 1)], dim=-1)
+    )
     if channels == 1:
         image = _image()[..., 1:2]
     cut, mask = nodes.RemoveBackground.execute(image, "plain", 0.05).args
@@ -128,7 +136,9 @@ def test_a_background_model_in_a_second_folder_is_found(nodes, tmp_path, method,
 
 
 def test_no_background_model_stays_in_memory_after_the_node(nodes, monkeypatch):
-    monkeypatch.setattr(background, "_model_mask", lambda rgb, *_: background._session("silueta", None, "cpu"))
+    monkeypatch.setattr(
+        background, "_model_mask", lambda rgb, *_: background._session("silueta", None, "cpu")
+    )
     monkeypatch.setattr("rembg.new_session", lambda *_, **__: torch.ones(1, 64, 64))
     nodes.RemoveBackground.execute(torch.rand(1, 64, 64, 3), "silueta", 0.05)
     assert background._session.cache_info().currsize == 0
@@ -152,7 +162,9 @@ def _soft_pictures(draw: st.DrawFn) -> torch.Tensor:
     darkness = draw(st.floats(0.0, 1.0))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    alpha = ((radius - ((x - size / 2) ** 2 + (y - size / 2) ** 2).sqrt()) / softness + 0.5).clamp(0, 1)
+    alpha = ((radius - ((x - size / 2) ** 2 + (y - size / 2) ** 2).sqrt()) / softness + 0.5).clamp(
+        0, 1
+    )
     rgb = torch.rand(3, size, size, generator=generator) * darkness
     return torch.cat([rgb, alpha[None]])
 
@@ -161,9 +173,13 @@ def _soft_pictures(draw: st.DrawFn) -> torch.Tensor:
 @given(picture=_soft_pictures())
 @pytest.mark.parametrize("method", ["auto", "alpha", "plain"])
 def test_a_graph_frames_as_the_command_line_does(nodes, method, picture):
-    graph = nodes.RemoveBackground.execute(picture.permute(1, 2, 0)[None], method, Settings().alpha_threshold)
+    graph = nodes.RemoveBackground.execute(
+        picture.permute(1, 2, 0)[None], method, Settings().alpha_threshold
+    )
     framed, framed_mask = nodes.FrameForeground.execute(*graph.args, 0.85, 512, "#ffffff").args
-    masks = background.remove_background(picture[None], method, threshold=Settings().alpha_threshold)
+    masks = background.remove_background(
+        picture[None], method, threshold=Settings().alpha_threshold
+    )
     expected, expected_mask = frame_foreground(picture[None, :3], masks)
     torch.testing.assert_close(framed.permute(0, 3, 1, 2), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(framed_mask[:, None], expected_mask, atol=1e-5, rtol=0)
@@ -175,24 +191,34 @@ def test_a_graph_makes_the_mesh_that_the_command_line_makes(nodes, managed):
     alpha = ((20 - ((x - 32) ** 2 + (y - 32) ** 2).sqrt()) / 8 + 0.5).clamp(0, 1)
     picture = torch.cat([torch.zeros(3, size, size), alpha[None]])  # black, with a soft edge
     chain = ImageTo3D(managed[0].model, managed[1].model)
-    expected = chain(picture[None], Settings(views=ViewSettings(STEPS, 2.0, seed=3), surface=SurfaceSettings(32)))
+    expected = chain(
+        picture[None], Settings(views=ViewSettings(STEPS, 2.0, seed=3), surface=SurfaceSettings(32))
+    )
     cut = nodes.RemoveBackground.execute(picture.permute(1, 2, 0)[None], "auto", 0.05)
     framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")
     torch.testing.assert_close(framed[0].permute(0, 3, 1, 2), expected.framed, atol=1e-5, rtol=0)
-    views = nodes.GenerateViews.execute(managed[0], framed[0], 3, STEPS, 2.0, "euler_ancestral", framed[1])
+    views = nodes.GenerateViews.execute(
+        managed[0], framed[0], 3, STEPS, 2.0, "euler_ancestral", framed[1]
+    )
     torch.testing.assert_close(views[0].permute(0, 3, 1, 2), expected.views, atol=1e-3, rtol=0)
     triplanes = nodes.Reconstruct.execute(managed[1], views[0])
-    (mesh,) = nodes.sockets.meshes_of(nodes.ExtractMesh.execute(triplanes[0], 32, 131072, 10.0, True, True)[0])
+    (mesh,) = nodes.sockets.meshes_of(
+        nodes.ExtractMesh.execute(triplanes[0], 32, 131072, 10.0, True, True)[0]
+    )
     assert len(mesh.faces) == pytest.approx(len(expected.mesh.faces), rel=0.01)
     assert mesh.volume() == pytest.approx(expected.mesh.volume(), rel=1e-2)
-    torch.testing.assert_close(mesh.vertices.amax(dim=0), expected.mesh.vertices.amax(dim=0), atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        mesh.vertices.amax(dim=0), expected.mesh.vertices.amax(dim=0), atol=5e-3, rtol=0
+    )
 
 
 def test_a_model_that_draws_on_grey_sees_the_soft_edge_once(managed, monkeypatch):
     seen = []
     monkeypatch.setattr(
         "pipelines.multiview.generation.sample_views",
-        lambda model, image, *_, **__: seen.append(image) or GeneratedViews(torch.ones(6, 3, 8, 8), 1),
+        lambda model, image, *_, **__: (
+            seen.append(image) or GeneratedViews(torch.ones(6, 3, 8, 8), 1)
+        ),
     )
     grey = replace(managed[0].model, background=MULTIVIEW_PRESETS["zero123plus"].background)
     color, alpha = torch.full((1, 3, 4, 4), 0.2), torch.linspace(0, 1, 16).view(1, 1, 4, 4)
@@ -202,11 +228,15 @@ def test_a_model_that_draws_on_grey_sees_the_soft_edge_once(managed, monkeypatch
 
 def test_generate_views_gives_six_views_and_their_grid(nodes, managed):
     image = torch.cat([_image(64, 64), _image(64, 64)])
-    views, grid = nodes.GenerateViews.execute(managed[0], image, 2**64 - 1, STEPS, 2.0, "euler_ancestral").args
+    views, grid = nodes.GenerateViews.execute(
+        managed[0], image, 2**64 - 1, STEPS, 2.0, "euler_ancestral"
+    ).args
     assert views.shape == (12, 128, 128, 3)
     assert grid.shape == (2, 384, 256, 3)
     for i, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]):
-        torch.testing.assert_close(grid[1, row * 128 : (row + 1) * 128, column * 128 : (column + 1) * 128], views[6 + i])
+        torch.testing.assert_close(
+            grid[1, row * 128 : (row + 1) * 128, column * 128 : (column + 1) * 128], views[6 + i]
+        )
     assert not torch.equal(views[:6], views[6:]), "the second picture has the next seed"
     assert model_management.loaded[-1] is managed[0].patcher
 
@@ -215,7 +245,9 @@ def test_the_number_of_views_is_never_guessed(nodes, managed):
     twelve = torch.rand(12, 32, 32, 3)
     assert len(nodes.Reconstruct.execute(managed[1], twelve)[0]) == 2
     assert len(nodes.Reconstruct.execute(managed[1], twelve, views_per_object="4")[0]) == 3
-    assert len(nodes.Reconstruct.execute(managed[1], twelve, zero123plus_cameras()[[0, 1, 2]])[0]) == 4
+    assert (
+        len(nodes.Reconstruct.execute(managed[1], twelve, zero123plus_cameras()[[0, 1, 2]])[0]) == 4
+    )
     with pytest.raises(InvalidInput, match="6 views; 8 views do not come out even"):
         nodes.Reconstruct.execute(managed[1], twelve[:8])
 
@@ -229,14 +261,23 @@ def test_view_cameras(nodes):
 @pytest.mark.parametrize("bare", [False, True])
 def test_extract_mesh_asks_for_memory_and_gives_linear_colours(nodes, triplane, monkeypatch, bare):
     if bare:
-        monkeypatch.setattr(latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D))
+        monkeypatch.setattr(
+            latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D)
+        )
     mesh = nodes.ExtractMesh.execute(triplane * 2, 32, 131072, 10.0, True, True)[0]
     assert mesh.vertices.shape[0] == 2
     assert model_management.freed[-1] > 0
     colors = triplane[0].color(nodes.sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
-    torch.testing.assert_close(nodes.sockets.meshes_of(mesh)[0].vertex_colors, colors, atol=1e-4, rtol=0)
-    assert float((mesh.vertex_colors[0, : len(colors)] - colors).abs().max()) > 0.05, "what core gets is linear light"
-    assert nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, False, False)[0].vertices.shape[0] == 1
+    torch.testing.assert_close(
+        nodes.sockets.meshes_of(mesh)[0].vertex_colors, colors, atol=1e-4, rtol=0
+    )
+    assert float((mesh.vertex_colors[0, : len(colors)] - colors).abs().max()) > 0.05, (
+        "what core gets is linear light"
+    )
+    assert (
+        nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, False, False)[0].vertices.shape[0]
+        == 1
+    )
 
 
 def test_extract_mesh_asks_for_more_memory_at_a_higher_resolution(nodes, triplane):
@@ -263,10 +304,17 @@ def test_a_stop_reaches_the_work(nodes, triplane):
 @pytest.mark.parametrize("textured", [False, True])
 def test_meshes_come_back_from_the_socket_as_they_went_in(nodes, monkeypatch, bare, textured):
     if bare:
-        monkeypatch.setattr(latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D))
+        monkeypatch.setattr(
+            latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D)
+        )
     one, two = _mesh(), replace(_mesh(), faces=_mesh().faces[:7])
     if textured:
-        one, two = (replace(m, vertex_colors=None, uvs=m.vertices[:, :2] / 2 + 0.5, texture=torch.rand(8, 6, 3)) for m in (one, two))
+        one, two = (
+            replace(
+                m, vertex_colors=None, uvs=m.vertices[:, :2] / 2 + 0.5, texture=torch.rand(8, 6, 3)
+            )
+            for m in (one, two)
+        )
     back = nodes.sockets.meshes_of(nodes.sockets.mesh_socket([one, two]))
     for mesh, own in zip(back, (one, two), strict=True):
         assert torch.equal(mesh.faces, own.faces)
@@ -279,23 +327,47 @@ def test_meshes_come_back_from_the_socket_as_they_went_in(nodes, monkeypatch, ba
 
 
 def test_what_core_gets_is_y_up_with_v_from_the_top_and_light_that_is_linear(nodes):
-    mesh = Mesh(torch.tensor([[1.0, 2, 3], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]), torch.full((3, 3), 0.5))
+    mesh = Mesh(
+        torch.tensor([[1.0, 2, 3], [1, 0, 0], [0, 1, 0]]),
+        torch.tensor([[0, 1, 2]]),
+        torch.full((3, 3), 0.5),
+    )
     core = nodes.sockets.mesh_socket([mesh])
     assert core.vertices[0, 0].tolist() == [2, 3, 1]
     assert float(core.vertex_colors[0, 0, 0]) == pytest.approx(0.21404, abs=1e-4)
-    core = nodes.sockets.mesh_socket([Mesh(mesh.vertices, mesh.faces, uvs=torch.tensor([[0.25, 0.9]] * 3), texture=torch.rand(4, 4, 3))])
+    core = nodes.sockets.mesh_socket(
+        [
+            Mesh(
+                mesh.vertices,
+                mesh.faces,
+                uvs=torch.tensor([[0.25, 0.9]] * 3),
+                texture=torch.rand(4, 4, 3),
+            )
+        ]
+    )
     assert core.uvs[0, 0].tolist() == pytest.approx([0.25, 0.1])
 
 
 def test_a_batch_of_textured_and_plain_meshes_keeps_the_colours_of_both(nodes):
-    textured = replace(_mesh(False), uvs=torch.full((len(_mesh().vertices), 2), 0.5), texture=torch.full((4, 4, 3), 0.25))
+    textured = replace(
+        _mesh(False),
+        uvs=torch.full((len(_mesh().vertices), 2), 0.5),
+        texture=torch.full((4, 4, 3), 0.25),
+    )
     first, second = nodes.sockets.meshes_of(nodes.sockets.mesh_socket([textured, _mesh()]))
-    torch.testing.assert_close(first.vertex_colors, torch.full_like(first.vertices, 0.25), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        first.vertex_colors, torch.full_like(first.vertices, 0.25), atol=1e-4, rtol=0
+    )
     torch.testing.assert_close(second.vertex_colors, _mesh().vertex_colors, atol=1e-4, rtol=0)
 
 
 def test_textures_of_different_sizes_make_a_batch(nodes):
-    textured = [replace(_mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((side, side, 3), 0.25)) for side in (4, 9)]
+    textured = [
+        replace(
+            _mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((side, side, 3), 0.25)
+        )
+        for side in (4, 9)
+    ]
     assert nodes.sockets.mesh_socket(textured).texture.shape == (2, 9, 9, 3)
 
 
@@ -326,11 +398,15 @@ def test_texture_mesh_and_bake_vertex_colors(nodes, triplane):
     pytest.importorskip("xatlas")
     mesh = nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, True, True)[0]
     own = nodes.sockets.meshes_of(mesh)[0]
-    for textured in (nodes.TextureMesh.execute(mesh, triplane, 512, 500)[0], nodes.BakeVertexColors.execute(mesh, 512, 500)[0]):
+    for textured in (
+        nodes.TextureMesh.execute(mesh, triplane, 512, 500)[0],
+        nodes.BakeVertexColors.execute(mesh, 512, 500)[0],
+    ):
         (painted,) = nodes.sockets.meshes_of(textured)
         assert painted.texture.shape == (512, 512, 3)
         assert len(painted.faces) <= 500
-        found, wanted = texture_to_vertex_colors(painted).vertex_colors.mean(dim=0), own.vertex_colors.mean(dim=0)
+        found = texture_to_vertex_colors(painted).vertex_colors.mean(dim=0)
+        wanted = own.vertex_colors.mean(dim=0)
         torch.testing.assert_close(found, wanted, atol=0.15, rtol=0)
     with pytest.raises(InvalidInput, match="one triplane for each mesh"):
         nodes.TextureMesh.execute(mesh, triplane * 2, 512, 500)
@@ -348,9 +424,14 @@ def test_save_mesh_writes_numbered_files_that_load_mesh_reads(nodes, suffix):
     path, file = nodes.SaveMesh.execute(socket, "3d/ball", suffix, "z", 80.0, "bottom", 0.0).args
     assert path == f"3d/ball_00001_.{suffix}"
     assert Path(file.source).exists()
-    assert nodes.SaveMesh.execute(socket, "3d/ball", suffix, "y").ui["3d"][0]["filename"] == f"ball_00003_.{suffix}"
+    assert (
+        nodes.SaveMesh.execute(socket, "3d/ball", suffix, "y").ui["3d"][0]["filename"]
+        == f"ball_00003_.{suffix}"
+    )
     (back,) = nodes.sockets.meshes_of(nodes.LoadMesh.execute(path)[0])
-    assert back.vertices.amin(dim=0)[2] == pytest.approx(0.0, abs=1e-4), "upright again, though it was saved z up"
+    assert back.vertices.amin(dim=0)[2] == pytest.approx(0.0, abs=1e-4), (
+        "upright again, though it was saved z up"
+    )
     assert float(back.vertices[:, 2].max()) == pytest.approx(80.0, abs=1.0)
 
 
@@ -364,7 +445,9 @@ def test_save_mesh_keeps_the_graph_unless_told_not_to(nodes, monkeypatch):
     assert (Path(folder_paths.get_output_directory()) / path).read_text().startswith("v ")
 
 
-@pytest.mark.parametrize("name", ["../mesh.obj", "none.obj", "a\0b.obj", "x" * 5000 + ".obj", "x/" * 3000 + "a.obj"])
+@pytest.mark.parametrize(
+    "name", ["../mesh.obj", "none.obj", "a\0b.obj", "x" * 5000 + ".obj", "x/" * 3000 + "a.obj"]
+)
 def test_odd_names_are_one_sentence(nodes, name):
     with pytest.raises(InvalidInput, match=r"There is no file|leads outside"):
         nodes.LoadMesh.execute(name)
@@ -373,13 +456,18 @@ def test_odd_names_are_one_sentence(nodes, name):
 
 @pytest.mark.parametrize("prefix", ["../out", "a\0b", "x/" + "y" * 5000])
 def test_odd_prefixes_are_one_sentence(nodes, prefix):
-    with pytest.raises((InvalidInput, EnvironmentProblem), match=r"leads outside|none that a file can have|cannot be written"):
+    with pytest.raises(
+        (InvalidInput, EnvironmentProblem),
+        match=r"leads outside|none that a file can have|cannot be written",
+    ):
         nodes.SaveMesh.execute(nodes.sockets.mesh_socket([_mesh()]), prefix, "obj", "y")
 
 
 def test_load_mesh_sees_changes_of_material_and_picture(nodes):
     folder = Path(folder_paths.get_input_directory())
-    textured = replace(_mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((8, 8, 3), 0.25))
+    textured = replace(
+        _mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((8, 8, 3), 0.25)
+    )
     save_mesh(textured, folder / "ball.obj")
     before = nodes.LoadMesh.fingerprint_inputs("ball.obj")
     assert before == nodes.LoadMesh.fingerprint_inputs("ball.obj")
@@ -394,20 +482,30 @@ def test_load_mesh_sees_changes_of_material_and_picture(nodes):
 
 
 def test_the_modelslab_node_gives_mesh_paths_and_meta(nodes, monkeypatch):
-    async def made(client: Any, pictures: Any, values: Any, stems: list[Path], **_: Any) -> list[Any]:
+    async def made(
+        client: Any, pictures: Any, values: Any, stems: list[Path], **_: Any
+    ) -> list[Any]:
         assert client == "client"
         assert values["resolution"] == 256
         assert pictures[0].size == (128, 96)
         save_mesh(_mesh(), stems[0].with_suffix(".obj"))
         return [
             SimpleNamespace(
-                mesh=stems[0].with_suffix(".obj"), video=None, job_id="7", seed=1, generation_seconds=2.0, links=["a"], meta={"prompt": "x"}
+                mesh=stems[0].with_suffix(".obj"),
+                video=None,
+                job_id="7",
+                seed=1,
+                generation_seconds=2.0,
+                links=["a"],
+                meta={"prompt": "x"},
             )
         ]
 
     monkeypatch.setattr("pipelines.modelslab.batch.images_to_3d", made)
     monkeypatch.setattr(nodes.host, "modelslab_client", lambda: "client")
-    out = asyncio.run(nodes.ModelsLabImageTo3D.execute(_image(), "", "3d/modelslab", resolution=256))
+    out = asyncio.run(
+        nodes.ModelsLabImageTo3D.execute(_image(), "", "3d/modelslab", resolution=256)
+    )
     assert out[1] == "3d/modelslab_00001_.obj"
     assert out[2] == ""
     assert json.loads(out[3])[0]["job_id"] == "7"

@@ -44,5 +44,9 @@ def get_save_image_path(prefix: str, output: str) -> tuple[str, str, int, str, s
         raise Exception("outside the output folder")  # as bare as core's
     os.makedirs(folder, exist_ok=True)
     name = os.path.basename(prefix)
-    taken = [int(f[len(name) + 1 :].split("_")[0]) for f in os.listdir(folder) if f.startswith(f"{name}_") and f[len(name) + 1 :][:5].isdigit()]
+    taken = [
+        int(f[len(name) + 1 :].split("_")[0])
+        for f in os.listdir(folder)
+        if f.startswith(f"{name}_") and f[len(name) + 1 :][:5].isdigit()
+    ]
     return folder, name, max(taken, default=0) + 1, os.path.dirname(prefix), prefix

@@ -1,1 +1,4 @@
-"""Mesh files, one module a format. Each reads a file into `pieces.Piece` and writes a mesh that is already turned as the file wants it."""
+"""Mesh files, one module a format.
+
+Each reads a file into `pieces.Piece`, and writes a mesh that is turned as the file wants it.
+"""

@@ -1,9 +1,11 @@
 """Binary glTF.
 
-trimesh reads GLB too, but takes normalised integers for what they are not, leaves sparse and compressed data at zero, and loses texture
-transforms, second texture coordinates, skins, fans and strips; and it writes colours in eight bits.
+trimesh reads GLB too, but takes normalised integers for what they are not, leaves sparse and
+compressed data at zero, and loses texture transforms, second texture coordinates, skins, fans and
+strips; and it writes colours in eight bits.
 
-Source: Khronos, glTF 2.0, and the extensions KHR_mesh_quantization, KHR_texture_transform, KHR_materials_pbrSpecularGlossiness and
+Source: Khronos, glTF 2.0, and the extensions KHR_mesh_quantization, KHR_texture_transform,
+KHR_materials_pbrSpecularGlossiness and
 EXT_texture_webp.
 """
 
@@ -36,9 +38,22 @@ _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _CLAMP, _MIRROR = 33071, 33648
 _ARRAY, _ELEMENTS = 34962, 34963
 #: Extensions that change what is read here, and those that change nothing in shape and colour.
-_READ = {"KHR_mesh_quantization", "KHR_texture_transform", "KHR_materials_pbrSpecularGlossiness", "EXT_texture_webp"}
+_READ = {
+    "KHR_mesh_quantization",
+    "KHR_texture_transform",
+    "KHR_materials_pbrSpecularGlossiness",
+    "EXT_texture_webp",
+}
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
-_HARMLESS = ("KHR_materials_", "KHR_lights_", "KHR_xmp", "KHR_animation_", "EXT_lights_", "KHR_node_visibility", "KHR_texture_basisu")
+_HARMLESS = (
+    "KHR_materials_",
+    "KHR_lights_",
+    "KHR_xmp",
+    "KHR_animation_",
+    "EXT_lights_",
+    "KHR_node_visibility",
+    "KHR_texture_basisu",
+)
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
@@ -50,9 +65,13 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     tree, binary = _chunks(content)
     for extension in tree.get("extensionsRequired", []):
         if extension in _COMPRESSED:
-            raise InvalidInput(f"it is compressed ({extension}), which is not read: save it without compression")
+            raise InvalidInput(
+                f"it is compressed ({extension}), which is not read: save it without compression"
+            )
         if extension not in _READ and not extension.startswith(_HARMLESS):
-            raise InvalidInput(f"it needs the glTF extension {extension}, which is not read: save it without")
+            raise InvalidInput(
+                f"it needs the glTF extension {extension}, which is not read: save it without"
+            )
     file = _File(tree, binary, path)
     pieces = [piece for node, place in file.nodes() for piece in file.pieces_of(node, place)]
     extras = tree.get("asset", {}).get("extras")
@@ -61,27 +80,51 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def write(mesh: Mesh, metadata: Mapping[str, str], up_axis: str) -> bytes:
-    """A GLB of a mesh that is already turned: colours as float32 linear light, the texture inside as PNG."""
+    """A GLB of a mesh that is already turned.
+
+    Its colours are float32 linear light; the texture is inside, as PNG.
+    """
     views: list[dict[str, Any]] = []
     accessors: list[dict[str, Any]] = []
     binary = bytearray()
 
     def add_view(data: bytes, target: int | None = None) -> int:
         binary.extend(b"\0" * (-len(binary) % 4))
-        views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(data)} | ({"target": target} if target else {}))
+        views.append(
+            {"buffer": 0, "byteOffset": len(binary), "byteLength": len(data)}
+            | ({"target": target} if target else {})
+        )
         binary.extend(data)
         return len(views) - 1
 
     def add(array: np.ndarray, kind: str, target: int, **bounds: list[float]) -> int:
         component = 5125 if array.dtype == np.uint32 else 5126
         view = add_view(array.tobytes(), target)
-        accessors.append({"bufferView": view, "componentType": component, "count": len(array.reshape(-1, _WIDTHS[kind])), "type": kind} | bounds)
+        accessors.append(
+            {
+                "bufferView": view,
+                "componentType": component,
+                "count": len(array.reshape(-1, _WIDTHS[kind])),
+                "type": kind,
+            }
+            | bounds
+        )
         return len(accessors) - 1
 
     vertices = mesh.vertices.float().cpu().numpy().astype("<f4")
-    attributes = {"POSITION": add(vertices, "VEC3", _ARRAY, min=vertices.min(axis=0).tolist(), max=vertices.max(axis=0).tolist())}
+    attributes = {
+        "POSITION": add(
+            vertices,
+            "VEC3",
+            _ARRAY,
+            min=vertices.min(axis=0).tolist(),
+            max=vertices.max(axis=0).tolist(),
+        )
+    }
     # glTF's default material is a metal.
-    material: dict[str, Any] = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
+    material: dict[str, Any] = {
+        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    }
     tree: dict[str, Any] = {"asset": {"version": "2.0", "generator": "Image to 3D"}}
     if mesh.vertex_colors is not None:
         colors = to_linear(mesh.vertex_colors.float().clamp(0, 1)).cpu().numpy().astype("<f4")
@@ -94,7 +137,11 @@ def write(mesh: Mesh, metadata: Mapping[str, str], up_axis: str) -> bytes:
         tree["textures"] = [{"source": 0}]
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
     faces = mesh.faces.cpu().numpy().astype("<u4").reshape(-1)
-    primitive = {"attributes": attributes, "indices": add(faces, "SCALAR", _ELEMENTS), "material": 0}
+    primitive = {
+        "attributes": attributes,
+        "indices": add(faces, "SCALAR", _ELEMENTS),
+        "material": 0,
+    }
     extras = dict(metadata) | ({"up_axis": "z"} if up_axis == "z" else {})
     if extras:
         tree["asset"]["extras"] = extras
@@ -113,7 +160,13 @@ def write(mesh: Mesh, metadata: Mapping[str, str], up_axis: str) -> bytes:
     binary.extend(b"\0" * (-len(binary) % 4))
     length = 12 + 8 + len(text) + 8 + len(binary)
     return b"".join(
-        [struct.pack("<III", _MAGIC, 2, length), struct.pack("<II", len(text), _JSON), text, struct.pack("<II", len(binary), _BIN), binary]
+        [
+            struct.pack("<III", _MAGIC, 2, length),
+            struct.pack("<II", len(text), _JSON),
+            text,
+            struct.pack("<II", len(binary), _BIN),
+            binary,
+        ]
     )
 
 
@@ -179,16 +232,26 @@ class _File:
                 continue  # points and lines
             compressed = _COMPRESSED & primitive.get("extensions", {}).keys()
             attributes = primitive["attributes"]
-            if compressed and ("POSITION" not in attributes or not self._has_data(attributes["POSITION"])):
-                raise InvalidInput(f"it is compressed ({compressed.pop()}), which is not read: save it without compression")
+            if compressed and (
+                "POSITION" not in attributes or not self._has_data(attributes["POSITION"])
+            ):
+                raise InvalidInput(
+                    f"it is compressed ({compressed.pop()}), which is not read: save it without"
+                    " compression"
+                )
             positions = self.accessor(attributes["POSITION"])
-            for weight, target in zip(node.get("weights", mesh.get("weights", [])), primitive.get("targets", []), strict=False):
+            for weight, target in zip(
+                node.get("weights", mesh.get("weights", [])),
+                primitive.get("targets", []),
+                strict=False,
+            ):
                 if weight and "POSITION" in target:
                     positions = positions + weight * self.accessor(target["POSITION"])
             faces = self._faces(primitive, len(positions))
             own = place
             if "skin" in node and "JOINTS_0" in attributes:
-                positions, own = self._skinned(positions, attributes, self.tree["skins"][node["skin"]]), np.eye(4)
+                positions = self._skinned(positions, attributes, self.tree["skins"][node["skin"]])
+                own = np.eye(4)
             positions = positions @ own[:3, :3].T + own[:3, 3]
             if np.linalg.det(own[:3, :3]) < 0:
                 faces = faces[:, ::-1]
@@ -200,21 +263,32 @@ class _File:
             yield Piece(positions, faces, color, colors, uvs, picture)
 
     def accessor(self, index: int) -> Floats:
-        """(N, width) numbers of an accessor, sparse changes made, normalised integers in their range."""
+        """(N, width) numbers of an accessor, with sparse changes, integers in their range."""
         accessor = self.tree["accessors"][index]
-        dtype, width, count = np.dtype(_COMPONENTS[accessor["componentType"]]), _WIDTHS[accessor["type"]], accessor["count"]
+        dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
+        width = _WIDTHS[accessor["type"]]
+        count = accessor["count"]
         if not self._has_data(index):
-            raise InvalidInput("some of its numbers are stored in a way that is not read: save it anew, without compression")
+            raise InvalidInput(
+                "some of its numbers are stored in a way that is not read: save it anew, without"
+                " compression"
+            )
         if "bufferView" in accessor:
-            values = self._array(accessor["bufferView"], accessor.get("byteOffset", 0), dtype, width, count).astype(np.float64)
+            values = self._array(
+                accessor["bufferView"], accessor.get("byteOffset", 0), dtype, width, count
+            ).astype(np.float64)
         else:
             values = np.zeros((count, width))
         if "sparse" in accessor:
             sparse = accessor["sparse"]
             at, new = sparse["indices"], sparse["values"]
             kind = np.dtype(_COMPONENTS[at["componentType"]])
-            rows = self._array(at["bufferView"], at.get("byteOffset", 0), kind, 1, sparse["count"])[:, 0].astype(np.int64)
-            values[rows] = self._array(new["bufferView"], new.get("byteOffset", 0), dtype, width, sparse["count"])
+            rows = self._array(at["bufferView"], at.get("byteOffset", 0), kind, 1, sparse["count"])[
+                :, 0
+            ].astype(np.int64)
+            values[rows] = self._array(
+                new["bufferView"], new.get("byteOffset", 0), dtype, width, sparse["count"]
+            )
         if accessor.get("normalized") and dtype.kind in "iu":
             values = np.maximum(values / np.iinfo(dtype).max, -1)
         return values
@@ -223,10 +297,15 @@ class _File:
         accessor = self.tree["accessors"][index]
         return "sparse" in accessor or "bufferView" in accessor
 
-    def _array(self, view: int, offset: int, dtype: np.dtype[Any], width: int, count: int) -> np.ndarray:
+    def _array(
+        self, view: int, offset: int, dtype: np.dtype[Any], width: int, count: int
+    ) -> np.ndarray:
         where = self.tree["bufferViews"][view]
         if _COMPRESSED & where.get("extensions", {}).keys():
-            raise InvalidInput("it is compressed (EXT_meshopt_compression), which is not read: save it without compression")
+            raise InvalidInput(
+                "it is compressed (EXT_meshopt_compression), which is not read: save it without"
+                " compression"
+            )
         size = dtype.itemsize * width
         stride = where.get("byteStride", size)
         start = where.get("byteOffset", 0) + offset
@@ -249,7 +328,11 @@ class _File:
         return place.read_bytes()
 
     def _faces(self, primitive: dict[str, Any], count: int) -> Indices:
-        corners = self.accessor(primitive["indices"])[:, 0].astype(np.int64) if "indices" in primitive else np.arange(count)
+        corners = (
+            self.accessor(primitive["indices"])[:, 0].astype(np.int64)
+            if "indices" in primitive
+            else np.arange(count)
+        )
         mode = primitive.get("mode", _TRIANGLES)
         if mode == _TRIANGLES:
             faces = corners[: len(corners) // 3 * 3].reshape(-1, 3)
@@ -257,16 +340,22 @@ class _File:
             faces = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
             faces[1::2] = faces[1::2][:, [1, 0, 2]]
         else:
-            faces = np.stack([np.full(max(len(corners) - 2, 0), corners[0]), corners[1:-1], corners[2:]], axis=1)
+            faces = np.stack(
+                [np.full(max(len(corners) - 2, 0), corners[0]), corners[1:-1], corners[2:]], axis=1
+            )
         if len(faces) and faces.max() >= count:
             raise InvalidInput("a triangle names a vertex that is not there")
         return faces
 
-    def _skinned(self, positions: Floats, attributes: dict[str, int], skin: dict[str, Any]) -> Floats:
+    def _skinned(
+        self, positions: Floats, attributes: dict[str, int], skin: dict[str, Any]
+    ) -> Floats:
         """Positions where the joints of the skin hold them."""
         joints = np.stack([self._places.get(joint, np.eye(4)) for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:
-            joints = joints @ self.accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+            joints = joints @ self.accessor(skin["inverseBindMatrices"]).reshape(
+                -1, 4, 4
+            ).transpose(0, 2, 1)
         moved = np.zeros((len(positions), 4))
         homogeneous = np.pad(positions, ((0, 0), (0, 1)), constant_values=1.0)
         total = np.zeros((len(positions), 1))
@@ -275,13 +364,17 @@ class _File:
             which = self.accessor(attributes[f"JOINTS_{number}"]).astype(np.int64)
             weights = self.accessor(attributes[f"WEIGHTS_{number}"])
             for k in range(4):
-                moved += weights[:, k, None] * np.einsum("nij,nj->ni", joints[which[:, k]], homogeneous)
+                moved += weights[:, k, None] * np.einsum(
+                    "nij,nj->ni", joints[which[:, k]], homogeneous
+                )
                 total += weights[:, k, None]
             number += 1
         return np.where(total > 0, moved[:, :3] / np.maximum(total, 1e-12), positions)
 
-    def _material(self, primitive: dict[str, Any]) -> tuple[Floats | None, Picture | None, Floats | None]:
-        """sRGB colour, texture and its coordinates, of the metallic or the glossy kind."""
+    def _material(
+        self, primitive: dict[str, Any]
+    ) -> tuple[Floats | None, Picture | None, Floats | None]:
+        """SRGB colour, texture and its coordinates, of the metallic or the glossy kind."""
         if "material" not in primitive:
             return None, None, None
         material = self.tree["materials"][primitive["material"]]
@@ -305,11 +398,17 @@ class _File:
         return color, picture, np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
 
     def _texture(self, texture: dict[str, Any], uvs: Floats) -> tuple[Picture, Floats]:
-        """The picture of a texture, and coordinates that find in it, repeating, what the sampler says."""
+        """The picture of a texture, and the coordinates in it.
+
+        The coordinates find in a picture that repeats what the sampler says.
+        """
         extensions = texture.get("extensions", {})
         source = extensions.get("EXT_texture_webp", {}).get("source", texture.get("source"))
         if source is None:
-            raise InvalidInput(f"its texture needs {', '.join(extensions) or 'a source'}, which is not read: save it with PNG or JPEG")
+            raise InvalidInput(
+                f"its texture needs {', '.join(extensions) or 'a source'}, which is not read: save"
+                " it with PNG or JPEG"
+            )
         sampler = self.tree["samplers"][texture["sampler"]] if "sampler" in texture else {}
         uvs = uvs.copy()
         flips = ""

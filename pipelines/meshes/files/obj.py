@@ -25,8 +25,20 @@ log = logging.getLogger(__name__)
 _UP_AXIS = "# up axis: "
 _ROWS = 65536
 _NO_NUMBER = -(2**62)  # of the texture coordinate of a corner that names none
-#: Options of an MTL's picture line and how many words follow each; -o, -s and -t take one to three numbers.
-_OPTIONS = {"-blendu": 1, "-blendv": 1, "-bm": 1, "-boost": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-mm": 2, "-texres": 1, "-type": 1}
+#: Options of an MTL's picture line and how many words follow each; -o, -s and -t take one to three
+#: numbers.
+_OPTIONS = {
+    "-blendu": 1,
+    "-blendv": 1,
+    "-bm": 1,
+    "-boost": 1,
+    "-cc": 1,
+    "-clamp": 1,
+    "-imfchan": 1,
+    "-mm": 2,
+    "-texres": 1,
+    "-type": 1,
+}
 _VECTORS = ("-o", "-s", "-t")
 
 
@@ -40,7 +52,7 @@ class _Material:
 
 @dataclass
 class _Lines:
-    """Faces of one material: their text, and how many vertices and texture coordinates stood above each."""
+    """Faces of one material as text, and how many vertices and coordinates stood above each."""
 
     text: list[bytes] = field(default_factory=list)
     above: list[tuple[int, int]] = field(default_factory=list)
@@ -49,8 +61,8 @@ class _Lines:
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     """The pieces of an OBJ and its upright axis.
 
-    Materials and pictures are looked for in the OBJ's own folder and below it, in any case of letters, and nowhere else. What is named and
-    not there is said in the log.
+    Materials and pictures are looked for in the OBJ's own folder and below it, in any case of
+    letters, and nowhere else. What is named and not there is said in the log.
 
     Raises:
         InvalidInput: if a line is wrong, with its text.
@@ -58,8 +70,16 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     vertices, texcoords, lines, libraries = _sorted_lines(content)
     positions, colors = _vertices(vertices)
     uvs = _numbers(texcoords, least=1)
-    uvs = np.zeros((len(texcoords), 2)) if uvs is None else np.pad(uvs, ((0, 0), (0, max(0, 2 - uvs.shape[1]))))[:, :2]
-    materials = {name: material for library in libraries for name, material in _materials(path, library).items()}
+    uvs = (
+        np.zeros((len(texcoords), 2))
+        if uvs is None
+        else np.pad(uvs, ((0, 0), (0, max(0, 2 - uvs.shape[1]))))[:, :2]
+    )
+    materials = {
+        name: material
+        for library in libraries
+        for name, material in _materials(path, library).items()
+    }
     pictures: dict[str, Picture | None] = {}
     pieces = []
     for name, block in lines.items():
@@ -72,14 +92,29 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
             picture = None
         table = uvs * material.scale + material.offset
         own, faces, (found_uvs, found_colors) = (
-            by_corner(positions, corners, (uv_corners, table) if picture else None, (corners, colors) if colors is not None else None)
+            by_corner(
+                positions,
+                corners,
+                (uv_corners, table) if picture else None,
+                (corners, colors) if colors is not None else None,
+            )
             if picture or len(lines) > 1
             else (positions, corners, [None, colors])
         )
-        # Where there is a picture or there are colours at the vertices, viewers take them as they are and not times Kd.
+        # Where there is a picture or there are colours at the vertices, viewers take them as they
+        # are and not times Kd.
         flat = material.color if picture is None and colors is None else None
-        pieces.append(Piece(own, faces, flat, found_colors if picture is None else None, found_uvs, picture))
-    up_axis = next((line[len(_UP_AXIS) :].strip() for line in content[:4096].decode("latin-1").splitlines() if line.startswith(_UP_AXIS)), "y")
+        pieces.append(
+            Piece(own, faces, flat, found_colors if picture is None else None, found_uvs, picture)
+        )
+    up_axis = next(
+        (
+            line[len(_UP_AXIS) :].strip()
+            for line in content[:4096].decode("latin-1").splitlines()
+            if line.startswith(_UP_AXIS)
+        ),
+        "y",
+    )
     return pieces, up_axis
 
 
@@ -98,16 +133,23 @@ def companions(content: bytes, path: Path) -> list[Path]:
 def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> None:
     """Write a mesh, already turned, and with a texture `<name>.mtl` and `<name>.png` beside it.
 
-    Where one of these two names is taken by a file that is not this library's, the next free one with a number is used.
+    Where one of these two names is taken by a file that is not this library's, the next free one
+    with a number is used.
     """
     material = path.with_suffix(".mtl")
     if mesh.texture is not None:
         if mesh.vertex_colors is not None:
-            log.warning("An OBJ holds a texture or colours at its vertices: %s keeps the texture alone.", path.name)
+            log.warning(
+                "An OBJ holds a texture or colours at its vertices: %s keeps the texture alone.",
+                path.name,
+            )
         material, picture = free_or_own(material), free_or_own(path.with_suffix(".png"))
         save_picture(mesh.texture.permute(2, 0, 1)[None], picture)
         with atomic_path(material) as partial:
-            text = f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd {picture.name}\n"
+            text = (
+                f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd"
+                f" {picture.name}\n"
+            )
             partial.write_text(text, encoding="utf-8")
     with atomic_path(path) as partial, partial.open("wb") as file:
         for part in _text(mesh, metadata, material.name, up_axis):
@@ -115,7 +157,7 @@ def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> 
 
 
 def decimals(values: np.ndarray) -> int:
-    """Digits after the point that numbers of this size ask for: seven in all, 6 after the point for numbers from 1 to 10."""
+    """Digits after the point for numbers of this size, which makes seven in all."""
     largest = float(np.abs(values).max(initial=0.0))
     return int(np.clip(6 - np.floor(np.log10(largest)), 0, 45)) if largest else 6
 
@@ -128,8 +170,9 @@ def _text(mesh: Mesh, metadata: Mapping[str, str], material: str, up_axis: str) 
             yield f"# {line}\n".encode()
     vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
     textured = mesh.uvs is not None and mesh.texture is not None
-    plain = mesh.vertex_colors is None or textured
-    table = vertices if plain else np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])  # type: ignore[union-attr]
+    table = vertices
+    if mesh.vertex_colors is not None and not textured:
+        table = np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])
     row = "v " + " ".join([f"%.{decimals(vertices)}f"] * 3 + ["%.4f"] * (table.shape[1] - 3)) + "\n"
     yield from _rows(row, table)
     corner = "%d"
@@ -137,7 +180,10 @@ def _text(mesh: Mesh, metadata: Mapping[str, str], material: str, up_axis: str) 
         assert mesh.uvs is not None
         yield f"mtllib {material}\nusemtl surface\n".encode()
         yield from _rows("vt %.6f %.6f\n", mesh.uvs.cpu().numpy())
-        corner, faces = "%d/%d", faces.repeat(2, axis=1)  # a vertex and its place in the texture have the same number
+        corner, faces = (
+            "%d/%d",
+            faces.repeat(2, axis=1),
+        )  # a vertex and its place in the texture have the same number
     yield from _rows(f"f {corner} {corner} {corner}\n", faces + 1)
 
 
@@ -148,10 +194,15 @@ def _rows(row: str, table: np.ndarray) -> Iterator[bytes]:
 
 
 def _sorted_lines(content: bytes) -> tuple[list[bytes], list[bytes], dict[str, _Lines], list[str]]:
-    """Vertices, texture coordinates and the faces of each material as text, and the names of the material libraries."""
+    """Vertices, coordinates and each material's faces as text, and the libraries' names."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         content = content.decode("utf-16", errors="replace").encode()
-    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\\\n", b" ")
+    content = (
+        content.removeprefix(b"\xef\xbb\xbf")
+        .replace(b"\r\n", b"\n")
+        .replace(b"\r", b"\n")
+        .replace(b"\\\n", b" ")
+    )
     vertices: list[bytes] = []
     texcoords: list[bytes] = []
     faces: dict[str, _Lines] = {}
@@ -170,7 +221,12 @@ def _sorted_lines(content: bytes) -> tuple[list[bytes], list[bytes], dict[str, _
             block = faces.setdefault(rest.decode("utf-8", errors="replace").strip(), _Lines())
         elif keyword == b"mtllib":
             libraries.append(rest.decode("utf-8", errors="replace").strip())
-    return vertices, texcoords, {name: lines for name, lines in faces.items() if lines.text}, libraries
+    return (
+        vertices,
+        texcoords,
+        {name: lines for name, lines in faces.items() if lines.text},
+        libraries,
+    )
 
 
 def _without_comments(lines: list[bytes]) -> list[bytes]:
@@ -178,7 +234,7 @@ def _without_comments(lines: list[bytes]) -> list[bytes]:
 
 
 def _numbers(lines: list[bytes], least: int) -> Floats | None:
-    """(N, d) of lines that all have the same d numbers; None where they differ, or where there are none."""
+    """(N, d) of lines that all have the same d numbers; None where they differ or are none."""
     if not lines:
         return None
     lines = _without_comments(lines)
@@ -187,7 +243,9 @@ def _numbers(lines: list[bytes], least: int) -> Floats | None:
         return None
     (count,) = counts
     if count < least:
-        raise InvalidInput(f"a line of numbers is too short: '{lines[0].decode('latin-1').strip()[:60]}'")
+        raise InvalidInput(
+            f"a line of numbers is too short: '{lines[0].decode('latin-1').strip()[:60]}'"
+        )
     try:
         return np.array(b" ".join(lines).split(), dtype=np.float64).reshape(-1, count)
     except ValueError as error:
@@ -195,14 +253,19 @@ def _numbers(lines: list[bytes], least: int) -> Floats | None:
 
 
 def _vertices(lines: list[bytes]) -> tuple[Floats, Floats | None]:
-    """(V, 3) positions and sRGB colours, or None; vertices without one among others that have one are white."""
+    """(V, 3) positions, and sRGB colours or None.
+
+    Where some vertices have a colour, those without one are white.
+    """
     table = _numbers(lines, least=3)
     if table is None:
         rows = [line.split() for line in _without_comments(lines)]
         if any(len(row) < 3 for row in rows):
             raise InvalidInput("a vertex has fewer than three coordinates")
         try:
-            numbers = [[float(word) for word in (row[:6] if len(row) >= 6 else row[:3])] for row in rows]
+            numbers = [
+                [float(word) for word in (row[:6] if len(row) >= 6 else row[:3])] for row in rows
+            ]
             table = np.array([row + [1.0] * (6 - len(row)) for row in numbers]).reshape(-1, 6)
         except ValueError as error:
             raise InvalidInput(f"a line holds something else than numbers ({error})") from error
@@ -223,7 +286,19 @@ def _faces(block: _Lines, vertices: Floats, texcoords: int) -> tuple[Indices, In
         slashes = line.count(b"/")
         double = line.count(b"//")
         # Numbers for each corner, 0 for mixed ones: v, v/t, v//n (-2) and v/t/n.
-        kind = 1 if not slashes else 2 if slashes == words and not double else -2 if double == words else 3 if slashes == 2 * words else 0
+        kind = (
+            1
+            if not slashes
+            else (
+                2
+                if slashes == words and not double
+                else -2
+                if double == words
+                else 3
+                if slashes == 2 * words
+                else 0
+            )
+        )
         shapes.setdefault((words, 0 if double and kind == 3 else kind), []).append(i)
     order = []
     for (count, kind), members in shapes.items():
@@ -253,7 +328,9 @@ def _faces(block: _Lines, vertices: Floats, texcoords: int) -> tuple[Indices, In
     if not corners:
         return np.zeros((0, 3), dtype=np.int64), np.zeros((0, 3), dtype=np.int64)
     as_written = np.concatenate(order).argsort(kind="stable")
-    return np.concatenate(corners)[as_written].astype(np.int64), np.concatenate(uv_corners)[as_written].astype(np.int64)
+    return np.concatenate(corners)[as_written].astype(np.int64), np.concatenate(uv_corners)[
+        as_written
+    ].astype(np.int64)
 
 
 def _corner_numbers(lines: list[bytes], count: int, kind: int) -> Indices:
@@ -261,13 +338,18 @@ def _corner_numbers(lines: list[bytes], count: int, kind: int) -> Indices:
     try:
         if kind == 0:
             words = [[corner.split(b"/") for corner in line.split()] for line in lines]
-            both = [[(int(c[0]), int(c[1]) if len(c) > 1 and c[1] else _NO_NUMBER) for c in row] for row in words]
+            both = [
+                [(int(c[0]), int(c[1]) if len(c) > 1 and c[1] else _NO_NUMBER) for c in row]
+                for row in words
+            ]
             return np.array(both, dtype=np.int64).reshape(-1, count, 2)
         per_corner = abs(kind)
         text = b" ".join(lines).replace(b"//", b" ").replace(b"/", b" ")
         numbers = np.array(text.split(), dtype=np.int64).reshape(-1, count, per_corner)
     except ValueError as error:
-        raise InvalidInput(f"a face holds something else than numbers of vertices ({error})") from error
+        raise InvalidInput(
+            f"a face holds something else than numbers of vertices ({error})"
+        ) from error
     if kind in (2, 3):
         return numbers[..., :2]
     return np.stack([numbers[..., 0], np.full_like(numbers[..., 0], _NO_NUMBER)], axis=-1)
@@ -280,19 +362,32 @@ def _library_files(path: Path, library: str) -> Iterable[Path]:
     for name in named:
         place = _beside(path, name)
         if place is None:
-            log.warning("%s names the materials %s, which are not beside it: its colours are left out.", path.name, name)
+            log.warning(
+                "%s names the materials %s, which are not beside it: its colours are left out.",
+                path.name,
+                name,
+            )
         else:
             yield place
 
 
 def _materials(path: Path, library: str) -> dict[str, _Material]:
-    return {name: material for place in _library_files(path, library) for name, material in _parse_materials(place).items()}
+    return {
+        name: material
+        for place in _library_files(path, library)
+        for name, material in _parse_materials(place).items()
+    }
 
 
 def _parse_materials(place: Path) -> dict[str, _Material]:
     materials: dict[str, _Material] = {}
     material = _Material()
-    text = place.read_bytes().decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    text = (
+        place.read_bytes()
+        .decode("utf-8-sig", errors="replace")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+    )
     for line in text.split("\n"):
         keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
         if keyword == "newmtl":
@@ -345,19 +440,36 @@ def _read_map(material: _Material, text: str) -> None:
 def _picture(path: Path, name: str) -> Picture | None:
     place = _beside(path, name)
     if place is None:
-        log.warning("The material of %s names the picture %s, which is not beside it: its texture is left out.", path.name, name)
+        log.warning(
+            "The material of %s names the picture %s, which is not beside it: its texture is left"
+            " out.",
+            path.name,
+            name,
+        )
         return None
     try:
         with Image.open(place) as image:
             return read_picture_of(image)
     except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
-        log.warning("The picture %s of %s cannot be read (%s): its texture is left out.", name, path.name, type(error).__name__)
+        log.warning(
+            "The picture %s of %s cannot be read (%s): its texture is left out.",
+            name,
+            path.name,
+            type(error).__name__,
+        )
         return None
 
 
 def _beside(path: Path, name: str) -> Path | None:
-    """The file of this name below the OBJ's folder, in whatever case; else one of its bare name beside the OBJ."""
-    parts = [part for part in name.strip().strip('"').replace("\\", "/").split("/") if part not in ("", ".")]
+    """The file of this name below the OBJ's folder, in whatever case.
+
+    Else the one of its bare name beside the OBJ.
+    """
+    parts = [
+        part
+        for part in name.strip().strip('"').replace("\\", "/").split("/")
+        if part not in ("", ".")
+    ]
     if not parts or "\0" in name:
         return None
     root = path.parent.resolve()
@@ -375,6 +487,8 @@ def _step(folder: Path, name: str) -> Path | None:
         exact = folder / name
         if exact.exists():
             return exact
-        return next((entry for entry in folder.iterdir() if entry.name.casefold() == name.casefold()), None)
+        return next(
+            (entry for entry in folder.iterdir() if entry.name.casefold() == name.casefold()), None
+        )
     except OSError:
         return None

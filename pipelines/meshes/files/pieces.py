@@ -1,4 +1,7 @@
-"""From what a file holds to one mesh: pieces of one material each become triangles with one texture, or colours at their vertices."""
+"""From what a file holds to one mesh.
+
+Pieces of one material each become triangles with one texture, or with colours at their vertices.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ class Picture:
     """A texture as a material uses it.
 
     Attributes:
-        pixels: (H, W, 3) float32 sRGB in [0, 1], rows from the top. Pieces that share a picture share this very object.
+        pixels: (H, W, 3) float32 sRGB in [0, 1], rows from the top. Pieces that share a picture
+            share this very object.
     """
 
     pixels: Tensor
@@ -44,7 +48,8 @@ class Piece:
         vertices: (V, 3) float64, in the file's axes and units.
         faces: (F, 3) int64.
         color: (3,) sRGB in [0, 1] of the material, or None where the file says nothing.
-        vertex_colors: (V, 3) sRGB in [0, 1], or None. They are multiplied with the material's colour and picture, as light.
+        vertex_colors: (V, 3) sRGB in [0, 1], or None. They are multiplied with the material's
+            colour and picture, as light.
         uvs: (V, 2) from the lower left, repeating outside [0, 1], or None.
         picture: the texture, or None; it needs `uvs`.
     """
@@ -84,9 +89,15 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
         colors = torch.cat([_vertex_colors(p, with_material=not textured) for p in pieces])
     return Mesh(
         torch.from_numpy(np.concatenate([p.vertices for p in pieces])).float(),
-        torch.from_numpy(np.concatenate([p.faces + start for p, start in zip(pieces, starts, strict=False)])),
+        torch.from_numpy(
+            np.concatenate([p.faces + start for p, start in zip(pieces, starts, strict=False)])
+        ),
         colors,
-        torch.from_numpy(np.concatenate([p.uvs for p in pieces if p.uvs is not None])).float() if textured else None,
+        (
+            torch.from_numpy(np.concatenate([p.uvs for p in pieces if p.uvs is not None])).float()
+            if textured
+            else None
+        ),
         pieces[0].picture.pixels if pieces[0].picture is not None else None,
     )
 
@@ -133,7 +144,11 @@ def triangulated(vertices: Floats, polygon: Sequence[int]) -> list[tuple[int, in
 
     kept = np.delete(np.arange(3), np.abs(normal).argmax())
     flat = corners[:, kept]
-    triangles = mapbox_earcut.triangulate_float64(flat, np.array([count], dtype=np.uint32)).reshape(-1, 3).astype(np.int64)
+    triangles = (
+        mapbox_earcut.triangulate_float64(flat, np.array([count], dtype=np.uint32))
+        .reshape(-1, 3)
+        .astype(np.int64)
+    )
     if not len(triangles):
         return fan
     a, b, c = (corners[triangles[:, i]] for i in range(3))
@@ -143,16 +158,27 @@ def triangulated(vertices: Floats, polygon: Sequence[int]) -> list[tuple[int, in
 
 
 def _vertex_colors(piece: Piece, with_material: bool) -> Tensor:
-    """(V, 3) float32: what the vertices say times what the material says; white where neither says anything."""
-    colors = torch.ones(len(piece.vertices), 3) if piece.vertex_colors is None else torch.from_numpy(piece.vertex_colors).float()
+    """(V, 3) float32: what the vertices say times what the material says, white where none does."""
+    colors = (
+        torch.ones(len(piece.vertices), 3)
+        if piece.vertex_colors is None
+        else torch.from_numpy(piece.vertex_colors).float()
+    )
     if not with_material or piece.color is None:
         return colors
     material = torch.from_numpy(piece.color).float()
-    return material.expand_as(colors).clone() if piece.vertex_colors is None else multiplied(colors, material)
+    return (
+        material.expand_as(colors).clone()
+        if piece.vertex_colors is None
+        else multiplied(colors, material)
+    )
 
 
 def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
-    """Pieces of one picture with their materials' colours in it: in a copy each, where the colours differ."""
+    """Pieces of one picture with their materials' colours in it.
+
+    Each has a copy of its own where the colours differ.
+    """
     pictures: dict[tuple[float, ...], Picture] = {}
     painted = []
     for piece in pieces:
@@ -160,13 +186,20 @@ def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
         color = (1.0, 1.0, 1.0) if piece.color is None else tuple(piece.color.tolist())
         if color not in pictures:
             white = min(color) >= 1.0
-            pictures[color] = piece.picture if white else Picture(multiplied(piece.picture.pixels, torch.tensor(color)))
+            pictures[color] = (
+                piece.picture
+                if white
+                else Picture(multiplied(piece.picture.pixels, torch.tensor(color)))
+            )
         painted.append(replace(piece, color=None, picture=pictures[color]))
     return painted if len(pictures) == 1 else _side_by_side(painted)
 
 
 def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces with one picture, in which all their pictures and colours lie; one that repeats lies there as often as it is used."""
+    """The pieces with one picture, in which all their pictures and colours lie.
+
+    A picture that repeats lies there as often as it is used.
+    """
     moved = [_in_first_tile(piece) for piece in pieces]
     repeats = [_repeats(piece) for piece in moved]
     keys = [
@@ -174,8 +207,14 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
         for piece, times in zip(moved, repeats, strict=True)
     ]
     different = dict(zip(keys, zip(moved, repeats, strict=True), strict=True))
-    area = sum(_SWATCH**2 if p.picture is None else p.picture.pixels[..., 0].numel() * r[0] * r[1] for p, r in different.values())
-    tiles = {key: _tile(*found, scale=min(1.0, MAX_SIDE / 2 / area**0.5)) for key, found in different.items()}
+    area = sum(
+        _SWATCH**2 if p.picture is None else p.picture.pixels[..., 0].numel() * r[0] * r[1]
+        for p, r in different.values()
+    )
+    tiles = {
+        key: _tile(*found, scale=min(1.0, MAX_SIDE / 2 / area**0.5))
+        for key, found in different.items()
+    }
     places, (height, width) = _shelves([tile.shape[:2] for tile in tiles.values()])
     sheet = torch.ones(height, width, 3)
     place_of = {}
@@ -187,7 +226,11 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
     placed = []
     for piece, key, (across, up) in zip(moved, keys, repeats, strict=True):
         top, left, h, w = place_of[key]
-        uvs = np.full((len(piece.vertices), 2), 0.5) if piece.picture is None or piece.uvs is None else piece.uvs / (across, up)
+        uvs = (
+            np.full((len(piece.vertices), 2), 0.5)
+            if piece.picture is None or piece.uvs is None
+            else piece.uvs / (across, up)
+        )
         u = (left + uvs[:, 0] * w) / width
         v = 1 - (top + (1 - uvs[:, 1]) * h) / height
         placed.append(replace(piece, color=None, uvs=np.stack([u, v], axis=1), picture=picture))
@@ -195,7 +238,7 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _in_first_tile(piece: Piece) -> Piece:
-    """The piece with each triangle moved by whole pictures, so that its coordinates start in the first one."""
+    """The piece with each triangle's coordinates moved by whole pictures, to start in the first."""
     if piece.picture is None or piece.uvs is None:
         return piece
     if piece.uvs.min() >= -_ON_BORDER and piece.uvs.max() <= 1 + _ON_BORDER:
@@ -205,7 +248,10 @@ def _in_first_tile(piece: Piece) -> Piece:
     table = corners.reshape(-1, 2)
     own = np.arange(len(table)).reshape(-1, 3)
     vertices, faces, (uvs, colors) = by_corner(
-        piece.vertices, piece.faces, (own, table), None if piece.vertex_colors is None else (piece.faces, piece.vertex_colors)
+        piece.vertices,
+        piece.faces,
+        (own, table),
+        None if piece.vertex_colors is None else (piece.faces, piece.vertex_colors),
     )
     return replace(piece, vertices=vertices, faces=faces, uvs=uvs, vertex_colors=colors)
 
@@ -219,21 +265,26 @@ def _repeats(piece: Piece) -> tuple[int, int]:
 
 
 def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
-    """(H, W, 3): the piece's picture as often as it repeats, in its colour, with its border continued all around."""
+    """(H, W, 3) the piece's picture as often as it repeats, in its colour, its border continued."""
     pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.picture is None else piece.picture.pixels
     if piece.color is not None:
         pixels = multiplied(pixels, torch.from_numpy(piece.color).float())
     across, up = repeats
     if scale < 1 and piece.picture is not None:
         size = (max(1, int(pixels.shape[0] * scale)), max(1, int(pixels.shape[1] * scale)))
-        small = torch.nn.functional.interpolate(pixels.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True)
+        small = torch.nn.functional.interpolate(
+            pixels.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
+        )
         pixels = small[0].permute(1, 2, 0)
     repeated = pixels.repeat(up, across, 1).permute(2, 0, 1)[None]
     return torch.nn.functional.pad(repeated, (_MARGIN,) * 4, mode="replicate")[0].permute(1, 2, 0)
 
 
 def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Row and column of each rectangle (height, width), and the size of the sheet: the tallest first, row after row."""
+    """Row and column of each rectangle (height, width), and the size of the sheet.
+
+    The tallest come first, row after row.
+    """
     area = sum(h * w for h, w in sizes)
     limit = max(int(area**0.5 * 1.1), *(w for _, w in sizes))
     places: dict[int, tuple[int, int]] = {}

@@ -1,7 +1,9 @@
 """PLY, as text and as either kind of binary.
 
-trimesh reads PLY too, but not binary polygons of different sizes, nor every name and type of colour.
-Source: Turk, "The PLY Polygon File Format" (1994); property names as MeshLab, Blender, CloudCompare and Open3D write them.
+trimesh reads PLY too, but not binary polygons of different sizes, nor every name and type of
+colour.
+Source: Turk, "The PLY Polygon File Format" (1994); property names as MeshLab, Blender, CloudCompare
+and Open3D write them.
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ from .pieces import Floats, Indices, Picture, Piece, by_corner, read_picture_of,
 log = logging.getLogger(__name__)
 
 _TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
-    "int64": "i8", "uint64": "u8",
-}  # fmt: skip
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2"},
+    **{"int": "i4", "uint": "u4", "float": "f4", "double": "f8"},
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"},
+    **{"int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"},
+}
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
-_COLORS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+_COLORS = (
+    ("red", "green", "blue"),
+    ("r", "g", "b"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue"),
+)
 _UVS = (("texture_u", "texture_v"), ("s", "t"), ("u", "v"))
 _CORNERS = ("vertex_indices", "vertex_index")
 _UP_AXIS = "up_axis"
@@ -54,7 +61,11 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         InvalidInput: if the file is damaged.
     """
     elements, order, comments, start = _header(content)
-    data = _text_data(elements, content[start:]) if order is None else _binary_data(elements, content[start:], order)
+    data = (
+        _text_data(elements, content[start:])
+        if order is None
+        else _binary_data(elements, content[start:], order)
+    )
     vertex, face = data.get("vertex", {}), data.get("face", {})
     if not {"x", "y", "z"} <= vertex.keys():
         raise InvalidInput("it has no vertices")
@@ -80,9 +91,18 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         if face_colors is not None:
             table, number = np.unique(face_colors, axis=0, return_inverse=True)
             of_faces = (np.repeat(number.reshape(-1)[owners][:, None], 3, axis=1), table)
-        own, faces, (found, flat, smooth) = by_corner(vertices, corners, uvs, of_faces, None if colors is None else (corners, colors))
+        own, faces, (found, flat, smooth) = by_corner(
+            vertices, corners, uvs, of_faces, None if colors is None else (corners, colors)
+        )
         piece = Piece(own, faces, None, flat if smooth is None else smooth, found, picture)
-    noted = next((words[1] for words in (c.split() for c in comments) if len(words) == 2 and words[0] == _UP_AXIS), "y")
+    noted = next(
+        (
+            words[1]
+            for words in (c.split() for c in comments)
+            if len(words) == 2 and words[0] == _UP_AXIS
+        ),
+        "y",
+    )
     return [piece], noted
 
 
@@ -104,7 +124,9 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
     names = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", "comment Image to 3D"]
     header += [f"comment {_UP_AXIS} {up_axis}"] if up_axis != "y" else []
-    header += [f"element vertex {len(rows)}"] + [f"property {names[kind]} {name}" for name, kind in columns]
+    header += [f"element vertex {len(rows)}"] + [
+        f"property {names[kind]} {name}" for name, kind in columns
+    ]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     return "\n".join(header).encode() + b"\n" + rows.tobytes() + faces.tobytes()
 
@@ -115,7 +137,9 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
     start = content.find(b"\n", end) + 1
     if not content.startswith(b"ply") or end < 0:
         raise InvalidInput("it is damaged, or something else")
-    if not start or (content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12):
+    if not start or (
+        content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12
+    ):
         start = end + len("end_header") + 1  # lines that end in a bare carriage return
     elements: list[_Element] = []
     comments: list[str] = []
@@ -141,7 +165,11 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
-    lines = [words for words in (line.split() for line in text.replace(b"\r", b"\n").split(b"\n")) if words]
+    lines = [
+        words
+        for words in (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
+        if words
+    ]
     found: dict[str, dict[str, Any]] = {}
     at = 0
     for element in elements:
@@ -150,8 +178,17 @@ def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any
         if len(rows) < element.count:
             raise InvalidInput("it is cut off")
         if all(p.count_kind is None for p in element.properties):
-            table = np.array([row[: len(element.properties)] for row in rows], dtype=np.float64).reshape(element.count, -1)
-            columns = {p.name: _as_declared(table[:, i], p.kind) for i, p in enumerate(element.properties)} if len(rows) else {}
+            table = np.array(
+                [row[: len(element.properties)] for row in rows], dtype=np.float64
+            ).reshape(element.count, -1)
+            columns = (
+                {
+                    p.name: _as_declared(table[:, i], p.kind)
+                    for i, p in enumerate(element.properties)
+                }
+                if len(rows)
+                else {}
+            )
             found[element.name] = columns
             continue
         values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
@@ -168,7 +205,10 @@ def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any
                     raise InvalidInput("it is cut off")
                 place += 1 + count
         found[element.name] = {
-            p.name: values[p.name] if p.count_kind else _as_declared(np.array(values[p.name]), p.kind) for p in element.properties
+            p.name: (
+                values[p.name] if p.count_kind else _as_declared(np.array(values[p.name]), p.kind)
+            )
+            for p in element.properties
         }
     return found
 
@@ -191,7 +231,9 @@ def _binary_data(elements: list[_Element], data: bytes, order: str) -> dict[str,
     return found
 
 
-def _equal_rows(element: _Element, data: bytes, at: int, order: str) -> tuple[np.ndarray | None, int]:
+def _equal_rows(
+    element: _Element, data: bytes, at: int, order: str
+) -> tuple[np.ndarray | None, int]:
     """The rows of an element as one array, if all lists are as long as those of the first row."""
     if not element.count:
         return np.empty(0, dtype=[(p.name, order + p.kind) for p in element.properties]), 0
@@ -220,10 +262,19 @@ def _equal_rows(element: _Element, data: bytes, at: int, order: str) -> tuple[np
     return rows, dtype.itemsize * element.count
 
 
-def _different_rows(element: _Element, data: bytes, at: int, order: str) -> tuple[dict[str, Any], int]:
+def _different_rows(
+    element: _Element, data: bytes, at: int, order: str
+) -> tuple[dict[str, Any], int]:
     """Row by row, for lists of different lengths."""
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
-    kinds = [(p.name, np.dtype(order + p.kind), None if p.count_kind is None else np.dtype(order + p.count_kind)) for p in element.properties]
+    kinds = [
+        (
+            p.name,
+            np.dtype(order + p.kind),
+            None if p.count_kind is None else np.dtype(order + p.count_kind),
+        )
+        for p in element.properties
+    ]
     place = at
     try:
         for _ in range(element.count):
@@ -237,7 +288,10 @@ def _different_rows(element: _Element, data: bytes, at: int, order: str) -> tupl
                 place += kind.itemsize * count
     except ValueError as error:
         raise InvalidInput("it is cut off") from error
-    return {name: values[name] if count_kind else np.array(values[name]) for name, _, count_kind in kinds}, place - at
+    return {
+        name: values[name] if count_kind else np.array(values[name])
+        for name, _, count_kind in kinds
+    }, place - at
 
 
 def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indices]:
@@ -247,12 +301,20 @@ def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indic
         places, owners = np.tile(np.arange(3), (len(corners), 1)), np.arange(len(corners))
     else:
         numbers = [[int(i) for i in polygon] for polygon in polygons]
-        if any(min(polygon, default=0) < 0 or max(polygon, default=0) >= len(vertices) for polygon in numbers):
+        if any(
+            min(polygon, default=0) < 0 or max(polygon, default=0) >= len(vertices)
+            for polygon in numbers
+        ):
             raise InvalidInput("a face names a vertex that is not there")
         cut = [triangulated(vertices, polygon) if len(polygon) > 2 else [] for polygon in numbers]
-        places = np.array([triangle for polygon in cut for triangle in polygon], dtype=np.int64).reshape(-1, 3)
+        places = np.array(
+            [triangle for polygon in cut for triangle in polygon], dtype=np.int64
+        ).reshape(-1, 3)
         owners = np.repeat(np.arange(len(numbers)), [len(polygon) for polygon in cut])
-        corners = np.array([[numbers[o][k] for k in p] for o, p in zip(owners, places, strict=True)], dtype=np.int64).reshape(-1, 3)
+        corners = np.array(
+            [[numbers[o][k] for k in p] for o, p in zip(owners, places, strict=True)],
+            dtype=np.int64,
+        ).reshape(-1, 3)
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
         raise InvalidInput("a face names a vertex that is not there")
     return corners, places, owners
@@ -276,11 +338,18 @@ def _strips(element: dict[str, Any]) -> list[list[int]]:
 
 def _pair(element: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> Floats | None:
     found = next((pair for pair in names if set(pair) <= element.keys()), None)
-    return None if found is None else np.stack([np.asarray(element[n], dtype=np.float64) for n in found], axis=1)
+    return (
+        None
+        if found is None
+        else np.stack([np.asarray(element[n], dtype=np.float64) for n in found], axis=1)
+    )
 
 
 def _colors(element: Mapping[str, Any]) -> Floats | None:
-    """(N, 3) in [0, 1] of whichever type: integers by their range, floats as they are, or by 255 where they go beyond 1."""
+    """(N, 3) in [0, 1] of whichever type.
+
+    Integers are scaled by their range, floats by 255 where they go beyond 1.
+    """
     names = next((names for names in _COLORS if set(names) <= element.keys()), None)
     if names is None or not len(element[names[0]]):
         return None
@@ -294,7 +363,10 @@ def _colors(element: Mapping[str, Any]) -> Floats | None:
 
 
 def _picture(path: Path, comments: list[str]) -> Picture | None:
-    name = next((c.partition(" ")[2].strip() for c in comments if c.lower().startswith("texturefile ")), None)
+    name = next(
+        (c.partition(" ")[2].strip() for c in comments if c.lower().startswith("texturefile ")),
+        None,
+    )
     if name is None:
         return None
     place = path.parent / Path(name.replace("\\", "/")).name
@@ -302,5 +374,10 @@ def _picture(path: Path, comments: list[str]) -> Picture | None:
         with Image.open(place) as image:
             return read_picture_of(image)
     except Exception as error:  # missing, or whatever Pillow's plugins raise
-        log.warning("The picture %s of %s cannot be read (%s): its texture is left out.", name, path.name, type(error).__name__)
+        log.warning(
+            "The picture %s of %s cannot be read (%s): its texture is left out.",
+            name,
+            path.name,
+            type(error).__name__,
+        )
         return None

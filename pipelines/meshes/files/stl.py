@@ -1,4 +1,7 @@
-"""STL, as text and binary: triangles without colours. trimesh reads it; the binary form is written here, for the note in its header."""
+"""STL, as text and binary: triangles without colours.
+
+trimesh reads it. The binary form is written here, for the note in its header.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,22 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     except Exception as error:  # trimesh's parsers raise whatever goes wrong in them
         raise InvalidInput("it is damaged, or something else") from error
     up_axis = "z" if _UP_AXIS + b"z" in content[:_HEADER] else "y"
-    return [Piece(np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces, dtype=np.int64))], up_axis
+    return [
+        Piece(
+            np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces, dtype=np.int64)
+        )
+    ], up_axis
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
     """A binary STL of a mesh that is already turned."""
     corners = mesh.vertices.float()[mesh.faces].cpu().numpy()  # (F, 3, 3)
-    rows = np.zeros(len(corners), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(np.float64)
+    rows = np.zeros(
+        len(corners), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
+    )
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(
+        np.float64
+    )
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     rows["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
     rows["corners"] = corners

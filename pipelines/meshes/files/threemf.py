@@ -21,7 +21,14 @@ from .pieces import Floats, Piece, by_corner
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
-_MILLIMETRES = {"micron": 1e-3, "millimeter": 1.0, "centimeter": 10.0, "inch": 25.4, "foot": 304.8, "meter": 1000.0}
+_MILLIMETRES = {
+    "micron": 1e-3,
+    "millimeter": 1.0,
+    "centimeter": 10.0,
+    "inch": 25.4,
+    "foot": 304.8,
+    "meter": 1000.0,
+}
 _CORE = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
 _RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
 _PATH = "{http://schemas.microsoft.com/3dmanufacturing/production/2015/06}path"
@@ -50,7 +57,9 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     pieces: list[Piece] = []
     for item in items:
         place = np.diag([scale, scale, scale, 1.0]) @ _matrix(item.get("transform"))
-        pieces += package.pieces(item.get(_PATH, package.name), item.get("objectid", ""), place, None)
+        pieces += package.pieces(
+            item.get(_PATH, package.name), item.get("objectid", ""), place, None
+        )
     noted = next((m.text for m in root.findall("{*}metadata") if m.get("name") == _UP_AXIS), None)
     return pieces, "z" if noted == "z" else "y"
 
@@ -59,26 +68,40 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
     """A 3MF of a mesh that is already turned and in millimetres."""
     vertices, faces = mesh.vertices.float().cpu().numpy(), mesh.faces.cpu().numpy()
     model = [
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}" xmlns:image-to-3d="urn:image-to-3d">'
-        f'<metadata name="Application">Image to 3D</metadata><metadata name="{_UP_AXIS}">{up_axis}</metadata>'
-        '<resources><object id="1" type="model"><mesh><vertices>',
-        "".join([f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices.tolist()]),
+        (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US"'
+            f' xmlns="{_CORE}" xmlns:image-to-3d="urn:image-to-3d"><metadata'
+            ' name="Application">Image to 3D</metadata><metadata'
+            f' name="{_UP_AXIS}">{up_axis}</metadata><resources><object id="1"'
+            ' type="model"><mesh><vertices>'
+        ),
+        "".join(
+            [f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices.tolist()]
+        ),
         "</vertices><triangles>",
         "".join([f'<triangle v1="{a}" v2="{b}" v3="{c}"/>' for a, b, c in faces.tolist()]),
         '</triangles></mesh></object></resources><build><item objectid="1"/></build></model>',
     ]
     types = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-        '<Default Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/></Types>'
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Types'
+        ' xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default'
+        ' Extension="rels"'
+        ' ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default'
+        ' Extension="model"'
+        ' ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/></Types>'
     )
     relations = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-        f'<Relationship Target="/3D/3dmodel.model" Id="rel0" Type="{_RELATION}"/></Relationships>'
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Relationships'
+        ' xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship'
+        f' Target="/3D/3dmodel.model" Id="rel0" Type="{_RELATION}"/></Relationships>'
     )
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, text in (("[Content_Types].xml", types), ("_rels/.rels", relations), ("3D/3dmodel.model", "".join(model))):
+        for name, text in (
+            ("[Content_Types].xml", types),
+            ("_rels/.rels", relations),
+            ("3D/3dmodel.model", "".join(model)),
+        ):
             entry = zipfile.ZipInfo(name)  # of 1980: the same mesh gives the same file
             archive.writestr(entry, text, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
@@ -122,24 +145,36 @@ class _Package:
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
             raise InvalidInput("it is damaged, or locked by a password") from error
 
-    def pieces(self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int = 0) -> list[Piece]:
+    def pieces(
+        self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int = 0
+    ) -> list[Piece]:
         """The triangles of an object and of the objects in it."""
         if depth > _MAX_DEPTH:
             raise InvalidInput("its objects hold each other")
         root = self.model(model)
-        entry = next((o for o in root.iterfind("{*}resources/{*}object") if o.get("id") == number), None)
+        entry = next(
+            (o for o in root.iterfind("{*}resources/{*}object") if o.get("id") == number), None
+        )
         if entry is None:
             raise InvalidInput(f"its object {number[:20]} is missing")
         if entry.get("type", "model") not in ("model", "solidsupport"):
             return []
-        property_of_object = (entry.get("pid", ""), entry.get("pindex", "0")) if entry.get("pid") else above
+        property_of_object = (
+            (entry.get("pid", ""), entry.get("pindex", "0")) if entry.get("pid") else above
+        )
         found = []
         mesh = entry.find("{*}mesh")
         if mesh is not None:
             found.append(_mesh_piece(root, mesh, place, property_of_object))
         for component in entry.iterfind("{*}components/{*}component"):
             inner = place @ _matrix(component.get("transform"))
-            found += self.pieces(component.get(_PATH, model), component.get("objectid", ""), inner, property_of_object, depth + 1)
+            found += self.pieces(
+                component.get(_PATH, model),
+                component.get("objectid", ""),
+                inner,
+                property_of_object,
+                depth + 1,
+            )
         return found
 
 
@@ -147,7 +182,9 @@ def _parse(text: bytes) -> Element:
     from lxml import etree
 
     try:
-        return etree.fromstring(text, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True))
+        return etree.fromstring(
+            text, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+        )
     except etree.XMLSyntaxError as error:
         raise InvalidInput("its XML is damaged") from error
 
@@ -160,10 +197,19 @@ def _matrix(text: str | None) -> Floats:
     return place
 
 
-def _mesh_piece(root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None) -> Piece:
-    vertices = np.array([[float(v.get(axis, "nan")) for axis in "xyz"] for v in mesh.iterfind("{*}vertices/{*}vertex")]).reshape(-1, 3)
+def _mesh_piece(
+    root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
+) -> Piece:
+    vertices = np.array(
+        [
+            [float(v.get(axis, "nan")) for axis in "xyz"]
+            for v in mesh.iterfind("{*}vertices/{*}vertex")
+        ]
+    ).reshape(-1, 3)
     rows = list(mesh.iterfind("{*}triangles/{*}triangle"))
-    faces = np.array([[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64).reshape(-1, 3)
+    faces = np.array(
+        [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
+    ).reshape(-1, 3)
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
         raise InvalidInput("a triangle names a vertex that is not there")
     palettes: dict[str, dict[int, Floats]] = {}
@@ -176,7 +222,9 @@ def _mesh_piece(root: Element, mesh: Element, place: Floats, above: tuple[str, s
         if pid not in palettes:
             palettes[pid] = _palette(root, pid)
         first = triangle.get("p1") or (above[1] if above and above[0] == pid else "0")
-        numbers = [int(n) for n in (first, triangle.get("p2") or first, triangle.get("p3") or first)]
+        numbers = [
+            int(n) for n in (first, triangle.get("p2") or first, triangle.get("p3") or first)
+        ]
         for corner, n in enumerate(numbers):
             if n in palettes[pid]:
                 colors[i, corner], any_color = palettes[pid][n], True
@@ -191,8 +239,15 @@ def _mesh_piece(root: Element, mesh: Element, place: Floats, above: tuple[str, s
 
 
 def _palette(root: Element, pid: str) -> dict[int, Floats]:
-    """sRGB colours of a group of base materials or colours; of other groups, none."""
-    group = next((g for g in root.iterfind("{*}resources/*") if g.get("id") == pid and not g.tag.endswith("}object")), None)
+    """SRGB colours of a group of base materials or colours; of other groups, none."""
+    group = next(
+        (
+            g
+            for g in root.iterfind("{*}resources/*")
+            if g.get("id") == pid and not g.tag.endswith("}object")
+        ),
+        None,
+    )
     if group is None:
         return {}
     names = {"basematerials": "displaycolor", "colorgroup": "color"}
@@ -200,4 +255,8 @@ def _palette(root: Element, pid: str) -> dict[int, Floats]:
     if attribute is None:
         return {}
     texts = [entry.get(attribute, "") for entry in group.iterfind("*")]
-    return {i: np.array([int(t[k : k + 2], 16) / 255 for k in (1, 3, 5)]) for i, t in enumerate(texts) if len(t) >= 7 and t[0] == "#"}
+    return {
+        i: np.array([int(t[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+        for i, t in enumerate(texts)
+        if len(t) >= 7 and t[0] == "#"
+    }

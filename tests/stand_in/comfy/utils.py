@@ -7,7 +7,8 @@ bars: list[ProgressBar] = []
 
 class ProgressBar:
     def __init__(self, total: int) -> None:
-        self.total, self.steps = total, []
+        self.total = total
+        self.steps: list[tuple[int, int, Any]] = []
         bars.append(self)
 
     def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:

@@ -10,11 +10,29 @@ import trimesh
 from pipelines.errors import EmptySurface, InvalidInput
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_surface, surface_memory
-from pipelines.surface.flexicubes import CORNERS, EDGES, CubeGrid, _tables, close_boundary, flexicubes, has_surface, official_box
+from pipelines.surface.flexicubes import (
+    CORNERS,
+    EDGES,
+    CubeGrid,
+    _tables,
+    close_boundary,
+    flexicubes,
+    has_surface,
+    official_box,
+)
 from pipelines.surface.refinement import sample_volume, stride_for
 from training.objects import KINDS, make_object
 
-from .fields import SHAPES, AnalyticField, analytic_grid, density_of, half_inside, level_of, random_triplane, sphere
+from .fields import (
+    SHAPES,
+    AnalyticField,
+    analytic_grid,
+    density_of,
+    half_inside,
+    level_of,
+    random_triplane,
+    sphere,
+)
 
 
 def _values(function, grid: CubeGrid) -> torch.Tensor:
@@ -30,7 +48,9 @@ def test_tables_follow_the_rule():
         assert [g >= 0 for g in groups[case].tolist()] == crossed
     single_corner = groups[1]
     assert {EDGES[e] for e in range(12) if single_corner[e] >= 0} == {(0, 1), (0, 4), (2, 0)}
-    assert all(sum(abs(p - q) for p, q in zip(CORNERS[a], CORNERS[b], strict=True)) == 1 for a, b in EDGES)
+    assert all(
+        sum(abs(p - q) for p, q in zip(CORNERS[a], CORNERS[b], strict=True)) == 1 for a, b in EDGES
+    )
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -103,7 +123,8 @@ def test_refinement_finds_the_dense_surface(name, points):
     grid = analytic_grid(function, axis)
     dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact)[0] for exact in (True, False))
     assert torch.equal(dense > 0, refined > 0)
-    # Beside every crossed edge of the grid the values are the field's own, so that the surface is the same.
+    # Beside every crossed edge of the grid the values are the field's own, so that the surface is
+    # the same.
     for axis_number in range(3):
         crossed = (dense > 0).int().diff(dim=axis_number) != 0
         low = [slice(None)] * 3
@@ -115,10 +136,14 @@ def test_refinement_finds_the_dense_surface(name, points):
 def test_refinement_loses_nothing_of_the_pocket_objects(kind):
     shape = make_object(kind)
     axis = torch.linspace(-1.05, 1.05, 97)
-    grid = analytic_grid(lambda points: shape.signed_distance(points.reshape(-1, 3)).view(points.shape[:-1]), axis)
+    grid = analytic_grid(
+        lambda points: shape.signed_distance(points.reshape(-1, 3)).view(points.shape[:-1]), axis
+    )
     stride = stride_for(float(axis[1] - axis[0]), 2 / 32)
     assert stride > 1
-    dense, refined = (sample_volume(grid, 0.0, 100_000, stride=stride, exact=exact)[0] for exact in (True, False))
+    dense, refined = (
+        sample_volume(grid, 0.0, 100_000, stride=stride, exact=exact)[0] for exact in (True, False)
+    )
     assert torch.equal(dense > 0, refined > 0)
 
 
@@ -129,9 +154,13 @@ def test_refinement_follows_what_is_thinner_than_its_blocks():
         x, y, z = points.unbind(dim=-1)
         ball = 0.4 - points.norm(dim=-1)
         slanted = torch.stack([0.2 + z / 2, torch.full_like(z, 0.01)], dim=-1)
-        wire = (0.75 * spacing - (torch.stack([x, y], dim=-1) - slanted).norm(dim=-1)).minimum(0.9 - z.abs())
+        wire = (0.75 * spacing - (torch.stack([x, y], dim=-1) - slanted).norm(dim=-1)).minimum(
+            0.9 - z.abs()
+        )
         crack = (x - 0.013).abs() - 0.75 * spacing  # cuts the ball in two
-        return torch.maximum(ball.minimum(crack), wire).clamp(-spacing, spacing)  # far from its surface it tells nothing of it
+        return torch.maximum(ball.minimum(crack), wire).clamp(
+            -spacing, spacing
+        )  # far from its surface it tells nothing of it
 
     grid = analytic_grid(ball_with_wire_and_crack, torch.linspace(-1, 1, 97))
     dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact)[0] for exact in (True, False))
@@ -141,7 +170,9 @@ def test_refinement_follows_what_is_thinner_than_its_blocks():
 def test_only_exact_finds_a_speck_that_stands_alone_between_coarse_points():
     def speck(points: torch.Tensor) -> torch.Tensor:
         ball = 0.3 - (points - 0.5).norm(dim=-1)
-        far = 0.02 - (points + 0.5 + 2 * 2 / 96).norm(dim=-1)  # two cells from the lattice along each axis
+        far = 0.02 - (points + 0.5 + 2 * 2 / 96).norm(
+            dim=-1
+        )  # two cells from the lattice along each axis
         return torch.maximum(ball, far).clamp_min(-0.05)
 
     grid = analytic_grid(speck, torch.linspace(-1, 1, 97))
@@ -200,7 +231,9 @@ def _box_field(half: tuple[float, float, float], kind: str) -> AnalyticField:
 @pytest.mark.parametrize(("kind", "ends"), [("signed_distance", 1.05), ("density", 1.0)])
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_surface_that_reaches_beyond_the_grid_ends_there(kind, ends, closed):
-    """A bar along x, longer than the grid: cut off within a cell of its end, and closed there or open."""
+    """A bar along x, longer than the grid: cut off within a cell of its end, and closed there or
+    open.
+    """
     resolution = 40
     vertices, faces = extract_surface(
         _box_field((9.0, 0.35, 0.5), kind), SurfaceSettings(resolution=resolution), closed=closed
@@ -218,14 +251,18 @@ def test_a_surface_that_reaches_beyond_the_grid_ends_there(kind, ends, closed):
 
 
 def test_a_density_surface_lies_where_the_density_is_the_threshold():
-    """A raw density that falls linearly along z: the plane is where softplus(raw - 1) is the threshold."""
+    """A raw density that falls linearly along z: the plane is where softplus(raw - 1) is the
+    threshold.
+    """
 
     def slope(points: torch.Tensor) -> torch.Tensor:
         return 20 - 30 * points[..., 2]
 
     field = AnalyticField(slope, kind="density")
     for threshold in (5.0, 10.0):
-        vertices, _ = extract_surface(field, SurfaceSettings(resolution=64, threshold=threshold), closed=False)
+        vertices, _ = extract_surface(
+            field, SurfaceSettings(resolution=64, threshold=threshold), closed=False
+        )
         expected = (20 - level_of(threshold)) / 30
         assert vertices[:, 2].tolist() == pytest.approx([expected] * len(vertices), abs=1e-3)
         assert vertices[:, 0].amin() == pytest.approx(-1.0)
@@ -234,8 +271,12 @@ def test_a_density_surface_lies_where_the_density_is_the_threshold():
 
 @pytest.mark.parametrize("kind", ["signed_distance", "density"])
 def test_axes_are_not_exchanged(kind):
-    vertices, faces = extract_surface(_box_field((0.3, 0.5, 0.8), kind), SurfaceSettings(resolution=64))
-    assert (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist() == pytest.approx([0.6, 1.0, 1.6], abs=0.05)
+    vertices, faces = extract_surface(
+        _box_field((0.3, 0.5, 0.8), kind), SurfaceSettings(resolution=64)
+    )
+    assert (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist() == pytest.approx(
+        [0.6, 1.0, 1.6], abs=0.05
+    )
     assert trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False).volume > 0
 
 
@@ -255,4 +296,22 @@ def test_numbers_out_of_range():
 
 def test_raw_density_is_the_inverse_of_density():
     for density in (0.01, 1.0, 10.0, 1000.0):
-        assert float(density_of(torch.tensor(level_of(density), dtype=torch.float64))) == pytest.approx(density, rel=1e-9)
+        assert float(
+            density_of(torch.tensor(level_of(density), dtype=torch.float64))
+        ) == pytest.approx(density, rel=1e-9)
+
+
+def test_grid_values_of_exactly_0_leave_no_hole_and_turn_no_triangle():
+    """A box whose sides lie on points of the grid: whole layers of its values are 0."""
+    grid = CubeGrid(16, 2.0)
+
+    def octahedron(points: torch.Tensor) -> torch.Tensor:
+        return 0.5 - points.abs().sum(dim=-1)
+
+    values = _values(octahedron, grid)
+    assert int((values == 0).sum()) > 60
+    for signed in (values, values.clamp(-0.25, 0.25)):
+        mesh = trimesh.Trimesh(*(x.numpy() for x in flexicubes(signed, grid, 10_000)))
+        assert mesh.is_watertight
+        assert mesh.is_winding_consistent
+        assert mesh.volume == pytest.approx(4 / 3 * 0.5**3, rel=0.02)

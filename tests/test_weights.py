@@ -14,16 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.checkpoint_files import find_file, read_tensors
-from pipelines.checkpoints import (
-    MULTIVIEW_PRESETS,
-    POCKET_DIR,
-    RECONSTRUCTION_PRESETS,
-    load_multiview_model,
+from pipelines.errors import CheckpointError, EnvironmentProblem, InvalidInput
+from pipelines.weights.finding import find_file
+from pipelines.weights.multiview_models import load_multiview_model
+from pipelines.weights.presets import MULTIVIEW_PRESETS, POCKET_DIR, RECONSTRUCTION_PRESETS
+from pipelines.weights.reconstruction_models import (
     load_reconstruction_model,
     read_reconstruction_model,
 )
-from pipelines.errors import CheckpointError, EnvironmentProblem, InvalidInput
+from pipelines.weights.tensors import read_tensors
 
 POCKET = RECONSTRUCTION_PRESETS["pocket"]
 
@@ -35,9 +34,13 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
-    """The pocket model as the official files are: a pickle with a prefix, and other things beside the weights."""
+    """The pocket model as the official files are: a pickle with a prefix, and other things beside
+    the weights.
+    """
     path = tmp_path / "model.ckpt"
-    state = {f"lrm_generator.{k}": v.float() for k, v in weights.items()} | {"lpips.net.weight": torch.zeros(3)}
+    state = {f"lrm_generator.{k}": v.float() for k, v in weights.items()} | {
+        "lpips.net.weight": torch.zeros(3)
+    }
     torch.save({"state_dict": state, "epoch": 3}, path)
     return path
 
@@ -67,7 +70,9 @@ def test_a_pickle_asked_for_in_float32_is_not_rounded(tmp_path, weights):
     torch.save({"state_dict": exact}, path)
     _half(path)  # leaves a copy
     model = read_reconstruction_model(path, POCKET.config, dtype=torch.float32)
-    torch.testing.assert_close(model.transformer.pos_embed, exact["transformer.pos_embed"], atol=0, rtol=0)
+    torch.testing.assert_close(
+        model.transformer.pos_embed, exact["transformer.pos_embed"], atol=0, rtol=0
+    )
 
 
 def test_the_decoder_stays_in_float32(tmp_path, weights):
@@ -78,7 +83,9 @@ def test_the_decoder_stays_in_float32(tmp_path, weights):
         model = read_reconstruction_model(path, POCKET.config, dtype=torch.bfloat16)
         assert model.transformer.pos_embed.dtype == torch.bfloat16
         name = "decoder.net_sdf.0.weight"
-        torch.testing.assert_close(model.synthesizer.get_parameter(name), exact[f"synthesizer.{name}"], atol=0, rtol=0)
+        torch.testing.assert_close(
+            model.synthesizer.get_parameter(name), exact[f"synthesizer.{name}"], atol=0, rtol=0
+        )
 
 
 def test_no_copy_if_not_wanted(lightning):
@@ -91,7 +98,9 @@ def test_no_copy_if_not_wanted(lightning):
 def test_a_replaced_pickle_wins_over_its_copy_whatever_its_date(lightning, weights, date):
     _half(lightning)
     size = lightning.stat().st_size
-    state = {f"lrm_generator.{k}": torch.zeros_like(v).float() for k, v in weights.items()} | {"lpips.net.weight": torch.zeros(3)}
+    state = {f"lrm_generator.{k}": torch.zeros_like(v).float() for k, v in weights.items()} | {
+        "lpips.net.weight": torch.zeros(3)
+    }
     torch.save({"state_dict": state, "epoch": 3}, lightning)
     assert lightning.stat().st_size == size
     os.utime(lightning, (date, date))
@@ -110,7 +119,10 @@ def test_a_pickle_whose_date_alone_changed_keeps_its_copy(lightning):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "Git LFS pointer"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+            "Git LFS pointer",
+        ),
         (b"<!DOCTYPE html><html>404</html>", "web page"),
         (b"\n  <html>", "web page"),
     ],
@@ -140,7 +152,7 @@ def test_what_is_there_in_place_of_weights_is_named(tmp_path, content, named, na
 def test_damaged_text_files_of_a_views_model_are_named(tmp_path, monkeypatch, name, content):
     shutil.copytree(POCKET_DIR / "zero123plus", tmp_path / "zero123plus")
     (tmp_path / "zero123plus" / name).write_text(content)
-    monkeypatch.setattr("pipelines.checkpoints.POCKET_DIR", tmp_path)
+    monkeypatch.setattr("pipelines.weights.multiview_models.POCKET_DIR", tmp_path)
     with pytest.raises(CheckpointError, match=Path(name).name):
         load_multiview_model("pocket")
 
@@ -152,7 +164,9 @@ def test_tokenizer_files_may_lie_in_different_folders(tmp_path):
     moved.parent.mkdir(parents=True)
     (first / "zero123plus-v1.2" / "tokenizer" / "merges.txt").rename(moved)
     model = load_multiview_model("zero123plus", models_dirs=[first, second])
-    torch.testing.assert_close(model.empty_prompt, load_multiview_model("pocket").empty_prompt, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        model.empty_prompt, load_multiview_model("pocket").empty_prompt, atol=1e-3, rtol=0
+    )
 
 
 def test_every_download_is_of_one_revision():
@@ -169,10 +183,17 @@ def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole
     asked = []
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(content))
-    monkeypatch.setattr(huggingface_hub, "hf_hub_url", lambda *names, revision: asked.append((*names, revision)))
-    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda _: SimpleNamespace(etag=announced))
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_url", lambda *names, revision: asked.append((*names, revision))
+    )
+    monkeypatch.setattr(
+        huggingface_hub, "get_hf_file_metadata", lambda _: SimpleNamespace(etag=announced)
+    )
     if whole:
-        assert find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc").read_bytes() == content
+        assert (
+            find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc").read_bytes()
+            == content
+        )
     else:
         with pytest.raises(CheckpointError, match="did not arrive as the hub has it"):
             find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc")
@@ -182,9 +203,14 @@ def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole
 
 def test_missing_and_left_over_names_are_named(tmp_path, weights):
     path = tmp_path / "w.safetensors"
-    changed = {k: v for k, v in weights.items() if k != "transformer.norm.bias"} | {"surplus.weight": torch.zeros(1)}
+    changed = {k: v for k, v in weights.items() if k != "transformer.norm.bias"} | {
+        "surplus.weight": torch.zeros(1)
+    }
     save_file(changed, path)
-    with pytest.raises(CheckpointError, match=r"1 missing \(transformer\.norm\.bias\); 1 unexpected \(surplus\.weight\)"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"1 missing \(transformer\.norm\.bias\); 1 unexpected \(surplus\.weight\)",
+    ):
         read_reconstruction_model(path, POCKET.config)
 
 
@@ -204,7 +230,11 @@ def test_damaged_files_are_recognised(tmp_path, weights, name, content):
     else:
         torch.save(weights, path)
     whole = path.read_bytes()
-    path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "text": b"<html>404 not found</html>"}[content])
+    path.write_bytes(
+        {"half": whole[: len(whole) // 2], "empty": b"", "text": b"<html>404 not found</html>"}[
+            content
+        ]
+    )
     with pytest.raises(CheckpointError, match=name):
         read_tensors(path)
     assert os.listdir(tmp_path) == [name]
@@ -234,13 +264,18 @@ def test_files_are_looked_for_in_the_callers_folder_first(tmp_path):
     for place in (tmp_path / "InstantMesh" / "a.ckpt", tmp_path / "b.ckpt"):
         place.parent.mkdir(exist_ok=True)
         place.write_text("")
-    assert find_file("TencentARC/InstantMesh", "a.ckpt", [tmp_path]) == tmp_path / "InstantMesh" / "a.ckpt"
+    assert (
+        find_file("TencentARC/InstantMesh", "a.ckpt", [tmp_path])
+        == tmp_path / "InstantMesh" / "a.ckpt"
+    )
     assert find_file("TencentARC/InstantMesh", "b.ckpt", [tmp_path]) == tmp_path / "b.ckpt"
 
 
 def test_a_converted_copy_is_enough(tmp_path):
     (tmp_path / "c.fp16.safetensors").write_text("")
-    assert find_file("TencentARC/InstantMesh", "c.ckpt", [tmp_path]) == tmp_path / "c.fp16.safetensors"
+    assert (
+        find_file("TencentARC/InstantMesh", "c.ckpt", [tmp_path]) == tmp_path / "c.fp16.safetensors"
+    )
 
 
 def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
@@ -258,14 +293,22 @@ def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
 def test_the_hubs_own_cache_is_used(tmp_path, monkeypatch):
     cached = tmp_path / "cached.ckpt"
     cached.write_text("")
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repository, name, **_: str(cached))
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda repository, name, **_: str(cached)
+    )
     assert find_file("TencentARC/InstantMesh", "x.ckpt") == cached
 
 
 def _hub(content: bytes):
     """A hub that writes a file in four parts, reporting each as huggingface_hub does."""
 
-    def download(repository: str, name: str, local_dir: Path | None = None, tqdm_class: type | None = None, revision: str = "") -> str:
+    def download(
+        repository: str,
+        name: str,
+        local_dir: Path | None = None,
+        tqdm_class: type | None = None,
+        revision: str = "",
+    ) -> str:
         path = Path(local_dir) / name
         path.parent.mkdir(parents=True)
         bar = tqdm_class(total=len(content))
@@ -282,7 +325,12 @@ def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
     seen = []
-    path = find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path / "first", tmp_path / "second"], lambda done, total: seen.append((done, total)))
+    path = find_file(
+        "TencentARC/InstantMesh",
+        "x.ckpt",
+        [tmp_path / "first", tmp_path / "second"],
+        lambda done, total: seen.append((done, total)),
+    )
     assert path == tmp_path / "first" / "InstantMesh" / "x.ckpt"
     assert path.read_bytes() == b"12345678"
     assert seen == [(2, 8), (4, 8), (6, 8), (8, 8)]
@@ -303,10 +351,15 @@ def test_a_download_can_be_stopped(tmp_path, monkeypatch):
 
 
 def _official_layout(folder: Path) -> None:
-    """The pocket Zero123++ where the official one is looked for, its weights as pickles with the names of older releases."""
+    """The pocket Zero123++ where the official one is looked for, its weights as pickles with the
+    names of older releases.
+    """
     repository = folder / "zero123plus-v1.2"
     shutil.copytree(POCKET_DIR / "zero123plus", repository)
-    for part, stem, pickled in (("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"), ("text_encoder", "model", "pytorch_model")):
+    for part, stem, pickled in (
+        ("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"),
+        ("text_encoder", "model", "pytorch_model"),
+    ):
         source = repository / part / f"{stem}.safetensors"
         tensors = load_file(source)
         source.unlink()
@@ -318,15 +371,25 @@ def _official_layout(folder: Path) -> None:
 
 def test_official_layout_and_other_unet(tmp_path, pocket):
     _official_layout(tmp_path)
-    changed = {k: v * 0.5 for k, v in load_file(POCKET_DIR / "zero123plus/unet/diffusion_pytorch_model.safetensors").items()}
+    changed = {
+        k: v * 0.5
+        for k, v in load_file(
+            POCKET_DIR / "zero123plus/unet/diffusion_pytorch_model.safetensors"
+        ).items()
+    }
     (tmp_path / "InstantMesh").mkdir()
     torch.save(changed, tmp_path / "InstantMesh" / "diffusion_pytorch_model.bin")
     stock = load_multiview_model("zero123plus", models_dirs=[tmp_path])
     white = load_multiview_model("zero123plus-instantmesh", models_dirs=[tmp_path])
     torch.testing.assert_close(stock.empty_prompt, pocket.multiview.empty_prompt)
     torch.testing.assert_close(stock.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight)
-    torch.testing.assert_close(white.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight * 0.5, atol=1e-4, rtol=0)
-    assert (stock.background, white.background) == (MULTIVIEW_PRESETS["zero123plus"].background, 1.0)
+    torch.testing.assert_close(
+        white.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight * 0.5, atol=1e-4, rtol=0
+    )
+    assert (stock.background, white.background) == (
+        MULTIVIEW_PRESETS["zero123plus"].background,
+        1.0,
+    )
 
 
 def test_a_damaged_config_is_named(tmp_path):
@@ -346,4 +409,9 @@ def test_unknown_names():
 def test_pocket_models_are_small():
     total = sum(f.stat().st_size for f in POCKET_DIR.rglob("*") if f.is_file())
     assert total <= 40_000_000
-    assert json.loads((POCKET_DIR / "zero123plus/model_index.json").read_text())["ramping_coefficients"][-1] == 1.0
+    assert (
+        json.loads((POCKET_DIR / "zero123plus/model_index.json").read_text())[
+            "ramping_coefficients"
+        ][-1]
+        == 1.0
+    )

@@ -1,0 +1,210 @@
+"""Where the files of weights are on this machine.
+
+A file is looked for in the caller's folders, then in the Hugging Face cache, then on the hub
+(`HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1` forbids the network). A download is of one fixed
+revision, and its SHA-256 is held against what the hub says of that revision.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import CheckpointError, EnvironmentProblem
+from ..files import sha256
+from ..progress import Progress, silent
+
+_SHA256_DIGITS = 64
+
+
+def find_file(
+    repository: str,
+    names: str | Sequence[str],
+    models_dirs: Sequence[Path] = (),
+    progress: Progress = silent,
+    *,
+    revision: str | None = None,
+) -> Path:
+    """Where a file of a repository is on this machine, after a download if need be.
+
+    Args:
+        repository: on the hub, "owner/name".
+        revision: the commit that is downloaded and looked for in the Hugging Face cache; the newest
+            if None.
+        names: the file's path in the repository, or several of which the first that exists is
+            taken.
+        models_dirs: looked in first: `<name>/<file>` with the repository's name, then the file's
+            own name. A download goes into the first, or into the Hugging Face cache if there is
+            none.
+        progress: called with the bytes that have arrived, where the installed huggingface_hub can
+            say; what it raises stops the download, which goes on from there the next time.
+
+    Raises:
+        EnvironmentProblem: if the file is nowhere, with the place where it belongs.
+        CheckpointError: if what was downloaded is not what the hub said; the file is gone then.
+    """
+    from huggingface_hub import try_to_load_from_cache  # takes a third of a second to import
+
+    names = (names,) if isinstance(names, str) else names
+    pin = {} if revision is None else {"revision": revision}
+    for folder in models_dirs:
+        for name in names:
+            if (found := _in_folder(folder, repository, name)) is not None:
+                return found
+    for name in names:
+        cached = try_to_load_from_cache(repository, name, **pin)
+        if isinstance(cached, str):
+            return Path(cached)
+    home = models_dirs[0] / repository.split("/")[1] if models_dirs else None
+    reason: Exception | None = None
+    for name in names:
+        try:
+            return _download(repository, name, revision, home, progress)
+        except _Stopped as stopped:
+            raise stopped.reason from None
+        except CheckpointError:
+            raise
+        except Exception as error:  # hub, HTTP library and file system each have their own
+            reason = error
+            if type(error).__name__ not in (
+                "EntryNotFoundError",
+                "RemoteEntryNotFoundError",
+                "LocalEntryNotFoundError",
+            ):
+                break
+    place = home or f"<folder of --models-dir>/{repository.split('/')[1]}"
+    raise EnvironmentProblem(
+        f"{names[0]} of {repository} is not on this machine and could not be downloaded"
+        f" ({type(reason).__name__}): put it at {place}/{names[0]}."
+    ) from reason
+
+
+def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
+    # A bare file name is unambiguous only where the repository keeps the file on its top level.
+    places = [folder / repository.split("/")[1] / name] + (
+        [folder / name] if "/" not in name else []
+    )
+    return next(
+        (file for place in places for file in (place, half_copy_of(place)) if file.is_file()), None
+    )
+
+
+class _Stopped(BaseException):
+    """Carries what `progress` raised through huggingface_hub.
+
+    An Exception would be taken for a failed connection there.
+    """
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
+
+
+def _download(
+    repository: str, name: str, revision: str | None, folder: Path | None, progress: Progress
+) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.arrived = float(self.n)  # a bar that is not shown does not count
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.arrived += n or 0
+            try:
+                progress(int(self.arrived), int(self.total or 0))
+            except BaseException as error:
+                raise _Stopped(error) from error
+            return super().update(n)
+
+    options: dict[str, Any] = {} if folder is None else {"local_dir": folder}
+    options |= {} if revision is None else {"revision": revision}
+    if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
+        options["tqdm_class"] = Bar
+    path = Path(hf_hub_download(repository, name, **options))
+    if revision is not None:
+        announced = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision)).etag or ""
+        # The hub's tag of a large file is its SHA-256, and the revision fixes it.
+        if len(announced) == _SHA256_DIGITS and sha256(path) != announced:
+            path.unlink()
+            raise CheckpointError(
+                f"{name} of {repository} did not arrive as the hub has it (SHA-256 {announced}):"
+                " try again."
+            )
+    return path
+
+
+class Repository:
+    """The files of one model repository, wherever each is.
+
+    Without a repository, those of the one folder.
+    """
+
+    def __init__(
+        self,
+        repository: str | None,
+        revision: str | None,
+        folders: Sequence[Path],
+        progress: Progress = silent,
+    ) -> None:
+        self.repository = repository
+        self.revision = revision
+        self.folders = folders
+        self.progress = progress
+
+    def file(self, *names: str) -> Path:
+        """The first of these files that there is."""
+        if self.repository is not None:
+            return find_file(
+                self.repository, names, self.folders, self.progress, revision=self.revision
+            )
+        path = self.folders[0] / names[0]
+        if not path.exists():
+            raise CheckpointError(f"{path} is missing: install the pack anew.")
+        return path
+
+    def json(self, name: str) -> dict[str, Any]:
+        path = self.file(name)
+        with self.understood(name):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise TypeError(f"a {type(content).__name__} in place of an object")
+        return content
+
+    @contextmanager
+    def understood(self, *names: str) -> Iterator[None]:
+        """Names these text files in one sentence where what is in them cannot be used.
+
+        Raises:
+            CheckpointError: in place of whatever the libraries that read them raise.
+        """
+        try:
+            yield
+        except (CheckpointError, EnvironmentProblem, MemoryError):
+            raise
+        except (
+            Exception
+        ) as error:  # json, diffusers, transformers and tokenizers each have their own
+            places = " or ".join(str(self.file(name)) for name in names)
+            raise CheckpointError(
+                f"{places} is damaged or of another model: delete it, and it is downloaded again."
+            ) from error
+
+    def weights(self, part: str) -> Path:
+        """The weights of a part, in whichever format the repository has them."""
+        diffusion = part in ("unet", "vae")
+        stem, pickled = (
+            ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
+        )
+        return self.file(f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin")
+
+
+def half_copy_of(path: Path) -> Path:
+    """Where the half-precision copy of a pickle is kept: beside it."""
+    return path.with_name(f"{path.stem}.fp16.safetensors")

@@ -1,0 +1,201 @@
+"""Multiview models: repositories in diffusers layout, found, read and put together."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidInput
+from ..multiview.image_transform import ImageTransform
+from ..multiview.previews import STABLE_DIFFUSION_RGB
+from ..multiview.zero123plus import MultiviewModel
+from ..progress import Progress, silent
+from .finding import Repository, find_file
+from .presets import MULTIVIEW_PRESETS, POCKET_DIR
+from .tensors import load_strictly, read_tensors
+
+log = logging.getLogger(__name__)
+
+_PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
+
+
+def load_multiview_model(
+    name: str,
+    *,
+    models_dirs: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    keep_half_copy: bool = True,
+    offload: bool = False,
+    progress: Progress = silent,
+) -> MultiviewModel:
+    """A multiview model, ready to be used.
+
+    Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`; for `offload` see
+    `MultiviewModel`.
+    """
+    preset = MULTIVIEW_PRESETS.get(name)
+    if preset is None:
+        raise InvalidInput(
+            f"The views' model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'."
+        )
+    if preset.repository is not None:
+        log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
+    folders = models_dirs if preset.repository else [POCKET_DIR / "zero123plus"]
+    files = Repository(preset.repository, preset.revision, folders, progress)
+    unet_weights = None
+    if preset.unet_repository and preset.unet_file:
+        unet_weights = find_file(
+            preset.unet_repository,
+            preset.unet_file,
+            models_dirs,
+            progress,
+            revision=preset.unet_revision,
+        )
+    model = read_multiview_model(
+        files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload
+    )
+    return replace(model, steps=preset.steps, guidance=preset.guidance)
+
+
+def read_multiview_model(
+    files: Repository,
+    unet_weights: Path | None,
+    background: float,
+    device: torch.device,
+    dtype: torch.dtype,
+    keep_half_copy: bool,
+    offload: bool = False,
+) -> MultiviewModel:
+    """The parts of a repository in diffusers layout, put together.
+
+    The U-Net's weights may come from another file.
+    """
+    # diffusers and transformers take seconds to import and are needed here alone.
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    builders: dict[str, Any] = {
+        "unet": UNet2DConditionModel.from_config,
+        "vae": AutoencoderKL.from_config,
+        "vision_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
+    }
+    parts: dict[str, Any] = {}
+    for name in _PARTS:
+        path = unet_weights if name == "unet" and unet_weights else files.weights(name)
+        config = files.json(f"{name}/config.json")
+        with files.understood(f"{name}/config.json"), torch.device("meta"):
+            part = builders[name](config)
+        tensors = renamed(
+            name, read_tensors(path, dtype=dtype, keep_half_copy=keep_half_copy), part
+        )
+        load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
+        _fill_position_ids(part)
+        parts[name] = (
+            part.eval()
+            .requires_grad_(False)
+            .to("cpu" if offload and name != "text_encoder" else device)
+        )
+    empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
+    index = files.json("model_index.json")
+    with files.understood("model_index.json"):
+        ramp = torch.tensor(index["ramping_coefficients"], device=device)
+        latent_rgb = (
+            torch.tensor(index["latent_rgb"]) if "latent_rgb" in index else STABLE_DIFFUSION_RGB
+        )
+    transforms = {}
+    for which in ("vae", "clip"):
+        name = f"feature_extractor_{which}/preprocessor_config.json"
+        config = files.json(name)
+        with files.understood(name):
+            transforms[which] = ImageTransform.from_config(config)
+    return MultiviewModel(
+        **parts,
+        empty_prompt=empty_prompt,
+        ramp=ramp,
+        latent_rgb=latent_rgb,
+        scheduler_config=files.json("scheduler/scheduler_config.json"),
+        vae_transform=transforms["vae"],
+        clip_transform=transforms["clip"],
+        view_size=transforms["vae"].crop,
+        device=device,
+        background=background,
+        offload=offload,
+    )
+
+
+def empty_prompt_ids(files: Repository) -> Tensor:
+    """(1, 77) tokens of the empty prompt: begin, end, and padding to the model's length."""
+    from transformers import CLIPTokenizer
+
+    names = [
+        f"tokenizer/{name}"
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+    ]
+    with tempfile.TemporaryDirectory(prefix="image-to-3d-") as folder:
+        # Each file may have been found somewhere else, and transformers wants them in one folder.
+        for name in names:
+            shutil.copy(files.file(name), folder)
+        with files.understood(*names):
+            tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            ids: Tensor = tokenizer(
+                "", padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+            ).input_ids
+    return ids
+
+
+def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Names of older releases of diffusers and transformers as the installed ones have them."""
+    found = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
+    if part in ("text_encoder", "vision_encoder"):
+        family = "text_model." if part == "text_encoder" else "vision_model."
+        if not any(
+            name.startswith(family) for name in model.state_dict()
+        ):  # transformers 5 dropped it from some classes
+            found = {name.removeprefix(family): value for name, value in found.items()}
+        elif not any(name.startswith(family) for name in found):
+            outer = ("visual_projection.", "text_projection.")
+            found = {
+                name if name.startswith(outer) else family + name: value
+                for name, value in found.items()
+            }
+    if part == "vae":
+        for old, new in (
+            ("query", "to_q"),
+            ("key", "to_k"),
+            ("value", "to_v"),
+            ("proj_attn", "to_out.0"),
+        ):
+            found = {
+                name.replace(f".attentions.0.{old}.", f".attentions.0.{new}."): value
+                for name, value in found.items()
+            }
+    return found
+
+
+def _fill_position_ids(model: nn.Module) -> None:
+    """Give CLIP its position numbers.
+
+    They are in no file, and have no values where a model is built without memory.
+    """
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_meta:
+                assert name == "position_ids", f"{type(module).__name__}.{name} has no values"
+                module.register_buffer(
+                    name, torch.arange(buffer.shape[-1]).expand(1, -1), persistent=False
+                )

@@ -1,0 +1,111 @@
+"""Which models there are: their sizes, their files and the licences of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..multiview.zero123plus import GREY, WHITE
+from ..reconstruction.instant_mesh import ReconstructionConfig
+from ..reconstruction.vision_transformer import EncoderConfig
+
+POCKET_DIR = Path(__file__).parents[1] / "pocket"
+
+
+@dataclass(frozen=True)
+class ReconstructionPreset:
+    """A reconstruction model: its sizes and its file.
+
+    Attributes:
+        config: sizes.
+        repository, revision: on the hub, and the commit that is used; None for the embedded model.
+        file: name in the repository.
+        license: of the weights.
+    """
+
+    config: ReconstructionConfig
+    repository: str | None
+    revision: str | None
+    file: str
+    license: str
+
+
+@dataclass(frozen=True)
+class MultiviewPreset:
+    """A multiview model: a repository in diffusers layout, perhaps with another U-Net.
+
+    Attributes:
+        repository, revision: on the hub, and the commit that is used; None for the embedded model.
+        unet_repository, unet_revision, unet_file: of the U-Net's weights, if they are elsewhere.
+        background: grey level in [0, 1] of its pictures and views.
+        steps, guidance: what suits it.
+        license: of the weights.
+    """
+
+    repository: str | None
+    revision: str | None
+    background: float
+    license: str
+    unet_repository: str | None = None
+    unet_revision: str | None = None
+    unet_file: str | None = None
+    steps: int = 75
+    guidance: float = 4.0
+
+
+_POCKET_CONFIG = ReconstructionConfig(
+    surface="mesh",
+    transformer_layers=4,
+    triplane_dim=32,
+    samples_per_ray=96,
+    encoder=EncoderConfig(
+        hidden_size=192,
+        layers=4,
+        heads=3,
+        mlp_size=768,
+        image_size=128,
+        patch_size=16,
+        view_size=128,
+    ),
+    transformer_dim=256,
+    transformer_heads=4,
+    triplane_low_res=16,
+    grid_resolution=96,
+)
+_INSTANT_MESH = ("TencentARC/InstantMesh", "b785b4ecfb6636ef34a08c748f96f6a5686244d0")
+_ZERO123PLUS = ("sudo-ai/zero123plus-v1.2", "2da07e89919e1a130c9b5add1584c70c7aa065fd")
+
+
+def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPreset:
+    return ReconstructionPreset(config, *_INSTANT_MESH, file, "Apache-2.0")
+
+
+RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
+    "pocket": ReconstructionPreset(
+        _POCKET_CONFIG, None, None, "instant_mesh_pocket.safetensors", "Apache-2.0"
+    ),
+    "instant-mesh-large": _instant_mesh(
+        ReconstructionConfig("mesh", 16, 80, 128), "instant_mesh_large.ckpt"
+    ),
+    "instant-mesh-base": _instant_mesh(
+        ReconstructionConfig("mesh", 12, 40, 96), "instant_mesh_base.ckpt"
+    ),
+    "instant-nerf-large": _instant_mesh(
+        ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=255), "instant_nerf_large.ckpt"
+    ),
+    "instant-nerf-base": _instant_mesh(
+        ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=255), "instant_nerf_base.ckpt"
+    ),
+}
+MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
+    "pocket": MultiviewPreset(None, None, WHITE, "Apache-2.0", steps=28, guidance=2.0),
+    "zero123plus-instantmesh": MultiviewPreset(
+        *_ZERO123PLUS,
+        WHITE,
+        "CC-BY-NC-4.0 (U-Net: Apache-2.0)",
+        *_INSTANT_MESH,
+        "diffusion_pytorch_model.bin",
+    ),
+    "zero123plus": MultiviewPreset(*_ZERO123PLUS, GREY, "CC-BY-NC-4.0"),
+}

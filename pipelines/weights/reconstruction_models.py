@@ -1,0 +1,114 @@
+"""Reconstruction models: found, read and put together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, InvalidInput
+from ..progress import Progress, silent
+from ..reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
+from .finding import find_file
+from .presets import POCKET_DIR, RECONSTRUCTION_PRESETS
+from .tensors import load_strictly, read_tensors
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "lrm_generator."
+_DECODER = "synthesizer."
+
+
+def load_reconstruction_model(
+    name: str,
+    *,
+    models_dirs: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    keep_half_copy: bool = True,
+    progress: Progress = silent,
+) -> ReconstructionModel:
+    """A reconstruction model, ready to be used.
+
+    Args:
+        name: one of `RECONSTRUCTION_PRESETS`.
+        models_dirs: see `weights.finding.find_file`.
+        device: where the model goes.
+        dtype: of all but its decoder, which stays in float32: surfaces need the digits.
+        keep_half_copy: after a pickle is read for another dtype than float32, keep a half-precision
+            .safetensors beside it and use that.
+        progress: see `weights.finding.find_file`.
+
+    Raises:
+        InvalidInput: if there is no such preset.
+        CheckpointError: if the file is damaged, unsafe, or of another model.
+        EnvironmentProblem: if the file is nowhere and cannot be downloaded.
+    """
+    preset = RECONSTRUCTION_PRESETS.get(name)
+    if preset is None:
+        raise InvalidInput(
+            f"The reconstruction model must be one of {', '.join(RECONSTRUCTION_PRESETS)}, got"
+            f" '{name}'."
+        )
+    if preset.repository is None:
+        path = POCKET_DIR / preset.file
+    else:
+        log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
+        path = find_file(
+            preset.repository, preset.file, models_dirs, progress, revision=preset.revision
+        )
+    return read_reconstruction_model(
+        path, preset.config, dtype=dtype, keep_half_copy=keep_half_copy
+    ).to(device)
+
+
+def read_reconstruction_model(
+    path: Path,
+    config: ReconstructionConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    keep_half_copy: bool = True,
+) -> ReconstructionModel:
+    """A model of the given sizes from one file, on the CPU.
+
+    Names are those of the official checkpoints; their prefix is optional.
+
+    Args:
+        path: the file.
+        config: sizes.
+        dtype: of all but the decoder, which is in float32.
+        keep_half_copy: see `weights.tensors.read_tensors`.
+
+    Raises:
+        CheckpointError: if the file is damaged, unsafe, or does not fit the sizes.
+    """
+    tensors = read_tensors(
+        path, dtype=dtype, keep_half_copy=keep_half_copy, prefix=_PREFIX, precise=_DECODER
+    )
+    tensors = {
+        name: value.to(torch.float32 if name.startswith(_DECODER) else dtype)
+        for name, value in tensors.items()
+    }
+    with torch.device("meta"):
+        model = ReconstructionModel(config)
+    try:
+        load_strictly(model, tensors, path)
+    except CheckpointError as error:
+        fitting = _fitting_preset(tensors)
+        if fitting is None:
+            raise
+        raise CheckpointError(f"{error} They are those of {fitting}: choose that model.") from error
+    return model
+
+
+def _fitting_preset(tensors: Mapping[str, Tensor]) -> str | None:
+    shapes = {name: value.shape for name, value in tensors.items()}
+    for name, preset in RECONSTRUCTION_PRESETS.items():
+        with torch.device("meta"):
+            model = ReconstructionModel(preset.config)
+        if {n: v.shape for n, v in model.state_dict().items()} == shapes:
+            return name
+    return None

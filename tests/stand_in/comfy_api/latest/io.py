@@ -1,0 +1,119 @@
+"""V3 schema: inputs and outputs keep what they were given, to be looked at."""
+
+from __future__ import annotations
+
+import enum
+from types import SimpleNamespace
+from typing import Any
+
+
+class _Port:
+    io_type: str
+
+    def __init__(self, id: str, **options: Any) -> None:
+        self.id, self.options = id, options
+
+
+class Image:
+    class Input(_Port):
+        io_type = "Image"
+
+    class Output(_Port):
+        io_type = "Image"
+
+
+class Mask:
+    class Input(_Port):
+        io_type = "Mask"
+
+    class Output(_Port):
+        io_type = "Mask"
+
+
+class Mesh:
+    class Input(_Port):
+        io_type = "Mesh"
+
+    class Output(_Port):
+        io_type = "Mesh"
+
+
+class Int:
+    class Input(_Port):
+        io_type = "Int"
+
+    class Output(_Port):
+        io_type = "Int"
+
+
+class Float:
+    class Input(_Port):
+        io_type = "Float"
+
+    class Output(_Port):
+        io_type = "Float"
+
+
+class String:
+    class Input(_Port):
+        io_type = "String"
+
+    class Output(_Port):
+        io_type = "String"
+
+
+class Boolean:
+    class Input(_Port):
+        io_type = "Boolean"
+
+    class Output(_Port):
+        io_type = "Boolean"
+
+
+class Combo:
+    class Input(_Port):
+        io_type = "Combo"
+
+    class Output(_Port):
+        io_type = "Combo"
+
+
+class File3DAny:
+    class Input(_Port):
+        io_type = "File3DAny"
+
+    class Output(_Port):
+        io_type = "File3DAny"
+
+
+def Custom(name: str) -> Any:
+    """A socket type of a pack's own."""
+    ports = {port: type(port, (_Port,), {"io_type": name}) for port in ("Input", "Output")}
+    return type(name, (), ports)
+
+
+class Hidden(enum.Enum):
+    unique_id = "UNIQUE_ID"
+    prompt = "PROMPT"
+    extra_pnginfo = "EXTRA_PNGINFO"
+
+
+class Schema:
+    def __init__(self, **fields: Any) -> None:
+        self.inputs: list[_Port] = fields.pop("inputs", [])
+        self.outputs: list[_Port] = fields.pop("outputs", [])
+        self.fields = fields
+
+
+class ComfyNode:
+    hidden = SimpleNamespace(
+        unique_id="1", prompt={"1": {}}, extra_pnginfo={"workflow": {"nodes": []}}
+    )
+
+
+class NodeOutput:
+    def __init__(self, *args: Any, ui: Any = None) -> None:
+        self.args, self.ui = args, ui
+
+    def __getitem__(self, index: int) -> Any:
+        return self.args[index]
