@@ -22,9 +22,15 @@ test: $(VENV)/.installed
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage report
 
+# mypy looks at nodes/ as ComfyUI imports it, as a package within the pack's own folder, whatever that folder is called.
 check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/pack
+	cd $(VENV)/types && MYPYPATH=pack/tests/stand_in ../bin/mypy --config-file pack/pyproject.toml --cache-dir .mypy_cache -p pack.nodes
 
 # Which one-line changes of the code the tests notice: hours for all; SHARE=0.05 takes a random twentieth, FILES=pipelines/cameras.py that file's.
 SHARE ?= 1

@@ -66,7 +66,8 @@ def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[
 def make_parser() -> argparse.ArgumentParser:
     """All options, with their bounds."""
     parser = _Parser(
-        prog="python -m pipelines", description="Turn pictures into textured 3D meshes."
+        prog="python -m pipelines" if __package__ == "pipelines" else "image-to-3d",
+        description="Turn pictures into textured 3D meshes.",
     )
     parser.add_argument(
         "pictures",
@@ -411,6 +412,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: the exit code: 0, 1 if a picture failed, 2 for bad arguments, 130 for Ctrl-C.
     """
+    # transformers announces at import that torchvision is missing, which is on purpose.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     parser = make_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -496,6 +499,4 @@ def _run_one(
 
 
 if __name__ == "__main__":
-    # transformers announces at import that torchvision is missing, which is on purpose.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     sys.exit(main())

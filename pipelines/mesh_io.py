@@ -65,6 +65,14 @@ def save_mesh(
         EnvironmentProblem: if the file cannot be written; no half file is left.
 
     Source: the modules of `meshes.files`.
+
+    >>> import tempfile, torch
+    >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    >>> triangle = Mesh(corners, torch.tensor([[0, 1, 2]]), vertex_colors=torch.rand(3, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_mesh(triangle, Path(folder) / "triangle.glb", metadata={"made by": "hand"})
+    ...     load_mesh(Path(folder) / "triangle.glb").vertices.tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:

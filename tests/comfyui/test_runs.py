@@ -419,7 +419,7 @@ def test_five_views_are_refused(comfyui: Server):
     assert run.error == "Each object needs 6 views; 5 views do not come out even."
 
 
-def test_options_of_comfyui_and_missing_packages(tmp_path: Path):
+def test_options_of_comfyui_and_missing_packages(comfyui: Server, tmp_path: Path):
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "diffusers.py").write_text("raise ModuleNotFoundError('no', name='diffusers')")
@@ -434,11 +434,7 @@ def test_options_of_comfyui_and_missing_packages(tmp_path: Path):
         graph = _graph("3d/missing")
         _set(graph, "LoadReconstructionModel", model="instant-mesh-large")
         _set(graph, "Reconstruct", views=[_id(graph, "LoadImage"), 0])
-        for kind in (
-            "GenerateViews",
-            "PreviewImage",
-            "LoadMultiviewModel",
-        ):  # which need the blocked package
+        for kind in ("GenerateViews", "PreviewImage", "LoadMultiviewModel"):
             del graph[_id(graph, kind)]
         run = server.run(graph)
         assert run.error is not None

@@ -1,0 +1,46 @@
+"""What pip installs, and what README and docstrings show."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import pipelines
+
+ROOT = Path(__file__).parents[1]
+MODULES = [m.name for m in pkgutil.walk_packages(pipelines.__path__, "pipelines.")]
+
+
+def test_every_folder_of_the_library_is_installed():
+    tomllib = pytest.importorskip("tomllib")
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {str(p.parent.relative_to(ROOT)) for p in (ROOT / "pipelines").rglob("__init__.py")}
+    assert sorted(said) == sorted(
+        folder.replace("/", ".").replace("pipelines", "image_to_3d", 1) for folder in there
+    )
+
+
+def test_examples_in_docstrings_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tried = 0
+    for name in MODULES:
+        if name.endswith(("__main__", "unfold_process")) or ".modelslab" in name:
+            continue
+        result = doctest.testmod(importlib.import_module(name))
+        assert not result.failed, name
+        tried += result.attempted
+    assert tried >= 10
+
+
+def test_readmes_python_runs(tmp_path, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "workflows" / "demo.png", tmp_path / "photo.jpg")
+    exec(compile(example, "README.md", "exec"), {})
+    assert (tmp_path / "photo.obj").read_text().startswith("v ")
