@@ -172,7 +172,9 @@ def start_server(
         str(base),
     ]
     command += ["--disable-auto-launch", "--database-url", "sqlite:///:memory:", *options]
-    variables = os.environ | {"HF_HUB_OFFLINE": "1"} | (environment or {})
+    # What tries to download meets a closed door at once, instead of waiting for a network.
+    closed = {"https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1,localhost"}
+    variables = os.environ | {"HF_HUB_OFFLINE": "1"} | closed | (environment or {})
     with (base / "server.log").open("w") as log:
         process = subprocess.Popen(
             command, cwd=comfyui, env=variables, stdout=log, stderr=subprocess.STDOUT
