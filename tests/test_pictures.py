@@ -13,7 +13,6 @@ from PIL import Image
 from pipelines.errors import InvalidInput, UnreadablePicture
 from pipelines.files import free_or_own, is_own
 from pipelines.pictures.background import remove_background
-from pipelines.pictures.colors import parse_color
 from pipelines.pictures.reading import png_bytes, read_picture, save_picture, to_pillow
 
 CASES = Path(__file__).parent / "data" / "cases"
@@ -211,13 +210,6 @@ def test_sizes_out_of_range_are_said(tmp_path):
     Image.new("1", (10_001, 10_000)).save(tmp_path / "huge.png")
     with pytest.raises(InvalidInput, match="make it smaller"):
         read_picture(tmp_path / "huge.png")
-
-
-def test_colors_are_read_as_css_writes_them():
-    for text in ("#ff8000", " #FF8000 ", "rgb(255, 128, 0)"):
-        assert parse_color(text) == pytest.approx((1.0, 128 / 255, 0.0))
-    with pytest.raises(InvalidInput, match="'nocolour'"):
-        parse_color("nocolour")
 
 
 def test_arrays_become_pictures_of_as_many_channels():

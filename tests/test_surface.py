@@ -9,7 +9,7 @@ import trimesh
 
 from pipelines.errors import EmptySurface, InvalidInput
 from pipelines.settings import SurfaceSettings
-from pipelines.surface.extraction import extract_surface, surface_memory
+from pipelines.surface.extraction import extract_mesh, extract_surface, surface_memory
 from pipelines.surface.flexicubes import (
     CORNERS,
     EDGES,
@@ -316,3 +316,18 @@ def test_grid_values_of_exactly_0_leave_no_hole_and_turn_no_triangle():
         assert mesh.is_watertight
         assert mesh.is_winding_consistent
         assert mesh.volume == pytest.approx(4 / 3 * 0.5**3, rel=0.03)
+
+
+def _two_balls(points: torch.Tensor) -> torch.Tensor:
+    small = 0.15 - (points - 0.75).norm(dim=-1)
+    return torch.maximum(0.5 - points.norm(dim=-1), small)
+
+
+def test_a_mesh_has_the_fields_colours_and_no_floaters():
+    field = AnalyticField(_two_balls, lambda points: points + 0.5)
+    mesh = extract_mesh(field, SurfaceSettings(48))
+    assert float(mesh.vertices.norm(dim=1).amax()) < 0.55
+    torch.testing.assert_close(mesh.vertex_colors, (mesh.vertices + 0.5).clamp(0, 1))
+    both = extract_mesh(field, SurfaceSettings(48, min_part_share=0.0, colors=False))
+    assert both.vertex_colors is None
+    assert float(both.vertices.amax()) > 0.85

@@ -21,8 +21,11 @@ from pipelines.meshes.cleaning import clean
 from pipelines.meshes.drawing import render_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import nearest_colors, texture_colors, texture_to_vertex_colors
-from pipelines.meshes.texture import bake_texture, bake_vertex_colors
+from pipelines.meshes.texture import bake_texture, bake_vertex_colors, texture_of_field
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import extract_mesh
 
+from .fields import AnalyticField
 from .test_mesh import _l_shape
 
 CASES = Path(__file__).parent / "data" / "cases"
@@ -288,3 +291,17 @@ def test_a_missing_xatlas_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "xatlas", None)
     with pytest.raises(EnvironmentProblem, match="pip install xatlas"):
         bake_vertex_colors(_ball(1), 512)
+
+
+def test_a_texture_has_the_colours_of_the_field():
+    field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda points: points + 0.5)
+    mesh = extract_mesh(field, SurfaceSettings(32, colors=False))
+    done = []
+    painted = texture_of_field(
+        mesh, field, 512, max_faces=400, progress=lambda *c: done.append(c[:2])
+    )
+    assert len(painted.faces) <= 400
+    assert done[-1] == (3, 3)
+    shown = texture_to_vertex_colors(painted).vertex_colors
+    assert float((shown - (painted.vertices + 0.5)).abs().mean()) < 0.02
+    assert len(texture_of_field(mesh, field, 512, max_faces=0).faces) == len(mesh.faces)

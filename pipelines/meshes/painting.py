@@ -27,8 +27,7 @@ def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:
 
     The coordinates (N, 2) start from its lower left.
     """
-    inside = ((uvs >= 0) & (uvs <= 1)).all(dim=1, keepdim=True)
-    repeated = torch.where(inside, uvs, uvs - uvs.floor())
+    repeated = torch.where((uvs >= 0) & (uvs <= 1), uvs, uvs - uvs.floor())
     grid = torch.stack([repeated[:, 0], 1 - repeated[:, 1]], dim=1) * 2 - 1
     found = F.grid_sample(
         texture.permute(2, 0, 1)[None], grid[None, None], align_corners=False, padding_mode="border"

@@ -645,3 +645,33 @@ def test_a_glb_says_what_it_is(tmp_path):
     assert buffer["byteLength"] == max(
         view["byteOffset"] + view["byteLength"] for view in tree["bufferViews"]
     )
+
+
+def test_a_material_that_says_nothing_is_white(tmp_path):
+    glb = Glb(materials=[{}])
+    primitive = {"attributes": {"POSITION": glb.add(QUAD)}, "mode": 5, "material": 0}
+    mesh = load_mesh(glb.save(tmp_path / "x.glb", primitive))
+    assert mesh.vertex_colors is None
+    assert len(mesh.faces) == 2
+
+
+def test_a_texture_may_end_at_its_top_and_repeat_sideways(tmp_path):
+    """Red over blue: above the first row it stays red, beside the picture it starts anew."""
+    picture = Image.new("RGB", (8, 8), (0, 0, 255))
+    picture.paste((255, 0, 0), (0, 0, 8, 4))
+    picture.save(tmp_path / "map.png")
+    glb = Glb(samplers=[{"wrapT": 33071}], images=[{"uri": "map.png"}])
+    glb.tree["textures"] = [{"source": 0, "sampler": 0}]
+    glb.tree["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]
+    attributes = {"POSITION": glb.add(QUAD), "TEXCOORD_0": glb.add([[1.5, -0.3]] * 4, "VEC2")}
+    mesh = load_mesh(
+        glb.save(tmp_path / "x.glb", {"attributes": attributes, "mode": 5, "material": 0})
+    )
+    assert colors_of(mesh) == {RED}
+
+
+def test_a_skin_holds_only_vertices_that_name_joints(tmp_path):
+    glb = Glb(skins=[{"joints": [0]}])
+    primitive = {"attributes": {"POSITION": glb.add(QUAD)}, "mode": 5}
+    mesh = load_mesh(glb.save(tmp_path / "x.glb", primitive, skin=0))
+    np.testing.assert_allclose(file_vertices(mesh), QUAD)

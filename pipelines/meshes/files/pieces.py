@@ -244,7 +244,9 @@ def _in_first_tile(piece: Piece) -> Piece:
     if piece.uvs.min() >= -_ON_BORDER and piece.uvs.max() <= 1 + _ON_BORDER:
         return replace(piece, uvs=piece.uvs.clip(0, 1))
     corners = piece.uvs[piece.faces]  # (F, 3, 2)
-    corners = corners - np.floor(corners.min(axis=1, keepdims=True) + _ON_BORDER)
+    low, high = corners.min(axis=1, keepdims=True), corners.max(axis=1, keepdims=True)
+    there = (low >= -_ON_BORDER) & (high <= 1 + _ON_BORDER)  # the upper border stays the upper one
+    corners = corners - np.where(there, 0, np.floor(low + _ON_BORDER))
     table = corners.reshape(-1, 2)
     own = np.arange(len(table)).reshape(-1, 3)
     vertices, faces, (uvs, colors) = by_corner(
