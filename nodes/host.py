@@ -35,18 +35,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODELS_FOLDER, BACKGROUND_FOLDER = (
-    "image_to_3d",
-    "rembg",
-)  # below models/, and the names in extra_model_paths.yaml
+# Folders below models/, and their names in extra_model_paths.yaml.
+MODELS_FOLDER, BACKGROUND_FOLDER = ("image_to_3d", "rembg")
 _PREVIEW_SIDE = 512
-_CASTABLE = (
-    nn.Linear,
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.GroupNorm,
-    nn.LayerNorm,
-)  # what ComfyUI has a class for that differs in nothing else
+# Layers for which ComfyUI has classes of the same shape that bring their own weights.
+_CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)
 _PACK = Path(__file__).parent.parent
 _REQUIREMENTS = _PACK / "requirements.txt"
 _DEMO_NAME = "image-to-3d-demo.png"
@@ -137,9 +130,8 @@ def chosen_dtype(name: str) -> torch.dtype:
     device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(device=device)
     if device.type == "cpu" and dtype == torch.float32 and not (args.force_fp32 or args.fp32_unet):
-        return choose_dtype(
-            "auto", device
-        )  # ComfyUI does not ask whether a CPU computes in bfloat16
+        # ComfyUI does not ask whether a CPU computes in bfloat16.
+        return choose_dtype("auto", device)
     return dtype if dtype in DTYPES.values() else torch.float16
 
 
@@ -167,8 +159,8 @@ class Managed(Generic[Model]):
 class ImageTo3DParts(nn.ModuleList):
     """What ComfyUI manages, under the name that its log shows.
 
-    ComfyUI writes attributes into the model. The models of diffusers refuse new attributes, so they
-    stand in this list.
+    ComfyUI writes attributes into what it manages, and the models of diffusers refuse new ones.
+    So they stand in this list, which takes them.
     """
 
 

@@ -25,12 +25,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "mutants"
 LEFT = Path(__file__).with_name("mutants-left.txt")
 KILLED, SURVIVED = "killed", "survived"
-_OUTCOME = {
-    0: SURVIVED,
-    5: "no tests",
-    33: "no tests",
-    None: "not run",
-}  # any other exit code is a kill: failure, crash or time-out
+# Any other exit code is a kill: failure, crash or time-out.
+_OUTCOME = {0: SURVIVED, 5: "no tests", 33: "no tests", None: "not run"}
 
 
 def main(arguments: list[str]) -> int:

@@ -133,9 +133,8 @@ def small_u2netp(tmp_path: Path) -> Path:
 
 
 def test_rembgs_own_path_with_a_small_network(small_u2netp, monkeypatch):
-    monkeypatch.setenv(
-        "MODEL_CHECKSUM_DISABLED", "1"
-    )  # the small network is not the one that rembg knows
+    # The small network is not the one that rembg knows.
+    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")
     image, disc = _disc()
     mask = remove_background(image, "u2netp", models_dir=small_u2netp)
     assert mask.shape == (1, 1, 96, 96)

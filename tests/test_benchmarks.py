@@ -10,9 +10,8 @@ def test_the_operations_of_attention_count_on_cpus(dtype: torch.dtype) -> None:
     query, key = torch.randn(2, 3, 48, 16, dtype=dtype), torch.randn(2, 3, 32, 16, dtype=dtype)
     with operation_counter() as counter:
         F.scaled_dot_product_attention(query, key, key)
-    assert counter.get_total_flops() == 2 * 3 * 2 * (
-        2 * 48 * 32 * 16
-    )  # two products; a multiplication and an addition each
+    # Two products; a multiplication and an addition each.
+    assert counter.get_total_flops() == 2 * 3 * 2 * (2 * 48 * 32 * 16)
 
 
 def test_products_of_matrices_count_once() -> None:

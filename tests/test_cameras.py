@@ -53,15 +53,12 @@ def test_a_pixel_at_the_edge_sees_half_the_field_of_view():
 def test_a_camera_above_looks_down_from_where_its_azimuth_is():
     c2w = look_at_origin([90.0], [30.0], 2.0)[0]
     torch.testing.assert_close(c2w[:3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        c2w[:3, 0], torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0
-    )  # its right
-    torch.testing.assert_close(
-        c2w[:3, 1], torch.tensor([0.0, -0.5, 3**0.5 / 2]), atol=1e-6, rtol=0
-    )  # its up
-    torch.testing.assert_close(
-        c2w[:3, 2], torch.tensor([0.0, 3**0.5 / 2, 0.5]), atol=1e-6, rtol=0
-    )  # what is behind it
+    # Its right.
+    torch.testing.assert_close(c2w[:3, 0], torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
+    # Its up.
+    torch.testing.assert_close(c2w[:3, 1], torch.tensor([0.0, -0.5, 3**0.5 / 2]), atol=1e-6, rtol=0)
+    # What is behind it.
+    torch.testing.assert_close(c2w[:3, 2], torch.tensor([0.0, 3**0.5 / 2, 0.5]), atol=1e-6, rtol=0)
     assert c2w[3].tolist() == [0, 0, 0, 1]
 
 

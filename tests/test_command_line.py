@@ -227,9 +227,8 @@ def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys)
 
 
 def test_too_little_memory_is_one_sentence(picture_path, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        command_line, "save_mesh", lambda *_, **__: torch.empty(10**16)
-    )  # more than any machine has
+    # More than any machine has.
+    monkeypatch.setattr(command_line, "save_mesh", lambda *_, **__: torch.empty(10**16))
     assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     error = capsys.readouterr().err
     assert "There was not enough memory: try --offload" in error

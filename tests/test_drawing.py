@@ -80,9 +80,8 @@ def test_preview_shows_front_side_and_back_from_above():
         )
 
     front, side, back = parts
-    assert (
-        share(front, (1, 0, 0)) > share(front, (0, 0, 1)) > 0.02
-    )  # at azimuth 20 more of the front, and some of +y
+    # At azimuth 20 more of the front, and some of +y.
+    assert share(front, (1, 0, 0)) > share(front, (0, 0, 1)) > 0.02
     assert share(side, (0, 0, 1)) > share(side, (0, 1, 0)) > 0.02
     assert share(back, (0, 1, 0)) > share(back, (1, 1, 0)) > 0.02
     for part in parts:
@@ -127,9 +126,8 @@ def test_each_pixel_of_a_square_has_the_colour_of_its_own_middle(textured):
     y, z = place[None].expand(size, size), -place[:, None].expand(size, size)
     chosen = inside[None] & inside.flip(0)[:, None]
     origin = torch.tensor([2.0, 0, 0])
-    toward = F.normalize(origin - mesh.vertices[mesh.faces].mean(dim=1), dim=1)[
-        :, 0
-    ]  # the light stands at the camera
+    # The light stands at the camera.
+    toward = F.normalize(origin - mesh.vertices[mesh.faces].mean(dim=1), dim=1)[:, 0]
     shade = torch.where(z < y, 0.55 + 0.45 * toward[0], 0.55 + 0.45 * toward[1])
     off_diagonal = chosen & ((z - y).abs() > 0.05)
     torch.testing.assert_close(

@@ -91,9 +91,8 @@ def test_framing_is_a_resize_of_the_square_around_the_object(ratio, size):
 def test_a_small_object_in_a_large_picture_takes_little_memory():
     image, mask = torch.rand(1, 3, 2000, 2000), torch.zeros(1, 1, 2000, 2000)
     mask[..., 2:1998, 2:1998] = 1.0
-    framed, _ = frame_foreground(
-        image, mask, foreground_ratio=0.001, size=64
-    )  # a square of two million pixels a side
+    # A square of two million pixels a side.
+    framed, _ = frame_foreground(image, mask, foreground_ratio=0.001, size=64)
     assert framed.shape == (1, 3, 64, 64)
 
 

@@ -24,20 +24,7 @@ from pipelines.meshes.mesh import (
 )
 from pipelines.pictures.colors import multiplied, to_linear, to_srgb
 
-#: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points
-#: to +y, which is the left of someone who
-#: stands in it, and reaches further to the front; its tip is red. No axis is like its mirror image.
-_L = (((-0.1, 0.1), (-0.1, 0.1), (-1.0, 1.0)), ((-0.1, 0.3), (0.1, 0.6), (-1.0, -0.8)))
-
-
-def _l_shape() -> Mesh:
-    parts = [trimesh.creation.box(bounds=np.array(bounds).T) for bounds in _L]
-    both = trimesh.util.concatenate(parts)
-    vertices = torch.tensor(both.vertices, dtype=torch.float32)
-    colors = torch.where(
-        vertices[:, 1:2] > 0.5, torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
-    )
-    return Mesh(vertices, torch.tensor(both.faces), colors)
+from .shapes import l_shape
 
 
 def _tetrahedron(shift: float = 0.0) -> Mesh:
@@ -72,7 +59,7 @@ def test_obj_text_is_exact(tmp_path):
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("up_axis", ["y", "z"])
 def test_every_format_keeps_handedness_and_outward_normals(tmp_path, suffix, up_axis):
-    mesh = _l_shape()
+    mesh = l_shape()
     path = tmp_path / f"l.{suffix}"
     save_mesh(mesh, path, up_axis=up_axis)
     loaded = _load(path)
@@ -103,13 +90,12 @@ def test_glb_colours_are_linear_and_metadata_is_kept(tmp_path):
     accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
     assert accessor["componentType"] == 5126
     colors = _load(tmp_path / "t.glb").visual.vertex_colors[:, :3]
-    np.testing.assert_allclose(
-        colors / 255, 0.21404, atol=0.5 / 255
-    )  # of IEC 61966-2-1 for 0.5; trimesh rounds to 8 bits
+    # Of IEC 61966-2-1 for 0.5; trimesh rounds to 8 bits.
+    np.testing.assert_allclose(colors / 255, 0.21404, atol=0.5 / 255)
 
 
 def test_axes_there_and_back():
-    mesh = _l_shape()
+    mesh = l_shape()
     torch.testing.assert_close(from_y_up(to_y_up(mesh)).vertices, mesh.vertices)
 
 
@@ -132,9 +118,8 @@ def test_floaters_go_by_share():
     large = trimesh.creation.icosphere(subdivisions=3)
     middle = trimesh.creation.icosphere(subdivisions=2)
     middle.apply_translation([3, 0, 0])
-    small = (
-        trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide().subdivide().subdivide()
-    )  # more triangles than both, less area
+    # More triangles than both, less area.
+    small = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide().subdivide().subdivide()
     small.apply_translation([0, 5, 0])
     both = trimesh.util.concatenate([small, large, middle])
     mesh = Mesh(
@@ -286,7 +271,7 @@ def test_unwritable_place_is_named(tmp_path):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_meshes_come_back_as_they_were_saved(tmp_path, suffix):
     mesh = replace(
-        _l_shape(),
+        l_shape(),
         vertex_colors=torch.rand(16, 3, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.1,
     )
     save_mesh(mesh, tmp_path / f"l.{suffix}")

@@ -6,7 +6,6 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from pipelines.errors import (
     GenerationFailed,
     InvalidInput,
     JobTimedOut,
-    ModelsLabError,
     OutOfCredits,
     QuotaExceeded,
     RequestRejected,
@@ -30,65 +28,12 @@ from pipelines.modelslab.key import ApiKey
 from pipelines.modelslab.transport import Timing
 from pipelines.progress import silent
 
+from .modelslab_jobs import FAST, FETCH, FILE, PICTURE, START, a_job, against_service, failure_of
 from .modelslab_server import KEY, OBJ, Reply, Service
-
-START, FETCH, FILE = "/api/3d/image_to_3d", "/api/3d/fetch/7", "/files/a.obj"
-FAST = Timing(
-    overall=20,
-    first_poll=0.02,
-    longest_poll=0.05,
-    check=0.02,
-    first_retry=0.02,
-    longest_retry=0.1,
-    appearing=1.0,
-)
-PICTURE = Image.new("RGB", (32, 24), "red")
-
-
-def _run(test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST) -> object:
-    async def inside() -> object:
-        async with (
-            Service() as service,
-            ModelsLab(
-                ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, timing=timing
-            ) as client,
-        ):
-            return await test(service, client)
-
-    return asyncio.run(inside())
-
-
-def _error(
-    test: Callable[[Service, ModelsLab], Awaitable[object]], timing: Timing = FAST
-) -> ModelsLabError:
-    with pytest.raises(ModelsLabError) as caught:
-        _run(test, timing)
-    return caught.value
-
-
-def _job(
-    tmp_path: Path, *answers: Reply | dict, **replies: list
-) -> Callable[[Service, ModelsLab], Awaitable[object]]:
-    """A job that is started with the given answers; other paths answer as named, `_` for `/`."""
-
-    async def run(service: Service, client: ModelsLab) -> object:
-        def ready(answer):
-            made = answer(service) if callable(answer) and not isinstance(answer, Reply) else answer
-            return made if isinstance(made, Reply) else Reply(made)
-
-        service.answers[START] = [ready(a) for a in answers]
-        for name, several in replies.items():
-            service.answers[{"fetch": FETCH, "file": FILE}.get(name, name)] = [
-                a if isinstance(a, Reply) else ready(a) for a in several
-            ]
-        result = await client.image_to_3d(PICTURE, Request(), tmp_path / "mesh")
-        return result, service
-
-    return run
 
 
 def test_immediate_success(tmp_path):
-    result, service = _run(_job(tmp_path, lambda s: s.success()))
+    result, service = against_service(a_job(tmp_path, lambda s: s.success()))
     assert result.mesh == tmp_path / "mesh.obj"
     assert result.mesh.read_bytes() == OBJ.replace(b"mtllib ../../evil.mtl\n", b"").replace(
         b"usemtl x\n", b""
@@ -121,7 +66,7 @@ DOCUMENTED = {
 
 
 def test_what_is_sent_is_what_is_documented(tmp_path):
-    _, service = _run(_job(tmp_path, lambda s: s.success()))
+    _, service = against_service(a_job(tmp_path, lambda s: s.success()))
     body = service.of(START)[0].json
     assert body.keys() == DOCUMENTED.keys()
     for name, (kind, default) in DOCUMENTED.items():
@@ -162,12 +107,12 @@ def test_an_address_is_passed_on_and_other_texts_are_refused(tmp_path):
         with pytest.raises(InvalidInput):
             await client.image_to_3d("file:///etc/passwd", Request(), tmp_path / "m")
 
-    _run(run)
+    against_service(run)
 
 
 def test_queue_then_success(tmp_path):
-    result, service = _run(
-        _job(
+    result, service = against_service(
+        a_job(
             tmp_path,
             lambda s: s.queued(),
             fetch=[lambda s: s.queued(), lambda s: s.queued(), lambda s: s.success(id=None)],
@@ -183,8 +128,8 @@ def test_queue_then_success(tmp_path):
 @pytest.mark.parametrize("message", ["no object", ["no", "object"], {"image": ["no object"]}])
 @pytest.mark.parametrize("name", ["message", "messege", "error"])
 def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
-    error = _error(
-        _job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}])
+    error = failure_of(
+        a_job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}])
     )
     assert isinstance(error, GenerationFailed)
     assert "object" in str(error)
@@ -229,7 +174,7 @@ def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
     ],
 )
 def test_each_problem_has_its_error(tmp_path, reply, kind, words):
-    error = _error(_job(tmp_path, reply))
+    error = failure_of(a_job(tmp_path, reply))
     assert type(error) is kind
     assert words in str(error)
     assert not list(tmp_path.iterdir())
@@ -251,7 +196,7 @@ def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
         Reply(b'{"status"', cut_after=4, length=100),
         Reply(b"", 503),
     ):
-        error = _error(job(reply))
+        error = failure_of(job(reply))
         assert "may have been started" in str(error), str(error)
     assert [len(s.of(START)) for s in services] == [1, 1, 1]
 
@@ -259,10 +204,10 @@ def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
 def test_what_surely_did_not_start_is_sent_again(tmp_path):
     """429 says that nothing was started; a refused connection never carried a byte."""
     busy = Reply({"status": "error", "message": "slow down", "retry_after": 0.05}, 429)
-    _, service = _run(_job(tmp_path, busy, busy, lambda s: s.success()))
+    _, service = against_service(a_job(tmp_path, busy, busy, lambda s: s.success()))
     assert len(service.of(START)) == 3
-    _, service = _run(
-        _job(tmp_path, Reply(b"", 429, {"Retry-After": "0.05"}), lambda s: s.success())
+    _, service = against_service(
+        a_job(tmp_path, Reply(b"", 429, {"Retry-After": "0.05"}), lambda s: s.success())
     )
     assert len(service.of(START)) == 2
 
@@ -272,15 +217,15 @@ def test_what_surely_did_not_start_is_sent_again(tmp_path):
         ) as other:
             await other.image_to_3d("https://x.example/y.png", Request(), tmp_path / "m")
 
-    error = _error(nobody_listens)
+    error = failure_of(nobody_listens)
     assert type(error) is ConnectionFailed
     assert "may have been started" not in str(error)
 
 
 def test_retry_after_is_waited_for(tmp_path):
     began = time.monotonic()
-    _run(
-        _job(
+    against_service(
+        a_job(
             tmp_path,
             Reply({"status": "error", "message": "slow down", "retry_after": "0.6"}, 429),
             lambda s: s.success(),
@@ -292,8 +237,8 @@ def test_retry_after_is_waited_for(tmp_path):
 def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
     oops = Reply({"status": "error", "message": "oops"}, 500)
     cut = Reply({"status": "success"}, cut_after=3)
-    _, service = _run(
-        _job(
+    _, service = against_service(
+        a_job(
             tmp_path,
             lambda s: s.queued(),
             fetch=[oops, cut, Reply(b"", 503), lambda s: s.success()],
@@ -305,10 +250,10 @@ def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
 
 def test_init_image_is_sent_too_where_it_is_demanded_once(tmp_path):
     demand = {"status": "error", "message": {"init_image": ["The init_image field is required."]}}
-    _, service = _run(_job(tmp_path, demand, lambda s: s.success()))
+    _, service = against_service(a_job(tmp_path, demand, lambda s: s.success()))
     first, second = (r.json for r in service.of(START))
     assert second == first | {"init_image": first["image"]}
-    error = _error(_job(tmp_path, demand))
+    error = failure_of(a_job(tmp_path, demand))
     assert isinstance(error, RequestRejected)
 
 
@@ -322,13 +267,13 @@ def test_a_job_is_taken_up_by_its_id(tmp_path):
         with pytest.raises(InvalidInput):
             await client.image_to_3d(PICTURE, Request(), tmp_path / "m", job_id="../../user")
 
-    _run(run)
+    against_service(run)
 
 
 def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    error = _error(
-        _job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]),
+    error = failure_of(
+        a_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]),
         Timing(overall=0.4, first_poll=0.05, longest_poll=0.1),
     )
     assert isinstance(error, JobTimedOut)
@@ -366,11 +311,11 @@ def test_stop_within_a_second_wherever_it_waits(tmp_path):
         return run
 
     for slow in ("start", "fetch", "file"):
-        _run(job(slow), Timing())
+        against_service(job(slow), Timing())
 
 
 def test_a_slow_answer_arrives(tmp_path):
-    result, _ = _run(_job(tmp_path, lambda s: Reply(s.success(), drip=0.001)))
+    result, _ = against_service(a_job(tmp_path, lambda s: Reply(s.success(), drip=0.001)))
     assert result.mesh.exists()
 
 
@@ -402,7 +347,7 @@ def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
         for i, result in enumerate(results):
             assert f"v 0 {i + 1} 0" in result.mesh.read_text()
 
-    _run(run)
+    against_service(run)
 
 
 def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
@@ -425,7 +370,7 @@ def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
         assert [r.json["seed"] for r in service.of(START)] == [5, 6, 7]
         assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0.obj", "m1.obj"]
 
-    _run(run)
+    against_service(run)
 
 
 def test_large_pictures_are_made_to_fit():

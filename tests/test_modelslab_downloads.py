@@ -11,12 +11,12 @@ from pipelines.errors import BadAnswer, ConnectionFailed
 from pipelines.modelslab import downloads
 from pipelines.modelslab.client import ModelsLab, Request
 
+from .modelslab_jobs import FILE, PICTURE, START, a_job, against_service, failure_of
 from .modelslab_server import OBJ, Reply, Service, ranged
-from .test_modelslab import FILE, PICTURE, START, _error, _job, _run
 
 
 def test_a_cut_download_goes_on_where_it_was(tmp_path):
-    result, service = _run(_cut_job(tmp_path))
+    result, service = against_service(_cut_job(tmp_path))
     assert result.mesh.read_bytes().startswith(b"# made in the cloud\nv 0 0 0")
     assert [r.headers.get("range") for r in service.of(FILE)] == [None, "bytes=50-"]
 
@@ -31,16 +31,16 @@ def _cut_job(tmp_path: Path) -> Callable[[Service, ModelsLab], Awaitable[object]
 
 
 def test_a_server_that_cannot_go_on_starts_again(tmp_path):
-    result, service = _run(
-        _job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)])
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)])
     )
     assert result.mesh.read_bytes().count(b"\nv ") == 4
     assert len(service.of(FILE)) == 2
 
 
 def test_links_that_appear_late(tmp_path):
-    result, service = _run(
-        _job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)])
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)])
     )
     assert result.mesh.exists()
     assert len(service.of(FILE)) == 3
@@ -56,7 +56,7 @@ def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
             result = await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
             assert result.mesh.exists()
 
-    _run(run)
+    against_service(run)
 
 
 def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_path):
@@ -70,7 +70,7 @@ def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_p
         with pytest.raises(BadAnswer, match="redirects"):
             await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
 
-    _run(run)
+    against_service(run)
 
 
 def test_a_file_without_end_is_left(tmp_path, monkeypatch):
@@ -79,13 +79,13 @@ def test_a_file_without_end_is_left(tmp_path, monkeypatch):
         Reply(b"", length=10 * 2**30, endless=True),
         Reply(b"", headers={"Transfer-Encoding": "identity"}, length=2**19, endless=True),
     ):
-        error = _error(_job(tmp_path, lambda s: s.success(), file=[reply]))
+        error = failure_of(a_job(tmp_path, lambda s: s.success(), file=[reply]))
         assert isinstance(error, (BadAnswer, ConnectionFailed)), error
     assert not list(tmp_path.iterdir())
 
 
 def test_an_answer_without_end_is_left(tmp_path):
-    error = _error(_job(tmp_path, Reply(b"", length=10 * 2**30, endless=True)))
+    error = failure_of(a_job(tmp_path, Reply(b"", length=10 * 2**30, endless=True)))
     assert isinstance(error, BadAnswer)
     assert "far larger" in str(error)
 
@@ -110,7 +110,7 @@ def test_files_that_are_not_what_they_should_be_go_nowhere(tmp_path, name, conte
         service.answers[START] = [Reply(service.success(f"/files/{name}"))]
         await client.image_to_3d(PICTURE, Request(), tmp_path / "inside" / "m")
 
-    assert isinstance(_error(run), BadAnswer)
+    assert isinstance(failure_of(run), BadAnswer)
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
@@ -121,7 +121,7 @@ def test_mesh_and_video_of_a_rendered_job(tmp_path):
         result = await client.image_to_3d(PICTURE, Request(render=True), tmp_path / "m")
         assert (result.mesh.name, result.video.name) == ("m.obj", "m.mp4")
 
-    _run(run)
+    against_service(run)
 
 
 def test_the_first_of_two_meshes_is_taken(tmp_path):
@@ -132,4 +132,4 @@ def test_the_first_of_two_meshes_is_taken(tmp_path):
         assert "v 0 2 0" in result.mesh.read_text()
         assert not service.of("/files/b.obj")
 
-    _run(run)
+    against_service(run)

@@ -16,8 +16,8 @@ from pipelines.modelslab.client import ModelsLab, Request
 from pipelines.modelslab.key import ApiKey, find_key
 from pipelines.modelslab.transport import CheckedTransport, is_public
 
+from .modelslab_jobs import FAST, START, a_job, against_service, failure_of
 from .modelslab_server import KEY, Reply, Service
-from .test_modelslab import FAST, START, _error, _job, _run
 
 # The key
 
@@ -29,7 +29,9 @@ def test_the_key_is_nowhere_but_in_requests_to_the_api(tmp_path, caplog, capsys)
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "pipelines", "asyncio"):
         logging.getLogger(name).setLevel(logging.DEBUG)
-    result, service = _run(_job(tmp_path, lambda s: s.success(message=f"thanks, {KEY}")))
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.success(message=f"thanks, {KEY}"))
+    )
     assert KEY not in repr(result)
     assert all(
         KEY.encode() not in r.body for r in service.received if not r.path.startswith("/api/")
@@ -48,7 +50,7 @@ def test_the_key_is_nowhere_but_in_requests_to_the_api(tmp_path, caplog, capsys)
         Reply(f"<html>{KEY}".encode(), 500),
         Reply(b"", cut_after=0, length=50),
     ):
-        error = _error(_job(tmp_path, reply))
+        error = failure_of(a_job(tmp_path, reply))
         assert KEY not in "".join(traceback.format_exception(error))
         seen: BaseException | None = error
         while seen is not None:

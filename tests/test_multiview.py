@@ -146,10 +146,8 @@ def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, pictur
 
     expected = sample_views(pocket.multiview, picture, ViewSettings(2, seed=4)).views
     monkeypatch.setattr(torch.nn.Module, "to", recording)
-    for part in (
-        pocket.multiview.unet,
-        pocket.multiview.vae,
-    ):  # diffusers have a method of their own
+    # Diffusers have a method of their own.
+    for part in (pocket.multiview.unet, pocket.multiview.vae):
         monkeypatch.setattr(type(part), "to", recording)
     device = torch.device("cpu", 0)  # a name to tell it from host memory by
     found = sample_views(

@@ -44,9 +44,8 @@ def test_a_sphere_of_a_signed_distance_has_its_silhouette_depth_and_normals():
     coverage = F.avg_pool2d(fine, 2)
     assert float((found.weight - coverage).abs().mean()) < 1e-3
     whole = coverage[:, 0] == 1
-    inner = (
-        F.avg_pool2d(coverage, 3, stride=1, padding=1)[:, 0] > 0.999
-    )  # where depth does not fall away
+    # Where depth does not fall away.
+    inner = F.avg_pool2d(coverage, 3, stride=1, padding=1)[:, 0] > 0.999
     expected_depth = F.avg_pool2d(depth.view(3, 1, 2 * size, 2 * size), 2)[:, 0]
     torch.testing.assert_close(found.depth[:, 0][inner], expected_depth[inner], atol=2e-4, rtol=0)
     normals = F.avg_pool2d(expected_normals.view(3, 2 * size, 2 * size, 3).permute(0, 3, 1, 2), 2)

@@ -15,8 +15,7 @@ import pytest
 from pipelines.mesh_io import FORMATS, save_mesh
 from pipelines.meshes.mesh import Mesh
 
-from .test_mesh import _l_shape
-from .test_texture import _textured_l
+from .shapes import l_shape, textured_l
 
 VALIDATE = """
 const validator = require('gltf-validator'), fs = require('fs');
@@ -43,7 +42,7 @@ def gltf_validator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "make",
-    [_l_shape, _textured_l, lambda: Mesh(_l_shape().vertices, _l_shape().faces)],
+    [l_shape, textured_l, lambda: Mesh(l_shape().vertices, l_shape().faces)],
     ids=["colours", "texture", "plain"],
 )
 def test_khronos_finds_no_error_and_no_warning(tmp_path, gltf_validator, make):
@@ -60,7 +59,7 @@ def test_khronos_finds_no_error_and_no_warning(tmp_path, gltf_validator, make):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
+@pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
 def test_assimp_sees_the_same_box(tmp_path, suffix, make):
     """The L is not like its mirror image along any axis: up is y, its front reaches to +z, its tip
     to +x and down.
@@ -116,7 +115,7 @@ print("FOUND", json.dumps({"box": box, "colors": colors, "images": images}))
 
 
 @pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
-@pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
+@pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
 def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
     """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the
     package bpy.
@@ -124,7 +123,7 @@ def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
     found = _found_by("BPY_PYTHON", BLENDER, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -0.3, -1.0], abs=1e-5)
     assert found["box"][1] == pytest.approx([0.6, 0.1, 1.0], abs=1e-5)
-    if make is _textured_l and suffix in ("obj", "glb"):
+    if make is textured_l and suffix in ("obj", "glb"):
         assert found["images"] == [[512, 512]]
     elif suffix != "stl":
         assert found["colors"] == 1
@@ -143,14 +142,14 @@ print("FOUND", json.dumps(found))
 
 
 @pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
-@pytest.mark.parametrize("make", [_l_shape, _textured_l], ids=["colours", "texture"])
+@pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
 def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
     """OPEN3D_PYTHON names an interpreter that has the package open3d."""
     found = _found_by("OPEN3D_PYTHON", OPEN3D, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
     assert found["box"][1] == pytest.approx([0.6, 1.0, 0.3], abs=1e-5)
     assert found["faces"] == 24
-    textured = make is _textured_l and suffix in ("obj", "glb")
+    textured = make is textured_l and suffix in ("obj", "glb")
     assert found["textures"] == ([[512, 512]] if textured else [])
     assert found["right"] == (
         None if textured or suffix == "stl" else pytest.approx([1.0, 0.0, 0.0], abs=0.01)

@@ -158,9 +158,8 @@ def test_refinement_follows_what_is_thinner_than_its_blocks():
             0.9 - z.abs()
         )
         crack = (x - 0.013).abs() - 0.75 * spacing  # cuts the ball in two
-        return torch.maximum(ball.minimum(crack), wire).clamp(
-            -spacing, spacing
-        )  # far from its surface it tells nothing of it
+        # Far from its surface it tells nothing of it.
+        return torch.maximum(ball.minimum(crack), wire).clamp(-spacing, spacing)
 
     grid = analytic_grid(ball_with_wire_and_crack, torch.linspace(-1, 1, 97))
     dense, refined = (sample_volume(grid, 0.0, 5000, exact=exact)[0] for exact in (True, False))
@@ -170,9 +169,8 @@ def test_refinement_follows_what_is_thinner_than_its_blocks():
 def test_only_exact_finds_a_speck_that_stands_alone_between_coarse_points():
     def speck(points: torch.Tensor) -> torch.Tensor:
         ball = 0.3 - (points - 0.5).norm(dim=-1)
-        far = 0.02 - (points + 0.5 + 2 * 2 / 96).norm(
-            dim=-1
-        )  # two cells from the lattice along each axis
+        # Two cells from the lattice along each axis.
+        far = 0.02 - (points + 0.5 + 2 * 2 / 96).norm(dim=-1)
         return torch.maximum(ball, far).clamp_min(-0.05)
 
     grid = analytic_grid(speck, torch.linspace(-1, 1, 97))

@@ -26,7 +26,7 @@ from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
 from .fields import AnalyticField
-from .test_mesh import _l_shape
+from .shapes import textured_l
 
 CASES = Path(__file__).parent / "data" / "cases"
 
@@ -44,13 +44,6 @@ def _ball(subdivisions: int = 4) -> Mesh:
     ball = trimesh.creation.icosphere(subdivisions=subdivisions)
     vertices = torch.tensor(ball.vertices, dtype=torch.float32)
     return Mesh(vertices, torch.tensor(ball.faces), _stripes(vertices))
-
-
-def _textured_l() -> Mesh:
-    """The L whose tip is red, subdivided so that the border of the red is sharp."""
-    mesh = _l_shape()
-    red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
-    return bake_texture(mesh, lambda points: torch.where(points[:, 1:2] > 0.3, red, blue), 512)
 
 
 def test_each_point_of_the_surface_finds_its_colour_in_the_texture():
@@ -108,7 +101,7 @@ def test_vertex_colours_become_a_texture_and_back():
 
 @pytest.mark.parametrize("suffix", ["obj", "glb"])
 def test_files_with_textures_come_back(tmp_path, suffix):
-    mesh = _textured_l()
+    mesh = textured_l()
     path = tmp_path / f"l.{suffix}"
     save_mesh(mesh, path)
     assert sorted(p.name for p in tmp_path.iterdir()) == (
@@ -126,7 +119,7 @@ def test_files_with_textures_come_back(tmp_path, suffix):
 
 def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):
     folder = tmp_path / "inside"
-    save_mesh(_textured_l(), folder / "l.obj")
+    save_mesh(textured_l(), folder / "l.obj")
     assert "map_Kd l.png\n" in (folder / "l.mtl").read_text()
     assert "mtllib l.mtl\n" in (folder / "l.obj").read_text()
     Image.new("RGB", (8, 8), "red").save(tmp_path / "secret.png")
@@ -138,7 +131,7 @@ def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):
 
 
 def test_formats_without_textures_take_colours_or_shape(tmp_path):
-    mesh = _textured_l()
+    mesh = textured_l()
     for suffix in ("ply", "stl", "3mf"):
         save_mesh(mesh, tmp_path / f"l.{suffix}")
         assert load_mesh(tmp_path / f"l.{suffix}").volume() == pytest.approx(
@@ -149,7 +142,7 @@ def test_formats_without_textures_take_colours_or_shape(tmp_path):
 
 
 def test_a_glb_holds_its_texture_and_is_not_a_metal(tmp_path):
-    save_mesh(_textured_l(), tmp_path / "l.glb")
+    save_mesh(textured_l(), tmp_path / "l.glb")
     content = (tmp_path / "l.glb").read_bytes()
     tree = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
     assert tree["materials"][0]["pbrMetallicRoughness"]["metallicFactor"] == 0

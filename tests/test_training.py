@@ -141,9 +141,8 @@ def test_each_line_is_seen_where_its_points_are():
     seen = seen_along_lines(low_res, cameras, patches)
     assert not seen.unflatten(2, (6, -1))[..., 0].any()  # class tokens see nothing
     generator = torch.Generator().manual_seed(0)
-    for cell in torch.randint(
-        2, 6, (50, 3), generator=generator
-    ):  # of the middle, which all views see
+    # Of the middle, which all views see.
+    for cell in torch.randint(2, 6, (50, 3), generator=generator):
         (x, y, z), point = cell.tolist(), (cell + 0.5) / low_res * 2 - 1
         tokens = [y * low_res + x, low_res**2 + z * low_res + x, 2 * low_res**2 + y * low_res + z]
         for view in range(6):

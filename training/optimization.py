@@ -98,9 +98,8 @@ def train(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if (
-            step < average_over
-        ):  # the first weights are far from any good ones: start the average late
+        # The first weights are far from any good ones: start the average late.
+        if step < average_over:
             average.module.load_state_dict(model.state_dict())
         else:
             average.update_parameters(model)

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..progress import Progress, silent
 
-_PROJECTED_PLANES = (
-    2 * 3 * 64 * 64 * 64 * 4 * 4
-)  # bytes, of the large models: projected for the level and the colour, and copies
+# Bytes, of the large models: projected for the level and the colour, and copies.
+_PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4
 
 
 class LevelGrid(Protocol):

@@ -221,9 +221,8 @@ class NetworkGrid:
         xy = self._xy[x[:, :, None], y[:, None, :]]  # (N, s, s, D)
         xz = self._xz[x[:, :, None], z[:, None, :]]
         yz = self._yz[y[:, :, None], z[:, None, :]]
-        hidden = xy.new_empty(
-            *xy.shape[:3], z.shape[1], xy.shape[-1]
-        )  # row by row, as linear layers want it: a plain sum is not
+        # Row by row, as linear layers want it: a plain sum is not.
+        hidden = xy.new_empty(*xy.shape[:3], z.shape[1], xy.shape[-1])
         torch.add(xy[:, :, :, None], xz[:, :, None], out=hidden).add_(yz[:, None])
         outputs: Tensor = self._rest(hidden)
         return outputs

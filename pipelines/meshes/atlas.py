@@ -77,9 +77,8 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         firsts = faces[twin.numpy()[copies]]
         same = origin[firsts] == mesh.faces.numpy()[copies, k, None]
         faces[copies, k] = np.take_along_axis(firsts, same.argmax(axis=1)[:, None], axis=1)[:, 0]
-    faces = faces[
-        (faces >= 0).all(axis=1)
-    ]  # thin triangles that hang on thin ones alone are in no chart
+    # Thin triangles that hang on thin ones alone are in no chart.
+    faces = faces[(faces >= 0).all(axis=1)]
     return Mesh(
         mesh.vertices[torch.from_numpy(origin)], torch.from_numpy(faces), uvs=torch.from_numpy(uvs)
     )

@@ -127,9 +127,8 @@ def part_of_faces(mesh: Mesh) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     faces = joined_faces(mesh).numpy()
-    edges = (
-        faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)
-    )  # what scipy's graph code takes in every version
+    # What scipy's graph code takes in every version.
+    edges = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)
     graph = coo_array(
         (np.ones(len(edges), dtype=np.int8), edges.T), shape=(len(mesh.vertices),) * 2
     )

@@ -98,10 +98,8 @@ def _apart(shape: Mesh) -> Mesh:
     from scipy.sparse.csgraph import connected_components
 
     faces, count = shape.faces.numpy(), len(shape.vertices)
-    start, end = (
-        faces.reshape(-1),
-        np.roll(faces, -1, axis=1).reshape(-1),
-    )  # the edge from each corner to the next
+    # The edge from each corner to the next.
+    start, end = (faces.reshape(-1), np.roll(faces, -1, axis=1).reshape(-1))
     code, back = start * count + end, end * count + start
     order = np.argsort(code)
     place = np.searchsorted(code[order], back)

@@ -339,7 +339,7 @@ class ModelsLab:
     async def _ask_once(
         self, path: str, body: Mapping[str, Any], clock: _Clock, paid: bool
     ) -> Answer:
-        # An answer that is not waited for is a job that was paid for and whose id is lost.
+        # The job is paid for once the request is sent. Its id comes with the answer: wait for it.
         timeout = httpx.Timeout(self._timing.overall, connect=TIMEOUT.connect) if paid else TIMEOUT
         request = self._http.build_request(
             "POST", f"{self._api}/{path}", json={"key": self._key.reveal(), **body}, timeout=timeout

@@ -16,11 +16,8 @@ from ..files import atomic_path
 from .transport import Timing, backoff, stoppable
 
 MAX_FILE = 512 * 2**20
-_KINDS = {
-    ".obj": "mesh",
-    ".glb": "mesh",
-    ".mp4": "video",
-}  # anything else is left where it is: archives, materials, pages
+# Anything else is left where it is: archives, materials, pages.
+_KINDS = {".obj": "mesh", ".glb": "mesh", ".mp4": "video"}
 _REDIRECTS, _ATTEMPTS = 5, 6
 
 
@@ -147,9 +144,8 @@ async def _write(response: httpx.Response, file: BinaryIO, have: int) -> None:
         raise _Gone
     if response.status_code == 429 or response.status_code >= 500:
         raise _Again
-    if response.status_code == 416 or (
-        have and response.status_code == 200
-    ):  # the server does not go on: from the start, then
+    # The server does not go on: from the start, then.
+    if response.status_code == 416 or (have and response.status_code == 200):
         file.seek(0)
         file.truncate()
         have = 0

@@ -19,11 +19,8 @@ from ..errors import BadAnswer, ConnectionFailed
 
 Result = TypeVar("Result")
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-)  # the server has not seen a byte of the request
+# The server has not seen a byte of the request.
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 
 

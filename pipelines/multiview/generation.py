@@ -36,9 +36,8 @@ def generate_views(
     """
     if model.background == WHITE:
         return sample_views(model, picture, settings, progress=progress)
-    on_grey = (
-        picture if mask is None else picture - (1 - model.background) * (1 - mask)
-    )  # from white to the model's grey
+    # From white to the model's grey.
+    on_grey = picture if mask is None else picture - (1 - model.background) * (1 - mask)
     generated = sample_views(model, on_grey, settings, progress=progress)
     return replace(generated, views=on_white(generated.views))
 

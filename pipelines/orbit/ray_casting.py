@@ -37,9 +37,8 @@ def render_signed_distance(
             r[0].to(axis.device)
             for r in cameras[[camera]].rays(size * _SUPERSAMPLING, size * _SUPERSAMPLING)
         )
-        rays_at_once = max(
-            1, chunk_size // 16
-        )  # looking up the grid takes a fraction of the memory of the field itself
+        # Looking up the grid takes a fraction of the memory of the field itself.
+        rays_at_once = max(1, chunk_size // 16)
         chunks = [
             _cast(field, volume, axis, box, o, d, chunk_size)
             for o, d in zip(

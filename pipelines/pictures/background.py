@@ -65,11 +65,11 @@ def remove_background(
 
     Args:
         images: (B, 3, H, W), or (B, 4, H, W) with straight alpha, in [0, 1].
-        method: "alpha" uses the picture's own alpha; "plain" takes away what is connected to the
-            border and of its colour; "none" keeps everything; a name of `MODELS` runs that model of
-            rembg. "auto" is "alpha" where the alpha describes an object and not the whole sheet
-            (with rounded corners, in a thin frame, or a little transparent everywhere), "plain"
-            where the border has one colour, and else the model u2net; it looks through thin frames.
+        method: "none" keeps everything. "alpha" uses the picture's own alpha. "plain" takes away
+            what has the border's colour and touches the border. A name of `MODELS` runs that model
+            of rembg. "auto" chooses: "alpha" where the alpha describes an object, "plain" where the
+            border has one colour, else the model u2net. An alpha that covers the whole sheet
+            describes none. Thin frames are looked through.
         models_dir: folder of rembg's models, `<name>.onnx`; rembg's own folder if None. A missing
             model is downloaded there.
         device: "cuda", "mps" or "cpu", for the execution provider.
@@ -199,9 +199,8 @@ def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -
 
 def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) distance in Lab from the border's median colour, and that colour (3,)."""
-    from skimage.color import (
-        rgb2lab,
-    )  # slow to import, like all that is imported inside a function here
+    # Slow to import, like all that is imported inside a function here.
+    from skimage.color import rgb2lab
 
     lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])

@@ -12,8 +12,8 @@ class Attention(nn.Module):
 
     Parameters are named as those of `nn.MultiheadAttention`.
 
-    That module turns (B, L, D) into (L, B, D), for which, without gradients, torch multiplies each
-    token by a copy of the weights of its own.
+    That module is slow here: it turns (B, L, D) into (L, B, D), and without gradients torch then
+    copies the weights once for each token.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None) -> None:

@@ -224,9 +224,8 @@ def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
     ids = _ids(cubes, resolution)
     wanted = _ids(neighbour, resolution)
     place = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
-    shared = (
-        inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)
-    )  # the neighbour's face is the opposite one
+    # The neighbour's face is the opposite one.
+    shared = inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)
     resolved = case.clone()
     resolved[doubtful[shared]] = 255 - case[doubtful[shared]]
     return resolved
@@ -308,9 +307,9 @@ def _quads(
                 e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends)
             )
             around.append((place, first_vertex[place] + groups[case[place], edge]))
-        # The order goes by the sign of the edge's first corner in the order of EDGES, where y edges
-        # start from above. A first corner of exactly 0 is inside, but takes the order of a negative
-        # one in the reference, which decides the diagonal and not the winding.
+        # The sign at the edge's first corner decides the order; in EDGES, y edges start from above.
+        # A value of exactly 0 counts as inside. The reference gives such a quad the order of a
+        # negative corner, and turns it round afterwards: so it is cut along the other diagonal.
         first = (high if axis == 1 else low)[chosen]
         first_positive = first > 0
         inverted.append(first == 0)

@@ -133,11 +133,8 @@ def _follow(inside: Tensor, blocks: Tensor, corner_inside: Tensor, wanted: Tenso
     Points (N, s, s, s) that touch a neighbour lie on the other side of the level than its corners.
     """
     some_inside, some_outside = inside, ~inside
-    for axis in (
-        3,
-        2,
-        1,
-    ):  # the points that touch the lower neighbours, all, those that touch the upper ones
+    # The points that touch the lower neighbours, all, those that touch the upper ones.
+    for axis in (3, 2, 1):
         some_inside, some_outside = (
             torch.stack([x.select(axis, 0), x.any(dim=axis), x.select(axis, -1)], dim=axis)
             for x in (some_inside, some_outside)

@@ -49,7 +49,9 @@ def find_file(
         EnvironmentProblem: if the file is nowhere, with the place where it belongs.
         CheckpointError: if what was downloaded is not what the hub said; the file is gone then.
     """
-    from huggingface_hub import try_to_load_from_cache  # takes a third of a second to import
+    # These take a third of a second to import.
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
 
     names = (names,) if isinstance(names, str) else names
     pin = {} if revision is None else {"revision": revision}
@@ -72,11 +74,7 @@ def find_file(
             raise
         except Exception as error:  # hub, HTTP library and file system each have their own
             reason = error
-            if type(error).__name__ not in (
-                "EntryNotFoundError",
-                "RemoteEntryNotFoundError",
-                "LocalEntryNotFoundError",
-            ):
+            if not isinstance(error, EntryNotFoundError):
                 break
     place = home or f"<folder of --models-dir>/{repository.split('/')[1]}"
     raise EnvironmentProblem(

@@ -163,9 +163,8 @@ def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str
     found = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
     if part in ("text_encoder", "vision_encoder"):
         family = "text_model." if part == "text_encoder" else "vision_model."
-        if not any(
-            name.startswith(family) for name in model.state_dict()
-        ):  # transformers 5 dropped it from some classes
+        # Transformers 5 dropped it from some classes.
+        if not any(name.startswith(family) for name in model.state_dict()):
             found = {name.removeprefix(family): value for name, value in found.items()}
         elif not any(name.startswith(family) for name in found):
             outer = ("visual_projection.", "text_projection.")

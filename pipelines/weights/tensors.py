@@ -43,7 +43,7 @@ def read_tensors(
             copy is made.
         keep_half_copy: write a half-precision .safetensors beside a pickle, and read that as long
             as it is that pickle's.
-        prefix: is taken off the names; where some have it, those that have not are left out.
+        prefix: is taken off the names. Where some names have it, the others are left out.
         precise: beginning of the names, after the prefix, of tensors that stay in the copy as they
             are; none if empty.
 

@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, Server, start_server
-from .test_browser import CHROMIUM, SOFTWARE_GL
 
 # The others need weights or a key that are not here.
 RUNNING = (

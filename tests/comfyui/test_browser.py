@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,19 +24,10 @@ from pipelines.pictures.reading import read_picture, to_pillow
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
 
+from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, PACK_NAME, Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-SOFTWARE_GL = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-]
 TEMPLATE = "1 Pocket - picture to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes

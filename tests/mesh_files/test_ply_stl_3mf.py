@@ -362,10 +362,8 @@ def test_nothing_stands_between_the_elements_of_a_3mf(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.3mf") as archive:
         for name in archive.namelist():
             root = etree.fromstring(archive.read(name))
-            assert "".join(root.itertext()).strip() in (
-                "",
-                "Image to 3Dy",
-            )  # who wrote it, and its axis
+            # Who wrote it, and its axis.
+            assert "".join(root.itertext()).strip() in ("", "Image to 3Dy")
 
 
 def test_entities_of_a_3mf_are_not_followed(tmp_path):

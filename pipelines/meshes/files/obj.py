@@ -180,10 +180,8 @@ def _text(mesh: Mesh, metadata: Mapping[str, str], material: str, up_axis: str) 
         assert mesh.uvs is not None
         yield f"mtllib {material}\nusemtl surface\n".encode()
         yield from _rows("vt %.6f %.6f\n", mesh.uvs.cpu().numpy())
-        corner, faces = (
-            "%d/%d",
-            faces.repeat(2, axis=1),
-        )  # a vertex and its place in the texture have the same number
+        # A vertex and its place in the texture have the same number.
+        corner, faces = ("%d/%d", faces.repeat(2, axis=1))
     yield from _rows(f"f {corner} {corner} {corner}\n", faces + 1)
 
 

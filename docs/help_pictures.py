@@ -1,6 +1,6 @@
 """The pictures of the help pages, made with the pocket models.
 
-python -m training.help_pictures
+python -m docs.help_pictures
 """
 
 from __future__ import annotations
