@@ -11,17 +11,19 @@ import trimesh
 from PIL import Image
 
 from pipelines import __main__ as command_line
-from pipelines.__main__ import INTERRUPTED, find_pictures, main, output_names
+from pipelines import results
+from pipelines.__main__ import INTERRUPTED, main
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.meshes.drawing import preview_sheet
+from pipelines.options import find_pictures, output_names
 
 
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orbits and previews of a few pixels: what they show is tested elsewhere."""
-    monkeypatch.setattr(command_line, "ORBIT_SIZE", 32)
-    monkeypatch.setattr(command_line, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
+    monkeypatch.setattr(results, "ORBIT_SIZE", 32)
+    monkeypatch.setattr(results, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
 
 
 QUICK = ["--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
@@ -221,14 +223,14 @@ def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys)
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "preview_sheet", interrupt)
+    monkeypatch.setattr(results, "preview_sheet", interrupt)
     assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == INTERRUPTED
     assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
 
 
 def test_too_little_memory_is_one_sentence(picture_path, tmp_path, capsys, monkeypatch):
     # More than any machine has.
-    monkeypatch.setattr(command_line, "save_mesh", lambda *_, **__: torch.empty(10**16))
+    monkeypatch.setattr(results, "save_mesh", lambda *_, **__: torch.empty(10**16))
     assert main([str(picture_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     error = capsys.readouterr().err
     assert "There was not enough memory: try --offload" in error

@@ -1,0 +1,242 @@
+"""The command line's options, its pictures and the names of its results."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from .devices import DEVICES, DTYPES
+from .errors import InvalidInput
+from .files import is_own
+from .mesh_io import FORMATS
+from .meshes.decimation import MIN_FACES
+from .meshes.texture import MAX_SIZE, MIN_SIZE
+from .multiview.schedulers import SCHEDULERS
+from .pictures.background import DEFAULT_THRESHOLD, METHODS
+from .pictures.reading import SUFFIXES
+from .settings import DEFAULT_CHUNK_SIZE
+from .surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
+from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+
+log = logging.getLogger(__name__)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low} to {high}, got '{text}'")
+        return value
+
+    return parse
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All options, with their bounds."""
+    parser = _Parser(
+        prog="python -m pipelines" if __package__ == "pipelines" else "image-to-3d",
+        description="Turn pictures into textured 3D meshes.",
+    )
+    parser.add_argument(
+        "pictures",
+        nargs="+",
+        type=Path,
+        metavar="PICTURE",
+        help="picture files, or folders of them",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("out"),
+        help="folder for the results (default: out)",
+    )
+    parser.add_argument(
+        "--model",
+        choices=list(RECONSTRUCTION_PRESETS),
+        default="pocket",
+        help="reconstruction model (default: pocket)",
+    )
+    parser.add_argument(
+        "--views-model",
+        choices=list(MULTIVIEW_PRESETS),
+        help="multiview model (default: the one that fits --model)",
+    )
+    parser.add_argument(
+        "--seed", type=_number(int, 0, 2**63 - 1), default=0, help="0 draws one and reports it"
+    )
+    parser.add_argument(
+        "--steps",
+        type=_number(int, 1, 1000),
+        help="denoising steps (default: the views' model's own)",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=_number(float, 0, 100),
+        help="weight of the picture (default: the views' model's own)",
+    )
+    parser.add_argument("--scheduler", choices=SCHEDULERS, default="euler_ancestral")
+    parser.add_argument(
+        "--resolution",
+        type=_number(int, MIN_RESOLUTION, MAX_RESOLUTION),
+        help="of the surface grid (default: the model's own)",
+    )
+    parser.add_argument(
+        "--chunk-size",
+        type=_number(int, 1, 2**31),
+        default=DEFAULT_CHUNK_SIZE,
+        help="points evaluated at once",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_number(float, 1e-6, 1e6),
+        help="density of the surface, for the instant-nerf models",
+    )
+    parser.add_argument("--exact", action="store_true", help="evaluate every grid point")
+    parser.add_argument(
+        "--min-part-share",
+        type=_number(float, 0, 1),
+        default=1.0,
+        help="smallest part kept, as share of the largest",
+    )
+    parser.add_argument(
+        "--remove-bg",
+        choices=METHODS,
+        default="auto",
+        metavar="METHOD",
+        help=f"one of {', '.join(METHODS)}",
+    )
+    parser.add_argument(
+        "--alpha-threshold",
+        type=_number(float, 0, 1),
+        default=DEFAULT_THRESHOLD,
+        help="less of a mask than this is background (default: 0.05)",
+    )
+    parser.add_argument(
+        "--foreground-ratio",
+        type=_number(float, 0.1, 1),
+        default=0.85,
+        help="size of the object in its picture (default: 0.85)",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="obj")
+    parser.add_argument(
+        "--up-axis", choices=("y", "z"), default="y", help="of the mesh file (default: y, front +z)"
+    )
+    parser.add_argument(
+        "--max-faces",
+        type=_number(int, MIN_FACES, 10**9),
+        help="decimate to at most so many triangles",
+    )
+    parser.add_argument(
+        "--texture",
+        type=_number(int, MIN_SIZE, MAX_SIZE),
+        metavar="SIZE",
+        help="a texture of SIZE pixels instead of vertex colours",
+    )
+    parser.add_argument(
+        "--orbit",
+        type=_number(int, 0, 360),
+        default=0,
+        metavar="FRAMES",
+        help="frames around the object, and a WebP of them",
+    )
+    parser.add_argument(
+        "--save-views", action="store_true", help="save the framed picture and the six views too"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files of earlier runs; without it, new results get numbers",
+    )
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
+    parser.add_argument(
+        "--offload",
+        action="store_true",
+        help="keep on the device only the model at work: slower, for little device memory",
+    )
+    parser.add_argument(
+        "--models-dir",
+        type=Path,
+        help="folder of weights: looked in first, and filled by downloads",
+    )
+    parser.add_argument(
+        "--no-half-copy",
+        action="store_true",
+        help="do not keep half-precision copies of .ckpt and .bin files",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="say what is loaded from where"
+    )
+    return parser
+
+
+def find_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The pictures among files and folders, but for those that this library wrote.
+
+    A folder's pictures come in order of names.
+
+    Raises:
+        InvalidInput: if a path does not exist or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(
+                p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not is_own(p)
+            )
+            if not inside:
+                raise InvalidInput(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InvalidInput(f"There is no file or folder {path}.")
+    return found
+
+
+def output_names(pictures: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
+    """One name for each picture: its own, without the ending.
+
+    A name gets a number where two would be the same, or where the folder has files of that name.
+
+    Args:
+        pictures: of which none is ever a result's place.
+        folder: of the results.
+        overwrite: take names of earlier results, though not of the pictures.
+    """
+    inputs = {picture.resolve() for picture in pictures}
+    names: list[str] = []
+    for picture in pictures:
+        name, number = picture.stem, 2
+        while name in names or any(
+            not overwrite or place.resolve() in inputs
+            for place in _results(folder, name)
+            if place.exists()
+        ):
+            name, number = f"{picture.stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def _results(folder: Path, name: str) -> list[Path]:
+    """All files and folders that a run may make for a picture of this name."""
+    ends = [f".{suffix}" for suffix in (*FORMATS, "mtl")] + [
+        "-preview.png",
+        "-framed.png",
+        "-orbit",
+        "-orbit.webp",
+        "",
+    ]
+    return [folder / f"{name}{end}" for end in (*ends, *(f"-view-{i}.png" for i in range(6)))]
