@@ -246,3 +246,31 @@ def test_what_touches_the_first_plane_of_the_grid_is_seen():
     half = 1.05 / (4 - 0.2) * focal
     assert float(rows.min()) == pytest.approx(31.5 - half, abs=1)
     assert float(rows.max()) == pytest.approx(31.5 + half, abs=1)
+
+
+def test_a_level_of_exactly_0_before_the_object_is_not_the_object():
+    def level(points: torch.Tensor) -> torch.Tensor:
+        return torch.where(points[..., 0] > 0.6, 0.0, _ball_field(points))
+
+    plain, veiled = (
+        render(AnalyticField(f), cameras_around([0.0], [0.0], 3.0, 40.0), 32)
+        for f in (_ball_field, level)
+    )
+    seen = plain.weight > 0.99
+    torch.testing.assert_close(veiled.depth[seen], plain.depth[seen], atol=1e-3, rtol=0)
+
+
+def test_previews_of_frames_lie_in_their_range():
+    previews = []
+    field = AnalyticField(_ball_field, lambda points: points * 9)
+    render(field, orbit_cameras(1), 16, progress=lambda *call: previews.append(call[2]))
+    assert float(previews[0].amin()) == 0.0
+    assert float(previews[0].amax()) == 1.0
+
+
+def test_thin_things_are_met_from_far_away():
+    """A sheet of two cells of the grid: the steps along a ray lie within the box, however far it is."""
+    sheet = AnalyticField(lambda points: 0.018 - points[..., 0].abs())
+    found = render(sheet, cameras_around([0.0], [0.0], 60.0, 1.0), 16)
+    assert float(found.weight.amin()) == 1.0
+    assert float(found.depth.median()) == pytest.approx(60 - 0.018, abs=1e-2)

@@ -383,3 +383,10 @@ def test_a_ply_notes_its_axis_only_where_it_is_not_y(tmp_path):
     for axis, noted in (("y", 0), ("z", 1)):
         save_mesh(mesh, tmp_path / "x.ply", up_axis=axis)
         assert (tmp_path / "x.ply").read_bytes().count(b"up_axis") == noted
+
+
+def test_an_stl_has_the_normals_of_its_triangles(tmp_path):
+    mesh = Mesh(torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 2, 0]]), torch.tensor([[0, 1, 2]]))
+    save_mesh(mesh, tmp_path / "x.stl", up_axis="z")
+    numbers = np.frombuffer((tmp_path / "x.stl").read_bytes()[84:132], "<f4")
+    assert numbers[:3].tolist() == [0, 0, 1]
