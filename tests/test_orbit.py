@@ -250,7 +250,7 @@ def test_what_touches_the_first_plane_of_the_grid_is_seen():
 
 def test_a_level_of_exactly_0_before_the_object_is_not_the_object():
     def level(points: torch.Tensor) -> torch.Tensor:
-        return torch.where(points[..., 0] > 0.6, 0.0, _ball_field(points))
+        return torch.where(points[..., 0] > 0.652, 0.0, _ball_field(points))
 
     plain, veiled = (
         render(AnalyticField(f), cameras_around([0.0], [0.0], 3.0, 40.0), 32)
@@ -269,7 +269,7 @@ def test_previews_of_frames_lie_in_their_range():
 
 
 def test_thin_things_are_met_from_far_away():
-    """A sheet of two cells of the grid: the steps along a ray lie within the box, however far it is."""
+    """A sheet of two cells: the steps along a ray lie within the box, however far it is."""
     sheet = AnalyticField(lambda points: 0.018 - points[..., 0].abs())
     found = render(sheet, cameras_around([0.0], [0.0], 60.0, 1.0), 16)
     assert float(found.weight.amin()) == 1.0
