@@ -24,7 +24,7 @@ from ..pipelines.meshes.texture import (
     texture_of_field,
 )
 from . import host
-from .sockets import TriplaneSocket, image_socket, mesh_socket, meshes_of
+from .sockets import FieldSocket, image_socket, mesh_socket, meshes_of
 
 
 def _size_input() -> io.Int.Input:
@@ -68,7 +68,7 @@ class TextureMesh(io.ComfyNode):
                     "mesh",
                     tooltip="Meshes of the triplanes, in the same order; cleaned ones fit as well.",
                 ),
-                TriplaneSocket.Input("triplane"),
+                FieldSocket.Input("triplane"),
                 _size_input(),
                 _faces_input(),
             ],

@@ -10,7 +10,7 @@ from ..pipelines.fields.field import Field
 from ..pipelines.orbit.frames import depth_pictures
 from ..pipelines.orbit.rendering import render, render_memory
 from . import host
-from .sockets import TriplaneSocket, image_socket, mask_socket
+from .sockets import FieldSocket, image_socket, mask_socket
 
 
 class RenderOrbit(io.ComfyNode):
@@ -25,7 +25,7 @@ class RenderOrbit(io.ComfyNode):
                 " Animated WEBP."
             ),
             inputs=[
-                TriplaneSocket.Input("triplane"),
+                FieldSocket.Input("triplane"),
                 io.Int.Input(
                     "frames",
                     default=24,

@@ -1,4 +1,4 @@
-"""Views to triplanes."""
+"""Views, or one picture, to triplanes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from torch import Tensor
 
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, ZERO123PLUS_RADIUS, Cameras, parse_cameras
 from ..pipelines.devices import DTYPES
-from ..pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct, split_objects
+from ..pipelines.errors import InvalidInput
+from ..pipelines.fields.field import Field
+from ..pipelines.reconstruction.instant_mesh import reconstruct, split_objects
+from ..pipelines.reconstruction.one_picture import reconstruct_picture
 from ..pipelines.weights.presets import RECONSTRUCTION_PRESETS
-from ..pipelines.weights.reconstruction_models import load_reconstruction_model
+from ..pipelines.weights.reconstruction_models import (
+    AnyReconstructionModel,
+    load_reconstruction_model,
+)
 from . import host
-from .sockets import CamerasSocket, ReconstructionModelSocket, TriplaneSocket, images_of
+from .sockets import CamerasSocket, FieldSocket, ReconstructionModelSocket, images_of, masks_of
 
 _WORKING_MEMORY = 2**30  # bytes, of the large models
 
@@ -24,8 +30,8 @@ class LoadReconstructionModel(io.ComfyNode):
             display_name="Load Reconstruction Model",
             category="3d/Image to 3D",
             description=(
-                "Loads a model that turns views into a shape: from models/image_to_3d, the Hugging"
-                " Face cache, or the hub."
+                "Loads a model that turns views, or one picture, into a shape: from"
+                " models/image_to_3d, the Hugging Face cache, or the hub."
             ),
             inputs=[
                 io.Combo.Input(
@@ -35,7 +41,8 @@ class LoadReconstructionModel(io.ComfyNode):
                     tooltip=(
                         "pocket: embedded, tiny, for toys and for trying things."
                         " instant-mesh-large: the best surface. The nerf models render better"
-                        " orbits and need a density threshold."
+                        " orbits and need a density threshold. triposr: one framed picture in"
+                        " place of views, fast (1.7 GB, MIT)."
                     ),
                 ),
                 io.Combo.Input(
@@ -122,8 +129,8 @@ class Reconstruct(io.ComfyNode):
             display_name="Reconstruct",
             category="3d/Image to 3D",
             description=(
-                "Turns the views of each object into a triplane, from which meshes of any"
-                " resolution and orbits are made in seconds."
+                "Turns the views of each object, or one framed picture of it, into a triplane, from"
+                " which meshes of any resolution and orbits are made in seconds."
             ),
             inputs=[
                 ReconstructionModelSocket.Input("model"),
@@ -131,7 +138,8 @@ class Reconstruct(io.ComfyNode):
                     "views",
                     tooltip=(
                         "Six views for each object as Generate Views makes them, or four of these"
-                        " (say so below); with cameras, one for each."
+                        " (say so below); with cameras, one for each. For TripoSR: one framed"
+                        " picture of each object, from Frame Foreground."
                     ),
                 ),
                 CamerasSocket.Input(
@@ -144,28 +152,60 @@ class Reconstruct(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Without cameras: how many views belong to one object. 4 are views 1, 3, 5"
-                        " and 6 of Generate Views' six."
+                        " and 6 of Generate Views' six. TripoSR does not ask."
+                    ),
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip=(
+                        "For TripoSR: the masks of the framed pictures, 1 = object. Whatever colour"
+                        " is behind the object, the model's grey takes its place."
                     ),
                 ),
             ],
-            outputs=[TriplaneSocket.Output("triplane", display_name="triplane")],
+            outputs=[FieldSocket.Output("triplane", display_name="triplane")],
         )
 
     @classmethod
     @host.explained
     def execute(
         cls,
-        model: host.Managed[ReconstructionModel],
+        model: host.Managed[AnyReconstructionModel],
         views: Tensor,
         cameras: Cameras | None = None,
         views_per_object: str = "6",
+        mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        objects = split_objects(
-            images_of(views)[:, :3], int(views_per_object) if cameras is None else len(cameras)
-        )
+        images = images_of(views)[:, :3]
+        inner = model.model
+        if inner.sees == "picture":
+            if mask is None:
+                raise InvalidInput(
+                    "This model sees one picture and its mask: connect Frame Foreground's mask."
+                )
+            pairs = list(zip(images.split(1), masks_of(mask, images).split(1), strict=True))
+            device = model.load(_WORKING_MEMORY)
+            return io.NodeOutput(
+                [
+                    _reported(
+                        reconstruct_picture(inner, one.to(device), its.to(device)), i, len(pairs)
+                    )
+                    for i, (one, its) in enumerate(pairs)
+                ]
+            )
+        each = int(views_per_object) if cameras is None else len(cameras)
+        objects = split_objects(images, each)
         device = model.load(_WORKING_MEMORY)
-        triplanes = []
-        for i, own in enumerate(objects):
-            triplanes.append(reconstruct(model.model, own.to(device), cameras).to("cpu"))
-            host.node_progress()(i + 1, len(objects))
-        return io.NodeOutput(triplanes)
+        return io.NodeOutput(
+            [
+                _reported(reconstruct(inner, own.to(device), cameras), i, len(objects))
+                for i, own in enumerate(objects)
+            ]
+        )
+
+
+def _reported(field: Field, number: int, count: int) -> Field:
+    """The field in host memory; the node's bar has moved on."""
+    host.node_progress()(number + 1, count)
+    return field.to("cpu")

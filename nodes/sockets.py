@@ -18,10 +18,11 @@ from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.painting import texture_to_vertex_colors
 from ..pipelines.pictures.colors import to_linear, to_srgb
 
-MultiviewModelSocket = io.Custom("MULTIVIEW_MODEL")
-ReconstructionModelSocket = io.Custom("RECONSTRUCTION_MODEL")
-TriplaneSocket = io.Custom("TRIPLANE")
-CamerasSocket = io.Custom("CAMERAS")
+# No other pack has these names: nothing of another kind can be connected.
+MultiviewModelSocket = io.Custom("IMAGE_TO_3D_MULTIVIEW_MODEL")
+ReconstructionModelSocket = io.Custom("IMAGE_TO_3D_RECONSTRUCTION_MODEL")
+FieldSocket = io.Custom("IMAGE_TO_3D_FIELD")
+CamerasSocket = io.Custom("IMAGE_TO_3D_CAMERAS")
 FILE_3D = getattr(io, "File3DAny", None)  # some version after 0.8.0
 
 

@@ -13,7 +13,7 @@ from ..pipelines.surface.extraction import (
     surface_memory,
 )
 from . import host
-from .sockets import TriplaneSocket, mesh_socket
+from .sockets import FieldSocket, mesh_socket
 
 
 class ExtractMesh(io.ComfyNode):
@@ -25,10 +25,10 @@ class ExtractMesh(io.ComfyNode):
             category="3d/Image to 3D",
             description=(
                 "Pulls the surface out of each triplane: FlexiCubes for the mesh models, marching"
-                " cubes for the nerf models."
+                " cubes for the nerf models and TripoSR."
             ),
             inputs=[
-                TriplaneSocket.Input("triplane"),
+                FieldSocket.Input("triplane"),
                 io.Int.Input(
                     "resolution",
                     default=128,
@@ -37,7 +37,7 @@ class ExtractMesh(io.ComfyNode):
                     step=16,
                     tooltip=(
                         "Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf"
-                        " models, 96 the pocket."
+                        " models and TripoSR, 96 the pocket."
                     ),
                 ),
                 io.Int.Input(
@@ -52,11 +52,14 @@ class ExtractMesh(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "threshold",
-                    default=10.0,
-                    min=0.01,
+                    default=0.0,
+                    min=0.0,
                     max=1000.0,
                     step=0.1,
-                    tooltip="Density at which the surface lies, for the nerf models only.",
+                    tooltip=(
+                        "Density at which the surface lies, for the nerf models (10) and TripoSR"
+                        " (25). 0 takes the model's own."
+                    ),
                 ),
                 io.Boolean.Input(
                     "keep_largest_part",
@@ -86,7 +89,7 @@ class ExtractMesh(io.ComfyNode):
         settings = SurfaceSettings(
             resolution,
             chunk_size,
-            threshold,
+            threshold or None,
             min_part_share=1.0 if keep_largest_part else 0.0,
             colors=colors,
         )

@@ -24,6 +24,7 @@ from .options import find_pictures, make_parser, output_names
 from .pictures.reading import read_picture
 from .results import finished_mesh, save_result, summary
 from .settings import Settings, SurfaceSettings, ViewSettings
+from .weights.presets import RECONSTRUCTION_PRESETS
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.min_part_share,
         ),
     )
+    sees_picture = RECONSTRUCTION_PRESETS[options.model].sees == "picture"
+    if sees_picture and (options.views_model or settings.views != ViewSettings()):
+        parser.error(
+            f"{options.model} sees the picture itself: leave out --views-model, --steps,"
+            " --guidance, --scheduler and --seed"
+        )
     try:
         pictures = find_pictures(options.pictures)
     except InvalidInput as error:
@@ -149,10 +156,7 @@ def _run_one(
         return reason
     finally:
         bars.close()
-    print(
-        f"{picture}\n{summary(mesh, result.seed, seconds, written, chain.multiview.device)}",
-        flush=True,
-    )
+    print(f"{picture}\n{summary(mesh, result.seed, seconds, written, chain.device)}", flush=True)
     return None
 
 

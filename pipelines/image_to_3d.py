@@ -13,18 +13,23 @@ import torch
 from torch import Tensor
 
 from .devices import at_work, choose_device, choose_dtype, wait_for
+from .errors import InvalidInput
 from .fields.field import Field
 from .meshes.mesh import Mesh
 from .multiview.generation import generate_views
+from .multiview.sampling import GeneratedViews
 from .multiview.zero123plus import MultiviewModel
 from .pictures.background import remove_background
 from .pictures.framing import DEFAULT_SIZE, frame_foreground
 from .progress import Progress
-from .reconstruction.instant_mesh import ReconstructionModel, reconstruct
-from .settings import Settings
+from .reconstruction.instant_mesh import reconstruct
+from .reconstruction.one_picture import reconstruct_picture
+from .settings import Settings, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
-from .weights.reconstruction_models import load_reconstruction_model
+from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
+
+CPU = torch.device("cpu")
 
 
 class StageProgress(Protocol):
@@ -47,16 +52,16 @@ class Result:
 
     Attributes:
         mesh: with vertex colours.
-        framed: (1, 3, S, S) what the views were made from.
-        views: (6, 3, S, S) on white.
+        framed: (1, 3, S, S) what the views or the field were made from, on white.
+        views: (6, 3, S, S) on white; none of a model that sees the picture itself.
         field: for other resolutions, and for orbits.
-        seed: what was used.
+        seed: what was used for the views; 0 without any.
         seconds: by stage.
     """
 
     mesh: Mesh
     framed: Tensor
-    views: Tensor
+    views: Tensor | None
     field: Field
     seed: int
     seconds: dict[str, float]
@@ -64,11 +69,14 @@ class Result:
 
 @dataclass(frozen=True)
 class ImageTo3D:
-    """Both models, ready for many pictures.
+    """The models, ready for many pictures.
 
     Attributes:
-        multiview, reconstruction: on one device.
+        multiview: draws the views; None where the reconstruction model sees the picture itself.
+        reconstruction: makes the field.
         background_models: folder of rembg's models, or None for rembg's own.
+        device: where the work is done.
+        offload: whether models stay in host memory and come to the device only while they work.
 
     >>> from pipelines.pictures import read_picture
     >>> from pipelines.settings import SurfaceSettings, ViewSettings
@@ -79,9 +87,11 @@ class ImageTo3D:
     (True, (6, 3, 128, 128))
     """
 
-    multiview: MultiviewModel
-    reconstruction: ReconstructionModel
+    multiview: MultiviewModel | None
+    reconstruction: AnyReconstructionModel
     background_models: Path | None = None
+    device: torch.device = CPU
+    offload: bool = False
 
     @classmethod
     def load(
@@ -95,12 +105,12 @@ class ImageTo3D:
         keep_half_copy: bool = True,
         offload: bool = False,
     ) -> ImageTo3D:
-        """Load both models.
+        """Load the models.
 
         Args:
             model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
             views_model: one of `weights.presets.MULTIVIEW_PRESETS`; the one that fits the model if
-                None.
+                None, and none for a model that sees the picture itself.
             models_dirs: see `weights.finding.find_file`; rembg's models are in the folder `rembg`
                 of the first.
             device: a name of `devices.DEVICES`.
@@ -112,7 +122,6 @@ class ImageTo3D:
         Raises:
             InvalidInput, CheckpointError, EnvironmentProblem: as in `weights` and `devices`.
         """
-        views_model = views_model or ("pocket" if model == "pocket" else "zero123plus-instantmesh")
         where = choose_device(device)
 
         def precision(name: str) -> torch.dtype:
@@ -125,6 +134,12 @@ class ImageTo3D:
             dtype=precision(model),
             keep_half_copy=keep_half_copy,
         )
+        background_models = models_dirs[0] / "rembg" if models_dirs else None
+        if reconstruction.sees == "picture":
+            if views_model is not None:
+                raise InvalidInput(f"The model {model} sees the picture itself: it takes no views.")
+            return cls(None, reconstruction, background_models, where, offload)
+        views_model = views_model or ("pocket" if model == "pocket" else "zero123plus-instantmesh")
         multiview = load_multiview_model(
             views_model,
             models_dirs=models_dirs,
@@ -133,7 +148,7 @@ class ImageTo3D:
             keep_half_copy=keep_half_copy,
             offload=offload,
         )
-        return cls(multiview, reconstruction, models_dirs[0] / "rembg" if models_dirs else None)
+        return cls(multiview, reconstruction, background_models, where, offload)
 
     def __call__(
         self, picture: Tensor, settings: Settings | None = None, progress: StageProgress = _silent
@@ -149,8 +164,12 @@ class ImageTo3D:
             InvalidInput, NothingInPicture, EmptySurface, EnvironmentProblem: as the stages do.
         """
         settings = settings or Settings()
+        if self.multiview is None and settings.views != ViewSettings():
+            raise InvalidInput(
+                "This model sees the picture itself: leave out steps, guidance, scheduler and seed,"
+                " which say nothing to it."
+            )
         seconds: dict[str, float] = {}
-        device = self.multiview.device
 
         def of_stage(stage: str) -> Progress:
             return lambda done, total, preview=None: progress(stage, done, total, preview)
@@ -160,7 +179,7 @@ class ImageTo3D:
                 picture,
                 settings.remove_bg,
                 models_dir=self.background_models,
-                device=device.type,
+                device=self.device.type,
                 threshold=settings.alpha_threshold,
             )
             progress("background", 1, 1)
@@ -169,22 +188,31 @@ class ImageTo3D:
                 picture[:, :3].cpu().float(),
                 mask,
                 foreground_ratio=settings.foreground_ratio,
-                size=max(DEFAULT_SIZE, self.multiview.view_size),
+                size=max(DEFAULT_SIZE, self.multiview.view_size if self.multiview else 0),
             )
             progress("framing", 1, 1, framed)
-        with timed("views", seconds, device):
-            generated = generate_views(
-                self.multiview, framed, framed_mask, settings.views, progress=of_stage("views")
-            )
+        generated = None
+        if self.multiview is not None:
+            with timed("views", seconds, self.device):
+                generated = generate_views(
+                    self.multiview, framed, framed_mask, settings.views, progress=of_stage("views")
+                )
         with (
-            timed("triplane", seconds, device),
-            at_work(self.reconstruction, device, self.multiview.offload),
+            timed("triplane", seconds, self.device),
+            at_work(self.reconstruction, self.device, self.offload),
         ):
-            triplane = reconstruct(self.reconstruction, generated.views.to(device))
+            field = self._field(framed, framed_mask, generated)
             progress("triplane", 1, 1)
-        with timed("surface", seconds, device):
-            mesh = extract_mesh(triplane, settings.surface, progress=of_stage("surface"))
-        return Result(mesh, framed, generated.views, triplane, generated.seed, seconds)
+        with timed("surface", seconds, self.device):
+            mesh = extract_mesh(field, settings.surface, progress=of_stage("surface"))
+        views, seed = (generated.views, generated.seed) if generated else (None, 0)
+        return Result(mesh, framed, views, field, seed, seconds)
+
+    def _field(self, framed: Tensor, mask: Tensor, generated: GeneratedViews | None) -> Field:
+        if self.reconstruction.sees == "picture":
+            return reconstruct_picture(self.reconstruction, framed, mask)
+        assert generated is not None
+        return reconstruct(self.reconstruction, generated.views.to(self.device))
 
 
 @contextmanager

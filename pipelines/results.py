@@ -65,7 +65,7 @@ def save_result(
     pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
     if options.save_views:
         pictures[folder / f"{name}-framed.png"] = result.framed
-        for i, view in enumerate(result.views.split(1)):
+        for i, view in enumerate(() if result.views is None else result.views.split(1)):
             pictures[folder / f"{name}-view-{i}.png"] = view
     written = [path]
     for path, picture in pictures.items():

@@ -10,22 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.fields.plane_networks import NetworkGrid
-from pipelines.fields.triplane import DensityTriplane, SignedDistanceTriplane, Triplane
+from pipelines.fields.triplane import SignedDistanceTriplane, SoftplusDecoder, Triplane
 from pipelines.reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 
-_ANY_DENSITY: Any = DensityTriplane(torch.zeros(3, 1, 2, 2), None)  # type: ignore[arg-type]
+_ANY_DENSITY = SoftplusDecoder(3, resolution=8, threshold=10.0, samples_per_ray=8)
 
 
 def density_of(level: Tensor) -> Tensor:
     """Densities of raw ones, as InstantMesh's are."""
-    density: Tensor = _ANY_DENSITY.density(level)
-    return density
+    return _ANY_DENSITY.density(level)
 
 
 def level_of(density: float) -> float:
     """Its inverse."""
-    return float(_ANY_DENSITY.level_of(density))
+    return _ANY_DENSITY.level_of(density)
 
 
 def random_triplane(surface: Literal["mesh", "nerf"], seed: int = 0) -> Triplane:
@@ -83,6 +82,7 @@ class AnalyticField:
     """
 
     resolution, detail, threshold, samples_per_ray = 128, 2 / 64, 10.0, 16
+    even_steps = False
     device = torch.device("cpu")
 
     def __init__(

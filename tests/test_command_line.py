@@ -219,6 +219,15 @@ def test_unwritable_output_is_found_before_the_work(picture_path, tmp_path, caps
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize("option", [("--seed", "3"), ("--steps", "5"), ("--views-model", "pocket")])
+def test_options_of_views_say_nothing_to_a_model_that_sees_the_picture(
+    picture_path, tmp_path, capsys, option
+):
+    with pytest.raises(SystemExit):
+        main([str(picture_path), "-o", str(tmp_path / "out"), "--model", "triposr", *option])
+    assert "triposr sees the picture itself: leave out" in capsys.readouterr().err
+
+
 def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -117,11 +117,17 @@ class DensityField(AnyField, Protocol):
 
     Attributes:
         threshold: density of the surface.
-        samples_per_ray: coarse and fine samples together when the density is rendered.
+        samples_per_ray: all samples together when the density is rendered.
+        even_steps: samples are evenly spaced and each counts as a step of 1 / `samples_per_ray`,
+            whatever a ray's length. Else half of them are spaced evenly, the others where the
+            density is, and each counts for its own length.
     """
 
     @property
     def kind(self) -> Literal["density"]: ...
+
+    @property
+    def even_steps(self) -> bool: ...
 
     @property
     def threshold(self) -> float: ...

@@ -8,10 +8,11 @@ are those of InstantMesh's checkpoints.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -50,27 +51,30 @@ class SignedDistanceDecoder(nn.Module):
 
 
 class DensityDecoder(nn.Module):
-    """Raw density and raw colour, of one MLP.
+    """An MLP whose first output is a raw density, and the other three raw colours.
 
     Args:
-        features: of a point, those of all planes together.
         resolution: cells along an edge of the marching cubes' grid.
         threshold: density of the surface.
-        samples_per_ray: coarse and fine samples together when the density is rendered.
+        samples_per_ray: all samples together when the density is rendered.
+        half_side: of the cube that the planes span.
+        even_steps: see `field.DensityField`.
     """
+
+    mlp: nn.Sequential
 
     def __init__(
         self,
-        features: int,
-        resolution: int = 255,
-        threshold: float = 10.0,
-        samples_per_ray: int = 128,
+        resolution: int,
+        threshold: float,
+        samples_per_ray: int,
+        half_side: float = 1.0,
+        even_steps: bool = False,
     ) -> None:
         super().__init__()
-        self.net = plane_mlp(features, 4)
-        self.resolution = resolution
-        self.threshold = threshold
-        self.samples_per_ray = samples_per_ray
+        self.resolution, self.threshold = resolution, threshold
+        self.samples_per_ray, self.even_steps = samples_per_ray, even_steps
+        self.half_side = half_side
 
     def triplane(self, planes: Tensor) -> DensityTriplane:
         """These planes (3, C, H, W), read by a float32 copy of this decoder.
@@ -79,13 +83,91 @@ class DensityDecoder(nn.Module):
         """
         return DensityTriplane(planes.float(), _copy_for(self, planes))
 
+    def density(self, level: Tensor) -> Tensor:
+        """As `field.DensityField.density`."""
+        raise NotImplementedError
+
+    def level_of(self, density: float) -> float:
+        """As `field.DensityField.level_of`."""
+        raise NotImplementedError
+
+    def color(self, raw: Tensor) -> Tensor:
+        """The sRGB values (..., 3) of raw colours."""
+        raise NotImplementedError
+
+
+class SoftplusDecoder(DensityDecoder):
+    """InstantMesh's decoder of a density.
+
+    Args:
+        features: of a point, those of all planes together.
+        options: see `DensityDecoder`.
+    """
+
+    def __init__(self, features: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.net = plane_mlp(features, 4)
+
+    @property
+    def mlp(self) -> nn.Sequential:  # type: ignore[override]
+        return self.net
+
+    def density(self, level: Tensor) -> Tensor:
+        return F.softplus(level - 1)
+
+    def level_of(self, density: float) -> float:
+        value = torch.tensor(density, dtype=torch.float64)
+        return float(value + torch.log(-torch.expm1(-value)) + 1)
+
+    def color(self, raw: Tensor) -> Tensor:
+        return color_of(raw)
+
+
+class ExponentialDecoder(DensityDecoder):
+    """TripoSR's decoder of a density.
+
+    Args:
+        features: of a point, those of all planes together.
+        hidden: width of its hidden layers.
+        hidden_layers: how many of them.
+        options: see `DensityDecoder`.
+
+    Source: Tochilkin et al., TripoSR (arXiv 2403.02151).
+    """
+
+    def __init__(self, features: int, hidden: int, hidden_layers: int, **options: Any) -> None:
+        super().__init__(**options)
+        layers: list[nn.Module] = [nn.Linear(features, hidden), nn.SiLU(inplace=True)]
+        for _ in range(hidden_layers - 1):
+            layers += [nn.Linear(hidden, hidden), nn.SiLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, 4))
+
+    @property
+    def mlp(self) -> nn.Sequential:  # type: ignore[override]
+        return self.layers
+
+    def triplane(self, planes: Tensor) -> DensityTriplane:
+        """As in `DensityDecoder`; TripoSR's third plane is (y, z), which here is (z, y)."""
+        first, second, third = planes
+        return super().triplane(torch.stack([first, second, third.transpose(1, 2)]))
+
+    def density(self, level: Tensor) -> Tensor:
+        return torch.exp(level - 1)
+
+    def level_of(self, density: float) -> float:
+        return math.log(density) + 1
+
+    def color(self, raw: Tensor) -> Tensor:
+        return raw.sigmoid()
+
 
 Decoder = SignedDistanceDecoder | DensityDecoder
-_D = TypeVar("_D", SignedDistanceDecoder, DensityDecoder)
+_D = TypeVar("_D", bound=nn.Module)
 
 
 def _copy_for(decoder: _D, planes: Tensor) -> _D:
-    return copy.deepcopy(decoder).to(planes.device, torch.float32).eval().requires_grad_(False)
+    copied = copy.deepcopy(decoder).to(planes.device, torch.float32)
+    return copied.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -167,11 +249,18 @@ class DensityTriplane(_Triplane):
 
     decoder: DensityDecoder
     kind: Literal["density"] = "density"
-    half_side: float = 1.0
 
     @property
     def resolution(self) -> int:
         return self.decoder.resolution
+
+    @property
+    def half_side(self) -> float:
+        return self.decoder.half_side
+
+    @property
+    def detail(self) -> float:
+        return super().detail * self.half_side
 
     @property
     def threshold(self) -> float:
@@ -181,36 +270,39 @@ class DensityTriplane(_Triplane):
     def samples_per_ray(self) -> int:
         return self.decoder.samples_per_ray
 
+    @property
+    def even_steps(self) -> bool:
+        return self.decoder.even_steps
+
     def to(self, device: torch.device | str) -> DensityTriplane:
         return DensityTriplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device))
 
     @cached_property
     def _level(self) -> PlaneNetwork:
-        return PlaneNetwork(self.planes, self.decoder.net, outputs=1)
+        return PlaneNetwork(self.planes, self.decoder.mlp, outputs=1)
 
     @cached_property
     def _level_and_color(self) -> PlaneNetwork:
-        return PlaneNetwork(self.planes, self.decoder.net)
+        return PlaneNetwork(self.planes, self.decoder.mlp)
 
     def level(self, points: Tensor, chunk_size: int) -> Tensor:
-        return self._level.at(points, chunk_size)[:, 0]
+        return self._level.at(points / self.half_side, chunk_size)[:, 0]
 
     def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
-        return self._level.on_grid(x, y, z)
+        return self._level.on_grid(*(axis / self.half_side for axis in (x, y, z)))
 
     def color(self, points: Tensor, chunk_size: int) -> Tensor:
         return self.level_and_color(points, chunk_size)[1]
 
     def level_and_color(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-        outputs = self._level_and_color.at(points, chunk_size)
-        return outputs[:, 0], color_of(outputs[:, 1:])
+        outputs = self._level_and_color.at(points / self.half_side, chunk_size)
+        return outputs[:, 0], self.decoder.color(outputs[:, 1:])
 
     def density(self, level: Tensor) -> Tensor:
-        return F.softplus(level - 1)
+        return self.decoder.density(level)
 
     def level_of(self, density: float) -> float:
-        value = torch.tensor(density, dtype=torch.float64)
-        return float(value + torch.log(-torch.expm1(-value)) + 1)
+        return self.decoder.level_of(density)
 
 
 Triplane = SignedDistanceTriplane | DensityTriplane

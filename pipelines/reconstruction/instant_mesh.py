@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..cameras import FOUR_VIEWS, Cameras, zero123plus_cameras
 from ..errors import InvalidInput
-from ..fields.triplane import Decoder, DensityDecoder, SignedDistanceDecoder, Triplane
+from ..fields.triplane import Decoder, SignedDistanceDecoder, SoftplusDecoder, Triplane
 from .triplane_transformer import TriplaneTransformer
 from .vision_transformer import CameraViT, EncoderConfig
 
@@ -43,12 +43,18 @@ class ReconstructionConfig:
     grid_scale: float = 2.1
     density_threshold: float = 10.0
 
+    def build(self) -> ReconstructionModel:
+        """A model of these sizes, without weights."""
+        return ReconstructionModel(self)
+
 
 class ReconstructionModel(nn.Module):
     """Views and cameras to a triplane, and the decoders that read it.
 
     Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
     """
+
+    sees: Literal["views"] = "views"
 
     def __init__(self, config: ReconstructionConfig) -> None:
         super().__init__()
@@ -66,8 +72,11 @@ class ReconstructionModel(nn.Module):
         decoder = (
             SignedDistanceDecoder(features, config.grid_resolution, config.grid_scale)
             if config.surface == "mesh"
-            else DensityDecoder(
-                features, config.grid_resolution, config.density_threshold, config.samples_per_ray
+            else SoftplusDecoder(
+                features,
+                resolution=config.grid_resolution,
+                threshold=config.density_threshold,
+                samples_per_ray=config.samples_per_ray,
             )
         )
         self.synthesizer = nn.ModuleDict({"decoder": decoder})

@@ -1,4 +1,4 @@
-"""Views to image features: a DINO ViT whose layer norms are modulated by each view's camera."""
+"""Pictures to image features: a DINO ViT, plain or with layer norms that cameras modulate."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Embeddings(nn.Module):
 class _Layer(nn.Module):
     """Pre-norm transformer block, adaptive layer norm; names are those of the checkpoints."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, modulated: bool) -> None:
         super().__init__()
         size = config.hidden_size
         self.heads = config.heads
@@ -79,14 +79,21 @@ class _Layer(nn.Module):
         self.output = nn.ModuleDict({"dense": nn.Linear(config.mlp_size, size)})
         self.layernorm_before = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.layernorm_after = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(size, 4 * size))
+        self.adaLN_modulation = (
+            nn.Sequential(nn.SiLU(), nn.Linear(size, 4 * size)) if modulated else None
+        )
 
-    def forward(self, hidden: Tensor, camera: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, camera: Tensor | None) -> Tensor:
+        if self.adaLN_modulation is None:
+            hidden = hidden + self._attend(self.layernorm_before(hidden))
+            return hidden + self._mlp(self.layernorm_after(hidden))
         shift_a, scale_a, shift_m, scale_m = self.adaLN_modulation(camera)[:, None].chunk(4, dim=-1)
         hidden = hidden + self._attend(self.layernorm_before(hidden) * (1 + scale_a) + shift_a)
-        modulated = self.layernorm_after(hidden) * (1 + scale_m) + shift_m
-        mlp: Tensor = self.output["dense"](F.gelu(self.intermediate["dense"](modulated)))
-        return hidden + mlp
+        return hidden + self._mlp(self.layernorm_after(hidden) * (1 + scale_m) + shift_m)
+
+    def _mlp(self, hidden: Tensor) -> Tensor:
+        mlp: Tensor = self.output["dense"](F.gelu(self.intermediate["dense"](hidden)))
+        return mlp
 
     def _attend(self, hidden: Tensor) -> Tensor:
         qkv = cast(nn.ModuleDict, self.attention["attention"])
@@ -99,17 +106,33 @@ class _Layer(nn.Module):
         return projected
 
 
-class _VisionTransformer(nn.Module):
-    def __init__(self, config: EncoderConfig) -> None:
+class VisionTransformer(nn.Module):
+    """DINO's ViT, named as in the checkpoints.
+
+    Args:
+        config: sizes.
+        modulated: whether cameras modulate its layer norms.
+
+    Source: Caron et al., DINO (arXiv 2104.14294).
+    """
+
+    def __init__(self, config: EncoderConfig, modulated: bool = False) -> None:
         super().__init__()
         self.embeddings = _Embeddings(config)
         self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList(_Layer(config) for _ in range(config.layers))}
+            {"layer": nn.ModuleList(_Layer(config, modulated) for _ in range(config.layers))}
         )
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, pixels: Tensor, camera: Tensor) -> Tensor:
-        hidden = self.embeddings(pixels)
+    def forward(self, pixels: Tensor, camera: Tensor | None = None) -> Tensor:
+        """Features (N, 1 + patches, D), the class token first.
+
+        Args:
+            pixels: (N, 3, H, W) in [0, 1], H and W multiples of the patch size.
+            camera: (N, D) embedded cameras, for the modulated kind.
+        """
+        mean, std = (pixels.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
+        hidden = self.embeddings((pixels - mean) / std)
         for layer in cast(nn.ModuleList, self.encoder["layer"]):
             hidden = layer(hidden, camera)
         features: Tensor = self.layernorm(hidden)
@@ -127,7 +150,7 @@ class CameraViT(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = _VisionTransformer(config)
+        self.model = VisionTransformer(config, modulated=True)
         self.camera_embedder = nn.Sequential(
             nn.Linear(16, config.hidden_size),
             nn.SiLU(),
@@ -144,7 +167,5 @@ class CameraViT(nn.Module):
         Returns:
             (N, 1 + H * W / patch_size ** 2, hidden_size), the class token first.
         """
-        mean, std = (views.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
-        pixels = (views - mean) / std
-        features: Tensor = self.model(pixels, self.camera_embedder(camera_tokens))
+        features: Tensor = self.model(views, self.camera_embedder(camera_tokens))
         return features

@@ -30,6 +30,7 @@ def find_file(
     progress: Progress = silent,
     *,
     revision: str | None = None,
+    digest: str | None = None,
 ) -> Path:
     """Where a file of a repository is on this machine, after a download if need be.
 
@@ -37,6 +38,7 @@ def find_file(
         repository: on the hub, "owner/name".
         revision: the commit that is downloaded and looked for in the Hugging Face cache; the newest
             if None.
+        digest: SHA-256 that a download must have; what the hub says of the commit if None.
         names: the file's path in the repository, or several of which the first that exists is
             taken.
         models_dirs: looked in first: `<name>/<file>` with the repository's name, then the file's
@@ -67,7 +69,7 @@ def find_file(
     reason: Exception | None = None
     for name in names:
         try:
-            return _download(repository, name, revision, home, progress)
+            return _download(repository, name, revision, digest, home, progress)
         except _Stopped as stopped:
             raise stopped.reason from None
         except CheckpointError:
@@ -104,7 +106,12 @@ class _Stopped(BaseException):
 
 
 def _download(
-    repository: str, name: str, revision: str | None, folder: Path | None, progress: Progress
+    repository: str,
+    name: str,
+    revision: str | None,
+    digest: str | None,
+    folder: Path | None,
+    progress: Progress,
 ) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
@@ -126,15 +133,15 @@ def _download(
     if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
         options["tqdm_class"] = Bar
     path = Path(hf_hub_download(repository, name, **options))
-    if revision is not None:
-        announced = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision)).etag or ""
+    wanted = digest or ""
+    if digest is None and revision is not None:
         # The hub's tag of a large file is its SHA-256, and the revision fixes it.
-        if len(announced) == _SHA256_DIGITS and sha256(path) != announced:
-            path.unlink()
-            raise CheckpointError(
-                f"{name} of {repository} did not arrive as the hub has it (SHA-256 {announced}):"
-                " try again."
-            )
+        wanted = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision)).etag or ""
+    if len(wanted) == _SHA256_DIGITS and sha256(path) != wanted:
+        path.unlink()
+        raise CheckpointError(
+            f"{name} of {repository} did not arrive as it should be (SHA-256 {wanted}): try again."
+        )
     return path
 
 

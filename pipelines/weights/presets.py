@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..multiview.zero123plus import GREY, WHITE
 from ..reconstruction.instant_mesh import ReconstructionConfig
+from ..reconstruction.triposr import TripoSRConfig
 from ..reconstruction.vision_transformer import EncoderConfig
 
 POCKET_DIR = Path(__file__).parents[1] / "pocket"
@@ -21,14 +23,18 @@ class ReconstructionPreset:
         config: sizes.
         repository, revision: on the hub, and the commit that is used; None for the embedded model.
         file: name in the repository.
+        sees: what the model makes its field of.
+        sha256: of the file, where it is known; else what the hub says of the commit counts.
         license: of the weights.
     """
 
-    config: ReconstructionConfig
+    config: ReconstructionConfig | TripoSRConfig
     repository: str | None
     revision: str | None
     file: str
     license: str
+    sha256: str | None = None
+    sees: Literal["views", "picture"] = "views"
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,15 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
     ),
     "instant-nerf-base": _instant_mesh(
         ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=255), "instant_nerf_base.ckpt"
+    ),
+    "triposr": ReconstructionPreset(
+        TripoSRConfig(),
+        "stabilityai/TripoSR",
+        "5b521936b01fbe1890f6f9baed0254ab6351c04a",
+        "model.ckpt",
+        "MIT",
+        "429e2c6b22a0923967459de24d67f05962b235f79cde6b032aa7ed2ffcd970ee",
+        "picture",
     ),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {

@@ -5,21 +5,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, InvalidInput
 from ..progress import Progress, silent
-from ..reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
+from ..reconstruction.instant_mesh import ReconstructionModel
+from ..reconstruction.triposr import TripoSR
 from .finding import find_file
 from .presets import POCKET_DIR, RECONSTRUCTION_PRESETS
 from .tensors import load_strictly, read_tensors
 
 log = logging.getLogger(__name__)
 
+#: What the official files put before their names, the names of parts that nobody uses, and the
+#: beginnings of the names of decoders.
 _PREFIX = "lrm_generator."
-_DECODER = "synthesizer."
+_UNUSED = "image_tokenizer.model.pooler."
+_DECODERS = ("synthesizer.", "decoder.")
+
+
+AnyReconstructionModel = ReconstructionModel | TripoSR
+Model = TypeVar("Model", bound=nn.Module, covariant=True)
+
+
+class ModelConfig(Protocol[Model]):
+    """Sizes that know their model."""
+
+    def build(self) -> Model:
+        """A model of these sizes, without weights."""
 
 
 def load_reconstruction_model(
@@ -30,7 +46,7 @@ def load_reconstruction_model(
     dtype: torch.dtype = torch.float32,
     keep_half_copy: bool = True,
     progress: Progress = silent,
-) -> ReconstructionModel:
+) -> AnyReconstructionModel:
     """A reconstruction model, ready to be used.
 
     Args:
@@ -58,20 +74,27 @@ def load_reconstruction_model(
     else:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
         path = find_file(
-            preset.repository, preset.file, models_dirs, progress, revision=preset.revision
+            preset.repository,
+            preset.file,
+            models_dirs,
+            progress,
+            revision=preset.revision,
+            digest=preset.sha256,
         )
-    return read_reconstruction_model(
-        path, preset.config, dtype=dtype, keep_half_copy=keep_half_copy
-    ).to(device)
+    # mypy joins the two kinds of models to a Module.
+    config = cast("ModelConfig[AnyReconstructionModel]", preset.config)
+    return read_reconstruction_model(path, config, dtype=dtype, keep_half_copy=keep_half_copy).to(
+        device
+    )
 
 
 def read_reconstruction_model(
     path: Path,
-    config: ReconstructionConfig,
+    config: ModelConfig[Model],
     *,
     dtype: torch.dtype = torch.float32,
     keep_half_copy: bool = True,
-) -> ReconstructionModel:
+) -> Model:
     """A model of the given sizes from one file, on the CPU.
 
     Names are those of the official checkpoints; their prefix is optional.
@@ -86,14 +109,15 @@ def read_reconstruction_model(
         CheckpointError: if the file is damaged, unsafe, or does not fit the sizes.
     """
     tensors = read_tensors(
-        path, dtype=dtype, keep_half_copy=keep_half_copy, prefix=_PREFIX, precise=_DECODER
+        path, dtype=dtype, keep_half_copy=keep_half_copy, prefix=_PREFIX, precise=_DECODERS
     )
     tensors = {
-        name: value.to(torch.float32 if name.startswith(_DECODER) else dtype)
+        name: value.to(torch.float32 if name.startswith(_DECODERS) else dtype)
         for name, value in tensors.items()
+        if not name.startswith(_UNUSED)
     }
     with torch.device("meta"):
-        model = ReconstructionModel(config)
+        model = config.build()
     try:
         load_strictly(model, tensors, path)
     except CheckpointError as error:
@@ -108,7 +132,7 @@ def _fitting_preset(tensors: Mapping[str, Tensor]) -> str | None:
     shapes = {name: value.shape for name, value in tensors.items()}
     for name, preset in RECONSTRUCTION_PRESETS.items():
         with torch.device("meta"):
-            model = ReconstructionModel(preset.config)
+            model = preset.config.build()
         if {n: v.shape for n, v in model.state_dict().items()} == shapes:
             return name
     return None

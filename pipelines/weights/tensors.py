@@ -31,7 +31,7 @@ def read_tensors(
     dtype: torch.dtype = torch.float16,
     keep_half_copy: bool = True,
     prefix: str = "",
-    precise: str = "",
+    precise: tuple[str, ...] = (),
 ) -> dict[str, Tensor]:
     """Names and tensors of a .safetensors or of a pickle (.ckpt, .bin, .pt).
 
@@ -44,8 +44,8 @@ def read_tensors(
         keep_half_copy: write a half-precision .safetensors beside a pickle, and read that as long
             as it is that pickle's.
         prefix: is taken off the names. Where some names have it, the others are left out.
-        precise: beginning of the names, after the prefix, of tensors that stay in the copy as they
-            are; none if empty.
+        precise: beginnings of the names, after the prefix, of tensors that stay in the copy as they
+            are.
 
     Raises:
         CheckpointError: if the file is damaged, or a pickle that wants to run code.
@@ -64,7 +64,7 @@ def read_tensors(
     if not halves:
         return tensors
     halved = {
-        name: value.contiguous().clone() if precise and name.startswith(precise) else _halved(value)
+        name: value.contiguous().clone() if name.startswith(precise) else _halved(value)
         for name, value in tensors.items()
     }
     try:

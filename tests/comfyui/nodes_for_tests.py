@@ -86,14 +86,14 @@ class CastWeights:
     parameters are in layers that cannot.
     """
 
-    RETURN_TYPES = ("MULTIVIEW_MODEL",)
+    RETURN_TYPES = ("IMAGE_TO_3D_MULTIVIEW_MODEL",)
     OUTPUT_NODE = True
     FUNCTION = "cast"
     CATEGORY = "tests"
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MULTIVIEW_MODEL",)}}
+        return {"required": {"model": ("IMAGE_TO_3D_MULTIVIEW_MODEL",)}}
 
     def cast(self, model):
         others = set()

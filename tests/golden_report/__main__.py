@@ -16,6 +16,7 @@ from pathlib import Path
 from .comparison import Row
 from .geometry import report_cameras, report_flexicubes
 from .instant_mesh import report_manifest, report_mesh_model, report_nerf_model
+from .triposr import report_triposr, report_triposr_manifest
 from .zero123plus import report_zero123plus
 
 GROUPS = {
@@ -24,6 +25,8 @@ GROUPS = {
     "flexicubes": ("flexicubes.npz",),
     "mesh model": ("lrm_tiny.json", "instant_mesh_tiny.npz", "instant_mesh_tiny.safetensors"),
     "nerf model": ("lrm_tiny.json", "instant_nerf_tiny.npz", "instant_nerf_tiny.safetensors"),
+    "triposr": ("triposr_tiny.json", "triposr_tiny.npz", "triposr_tiny.safetensors"),
+    "triposr manifest": ("triposr_manifest.json",),
     "zero123plus": (
         "zero123plus_tiny.json",
         "zero123plus_tiny.npz",
@@ -41,6 +44,8 @@ REPORTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "flexicubes": report_flexicubes,
     "mesh model": report_mesh_model,
     "nerf model": report_nerf_model,
+    "triposr": report_triposr,
+    "triposr manifest": report_triposr_manifest,
     "zero123plus": report_zero123plus,
 }
 

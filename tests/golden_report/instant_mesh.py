@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipelines.cameras import Cameras
 from pipelines.orbit.rendering import render
@@ -21,12 +19,13 @@ from pipelines.reconstruction.instant_mesh import (
 )
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 from pipelines.settings import SurfaceSettings
-from pipelines.surface.extraction import density_surface, signed_distance_surface
+from pipelines.surface.extraction import signed_distance_surface
 from pipelines.surface.flexicubes import CubeGrid, flexicubes
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import read_reconstruction_model
 
 from .comparison import CHUNK, Row, Ties, compare, compare_meshes, tensor_of
+from .marching_cubes import compare_marching_cubes
 
 
 def report_manifest(folder: Path) -> Iterator[Row]:
@@ -36,7 +35,7 @@ def report_manifest(folder: Path) -> Iterator[Row]:
             yield Row(f"manifest {name}", *(float("inf"),) * 3, 0.0, "unknown preset")
             continue
         with torch.device("meta"):
-            model = ReconstructionModel(RECONSTRUCTION_PRESETS[name].config)
+            model = RECONSTRUCTION_PRESETS[name].config.build()
         ours = {f"lrm_generator.{k}": list(v.shape) for k, v in model.state_dict().items()}
         wrong = sum(
             ours.get(k) != entry["state_dict"].get(k)
@@ -180,38 +179,8 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
         0, (resolution + 1,) * 3
     )
     yield compare("nerf model rgb_grid", colors, golden["rgb_grid"], half, relative=True)
-    vertices, faces = density_surface(
-        triplane, SurfaceSettings(resolution, CHUNK, threshold, exact=True), closed=False
-    )
-    # A value of the grid may be off by what is allowed of sigma_grid above.
-    ties = Ties.of(
-        golden["sigma_grid"], threshold, 1e-4 * float(golden["sigma_grid"].max()), axis.numpy()
-    )
-    inner = _inside_cells(vertices.numpy(), resolution)
-    rows, match = compare_meshes(
-        "nerf model mc",
-        vertices[~inner],
-        faces[:0],
-        golden["mc_vertices"],
-        golden["mc_faces"][:0],
-        1e-4,
-        ties=ties,
-    )
-    yield replace(rows[1], note=_left_out(rows[0], int(inner.sum())))
-    numbers = np.full(len(vertices), -1)
-    numbers[~inner.numpy()] = match
-    yield _same_cells(
-        numbers[faces.numpy()],
-        vertices.numpy()[faces.numpy()],
-        golden["mc_vertices"],
-        golden["mc_faces"],
-        resolution,
-        ties,
-    )
-    sure = ~ties.beside(vertices.numpy()) & ~inner.numpy()
-    colors = triplane.color(vertices, CHUNK).clamp(0, 1)
-    yield compare(
-        "nerf model mc_colors", colors[sure], golden["mc_colors"][numbers[sure]].clip(0, 1), 1e-3
+    yield from compare_marching_cubes(
+        "nerf model", triplane, golden["sigma_grid"], threshold, golden, golden["mc_colors"], 1e-3
     )
     cameras = tensor_of(golden["render_cameras"])[0]
     size = golden["render_rgb"].shape[-1]
@@ -225,50 +194,3 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
             golden[f"render_{name}"],
             1e-3,
         )
-
-
-def _inside_cells(vertices: np.ndarray, resolution: int) -> Tensor:
-    """(V,) which vertices lie on no edge of the grid: Lewiner's marching cubes has some of these,
-    others have none.
-    """
-    place = (vertices.astype(np.float64) + 1) / 2 * resolution
-    between = np.abs(place - place.round()) > 1e-3
-    return torch.from_numpy(between.sum(axis=1) > 1)
-
-
-def _left_out(counts: Row, inner: int) -> str:
-    _, _, ties = counts.note.partition("; beside")
-    return f"without {inner} inside cells" + (f"; beside{ties}" if ties else "")
-
-
-def _same_cells(
-    ours: np.ndarray,
-    our_corners: np.ndarray,
-    golden_vertices: np.ndarray,
-    theirs: np.ndarray,
-    resolution: int,
-    ties: Ties,
-) -> Row:
-    """Share of grid cells in which other vertices are joined. How a cell's polygon is cut into
-    triangles differs between marching cubes.
-
-    Args:
-        ours: (F, 3) golden numbers of our triangles' vertices, -1 for those that lie inside a cell.
-        our_corners: (F, 3, 3) their positions.
-        theirs: (F', 3).
-    """
-
-    def cells(faces: np.ndarray, corners: np.ndarray) -> dict[tuple[int, ...], set[int]]:
-        middles = corners.mean(axis=1)
-        sure = ~ties.beside(middles)
-        index = ((middles[sure] + 1) / 2 * resolution).astype(int)
-        joined: dict[tuple[int, ...], set[int]] = {}
-        for cell, face in zip(map(tuple, index.tolist()), faces[sure].tolist(), strict=True):
-            joined.setdefault(cell, set()).update(number for number in face if number >= 0)
-        return joined
-
-    a, b = cells(ours, our_corners), cells(theirs, golden_vertices[theirs])
-    share = sum(a.get(c) != b.get(c) for c in a.keys() | b.keys()) / max(len(b), 1)
-    return Row(
-        "nerf model mc_faces", share, share, share, 0.001, "share of cells that join other vertices"
-    )

@@ -526,3 +526,21 @@ def test_the_entry_point_gives_the_extension():
 
     extension = asyncio.run(sys.modules["image_to_3d_pack"].comfy_entrypoint())
     assert type(extension).__name__ == "ImageTo3DExtension"
+
+
+def test_reconstruct_takes_one_framed_picture_of_each_object(nodes, monkeypatch):
+    seen = []
+
+    def field(picture: torch.Tensor, mask: torch.Tensor) -> Any:
+        seen.append((picture, mask))
+        return SimpleNamespace(to=lambda device: device)
+
+    model = SimpleNamespace(
+        model=SimpleNamespace(sees="picture", field=field), load=lambda memory: torch.device("cpu")
+    )
+    pictures, masks = torch.rand(2, 32, 32, 3), torch.ones(2, 32, 32)
+    assert nodes.Reconstruct.execute(model, pictures, mask=masks)[0] == ["cpu", "cpu"]
+    torch.testing.assert_close(seen[1][0], pictures[1:].permute(0, 3, 1, 2))
+    assert seen[1][1].shape == (1, 1, 32, 32)
+    with pytest.raises(InvalidInput, match="connect Frame Foreground's mask"):
+        nodes.Reconstruct.execute(model, pictures)

@@ -1,0 +1,190 @@
+"""TripoSR: one picture to the triplane of an object.
+
+Parts are named as in the checkpoint.
+
+Source: Tochilkin et al., TripoSR (arXiv 2403.02151); Hong et al., LRM (arXiv 2311.04400).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..fields.triplane import DensityTriplane, ExponentialDecoder
+from .vision_transformer import EncoderConfig, VisionTransformer
+
+BACKGROUND = 0.5  # grey level behind the object in the pictures that the model was trained on
+
+
+@dataclass(frozen=True)
+class TripoSRConfig:
+    """Sizes of the model.
+
+    Attributes:
+        encoder: `view_size` is that of the picture.
+        radius: half an edge of the cube that the planes span.
+        grid_resolution: cells along an edge of the surface's grid: 256 points in the official code.
+        density_threshold: density of the surface.
+    """
+
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(view_size=512))
+    transformer_layers: int = 16
+    transformer_dim: int = 1024
+    transformer_heads: int = 16
+    triplane_low_res: int = 32
+    triplane_dim: int = 40
+    decoder_dim: int = 64
+    decoder_layers: int = 9
+    radius: float = 0.87
+    samples_per_ray: int = 128
+    grid_resolution: int = 255
+    density_threshold: float = 25.0
+
+    def build(self) -> TripoSR:
+        """A model of these sizes, without weights."""
+        return TripoSR(self)
+
+
+class _Attention(nn.Module):
+    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(context_dim, dim, bias=False)
+        self.to_v = nn.Linear(context_dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        q, k, v = (
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x in (self.to_q(tokens), self.to_k(context), self.to_v(context))
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended: Tensor = self.to_out[0](mixed)
+        return attended
+
+
+class _GatedProjection(nn.Module):
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * inner)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        value, gate = self.proj(tokens).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class _Block(nn.Module):
+    """As diffusers' BasicTransformerBlock, which takes seconds to import."""
+
+    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
+        self.attn1 = _Attention(dim, heads, dim)
+        self.attn2 = _Attention(dim, heads, context_dim)
+        layers = [_GatedProjection(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)]
+        self.ff = nn.ModuleDict({"net": nn.Sequential(*layers)})
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        normed = self.norm1(tokens)
+        tokens = tokens + self.attn1(normed, normed)
+        tokens = tokens + self.attn2(self.norm2(tokens), context)
+        fed: Tensor = self.ff["net"](self.norm3(tokens))
+        return tokens + fed
+
+
+class _Backbone(nn.Module):
+    def __init__(self, dim: int, layers: int, heads: int, context_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, dim, eps=1e-6)
+        self.proj_in = nn.Linear(dim, dim)
+        self.transformer_blocks = nn.ModuleList(
+            _Block(dim, heads, context_dim) for _ in range(layers)
+        )
+        self.proj_out = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
+        """(B, L, D) of tokens (B, L, D) and a context (B, M, context_dim)."""
+        hidden = self.proj_in(self.norm(tokens.transpose(1, 2)).transpose(1, 2))
+        for block in self.transformer_blocks:
+            hidden = block(hidden, context)
+        projected: Tensor = self.proj_out(hidden)
+        return projected + tokens
+
+
+class TripoSR(nn.Module):
+    """A picture to a triplane, and the decoder that reads it: a `one_picture.PictureModel`."""
+
+    sees: Literal["picture"] = "picture"
+
+    def __init__(self, config: TripoSRConfig) -> None:
+        super().__init__()
+        self.config = config
+        low, dim = config.triplane_low_res, config.transformer_dim
+        self.image_tokenizer = nn.ModuleDict({"model": VisionTransformer(config.encoder)})
+        self.tokenizer = nn.ParameterDict(
+            {"embeddings": nn.Parameter(torch.randn(3, dim, low, low) * dim**-0.5)}
+        )
+        self.backbone = _Backbone(
+            dim, config.transformer_layers, config.transformer_heads, config.encoder.hidden_size
+        )
+        upsample = nn.ConvTranspose2d(dim, config.triplane_dim, kernel_size=2, stride=2)
+        self.post_processor = nn.ModuleDict({"upsample": upsample})
+        self.decoder = ExponentialDecoder(
+            3 * config.triplane_dim,
+            config.decoder_dim,
+            config.decoder_layers,
+            resolution=config.grid_resolution,
+            threshold=config.density_threshold,
+            samples_per_ray=config.samples_per_ray,
+            half_side=config.radius,
+            even_steps=True,
+        )
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """(B, 1 + patches, D) image features of pictures (B, 3, S, S) in [0, 1], on grey."""
+        found: Tensor = self.image_tokenizer["model"](pictures)
+        return found
+
+    def field(self, picture: Tensor, mask: Tensor) -> DensityTriplane:
+        """As `one_picture.PictureModel.field`."""
+        size = self.config.encoder.view_size
+        # On the CPU: MPS has this since PyTorch 2.8 only.
+        resized = F.interpolate(
+            _on_grey(picture, mask).cpu(),
+            size=(size, size),
+            mode="bilinear",
+            antialias=True,
+            align_corners=False,
+        )
+        planes = self(resized.clamp(0, 1).to(self.tokenizer["embeddings"]))[0]
+        return self.decoder.triplane(planes)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Triplanes of B objects.
+
+        Args:
+            pictures: (B, 3, S, S) in [0, 1], on grey, S the encoder's view size.
+
+        Returns:
+            (B, 3, triplane_dim, 2 * triplane_low_res, 2 * triplane_low_res): the planes (x, y),
+            (x, z) and (y, z).
+        """
+        embeddings = self.tokenizer["embeddings"]
+        tokens = embeddings.flatten(2).transpose(1, 2).flatten(0, 1)  # (3 L, D)
+        context = self.features(pictures)
+        tokens = self.backbone(tokens.expand(len(pictures), -1, -1), context)
+        planes = tokens.unflatten(1, (3, -1)).transpose(2, 3).unflatten(3, embeddings.shape[2:])
+        upsampled: Tensor = self.post_processor["upsample"](planes.flatten(0, 1))
+        return upsampled.unflatten(0, (-1, 3))
+
+
+def _on_grey(picture: Tensor, mask: Tensor) -> Tensor:
+    """The picture with grey in place of the plain colour that shows where the mask is 0."""
+    outside = (mask < 1e-3).expand_as(picture)
+    color = torch.where(outside, picture, 0).sum(dim=(2, 3)) / outside.sum(dim=(2, 3)).clamp_min(1)
+    return picture + (1 - mask) * (BACKGROUND - color[..., None, None])

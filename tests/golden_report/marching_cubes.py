@@ -1,0 +1,124 @@
+"""Surfaces of densities held against those of other marching cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.fields.field import DensityField
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import density_surface
+
+from .comparison import CHUNK, Row, Ties, compare, compare_meshes
+
+
+def compare_marching_cubes(
+    name: str,
+    field: DensityField,
+    density: np.ndarray,
+    threshold: float,
+    golden: Any,
+    colors: np.ndarray,
+    color_tolerance: float,
+) -> Iterator[Row]:
+    """Vertices on grid edges, triangles by cell, and colours.
+
+    Args:
+        name: of the group.
+        field: whose surface it is.
+        density: (R + 1, R + 1, R + 1) the golden densities on the grid.
+        threshold: of the surface.
+        golden: has `mc_vertices` and `mc_faces`.
+        colors: (V, 3) golden colours in [0, 1].
+        color_tolerance: of these.
+    """
+    resolution, side = density.shape[0] - 1, field.half_side
+    settings = SurfaceSettings(resolution, CHUNK, threshold, exact=True)
+    vertices, faces = density_surface(field, settings, closed=False)
+    axis = np.linspace(-side, side, resolution + 1)
+    # A value of the grid may be off by what is allowed of the densities.
+    ties = Ties.of(density, threshold, 1e-4 * float(density.max()), axis)
+    inner = _inside_cells(vertices.numpy(), resolution, side)
+    rows, match = compare_meshes(
+        f"{name} mc",
+        vertices[~inner],
+        faces[:0],
+        golden["mc_vertices"],
+        golden["mc_faces"][:0],
+        1e-4,
+        ties=ties,
+    )
+    yield replace(rows[1], note=_left_out(rows[0], int(inner.sum())))
+    numbers = np.full(len(vertices), -1)
+    numbers[~inner.numpy()] = match
+    yield _same_cells(
+        name,
+        numbers[faces.numpy()],
+        vertices.numpy()[faces.numpy()],
+        golden["mc_vertices"],
+        golden["mc_faces"],
+        resolution,
+        side,
+        ties,
+    )
+    sure = ~ties.beside(vertices.numpy()) & ~inner.numpy()
+    with torch.no_grad():
+        found = field.color(vertices, CHUNK).clamp(0, 1)
+    wanted = colors[numbers[sure]].clip(0, 1)
+    yield compare(f"{name} mc_colors", found[sure], wanted, color_tolerance)
+
+
+def _inside_cells(vertices: np.ndarray, resolution: int, half_side: float) -> Tensor:
+    """(V,) which vertices lie on no edge of the grid.
+
+    Lewiner's marching cubes has some of these, others have none.
+    """
+    place = (vertices.astype(np.float64) / half_side + 1) / 2 * resolution
+    between = np.abs(place - place.round()) > 1e-3
+    return torch.from_numpy(between.sum(axis=1) > 1)
+
+
+def _left_out(counts: Row, inner: int) -> str:
+    _, _, ties = counts.note.partition("; beside")
+    return f"without {inner} inside cells" + (f"; beside{ties}" if ties else "")
+
+
+def _same_cells(
+    name: str,
+    ours: np.ndarray,
+    our_corners: np.ndarray,
+    golden_vertices: np.ndarray,
+    theirs: np.ndarray,
+    resolution: int,
+    half_side: float,
+    ties: Ties,
+) -> Row:
+    """Share of grid cells in which other vertices are joined.
+
+    How a cell's polygon is cut into triangles differs between marching cubes.
+
+    Args:
+        ours: (F, 3) golden numbers of our triangles' vertices, -1 for those that lie inside a cell.
+        our_corners: (F, 3, 3) their positions.
+        theirs: (F', 3).
+    """
+
+    def cells(faces: np.ndarray, corners: np.ndarray) -> dict[tuple[int, ...], set[int]]:
+        middles = corners.mean(axis=1)
+        sure = ~ties.beside(middles)
+        index = ((middles[sure] / half_side + 1) / 2 * resolution).astype(int)
+        joined: dict[tuple[int, ...], set[int]] = {}
+        for cell, face in zip(map(tuple, index.tolist()), faces[sure].tolist(), strict=True):
+            joined.setdefault(cell, set()).update(number for number in face if number >= 0)
+        return joined
+
+    a, b = cells(ours, our_corners), cells(theirs, golden_vertices[theirs])
+    share = sum(a.get(c) != b.get(c) for c in a.keys() | b.keys()) / max(len(b), 1)
+    return Row(
+        f"{name} mc_faces", share, share, share, 0.001, "share of cells that join other vertices"
+    )
