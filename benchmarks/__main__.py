@@ -30,12 +30,14 @@ from .stages import JOBS, STAGES, Stage, importing, surface
 
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
 # Seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the
-# project\'s founders.
+# project's founders.
 OFFICIAL = {
     "views to triplane, float32": (34.0, 3.1),
     "FlexiCubes mesh at 128": (136.0, 20.9),
     "NeRF mesh at 256": (40.5, 4.8),
     "Zero123++ step, float32": (23.4, 4.6),
+    "TripoSR planes, float32": (19.4, 2.99),
+    "TripoSR mesh at 256": (80.6, 2.99),
 }
 
 

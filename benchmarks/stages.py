@@ -26,7 +26,8 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
 from pipelines.multiview.generation import generate_views
 from pipelines.multiview.reference_attention import ReferenceUNet
-from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
+from pipelines.reconstruction.instant_mesh import reconstruct
+from pipelines.reconstruction.one_picture import reconstruct_picture
 from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
 from pipelines.weights.multiview_models import load_multiview_model
@@ -63,29 +64,25 @@ VISION_ENCODER: dict[str, Any] = {
 }
 
 
-def model(preset: str, device: torch.device, dtype: torch.dtype) -> ReconstructionModel:
+def model(preset: str, device: torch.device, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
-    return (
-        ReconstructionModel(RECONSTRUCTION_PRESETS[preset].config)
-        .requires_grad_(False)
-        .eval()
-        .to(device, dtype)
-    )
+    made = RECONSTRUCTION_PRESETS[preset].config.build()
+    return made.requires_grad_(False).eval().to(device, dtype)
 
 
 def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float | None]:
     """A triplane of low frequencies, and the density that a fifth of the volume exceeds."""
     config = replace(RECONSTRUCTION_PRESETS[preset].config, transformer_layers=1)
     torch.manual_seed(0)
-    decoder = ReconstructionModel(config).requires_grad_(False).decoder
+    decoder = config.build().requires_grad_(False).decoder
     size = 2 * config.triplane_low_res
     noise = torch.randn(
         3, config.triplane_dim, 6, 6, generator=torch.Generator().manual_seed(1)
     ).to(device)
     planes = F.interpolate(noise, size=(size, size), mode="bicubic")
-    points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(2)).to(device) * 2 - 1
     triplane = decoder.triplane(planes)
-    level = triplane.level(points, 20_000).quantile(1 - INSIDE)
+    points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(2)).to(device) * 2 - 1
+    level = triplane.level(points * triplane.half_side, 20_000).quantile(1 - INSIDE)
     if triplane.kind == "density":
         return triplane, float(triplane.density(level))
     last = triplane.decoder.net_sdf[-1]
@@ -101,6 +98,29 @@ def views_to_triplane(dtype: torch.dtype) -> Stage:
         return lambda: reconstruct(large, views)
 
     return prepare
+
+
+def picture_to_planes(dtype: torch.dtype) -> Stage:
+    def prepare(device: torch.device) -> Callable[[], object]:
+        triposr = model("triposr", device, dtype)
+        picture = torch.rand(1, 3, 512, 512, device=device)
+        mask = torch.ones(1, 1, 512, 512, device=device)
+        return lambda: reconstruct_picture(triposr, picture, mask)
+
+    return prepare
+
+
+def picture_to_obj(device: torch.device) -> Callable[[], object]:
+    """TripoSR's job after background removal. The surface is that of the smooth triplane."""
+    planes = picture_to_planes(choose_dtype("auto", device))(device)
+    triplane, threshold = smooth_triplane("triposr", device)
+    path = Path(tempfile.mkdtemp()) / "job.obj"
+
+    def run() -> None:
+        planes()
+        save_mesh(extract_mesh(triplane.to(device), SurfaceSettings(threshold=threshold)), path)
+
+    return run
 
 
 def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
@@ -230,7 +250,7 @@ def importing(device: torch.device) -> Callable[[], float]:
     """
     code = (
         "import torch, time; t = time.perf_counter(); import pipelines.image_to_3d,"
-        " pipelines.rendering.triplane; print(time.perf_counter() - t)"
+        " pipelines.orbit.rendering; print(time.perf_counter() - t)"
     )
     return lambda: float(
         subprocess.run(
@@ -240,6 +260,7 @@ def importing(device: torch.device) -> Callable[[], float]:
 
 
 JOBS: dict[str, Stage] = {
+    "TripoSR: picture to OBJ": picture_to_obj,
     "photograph to OBJ, 75 steps": photograph_to_obj(75),
     "photograph to OBJ, 28 steps": photograph_to_obj(28),
     "photograph to OBJ, 28 steps, offloading": photograph_to_obj(28, offload=True),
@@ -251,6 +272,10 @@ STAGES: dict[str, Stage] = {
     "FlexiCubes mesh at 256": surface("instant-mesh-large", 256),
     "NeRF mesh at 256": surface("instant-nerf-large", 256),
     "NeRF mesh at 512": surface("instant-nerf-large", 512),
+    "TripoSR planes, float32": picture_to_planes(torch.float32),
+    "TripoSR planes, bfloat16": picture_to_planes(torch.bfloat16),
+    "TripoSR mesh at 256": surface("triposr", 256),
+    "TripoSR mesh at 512": surface("triposr", 512),
     "Zero123++ step, float32": denoising_step(torch.float32),
     "Zero123++ step, bfloat16": denoising_step(torch.bfloat16),
     "colours of a million vertices": vertex_colors,

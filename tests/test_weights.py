@@ -201,6 +201,18 @@ def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole
     assert asked == [("TencentARC/InstantMesh", "x.ckpt", "abc")]
 
 
+def test_a_download_is_held_against_a_known_sha256_without_asking_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
+    right = hashlib.sha256(b"12345678").hexdigest()
+    place = ("stabilityai/TripoSR", "model.ckpt", [tmp_path])
+    assert find_file(*place, revision="abc", digest=right).read_bytes() == b"12345678"
+    (tmp_path / "TripoSR" / "model.ckpt").unlink()
+    with pytest.raises(CheckpointError, match=f"SHA-256 {right[::-1]}"):
+        find_file(*place, revision="abc", digest=right[::-1])
+    assert not (tmp_path / "TripoSR" / "model.ckpt").exists()
+
+
 def test_missing_and_left_over_names_are_named(tmp_path, weights):
     path = tmp_path / "w.safetensors"
     changed = {k: v for k, v in weights.items() if k != "transformer.norm.bias"} | {
@@ -310,7 +322,7 @@ def _hub(content: bytes):
         revision: str = "",
     ) -> str:
         path = Path(local_dir) / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         bar = tqdm_class(total=len(content))
         with path.open("wb") as file:
             for start in range(0, len(content), len(content) // 4):
