@@ -144,3 +144,9 @@ def test_orbit_is_a_circle():
 def test_impossible_cameras_are_refused(call):
     with pytest.raises(InvalidInput):
         call()
+
+
+@pytest.mark.parametrize("fov", [0.0, 180.0, -1.0])
+def test_a_field_of_view_lies_within_its_range(fov):
+    with pytest.raises(InvalidInput):
+        intrinsics_from_fov(fov)

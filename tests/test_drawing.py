@@ -200,3 +200,12 @@ def test_a_pixel_on_the_edge_of_two_triangles_has_one_of_them():
         torch.testing.assert_close(
             place, torch.stack([column, row], dim=-1).view(-1, 2), atol=1e-3, rtol=0
         )
+
+
+def test_the_principal_point_moves_the_picture_along_its_own_axis():
+    ball = _ball(0.3, (0.0, 0.0, 0.0), (1, 0, 0))
+    cameras = cameras_around([0.0], [0.0], 4.0, 30.0)
+    cameras.intrinsics_normalized[0, 0, 2] += 0.25
+    cameras.intrinsics_normalized[0, 1, 2] -= 0.125
+    covered = (render_mesh(ball, cameras, 64)[0, 1] < 0.9).nonzero().float().mean(dim=0)
+    assert covered.tolist() == pytest.approx([31.5 - 8, 31.5 + 16], abs=0.3)

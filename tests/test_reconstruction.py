@@ -171,3 +171,23 @@ def test_views_come_in_objects_of_a_number_that_is_said():
     for bad in (views[:0], views[:7]):
         with pytest.raises(InvalidInput, match="4 views"):
             split_objects(bad, 4)
+
+
+def test_progress_of_a_grid_goes_along_x():
+    calls: list[tuple[int, int]] = []
+    planes, mlp = torch.randn(3, 5, 12, 12), plane_mlp(15, 1)
+    axes = [torch.linspace(-1, 1, n) for n in (5, 6, 7)]
+    grid = PlaneNetwork(planes, mlp.requires_grad_(False)).on_grid(*axes)
+    grid.volume(42, lambda done, total, preview=None: calls.append((done, total)))
+    assert calls == [(n, 5) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+def test_a_triplane_keeps_its_decoder_when_the_model_changes(surface):
+    triplane = random_triplane(surface)
+    model_decoder = random_triplane(surface).decoder
+    kept = model_decoder.triplane(triplane.planes)
+    before = kept.level(torch.zeros(1, 3), 1).clone()
+    for parameter in model_decoder.parameters():
+        parameter.data.zero_()
+    torch.testing.assert_close(kept.level(torch.zeros(1, 3), 1), before)

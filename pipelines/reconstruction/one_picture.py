@@ -12,10 +12,17 @@ from ..fields.field import Field
 
 
 class PictureModel(Protocol):
-    """A model that sees one picture."""
+    """A model that sees one picture.
+
+    Attributes:
+        background: grey level in [0, 1] behind the object in the pictures that it sees.
+    """
 
     @property
     def sees(self) -> Literal["picture"]: ...
+
+    @property
+    def background(self) -> float: ...
 
     def field(self, picture: Tensor, mask: Tensor) -> Field:
         """The field of the object in a picture (1, 3, S, S) whose mask is (1, 1, S, S)."""
@@ -52,4 +59,12 @@ def reconstruct_picture(model: PictureModel, picture: Tensor, mask: Tensor) -> F
         )
     if not bool((mask > 0.5).any()):
         raise InvalidInput("The mask holds no object: look at the background removal.")
-    return model.field(picture.float(), mask.to(picture.device).float())
+    mask = mask.to(picture.device).float()
+    return model.field(_on_level(picture.float(), mask, model.background), mask)
+
+
+def _on_level(picture: Tensor, mask: Tensor, level: float) -> Tensor:
+    """The picture with grey in place of the plain colour that shows where the mask is 0."""
+    outside = (mask < 1e-3).expand_as(picture)
+    color = torch.where(outside, picture, 0).sum(dim=(2, 3)) / outside.sum(dim=(2, 3)).clamp_min(1)
+    return picture + (1 - mask) * (level - color[..., None, None])

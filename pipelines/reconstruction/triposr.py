@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
 from .vision_transformer import EncoderConfig, VisionTransformer
 
-BACKGROUND = 0.5  # grey level behind the object in the pictures that the model was trained on
-
 
 @dataclass(frozen=True)
 class TripoSRConfig:
@@ -120,6 +118,7 @@ class TripoSR(nn.Module):
     """A picture to a triplane, and the decoder that reads it: a `one_picture.PictureModel`."""
 
     sees: Literal["picture"] = "picture"
+    background = 0.5
 
     def __init__(self, config: TripoSRConfig) -> None:
         super().__init__()
@@ -155,11 +154,7 @@ class TripoSR(nn.Module):
         size = self.config.encoder.view_size
         # On the CPU: MPS has this since PyTorch 2.8 only.
         resized = F.interpolate(
-            _on_grey(picture, mask).cpu(),
-            size=(size, size),
-            mode="bilinear",
-            antialias=True,
-            align_corners=False,
+            picture.cpu(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
         )
         planes = self(resized.clamp(0, 1).to(self.tokenizer["embeddings"]))[0]
         return self.decoder.triplane(planes)
@@ -181,10 +176,3 @@ class TripoSR(nn.Module):
         planes = tokens.unflatten(1, (3, -1)).transpose(2, 3).unflatten(3, embeddings.shape[2:])
         upsampled: Tensor = self.post_processor["upsample"](planes.flatten(0, 1))
         return upsampled.unflatten(0, (-1, 3))
-
-
-def _on_grey(picture: Tensor, mask: Tensor) -> Tensor:
-    """The picture with grey in place of the plain colour that shows where the mask is 0."""
-    outside = (mask < 1e-3).expand_as(picture)
-    color = torch.where(outside, picture, 0).sum(dim=(2, 3)) / outside.sum(dim=(2, 3)).clamp_min(1)
-    return picture + (1 - mask) * (BACKGROUND - color[..., None, None])

@@ -675,3 +675,13 @@ def test_a_skin_holds_only_vertices_that_name_joints(tmp_path):
     primitive = {"attributes": {"POSITION": glb.add(QUAD)}, "mode": 5}
     mesh = load_mesh(glb.save(tmp_path / "x.glb", primitive, skin=0))
     np.testing.assert_allclose(file_vertices(mesh), QUAD)
+
+
+def test_a_colour_factor_and_vertices_are_multiplied_without_a_picture(tmp_path):
+    glb = Glb(materials=[{"pbrMetallicRoughness": {"baseColorFactor": [0.5, 1, 1, 1]}}])
+    attributes = {"POSITION": glb.add(QUAD), "COLOR_0": glb.add([[0.5, 0.25, 1.0]] * 4)}
+    mesh = load_mesh(
+        glb.save(tmp_path / "x.glb", {"attributes": attributes, "mode": 5, "material": 0})
+    )
+    expected = torch.tensor([[0.25, 0.25, 1.0]]).expand(4, -1)
+    torch.testing.assert_close(to_linear(mesh.vertex_colors), expected, atol=1e-4, rtol=0)

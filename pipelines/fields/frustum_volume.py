@@ -1,0 +1,214 @@
+"""A volume in a camera's frustum: for each pixel of a picture, where along its ray there is object.
+
+The frustum's coordinates are u to the right and v down, in [-1, 1] over the picture, and w in
+[-1, 1] away from the camera: `half_depth` picture sides before and behind the picture's middle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .point_grid import PointGrid
+
+_FILL = 0.95  # largest coordinate of the object in the library's world
+_OUTLINE = 0.5  # level that a pixel's distance from the outline is worth
+_SEEN = 0.05  # picture sides behind the first hit within which a point has the picture's colour
+
+
+@dataclass(frozen=True)
+class FrustumVolume:
+    """One object, as one picture shows it: a `field.SignedDistanceField`.
+
+    Its level is a logit of occupancy, which is 0 at the surface; it tells sides, not distances.
+
+    Attributes:
+        occupancy: (1, 1, D, H, W) logits, front bin first.
+        raw_color: (1, 3, D', H, W) logits of sRGB.
+        picture: (1, 3, S, S) sRGB in [0, 1], the object in its own colours.
+        outline: (1, 1, S, S) signed distance from the mask's outline in pixels of `occupancy`,
+            positive inside: outside of the mask there is nothing.
+        first: (1, 1, H, W) w where each ray meets the object; 1 where it does not.
+        elevation_deg: of the camera.
+        fov_y_deg: of the camera.
+        half_depth: picture sides before and behind the middle.
+        center: (3,) middle of the object in the upright frame of the camera's target, in picture
+            sides.
+        scale: the library's units to a picture side.
+    """
+
+    occupancy: Tensor
+    raw_color: Tensor
+    picture: Tensor
+    outline: Tensor
+    first: Tensor
+    elevation_deg: float
+    fov_y_deg: float
+    half_depth: float
+    center: Tensor
+    scale: float
+    kind: Literal["signed_distance"] = "signed_distance"
+    resolution: int = 128
+    half_side: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        occupancy: Tensor,
+        raw_color: Tensor,
+        picture: Tensor,
+        mask: Tensor,
+        *,
+        elevation_deg: float,
+        fov_y_deg: float,
+        half_depth: float,
+    ) -> FrustumVolume:
+        """The volume with the object in the middle of the world, at the size of other models'.
+
+        Args:
+            occupancy: see the attributes.
+            raw_color: likewise.
+            picture: likewise.
+            mask: (1, 1, S, S) in [0, 1], 1 is the object.
+            elevation_deg: see the attributes.
+            fov_y_deg: likewise.
+            half_depth: likewise.
+        """
+        inside = occupancy[0, 0] > 0
+        bins = len(inside)
+        middles = (torch.arange(bins, device=inside.device) + 0.5) / bins * 2 - 1
+        hit = inside.any(dim=0)
+        first = torch.where(hit, middles[inside.int().argmax(dim=0)], 1.0)[None, None]
+        volume = cls(
+            occupancy,
+            raw_color,
+            picture,
+            _signed_pixels(mask, occupancy.shape[-1]),
+            first,
+            elevation_deg,
+            fov_y_deg,
+            half_depth,
+            torch.zeros(3, device=inside.device),
+            1.0,
+        )
+        if not bool(hit.any()):
+            return volume
+        w, v, u = inside.nonzero().unbind(dim=1)
+        height, width = inside.shape[1:]
+        frustum = torch.stack(
+            [(u + 0.5) / width * 2 - 1, (v + 0.5) / height * 2 - 1, middles[w]], dim=1
+        )
+        points = volume._upright(volume._camera_points(frustum))
+        low, high = points.amin(dim=0), points.amax(dim=0)
+        scale = _FILL / float((high - low).amax() / 2)
+        return replace(volume, center=(low + high) / 2, scale=scale)
+
+    @property
+    def device(self) -> torch.device:
+        return self.occupancy.device
+
+    @property
+    def detail(self) -> float:
+        """The width of a pixel of the picture's outline."""
+        return self.scale / self.outline.shape[-1]
+
+    def to(self, device: torch.device | str) -> FrustumVolume:
+        return replace(
+            self,
+            occupancy=self.occupancy.to(device),
+            raw_color=self.raw_color.to(device),
+            picture=self.picture.to(device),
+            outline=self.outline.to(device),
+            first=self.first.to(device),
+            center=self.center.to(device),
+        )
+
+    def level(self, points: Tensor, chunk_size: int) -> Tensor:
+        return torch.cat([self._level(chunk) for chunk in points.split(chunk_size)])
+
+    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> PointGrid:
+        return PointGrid(self._level, x, y, z)
+
+    def color(self, points: Tensor, chunk_size: int) -> Tensor:
+        """As `field.Field.color`: the picture's own colours where the camera sees a point."""
+        return torch.cat([self._color(chunk) for chunk in points.split(chunk_size)])
+
+    def deformation(self, axis: Tensor, chunk_size: int) -> None:
+        return None
+
+    def cube_weights(self, axis: Tensor, chunk_size: int) -> None:
+        return None
+
+    def _rotation(self) -> Tensor:
+        """(3, 3) rows: the camera's right, up and backward axes in the upright frame."""
+        e = math.radians(self.elevation_deg)
+        rows = [[0.0, 1.0, 0.0], [-math.sin(e), 0.0, math.cos(e)], [math.cos(e), 0.0, math.sin(e)]]
+        return torch.tensor(rows, device=self.device)
+
+    def _upright(self, camera: Tensor) -> Tensor:
+        """Camera points (N, 3), in picture sides, in the upright frame."""
+        return camera @ self._rotation()
+
+    def _camera_points(self, frustum: Tensor) -> Tensor:
+        """(N, 3) right, up, backward in picture sides, of u, v, w (N, 3)."""
+        distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
+        u, v, w = frustum.unbind(dim=1)
+        z = -w * self.half_depth
+        near = (distance - z) / distance / 2
+        return torch.stack([u * near, -v * near, z], dim=1)
+
+    def _frustum_points(self, points: Tensor) -> Tensor:
+        """(N, 3) u, v, w of world points (N, 3)."""
+        camera = (points / self.scale + self.center) @ self._rotation().T
+        distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
+        x, y, z = camera.unbind(dim=1)
+        nearness = 2 * distance / (distance - z).clamp_min(1e-3)
+        return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
+
+    def _level(self, points: Tensor) -> Tensor:
+        frustum = self._frustum_points(points)
+        logit = _at(self.occupancy, frustum)[:, 0]
+        outline = _at(self.outline, frustum[:, :2])[:, 0] * _OUTLINE
+        # Beyond the frustum there is nothing.
+        beyond = (1 - frustum.abs().amax(dim=1)) * self.occupancy.shape[-1] / 2 * _OUTLINE
+        return torch.minimum(torch.minimum(logit, outline), beyond)
+
+    def _color(self, points: Tensor) -> Tensor:
+        frustum = self._frustum_points(points)
+        own = _at(self.raw_color, frustum).sigmoid()
+        shown = _at(self.picture, frustum[:, :2])
+        behind = (frustum[:, 2] - _at(self.first, frustum[:, :2])[:, 0]) * self.half_depth
+        inside = _at(self.outline, frustum[:, :2])[:, 0]
+        seen = ((_SEEN - behind) / _SEEN).clamp(0, 1) * (inside + 0.25).clamp(0, 1)
+        return torch.lerp(own, shown, seen[:, None])
+
+
+def _at(volume: Tensor, frustum: Tensor) -> Tensor:
+    """(N, C) linear samples of (1, C, D, H, W) at u, v, w (N, 3), or of (1, C, H, W) at (N, 2)."""
+    if frustum.shape[1] == 2:
+        found = F.grid_sample(
+            volume, frustum[None, None], align_corners=False, padding_mode="border"
+        )
+        return found[0, :, 0].T
+    found = F.grid_sample(
+        volume, frustum[None, None, None], align_corners=False, padding_mode="border"
+    )
+    return found[0, :, 0, 0].T
+
+
+def _signed_pixels(mask: Tensor, width: int) -> Tensor:
+    """(1, 1, S, S) signed distance from a mask's outline, in pixels of a picture of that width."""
+    from scipy.ndimage import distance_transform_edt  # slow to import
+
+    levels = mask[0, 0].cpu().numpy()
+    solid = levels > 0.5
+    # Half a pixel lies between the outline and the first pixel of either side.
+    inside = distance_transform_edt(solid) - 0.5 if solid.any() else -1.0 * ~solid
+    outside = distance_transform_edt(~solid) - 0.5
+    signed = torch.from_numpy(inside * solid - outside * ~solid).float()
+    return (signed * width / mask.shape[-1])[None, None].to(mask.device)

@@ -1,0 +1,59 @@
+"""The level of any field on a regular grid, asked for point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..progress import Progress, silent
+
+
+class PointGrid:
+    """A `field.LevelGrid` of a function of points.
+
+    Args:
+        level: points (N, 3) to levels (N,), any number at once.
+        x: (X,) coordinates of the grid along x.
+        y: (Y,) along y.
+        z: (Z,) along z.
+    """
+
+    def __init__(self, level: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, z: Tensor) -> None:
+        self._level, self._axes = level, (x, y, z)
+        self.shape = (len(x), len(y), len(z))
+
+    @property
+    def device(self) -> torch.device:
+        return self._axes[0].device
+
+    def coarse(self, stride: int) -> PointGrid:
+        """Every `stride`-th point along each axis, and the last."""
+        kept = (axis[[*range(0, len(axis) - 1, stride), len(axis) - 1]] for axis in self._axes)
+        return PointGrid(self._level, *kept)
+
+    def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
+        """(X, Y, Z) the level at all points, whole layers of about `chunk_size` at once."""
+        volume = torch.empty(self.shape, device=self.device)
+        x, y, z = self._axes
+        layers = max(1, chunk_size // (len(y) * len(z)))
+        for start in range(0, len(x), layers):
+            points = torch.cartesian_prod(x[start : start + layers], y, z)
+            volume[start : start + layers] = self._level(points).view(-1, len(y), len(z))
+            progress(min(start + layers, len(x)), len(x))
+        return volume
+
+    def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """(N, s, s, s, 1) the level in N boxes of the grid, given by indices (N, s)."""
+        across, along, above = (axis[i] for axis, i in zip(self._axes, (x, y, z), strict=True))
+        shape = (*x.shape, y.shape[1], z.shape[1])
+        points = torch.stack(
+            [
+                across[:, :, None, None].expand(shape),
+                along[:, None, :, None].expand(shape),
+                above[:, None, None, :].expand(shape),
+            ],
+            dim=-1,
+        )
+        return self._level(points.reshape(-1, 3)).view(*shape, 1)

@@ -1,0 +1,226 @@
+"""The embedded model that sees photographs: where along each pixel's ray there is object.
+
+A U-Net whose encoder learnt of photographs from ImageNet. It looks at one picture and says, in the
+camera's frustum, how likely each place is object, which colour it has, and from how far above the
+camera looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..fields.frustum_volume import FrustumVolume
+from .efficientnet import CHANNELS, STEM, TAPS, EfficientNetLite0
+
+ELEVATION_UNIT_DEG = 20.0
+_FROZEN_BLOCKS = 3
+_MARGIN = 0.4  # logit that the likeliest place on each ray of the mask has at least
+_IN_MASK = 0.25  # of a pixel's area, from which its ray is one of the mask's
+_SMOOTHING = 0.7  # standard deviation, in cells
+
+
+@dataclass(frozen=True)
+class FrustumConfig:
+    """Sizes of the model.
+
+    Attributes:
+        picture_size: pixels of the side of the picture that it sees; the volume has half as many.
+        bins: of occupancy along a ray.
+        color_bins: of colour along a ray.
+        half_depth: picture sides before and behind the middle.
+        fov_y_deg: field of view of the pictures that it was trained on.
+        dim: width of the transformer.
+        layers: of the transformer.
+        heads: of the transformer.
+        widths: of the decoder at strides 16, 8, 4 and 2.
+    """
+
+    picture_size: int = 128
+    bins: int = 48
+    color_bins: int = 6
+    half_depth: float = 0.85
+    fov_y_deg: float = 40.0
+    dim: int = 192
+    layers: int = 4
+    heads: int = 4
+    widths: tuple[int, int, int, int] = (160, 112, 80, 48)
+
+    def build(self) -> FrustumModel:
+        """A model of these sizes, without weights."""
+        return FrustumModel(self)
+
+
+class _Layer(nn.Module):
+    """A pre-norm transformer block on the tokens of a picture, each with its place."""
+
+    def __init__(self, dim: int, side: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.place = nn.Parameter(torch.randn(1, side * side, dim) * 0.02)
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2) + self.place
+        q, k, v = (
+            y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for y in self.qkv(self.norm1(tokens)).chunk(3, dim=-1)
+        )
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        tokens = tokens + self.out(mixed)
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(8, width), nn.GroupNorm(8, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        changed: Tensor = self.conv2(F.silu(self.norm2(hidden)))
+        return x + changed
+
+
+def _head(before: int, inner: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.GroupNorm(8, before),
+        nn.SiLU(),
+        nn.Conv2d(before, inner, 1),
+        nn.SiLU(),
+        nn.Conv2d(inner, outputs, 1),
+    )
+
+
+class FrustumModel(nn.Module):
+    """A picture to a volume in its camera's frustum: a `one_picture.PictureModel`."""
+
+    sees: Literal["picture"] = "picture"
+    background = 1.0
+
+    def __init__(self, config: FrustumConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EfficientNetLite0()
+        self.stem = nn.Conv2d(6, 32, 4, 2, 1)
+        self.enter = nn.Conv2d(CHANNELS, config.dim, 1)
+        side = config.picture_size // 32
+        self.middle = nn.Sequential(
+            *(_Layer(config.dim, side, config.heads) for _ in range(config.layers))
+        )
+        skips = [TAPS[10], TAPS[4], TAPS[2], TAPS[0] + STEM]
+        widths = (config.dim, *config.widths)
+        self.up = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before + skip + 1, after, 1), _Residual(after))
+            for before, after, skip in zip(widths, widths[1:], skips, strict=False)
+        )
+        self.occupancy = _head(widths[-1], 96, config.bins)
+        self.color = _head(widths[-1], 64, 3 * config.color_bins)
+        self.elevation = nn.Linear(config.dim, 1)
+        nn.init.constant_(self.occupancy[-1].bias, -2.0)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> FrustumModel:
+        """As of any module, but the encoder's batch norms keep what ImageNet taught them."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Volumes of B pictures, S the config's size.
+
+        Args:
+            pictures: (B, 3, S, S) in [0, 1], on white.
+            masks: (B, 1, S, S) in [0, 1], 1 is the object.
+
+        Returns:
+            logits of occupancy (B, 1, bins, S / 2, S / 2), front bin first; logits of sRGB
+            (B, 3, color_bins, S / 2, S / 2); elevations (B, 1) in units of 20 degrees.
+        """
+        hidden, kept = self.encoder(pictures - (1 - masks) * 0.5, _FROZEN_BLOCKS)
+        fine = torch.cat([kept[0], self.stem(_placed(pictures, masks))], dim=1)
+        hidden = self.middle(self.enter(hidden))
+        elevation = self.elevation(hidden.mean(dim=(2, 3)))
+        for up, skip in zip(self.up, (kept[10], kept[4], kept[2], fine), strict=True):
+            size = skip.shape[2:]
+            mask = F.adaptive_avg_pool2d(masks, size)
+            hidden = up(torch.cat([F.interpolate(hidden, size=size), skip, mask], dim=1))
+        own = torch.logit(F.avg_pool2d(pictures, 2).float().clamp(0.02, 0.98))[:, :, None]
+        color = self.color(hidden).float().unflatten(1, (3, self.config.color_bins)) + own
+        return self.occupancy(hidden).float()[:, None], color, elevation.float()
+
+    def field(self, picture: Tensor, mask: Tensor) -> FrustumVolume:
+        """As `one_picture.PictureModel.field`.
+
+        The answers to the picture and to its mirror image are averaged, then smoothed a little.
+        Each ray of the mask is lifted until something stands on it: thin parts have an uncertain
+        depth, and would be nowhere. Outside of the mask, whose outline is exact, is nothing.
+        """
+        weight, side = self.enter.weight, self.config.picture_size
+        # On the CPU: MPS has this since PyTorch 2.8 only.
+        seen, seen_mask = (
+            F.interpolate(x.cpu(), size=(side, side), mode="bilinear", antialias=True)
+            .clamp(0, 1)
+            .to(weight)
+            for x in (picture, mask)
+        )
+        both = [torch.cat([x, x.flip(-1)]) for x in (seen, seen_mask)]
+        occupancy, color, elevation = (
+            ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float() for x in self(*both)
+        )
+        return FrustumVolume.of(
+            lifted(_smooth(occupancy), seen_mask.float()),
+            color,
+            picture,
+            mask,
+            elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
+            fov_y_deg=self.config.fov_y_deg,
+            half_depth=self.config.half_depth,
+        )
+
+
+def lifted(occupancy: Tensor, masks: Tensor, margin: float = _MARGIN) -> Tensor:
+    """Logits (B, 1, D, H, W) with something on every ray of the masks (B, 1, S, S).
+
+    A whole ray is raised until its largest logit is the margin.
+    """
+    inside = F.interpolate(masks, size=occupancy.shape[-2:], mode="area")[:, :, None] > _IN_MASK
+    return torch.where(
+        inside, occupancy + F.relu(margin - occupancy.amax(dim=2, keepdim=True)), occupancy
+    )
+
+
+def _placed(pictures: Tensor, masks: Tensor) -> Tensor:
+    """(B, 6, S, S) picture and mask in [-1, 1], and each pixel's place."""
+    line = torch.linspace(-1, 1, pictures.shape[-1], device=pictures.device, dtype=pictures.dtype)
+    place = torch.stack([line.expand(len(line), -1), line[:, None].expand(-1, len(line))])
+    own = torch.cat([pictures, masks], dim=1) * 2 - 1
+    return torch.cat([own, place.expand(len(pictures), -1, -1, -1)], dim=1)
+
+
+def _smooth(volume: Tensor) -> Tensor:
+    """(1, 1, D, H, W) convolved with a small Gaussian along each axis."""
+    taps = torch.exp(-0.5 * (torch.arange(-2, 3, device=volume.device) / _SMOOTHING) ** 2)
+    taps = taps / taps.sum()
+    for kernel in _along_axes(taps):
+        padding = tuple((side - 1) // 2 for side in kernel.shape[2:])
+        padded = F.pad(volume, [p for side in reversed(padding) for p in (side, side)], "replicate")
+        volume = F.conv3d(padded, kernel)
+    return volume
+
+
+def _along_axes(taps: Tensor) -> Iterator[Tensor]:
+    for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)):
+        yield taps.view(1, 1, *shape)
