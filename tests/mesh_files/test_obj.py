@@ -330,3 +330,14 @@ def test_small_concave_polygons_face_one_way_too(tmp_path, size):
     a, b, c = mesh.vertices.double()[mesh.faces].unbind(dim=1)
     normals = torch.linalg.cross(b - a, c - a) / 2 / size**2
     assert normals.sum(dim=0).tolist() == pytest.approx([7, 0, 0], abs=1e-3), "toward the viewer"
+
+
+def test_a_picture_comes_before_colours_at_the_vertices(tmp_path):
+    """As other viewers do it."""
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "red.png")
+    text = (
+        "mtllib x.mtl\nusemtl m\nvt 0.5 0.5\n"
+        "v 0 0 0 0 0 1\nv 1 0 0 0 0 1\nv 1 1 0 0 0 1\nf 1/1 2/1 3/1\n"
+    )
+    save_obj(tmp_path, text, x_mtl="newmtl m\nmap_Kd red.png\n")
+    assert colors_of(load_mesh(tmp_path / "x.obj")) == {RED}
