@@ -37,12 +37,12 @@ class LoadReconstructionModel(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=list(RECONSTRUCTION_PRESETS),
-                    default="pocket",
+                    default="photo",
                     tooltip=(
-                        "pocket: embedded, tiny, for toys and for trying things."
-                        " instant-mesh-large: the best surface. The nerf models render better"
-                        " orbits and need a density threshold. triposr: one framed picture in"
-                        " place of views, fast (1.7 GB, MIT)."
+                        "photo: embedded, sees one framed picture of any object, in seconds."
+                        " pocket: embedded, tiny, six views of toys. triposr: one framed picture"
+                        " too, finer (1.7 GB, MIT). instant-mesh-large: the best surface, of six"
+                        " views. The nerf models render better orbits."
                     ),
                 ),
                 io.Combo.Input(
@@ -64,8 +64,10 @@ class LoadReconstructionModel(io.ComfyNode):
             model,
             models_dirs=host.models_dirs(),
             device=host.offload_device(),
-            # The embedded model is too small to gain from half precision.
-            dtype=host.chosen_dtype("float32" if dtype == "auto" and model == "pocket" else dtype),
+            # The embedded models are too small to gain from half precision.
+            dtype=host.chosen_dtype(
+                "float32" if dtype == "auto" and model in ("photo", "pocket") else dtype
+            ),
             progress=host.node_progress(),
         )
         return io.NodeOutput(host.manage(loaded, loaded))
@@ -138,7 +140,7 @@ class Reconstruct(io.ComfyNode):
                     "views",
                     tooltip=(
                         "Six views for each object as Generate Views makes them, or four of these"
-                        " (say so below); with cameras, one for each. For TripoSR: one framed"
+                        " (say so below); with cameras, one for each. For photo and triposr: one framed"
                         " picture of each object, from Frame Foreground."
                     ),
                 ),
@@ -152,15 +154,15 @@ class Reconstruct(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Without cameras: how many views belong to one object. 4 are views 1, 3, 5"
-                        " and 6 of Generate Views' six. TripoSR does not ask."
+                        " and 6 of Generate Views' six. photo and triposr do not ask."
                     ),
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
-                        "For TripoSR: the masks of the framed pictures, 1 = object. Whatever colour"
-                        " is behind the object, the model's grey takes its place."
+                        "For photo and triposr: the masks of the framed pictures, 1 = object."
+                        " Whatever colour is behind the object, the model's own takes its place."
                     ),
                 ),
             ],

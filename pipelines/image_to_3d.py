@@ -96,7 +96,7 @@ class ImageTo3D:
     @classmethod
     def load(
         cls,
-        model: str = "pocket",
+        model: str = "photo",
         views_model: str | None = None,
         *,
         models_dirs: Sequence[Path] = (),
@@ -114,8 +114,8 @@ class ImageTo3D:
             models_dirs: see `weights.finding.find_file`; rembg's models are in the folder `rembg`
                 of the first.
             device: a name of `devices.DEVICES`.
-            dtype: "auto" or a name of `devices.DTYPES`; the pocket models, which are small, stay in
-                float32 by themselves.
+            dtype: "auto" or a name of `devices.DTYPES`; the embedded models, which are small, stay
+                in float32 by themselves.
             keep_half_copy: see `weights.tensors.read_tensors`.
             offload: keep on the device only the part that is at work, the others in host memory.
 
@@ -125,7 +125,8 @@ class ImageTo3D:
         where = choose_device(device)
 
         def precision(name: str) -> torch.dtype:
-            return choose_dtype("float32" if dtype == "auto" and name == "pocket" else dtype, where)
+            embedded = name in ("photo", "pocket")
+            return choose_dtype("float32" if dtype == "auto" and embedded else dtype, where)
 
         reconstruction = load_reconstruction_model(
             model,

@@ -65,8 +65,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model",
         choices=list(RECONSTRUCTION_PRESETS),
-        default="pocket",
-        help="reconstruction model (default: pocket)",
+        default="photo",
+        help="reconstruction model (default: photo, which is embedded)",
     )
     parser.add_argument(
         "--views-model",

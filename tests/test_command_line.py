@@ -26,7 +26,18 @@ def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
 
 
-QUICK = ["--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
+QUICK = [
+    "--model",
+    "pocket",
+    "--steps",
+    "2",
+    "--seed",
+    "7",
+    "--resolution",
+    "32",
+    "--device",
+    "cpu",
+]
 
 
 def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):

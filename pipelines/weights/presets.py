@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..multiview.zero123plus import GREY, WHITE
+from ..reconstruction.frustum import FrustumConfig
 from ..reconstruction.instant_mesh import ReconstructionConfig
 from ..reconstruction.triposr import TripoSRConfig
 from ..reconstruction.vision_transformer import EncoderConfig
@@ -28,7 +29,7 @@ class ReconstructionPreset:
         license: of the weights.
     """
 
-    config: ReconstructionConfig | TripoSRConfig
+    config: ReconstructionConfig | TripoSRConfig | FrustumConfig
     repository: str | None
     revision: str | None
     file: str
@@ -88,6 +89,9 @@ def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPres
 
 
 RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
+    "photo": ReconstructionPreset(
+        FrustumConfig(), None, None, "photo.safetensors", "Apache-2.0", sees="picture"
+    ),
     "pocket": ReconstructionPreset(
         _POCKET_CONFIG, None, None, "instant_mesh_pocket.safetensors", "Apache-2.0"
     ),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, InvalidInput
 from ..progress import Progress, silent
+from ..reconstruction.frustum import FrustumModel
 from ..reconstruction.instant_mesh import ReconstructionModel
 from ..reconstruction.triposr import TripoSR
 from .finding import find_file
@@ -27,7 +28,7 @@ _UNUSED = "image_tokenizer.model.pooler."
 _DECODERS = ("synthesizer.", "decoder.")
 
 
-AnyReconstructionModel = ReconstructionModel | TripoSR
+AnyReconstructionModel = ReconstructionModel | TripoSR | FrustumModel
 Model = TypeVar("Model", bound=nn.Module, covariant=True)
 
 
@@ -113,6 +114,8 @@ def read_reconstruction_model(
     )
     tensors = {
         name: value.to(torch.float32 if name.startswith(_DECODERS) else dtype)
+        if value.is_floating_point()
+        else value
         for name, value in tensors.items()
         if not name.startswith(_UNUSED)
     }

@@ -21,7 +21,8 @@ from .server import PACK, Server, start_server
 
 # The others need weights or a key that are not here.
 RUNNING = (
-    "1 Pocket - picture to OBJ",
+    "1 Photo - picture to OBJ",
+    "10 Pocket - six views to OBJ",
     "5 Pocket - orbit video",
     "7 Pocket - textured GLB",
     "8 Pocket - print-ready STL",

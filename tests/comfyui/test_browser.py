@@ -28,7 +28,7 @@ from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, PACK_NAME, Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-TEMPLATE = "1 Pocket - picture to OBJ"
+TEMPLATE = "10 Pocket - six views to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
 PREVIEW = "window.app.graph._nodes.find(n => n.type === 'Preview3D')"

@@ -25,7 +25,7 @@ from pipelines.weights.presets import POCKET_DIR
 from .server import PACK, PLACE, Run, Server, start_server
 
 CASES = PACK / "tests" / "data" / "cases"
-POCKET = PACK / "workflows" / "api" / "1 Pocket - picture to OBJ.json"
+POCKET = PACK / "workflows" / "api" / "10 Pocket - six views to OBJ.json"
 STEPS = 3
 
 

@@ -1,0 +1,169 @@
+"""Volumes in a camera's frustum against truths, and the embedded model that sees photographs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipelines.cameras import cameras_around
+from pipelines.fields.frustum_volume import FrustumVolume
+from pipelines.fields.point_grid import PointGrid
+from pipelines.meshes.report import report
+from pipelines.orbit.rendering import render
+from pipelines.reconstruction.frustum import FrustumConfig, lifted
+from pipelines.reconstruction.one_picture import reconstruct_picture
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import extract_mesh
+
+FOV, HALF_DEPTH, BINS, SIDE = 40.0, 0.85, 48, 64
+DISTANCE = 0.5 / math.tan(math.radians(FOV / 2))
+
+
+def _frustum_points() -> Tensor:
+    """(BINS, SIDE, SIDE, 3) right, up and backward of the volume's cells, in picture sides."""
+    line = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    w = (torch.arange(BINS) + 0.5) / BINS * 2 - 1
+    w, v, u = torch.meshgrid(w, line, line, indexing="ij")
+    z = -w * HALF_DEPTH
+    near = (DISTANCE - z) / DISTANCE / 2
+    return torch.stack([u * near, -v * near, z], dim=-1)
+
+
+def _volume(inside, elevation: float = 0.0, pixels: int = 256) -> FrustumVolume:
+    """The volume of a solid, given as a level of camera points, with an exact mask."""
+    occupancy = (inside(_frustum_points()) * 60).clamp(-4, 4)[None, None]
+    line = (torch.arange(pixels) + 0.5) / pixels * 2 - 1
+    v, u = torch.meshgrid(line, line, indexing="ij")
+    mask = torch.zeros(pixels, pixels)
+    for w in torch.linspace(-1, 1, 161):
+        z = -w * HALF_DEPTH
+        near = (DISTANCE - z) / DISTANCE / 2
+        points = torch.stack([u * near, -v * near, z.expand_as(u)], dim=-1)
+        mask = torch.maximum(mask, (inside(points) > 0).float())
+    picture = torch.tensor([0.9, 0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, pixels, pixels)
+    color = torch.logit(torch.tensor([0.1, 0.2, 0.9])).view(1, 3, 1, 1, 1).expand(1, 3, 6, 64, 64)
+    return FrustumVolume.of(
+        occupancy,
+        color,
+        picture,
+        mask[None, None],
+        elevation_deg=elevation,
+        fov_y_deg=FOV,
+        half_depth=HALF_DEPTH,
+    )
+
+
+def _ball(points: Tensor) -> Tensor:
+    return 0.3 - points.norm(dim=-1)
+
+
+def test_a_ball_becomes_a_ball_in_the_middle_of_the_world():
+    mesh = extract_mesh(_volume(_ball), SurfaceSettings(96))
+    assert report(mesh).watertight
+    size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
+    assert float(size.amax()) == pytest.approx(1.9, abs=0.06)
+    assert float(size.amin()) == pytest.approx(float(size.amax()), rel=0.06)
+    middle = (mesh.vertices.amax(dim=0) + mesh.vertices.amin(dim=0)) / 2
+    assert middle.tolist() == pytest.approx([0, 0, 0], abs=0.05)
+    assert mesh.volume() == pytest.approx(math.pi / 6 * float(size.prod()), rel=0.08)
+
+
+@pytest.mark.parametrize("elevation", [0.0, 30.0, -10.0])
+def test_a_rod_that_stands_upright_is_upright_whatever_the_elevation(elevation):
+    e = math.radians(elevation)
+    up = torch.tensor([0.0, math.cos(e), math.sin(e)])  # the world's up in the camera's axes
+
+    def rod(points: Tensor) -> Tensor:
+        along = points @ up
+        across = (points - along[..., None] * up).norm(dim=-1)
+        return torch.minimum(0.07 - across, 0.3 - along.abs())
+
+    mesh = extract_mesh(_volume(rod, elevation), SurfaceSettings(96))
+    size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
+    assert float(size[2]) == pytest.approx(1.9, abs=0.1)
+    assert float(size[:2].amax()) < 0.65
+
+
+def test_right_is_right_and_what_stands_before_is_before():
+    def two(points: Tensor) -> Tensor:
+        large = 0.2 - points.norm(dim=-1)
+        right = 0.08 - (points - torch.tensor([0.25, 0.0, 0.0])).norm(dim=-1)
+        front = 0.08 - (points - torch.tensor([0.0, 0.0, 0.25])).norm(dim=-1)
+        return torch.stack([large, right, front]).amax(dim=0)
+
+    volume = _volume(two)
+    unit = volume.scale
+    center = volume.center
+    places = torch.tensor([[0.0, 0.25, 0.0], [0.0, -0.25, 0.0], [0.25, 0.0, 0.0], [-0.25, 0, 0]])
+    inside = volume.level((places - center) * unit, 100) > 0
+    assert inside.tolist() == [True, False, True, False], "right of the picture is +y, front is +x"
+
+
+def test_the_outline_is_as_sharp_as_the_picture():
+    """The volume's pixels are 1/64, the mask's 1/256 of the picture; the volume is too fat."""
+    fat = _volume(lambda points: 0.4 - points.norm(dim=-1))
+    volume = replace(_volume(_ball), occupancy=fat.occupancy)
+    rows = volume.scale * torch.linspace(0.25, 0.36, 111)
+    points = torch.stack([torch.zeros(111), rows, torch.zeros(111)], dim=1)
+    edge = float((rows[volume.level(points - volume.center * volume.scale, 50) > 0]).amax())
+    silhouette = 0.3 / math.sqrt(1 - (0.3 / DISTANCE) ** 2)  # a ball's outline in perspective
+    assert edge / volume.scale == pytest.approx(silhouette, abs=1 / 200)
+
+
+def test_the_cameras_side_has_the_pictures_colours_and_the_other_side_its_own():
+    mesh = extract_mesh(_volume(_ball), SurfaceSettings(64))
+    front, back = mesh.vertices[:, 0] > 0.5, mesh.vertices[:, 0] < -0.3
+    assert mesh.vertex_colors[front].mean(dim=0).tolist() == pytest.approx(
+        [0.9, 0.2, 0.1], abs=0.02
+    )
+    assert mesh.vertex_colors[back].mean(dim=0).tolist() == pytest.approx([0.1, 0.2, 0.9], abs=0.02)
+
+
+def test_an_orbit_shows_the_picture_from_its_own_side():
+    frame = render(_volume(_ball), cameras_around([0.0], [0.0], 4.0, 30.0), 32)
+    assert frame.rgb[0, :, 16, 16].tolist() == pytest.approx([0.9, 0.2, 0.1], abs=0.02)
+
+
+def test_every_ray_of_the_mask_has_something():
+    occupancy = torch.full((1, 1, 8, 4, 4), -3.0)
+    occupancy[0, 0, 5] = -1.0
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4] = 1
+    found = lifted(occupancy, mask)
+    assert bool((found[..., :2].amax(dim=2) > 0).all())
+    assert bool((found[0, 0, :, :, 0].argmax(dim=0) == 5).all())
+    torch.testing.assert_close(found[..., 2:], occupancy[..., 2:])
+
+
+def test_a_grid_of_points_asks_for_each_point_once():
+    x, y, z = torch.linspace(0, 1, 5), torch.linspace(2, 3, 6), torch.linspace(4, 5, 7)
+    grid = PointGrid(lambda p: p @ torch.tensor([1.0, 10.0, 100.0]), x, y, z)
+    volume = grid.volume(50)
+    assert volume.shape == grid.shape == (5, 6, 7)
+    assert float(volume[2, 3, 4]) == pytest.approx(float(x[2] + 10 * y[3] + 100 * z[4]), rel=1e-6)
+    assert grid.coarse(4).shape == (2, 3, 3)
+    index = torch.tensor([[1, 2]])
+    blocks = grid.blocks(index, index + 1, index + 2)
+    torch.testing.assert_close(blocks[0, ..., 0], volume[1:3, 2:4, 3:5])
+
+
+def test_a_model_answers_alike_to_a_picture_and_its_mirror_image():
+    torch.manual_seed(0)
+    model = FrustumConfig(picture_size=64, layers=1).build().eval().requires_grad_(False)
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
+    mask = (((x - 30) / 20) ** 2 + ((y - 40) / 30) ** 2 < 1).float()[None, None]
+    picture = torch.rand(1, 3, 80, 80) * mask + 1 - mask
+    one, other = (
+        reconstruct_picture(model, *(t.flip(-1) if mirrored else t for t in (picture, mask)))
+        for mirrored in (False, True)
+    )
+    torch.testing.assert_close(one.occupancy, other.occupancy.flip(-1), atol=1e-4, rtol=0)
+    assert one.elevation_deg == pytest.approx(other.elevation_deg, abs=1e-3)
+    mesh = extract_mesh(one, SurfaceSettings(48))
+    assert len(mesh.faces) > 100
+    moved = one.to("cpu").level(torch.rand(9, 3), 4)
+    assert moved.shape == (9,)

@@ -1,0 +1,120 @@
+"""How good the model that sees photographs is, on objects that it never saw.
+
+python -m training.evaluate_frustum CACHE [--weights RUN/frustum.pt] [--photographs FOLDER]
+
+One picture of each object kept out, random azimuths, elevations -10 to 35 degrees. Prints means of:
+volume IoU at uniform points after the mask; first-hit depth error in picture sides; colour error
+over the surface; elevation error in degrees. Of a folder of photographs on plain or transparent
+ground, the front silhouette's IoU: the mesh from the camera's side, best of elevations -10 to 40.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.cameras import cameras_around
+from pipelines.image_to_3d import ImageTo3D
+from pipelines.meshes.drawing import render_mesh
+from pipelines.pictures.background import remove_background
+from pipelines.pictures.framing import frame_foreground
+from pipelines.pictures.reading import read_picture
+from pipelines.reconstruction.frustum import ELEVATION_UNIT_DEG, FrustumModel, lifted
+from pipelines.settings import Settings
+from pipelines.weights.reconstruction_models import load_reconstruction_model
+
+from .frustum_dataset import ANYWHERE, NEAR, View
+from .train_frustum import CONFIG, Array, at, load
+
+SILHOUETTE = 128
+
+
+@torch.no_grad()
+def figures(model: FrustumModel, made: dict[str, Array]) -> dict[str, float]:
+    """Of the first picture of one object."""
+    view = View.of(made["camera"][0])
+    picture, mask = (
+        torch.from_numpy(x.astype(np.float32) / 255)
+        for x in (made["picture"][0].transpose(2, 0, 1)[None], made["mask"][0][None, None])
+    )
+    occupancy, color, elevation = model(picture, mask)
+    occupancy = lifted(occupancy, mask)
+    frustum = torch.from_numpy(view.frustum(made["points"][NEAR:].astype(np.float32)))[None]
+    truth = torch.from_numpy(made["inside"][NEAR : NEAR + ANYWHERE].astype(bool))
+    covered = F.grid_sample(mask, frustum[:, None, :, :2], align_corners=False)[0, 0, 0] > 0.5
+    found = (at(occupancy, frustum)[0, :, 0] > 0) & (frustum.abs() < 1).all(-1)[0] & covered
+    first = torch.from_numpy(made["first"][0].astype(np.float32))
+    end = ((occupancy[0, 0] > 0).float().argmax(0) + 0.5) / CONFIG.bins * 2 - 1
+    surface = torch.from_numpy(view.frustum(made["surface"][:2000].astype(np.float32)))[None]
+    true_color = torch.from_numpy(made["color"][:2000].astype(np.float32) / 255)
+    return {
+        "volume IoU": float((found & truth).sum() / (found | truth).sum().clamp_min(1)),
+        "first-hit depth": float(((end - first).abs() * CONFIG.half_depth)[first < 1].mean()),
+        "colour": float((at(color, surface)[0].sigmoid() - true_color).abs().mean()),
+        "elevation": abs(float(elevation) * ELEVATION_UNIT_DEG - view.elevation_deg),
+    }
+
+
+def silhouette(chain: ImageTo3D, path: Path) -> float:
+    """IoU of a photograph's mask and the mesh's silhouette, both cut to their boxes."""
+    picture = read_picture(path)
+    mesh = chain(picture, Settings()).mesh
+    mask = remove_background(picture)
+    _, framed = frame_foreground(picture[:, :3], mask, size=512)
+    shape, radius = mesh.fitted(40.0)
+    best = 0.0
+    for elevation in range(-10, 41, 5):
+        camera = cameras_around([0.0], [float(elevation)], radius, 40.0)
+        drawn = (render_mesh(shape, camera, 256)[:, :1] < 0.999).float()
+        a, b = _boxed(drawn), _boxed(framed)
+        best = max(best, float((a * b).sum() / torch.maximum(a, b).sum()))
+    return best
+
+
+def _boxed(mask: Tensor) -> Tensor:
+    solid = mask[0, 0] > 0.5
+    rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
+    box = solid[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()[None, None]
+    return (F.interpolate(box, size=(SILHOUETTE,) * 2, mode="area") > 0.5).float()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cache", type=Path)
+    parser.add_argument("--weights", type=Path, help="of a run (default: those in the pack)")
+    parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.weights:
+        model = CONFIG.build()
+        model.load_state_dict(torch.load(options.weights, weights_only=True))
+    else:
+        loaded = load_reconstruction_model("photo")
+        assert isinstance(loaded, FrustumModel)
+        model = loaded
+    model.eval().requires_grad_(False)
+    rows = [figures(model, made) for made in load(options.cache, kept_out=True)]
+    means: dict[str, Any] = {
+        name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]
+    }
+    means["objects"] = len(rows)
+    if options.photographs:
+        chain = ImageTo3D(None, model)
+        found = {p.name: silhouette(chain, p) for p in sorted(options.photographs.iterdir())}
+        means["silhouettes"] = {name: round(value, 3) for name, value in found.items()}
+        means["silhouette"] = round(float(np.mean(list(found.values()))), 4)
+    text = json.dumps(means, indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
