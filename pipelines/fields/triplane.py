@@ -1,8 +1,7 @@
 """The triplane of one object: three planes of features, and the MLPs that read them.
 
 Source: Chan et al., EG3D (CVPR 2022), section 4.1; Xu et al., InstantMesh (arXiv 2404.07191),
-section 3.2. The decoders' names
-are those of InstantMesh's checkpoints.
+section 3.2. The decoders' names are those of InstantMesh's checkpoints.
 """
 
 from __future__ import annotations

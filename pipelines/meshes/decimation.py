@@ -30,8 +30,8 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
         InvalidInput: if fewer than `MIN_FACES` are asked for, or so few leave nothing of the mesh.
 
     Source: Garland and Heckbert, "Surface simplification using quadric error metrics" (SIGGRAPH
-    1997), as in fast-simplification; Rossignac
-    and Borrel, "Multi-resolution 3D approximations for rendering complex scenes" (1993).
+    1997), as in fast-simplification; Rossignac and Borrel, "Multi-resolution 3D approximations for
+    rendering complex scenes" (1993).
     """
     from fast_simplification import simplify  # slow to import
 

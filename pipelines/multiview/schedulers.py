@@ -1,8 +1,7 @@
 """The samplers by name, each built from the repository's own scheduler config.
 
 Source: Karras et al. (arXiv 2206.00364) for Euler ancestral; Lu et al., DPM-Solver++ (arXiv
-2211.01095); Zhao et al., UniPC
-(arXiv 2302.04867).
+2211.01095); Zhao et al., UniPC (arXiv 2302.04867).
 """
 
 from __future__ import annotations

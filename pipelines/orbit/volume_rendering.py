@@ -25,8 +25,8 @@ def render_density(
     """`orbit.rendering.render` for a density.
 
     Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022);
-    midpoint rule and white background as in
-    InstantMesh (arXiv 2404.07191). Jitter is 0.5 and importance samples are evenly spaced.
+    midpoint rule and white background as in InstantMesh (arXiv 2404.07191). Jitter is 0.5 and
+    importance samples are evenly spaced.
     """
     march, samples = (
         (_march_evenly, field.samples_per_ray)

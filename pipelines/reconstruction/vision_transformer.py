@@ -143,8 +143,7 @@ class CameraViT(nn.Module):
     """DINO ViT with camera modulation.
 
     Source: Caron et al., DINO (arXiv 2104.14294); Hong et al., LRM (arXiv 2311.04400), section 3.1;
-    Xu et al., InstantMesh
-    (arXiv 2404.07191), section 3.2.
+    Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
     """
 
     def __init__(self, config: EncoderConfig) -> None:

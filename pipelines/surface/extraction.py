@@ -83,9 +83,8 @@ def extract_surface(
         EmptySurface: if there is no surface.
 
     Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2; Shen et al., FlexiCubes
-    (SIGGRAPH 2023); Lewiner et al.,
-    "Efficient Implementation of Marching Cubes' Cases with Topological Guarantees" (2003), as in
-    scikit-image.
+    (SIGGRAPH 2023); Lewiner et al., "Efficient Implementation of Marching Cubes' Cases with
+    Topological Guarantees" (2003), as in scikit-image.
     """
     settings = settings or SurfaceSettings()
     resolution = field.resolution if settings.resolution is None else settings.resolution

@@ -1,9 +1,8 @@
 """FlexiCubes: a mesh from signed distances on a grid, with learnt weights.
 
 Source: Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization" (SIGGRAPH
-2023), sections 4.1 to 4.3; Nielson,
-"Dual Marching Cubes" (IEEE Visualization 2004). The case tables are derived from the rule below,
-not typed.
+2023), sections 4.1 to 4.3; Nielson, "Dual Marching Cubes" (IEEE Visualization 2004). The case
+tables are derived from the rule below, not typed.
 
 A cube's corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1) in (x, y, z), and is occupied
 where the value is negative; since signed distances are positive inside here, an occupied corner is

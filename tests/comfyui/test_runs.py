@@ -67,6 +67,19 @@ def _picture(
     return name
 
 
+def test_the_first_template_makes_a_mesh_of_a_photograph(comfyui: Server):
+    graph = json.loads((PACK / "workflows" / "api" / "1 Photo - picture to OBJ.json").read_text())
+    _set(graph, "SaveMesh", filename_prefix="3d/photo")
+    (path,) = _saved(comfyui, comfyui.run(graph), graph)
+    mesh = trimesh.load(path, process=False)
+    assert mesh.is_watertight
+    assert mesh.volume > 0
+    assert max(mesh.extents) == pytest.approx(1.9, abs=0.2)
+    red = np.asarray(mesh.visual.vertex_colors)[:, 0].mean()
+    blue = np.asarray(mesh.visual.vertex_colors)[:, 2].mean()
+    assert red > 1.5 * blue, "the cup is red"
+
+
 def test_picture_to_obj_then_all_from_the_cache_then_another_resolution(comfyui: Server):
     graph = _graph("3d/first")
     run = comfyui.run(graph)

@@ -73,10 +73,11 @@ def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
     return nodes.Reconstruct.execute(managed[1], views)[0]
 
 
-def test_the_extension_lists_all_nodes_and_offers_the_demo_picture(nodes):
+def test_the_extension_lists_all_nodes_and_offers_the_templates_pictures(nodes):
     listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
     assert len(listed) == len(set(_names(nodes))) == 17
-    assert (Path(folder_paths.get_input_directory()) / "image-to-3d-demo.png").exists()
+    for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
+        assert (Path(folder_paths.get_input_directory()) / name).exists()
     schemas = [node.define_schema() for node in listed]
     assert len({s.fields["node_id"] for s in schemas}) == 17
     for node, schema in zip(listed, schemas, strict=True):

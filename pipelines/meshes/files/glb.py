@@ -5,8 +5,7 @@ compressed data at zero, and loses texture transforms, second texture coordinate
 strips; and it writes colours in eight bits.
 
 Source: Khronos, glTF 2.0, and the extensions KHR_mesh_quantization, KHR_texture_transform,
-KHR_materials_pbrSpecularGlossiness and
-EXT_texture_webp.
+KHR_materials_pbrSpecularGlossiness and EXT_texture_webp.
 """
 
 from __future__ import annotations
