@@ -21,7 +21,9 @@ from pipelines.cameras import orbit_cameras
 from pipelines.multiview.sampling import sample_views
 from pipelines.multiview.schedulers import SCHEDULERS
 from pipelines.orbit.rendering import render
+from pipelines.reconstruction.frustum import FrustumConfig
 from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
+from pipelines.reconstruction.one_picture import reconstruct_picture
 from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
 
@@ -96,7 +98,8 @@ LATER = {
 }
 ELSEWHERE = {
     "_scaled_dot_product_flash_attention_for_cpu",  # each device has its own
-    "upsample_bicubic2d",  # these three are asked for on the CPU
+    "upsample_bicubic2d",  # these four are asked for on the CPU
+    "_upsample_bilinear2d_aa",
     "_upsample_bicubic2d_aa",
     "grid_sampler_3d",
 }
@@ -161,7 +164,13 @@ def surface_stage(preset: str) -> Callable[[Any], None]:
     return run
 
 
+def photo_stage(_: Any) -> None:
+    model = FrustumConfig(picture_size=64, layers=1).build().eval().requires_grad_(False)
+    reconstruct_picture(model, torch.rand(1, 3, 80, 80), torch.ones(1, 1, 80, 80))
+
+
 STAGES = {
+    "a photograph": photo_stage,
     "views": views_stage,
     "triplane": triplane_stage,
     "FlexiCubes and orbit": surface_stage("instant-mesh-base"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -168,23 +168,27 @@ class FrustumModel(nn.Module):
         Each ray of the mask is lifted until something stands on it: thin parts have an uncertain
         depth, and would be nowhere. Outside of the mask, whose outline is exact, is nothing.
         """
-        weight, side = self.enter.weight, self.config.picture_size
+        # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
+        place, side = cast(_Layer, self.middle[0]).place, self.config.picture_size
         # On the CPU: MPS has this since PyTorch 2.8 only.
         seen, seen_mask = (
             F.interpolate(x.cpu(), size=(side, side), mode="bilinear", antialias=True)
             .clamp(0, 1)
-            .to(weight)
+            .to(place)
             for x in (picture, mask)
         )
         both = [torch.cat([x, x.flip(-1)]) for x in (seen, seen_mask)]
+        # MPS samples volumes since PyTorch 2.9 only.
+        home = torch.device("cpu") if place.device.type == "mps" else place.device
         occupancy, color, elevation = (
-            ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float() for x in self(*both)
+            ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float().to(home)
+            for x in self(*both)
         )
         return FrustumVolume.of(
-            lifted(_smooth(occupancy), seen_mask.float()),
+            lifted(_smooth(occupancy), seen_mask.float().to(home)),
             color,
-            picture,
-            mask,
+            picture.to(home),
+            mask.to(home),
             elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
             fov_y_deg=self.config.fov_y_deg,
             half_depth=self.config.half_depth,
