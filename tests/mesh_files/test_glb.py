@@ -685,3 +685,14 @@ def test_a_colour_factor_and_vertices_are_multiplied_without_a_picture(tmp_path)
     )
     expected = torch.tensor([[0.25, 0.25, 1.0]]).expand(4, -1)
     torch.testing.assert_close(to_linear(mesh.vertex_colors), expected, atol=1e-4, rtol=0)
+
+
+def test_joints_without_a_skin_hold_nothing(tmp_path):
+    glb = Glb()
+    attributes = {
+        "POSITION": glb.add(QUAD),
+        "JOINTS_0": glb.add([[0, 0, 0, 0]] * 4, "VEC4", "u1"),
+        "WEIGHTS_0": glb.add([[1, 0, 0, 0]] * 4, "VEC4"),
+    }
+    mesh = load_mesh(glb.save(tmp_path / "x.glb", {"attributes": attributes, "mode": 5}))
+    np.testing.assert_allclose(file_vertices(mesh), QUAD)
