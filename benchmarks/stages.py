@@ -21,14 +21,16 @@ from torch.nn import functional as F
 
 from pipelines.devices import at_work, choose_dtype
 from pipelines.fields.triplane import Triplane
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.mesh_io import save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
 from pipelines.multiview.generation import generate_views
 from pipelines.multiview.reference_attention import ReferenceUNet
+from pipelines.pictures import read_picture
 from pipelines.reconstruction.instant_mesh import reconstruct
 from pipelines.reconstruction.one_picture import reconstruct_picture
-from pipelines.settings import SurfaceSettings, ViewSettings
+from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
 from pipelines.weights.multiview_models import load_multiview_model
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
@@ -121,6 +123,15 @@ def picture_to_obj(device: torch.device) -> Callable[[], object]:
         save_mesh(extract_mesh(triplane.to(device), SurfaceSettings(threshold=threshold)), path)
 
     return run
+
+
+def photograph(device: torch.device) -> Callable[[], object]:
+    """The embedded model's job, background removal and file included, at about 100 000 triangles."""
+    chain = ImageTo3D.load(device=device.type)
+    picture = read_picture(Path(__file__).parents[1] / "workflows" / "cup.png")
+    settings = Settings(surface=SurfaceSettings(resolution=160))
+    path = Path(tempfile.mkdtemp()) / "cup.obj"
+    return lambda: save_mesh(chain(picture, settings).mesh, path)
 
 
 def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
@@ -272,6 +283,7 @@ STAGES: dict[str, Stage] = {
     "FlexiCubes mesh at 256": surface("instant-mesh-large", 256),
     "NeRF mesh at 256": surface("instant-nerf-large", 256),
     "NeRF mesh at 512": surface("instant-nerf-large", 512),
+    "photograph to OBJ, embedded": photograph,
     "TripoSR planes, float32": picture_to_planes(torch.float32),
     "TripoSR planes, bfloat16": picture_to_planes(torch.bfloat16),
     "TripoSR mesh at 256": surface("triposr", 256),
