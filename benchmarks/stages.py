@@ -126,7 +126,7 @@ def picture_to_obj(device: torch.device) -> Callable[[], object]:
 
 
 def photograph(device: torch.device) -> Callable[[], object]:
-    """The embedded model's job, background removal and file included, at about 100 000 triangles."""
+    """The embedded model's job, background and file included, at about 100 000 triangles."""
     chain = ImageTo3D.load(device=device.type)
     picture = read_picture(Path(__file__).parents[1] / "workflows" / "cup.png")
     settings = Settings(surface=SurfaceSettings(resolution=160))
