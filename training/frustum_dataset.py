@@ -1,11 +1,11 @@
 """The training set of the model that sees photographs: CC0 objects, shaded, with what is inside.
 
-python -m training.frustum_dataset OBJECTS.npz CACHE [--part 0 --parts 2]
+python -m training.frustum_dataset OBJECTS.npz CACHE [--smooth 1000] [--part 0 --parts 2]
 
 OBJECTS.npz holds `names`, and of all objects together `vertices`, `faces` and `face_colors` with
 their `vertex_offsets` and `face_offsets`: triangle soups in a box of side 1, z up. Many are open,
-so what is inside is found by carving. Makes one file an object, and goes on where it was stopped.
-Needs embreex.
+so what is inside is found by carving. `smooth_objects` adds round things, of which there are none.
+Makes one file an object, and goes on where it was stopped. Needs embreex.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from scipy.ndimage import minimum_filter
 
 from pipelines.files import atomic_path
 from pipelines.reconstruction.frustum import FrustumConfig
+
+from .smooth_objects import make_smooth_object
 
 CONFIG = FrustumConfig()
 GRID, GRID_SIDE = 48, 1.1  # cells along an edge, and its length, of the carved grid
@@ -204,22 +206,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("objects", type=Path)
     parser.add_argument("cache", type=Path)
+    parser.add_argument("--smooth", type=int, default=1000, help="so many smooth objects more")
     parser.add_argument("--part", type=int, default=0, help="which of the parts")
     parser.add_argument("--parts", type=int, default=1, help="processes that share the work")
     options = parser.parse_args()
     data = np.load(options.objects)
     starts, faces_from = data["vertex_offsets"], data["face_offsets"]
+
+    def cc0_object(i: int) -> tuple[Array, Array, Array]:
+        of_faces = slice(faces_from[i], faces_from[i + 1])
+        return (
+            data["vertices"][starts[i] : starts[i + 1]].astype(float),
+            data["faces"][of_faces].astype(int),
+            data["face_colors"][of_faces].astype(float),
+        )
+
     options.cache.mkdir(parents=True, exist_ok=True)
-    for i in range(options.part, len(data["names"]), options.parts):
-        path = options.cache / f"{i:05d}.npz"
+    wanted = [(f"{i:05d}", cc0_object, i) for i in range(len(data["names"]))]
+    wanted += [(f"smooth-{i:05d}", make_smooth_object, i) for i in range(options.smooth)]
+    for name, source, i in wanted[options.part :: options.parts]:
+        path = options.cache / f"{name}.npz"
         if path.exists():
             continue
-        made = make_object(
-            data["vertices"][starts[i] : starts[i + 1]].astype(float),
-            data["faces"][faces_from[i] : faces_from[i + 1]].astype(int),
-            data["face_colors"][faces_from[i] : faces_from[i + 1]].astype(float),
-            seed=i,
-        )
+        made = make_object(*source(i), seed=i)
         if made is not None:
             with atomic_path(path) as partial:
                 np.savez(partial, **made)

@@ -18,6 +18,9 @@ from .point_grid import PointGrid
 
 _FILL = 0.95  # largest coordinate of the object in the library's world
 _OUTLINE = 0.5  # level that a pixel's distance from the outline is worth
+# Half of the depth that there is at most, at a distance from the outline: this times its square
+# root, both in picture sides. A ball of half a picture side has 1.
+_ROUNDING = 1.3
 _SEEN = 0.05  # picture sides behind the first hit within which a point has the picture's colour
 
 
@@ -34,6 +37,7 @@ class FrustumVolume:
         outline: (1, 1, S, S) signed distance from the mask's outline in pixels of `occupancy`,
             positive inside: outside of the mask there is nothing.
         first: (1, 1, H, W) w where each ray meets the object; 1 where it does not.
+        middle: (1, 1, H, W) w of the middle of what stands on each ray.
         elevation_deg: of the camera.
         fov_y_deg: of the camera.
         half_depth: picture sides before and behind the middle.
@@ -47,6 +51,7 @@ class FrustumVolume:
     picture: Tensor
     outline: Tensor
     first: Tensor
+    middle: Tensor
     elevation_deg: float
     fov_y_deg: float
     half_depth: float
@@ -90,6 +95,7 @@ class FrustumVolume:
             picture,
             _signed_pixels(mask, occupancy.shape[-1]),
             first,
+            _middle_of(occupancy, middles),
             elevation_deg,
             fov_y_deg,
             half_depth,
@@ -125,6 +131,7 @@ class FrustumVolume:
             picture=self.picture.to(device),
             outline=self.outline.to(device),
             first=self.first.to(device),
+            middle=self.middle.to(device),
             center=self.center.to(device),
         )
 
@@ -171,12 +178,18 @@ class FrustumVolume:
         return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
 
     def _level(self, points: Tensor) -> Tensor:
+        """What the model says, within three limits that are counted in pixels."""
         frustum = self._frustum_points(points)
-        logit = _at(self.occupancy, frustum)[:, 0]
-        outline = _at(self.outline, frustum[:, :2])[:, 0] * _OUTLINE
+        pixels = self.occupancy.shape[-1]  # to a picture side
+        outline = _at(self.outline, frustum[:, :2])[:, 0]
+        # Toward the outline, the object becomes as thin as round things do. Else the outline's
+        # every detail would run along the rays as a ridge.
+        depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth
+        rounded = (_ROUNDING * (outline.clamp_min(0) / pixels).sqrt() - depth) * pixels
         # Beyond the frustum there is nothing.
-        beyond = (1 - frustum.abs().amax(dim=1)) * self.occupancy.shape[-1] / 2 * _OUTLINE
-        return torch.minimum(torch.minimum(logit, outline), beyond)
+        beyond = (1 - frustum.abs().amax(dim=1)) * pixels / 2
+        limits = torch.stack([outline, rounded, beyond]).amin(dim=0) * _OUTLINE
+        return torch.minimum(_at(self.occupancy, frustum)[:, 0], limits)
 
     def _color(self, points: Tensor) -> Tensor:
         frustum = self._frustum_points(points)
@@ -199,6 +212,12 @@ def _at(volume: Tensor, frustum: Tensor) -> Tensor:
         volume, frustum[None, None, None], align_corners=False, padding_mode="border"
     )
     return found[0, :, 0, 0].T
+
+
+def _middle_of(occupancy: Tensor, bins: Tensor) -> Tensor:
+    """(1, 1, H, W) mean w of each ray's occupancy, of logits (1, 1, D, H, W) at w (D,)."""
+    share = occupancy.sigmoid()
+    return (share * bins[:, None, None]).sum(dim=2) / share.sum(dim=2).clamp_min(1e-6)
 
 
 def _signed_pixels(mask: Tensor, width: int) -> Tensor:
