@@ -140,8 +140,8 @@ class Reconstruct(io.ComfyNode):
                     "views",
                     tooltip=(
                         "Six views for each object as Generate Views makes them, or four of these"
-                        " (say so below); with cameras, one for each. For photo and triposr: one framed"
-                        " picture of each object, from Frame Foreground."
+                        " (say so below); with cameras, one for each. For photo and triposr: one"
+                        " framed picture of each object, from Frame Foreground."
                     ),
                 ),
                 CamerasSocket.Input(

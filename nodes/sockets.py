@@ -110,6 +110,11 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     return mesh
 
 
+def texture_socket(meshes: Sequence[Mesh]) -> Tensor:
+    """IMAGE of the textures that the meshes have, all at the size of the largest."""
+    return _same_size([mesh.texture for mesh in meshes if mesh.texture is not None])
+
+
 def meshes_of(mesh: Any) -> list[Mesh]:
     """The meshes of a MESH, whichever node and version made it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +13,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .cameras import zero123plus_cameras
 from .devices import at_work, choose_device, choose_dtype, wait_for
 from .errors import InvalidInput
 from .fields.field import Field
+from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
+from .meshes.projection import Shots
 from .multiview.generation import generate_views
 from .multiview.sampling import GeneratedViews
 from .multiview.zero123plus import MultiviewModel
 from .pictures.background import remove_background
-from .pictures.framing import DEFAULT_SIZE, frame_foreground
+from .pictures.framing import DEFAULT_SIZE, frame_foreground, framed_side
 from .progress import Progress
 from .reconstruction.instant_mesh import reconstruct
 from .reconstruction.one_picture import reconstruct_picture
@@ -29,7 +33,10 @@ from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
 
+log = logging.getLogger(__name__)
+
 CPU = torch.device("cpu")
+MAX_PHOTOGRAPH = 2048
 
 
 class StageProgress(Protocol):
@@ -53,6 +60,9 @@ class Result:
     Attributes:
         mesh: with vertex colours.
         framed: (1, 3, S, S) what the views or the field were made from, on white.
+        photograph: (1, 3, T, T) the same square, as sharp as the picture is, up to
+            `MAX_PHOTOGRAPH` pixels.
+        mask: (1, 1, T, T) of the photograph.
         views: (6, 3, S, S) on white; none of a model that sees the picture itself.
         field: for other resolutions, and for orbits.
         seed: what was used for the views; 0 without any.
@@ -61,10 +71,35 @@ class Result:
 
     mesh: Mesh
     framed: Tensor
+    photograph: Tensor
+    mask: Tensor
     views: Tensor | None
     field: Field
     seed: int
     seconds: dict[str, float]
+
+    def layers(self, photograph: bool = True) -> list[Shots]:
+        """The pictures that show the mesh, for `meshes.texture.texture_of_pictures`.
+
+        The views come first, then the photograph. Where its camera is not known it is looked for;
+        what meets the mesh badly is left out, with a warning in the log.
+
+        Args:
+            photograph: whether it is among them.
+        """
+        layers = []
+        if self.views is not None:
+            layers.append(Shots(self.views, zero123plus_cameras()))
+        if not photograph:
+            return layers
+        camera = self.field.camera
+        if camera is None:
+            fit = fit_camera(self.mesh, self.photograph, self.mask)
+            if not fit.trusted:
+                log.warning("%s", fit.sentence)
+                return layers
+            camera = fit.camera
+        return [*layers, Shots(self.photograph, camera, self.mask)]
 
 
 @dataclass(frozen=True)
@@ -191,6 +226,12 @@ class ImageTo3D:
                 foreground_ratio=settings.foreground_ratio,
                 size=max(DEFAULT_SIZE, self.multiview.view_size if self.multiview else 0),
             )
+            photograph, photograph_mask = frame_foreground(
+                picture[:, :3].cpu().float(),
+                mask,
+                foreground_ratio=settings.foreground_ratio,
+                size=min(framed_side(mask, settings.foreground_ratio), MAX_PHOTOGRAPH),
+            )
             progress("framing", 1, 1, framed)
         generated = None
         if self.multiview is not None:
@@ -207,7 +248,7 @@ class ImageTo3D:
         with timed("surface", seconds, self.device):
             mesh = extract_mesh(field, settings.surface, progress=of_stage("surface"))
         views, seed = (generated.views, generated.seed) if generated else (None, 0)
-        return Result(mesh, framed, views, field, seed, seconds)
+        return Result(mesh, framed, photograph, photograph_mask, views, field, seed, seconds)
 
     def _field(self, framed: Tensor, mask: Tensor, generated: GeneratedViews | None) -> Field:
         if self.reconstruction.sees == "picture":

@@ -145,6 +145,13 @@ def make_parser() -> argparse.ArgumentParser:
         help="a texture of SIZE pixels instead of vertex colours",
     )
     parser.add_argument(
+        "--texture-from",
+        choices=("pictures", "views", "triplane"),
+        default="pictures",
+        help="colours of the texture: the photograph over the views over the triplane (default),"
+        " the views over the triplane, or the triplane alone",
+    )
+    parser.add_argument(
         "--orbit",
         type=_number(int, 0, 360),
         default=0,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from PIL import ExifTags, Image
+from torch import Tensor
 
 from .cameras import orbit_cameras
 from .files import SIGNATURE, atomic_path
@@ -18,7 +19,7 @@ from .mesh_io import mesh_path, save_mesh
 from .meshes.decimation import decimate
 from .meshes.drawing import preview_sheet
 from .meshes.mesh import Mesh
-from .meshes.texture import DEFAULT_TEXTURED_FACES, texture_of_field
+from .meshes.texture import DEFAULT_TEXTURED_FACES, texture_of_field, texture_of_pictures
 from .orbit.rendering import render
 from .pictures.reading import save_picture, to_pillow
 
@@ -33,12 +34,22 @@ def finished_mesh(result: Result, options: argparse.Namespace, progress: StagePr
     mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
     if not options.texture:
         return mesh
-    return texture_of_field(
-        mesh,
-        result.field,
-        options.texture,
-        max_faces=options.max_faces or DEFAULT_TEXTURED_FACES,
-        progress=lambda done, total, preview=None: progress("texture", done, total),
+    max_faces = options.max_faces or DEFAULT_TEXTURED_FACES
+
+    def of_texture(done: int, total: int, preview: Tensor | None = None) -> None:
+        progress("texture", done, total)
+
+    layers = (
+        []
+        if options.texture_from == "triplane"
+        else result.layers(photograph=options.texture_from == "pictures")
+    )
+    if not layers:
+        return texture_of_field(
+            mesh, result.field, options.texture, max_faces=max_faces, progress=of_texture
+        )
+    return texture_of_pictures(
+        mesh, layers, options.texture, field=result.field, max_faces=max_faces, progress=of_texture
     )
 
 

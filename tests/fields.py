@@ -83,6 +83,7 @@ class AnalyticField:
 
     resolution, detail, threshold, samples_per_ray = 128, 2 / 64, 10.0, 16
     even_steps = False
+    camera = None
     device = torch.device("cpu")
 
     def __init__(

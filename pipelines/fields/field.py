@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..cameras import Cameras
 from ..progress import Progress, silent
 
 # Bytes, of the large models: projected for the level and the colour, and copies.
@@ -51,6 +52,7 @@ class AnyField(Protocol):
         resolution: cells along an edge of the grid that suits the field.
         half_side: of the cube around the origin in which the surface is looked for.
         detail: length below which the field holds no detail of its own.
+        camera: that of the framed picture which the field was made from, where it is known.
     """
 
     @property
@@ -61,6 +63,9 @@ class AnyField(Protocol):
 
     @property
     def detail(self) -> float: ...
+
+    @property
+    def camera(self) -> Cameras | None: ...
 
     @property
     def device(self) -> torch.device: ...

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..cameras import Cameras, cameras_around
 from .point_grid import PointGrid
 
 _FILL = 0.95  # largest coordinate of the object in the library's world
@@ -122,6 +123,14 @@ class FrustumVolume:
     def detail(self) -> float:
         """The width of a pixel of the picture's outline."""
         return self.scale / self.outline.shape[-1]
+
+    @property
+    def camera(self) -> Cameras:
+        """Of the picture, in the library's world."""
+        distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
+        cameras = cameras_around([0.0], [self.elevation_deg], distance, self.fov_y_deg)
+        cameras.c2w[:, :3, 3] = (cameras.c2w[:, :3, 3] - self.center.cpu()) * self.scale
+        return cameras
 
     def to(self, device: torch.device | str) -> FrustumVolume:
         return replace(

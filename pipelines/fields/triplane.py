@@ -184,6 +184,10 @@ class _Triplane:
         """The distance between two samples of a plane: nothing smaller is in them."""
         return 2 / self.planes.shape[-1]
 
+    @property
+    def camera(self) -> None:
+        """Not known: the views' are of the views, and a triplane of one picture tilts with it."""
+
 
 @dataclass(frozen=True)
 class SignedDistanceTriplane(_Triplane):

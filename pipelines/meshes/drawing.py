@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ..cameras import Cameras, cameras_around
 from .mesh import Mesh
 from .painting import surface_colors
-from .rasterization import visible_triangles
+from .rasterization import on_screen, visible_triangles
 
 _GREY = 0.7
 _AMBIENT = 0.55
@@ -29,12 +29,7 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> Tensor:
         (N, 3, size, size) float32 in [0, 1].
     """
     fine = size * _SUPERSAMPLING
-    pictures = torch.stack(
-        [
-            _render(mesh, cameras.c2w[i], cameras.intrinsics_normalized[i], fine)
-            for i in range(len(cameras))
-        ]
-    )
+    pictures = torch.stack([_render(mesh, cameras[[i]], fine) for i in range(len(cameras))])
     return F.avg_pool2d(pictures, _SUPERSAMPLING)
 
 
@@ -44,13 +39,9 @@ def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
     return torch.cat(list(views.split(1)), dim=-1)
 
 
-def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
+def _render(mesh: Mesh, camera: Cameras, size: int) -> Tensor:
     vertices, faces = mesh.vertices.cpu(), mesh.faces.cpu()
-    in_camera = (vertices - c2w[:3, 3]) @ c2w[:3, :3]  # x right, y up, z backward
-    depth = -in_camera[:, 2]
-    x = (in_camera[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]) * size - 0.5
-    y = (-in_camera[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]) * size - 0.5
-    screen = torch.stack([x, y, 1 / depth], dim=1)[faces]  # (F, 3 corners, 3)
+    screen = on_screen(vertices, camera, size)[faces]  # (F, 3 corners, 3)
     triangle, barycentric = visible_triangles(screen, size)
     seen = triangle >= 0
     corners = faces[triangle[seen]]
@@ -60,7 +51,7 @@ def _render(mesh: Mesh, c2w: Tensor, intrinsics: Tensor, size: int) -> Tensor:
     albedo = _albedo(mesh, corners, weights)
     a, b, c = vertices[corners].unbind(dim=1)
     normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1)
-    toward = F.normalize(c2w[:3, 3] - (a + b + c) / 3, dim=1)
+    toward = F.normalize(camera.c2w[0, :3, 3] - (a + b + c) / 3, dim=1)
     facing = (normal * toward).sum(dim=1, keepdim=True)
     picture = torch.ones(size * size, 3)
     picture[seen] = albedo * torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)

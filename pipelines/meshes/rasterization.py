@@ -5,7 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..cameras import Cameras
+
 _CANDIDATES = 4_000_000  # pixels tested at once
+
+
+def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
+    """(V, 3) x and y in pixels and inverse depth of points (V, 3), as one camera sees them.
+
+    Pixel centres have whole coordinates. Behind the camera the inverse depth is below 0.
+
+    Args:
+        vertices: in the world.
+        cameras: one.
+        size: pixels of a side of the picture.
+    """
+    c2w, intrinsics = cameras.c2w[0], cameras.intrinsics_normalized[0]
+    in_camera = (vertices - c2w[:3, 3]) @ c2w[:3, :3]  # x right, y up, z backward
+    depth = -in_camera[:, 2]
+    x = (in_camera[:, 0] / depth * intrinsics[0, 0] + intrinsics[0, 2]) * size - 0.5
+    y = (-in_camera[:, 1] / depth * intrinsics[1, 1] + intrinsics[1, 2]) * size - 0.5
+    return torch.stack([x, y, 1 / depth], dim=1)
 
 
 def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:

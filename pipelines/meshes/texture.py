@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,7 @@ from .atlas import unfold
 from .decimation import decimate
 from .mesh import Mesh
 from .painting import nearest_colors
+from .projection import Shots, SurfacePoints, projected_colors
 from .rasterization import visible_triangles
 
 MIN_SIZE, MAX_SIZE = 512, 4096
@@ -47,6 +48,23 @@ def bake_texture(
         InvalidInput: if the size is out of range or the mesh has no triangles.
         EnvironmentProblem: as in `meshes.atlas.unfold`.
     """
+    return _painted(
+        mesh,
+        lambda unfolded, points: color_at(points.interpolate(unfolded, unfolded.vertices)),
+        size,
+        max_faces,
+        progress,
+    )
+
+
+def _painted(
+    mesh: Mesh,
+    paint: Callable[[Mesh, SurfacePoints], Tensor],
+    size: int,
+    max_faces: int,
+    progress: Progress,
+) -> Mesh:
+    """`bake_texture` with a painter that is told the unfolded mesh and the points on it."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
             f"A texture's size must lie between {MIN_SIZE} and {MAX_SIZE}, got {size}."
@@ -64,10 +82,9 @@ def bake_texture(
     ]
     triangle, barycentric = visible_triangles(screen, size)
     seen = triangle >= 0
-    corners = unfolded.vertices[unfolded.faces[triangle[seen]]]  # (N, 3, 3)
-    points = (corners * barycentric[seen][..., None]).sum(dim=1)
     texture = torch.ones(size * size, 3)
-    texture[seen] = color_at(points).clamp(0, 1).cpu()
+    points = SurfacePoints(triangle[seen], barycentric[seen])
+    texture[seen] = paint(unfolded, points).clamp(0, 1).cpu()
     progress(3, 3)
     # uv starts at the lower left, rows of a picture at the top.
     return replace(
@@ -88,12 +105,50 @@ def texture_of_field(
     Raises:
         InvalidInput, EnvironmentProblem: as in `bake_texture`.
     """
+    return bake_texture(mesh, _colors_of(field), size, max_faces=max_faces, progress=progress)
+
+
+def texture_of_pictures(
+    mesh: Mesh,
+    layers: Sequence[Shots],
+    size: int = 1024,
+    *,
+    field: Field | None = None,
+    max_faces: int = DEFAULT_TEXTURED_FACES,
+    progress: Progress = silent,
+) -> Mesh:
+    """`bake_texture` with the colours of pictures that show the mesh.
+
+    Args:
+        mesh: of one object.
+        layers: pictures and cameras; each layer lies over the one before.
+        size: pixels of the texture's side, 512 to 4096.
+        field: whose colours stand where no picture sees; None fills from the neighbourhood.
+        max_faces: as in `bake_texture`.
+        progress: as in `bake_texture`.
+
+    Raises:
+        InvalidInput: as in `bake_texture` and `projection.projected_colors`.
+        EnvironmentProblem: as in `bake_texture`.
+    """
+    below = None if field is None else _colors_of(field)
+    return _painted(
+        mesh,
+        lambda unfolded, points: projected_colors(unfolded, points, layers, below),
+        size,
+        max_faces,
+        progress,
+    )
+
+
+def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:
+    """Points on any device to the field's colours, on the CPU."""
 
     def color_at(points: Tensor) -> Tensor:
         with torch.no_grad():
-            return field.color(points.to(field.device), CHUNK_SIZE)
+            return field.color(points.to(field.device), CHUNK_SIZE).cpu()
 
-    return bake_texture(mesh, color_at, size, max_faces=max_faces, progress=progress)
+    return color_at
 
 
 def bake_vertex_colors(

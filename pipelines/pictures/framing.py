@@ -62,6 +62,20 @@ def frame_foreground(
     return torch.stack(pictures), torch.stack(cut_masks)
 
 
+def framed_side(mask: Tensor, foreground_ratio: float) -> int:
+    """Pixels, in the picture itself, of the square that `frame_foreground` cuts out.
+
+    Args:
+        mask: (1, 1, H, W) in [0, 1], 1 is the object.
+        foreground_ratio: as in `frame_foreground`.
+
+    Raises:
+        NothingInPicture: if the mask is empty.
+    """
+    top, bottom, left, right = _object_box(mask[0, 0])
+    return max(round(max(bottom - top, right - left) / foreground_ratio), 1)
+
+
 def cut_out(
     images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
 ) -> Tensor:
@@ -101,7 +115,7 @@ def _frame(
     image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor
 ) -> tuple[Tensor, Tensor]:
     top, bottom, left, right = _object_box(mask[0])
-    side = max(round(max(bottom - top, right - left) / ratio), 1)
+    side = framed_side(mask[None], ratio)
     first_row = top - (side - (bottom - top)) // 2
     first_column = left - (side - (right - left)) // 2
     down = _resampling(first_row, side, size, mask.shape[1]).to(image)

@@ -1,0 +1,230 @@
+"""Where the camera of a photograph stood, found from the outline of a mesh made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cameras import Cameras, look_at_origin
+from ..errors import InvalidInput
+from .decimation import decimate
+from .mesh import Mesh
+from .rasterization import on_screen, visible_triangles
+
+#: Below this overlap of mesh and mask, the photograph shows something else than the mesh.
+LEAST_OVERLAP = 0.85
+_FACES = 5000
+_SIZE, _SAMPLES = 64, 4  # pixels of a side that are compared, and samples along a pixel
+_ELEVATIONS_DEG = range(-20, 61, 5)
+_FIELDS_OF_VIEW_DEG = (20.0, 35.0, 50.0)
+_COLOR_WEIGHT = 0.5  # of the mean difference of colours, beside the overlap
+# Three angles in degrees, log, log, picture sides twice.
+_STEPS = np.array([2.0, 3.0, 2.0, 0.15, 0.03, 0.01, 0.01])
+_DIFFERENCE = 0.7  # of such a step, for slopes
+_BLURS = (7, 3, 3)  # pixels over which pictures are blurred before they are compared
+_ITERATIONS = 12
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CameraFit:
+    """A camera in front that sees a mesh as a photograph shows it.
+
+    Attributes:
+        camera: one, in the mesh's world, of the photograph's square.
+        overlap: intersection over union of the mask and the mesh's silhouette.
+        elevation_deg: of the camera above the horizon.
+        roll_deg: of the camera around its axis, clockwise.
+    """
+
+    camera: Cameras
+    overlap: float
+    elevation_deg: float
+    roll_deg: float
+
+    @property
+    def trusted(self) -> bool:
+        return self.overlap >= LEAST_OVERLAP
+
+    @property
+    def sentence(self) -> str:
+        """What came of it, for people."""
+        found = f"the mesh and the photograph's mask overlap by {100 * self.overlap:.0f} %"
+        if not self.trusted:
+            return f"The photograph is left out of the texture: {found} only."
+        return f"Photograph from {self.elevation_deg:.0f} degrees above: {found}."
+
+
+def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
+    """How well a camera that is known sees a mesh as the mask (1, 1, S, S) shows it."""
+    target = _Target(Mesh(mesh.vertices, mesh.faces), mask.expand(-1, 3, -1, -1), mask)
+    right, up, back = camera.c2w[0, :3, :3].T
+    level = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back)
+    return CameraFit(
+        camera,
+        target.overlap(target.drawn(camera)[0]),
+        math.degrees(math.asin(float(back[2].clamp(-1, 1)))),
+        math.degrees(math.atan2(float(up @ level), float(right @ level))),
+    )
+
+
+def fit_camera(mesh: Mesh, picture: Tensor, mask: Tensor) -> CameraFit:
+    """The camera whose picture of the mesh meets the mask best: all elevations, then refined.
+
+    Searched are elevation, roll, distance (with the focal length: how strong perspective is),
+    scale and shift, and a little azimuth, since the mesh's middle need not be the world's.
+    Colours, where the mesh has them at its vertices, tell apart what has one outline.
+
+    Args:
+        mesh: its front at +x.
+        picture: (1, 3, S, S) sRGB in [0, 1], framed.
+        mask: (1, 1, S, S) in [0, 1], 1 is the object.
+
+    Raises:
+        InvalidInput: if shapes do not fit, the mask is empty or the mesh has no triangles.
+
+    Source: Branch, Coleman and Li, "A subspace, interior, and conjugate gradient method" (1999), as
+    in scipy's least_squares; the slopes are differences of pictures.
+    """
+    if picture.ndim != 4 or picture.shape[:2] != (1, 3) or picture.shape[2] != picture.shape[3]:
+        raise InvalidInput(
+            f"The photograph must be square, (1, 3, S, S), got {tuple(picture.shape)}."
+        )
+    if mask.shape != (1, 1, *picture.shape[2:]):
+        raise InvalidInput(
+            f"The mask must be (1, 1, S, S) like its photograph {tuple(picture.shape)}, got"
+            f" {tuple(mask.shape)}."
+        )
+    if not bool((mask > 0.5).any()):
+        raise InvalidInput("The mask holds no object: look at the background removal.")
+    if not len(mesh.faces):
+        raise InvalidInput("The mesh has no triangles, so no photograph shows it.")
+    target = _Target(mesh, picture, mask)
+    starts = [
+        [0.0, float(elevation), 0.0, math.log(1 / math.tan(math.radians(fov) / 2)), 0.0, 0.0, 0.0]
+        for elevation in _ELEVATIONS_DEG
+        for fov in _FIELDS_OF_VIEW_DEG
+    ]
+    found = np.array(min(starts, key=target.misfit))
+    for blur in _BLURS:
+        found = target.refined(found, blur)
+    return fit_of(mesh, target.camera(found.tolist()), mask)
+
+
+class _Target:
+    """A small mesh and a small photograph, to be compared many times."""
+
+    def __init__(self, mesh: Mesh, picture: Tensor, mask: Tensor) -> None:
+        small = decimate(mesh, _FACES)
+        low, high = small.vertices.amin(dim=0), small.vertices.amax(dim=0)
+        self.center = (low + high) / 2
+        self.radius = float((high - low).norm()) / 2 or 1.0
+        self.vertices = small.vertices
+        self.faces = small.faces
+        self.colors = small.vertex_colors
+        self.mask = _small(mask)[0]
+        self.picture = _small(picture)
+        solid = mask[0, 0].cpu() > 0.5
+        rows, columns = (x.nonzero()[:, 0] for x in (solid.any(dim=1), solid.any(dim=0)))
+        box = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        self.box = box / mask.shape[-1]
+
+    def camera(self, parameters: Sequence[float]) -> Cameras:
+        """Of azimuth, elevation, roll, log distance in radii, log scale and shift.
+
+        At scale 1 and shift 0 the box of the silhouette has the size and the middle of the mask's.
+        """
+        azimuth, elevation, roll, distance, scale, across, down = parameters
+        elevation = max(-85.0, min(85.0, elevation))
+        c2w = look_at_origin([azimuth], [elevation], self.radius * (1 + math.exp(distance)))
+        turn = math.radians(roll)
+        c, s = math.cos(turn), math.sin(turn)
+        c2w[:, :3, :2] = c2w[:, :3, :2] @ torch.tensor([[c, s], [-s, c]])
+        c2w[:, :3, 3] += self.center
+        plain = torch.eye(3)
+        plain[:2, 2] = 0.5
+        seen = on_screen(self.vertices, Cameras(c2w, plain[None]), 1)[:, :2] + 0.5
+        low, high = seen.amin(dim=0), seen.amax(dim=0)
+        ratio = (self.box[2:] - self.box[:2]) / (high - low).clamp_min(1e-6)
+        focal = float(ratio.log().mean().exp()) * math.exp(scale)
+        middle = (self.box[2:] + self.box[:2]) / 2 + torch.tensor([across, down])
+        intrinsics = torch.eye(3)
+        intrinsics[0, 0] = intrinsics[1, 1] = focal
+        intrinsics[:2, 2] = middle - ((low + high) / 2 - 0.5) * focal
+        return Cameras(c2w, intrinsics[None])
+
+    def drawn(self, camera: Cameras) -> tuple[Tensor, Tensor | None]:
+        """Coverage (S, S) in [0, 1] and colours (3, S, S), on black, of the mesh."""
+        fine = _SAMPLES * _SIZE
+        screen = on_screen(self.vertices, camera, fine)[self.faces]
+        triangle, weights = visible_triangles(screen, fine)
+        hit = triangle >= 0
+        coverage = F.avg_pool2d(hit.float().view(1, 1, fine, fine), _SAMPLES)[0, 0]
+        if self.colors is None:
+            return coverage, None
+        own = torch.zeros(fine * fine, 3)
+        own[hit] = (self.colors[self.faces[triangle[hit]]] * weights[hit][..., None]).sum(dim=1)
+        return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _SAMPLES)[0]
+
+    def overlap(self, coverage: Tensor) -> float:
+        """With the mask; pixels are covered in part, so that small changes of the camera count."""
+        return float(torch.minimum(coverage, self.mask).sum()) / float(
+            torch.maximum(coverage, self.mask).sum()
+        )
+
+    def difference(self, coverage: Tensor, colors: Tensor | None) -> Tensor:
+        """(3, S, S) between the photograph's colours and the mesh's, but for brightness and hue."""
+        both = (coverage > 0.99) & (self.mask > 0.99)
+        if colors is None or not bool(both.any()):
+            return torch.zeros(3, _SIZE, _SIZE)
+        difference = self.picture - colors
+        mean = difference[:, both].mean(dim=1)[:, None, None]
+        return torch.where(both, difference - mean, 0.0)
+
+    def misfit(self, parameters: Sequence[float]) -> float:
+        coverage, colors = self.drawn(self.camera(parameters))
+        color = self.difference(coverage, colors).abs().sum() / 3 / self.mask.sum()
+        return _COLOR_WEIGHT * float(color) - self.overlap(coverage)
+
+    def refined(self, start: Floats, blur: int) -> Floats:
+        """Better parameters near those at the start."""
+        from scipy.optimize import least_squares
+
+        def residuals(steps: Floats) -> Floats:
+            return self.residuals(start + steps * _STEPS, blur)
+
+        def slopes(steps: Floats) -> Floats:
+            here = residuals(steps)
+            moved = [residuals(steps + e) for e in _DIFFERENCE * np.eye(len(start))]
+            return np.stack([(each - here) / _DIFFERENCE for each in moved], axis=1)
+
+        solved = least_squares(
+            residuals, np.zeros(len(start)), jac=slopes, max_nfev=_ITERATIONS, xtol=1e-3, ftol=1e-4
+        )
+        better: Floats = start + solved.x * _STEPS
+        return better
+
+    def residuals(self, parameters: Floats, blur: int) -> Floats:
+        """Of the outline and of the colours, at each pixel, blurred."""
+        coverage, colors = self.drawn(self.camera(parameters.tolist()))
+        layers = torch.cat(
+            [(coverage - self.mask)[None], self.difference(coverage, colors) * _COLOR_WEIGHT]
+        )
+        for _ in range(2):
+            layers = F.avg_pool2d(layers, blur, 1, blur // 2)
+        return layers.flatten().double().numpy()
+
+
+def _small(picture: Tensor) -> Tensor:
+    """(C, S, S) of a picture (1, C, H, H)."""
+    return F.interpolate(
+        picture.cpu().float(), (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False
+    )[0].clamp(0, 1)

@@ -1,0 +1,235 @@
+"""Colours of a surface from pictures that show it: sharper than any field is.
+
+Each point takes its colour from the pictures that see it. Where none does, colours from below show
+through, shifted to meet those of the pictures: the shift is a membrane over the surface.
+Source: Perez et al., "Poisson Image Editing" (SIGGRAPH 2003), with the shift solved for on the
+mesh instead of on a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cameras import Cameras
+from ..errors import InvalidInput
+from .mesh import Mesh
+from .rasterization import on_screen, visible_triangles
+
+_DEPTH_SIZE = 1024  # pixels of a side of the depth maps, at most
+_MARGIN = 4 / 512  # of a picture's side: how far from an outline colours are trusted in full
+_GRAZING, _FULL = 0.15, 0.5  # cosines between which a picture fades in
+_KNOWN = 0.9  # weight from which a vertex tells the shift
+_STIFFNESS = 1.0  # how much the membrane smooths the shift where it is known
+_REST = 1e-6  # pull toward no shift, for parts that nothing sees
+
+
+@dataclass(frozen=True)
+class Shots:
+    """N pictures of one object with their cameras; where two see a point, they are blended.
+
+    Attributes:
+        pictures: (N, 3, H, H) sRGB in [0, 1].
+        cameras: N, in the mesh's world.
+        masks: (N, 1, H, H) in [0, 1], 1 is the object; None where a picture's ground says nothing.
+
+    Raises:
+        InvalidInput: if the shapes do not fit, or a mask is empty.
+    """
+
+    pictures: Tensor
+    cameras: Cameras
+    masks: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.pictures.shape)
+        if self.pictures.ndim != 4 or shape[1] != 3 or shape[2] != shape[3]:
+            raise InvalidInput(f"Pictures of a surface must be square, (N, 3, H, H), got {shape}.")
+        if len(self.cameras) != len(self.pictures):
+            raise InvalidInput(
+                f"There must be one camera for each picture, got {len(self.cameras)} cameras and"
+                f" {len(self.pictures)} pictures."
+            )
+        if self.masks is None:
+            return
+        if tuple(self.masks.shape) != (shape[0], 1, *shape[2:]):
+            raise InvalidInput(
+                f"The masks must be (N, 1, H, H) like their pictures {shape}, got"
+                f" {tuple(self.masks.shape)}."
+            )
+        if not bool((self.masks > 0.5).flatten(1).any(dim=1).all()):
+            raise InvalidInput("A mask holds no object: look at the background removal.")
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Points on a mesh.
+
+    Attributes:
+        triangle: (P,) the face that each lies in.
+        barycentric: (P, 3) coordinates in it.
+    """
+
+    triangle: Tensor
+    barycentric: Tensor
+
+    def interpolate(self, mesh: Mesh, at_vertices: Tensor) -> Tensor:
+        """(P, C) of values (V, C) at the mesh's vertices."""
+        return (at_vertices[mesh.faces[self.triangle]] * self.barycentric[..., None]).sum(dim=1)
+
+
+def projected_colors(
+    mesh: Mesh,
+    points: SurfacePoints,
+    layers: Sequence[Shots],
+    color_below: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """(P, 3) colours in [0, 1] of points on a mesh.
+
+    Args:
+        mesh: its vertex normals are those of its triangles.
+        points: where.
+        layers: pictures, each layer over the one before: the photograph last.
+        color_below: points (N, 3) -> colours (N, 3) where no picture sees; None fills from the
+            surface's neighbourhood.
+
+    Raises:
+        InvalidInput: if no picture sees any of the surface.
+    """
+    positions, corner = np.unique(mesh.vertices.numpy(), axis=0, return_inverse=True)
+    welded = Mesh(torch.from_numpy(positions), torch.from_numpy(corner.reshape(-1))[mesh.faces])
+    normals = _vertex_normals(welded)
+    at_points = points.interpolate(welded, welded.vertices)
+    point_normals = F.normalize(points.interpolate(welded, normals), dim=1)
+    membrane = _Membrane(welded)
+    below_vertices = below_points = None
+    if color_below is not None:
+        below_vertices, below_points = color_below(welded.vertices), color_below(at_points)
+    any_seen = False
+    for shots in layers:
+        views = [_View(welded, shots, i) for i in range(len(shots.pictures))]
+        at_vertices, weight = _blended(views, welded.vertices, normals)
+        colors, alpha = _blended(views, at_points, point_normals)
+        known = weight > _KNOWN
+        if not bool(known.any()):
+            continue
+        any_seen = True
+        if below_vertices is None or below_points is None:
+            mean = at_vertices[known].mean(dim=0)
+            below_vertices, below_points = mean.expand_as(at_vertices), mean.expand_as(colors)
+        shift = membrane(at_vertices - below_vertices, known)
+        below_vertices = torch.lerp(below_vertices + shift, at_vertices, weight[:, None])
+        shifted = below_points + points.interpolate(welded, shift)
+        below_points = torch.lerp(shifted, colors, alpha[:, None])
+    if not any_seen or below_points is None:
+        raise InvalidInput(
+            "The pictures see nothing of the mesh: their cameras look past it or from inside. Use"
+            " the cameras that the pictures were taken with, in the mesh's world."
+        )
+    return below_points.clamp(0, 1)
+
+
+class _View:
+    """One picture of a mesh: what it sees, and in which colour."""
+
+    def __init__(self, mesh: Mesh, shots: Shots, i: int) -> None:
+        self.camera = shots.cameras[[i]]
+        self.picture = shots.pictures[i : i + 1].cpu().float()
+        size = min(self.picture.shape[-1], _DEPTH_SIZE)
+        screen = on_screen(mesh.vertices, self.camera, size)[mesh.faces]
+        triangle, weights = visible_triangles(screen, size)
+        hit = triangle >= 0
+        inverse = torch.zeros(size * size)
+        inverse[hit] = (screen[triangle[hit], :, 2] * weights[hit]).sum(dim=1)
+        depth = torch.where(hit, 1 / inverse.clamp_min(1e-9), torch.inf).view(1, 1, size, size)
+        self.extent = float((mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).amax())
+        # The farthest depth of a pixel's neighbours: a slope does not hide itself.
+        self.farthest = F.max_pool2d(depth, 3, 1, 1)
+        nearest = -F.max_pool2d(-depth, 3, 1, 1)
+        # Twice the neighbours' spread on the steepest slope that counts.
+        focal = float(self.camera.intrinsics_normalized[0, 1, 1]) * size
+        slope = 3 * nearest / focal / _GRAZING
+        edge = ~((self.farthest - nearest) < slope)
+        if shots.masks is not None:
+            mask = F.interpolate(shots.masks[i : i + 1].cpu().float(), (size, size), mode="area")
+            edge |= mask < 0.99
+        # The pixels beside an edge may hold some of what lies beyond it: they do not count.
+        self.margin = ((_distance(~edge) - 1) / (_MARGIN * size)).clamp_min(0)
+        self.bias = 0.002 * self.extent
+
+    def __call__(self, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Colours (P, 3), how far they are to be trusted (P,) in [0, 1], and sharpness (P,)."""
+        screen = on_screen(points, self.camera, 1)
+        grid = ((screen[:, :2] + 0.5) * 2 - 1)[None, None]
+        toward = F.normalize(self.camera.c2w[0, :3, 3] - points, dim=1)
+        cosine = (normals * toward).sum(dim=1)
+        inside = (screen[:, 2] > 0) & (grid[0, 0].abs() < 1).all(dim=1)
+        depth = 1 / screen[:, 2].clamp_min(1e-9)
+        hides = F.grid_sample(
+            self.farthest.nan_to_num(posinf=1e6), grid, mode="nearest", align_corners=False
+        )[0, 0, 0]
+        seen = inside & (depth <= hides + self.bias)
+        margin = F.grid_sample(self.margin, grid, align_corners=False)[0, 0, 0].clamp(0, 1)
+        facing = ((cosine - _GRAZING) / (_FULL - _GRAZING)).clamp(0, 1)
+        trust = torch.where(seen, margin * facing * facing * (3 - 2 * facing), 0.0)
+        colors = F.grid_sample(self.picture, grid, align_corners=False, padding_mode="border")[
+            0, :, 0
+        ].T
+        pixels = self.picture.shape[-1] * screen[:, 2]  # to a unit of the world, but for the focal
+        return colors, trust, (cosine.clamp_min(0) * pixels).pow(4)
+
+
+def _blended(views: Sequence[_View], points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours (P, 3) of all views together, and how far they are to be trusted (P,)."""
+    total, weights = torch.zeros(len(points), 3), torch.zeros(len(points))
+    unseen = torch.ones(len(points))
+    for view in views:
+        colors, trust, sharpness = view(points, normals)
+        total += colors * (trust * sharpness)[:, None]
+        weights += trust * sharpness
+        unseen *= 1 - trust
+    return total / weights.clamp_min(1e-20)[:, None], 1 - unseen
+
+
+class _Membrane:
+    """Values known at some vertices of a mesh, stretched smoothly over all of it."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        from scipy import sparse
+
+        faces, count = mesh.faces.numpy(), len(mesh.vertices)
+        ends = np.concatenate([faces[:, (0, 1)], faces[:, (1, 2)], faces[:, (2, 0)]])
+        ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
+        ones = np.ones(len(ends))
+        neighbours = sparse.coo_matrix((ones, (ends[:, 0], ends[:, 1])), shape=(count, count))
+        self.laplacian = sparse.csgraph.laplacian((neighbours + neighbours.T).tocsr())
+
+    def __call__(self, values: Tensor, known: Tensor) -> Tensor:
+        """(V, C) minimum of the misfit at the known ones and of the squared differences."""
+        from scipy import sparse
+
+        weight = known.double().numpy()
+        system = _STIFFNESS * self.laplacian + sparse.diags(weight + _REST)
+        solved = sparse.linalg.splu(system.tocsc()).solve(values.double().numpy() * weight[:, None])
+        return torch.from_numpy(solved).float()
+
+
+def _vertex_normals(mesh: Mesh) -> Tensor:
+    a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
+    face = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(mesh.vertices)
+    for k in range(3):
+        total.index_add_(0, mesh.faces[:, k], face)
+    return F.normalize(total, dim=1)
+
+
+def _distance(inside: Tensor) -> Tensor:
+    """(1, 1, H, W) pixels to the nearest one that is not inside."""
+    from scipy.ndimage import distance_transform_edt  # slow to import
+
+    return torch.from_numpy(distance_transform_edt(inside[0, 0].numpy())).float()[None, None]
