@@ -3,6 +3,7 @@ process.
 
 python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
 python -m benchmarks --growth FILE.png
+python -m benchmarks --quality texture --assets OBJECTS.npz
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pipelines.devices import choose_device
 
 from .limits import operation_counter, operations_per_second, processor
 from .stages import JOBS, STAGES, Stage, importing, surface
+from .textures import measure_textures
 
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
 # Seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the
@@ -196,7 +198,18 @@ def main() -> None:
     parser.add_argument(
         "--stage", help="measure one stage in this process and print its figures as JSON"
     )
+    parser.add_argument(
+        "--quality",
+        choices=("texture",),
+        help="measure how well textures show the objects of --assets instead",
+    )
+    parser.add_argument("--assets", type=Path, help="cc0_objects.npz, see training/")
     arguments = parser.parse_args()
+    if arguments.quality:
+        if arguments.assets is None:
+            parser.error("--quality needs --assets")
+        measure_textures(arguments.assets)
+        return
     if arguments.stage:
         print(
             json.dumps(

@@ -7,7 +7,15 @@ from comfy_api.latest import ComfyExtension, io
 from . import host
 from .background import RemoveBackground
 from .framing import FrameForeground
-from .meshes import BakeVertexColors, CleanMesh, LoadMesh, MeshInfo, RenderMesh, TextureMesh
+from .meshes import (
+    ApplyTexture,
+    BakeVertexColors,
+    CleanMesh,
+    LoadMesh,
+    MeshInfo,
+    RenderMesh,
+    TextureMesh,
+)
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
 from .orbit import RenderOrbit
@@ -27,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderOrbit,
     CleanMesh,
     TextureMesh,
+    ApplyTexture,
     BakeVertexColors,
     MeshInfo,
     RenderMesh,

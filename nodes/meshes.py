@@ -131,9 +131,9 @@ class TextureMesh(io.ComfyNode):
     def execute(
         cls,
         mesh: Any,
-        size: int,
-        max_faces: int,
         triplane: list[Field] | None = None,
+        size: int = 1024,
+        max_faces: int = DEFAULT_TEXTURED_FACES,
         views: torch.Tensor | None = None,
         cameras: Cameras | None = None,
         photograph: torch.Tensor | None = None,

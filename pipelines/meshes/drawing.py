@@ -16,7 +16,7 @@ _AMBIENT = 0.55
 _SUPERSAMPLING = 2
 
 
-def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> Tensor:
+def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True) -> Tensor:
     """Pictures of a mesh under a light at the camera, on white.
 
     Args:
@@ -24,12 +24,13 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int) -> Tensor:
             drawn dark.
         cameras: N, outside the mesh.
         size: pixels of a side.
+        shaded: under the light; else each pixel has the surface's own colour.
 
     Returns:
         (N, 3, size, size) float32 in [0, 1].
     """
     fine = size * _SUPERSAMPLING
-    pictures = torch.stack([_render(mesh, cameras[[i]], fine) for i in range(len(cameras))])
+    pictures = torch.stack([_render(mesh, cameras[[i]], fine, shaded) for i in range(len(cameras))])
     return F.avg_pool2d(pictures, _SUPERSAMPLING)
 
 
@@ -39,7 +40,7 @@ def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
     return torch.cat(list(views.split(1)), dim=-1)
 
 
-def _render(mesh: Mesh, camera: Cameras, size: int) -> Tensor:
+def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
     vertices, faces = mesh.vertices.cpu(), mesh.faces.cpu()
     screen = on_screen(vertices, camera, size)[faces]  # (F, 3 corners, 3)
     triangle, barycentric = visible_triangles(screen, size)
@@ -54,7 +55,8 @@ def _render(mesh: Mesh, camera: Cameras, size: int) -> Tensor:
     toward = F.normalize(camera.c2w[0, :3, 3] - (a + b + c) / 3, dim=1)
     facing = (normal * toward).sum(dim=1, keepdim=True)
     picture = torch.ones(size * size, 3)
-    picture[seen] = albedo * torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)
+    light = torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)
+    picture[seen] = albedo * light if shaded else albedo
     return picture.T.unflatten(1, (size, size)).clamp(0, 1)
 
 

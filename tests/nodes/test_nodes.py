@@ -75,7 +75,7 @@ def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
 
 def test_the_extension_lists_all_nodes_and_offers_the_templates_pictures(nodes):
     listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
-    assert len(listed) == len(set(_names(nodes))) == 17
+    assert len(listed) == len(set(_names(nodes))) == 18
     for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
         assert (Path(folder_paths.get_input_directory()) / name).exists()
     schemas = [node.define_schema() for node in listed]
@@ -413,6 +413,54 @@ def test_texture_mesh_and_bake_vertex_colors(nodes, triplane):
         nodes.TextureMesh.execute(mesh, triplane * 2, 512, 500)
 
 
+def test_texture_mesh_paints_with_pictures_and_apply_texture_with_another(nodes):
+    pytest.importorskip("xatlas")
+    mesh = nodes.sockets.mesh_socket([_mesh()])
+    green = torch.tensor([0.2, 0.7, 0.3])
+    views = green.expand(6, 64, 64, 3)
+    textured, texture = nodes.TextureMesh.execute(mesh, None, 512, 500, views=views).args
+    (painted,) = nodes.sockets.meshes_of(textured)
+    assert texture.shape == (1, 512, 512, 3)
+    torch.testing.assert_close(texture[0], painted.texture)
+    torch.testing.assert_close(texture, green.expand_as(texture), atol=1e-3, rtol=0)
+    again = nodes.ApplyTexture.execute(textured, torch.zeros(1, 64, 32, 3))[0]
+    (black,) = nodes.sockets.meshes_of(again)
+    assert black.texture.shape == (64, 32, 3)
+    torch.testing.assert_close(black.uvs, painted.uvs)
+    torch.testing.assert_close(black.vertices, painted.vertices)
+
+
+def test_texture_mesh_leaves_out_a_photograph_of_something_else(nodes, triplane):
+    pytest.importorskip("xatlas")
+    mesh = nodes.sockets.mesh_socket([_mesh()])
+    strip = torch.zeros(1, 64, 64)
+    strip[:, :, 30:33] = 1
+    red = torch.tensor([1.0, 0, 0]).expand(1, 64, 64, 3)
+    without = nodes.TextureMesh.execute(mesh, triplane, 512, 500).args[1]
+    with_it = nodes.TextureMesh.execute(mesh, triplane, 512, 500, photograph=red, mask=strip)
+    torch.testing.assert_close(with_it.args[1], without)
+    assert "left out of the texture" in PromptServer.instance.texts[-1][1]
+    ball = (torch.linspace(-1, 1, 64)[:, None] ** 2 + torch.linspace(-1, 1, 64) ** 2 < 0.7).float()
+    nodes.TextureMesh.execute(mesh, triplane, 512, 500, photograph=red, mask=ball[None])
+    assert "degrees above" in PromptServer.instance.texts[-1][1]
+
+
+def test_texture_mesh_says_what_pictures_it_wants(nodes):
+    mesh = nodes.sockets.mesh_socket([_mesh()])
+    one = torch.ones(1, 8, 8, 3)
+    for pictures, says in (
+        ({}, "nothing to paint with"),
+        ({"views": one}, "6 views for each mesh"),
+        ({"photograph": one}, "needs its mask"),
+        ({"photograph": one.expand(2, -1, -1, -1), "mask": torch.ones(1, 8, 8)}, "one photograph"),
+        ({"photograph": one, "mask": torch.zeros(1, 8, 8)}, "no object"),
+    ):
+        with pytest.raises(InvalidInput, match=says):
+            nodes.TextureMesh.execute(mesh, None, 512, 500, **pictures)
+    with pytest.raises(InvalidInput, match="no uvs"):
+        nodes.ApplyTexture.execute(mesh, one)
+
+
 def test_render_mesh_goes_once_around(nodes):
     images = nodes.RenderMesh.execute(nodes.sockets.mesh_socket([_mesh()]), 3, 10.0, 32)[0]
     assert images.shape == (3, 32, 32, 3)
@@ -537,7 +585,8 @@ def test_reconstruct_takes_one_framed_picture_of_each_object(nodes, monkeypatch)
         return SimpleNamespace(to=lambda device: device)
 
     model = SimpleNamespace(
-        model=SimpleNamespace(sees="picture", field=field), load=lambda memory: torch.device("cpu")
+        model=SimpleNamespace(sees="picture", background=1.0, field=field),
+        load=lambda memory: torch.device("cpu"),
     )
     pictures, masks = torch.rand(2, 32, 32, 3), torch.ones(2, 32, 32)
     assert nodes.Reconstruct.execute(model, pictures, mask=masks)[0] == ["cpu", "cpu"]
