@@ -79,7 +79,7 @@ def test_the_extension_lists_all_nodes_and_offers_the_templates_pictures(nodes):
     for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
         assert (Path(folder_paths.get_input_directory()) / name).exists()
     schemas = [node.define_schema() for node in listed]
-    assert len({s.fields["node_id"] for s in schemas}) == 17
+    assert len({s.fields["node_id"] for s in schemas}) == len(listed)
     for node, schema in zip(listed, schemas, strict=True):
         parameters = inspect.signature(node.execute).parameters
         named = {port.id for port in schema.inputs}
