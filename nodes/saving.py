@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pipelines.mesh_io import FORMATS, UpAxis, mesh_path, save_mesh
+from ..pipelines.meshes.files.glb import TEXTURE_FORMATS, TextureFormat
 from ..pipelines.meshes.placement import placed
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of
@@ -76,6 +77,16 @@ class SaveMesh(io.ComfyNode):
                         "Degrees around the upright axis: 90 puts the front where the left was."
                     ),
                 ),
+                io.Combo.Input(
+                    "texture_format",
+                    options=list(TEXTURE_FORMATS),
+                    default="png",
+                    optional=True,
+                    tooltip=(
+                        "Of the texture in a glb. jpeg and webp are a few times smaller; not every"
+                        " viewer reads webp. Beside an obj it is a png."
+                    ),
+                ),
             ],
             outputs=[
                 io.String.Output(
@@ -109,6 +120,7 @@ class SaveMesh(io.ComfyNode):
         longest_side: float = 0.0,
         pivot: str = "keep",
         turn: float = 0.0,
+        texture_format: TextureFormat = "png",
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         folder, names = host.output_names(filename_prefix, len(meshes))
@@ -122,6 +134,7 @@ class SaveMesh(io.ComfyNode):
                 path,
                 up_axis=up_axis,
                 metadata=metadata,
+                texture_format=texture_format if format == "glb" else "png",
             )
             host.node_progress()(i + 1, len(meshes))
         below_output = [host.below_output(path) for path in paths]

@@ -97,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{options.model} sees the picture itself: leave out --views-model, --steps,"
             " --guidance, --scheduler and --seed"
         )
+    if options.texture_format != "png" and options.format != "glb":
+        parser.error("--texture-format is for the texture in a GLB: add --format glb")
     try:
         pictures = find_pictures(options.pictures)
     except InvalidInput as error:

@@ -20,6 +20,7 @@ import torch
 from .errors import ImageTo3DError, InvalidInput
 from .files import atomic_path
 from .meshes.files import glb, obj, ply, stl, threemf
+from .meshes.files.glb import TextureFormat
 from .meshes.files.pieces import mesh_of
 from .meshes.mesh import Mesh
 from .meshes.painting import texture_to_vertex_colors
@@ -46,7 +47,12 @@ _DAMAGE = (
 
 
 def save_mesh(
-    mesh: Mesh, path: Path, *, up_axis: UpAxis = "y", metadata: Mapping[str, str] | None = None
+    mesh: Mesh,
+    path: Path,
+    *,
+    up_axis: UpAxis = "y",
+    metadata: Mapping[str, str] | None = None,
+    texture_format: TextureFormat = "png",
 ) -> None:
     """Write a mesh in the format of the path's ending.
 
@@ -59,9 +65,12 @@ def save_mesh(
         up_axis: "y" (front +z) or "z" (front -y, as in Blender).
         metadata: texts by name: comments at the head of an OBJ, `asset.extras` of a GLB; the other
             formats have no place for them.
+        texture_format: "png", "jpeg" or "webp", of a texture in a GLB. JPEG and WebP are a few
+            times smaller; not every viewer reads WebP. A texture beside an OBJ is a PNG.
 
     Raises:
-        InvalidInput: if the ending is none of these or the mesh is empty.
+        InvalidInput: if the ending is none of these, the mesh is empty, or the texture's format is
+            no PNG outside of a GLB.
         EnvironmentProblem: if the file cannot be written; no half file is left.
 
     Source: the modules of `meshes.files`.
@@ -79,13 +88,18 @@ def save_mesh(
         raise InvalidInput(f"A mesh is saved as one of {', '.join(FORMATS)}, got '{path.name}'.")
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to save.")
+    if texture_format != "png" and suffix != "glb":
+        raise InvalidInput(
+            f"Only a GLB holds its texture as {texture_format}, got {path.name}: save a GLB, or"
+            " take PNG."
+        )
     turned = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
     if suffix == "obj":
         obj.write(turned, path, metadata or {}, up_axis)
         return
     in_glb = suffix == "glb"
     content = (
-        glb.write(turned, metadata or {}, up_axis)
+        glb.write(turned, metadata or {}, up_axis, texture_format)
         if in_glb
         else _MODULES[suffix].write(texture_to_vertex_colors(turned), up_axis)
     )

@@ -13,6 +13,7 @@ from .errors import InvalidInput
 from .files import is_own
 from .mesh_io import FORMATS
 from .meshes.decimation import MIN_FACES
+from .meshes.files.glb import TEXTURE_FORMATS
 from .meshes.texture import MAX_SIZE, MIN_SIZE
 from .multiview.schedulers import SCHEDULERS
 from .pictures.background import DEFAULT_THRESHOLD, METHODS
@@ -142,7 +143,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--texture",
         type=_number(int, MIN_SIZE, MAX_SIZE),
         metavar="SIZE",
-        help="a texture of SIZE pixels instead of vertex colours",
+        help="a texture instead of vertex colours, of at most SIZE pixels: where the pictures hold"
+        " no more, of 1024 or 512",
     )
     parser.add_argument(
         "--texture-from",
@@ -150,6 +152,12 @@ def make_parser() -> argparse.ArgumentParser:
         default="pictures",
         help="colours of the texture: the photograph over the views over the triplane (default),"
         " the views over the triplane, or the triplane alone",
+    )
+    parser.add_argument(
+        "--texture-format",
+        choices=TEXTURE_FORMATS,
+        default="png",
+        help="of the texture in a GLB (default: png)",
     )
     parser.add_argument(
         "--orbit",

@@ -19,7 +19,7 @@ from .mesh_io import mesh_path, save_mesh
 from .meshes.decimation import decimate
 from .meshes.drawing import preview_sheet
 from .meshes.mesh import Mesh
-from .meshes.texture import DEFAULT_TEXTURED_FACES, texture_of_field, texture_of_pictures
+from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_of_field, texture_of_pictures
 from .orbit.rendering import render
 from .pictures.reading import save_picture, to_pillow
 
@@ -48,8 +48,9 @@ def finished_mesh(result: Result, options: argparse.Namespace, progress: StagePr
         return texture_of_field(
             mesh, result.field, options.texture, max_faces=max_faces, progress=of_texture
         )
+    size = size_for(mesh, layers, options.texture)
     return texture_of_pictures(
-        mesh, layers, options.texture, field=result.field, max_faces=max_faces, progress=of_texture
+        mesh, layers, size, field=result.field, max_faces=max_faces, progress=of_texture
     )
 
 
@@ -71,7 +72,11 @@ def save_result(
     """
     path = mesh_path(folder, name, options.format, mesh)
     save_mesh(
-        mesh, path, up_axis=options.up_axis, metadata={"picture": name, "seed": str(result.seed)}
+        mesh,
+        path,
+        up_axis=options.up_axis,
+        metadata={"picture": name, "seed": str(result.seed)},
+        texture_format=options.texture_format,
     )
     pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
     if options.save_views:

@@ -15,6 +15,7 @@ from pipelines import results
 from pipelines.__main__ import INTERRUPTED, main
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.meshes import camera_fit
 from pipelines.meshes.drawing import preview_sheet
 from pipelines.options import find_pictures, output_names
 
@@ -88,6 +89,37 @@ def test_few_triangles_and_a_texture(picture_path, tmp_path, capsys):
     assert len(mesh.faces) <= 300
     assert f"triangles  {len(mesh.faces)}" in capsys.readouterr().out
     assert mesh.visual.material.image.size == (512, 512)
+
+
+@pytest.mark.parametrize("source", ["triplane", "views", "pictures"])
+def test_a_texture_from_what_is_asked_for(picture_path, tmp_path, monkeypatch, source):
+    painted = {"triplane": 0, "views": 6, "pictures": 7}[source]
+    seen = []
+
+    def of_pictures(mesh, layers, size, **_):
+        seen.extend(camera for shots in layers for camera in shots.cameras.c2w)
+        assert size <= 1024, "views of 128 pixels and a picture of 160 fill no more"
+        return mesh
+
+    monkeypatch.setattr(results, "texture_of_pictures", of_pictures)
+    monkeypatch.setattr(results, "texture_of_field", lambda mesh, *_, **__: mesh)
+    monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 0.0)
+    options = ["--texture", "4096", "--texture-from", source, "--format", "glb"]
+    assert main([str(picture_path), "-o", str(tmp_path), *QUICK, *options]) == 0
+    assert len(seen) == painted
+
+
+def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
+    picture_path, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 1.0)
+    monkeypatch.setattr(
+        results, "texture_of_pictures", lambda mesh, layers, *_, **__: seen.extend(layers) or mesh
+    )
+    seen = []
+    assert main([str(picture_path), "-o", str(tmp_path), *QUICK, "--texture", "512"]) == 0
+    assert len(seen) == 1
+    assert "left out" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", ["glb", "ply", "stl", "3mf"])
@@ -204,6 +236,7 @@ def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
         ["--guidance", "nan"],
         ["--model", "huge"],
         ["--unknown"],
+        ["--texture-format", "webp"],
     ],
 )
 def test_bad_arguments_exit_2_with_one_line(picture_path, tmp_path, capsys, arguments):

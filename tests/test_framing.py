@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipelines.errors import InvalidInput, NothingInPicture
-from pipelines.pictures.framing import composite, cut_out, frame_foreground
+from pipelines.pictures.framing import composite, cut_out, frame_foreground, framed_side
 
 
 def _rectangle(
@@ -42,6 +42,17 @@ def test_last_row_and_column_are_kept():
     framed, _ = frame_foreground(image, mask, foreground_ratio=1.0, size=40)
     torch.testing.assert_close(framed[0, :, -1, 20], torch.tensor([0.0, 0, 1]), atol=0.02, rtol=0)
     torch.testing.assert_close(framed[0, :, 20, -1], torch.tensor([0.0, 0, 1]), atol=0.02, rtol=0)
+
+
+def test_a_square_of_its_own_side_keeps_every_pixel():
+    picture = torch.rand(1, 3, 60, 80)
+    mask = torch.zeros(1, 1, 60, 80)
+    mask[..., 20:40, 30:50] = 1
+    side = framed_side(mask, 0.5)
+    framed, framed_mask = frame_foreground(picture, mask, size=side, foreground_ratio=0.5)
+    assert side == 40
+    torch.testing.assert_close(framed[..., 10:30, 10:30], picture[..., 20:40, 30:50])
+    assert float(framed_mask.sum()) == 400
 
 
 def test_specks_do_not_inflate_the_box():

@@ -16,6 +16,7 @@ from pipelines.fields.frustum_volume import FrustumVolume
 from pipelines.fields.point_grid import PointGrid
 from pipelines.image_to_3d import ImageTo3D, Result
 from pipelines.meshes.drawing import render_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
 from pipelines.meshes.texture import texture_of_field
 from pipelines.orbit.rendering import render
@@ -199,6 +200,16 @@ def test_a_photograph_becomes_one_closed_object_with_the_pictures_outline(cup):
 
     ours, theirs = boxed(drawn[0, 0] < 0.999), boxed(mask[0, 0] > 0.5)
     assert float((ours & theirs).sum() / (ours | theirs).sum()) > 0.9
+
+
+def test_the_photographs_camera_sees_the_mesh_where_the_photograph_has_it(cup):
+    (shots,) = cup.layers()
+    assert shots.masks is not None
+    black = Mesh(cup.mesh.vertices, cup.mesh.faces, torch.zeros_like(cup.mesh.vertices))
+    drawn = render_mesh(black, shots.cameras, 256, shaded=False)[0, 0] < 0.5
+    mask = F.interpolate(shots.masks, size=(256, 256), mode="area")[0, 0] > 0.5
+    assert float((drawn & mask).sum() / (drawn | mask).sum()) > 0.93
+    assert cup.layers(photograph=False) == []
 
 
 def test_a_photographs_front_has_its_colours(cup):

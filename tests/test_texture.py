@@ -21,7 +21,8 @@ from pipelines.meshes.cleaning import clean
 from pipelines.meshes.drawing import render_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import nearest_colors, texture_colors, texture_to_vertex_colors
-from pipelines.meshes.texture import bake_texture, bake_vertex_colors, texture_of_field
+from pipelines.meshes.projection import Shots
+from pipelines.meshes.texture import bake_texture, bake_vertex_colors, size_for, texture_of_field
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
@@ -115,6 +116,30 @@ def test_files_with_textures_come_back(tmp_path, suffix):
     red = (colors.vertex_colors - torch.tensor([1.0, 0, 0])).abs().amax(dim=1) < 0.1
     assert torch.equal(red, loaded.vertices[:, 1] > 0.3), "the tip is red, and nothing else"
     assert (loaded.vertices[red][:, 2] < -0.7).all(), "and it is below"
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_a_glb_holds_its_texture_as_jpeg_or_webp(tmp_path, kind):
+    mesh = textured_l()
+    save_mesh(mesh, tmp_path / "l.glb", texture_format=kind)
+    assert f'"mimeType":"image/{kind}"'.encode() in (tmp_path / "l.glb").read_bytes()
+    close = (load_mesh(tmp_path / "l.glb").texture - mesh.texture).abs() < 0.03
+    assert float(close.float().mean()) > 0.98
+    with pytest.raises(InvalidInput, match="save a GLB, or take PNG"):
+        save_mesh(mesh, tmp_path / "l.obj", texture_format=kind)
+
+
+@pytest.mark.parametrize(("pixels", "size"), [(64, 512), (512, 1024), (1024, 2048), (4000, 4096)])
+def test_a_texture_is_as_fine_as_its_pictures(pixels, size):
+    """A ball of radius 0.5 at a distance of 2 in 60 degrees: at its nearest point a unit is
+    pixels * (1 / (2 tan 30)) / 1.5 pixels long."""
+    shots = Shots(
+        torch.ones(1, 3, 1, 1).expand(1, 3, pixels, pixels), cameras_around([0.0], [0.0], 2.0, 60.0)
+    )
+    ball = _ball()
+    scaled = Mesh(ball.vertices / ball.vertices.norm(dim=1).amax() / 2, ball.faces)
+    assert size_for(scaled, [shots], 4096) == size
+    assert size_for(scaled, [shots], 700) == min(size, 700)
 
 
 def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,13 +14,14 @@ from ..fields.field import Field
 from ..progress import Progress, silent
 from .atlas import unfold
 from .decimation import decimate
-from .mesh import Mesh
+from .mesh import Mesh, face_areas
 from .painting import nearest_colors
 from .projection import Shots, SurfacePoints, projected_colors
-from .rasterization import visible_triangles
+from .rasterization import on_screen, visible_triangles
 
 MIN_SIZE, MAX_SIZE = 512, 4096
 DEFAULT_TEXTURED_FACES = 50_000
+_FILLED = 0.6  # of an atlas, usually
 CHUNK_SIZE = 131072  # points of a field that are asked for their colours at once
 
 
@@ -139,6 +141,28 @@ def texture_of_pictures(
         max_faces,
         progress,
     )
+
+
+def size_for(mesh: Mesh, layers: Sequence[Shots], limit: int) -> int:
+    """Pixels of a texture's side whose texels are as fine as the pictures' pixels on the mesh.
+
+    Args:
+        mesh: that is to be painted.
+        layers: pictures and cameras.
+        limit: the largest size that is wanted, 512 to 4096.
+
+    Returns:
+        a power of two, at least 512; or the limit.
+    """
+    finest = max(
+        shots.pictures.shape[-1]
+        * float(camera.intrinsics_normalized[0, 1, 1])
+        * float(on_screen(mesh.vertices.cpu(), camera, 1)[:, 2].amax())
+        for shots in layers
+        for camera in (shots.cameras[[i]] for i in range(len(shots.cameras)))
+    )
+    needed = finest * float(face_areas(mesh).sum() / _FILLED) ** 0.5
+    return min(limit, max(MIN_SIZE, 2 ** math.ceil(math.log2(max(needed, 1)))))
 
 
 def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:

@@ -16,19 +16,25 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import unquote
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ...errors import InvalidInput
 from ...pictures.colors import to_linear, to_srgb
-from ...pictures.reading import png_bytes
+from ...pictures.reading import png_bytes, to_pillow
 from ..mesh import Mesh
 from .pieces import Floats, Indices, Picture, Piece, read_picture_of
 
+TextureFormat = Literal["png", "jpeg", "webp"]
+TEXTURE_FORMATS = get_args(TextureFormat)
+
+_QUALITY = 92  # of JPEG and WebP
+_WEBP = "EXT_texture_webp"
 _MAGIC = 0x46546C67
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -41,7 +47,7 @@ _READ = {
     "KHR_mesh_quantization",
     "KHR_texture_transform",
     "KHR_materials_pbrSpecularGlossiness",
-    "EXT_texture_webp",
+    _WEBP,
 }
 _COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 _HARMLESS = (
@@ -78,10 +84,13 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     return pieces, "z" if up_axis == "z" else "y"
 
 
-def write(mesh: Mesh, metadata: Mapping[str, str], up_axis: str) -> bytes:
+def write(
+    mesh: Mesh, metadata: Mapping[str, str], up_axis: str, texture_format: TextureFormat
+) -> bytes:
     """A GLB of a mesh that is already turned.
 
-    Its colours are float32 linear light; the texture is inside, as PNG.
+    Its colours are float32 linear light; the texture is inside. A WebP needs a reader that knows
+    the extension EXT_texture_webp.
     """
     views: list[dict[str, Any]] = []
     accessors: list[dict[str, Any]] = []
@@ -131,9 +140,13 @@ def write(mesh: Mesh, metadata: Mapping[str, str], up_axis: str) -> bytes:
     if mesh.texture is not None and mesh.uvs is not None:
         uvs = mesh.uvs.float().cpu().numpy().astype("<f4")
         attributes["TEXCOORD_0"] = add(np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1), "VEC2", _ARRAY)
-        view = add_view(png_bytes(mesh.texture.permute(2, 0, 1)[None]))
-        tree["images"] = [{"bufferView": view, "mimeType": "image/png"}]
-        tree["textures"] = [{"source": 0}]
+        view = add_view(_encoded(mesh.texture.permute(2, 0, 1)[None], texture_format))
+        tree["images"] = [{"bufferView": view, "mimeType": f"image/{texture_format}"}]
+        if texture_format == "webp":
+            tree["extensionsUsed"] = tree["extensionsRequired"] = [_WEBP]
+            tree["textures"] = [{"extensions": {_WEBP: {"source": 0}}}]
+        else:
+            tree["textures"] = [{"source": 0}]
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
     faces = mesh.faces.cpu().numpy().astype("<u4").reshape(-1)
     primitive = {
@@ -402,7 +415,7 @@ class _File:
         The coordinates find in a picture that repeats what the sampler says.
         """
         extensions = texture.get("extensions", {})
-        source = extensions.get("EXT_texture_webp", {}).get("source", texture.get("source"))
+        source = extensions.get(_WEBP, {}).get("source", texture.get("source"))
         if source is None:
             raise InvalidInput(
                 f"its texture needs {', '.join(extensions) or 'a source'}, which is not read: save"
@@ -439,6 +452,14 @@ class _File:
                 return read_picture_of(opened)
         except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
             raise InvalidInput(f"its picture {image.get('name', source)} cannot be read") from error
+
+
+def _encoded(texture: Tensor, kind: TextureFormat) -> bytes:
+    if kind == "png":
+        return png_bytes(texture)
+    buffer = io.BytesIO()
+    to_pillow(texture).save(buffer, kind, quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
 
 
 def _matrix(node: dict[str, Any]) -> Floats:
