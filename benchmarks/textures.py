@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.cameras import Cameras, cameras_around, zero123plus_cameras
 from pipelines.meshes.camera_fit import fit_camera
 from pipelines.meshes.drawing import render_mesh
 from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.painting import texture_colors
 from pipelines.meshes.projection import Shots
 from pipelines.meshes.texture import texture_of_field, texture_of_pictures
 from pipelines.reconstruction.instant_mesh import reconstruct
@@ -30,7 +32,8 @@ def measure_textures(assets: Path) -> None:
 
     Vertex colours, the embedded model's triplane and projections, from the six true views of
     `VIEW_SIZE` pixels and one picture of `PHOTOGRAPH_SIZE`: the colour error of renders from twelve
-    other directions. Then that with all cameras `WRONG_DEG` off, and the fit's error.
+    other directions. Then that with all cameras `WRONG_DEG` off, the fit's error, and how far
+    colours step across the borders of charts.
     """
     data = np.load(assets)
     rng = np.random.default_rng(SEED)
@@ -45,7 +48,7 @@ def measure_textures(assets: Path) -> None:
             break
     for name in rows[0]:
         values = [row[name] for row in rows]
-        print(f"{name:40} mean {np.mean(values):.4f}  median {np.median(values):.4f}")
+        print(f"{name:40} mean {np.nanmean(values):.4f}  median {np.nanmedian(values):.4f}")
 
 
 def _object(data: np.lib.npyio.NpzFile, i: int) -> Mesh | None:
@@ -83,6 +86,8 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
 
     with torch.no_grad():
         at_vertices = field.color(mesh.vertices, 2**17).clamp(0, 1)
+    assert mesh.vertex_colors is not None
+    colors = mesh.vertex_colors[mesh.faces[:, 0]]
     fit = fit_camera(mesh, photograph, mask)
     began = time.perf_counter()
     right = projected(zero123plus_cameras(), camera)
@@ -92,6 +97,7 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
         cameras_around(off, [20.0, -10.0] * 3, 4.0, 30.0),
         cameras_around([WRONG_DEG], [elevation], 4.0, 30.0),
     )
+    at_seams, inside = _steps(right, colors)
     return {
         "error, vertex colours of the triplane": error(
             Mesh(mesh.vertices, mesh.faces, at_vertices)
@@ -105,4 +111,34 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
         "degrees of elevation, fit": abs(fit.elevation_deg - elevation),
         "overlap, fit": fit.overlap,
         "seconds, projection": seconds,
+        "step of colour across chart borders": at_seams,
+        "step of colour across other edges": inside,
     }
+
+
+def _steps(textured: Mesh, colors: Tensor) -> tuple[float, float]:
+    """Mean difference of colour a texel to either side of edges: of chart borders, and of others.
+
+    Only between faces of one true colour, (F, 3): others differ whatever the texture.
+    """
+    assert textured.texture is not None
+    assert textured.uvs is not None
+    faces, size = textured.faces.numpy(), len(textured.texture)
+    _, place = np.unique(textured.vertices.numpy(), axis=0, return_inverse=True)
+    start, end = faces.T.reshape(-1), faces[:, (1, 2, 0)].T.reshape(-1)
+    opposite, face = faces[:, (2, 0, 1)].T.reshape(-1), np.tile(np.arange(len(faces)), 3)
+    ends = np.sort(np.stack([place.reshape(-1)[start], place.reshape(-1)[end]], axis=1), axis=1)
+    _, edge, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(edge.reshape(-1), kind="stable")
+    first, second = order[count[edge.reshape(-1)[order]] == 2].reshape(-1, 2).T
+    uvs = textured.uvs
+    middle = (uvs[start] + uvs[end]) / 2
+    inward = uvs[opposite] - middle
+    beside = middle + F.normalize(inward, dim=1) / size
+    found = texture_colors(textured.texture, beside)
+    large = (inward.norm(dim=1) > 3 / size).numpy()
+    counts = (colors[face[first]] == colors[face[second]]).all(dim=1).numpy()
+    counts &= large[first] & large[second]
+    border = ((middle[first] - middle[second]).norm(dim=1) > 1e-6).numpy()
+    step = (found[first] - found[second]).abs().mean(dim=1)
+    return float(step[counts & border].mean()), float(step[counts & ~border].mean())
