@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 # Folders below models/, and their names in extra_model_paths.yaml.
 MODELS_FOLDER, BACKGROUND_FOLDER = ("image_to_3d", "rembg")
 _PREVIEW_SIDE = 512
+_PAID_JOBS = "modelslab_jobs.sqlite3"
 # Layers for which ComfyUI has classes of the same shape that bring their own weights.
 _CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)
 _PACK = Path(__file__).parent.parent
@@ -193,16 +194,25 @@ def _move_uncastable(model: nn.Module, device: torch.device) -> None:
             setattr(module, name, buffer.to(device))
 
 
-def modelslab_client() -> ModelsLab:
-    """A client with the key of this machine's user.
+def modelslab_client(server: str) -> ModelsLab:
+    """A client of a server that this machine's user has named, with the key for it.
 
     Raises:
-        AuthenticationFailed: if there is no key.
+        InvalidInput, AuthenticationFailed: as in `modelslab.servers.find_server`.
     """
     from ..pipelines.modelslab.client import ModelsLab
-    from ..pipelines.modelslab.key import find_key
+    from ..pipelines.modelslab.jobs import PaidJobs
+    from ..pipelines.modelslab.servers import find_server
 
-    return ModelsLab(find_key(Path(folder_paths.get_user_directory()) / "modelslab_api_key.txt"))
+    folder = Path(folder_paths.get_user_directory())
+    return ModelsLab(find_server(server, folder), jobs=PaidJobs(folder / _PAID_JOBS))
+
+
+def modelslab_servers() -> list[str]:
+    """Names of the servers that this machine's user may choose from."""
+    from ..pipelines.modelslab.servers import server_names
+
+    return server_names(Path(folder_paths.get_user_directory()))
 
 
 def node_progress(part: int = 0, parts: int = 1) -> Progress:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.mesh_io import load_mesh
 from ..pipelines.pictures.reading import to_pillow
 from . import host
-from .sockets import FILE_3D, file_3d, images_of, mesh_socket
+from .sockets import FILE_3D, file_3d, images_of, mesh_socket, video_socket
+
+OUTPUT_FORMATS = ("obj", "glb", "stl", "ply")
+MAX_CHUNK_SIZE = 12000
+DEFAULT = "modelslab.com"
+# Where the version cannot begin as fixed, there is no control: each Run would pay.
+_CONTROL = getattr(io, "ControlAfterGenerate", None)
+FIXED = _CONTROL.fixed if _CONTROL else False
 
 
 class ModelsLabImageTo3D(io.ComfyNode):
@@ -56,20 +63,9 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     "chunk_size",
                     default=8192,
                     min=512,
-                    max=12000,
-                    step=256,
+                    max=MAX_CHUNK_SIZE,
+                    step=32,
                     tooltip="Points that the server evaluates at once.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=1,
-                    min=0,
-                    max=2**32 - 1,
-                    control_after_generate=True,
-                    tooltip=(
-                        "The same seed and picture are not sent and paid for again. 0 lets the"
-                        " server draw one. Further pictures have the next seeds."
-                    ),
                 ),
                 io.Boolean.Input("render", default=False, tooltip="Also have a video made."),
                 io.Boolean.Input(
@@ -78,7 +74,10 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     tooltip="Have the results kept in a temporary place on the server.",
                 ),
                 io.Combo.Input(
-                    "output_format", options=["obj", "glb"], default="obj", tooltip="Of the file."
+                    "output_format",
+                    options=list(OUTPUT_FORMATS),
+                    default="obj",
+                    tooltip="Of the file.",
                 ),
                 io.String.Input(
                     "model_id", default="instantmesh", tooltip="ModelsLab's name of the model."
@@ -94,7 +93,43 @@ class ModelsLabImageTo3D(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="3d/modelslab",
-                    tooltip="Folder and beginning of the file's name, as in Save Image.",
+                    tooltip=(
+                        "Folder and beginning of the file's name, as in Save Image. The job's id"
+                        " is added."
+                    ),
+                ),
+                io.Combo.Input(
+                    "server",
+                    options=host.modelslab_servers(),
+                    default=DEFAULT,
+                    optional=True,
+                    tooltip=(
+                        "modelslab.com, or one of those in user/modelslab_servers.txt: a line each,"
+                        " with the address and, after a space, the key that goes there alone."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "pay_again",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Pay for a new job even if the same picture and settings were paid for"
+                        " before. Otherwise that job is taken up, after a Stop or an error too."
+                    ),
+                ),
+                *_advanced(),
+                # Last, since only some versions put a control behind it.
+                io.Int.Input(
+                    "seed",
+                    default=1,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=FIXED,
+                    optional=True,
+                    tooltip=(
+                        "The same seed, picture and settings are not paid for again. 0 lets the"
+                        " server draw one. Further pictures have the next seeds."
+                    ),
                 ),
             ],
             outputs=[
@@ -127,6 +162,9 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     if FILE_3D
                     else []
                 ),
+                io.Video.Output(
+                    "video", display_name="video", tooltip="The first video; needs render."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -134,40 +172,99 @@ class ModelsLabImageTo3D(io.ComfyNode):
     @classmethod
     @host.explained
     async def execute(
-        cls, image: Tensor, job_id: str, filename_prefix: str, **values: Any
+        cls,
+        image: Tensor,
+        job_id: str,
+        filename_prefix: str,
+        server: str = DEFAULT,
+        pay_again: bool = False,
+        **values: Any,
     ) -> io.NodeOutput:
-        from ..pipelines.modelslab.batch import images_to_3d  # httpx is needed here alone
+        from ..pipelines.modelslab.client import images_to_3d  # httpx is needed here alone
 
         pictures = [to_pillow(one) for one in images_of(image)[:, :3].split(1)]
         folder, names = host.output_names(filename_prefix, len(pictures))
         results = await images_to_3d(
-            host.modelslab_client(),
+            host.modelslab_client(server),
             pictures,
             values,
-            [folder / name for name in names],
+            [folder / name.rstrip("_") for name in names],
             job_ids=[job.strip() for job in job_id.split(",")],
+            pay_again=pay_again,
             progress_of=lambda i: host.node_progress(i, len(pictures)),
             notice=lambda text: host.show_on_node(cls.hidden.unique_id, text),
         )
-        paths = [
-            host.below_output(file).as_posix()
-            for file in (results[0].mesh, results[0].video)
-            if file
-        ]
+        first = results[0]
         meta = [
             {
-                "job_id": r.job_id,
-                "seed": r.seed,
-                "seconds": r.generation_seconds,
-                "links": r.links,
-                **r.meta,
+                **result.meta,
+                "job_id": result.job_id,
+                "seed": result.seed,
+                "seconds": result.generation_seconds,
+                "links": result.links,
             }
-            for r in results
+            for result in results
         ]
         return io.NodeOutput(
-            mesh_socket([load_mesh(result.mesh) for result in results]),
-            paths[0],
-            paths[1] if len(paths) > 1 else "",
+            mesh_socket([result.mesh for result in results]),
+            host.below_output(first.path).as_posix(),
+            host.below_output(first.video).as_posix() if first.video else "",
             json.dumps(meta, indent=2),
-            *([file_3d(results[0].mesh)] if FILE_3D else []),
+            *([file_3d(first.path)] if FILE_3D else []),
+            video_socket(first.video),
         )
+
+
+def _advanced() -> list[io.Input]:
+    """Parameters of the vendor's newer documents, folded away where the version does that."""
+    folded = {"advanced": True} if "advanced" in signature(io.Int.Input).parameters else {}
+    return [
+        io.Float.Input(
+            "ss_guidance_strength",
+            default=7.5,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            optional=True,
+            tooltip="Of newer models: how closely the structure follows the picture.",
+            **folded,
+        ),
+        io.Int.Input(
+            "ss_sampling_steps",
+            default=12,
+            min=1,
+            max=50,
+            optional=True,
+            tooltip="Of newer models: steps of the structure.",
+            **folded,
+        ),
+        io.Float.Input(
+            "slat_guidance_strength",
+            default=3.0,
+            min=0.0,
+            max=10.0,
+            step=0.1,
+            optional=True,
+            tooltip="Of newer models: how closely the details follow the picture.",
+            **folded,
+        ),
+        io.Int.Input(
+            "slat_sampling_steps",
+            default=12,
+            min=1,
+            max=50,
+            optional=True,
+            tooltip="Of newer models: steps of the details.",
+            **folded,
+        ),
+        io.Float.Input(
+            "mesh_simplify",
+            default=0.9,
+            min=0.9,
+            max=0.98,
+            step=0.01,
+            optional=True,
+            tooltip="Of newer models: the share of triangles that is taken away.",
+            **folded,
+        ),
+    ]

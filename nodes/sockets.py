@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
+from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,11 @@ ReconstructionModelSocket = io.Custom("IMAGE_TO_3D_RECONSTRUCTION_MODEL")
 FieldSocket = io.Custom("IMAGE_TO_3D_FIELD")
 CamerasSocket = io.Custom("IMAGE_TO_3D_CAMERAS")
 FILE_3D = getattr(io, "File3DAny", None)  # some version after 0.8.0
+
+
+def video_socket(path: Path | None) -> Any:
+    """A file as VIDEO, or what says to the nodes behind that there is none."""
+    return InputImpl.VideoFromFile(str(path)) if path else ExecutionBlocker("There is no video.")
 
 
 def images_of(image: Tensor) -> Tensor:

@@ -52,7 +52,21 @@ class EnvironmentProblem(ImageTo3DError, RuntimeError):
 
 
 class ModelsLabError(ImageTo3DError, RuntimeError):
-    """A job in the cloud that did not end in a mesh."""
+    """A job in the cloud that did not end in a mesh.
+
+    Attributes:
+        job_id: of the job, if one was started.
+        take_up: what the client is to be given as job's ids so that nothing is paid for again.
+    """
+
+    job_id: str | None = None
+    take_up: str = ""
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        if not self.take_up:
+            return said
+        return f"{said} Put {self.take_up} into job_id to go on without paying again."
 
 
 class AuthenticationFailed(ModelsLabError):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.errors import ModelsLabError
 from pipelines.modelslab.client import ModelsLab, Request
-from pipelines.modelslab.key import ApiKey
+from pipelines.modelslab.servers import ApiKey, Server
 from pipelines.modelslab.transport import Timing
 
 from .modelslab_server import KEY, Reply, Service
@@ -36,7 +36,7 @@ def against_service(
         async with (
             Service() as service,
             ModelsLab(
-                ApiKey(KEY), api=f"{service.url}/api", allow_loopback=True, timing=timing
+                Server(f"{service.url}/api", ApiKey(KEY), named=True), timing=timing
             ) as client,
         ):
             return await test(service, client)

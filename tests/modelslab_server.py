@@ -160,21 +160,3 @@ class Service:
         else:
             writer.write(content[: reply.cut_after])
             await writer.drain()
-
-
-def ranged(content: bytes, first: int) -> Answer:
-    """A file that is cut after `first` bytes when it is asked for as a whole, and goes on where a
-    range begins.
-    """
-
-    def answer(request: Received) -> Reply:
-        if "range" in request.headers:
-            start = int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
-            return Reply(
-                content[start:],
-                206,
-                {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"},
-            )
-        return Reply(content, cut_after=first)
-
-    return answer

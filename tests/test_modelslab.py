@@ -6,6 +6,7 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipelines.errors import (
     AuthenticationFailed,
     BadAnswer,
     ConnectionFailed,
+    EnvironmentProblem,
     GenerationFailed,
     InvalidInput,
     JobTimedOut,
@@ -22,9 +24,9 @@ from pipelines.errors import (
     QuotaExceeded,
     RequestRejected,
 )
-from pipelines.modelslab.batch import images_to_3d
-from pipelines.modelslab.client import ModelsLab, Request, data_uri
-from pipelines.modelslab.key import ApiKey
+from pipelines.modelslab.client import ModelsLab, Request, data_uri, images_to_3d
+from pipelines.modelslab.jobs import PaidJobs
+from pipelines.modelslab.servers import ApiKey, Server
 from pipelines.modelslab.transport import Timing
 from pipelines.progress import silent
 
@@ -34,10 +36,9 @@ from .modelslab_server import KEY, OBJ, Reply, Service
 
 def test_immediate_success(tmp_path):
     result, service = against_service(a_job(tmp_path, lambda s: s.success()))
-    assert result.mesh == tmp_path / "mesh.obj"
-    assert result.mesh.read_bytes() == OBJ.replace(b"mtllib ../../evil.mtl\n", b"").replace(
-        b"usemtl x\n", b""
-    )
+    assert result.path == tmp_path / "mesh-109655545.obj"
+    assert result.path.read_bytes() == OBJ, "what is paid for is kept as it came"
+    assert result.mesh.faces.shape == (4, 3)
     assert (result.job_id, result.seed, result.generation_seconds, result.video) == (
         "109655545",
         3480183101,
@@ -46,7 +47,7 @@ def test_immediate_success(tmp_path):
     )
     assert result.meta == {"seed": "3480183101", "resolution": "256", "note": "sent with <key>"}
     assert [r.path for r in service.received] == ["/api/base64_to_url", START, FILE]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh.obj"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh-109655545.obj"]
 
 
 #: The documented table of the v6 API: field, JSON type, default.
@@ -54,6 +55,7 @@ DOCUMENTED = {
     "key": (str, None),
     "model_id": (str, "instantmesh"),
     "image": (str, None),
+    "init_image": (str, None),
     "render": (bool, False),
     "foreground_ratio": (float, 0.85),
     "remove_bg": (bool, False),
@@ -62,6 +64,11 @@ DOCUMENTED = {
     "seed": (int, 0),
     "temp": (str, "no"),
     "output_format": (str, "obj"),
+    "ss_guidance_strength": (float, 7.5),
+    "ss_sampling_steps": (int, 12),
+    "slat_guidance_strength": (float, 3.0),
+    "slat_sampling_steps": (int, 12),
+    "mesh_simplify": (float, 0.9),
 }
 
 
@@ -72,7 +79,7 @@ def test_what_is_sent_is_what_is_documented(tmp_path):
     for name, (kind, default) in DOCUMENTED.items():
         assert type(body[name]) is kind, name
         assert default is None or body[name] == default, name
-    assert body["image"] == "https://pictures.example/in.png"
+    assert body["image"] == body["init_image"] == "https://pictures.example/in.png"
     upload = service.of("/api/base64_to_url")[0].json
     assert upload.keys() == {"key", "base64_string"}
     assert upload["base64_string"].startswith("data:image/png;base64,")
@@ -91,6 +98,8 @@ def test_what_is_sent_is_what_is_documented(tmp_path):
         {"seed": 2**32},
         {"output_format": "fbx"},
         {"model_id": " "},
+        {"slat_sampling_steps": 51},
+        {"mesh_simplify": 0.5},
     ],
 )
 def test_values_out_of_the_documented_bounds(wrong):
@@ -164,11 +173,20 @@ def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
         ),
         (Reply(b"", 402), OutOfCredits, "credits"),
         (Reply({"status": "error", "message": "no"}, 429), QuotaExceeded, "wait"),
-        (Reply(b"<html>", 200), BadAnswer, "not JSON"),
-        (Reply(b'{"status": "succ', 200), BadAnswer, "not JSON"),
-        (Reply(b"[1]", 200), BadAnswer, "not a JSON object"),
-        (Reply({"status": "dancing"}), BadAnswer, "dancing"),
-        (Reply({"status": "processing"}), BadAnswer, "without an id"),
+        (Reply(b"<html>", 200), ConnectionFailed, "may have been started"),
+        (Reply(b'{"status": "succ', 200), ConnectionFailed, "may have been started"),
+        (Reply(b"[1]", 200), ConnectionFailed, "may have been started"),
+        (Reply(b'{"a":' * 9999, 200), ConnectionFailed, "may have been started"),
+        (Reply({"status": "dancing"}), ConnectionFailed, "dancing"),
+        (Reply({"status": "processing"}), ConnectionFailed, "without an id"),
+        (Reply(b"<html>", 403), AuthenticationFailed, "API key"),
+        (
+            Reply(b"no gzip", 200, {"Content-Encoding": "gzip"}),
+            ConnectionFailed,
+            "may have been started",
+        ),
+        (Reply(b"", 304), BadAnswer, "redirect"),
+        (Reply(b"", 302), BadAnswer, "redirect"),
         (Reply({"status": "success", "id": 5, "output": []}), GenerationFailed, "without a file"),
         (Reply(b"", 302, {"Location": "https://evil.example/"}), BadAnswer, "redirect"),
     ],
@@ -212,9 +230,8 @@ def test_what_surely_did_not_start_is_sent_again(tmp_path):
     assert len(service.of(START)) == 2
 
     async def nobody_listens(service: Service, client: ModelsLab) -> None:
-        async with ModelsLab(
-            ApiKey(KEY), api="http://127.0.0.1:9", allow_loopback=True, timing=FAST
-        ) as other:
+        nobody = Server("http://127.0.0.1:9", ApiKey(KEY), named=True)
+        async with ModelsLab(nobody, timing=FAST) as other:
             await other.image_to_3d("https://x.example/y.png", Request(), tmp_path / "m")
 
     error = failure_of(nobody_listens)
@@ -248,20 +265,11 @@ def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
     assert len(service.of(START)) == 1
 
 
-def test_init_image_is_sent_too_where_it_is_demanded_once(tmp_path):
-    demand = {"status": "error", "message": {"init_image": ["The init_image field is required."]}}
-    _, service = against_service(a_job(tmp_path, demand, lambda s: s.success()))
-    first, second = (r.json for r in service.of(START))
-    assert second == first | {"init_image": first["image"]}
-    error = failure_of(a_job(tmp_path, demand))
-    assert isinstance(error, RequestRejected)
-
-
 def test_a_job_is_taken_up_by_its_id(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers[FETCH] = [Reply(service.queued()), Reply(service.success())]
         result = await client.image_to_3d(PICTURE, Request(), tmp_path / "m", job_id=" 7 ")
-        assert result.mesh.exists()
+        assert result.path.exists()
         assert not service.of(START)
         assert not service.of("/api/base64_to_url")
         with pytest.raises(InvalidInput):
@@ -274,10 +282,12 @@ def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     error = failure_of(
         a_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]),
-        Timing(overall=0.4, first_poll=0.05, longest_poll=0.1),
+        Timing(overall=0.4, first_poll=0.05, longest_poll=0.1, check=0.05),
     )
     assert isinstance(error, JobTimedOut)
     assert "Job 7 is still at work" in str(error)
+    assert (error.job_id, error.take_up) == ("7", "7")
+    assert str(error).endswith("Put 7 into job_id to go on without paying again.")
     assert "job 7 has started" in caplog.text
 
 
@@ -316,7 +326,7 @@ def test_stop_within_a_second_wherever_it_waits(tmp_path):
 
 def test_a_slow_answer_arrives(tmp_path):
     result, _ = against_service(a_job(tmp_path, lambda s: Reply(s.success(), drip=0.001)))
-    assert result.mesh.exists()
+    assert result.path.exists()
 
 
 def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
@@ -345,7 +355,7 @@ def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
         assert len(started) == len(set(started)) == 50
         assert len({r.job_id for r in results}) == 50
         for i, result in enumerate(results):
-            assert f"v 0 {i + 1} 0" in result.mesh.read_text()
+            assert f"v 0 {i + 1} 0" in result.path.read_text()
 
     against_service(run)
 
@@ -358,7 +368,7 @@ def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
             Reply({"status": "error", "message": "no"}),
         ]
         paths = [tmp_path / f"m{i}" for i in range(3)]
-        with pytest.raises(RequestRejected, match="2 of 3 are done: job_id '11, 12'"):
+        with pytest.raises(RequestRejected, match="Put 11, 12 into job_id to go on"):
             await images_to_3d(
                 client,
                 [PICTURE] * 3,
@@ -368,7 +378,7 @@ def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
                 notice=print,
             )
         assert [r.json["seed"] for r in service.of(START)] == [5, 6, 7]
-        assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0.obj", "m1.obj"]
+        assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0-11.obj", "m1-12.obj"]
 
     against_service(run)
 
@@ -386,3 +396,159 @@ def test_large_pictures_are_made_to_fit():
     assert len(large) <= 5_000_000
     assert "too large to upload" in notices[0]
     assert Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))).width > 500
+
+
+def test_a_picture_of_any_size_is_made_to_fit_soon():
+    began = time.monotonic()
+    wide = data_uri(Image.new("RGB", (70_000, 300), "red"), print)
+    assert Image.open(io.BytesIO(base64.b64decode(wide.split(",")[1]))).width == 2048
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"status": "queued", "id": 7},
+        {"id": 7},
+        {"status": "dancing", "id": "7"},
+        Reply(b'{"status": "processing", "id": 7, "eta": 12, "fetch_'),
+        Reply({"status": "error", "message": "oops", "id": 7}, 500),
+        Reply(b'<html>{"id": 7}</html>'),
+    ],
+)
+def test_an_odd_answer_to_a_paid_start_loses_no_id(tmp_path, odd):
+    result, service = against_service(a_job(tmp_path, odd, fetch=[lambda s: s.success(id=7)]))
+    assert result.job_id == "7"
+    assert len(service.of(START)) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda s: s.success(status="completed"),
+        lambda s: {k: v for k, v in s.success().items() if k != "status"},
+        lambda s: s.success(output=f"{s.url}{FILE}"),
+        lambda s: s.success(output=[[f"{s.url}{FILE}"]]),
+        lambda s: s.success(meta={"seed": "1e400"}),
+        lambda s: s.success(meta={"seed": "9" * 5000}),
+        lambda s: s.success(eta="NaN", generationTime="Infinity"),
+    ],
+)
+def test_odd_answers_of_success(tmp_path, odd):
+    result, _ = against_service(a_job(tmp_path, odd))
+    assert result.path.exists()
+
+
+def test_between_start_and_end_everything_is_weather(tmp_path):
+    """Nothing but the service's own word ends the waiting for a job that is paid for."""
+    weather = [
+        Reply(b"<html>bad gateway</html>", 502),
+        Reply({"status": "error", "message": "not found"}, 404),
+        Reply(b"<html>hello</html>"),
+        Reply(b'{"status": "succ'),
+        Reply(b"<html>cloudflare</html>", 403),
+        Reply(b"", cut_after=0, length=50),
+        Reply(b"no gzip", headers={"Content-Encoding": "gzip"}),
+        Reply({"status": "error", "message": "slow", "retry_after": 0.01}, 429),
+        Reply(b"", 304),
+        Reply(b"", 302, {"Location": "https://login.example/"}),
+        Reply({"status": "processing", "eta": float("nan")}),
+    ]
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.queued(), fetch=[*weather * 2, lambda s: s.success(id=7)])
+    )
+    assert result.job_id == "7"
+    assert len(service.of(FETCH)) == 2 * len(weather) + 1
+
+
+def test_a_job_that_the_service_does_not_know_is_not_waited_for_until_the_end(tmp_path):
+    missing = Reply({"status": "error", "message": "no such job"}, 404)
+    error = failure_of(a_job(tmp_path, lambda s: s.queued(), fetch=[missing]))
+    assert isinstance(error, RequestRejected)
+    assert "no such job" in str(error)
+
+
+@pytest.mark.parametrize("slow", ["upload", "start", "fetch", "file"])
+def test_a_server_that_drips_ends_with_the_time(tmp_path, slow):
+    async def run(service: Service, client: ModelsLab) -> None:
+        drip = {"drip": 0.02}
+        service.answers["/api/base64_to_url"] = [
+            Reply(
+                {"status": "success", "output": ["https://pictures.example/in.png"] * 99},
+                **drip if slow == "upload" else {},
+            )
+        ]
+        service.answers[START] = [
+            Reply(service.queued(message="x" * 999), **drip if slow == "start" else {})
+        ]
+        service.answers[FETCH] = [
+            Reply(service.success(message="x" * 999), **drip if slow == "fetch" else {})
+        ]
+        service.answers[FILE] = [Reply(OBJ, **drip if slow == "file" else {})]
+        await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
+
+    began = time.monotonic()
+    error = failure_of(run, replace(FAST, overall=1.0))
+    assert time.monotonic() - began < 3
+    told = {"start": "may have been started", "upload": "Nothing was started"}
+    assert told.get(slow, "Put 7 into job_id") in str(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_request_is_paid_for_once(tmp_path):
+    """Whatever ended the waiting: a Stop, an error, another prefix, a new client."""
+    jobs, notices = PaidJobs(tmp_path / "user" / "jobs.sqlite3"), []
+
+    async def run(service: Service, _: ModelsLab) -> None:
+        def client() -> ModelsLab:
+            server = Server(f"{service.url}/api", ApiKey(KEY), named=True)
+            return ModelsLab(server, jobs=jobs, timing=FAST)
+
+        async def job(picture=PICTURE, seed=3, **more):
+            async with client() as one:
+                return await one.image_to_3d(
+                    picture, Request(seed=seed), tmp_path / "m", notice=notices.append, **more
+                )
+
+        numbers = iter(range(7, 99))
+
+        def start(_: object) -> Reply:
+            return Reply(service.queued(next(numbers)))
+
+        service.answers[START] = [start]
+        service.answers[FETCH] = [Reply({"status": "error", "message": "Invalid API key"}, 401)]
+        with pytest.raises(AuthenticationFailed, match="Put 7 into job_id"):
+            await job()
+        service.answers[FETCH] = [Reply(service.success(id=7))]
+        assert (await job()).job_id == "7"
+        assert (await job()).job_id == "7"
+        assert len(service.of(START)) == 1
+        assert "job 7 of the same request is taken up" in notices[-1]
+        for n, change in enumerate(
+            ({"pay_again": True}, {"seed": 4}, {"picture": PICTURE.rotate(90)}), 8
+        ):
+            service.answers[f"/api/3d/fetch/{n}"] = [Reply(service.success(id=n))]
+            assert (await job(**change)).job_id == str(n)
+        await job(seed=9, job_id="7")
+        assert any("made of another picture or with other settings" in text for text in notices)
+        service.answers["/api/3d/fetch/8"] = [Reply({"status": "failed", "message": "no object"})]
+        with pytest.raises(GenerationFailed):
+            await job()
+        assert (await job()).job_id == "7", "a job that has failed is not taken up again"
+
+    against_service(run)
+    stored = (tmp_path / "user" / "jobs.sqlite3").read_bytes()
+    assert KEY.encode() not in stored
+
+
+def test_a_damaged_list_of_jobs_is_one_sentence_before_anything_is_paid(tmp_path):
+    (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 99)
+
+    async def run(service: Service, _: ModelsLab) -> None:
+        server = Server(f"{service.url}/api", ApiKey(KEY), named=True)
+        async with ModelsLab(server, jobs=PaidJobs(tmp_path / "jobs.sqlite3")) as client:
+            with pytest.raises(EnvironmentProblem, match="list of paid jobs"):
+                await client.image_to_3d(PICTURE, Request(), tmp_path / "m")
+        assert not service.of(START)
+
+    against_service(run)

@@ -1,9 +1,9 @@
-"""The same job in the cloud: ModelsLab's image_to_3d.
+"""The same job in the cloud: ModelsLab's image_to_3d, or another server that speaks like it.
 
 A job costs money when it starts, so the request that starts it is sent again only if it surely
 started nothing: the connection was never made, or the service answered that it takes no more
-requests now (429), or that it wants the picture in another field. Everything else, which can be
-asked twice, is repeated after connection errors, 429 and 5xx.
+requests now (429). Once a job has started, nothing but the service's own word on it, or the end of
+the time, ends the waiting: errors of the network and of servers in between are weather.
 
 Source: the vendor's public documentation of the v6 API.
 """
@@ -15,7 +15,7 @@ import base64
 import io
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,45 +27,51 @@ from ..errors import (
     BadAnswer,
     ConnectionFailed,
     GenerationFailed,
+    ImageTo3DError,
     InvalidInput,
     JobTimedOut,
     ModelsLabError,
     QuotaExceeded,
-    RequestRejected,
 )
+from ..mesh_io import load_mesh
+from ..meshes.mesh import Mesh
 from ..progress import Progress, silent
-from .answers import Answer, parse
-from .downloads import Download, download, kind_of
-from .key import ApiKey
-from .transport import (
-    NOT_SENT,
-    TIMEOUT,
-    CheckedTransport,
-    Resolve,
-    Timing,
-    backoff,
-    make_client,
-    resolve,
-    stoppable,
-)
+from .answers import Answer, Unclear, id_in, parse
+from .downloads import download, is_video, suffix_of
+from .jobs import PaidJobs, fingerprint
+from .servers import Server
+from .transport import HTTP_ERRORS, NOT_SENT, Result, Timing, make_client, supervised
 
 log = logging.getLogger(__name__)
 
-API = "https://modelslab.com/api/v6"
-OUTPUT_FORMATS = ("obj", "glb")
+OUTPUT_FORMATS = ("obj", "glb", "stl", "ply")
 MAX_RESOLUTION, MAX_CHUNK_SIZE = 512, 12000
 _MAX_UPLOAD = 5_000_000  # characters of the picture as a data URI
 _MAX_ANSWER = 4 * 2**20
 _ATTEMPTS = 5
+_NEVER = httpx.Timeout(None, connect=15.0)  # until the job's whole time is up
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "foreground_ratio": (0.01, 1),
+    "resolution": (1, MAX_RESOLUTION),
+    "chunk_size": (1, MAX_CHUNK_SIZE),
+    "seed": (0, 2**32 - 1),
+    "ss_guidance_strength": (0, 100),
+    "ss_sampling_steps": (1, 50),
+    "slat_guidance_strength": (0, 10),
+    "slat_sampling_steps": (1, 50),
+    "mesh_simplify": (0.9, 0.98),
+}
 
 
 @dataclass(frozen=True)
 class Request:
     """What the service is asked for; names, defaults and bounds are its own.
 
+    Servers leave out what they do not know: the last five are of the vendor's newer documents.
+
     Attributes:
         remove_bg: let the service remove the background; `foreground_ratio` counts only then.
-        foreground_ratio: in (0, 1].
+        foreground_ratio: 0.01 to 1.
         resolution: 1 to 512.
         chunk_size: 1 to 12000.
         seed: 0 lets the service draw one.
@@ -73,6 +79,9 @@ class Request:
         temp: keep the results in a temporary place.
         output_format: one of `OUTPUT_FORMATS`.
         model_id: the service's name of the model.
+        ss_guidance_strength, ss_sampling_steps: of the structure; 1 to 50 steps.
+        slat_guidance_strength, slat_sampling_steps: of the details; up to 10, 1 to 50 steps.
+        mesh_simplify: share of triangles that are taken away, 0.9 to 0.98.
 
     Raises:
         InvalidInput: if a value is out of bounds.
@@ -87,23 +96,18 @@ class Request:
     temp: bool = False
     output_format: str = "obj"
     model_id: str = "instantmesh"
+    ss_guidance_strength: float = 7.5
+    ss_sampling_steps: int = 12
+    slat_guidance_strength: float = 3.0
+    slat_sampling_steps: int = 12
+    mesh_simplify: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 < self.foreground_ratio <= 1:
-            raise InvalidInput(
-                "The foreground ratio must lie above 0 and be at most 1, got"
-                f" {self.foreground_ratio}."
-            )
-        if not 1 <= self.resolution <= MAX_RESOLUTION:
-            raise InvalidInput(
-                f"ModelsLab takes resolutions from 1 to {MAX_RESOLUTION}, got {self.resolution}."
-            )
-        if not 1 <= self.chunk_size <= MAX_CHUNK_SIZE:
-            raise InvalidInput(
-                f"ModelsLab takes chunk sizes from 1 to {MAX_CHUNK_SIZE}, got {self.chunk_size}."
-            )
-        if not 0 <= self.seed < 2**32:
-            raise InvalidInput(f"ModelsLab takes seeds from 0 to {2**32 - 1}, got {self.seed}.")
+        for name, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise InvalidInput(
+                    f"ModelsLab takes {name} from {low} to {high}, got {getattr(self, name)}."
+                )
         if self.output_format not in OUTPUT_FORMATS:
             raise InvalidInput(
                 f"The output format must be one of {', '.join(OUTPUT_FORMATS)}, got"
@@ -115,18 +119,11 @@ class Request:
             )
 
     def body(self, image_url: str) -> dict[str, Any]:
-        """The JSON that is sent, without the key."""
-        return {
-            "model_id": self.model_id,
-            "image": image_url,
-            "render": self.render,
-            "foreground_ratio": self.foreground_ratio,
-            "remove_bg": self.remove_bg,
-            "resolution": self.resolution,
-            "chunk_size": self.chunk_size,
-            "seed": self.seed,
+        """The JSON that is sent, without the key: the picture under both of its names."""
+        return vars(self) | {
             "temp": "yes" if self.temp else "no",
-            "output_format": self.output_format,
+            "image": image_url,
+            "init_image": image_url,
         }
 
 
@@ -136,45 +133,54 @@ class CloudResult:
 
     Attributes:
         job_id: takes the job up again.
-        mesh: the file on this machine.
+        path: the mesh's file on this machine.
+        mesh: what is in it.
         video: the file, or None.
-        links, proxy_links: where the files are on the service.
+        links: where the files are on the service.
         generation_seconds: what the service took, if it said so.
         meta: the request as the service understood it, without the key.
         seed: what was used, if it said so.
     """
 
     job_id: str
-    mesh: Path
+    path: Path
+    mesh: Mesh
     video: Path | None
     links: tuple[str, ...]
-    proxy_links: tuple[str, ...]
     generation_seconds: float | None
     meta: Mapping[str, Any]
     seed: int | None
+
+
+@dataclass
+class _Job:
+    """How far a job has come: `sent` while it may have started without a known id."""
+
+    id: str | None = None
+    sent: bool = False
+    expected: float | None = None
+
+    def too_late(self) -> ModelsLabError:
+        if self.id is None and self.sent:
+            return _perhaps_started("no answer in time")
+        state = f"Job {self.id} is still at work." if self.id else "Nothing was started."
+        return JobTimedOut(f"ModelsLab did not come to an end in time. {state}")
 
 
 class ModelsLab:
     """A client of the service, for many jobs. Use it as an asynchronous context manager.
 
     Args:
-        key: goes into the bodies of requests to `api`, and nowhere else.
-        api: the address of the service.
-        allow_loopback: take http and loopback addresses; for tests.
-        resolver: host and port to addresses.
+        server: its key goes into the bodies of requests to its address, and nowhere else.
+        jobs: where jobs that were paid for are remembered, or None.
+        timing: how long to wait.
     """
 
     def __init__(
-        self,
-        key: ApiKey,
-        *,
-        api: str = API,
-        allow_loopback: bool = False,
-        resolver: Resolve = resolve,
-        timing: Timing | None = None,
+        self, server: Server, *, jobs: PaidJobs | None = None, timing: Timing | None = None
     ) -> None:
-        self._key, self._api, self._timing = key, api.rstrip("/"), timing or Timing()
-        self._http = make_client(CheckedTransport(allow_loopback=allow_loopback, resolver=resolver))
+        self._server, self._jobs, self._timing = server, jobs, timing or Timing()
+        self._http = make_client(frozenset({server.host}) if server.named else frozenset())
 
     async def __aenter__(self) -> ModelsLab:
         return self
@@ -186,9 +192,10 @@ class ModelsLab:
         self,
         image: Image.Image | str,
         request: Request,
-        mesh_path: Path,
+        prefix: Path,
         *,
         job_id: str = "",
+        pay_again: bool = False,
         progress: Progress = silent,
         notice: Callable[[str], None] = log.info,
     ) -> CloudResult:
@@ -197,225 +204,289 @@ class ModelsLab:
         Args:
             image: a picture, which is uploaded, or its http(s) address.
             request: everything else.
-            mesh_path: without its ending: the mesh goes to `<mesh_path>.obj` or `.glb`, a video
+            prefix: the mesh goes to `<prefix>-<job's id>.obj` or as its format is called, a video
                 beside it. Files are whole or not there.
             job_id: take up this job, which was paid for, instead of starting another.
+            pay_again: start a new job although the same request was paid for before.
             progress: called several times a second with the seconds that have passed and that are
                 expected; what it raises stops the waiting.
-            notice: called with sentences that the user should see: the job's id, and that a picture
-                was made smaller.
+            notice: called with sentences that the user should see: the job's id, and what was done
+                differently from what was asked for.
 
         Raises:
-            ModelsLabError: of one kind or another, see `errors`.
+            ModelsLabError: of one kind or another, see `errors`; `job_id` says of which job.
+            InvalidInput: if the address or the job's id is none.
+            EnvironmentProblem: if the files cannot be written, or the list of jobs not be read.
         """
-        clock = _Clock(self._timing, progress)
-        if job_id:
-            answer = Answer("processing", job_id.strip(), (), (), None, None, {}, "")
-        else:
-            answer = await self._start(await self._address_of(image, clock, notice), request, clock)
-            notice(f"ModelsLab job {answer.id} has started: this id takes it up again.")
-        answer = await self._finished(answer, clock)
-        return await self._result(answer, job_id, mesh_path, clock)
+        job, began = _Job(), time.monotonic()
 
-    async def _address_of(
-        self, image: Image.Image | str, clock: _Clock, notice: Callable[[str], None]
-    ) -> str:
+        def check() -> None:
+            passed = time.monotonic() - began
+            progress(int(passed), max(int(passed) + 1, int(job.expected or 0)))
+
+        work = self._work(job, image, request, prefix, job_id.strip(), pay_again, notice)
+        try:
+            return await supervised(work, check, job.too_late, self._timing)
+        except ModelsLabError as error:
+            error.job_id = job.id
+            if job.id and not isinstance(error, GenerationFailed):
+                error.take_up = job.id
+            raise
+
+    async def _work(
+        self,
+        job: _Job,
+        image: Image.Image | str,
+        request: Request,
+        prefix: Path,
+        job_id: str,
+        pay_again: bool,
+        notice: Callable[[str], None],
+    ) -> CloudResult:
+        jobs = self._jobs
+        own = await asyncio.to_thread(fingerprint, self._server.api, image, vars(request))
+        known = job_id or (jobs.find(own) if jobs and not pay_again else None)
+        if job_id and jobs and jobs.is_of_another(job_id, own):
+            notice(f"ModelsLab job {job_id} was made of another picture or with other settings.")
+        if known:
+            job.id = _safe_id(known)
+            if not job_id:
+                notice(f"ModelsLab job {known} of the same request is taken up: nothing is paid.")
+            answer = Answer("processing", known)
+        else:
+            address = await self._address_of(image, notice)
+            answer = await self._insist(lambda: self._start(address, request, job))
+            job.id = answer.id
+            if jobs and answer.id:
+                jobs.keep(own, answer.id)
+            notice(f"ModelsLab job {answer.id} has started.")
+        try:
+            answer = await self._finished(answer, job)
+            if not answer.links and not answer.proxy_links:
+                raise GenerationFailed(
+                    f"ModelsLab ended job {job.id} without a file: try another picture or seed."
+                )
+        except GenerationFailed:
+            if jobs and job.id:
+                jobs.forget(job.id)
+            raise
+        return await self._result(answer, job.id or "unknown", prefix, notice)
+
+    async def _address_of(self, image: Image.Image | str, notice: Callable[[str], None]) -> str:
         if isinstance(image, str):
             if not image.startswith(("http://", "https://")):
                 raise InvalidInput(
                     f"A picture's address must begin with https:// or http://, got '{image[:60]}'."
                 )
             return image
-        answer = await self._ask("base64_to_url", {"base64_string": data_uri(image, notice)}, clock)
-        if not answer.links:
-            raise BadAnswer(
-                "ModelsLab took the picture but gave no address for it: try again later."
-            )
-        return answer.links[0]
+        body = {"base64_string": await asyncio.to_thread(data_uri, image, notice)}
 
-    async def _start(self, image_url: str, request: Request, clock: _Clock) -> Answer:
-        body = request.body(image_url)
+        async def upload() -> str:
+            answer = self._parse(*await self._post("base64_to_url", body))
+            if not answer.links:
+                raise Unclear(
+                    BadAnswer("ModelsLab took the picture but gave no address for it: try later.")
+                )
+            return answer.links[0]
+
+        return await self._insist(upload)
+
+    async def _start(self, image_url: str, request: Request, job: _Job) -> Answer:
+        """Send the request that is paid for, once, and read what became of it."""
+        job.sent = True
         try:
-            answer = await self._ask("3d/image_to_3d", body, clock, paid=True)
-        except RequestRejected as error:
-            if "init_image" not in str(error):
-                raise
-            answer = await self._ask(
-                "3d/image_to_3d", body | {"init_image": image_url}, clock, paid=True
+            status, retry_after, content = await self._post(
+                "3d/image_to_3d", request.body(image_url), _NEVER
             )
-        except ModelsLabError:
+        except NOT_SENT:
+            job.sent = False
             raise
-        except BaseException:
+        except HTTP_ERRORS as error:
+            raise _perhaps_started(type(error).__name__) from None
+        except asyncio.CancelledError:
             log.warning(
                 "Stopped while a job was on its way to ModelsLab: it may have been started and paid"
                 " for; look on modelslab.com."
             )
             raise
-        if answer.id is None and answer.status == "processing":
-            raise BadAnswer(
-                "ModelsLab queued the job without an id, so that its result cannot be fetched: look"
-                " for it on modelslab.com."
-            )
+        try:
+            answer = self._parse(status, retry_after, content)
+        except ModelsLabError:
+            job.sent = False
+            raise
+        except Unclear as error:
+            if 300 <= status < 500:
+                job.sent = False
+                raise error.reason from None
+            answer = Answer("processing", id_in(content))
+            if answer.id is None:
+                raise _perhaps_started(str(error)) from None
+        if answer.status == "processing" and answer.id is None:
+            raise _perhaps_started("it was queued without an id")
         return answer
 
-    async def _finished(self, answer: Answer, clock: _Clock) -> Answer:
-        """Ask until the job has ended."""
+    async def _insist(self, ask: Callable[[], Awaitable[Result]]) -> Result:
+        """Ask again where an answer, or none, means that nothing was done."""
         attempt = 0
-        job = answer.id
-        while answer.status == "processing":
-            assert job is not None
+        while True:
             attempt += 1
-            await clock.wait(self._poll_seconds(attempt, answer.eta), answer.eta, job)
-            # The address is made from the id: one that the server names could lead elsewhere, and
-            # would receive the key.
-            answer = await self._ask(f"3d/fetch/{_safe_id(job)}", {}, clock, job=job)
-        return answer if answer.id is not None else replace(answer, id=job)
+            pause = self._timing.pause(attempt)
+            reason: ModelsLabError
+            try:
+                return await ask()
+            except QuotaExceeded as error:
+                pause, reason = error.retry_after or pause, error
+            except Unclear as error:
+                reason = error.reason
+            except HTTP_ERRORS as error:
+                reason = ConnectionFailed(
+                    f"ModelsLab cannot be reached ({type(error).__name__}): check the network"
+                    " connection and try again."
+                )
+            if attempt >= _ATTEMPTS:
+                raise reason
+            await asyncio.sleep(pause)
+
+    async def _finished(self, answer: Answer, job: _Job) -> Answer:
+        """Ask until the job has ended, in any weather."""
+        attempt, missing_since, began = 0, None, time.monotonic()
+        while answer.status == "processing":
+            attempt += 1
+            if answer.eta is not None:
+                job.expected = time.monotonic() - began + answer.eta
+            await asyncio.sleep(self._poll_seconds(attempt, answer.eta))
+            try:
+                # The address is made from the id: one that the server names could lead elsewhere,
+                # and would receive the key.
+                answer = self._parse(*await self._post(f"3d/fetch/{job.id}", {}))
+                missing_since = None
+            except Unclear as error:
+                log.info("ModelsLab's answer says nothing of job %s: %s", job.id, error)
+                missing_since = (missing_since or time.monotonic()) if error.missing else None
+                if missing_since and time.monotonic() - missing_since > self._timing.appearing:
+                    raise error.reason from None
+            except QuotaExceeded as error:
+                await asyncio.sleep(min(error.retry_after or 0, self._timing.longest_retry))
+            except HTTP_ERRORS as error:
+                log.info("ModelsLab cannot be asked for job %s: %r", job.id, error)
+        return answer
 
     def _poll_seconds(self, attempt: int, eta: float | None) -> float:
         timing = self._timing
         if attempt == 1 and eta is not None and eta > 0:
             return min(max(eta, timing.first_poll), timing.longest_poll)
-        return min(timing.first_poll * 1.5 ** (attempt - 1), timing.longest_poll)
+        return min(timing.first_poll * 1.5 ** min(attempt - 1, 30), timing.longest_poll)
 
     async def _result(
-        self, answer: Answer, job_id: str, mesh_path: Path, clock: _Clock
+        self, answer: Answer, job: str, prefix: Path, notice: Callable[[str], None]
     ) -> CloudResult:
-        job = answer.id or job_id or "unknown"
-        if not answer.links and not answer.proxy_links:
-            raise GenerationFailed(
-                f"ModelsLab ended job {job} without a file: try another picture or seed."
+        path = mesh = video = None
+        links, more = answer.links, answer.proxy_links
+        for i in range(max(len(links), len(more))):
+            addresses = [several[i] for several in (links, more) if i < len(several)]
+            suffix = suffix_of(addresses)
+            if suffix is None or (video if is_video(suffix) else mesh) is not None:
+                continue
+            place = prefix.with_name(f"{prefix.name}-{job}{suffix}")
+            try:
+                await download(self._http, addresses, place, self._timing)
+            except ModelsLabError as error:
+                if not is_video(suffix):
+                    raise
+                notice(f"The video is missing: {error}")
+                continue
+            if is_video(suffix):
+                video = place
+            else:
+                path, mesh = place, await asyncio.to_thread(_loaded, place)
+        if path is None or mesh is None:
+            raise BadAnswer(
+                f"ModelsLab's job {job} gave no {', '.join(OUTPUT_FORMATS).upper()}: nothing was"
+                " saved."
             )
-        files: dict[str, Path] = {}
-        for i in range(max(len(answer.links), len(answer.proxy_links))):
-            addresses = [links[i] for links in (answer.links, answer.proxy_links) if i < len(links)]
-            kind = kind_of(addresses)
-            if kind is not None and kind not in files:
-                files[kind] = await download(
-                    Download(self._http, addresses, mesh_path, self._timing, clock.check)
-                )
-        if "mesh" not in files:
-            raise BadAnswer(f"ModelsLab's job {job} gave no OBJ or GLB file: nothing was saved.")
-        seed = str(answer.meta.get("seed", ""))
+        meta = answer.meta or {}
+        seed = str(meta.get("seed", ""))
         return CloudResult(
             job_id=job,
-            mesh=files["mesh"],
-            video=files.get("video"),
-            links=answer.links,
-            proxy_links=answer.proxy_links,
+            path=path,
+            mesh=mesh,
+            video=video,
+            links=(*links, *more),
             generation_seconds=answer.generation_seconds,
-            meta=answer.meta,
-            seed=int(seed) if seed.isdigit() else None,
+            meta=meta,
+            seed=int(seed) if seed.isdecimal() and len(seed) < 20 else None,
         )
 
-    async def _ask(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        clock: _Clock,
-        *,
-        paid: bool = False,
-        job: str = "",
-    ) -> Answer:
-        """POST to the service, again if need be and allowed, and read the answer."""
-        attempt = 0
-        reason: ModelsLabError
-        while True:
-            attempt += 1
-            pause = backoff(attempt, self._timing.first_retry, self._timing.longest_retry)
-            try:
-                return await self._ask_once(path, body, clock, paid)
-            except QuotaExceeded as error:
-                pause, reason = error.retry_after or pause, error
-            except NOT_SENT as error:
-                reason = _unreachable(error)
-            except (httpx.TransportError, _ServerError) as error:
-                if paid:
-                    raise _perhaps_started(error) from None
-                reason = error.reason if isinstance(error, _ServerError) else _unreachable(error)
-            if attempt >= _ATTEMPTS:
-                raise reason from None
-            await clock.wait(pause, None, job)
+    def _parse(self, status: int, retry_after: str | None, content: bytes) -> Answer:
+        return parse(content, status, retry_after=retry_after, redact=self._server.key.redact)
 
-    async def _ask_once(
-        self, path: str, body: Mapping[str, Any], clock: _Clock, paid: bool
-    ) -> Answer:
-        # The job is paid for once the request is sent. Its id comes with the answer: wait for it.
-        timeout = httpx.Timeout(self._timing.overall, connect=TIMEOUT.connect) if paid else TIMEOUT
-        request = self._http.build_request(
-            "POST", f"{self._api}/{path}", json={"key": self._key.reveal(), **body}, timeout=timeout
-        )
-        status, retry_after, content = await self._exchange(request, clock)
-        if 300 <= status < 400:
-            raise BadAnswer(
-                "ModelsLab's API answered with a redirect, which is not followed, since it would"
-                " receive the API key."
-            )
-        try:
-            return parse(content, status, retry_after=retry_after, redact=self._key.redact)
-        except ModelsLabError as error:
-            if status >= 500:
-                raise _ServerError(error) from None
-            raise
-
-    async def _exchange(
-        self, request: httpx.Request, clock: _Clock
+    async def _post(
+        self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None
     ) -> tuple[int, str | None, bytes]:
-        async def read() -> tuple[int, str | None, bytes]:
-            response = await self._http.send(request, stream=True)
+        """HTTP status, Retry-After and content of the answer to a POST."""
+        async with self._http.stream(
+            "POST",
+            f"{self._server.api}/{path}",
+            json={"key": self._server.key.reveal(), **body},
+            timeout=timeout or self._http.timeout,
+        ) as response:
+            content = bytearray()
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > _MAX_ANSWER:
+                    break  # far more than any answer: it cannot be read, as if it were cut off
+            return response.status_code, response.headers.get("retry-after"), bytes(content)
+
+
+async def images_to_3d(
+    client: ModelsLab,
+    pictures: Sequence[Image.Image],
+    values: Mapping[str, Any],
+    prefixes: Sequence[Path],
+    *,
+    job_ids: Sequence[str] = (),
+    pay_again: bool = False,
+    progress_of: Callable[[int], Progress],
+    notice: Callable[[str], None],
+) -> list[CloudResult]:
+    """The meshes of pictures, one job after the other, in order.
+
+    Args:
+        client: is closed at the end.
+        pictures: N.
+        values: of `Request`, for all; the i-th picture has the seed plus i, unless it is 0.
+        prefixes: N, see `ModelsLab.image_to_3d`.
+        job_ids: jobs to take up, for the first pictures; empty texts start new ones.
+        pay_again: see `ModelsLab.image_to_3d`.
+        progress_of: the progress of the i-th picture.
+        notice: see `ModelsLab.image_to_3d`.
+
+    Raises:
+        InvalidInput: if a value is out of bounds, before anything is sent.
+        ModelsLabError: as in `ModelsLab.image_to_3d`; the sentence names all jobs so far, so that
+            nothing is paid for twice.
+    """
+    request = Request(**values)
+    results: list[CloudResult] = []
+    async with client:
+        for i, (picture, prefix) in enumerate(zip(pictures, prefixes, strict=True)):
             try:
-                content = bytearray()
-                async for part in response.aiter_bytes():
-                    content += part
-                    if len(content) > _MAX_ANSWER:
-                        raise BadAnswer(
-                            "ModelsLab's answer is far larger than any answer should be: it was not"
-                            " read to the end."
-                        )
-                return response.status_code, response.headers.get("retry-after"), bytes(content)
-            finally:
-                await response.aclose()
-
-        return await stoppable(read(), clock.check, self._timing.check)
-
-
-class _ServerError(Exception):
-    """An answer of 5xx, which may or may not mean that nothing happened."""
-
-    def __init__(self, reason: ModelsLabError) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
-class _Clock:
-    """The time of one job: it is reported, and the work ends when it is up or the user says so."""
-
-    def __init__(self, timing: Timing, progress: Progress) -> None:
-        self._timing, self._progress = timing, progress
-        self._began = time.monotonic()
-        self._expected = timing.longest_poll
-
-    def check(self) -> None:
-        passed = time.monotonic() - self._began
-        self._progress(int(passed), max(int(passed) + 1, int(self._expected)))
-
-    async def wait(self, seconds: float, eta: float | None, job: str) -> None:
-        """Sleep, looking up several times a second."""
-        if eta is not None:
-            self._expected = time.monotonic() - self._began + eta
-        until = time.monotonic() + seconds
-        if until - self._began > self._timing.overall:
-            known = (
-                f"Job {job} is still at work: give its id to the node's job_id to take it up again."
-                if job
-                else "Nothing was started."
-            )
-            raise JobTimedOut(
-                f"ModelsLab did not answer within {self._timing.overall:.0f} seconds. {known}"
-            )
-        while (left := until - time.monotonic()) > 0:
-            self.check()
-            await asyncio.sleep(min(left, self._timing.check))
-        self.check()
+                results.append(
+                    await client.image_to_3d(
+                        picture,
+                        replace(request, seed=(request.seed + i) % 2**32 if request.seed else 0),
+                        prefix,
+                        job_id=job_ids[i] if i < len(job_ids) else "",
+                        pay_again=pay_again,
+                        progress=progress_of(i),
+                        notice=notice,
+                    )
+                )
+            except ModelsLabError as error:
+                done = [result.job_id for result in results]
+                error.take_up = ", ".join(done + [error.take_up] * bool(error.take_up))
+                raise
+    return results
 
 
 def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> str:
@@ -424,25 +495,19 @@ def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> st
     It is a PNG, or a smaller JPEG where that would be too large, which `notice` is told.
     """
     rgb = image.convert("RGB")
-    encoded = _encoded(rgb, "PNG")
-    quality_and_side = [
-        (95, 1.0),
-        (90, 1.0),
-        (90, 0.75),
-        (85, 0.5),
-        (85, 0.35),
-        (80, 0.25),
-        (80, 0.1),
-    ]
-    for quality, share in quality_and_side:
+    if rgb.width * rgb.height <= _MAX_UPLOAD:  # no larger one can be small enough as a PNG
+        encoded = _encoded(rgb, "PNG")
         if len(encoded) <= _MAX_UPLOAD:
             return encoded
-        size = (max(1, round(rgb.width * share)), max(1, round(rgb.height * share)))
-        notice(
-            f"The picture is too large to upload: it is sent as a JPEG of {size[0]} x {size[1]}"
-            " pixels."
-        )
-        encoded = _encoded(rgb.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=quality)
+    for side in (2048, 1024):
+        rgb.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        encoded = _encoded(rgb, "JPEG", quality=90)
+        if len(encoded) <= _MAX_UPLOAD:
+            break
+    notice(
+        f"The picture is too large to upload: it is sent as a JPEG of {rgb.width} x {rgb.height}"
+        " pixels."
+    )
     return encoded
 
 
@@ -452,22 +517,23 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def _loaded(path: Path) -> Mesh:
+    try:
+        return load_mesh(path)
+    except ImageTo3DError as error:
+        raise BadAnswer(
+            f"The mesh that ModelsLab gave is kept as {path}, but cannot be read: {error}"
+        ) from error
+
+
 def _safe_id(job: str) -> str:
-    if not job.replace("-", "").replace("_", "").isalnum():
+    if not (job.isascii() and job.replace("-", "").replace("_", "").isalnum() and len(job) <= 64):
         raise InvalidInput(f"A ModelsLab job id is a number such as 109655545, got '{job[:40]}'.")
     return job
 
 
-def _unreachable(error: Exception) -> ConnectionFailed:
+def _perhaps_started(why: str) -> ConnectionFailed:
     return ConnectionFailed(
-        f"ModelsLab cannot be reached ({type(error).__name__}): check the network connection and"
-        " try again."
-    )
-
-
-def _perhaps_started(error: Exception) -> ModelsLabError:
-    kind = type(error).__name__ if isinstance(error, httpx.TransportError) else str(error)
-    return ConnectionFailed(
-        f"The connection to ModelsLab failed after the job was sent ({kind}), so it may have been"
+        f"ModelsLab's answer to the job is not known ({why.rstrip('.')}), so it may have been"
         " started and paid for: look on modelslab.com before you send it again."
     )

@@ -1,6 +1,7 @@
-"""HTTP that goes only where it may: TLS everywhere, and no private addresses.
+"""HTTP that goes only where it may, and work that ends when it is told to.
 
-The address that was checked is the one that is connected to.
+Names stay names, so that certificates, proxies and caches mean what they say; where a connection
+leads is looked at when it is made, before anything is sent.
 """
 
 from __future__ import annotations
@@ -8,20 +9,26 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
-import socket
-from collections.abc import Awaitable, Callable
+import time
+import urllib.request
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpcore
 import httpx
 
-from ..errors import BadAnswer, ConnectionFailed
+from ..errors import BadAnswer
 
 Result = TypeVar("Result")
-Resolve = Callable[[str, int], Awaitable[list[str]]]
 # The server has not seen a byte of the request.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+# What httpx raises for servers and addresses of all kinds.
+HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+_TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+_REDIRECTS = 5
+# Resolvers of some proxies answer with addresses of this range, which leads to the proxy.
+_FAKE = ipaddress.ip_network("198.18.0.0/15")
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,11 @@ class Timing:
     """Seconds: how long to wait, and how often to ask.
 
     Attributes:
-        overall: for one job, from its start to its files.
-        first_poll, longest_poll: between questions; they double from one to the other.
+        overall: for one job, from its picture to its files.
+        first_poll, longest_poll: between questions; they grow from one to the other.
         check: between looks at whether the user has stopped the work.
         first_retry, longest_retry: between attempts.
-        appearing: how long a link may answer 404 after the job has ended.
+        appearing: how long a link or a job may be missing (404).
     """
 
     overall: float = 1200.0
@@ -44,11 +51,11 @@ class Timing:
     longest_retry: float = 20.0
     appearing: float = 60.0
 
-
-async def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    def pause(self, attempt: int) -> float:
+        """Before a further attempt (1, 2, ...): doubling, with up to a quarter of jitter."""
+        return min(
+            self.longest_retry, self.first_retry * 2.0 ** min(attempt - 1, 30)
+        ) * random.uniform(0.75, 1.25)
 
 
 def is_public(address: str) -> bool:
@@ -58,106 +65,99 @@ def is_public(address: str) -> bool:
     """
     ip = ipaddress.ip_address(address.split("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    return (
-        (ip.is_global and not ip.is_multicast and not ip.is_reserved)
-        if mapped is None
-        else is_public(str(mapped))
-    )
+    if mapped is not None:
+        return is_public(str(mapped))
+    return (ip.is_global and not ip.is_multicast and not ip.is_reserved) or ip in _FAKE
 
 
-class CheckedTransport(httpx.AsyncBaseTransport):
-    """Resolves a host and connects to the address that was checked.
+class _PublicNetwork(httpcore.AnyIOBackend):
+    """Connections to public addresses, and to hosts that the user has named."""
 
-    It refuses a host unless all its addresses are public.
+    def __init__(self, named: frozenset[str]) -> None:
+        self._named = named
 
-    Args:
-        allow_loopback: also take http and loopback addresses; for tests.
-        resolver: host and port to addresses.
-    """
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        address = stream.get_extra_info("server_addr")[0]
+        if host not in self._named and not is_public(address):
+            await stream.aclose()
+            raise BadAnswer(
+                f"{host} leads to {address}, which is not an address of the open internet: it is"
+                " not used."
+            )
+        return stream
 
-    def __init__(self, *, allow_loopback: bool = False, resolver: Resolve = resolve) -> None:
-        self._allow_loopback, self._resolve = allow_loopback, resolver
-        self._inner = httpx.AsyncHTTPTransport()
+
+class _Transport(httpx.AsyncBaseTransport):
+    """Through the environment's proxy where there is one, else directly and checked."""
+
+    def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
+        self._direct = httpx.AsyncHTTPTransport()
+        self._direct._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(), network_backend=network
+        )
+        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        address = await self.checked_address(request.url)
-        pinned = httpx.Request(
-            request.method,
-            request.url.copy_with(host=address),
-            headers=request.headers,  # Host stays the name
-            stream=request.stream,
-            extensions=request.extensions
-            | {"sni_hostname": request.url.host},  # and so does what the certificate must show
-        )
-        return await self._inner.handle_async_request(pinned)
-
-    async def checked_address(self, url: httpx.URL) -> str:
-        """An address of the URL's host.
-
-        Raises:
-            BadAnswer: if the URL is not https, or an address is not public.
-            ConnectionFailed: if the host has no address.
-        """
-        if url.scheme != "https" and not (self._allow_loopback and url.scheme == "http"):
-            raise BadAnswer(f"An address that is not https is not used: {url.scheme}://{url.host}.")
-        try:
-            addresses = await self._resolve(
-                url.host, url.port or (443 if url.scheme == "https" else 80)
-            )
-        except OSError as error:
-            raise ConnectionFailed(
-                f"The host {url.host} cannot be found: check the network connection."
-            ) from error
-        for address in addresses:
-            allowed = (
-                self._allow_loopback and ipaddress.ip_address(address.split("%")[0]).is_loopback
-            )
-            if not allowed and (not is_public(address) or url.scheme != "https"):
-                raise BadAnswer(
-                    f"{url.host} leads to {address}, which is not an address of the open internet:"
-                    " it is not used."
-                )
-        if not addresses:
-            raise ConnectionFailed(
-                f"The host {url.host} has no address: check the network connection."
-            )
-        return addresses[0]
+        proxy = urllib.request.getproxies().get(request.url.scheme)
+        if proxy is None or urllib.request.proxy_bypass(request.url.host):
+            return await self._direct.handle_async_request(request)
+        if proxy not in self._proxied:
+            self._proxied[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
+        return await self._proxied[proxy].handle_async_request(request)
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        for transport in (self._direct, *self._proxied.values()):
+            await transport.aclose()
 
 
-def make_client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """A client that follows no redirect by itself, and takes nothing from the environment.
+def make_client(named: frozenset[str] = frozenset()) -> httpx.AsyncClient:
+    """A client that takes https and public addresses alone, at every hop of a redirect.
 
-    A proxy would resolve names unchecked.
+    Args:
+        named: hosts that the user has named, which may be private and speak http.
     """
+
+    async def check(request: httpx.Request) -> None:
+        url = request.url
+        if url.scheme != "https" and not (url.scheme == "http" and url.host in named):
+            raise BadAnswer(f"An address that is not https is not used: {url.scheme}://{url.host}.")
+
     return httpx.AsyncClient(
-        transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False
+        transport=_Transport(_PublicNetwork(named)),
+        timeout=_TIMEOUT,
+        max_redirects=_REDIRECTS,
+        event_hooks={"request": [check]},
     )
 
 
-def backoff(attempt: int, first: float, longest: float) -> float:
-    """Seconds before a further attempt (1, 2, ...).
-
-    They double, with up to a quarter of jitter either way.
-    """
-    return min(longest, first * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)
-
-
-async def stoppable(work: Awaitable[Result], check: Callable[[], None], every: float) -> Result:
+async def supervised(
+    work: Coroutine[object, object, Result],
+    check: Callable[[], None],
+    too_late: Callable[[], Exception],
+    timing: Timing,
+) -> Result:
     """Await something, and ask `check` several times a second whether to go on.
 
-    What it raises cancels the work.
+    What it raises ends the work, and so does the end of `timing.overall`.
     """
-    task = asyncio.ensure_future(work)
+    task, until = asyncio.ensure_future(work), time.monotonic() + timing.overall
     try:
         while True:
-            done, _ = await asyncio.wait({task}, timeout=every)
+            done, _ = await asyncio.wait({task}, timeout=timing.check)
             if done:
                 return task.result()
             check()
+            if time.monotonic() > until:
+                raise too_late()
     finally:
         if not task.done():
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait({task}, timeout=1.0)

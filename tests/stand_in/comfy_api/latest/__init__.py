@@ -14,6 +14,14 @@ from . import ui as ui
 class ComfyExtension: ...
 
 
+class VideoFromFile:
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+
+InputImpl = SimpleNamespace(VideoFromFile=VideoFromFile)
+
+
 class MESH:
     """With places for all that 0.27 has."""
 

@@ -78,6 +78,14 @@ class Combo:
         io_type = "Combo"
 
 
+class Video:
+    class Input(_Port):
+        io_type = "Video"
+
+    class Output(_Port):
+        io_type = "Video"
+
+
 class File3DAny:
     class Input(_Port):
         io_type = "File3DAny"
@@ -90,6 +98,10 @@ def Custom(name: str) -> Any:
     """A socket type of a pack's own."""
     ports = {port: type(port, (_Port,), {"io_type": name}) for port in ("Input", "Output")}
     return type(name, (), ports)
+
+
+class ControlAfterGenerate(str, enum.Enum):
+    fixed = "fixed"
 
 
 class Hidden(enum.Enum):
