@@ -151,6 +151,9 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     display_name="meta",
                     tooltip="Job ids, seeds and what the server said of each job, as JSON.",
                 ),
+                io.Video.Output(
+                    "video", display_name="video", tooltip="The first video; needs render."
+                ),
                 *(
                     [
                         FILE_3D.Output(
@@ -161,9 +164,6 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     ]
                     if FILE_3D
                     else []
-                ),
-                io.Video.Output(
-                    "video", display_name="video", tooltip="The first video; needs render."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -210,8 +210,8 @@ class ModelsLabImageTo3D(io.ComfyNode):
             host.below_output(first.path).as_posix(),
             host.below_output(first.video).as_posix() if first.video else "",
             json.dumps(meta, indent=2),
-            *([file_3d(first.path)] if FILE_3D else []),
             video_socket(first.video),
+            *([file_3d(first.path)] if FILE_3D else []),
         )
 
 

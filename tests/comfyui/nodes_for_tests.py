@@ -2,9 +2,7 @@
 it, and a ModelsLab on this machine.
 """
 
-import functools
-import importlib
-import sys
+import os
 
 import torch
 
@@ -62,7 +60,7 @@ class CoreSquare:
 
 
 class LocalModelsLab:
-    """Lets the pack's client speak to a service on this machine from now on."""
+    """Names a service on this machine as the one to use from now on."""
 
     RETURN_TYPES = ()
     OUTPUT_NODE = True
@@ -74,10 +72,7 @@ class LocalModelsLab:
         return {"required": {"api": ("STRING", {"default": ""})}}
 
     def use(self, api):
-        pack = next(name for name in sys.modules if name.endswith("ComfyUI-Image-to-3D"))
-        client = importlib.import_module(f"{pack}.pipelines.modelslab.client")
-        original = getattr(client.ModelsLab, "func", client.ModelsLab)
-        client.ModelsLab = functools.partial(original, api=api, allow_loopback=True)
+        os.environ["MODELSLAB_API_URL"] = api
         return ()
 
 

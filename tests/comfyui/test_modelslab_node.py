@@ -73,7 +73,7 @@ def test_a_mesh_from_the_cloud_replaces_a_local_one_and_is_paid_for_once(
     service.answers["/api/3d/fetch/7"] = [Reply(service.queued()), Reply(service.success())]
     run = comfyui.run(_graph("cloud/a"))
     assert run.error is None, run.error
-    assert run.outputs["view"]["result"][0] == "cloud/a_00001_.obj"
+    assert run.outputs["view"]["result"][0] == "cloud/a_00001-7.obj"
     (saved,) = run.outputs["save"]["3d"]
     mesh = trimesh.load(
         comfyui.output / saved["subfolder"] / saved["filename"], force="mesh", process=False
@@ -92,7 +92,7 @@ def test_a_batch_and_a_job_taken_up(comfyui: Server, service: Service):
     service.received.clear()
     service.answers[START] = [Reply(service.success(id=21))]
     service.answers["/api/3d/fetch/20"] = [Reply(service.success(id=20))]
-    graph = _graph("cloud/batch", image=["two", 0], job_id="20")
+    graph = _graph("cloud/batch", image=["two", 0], job_id="20", seed=50)
     graph["two"] = {
         "class_type": "ImageBatch",
         "inputs": {"image1": ["load", 0], "image2": ["load", 0]},
@@ -102,8 +102,8 @@ def test_a_batch_and_a_job_taken_up(comfyui: Server, service: Service):
     assert len(run.outputs["save"]["3d"]) == 2
     assert len(service.of(START)) == 1
     assert sorted(p.name for p in (comfyui.output / "cloud").glob("batch_*.obj")) == [
-        "batch_00001_.obj",
-        "batch_00002_.obj",
+        "batch_00001-20.obj",
+        "batch_00002-21.obj",
     ]
 
 
@@ -120,8 +120,42 @@ def test_stop_and_errors(comfyui: Server, service: Service):
     run = comfyui.run(_graph("cloud/stopped", seed=11), interrupt_at=1)
     assert run.interrupted
     service.answers["/api/3d/fetch/7"] = [Reply(service.success())]
-    run = comfyui.run(_graph("cloud/stopped", seed=11, job_id="7"))
+    paid = len(service.of(START))
+    run = comfyui.run(_graph("cloud/again", seed=11))
     assert run.error is None, run.error
+    assert len(service.of(START)) == paid, "Run after a Stop takes the job up"
+
+
+def test_two_nodes_of_one_prefix_keep_both_meshes(comfyui: Server, service: Service):
+    service.answers[START] = [Reply(service.success(id=31)), Reply(service.success(id=32))]
+    graph = _graph("cloud/same", seed=30)
+    graph["more"] = {
+        "class_type": "ImageTo3D_ModelsLab",
+        "inputs": graph["cloud"]["inputs"] | {"seed": 31},
+    }
+    graph["see"] = {"class_type": "Preview3D", "inputs": {"model_file": ["more", 1]}}
+    run = comfyui.run(graph)
+    assert run.error is None, run.error
+    names = [p.name for p in (comfyui.output / "cloud").glob("same_*.obj")]
+    assert sorted(name.split("-")[1] for name in names) == ["31.obj", "32.obj"]
+
+
+def test_a_video_goes_to_cores_nodes(comfyui: Server, service: Service):
+    """Without one, what stands behind is not run, and the mesh is there all the same."""
+    service.answers[START] = [Reply(service.success(id=41))]
+    graph = _graph("cloud/film", seed=40)
+    graph["film"] = {
+        "class_type": "SaveVideo",
+        "inputs": {
+            "video": ["cloud", 4],
+            "filename_prefix": "cloud/film",
+            "format": "auto",
+            "codec": "auto",
+        },
+    }
+    run = comfyui.run(graph)
+    assert run.error == "Execution Blocked: There is no video."
+    assert list((comfyui.output / "cloud").glob("film_*-41.obj"))
 
 
 def test_the_key_is_in_no_log_no_history_and_no_file(comfyui: Server, service: Service):

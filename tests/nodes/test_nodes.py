@@ -87,7 +87,7 @@ def test_the_extension_lists_all_nodes_and_offers_the_templates_pictures(nodes):
         assert parameters.keys() - {"cls", "values"} <= named
         assert takes_any or named <= parameters.keys()
         for port in schema.inputs:
-            if port.options.get("optional"):
+            if port.options.get("optional") and port.id in parameters:
                 assert parameters[port.id].default is not inspect.Parameter.empty, (
                     f"{node.__name__}.{port.id}"
                 )
@@ -532,32 +532,36 @@ def test_load_mesh_sees_changes_of_material_and_picture(nodes):
 
 def test_the_modelslab_node_gives_mesh_paths_and_meta(nodes, monkeypatch):
     async def made(
-        client: Any, pictures: Any, values: Any, stems: list[Path], **_: Any
+        client: Any, pictures: Any, values: Any, stems: list[Path], **more: Any
     ) -> list[Any]:
         assert client == "client"
         assert values["resolution"] == 256
         assert pictures[0].size == (128, 96)
-        save_mesh(_mesh(), stems[0].with_suffix(".obj"))
+        assert more["pay_again"] is False
+        path = stems[0].with_name(f"{stems[0].name}-7.obj")
+        save_mesh(_mesh(), path)
         return [
             SimpleNamespace(
-                mesh=stems[0].with_suffix(".obj"),
+                path=path,
+                mesh=load_mesh(path),
                 video=None,
                 job_id="7",
                 seed=1,
                 generation_seconds=2.0,
                 links=["a"],
-                meta={"prompt": "x"},
+                meta={"prompt": "x", "job_id": "another"},
             )
         ]
 
-    monkeypatch.setattr("pipelines.modelslab.batch.images_to_3d", made)
-    monkeypatch.setattr(nodes.host, "modelslab_client", lambda: "client")
+    monkeypatch.setattr("pipelines.modelslab.client.images_to_3d", made)
+    monkeypatch.setattr(nodes.host, "modelslab_client", lambda server: "client")
     out = asyncio.run(
         nodes.ModelsLabImageTo3D.execute(_image(), "", "3d/modelslab", resolution=256)
     )
-    assert out[1] == "3d/modelslab_00001_.obj"
+    assert out[1] == "3d/modelslab_00001-7.obj"
     assert out[2] == ""
     assert json.loads(out[3])[0]["job_id"] == "7"
+    assert out[4].message == "There is no video."
     assert load_mesh(Path(folder_paths.get_output_directory()) / out[1]).volume() > 0
 
 
