@@ -1,4 +1,4 @@
-"""The pictures of the help pages, made with the pocket models.
+"""The pictures of the help pages, made with the embedded models.
 
 python -m docs.help_pictures
 """
@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes.cleaning import clean
+from pipelines.meshes.decimation import decimate
 from pipelines.meshes.drawing import preview_sheet, render_mesh
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.texture import bake_texture
+from pipelines.meshes.texture import texture_of_pictures
 from pipelines.orbit.rendering import render
 from pipelines.pictures.background import remove_background
 from pipelines.pictures.framing import composite
@@ -26,7 +27,7 @@ from pipelines.pictures.reading import read_picture, to_pillow
 from pipelines.settings import Settings, ViewSettings
 
 ROOT = Path(__file__).parent.parent
-HEIGHT = 256
+HEIGHT = 320
 
 
 def side_by_side(*pictures: Tensor) -> Tensor:
@@ -64,6 +65,17 @@ def with_cameras(mesh: Mesh) -> Mesh:
     )
 
 
+def with_and_without_texture() -> Tensor:
+    """A photographed cup of few triangles: colours at its vertices, its texture, and the atlas."""
+    result = ImageTo3D.load("photo")(read_picture(ROOT / "workflows" / "cup.png"))
+    plain = decimate(result.mesh, 4000)
+    textured = texture_of_pictures(plain, result.layers(), 1024, field=result.field)
+    assert textured.texture is not None
+    camera = cameras_around([15.0], [result.field.elevation_deg], 4.0, 30.0)
+    shown = [render_mesh(mesh, camera, 2 * HEIGHT) for mesh in (plain, textured)]
+    return side_by_side(*shown, textured.texture.permute(2, 0, 1)[None])
+
+
 def main() -> None:
     folder = ROOT / "web" / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,11 +109,7 @@ def main() -> None:
         [preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]],
         dim=-1,
     )
-    textured = bake_texture(fair, lambda points: result.field.color(points, 131072), 1024)
-    assert textured.texture is not None
-    pictures["texture"] = side_by_side(
-        preview_sheet(textured, HEIGHT), textured.texture.permute(2, 0, 1)[None]
-    )
+    pictures["texture"] = with_and_without_texture()
     for name, image in pictures.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)
 
