@@ -73,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # transformers announces at import that torchvision is missing, which is on purpose.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["serve"]:
+        from .server.__main__ import main as serve
+
+        return serve(arguments[1:])
     parser = make_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(

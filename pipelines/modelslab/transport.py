@@ -71,10 +71,10 @@ def is_public(address: str) -> bool:
 
 
 class _PublicNetwork(httpcore.AnyIOBackend):
-    """Connections to public addresses, and to hosts that the user has named."""
+    """Connections to public addresses, and to hosts that the user has named, or to all."""
 
-    def __init__(self, named: frozenset[str]) -> None:
-        self._named = named
+    def __init__(self, named: frozenset[str], private: bool) -> None:
+        self._named, self._private = named, private
 
     async def connect_tcp(
         self,
@@ -86,7 +86,7 @@ class _PublicNetwork(httpcore.AnyIOBackend):
     ) -> httpcore.AsyncNetworkStream:
         stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
         address = stream.get_extra_info("server_addr")[0]
-        if host not in self._named and not is_public(address):
+        if not (self._private or host in self._named or is_public(address)):
             await stream.aclose()
             raise BadAnswer(
                 f"{host} leads to {address}, which is not an address of the open internet: it is"
@@ -118,20 +118,24 @@ class _Transport(httpx.AsyncBaseTransport):
             await transport.aclose()
 
 
-def make_client(named: frozenset[str] = frozenset()) -> httpx.AsyncClient:
+def make_client(
+    named: frozenset[str] = frozenset(), *, http: bool = False, private: bool = False
+) -> httpx.AsyncClient:
     """A client that takes https and public addresses alone, at every hop of a redirect.
 
     Args:
         named: hosts that the user has named, which may be private and speak http.
+        http: take http of all hosts.
+        private: take private addresses of all hosts.
     """
 
     async def check(request: httpx.Request) -> None:
         url = request.url
-        if url.scheme != "https" and not (url.scheme == "http" and url.host in named):
+        if url.scheme != "https" and not (url.scheme == "http" and (http or url.host in named)):
             raise BadAnswer(f"An address that is not https is not used: {url.scheme}://{url.host}.")
 
     return httpx.AsyncClient(
-        transport=_Transport(_PublicNetwork(named)),
+        transport=_Transport(_PublicNetwork(named, private)),
         timeout=_TIMEOUT,
         max_redirects=_REDIRECTS,
         event_hooks={"request": [check]},

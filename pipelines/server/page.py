@@ -1,0 +1,161 @@
+"""The page: a picture in, a mesh out, over the same queue as every client."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ImageTo3DError
+from ..pictures.background import remove_background
+from ..pictures.framing import cut_out
+from ..pictures.reading import read_picture, to_pillow
+from ..surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
+from ..weights.presets import RECONSTRUCTION_PRESETS
+from .jobs import ENDED, Job, Jobs, QueueFull
+from .protocol import JobSettings
+from .work import PREVIEW
+from .workers import Workers
+
+_LOOK = 0.3
+_EXAMPLE = Path(__file__).parents[2] / "workflows" / "cup.png"
+_FORMATS = ("glb", "obj", "stl", "ply")
+_TEXTURES = {"none": 0, "512": 512, "1024": 1024, "2048": 2048}
+
+
+def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> gr.Blocks:
+    """The page, to be mounted on the application.
+
+    Args:
+        jobs: the store.
+        workers: of whom it shows how far they are.
+        model: what is chosen at first.
+        owner: whose jobs those of the page are.
+    """
+
+    def cut(path: str | None) -> Image.Image | None:
+        """What will be reconstructed, on white."""
+        if path is None:
+            return None
+        try:
+            picture = read_picture(Path(path))
+            return to_pillow(cut_out(picture[:, :3], _mask(picture)))
+        except ImageTo3DError as error:
+            raise gr.Error(str(error)) from error
+
+    def start(
+        path: str | None,
+        name: str,
+        ratio: float,
+        remove: bool,
+        resolution: int,
+        seed: int,
+        texture: str,
+        kind: str,
+        render: bool,
+    ) -> int:
+        if path is None:
+            raise gr.Error("Choose a picture first.")
+        settings = JobSettings(
+            model_id=name, foreground_ratio=ratio, remove_bg=remove, resolution=int(resolution),
+            seed=int(seed), texture=_TEXTURES[texture] if kind in ("glb", "obj") else 0,
+            output_format=kind, render=render,
+        )  # fmt: skip
+        try:
+            return jobs.submit(settings, [Path(path).read_bytes()], owner=owner).id
+        except QueueFull:
+            raise gr.Error("The queue is full: try again later.") from None
+
+    def follow(id: int | None) -> Iterator[dict[Any, Any]]:
+        """Show how a job comes on, until it has ended."""
+        if id is None:
+            return
+        seen = 0.0
+        while True:
+            job = jobs.get(id)
+            shown: dict[Any, Any] = {status: _words(job, jobs, workers)}
+            place = jobs.folder_of(job.token)
+            if (place / PREVIEW).exists() and (place / PREVIEW).stat().st_mtime > seen:
+                seen = (place / PREVIEW).stat().st_mtime
+                shown[preview] = Image.open(io.BytesIO((place / PREVIEW).read_bytes()))
+            if job.state in ENDED:
+                if job.state == "done":
+                    files = [str(place / output) for output in job.outputs]
+                    shown |= {viewer: _viewable(files[0]), downloads: files}
+                    if job.settings.render:
+                        shown[video] = files[-1]
+                yield shown
+                return
+            yield shown
+            time.sleep(_LOOK)
+
+    def stop(id: int | None) -> None:
+        if id is not None:
+            workers.cancel(jobs.get(id))
+
+    with gr.Blocks(title="Image to 3D", analytics_enabled=False) as page:
+        gr.Markdown("# Image to 3D\nOne picture to a mesh, on this machine.")
+        number = gr.State(None)
+        with gr.Row():
+            with gr.Column():
+                picture = gr.Image(type="filepath", label="Picture", image_mode="RGBA", height=300)
+                if _EXAMPLE.exists():
+                    gr.Examples([[str(_EXAMPLE)]], [picture], label="Example")
+                with gr.Row():
+                    go = gr.Button("Make the mesh", variant="primary")
+                    halt = gr.Button("Stop")
+                with gr.Accordion("Options", open=False):
+                    choice = gr.Dropdown(list(RECONSTRUCTION_PRESETS), value=model, label="Model")
+                    kind = gr.Dropdown(list(_FORMATS), value="glb", label="Format")
+                    texture = gr.Dropdown(list(_TEXTURES), value="none", label="Texture")
+                    remove = gr.Checkbox(True, label="Remove the background")
+                    ratio = gr.Slider(0.5, 1.0, 0.85, step=0.01, label="Foreground ratio")
+                    resolution = gr.Slider(
+                        MIN_RESOLUTION, MAX_RESOLUTION, 128, step=16, label="Resolution"
+                    )
+                    seed = gr.Number(0, precision=0, label="Seed (0 draws one)", minimum=0)
+                    render = gr.Checkbox(False, label="Video around the object")
+            with gr.Column():
+                object_alone = gr.Image(label="The object", height=300, interactive=False)
+                preview = gr.Image(label="At work", height=200, interactive=False)
+            with gr.Column():
+                status = gr.Markdown("Choose a picture.")
+                viewer = gr.Model3D(label="Mesh", height=400)
+                video = gr.Video(label="Video", height=200)
+                downloads = gr.Files(label="Files")
+        picture.change(cut, picture, object_alone)
+        options = [picture, choice, ratio, remove, resolution, seed, texture, kind, render]
+        shown = [status, preview, viewer, downloads, video]
+        go.click(start, options, number).success(follow, number, shown)
+        halt.click(stop, number)
+    return page
+
+
+def _mask(picture: Tensor) -> Tensor:
+    with torch.no_grad():
+        return remove_background(picture, "auto")
+
+
+def _viewable(path: str) -> str | None:
+    """What the viewer can show: it reads no PLY."""
+    return None if path.endswith(".ply") else path
+
+
+def _words(job: Job, jobs: Jobs, workers: Workers) -> str:
+    if job.state == "queued":
+        return f"Job {job.id} waits: {jobs.ahead_of(job)} before it."
+    if job.state == "running":
+        stage = workers.stages.get(job.id)
+        return f"Job {job.id}: {stage.name}, {stage.done} of {stage.total}." if stage else "Begins."
+    if job.state == "done":
+        assert job.ended is not None
+        assert job.started is not None
+        return f"Job {job.id} is done, in {job.ended - job.started:.1f} s. Seed {job.seed}."
+    return f"Job {job.id}: {job.message}"

@@ -1,0 +1,166 @@
+"""What clients say and hear, in both dialects, as pydantic models. Nothing is done here.
+
+Sources: ModelsLab's public documentation of the v6 API, its seed page and its newer form; the
+api_server of Hunyuan3D-2, as its Blender add-on and blender-mcp speak to it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
+
+#: ModelsLab's names of models that are ours under another one.
+ALIASES = {"instantmesh": "instant-mesh-large"}
+MAX_CHUNK_SIZE = 12_000
+VIEWS = 6
+
+
+def _yes_or_no(value: Any) -> Any:
+    return {"yes": True, "no": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
+
+
+class Keyed(BaseModel):
+    """A body with the key inside, as ModelsLab wants it; unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    key: str = Field("", max_length=500, description="API key; a server on loopback may need none.")
+
+
+class CameraAngles(BaseModel):
+    """Where a picture was taken from, around the object."""
+
+    azimuth: float = Field(ge=-360, le=360, description="Degrees counter-clockwise from above.")
+    elevation: float = Field(ge=-89, le=89, description="Degrees above the horizon.")
+    distance: float = Field(4.0, gt=0.1, le=100)
+    fov: float = Field(30.0, ge=1, le=150, description="Degrees, vertically.")
+
+
+class JobSettings(BaseModel):
+    """All that a worker needs to know beside the pictures."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    model_id: str = Field(
+        "", max_length=100, description="A model's name; empty for the server's own choice."
+    )
+    render: YesNo = Field(False, description="Also make a video around the object.")
+    foreground_ratio: float = Field(
+        0.85, ge=0.1, le=1, description="The object's side over the picture's; with remove_bg."
+    )
+    remove_bg: YesNo = Field(False, description="Remove the background.")
+    resolution: int = Field(256, ge=MIN_RESOLUTION, le=MAX_RESOLUTION)
+    chunk_size: int = Field(8192, ge=1, le=MAX_CHUNK_SIZE)
+    seed: int = Field(0, ge=0, lt=2**32, description="0 draws one.")
+    temp: YesNo = Field(False, description="Keep the results for an hour.")
+    output_format: Literal["obj", "stl", "ply", "glb"] = "obj"
+    cameras: list[CameraAngles] | None = Field(
+        None, min_length=1, max_length=24, description="Of multi_image; the six views' own if none."
+    )
+    texture: int = Field(0, ge=0, le=4096, description="Pixels of a texture; 0 colours vertices.")
+    max_faces: int = Field(0, ge=0, le=10_000_000, description="0 leaves all.")
+
+    @property
+    def model(self) -> str:
+        """Our name of the model."""
+        return ALIASES.get(self.model_id, self.model_id) or "photo"
+
+
+class ImageTo3D(JobSettings, Keyed):
+    """POST /api/v6/3d/image_to_3d."""
+
+    image: str | list[str] | None = Field(
+        None, description="Address, data URI or base64; a list with multi_image."
+    )
+    init_image: str | list[str] | None = Field(None, description="The newer name of image.")
+    multi_image: YesNo = Field(False, description="Several pictures of one object.")
+    webhook: str = Field("", max_length=2000, description="Address that hears of the end.")
+    track_id: str | int | None = None
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> ImageTo3D:
+        pictures = self.pictures
+        if not pictures or not all(pictures):
+            raise ValueError("image: the picture is missing")
+        if not self.multi_image:
+            if len(pictures) > 1 or self.cameras:
+                raise ValueError("image: several pictures and cameras need multi_image")
+        elif len(pictures) != (wanted := len(self.cameras) if self.cameras else VIEWS):
+            raise ValueError(
+                f"image: multi_image takes {wanted} pictures here, one for each camera, or the six"
+                f" views of Zero123++ in their order, got {len(pictures)}"
+            )
+        return self
+
+    @property
+    def pictures(self) -> list[str]:
+        """The pictures, whichever field they came in."""
+        given = self.image or self.init_image or []
+        return [given] if isinstance(given, str) else given
+
+    def settings(self) -> JobSettings:
+        """The part that a worker gets."""
+        return JobSettings.model_validate(self.model_dump(include=set(JobSettings.model_fields)))
+
+
+class Upload(Keyed):
+    """POST /api/v6/base64_to_url."""
+
+    base64_string: str = Field(min_length=8)
+
+
+class Hunyuan(BaseModel):
+    """POST /generate and /send of Hunyuan3D-2's api_server."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image: str = Field("", description="Base64 or a data URI.")
+    text: str | None = None
+    texture: bool = False
+    seed: int = Field(1234, ge=0, lt=2**32)
+    octree_resolution: int = Field(256, ge=1, le=2048)
+    face_count: int = Field(40_000, ge=4, le=10_000_000)
+    type: Literal["glb", "obj", "stl", "ply"] = "glb"
+
+    @model_validator(mode="after")
+    def _picture(self) -> Hunyuan:
+        if not self.image:
+            raise ValueError("image: the picture is missing; text alone makes no mesh here")
+        return self
+
+    def settings(self) -> JobSettings:
+        """The same wishes in ModelsLab's words."""
+        return JobSettings(
+            remove_bg=True,
+            resolution=min(max(self.octree_resolution, MIN_RESOLUTION), MAX_RESOLUTION),
+            seed=self.seed,
+            output_format=self.type,
+            texture=1024 if self.texture and self.type in ("glb", "obj") else 0,
+            max_faces=self.face_count if self.texture else 0,
+        )
+
+
+class Answer(BaseModel):
+    """What ModelsLab's dialect answers; fields that say nothing are left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["success", "processing", "failed", "error"]
+    id: int | None = None
+    message: str | None = None
+    output: list[str] | None = None
+    proxy_links: list[str] | None = None
+    future_links: list[str] | None = None
+    fetch_result: str | None = None
+    eta: float | None = None
+    queue_position: int | None = None
+    generation_time: float | None = Field(None, serialization_alias="generationTime")
+    track_id: str | int | None = None
+    meta: dict[str, Any] | None = None
+    retry_after: int | None = None

@@ -1,0 +1,138 @@
+"""A server with fake workers, in the test's own process."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the server's packages are not installed")
+
+import httpx
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from pipelines.server.app import Config, create_app
+from pipelines.server.jobs import Jobs
+from pipelines.server.workers import Workers
+
+# By the name under which a worker's process can import it.
+fake = importlib.import_module("tests.server.makers").fake
+
+START, FETCH = "/api/v6/3d/image_to_3d", "/api/v6/3d/fetch"
+Serve = Callable[..., TestClient]
+ROOT = Path(__file__).parents[2]
+
+
+def picture(color: str = "red") -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), color).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def ended(client: TestClient, id: int, **body: Any) -> dict[str, Any]:
+    """The answer of a job when it has ended."""
+    for _ in range(400):
+        answer = client.post(f"{FETCH}/{id}", json=body).json()
+        if answer["status"] != "processing":
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(answer)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts servers: `serve(workers=1, limit=..., queue=..., wait=..., ...)`."""
+    running: list[tuple[TestClient, Jobs]] = []
+
+    def start(
+        *, workers: int = 1, limit: float = 30.0, queue: int = 32, keep: float = 3600.0, **more: Any
+    ) -> TestClient:
+        jobs = Jobs(tmp_path / "server", limit=queue, keep=keep)
+        config = Config(**{"wait": 0.0} | more)
+        app = create_app(jobs, Workers(jobs, [fake] * workers, limit=limit), config)
+        client = TestClient(app, raise_server_exceptions=False)
+        client.__enter__()
+        running.append((client, jobs))
+        return client
+
+    yield start
+    for client, jobs in running:
+        client.__exit__(None, None, None)
+        jobs.close()
+
+
+_FAKE = """
+import sys
+from pathlib import Path
+import uvicorn
+from pipelines.server.app import Config, create_app
+from pipelines.server.jobs import Jobs
+from pipelines.server.workers import Workers
+from tests.server.makers import fake
+if __name__ == "__main__":
+    jobs = Jobs(Path(sys.argv[1]))
+    app = create_app(jobs, Workers(jobs, [fake] * 2), Config(wait=0.0))
+    uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
+"""
+
+
+class Running:
+    """A server in a process of its own."""
+
+    def __init__(self, folder: Path, port: int, command: Sequence[str]) -> None:
+        self.folder, self.url = folder, f"http://127.0.0.1:{port}"
+        self._command = [sys.executable, *command]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for _ in range(900):
+            try:
+                httpx.get(f"{self.url}/health")
+                return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """With two fake workers."""
+    (tmp_path / "serve.py").write_text(_FAKE)
+    folder, port = tmp_path / "server", _unused_port()
+    server = Running(folder, port, [str(tmp_path / "serve.py"), str(folder), str(port)])
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """As a user starts it, with the embedded model and the page."""
+    folder, port = tmp_path_factory.mktemp("real") / "server", _unused_port()
+    options = ["--folder", str(folder), "--port", str(port), "--wait", "60", "--device", "cpu"]
+    server = Running(folder, port, ["-m", "pipelines", "serve", *options])
+    yield server
+    server.kill()

@@ -1,0 +1,41 @@
+"""Workers' work for the tests, in place of models. The resolution says what happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.errors import InvalidInput
+from pipelines.server.protocol import JobSettings
+
+CRASH, FAIL, BUG, SLOW = 64, 65, 66, 67
+OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
+
+
+def fake() -> Callable[..., list[str]]:
+    return make
+
+
+def make(
+    settings: JobSettings,
+    seed: int,
+    pictures: list[Path],
+    folder: Path,
+    report: Callable[[str, int, int], None],
+) -> list[str]:
+    with (folder.parent / "log.txt").open("a") as log:
+        log.write(f"{folder.name}\n")
+    report("surface", 1, 2)
+    if settings.resolution == CRASH:
+        os._exit(9)
+    if settings.resolution == FAIL:
+        raise InvalidInput("The picture holds no object.")
+    if settings.resolution == BUG:
+        raise ZeroDivisionError("secret detail")
+    if settings.resolution == SLOW:
+        time.sleep(60)
+    name = f"mesh.{settings.output_format}"
+    (folder / name).write_text(f"# {seed} {len(pictures)}\n{OBJ}")
+    return [name]

@@ -1,0 +1,116 @@
+"""Clients of others and our own, against a server with real models; and its page."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from pathlib import Path
+
+import httpx
+import pytest
+import trimesh
+from PIL import Image
+
+from pipelines.mesh_io import load_mesh
+from pipelines.modelslab.client import ModelsLab, Request
+from pipelines.modelslab.servers import ApiKey, Server
+
+from .conftest import FETCH, START, Running
+
+CUP = Path(__file__).parents[2] / "workflows" / "cup.png"
+
+
+def _cup() -> str:
+    return base64.b64encode(CUP.read_bytes()).decode()
+
+
+def test_our_own_client_is_the_first(real: Running, tmp_path):
+    """It uploads the picture, starts a job of the server's own model, and has mesh and video."""
+    server = Server(f"{real.url}/api/v6", ApiKey(""), named=True)
+    request = Request(remove_bg=True, resolution=32, model_id="photo", render=True, seed=5)
+
+    async def run() -> None:
+        async with ModelsLab(server) as client:
+            with Image.open(CUP) as picture:
+                result = await client.image_to_3d(picture.convert("RGB"), request, tmp_path / "cup")
+        assert result.mesh.volume() > 0.01
+        assert result.video is not None
+        assert result.video.read_bytes()[4:8] == b"ftyp"
+        assert result.seed == 5
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("remove_bg", [True, False])
+@pytest.mark.parametrize("kind", ["obj", "glb", "stl", "ply"])
+def test_every_format(real: Running, tmp_path, kind, remove_bg):
+    body = {"image": _cup(), "resolution": 32, "output_format": kind, "remove_bg": remove_bg}
+    answer = httpx.post(f"{real.url}{START}", json=body, timeout=120).json()
+    assert answer["status"] == "success", answer
+    path = tmp_path / f"mesh.{kind}"
+    path.write_bytes(httpx.get(answer["output"][0]).content)
+    assert load_mesh(path).volume() > 0.01
+
+
+def test_six_views_of_one_object(real: Running):
+    buffer = io.BytesIO()
+    with Image.open(CUP) as picture:
+        picture.convert("RGB").resize((128, 128)).save(buffer, "PNG")
+    six = [base64.b64encode(buffer.getvalue()).decode()] * 6
+    body = {"image": six, "multi_image": True, "model_id": "pocket", "resolution": 32}
+    answer = httpx.post(f"{real.url}{START}", json=body, timeout=120).json()
+    assert answer["status"] == "success", answer
+    answer = httpx.post(f"{real.url}{START}", json=body | {"model_id": "photo"}, timeout=120).json()
+    assert answer["status"] == "failed"
+    assert "sees one picture" in answer["message"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_vendors_package(real: Running):
+    pytest.importorskip("modelslab_py")
+    from modelslab_py.core.apis.three_d import Three_D
+    from modelslab_py.core.client import Client
+    from modelslab_py.schemas.threed import Image23D
+
+    client = Client("any-key")
+    client.base_url = f"{real.url}/api/"
+    uploaded = client.post(
+        f"{client.base_url}v6/base64_to_url", {"base64_string": f"data:image/png;base64,{_cup()}"}
+    )
+    wanted = Image23D(image=uploaded["output"][0], resolution=32, remove_bg=True)
+    answer = Three_D(client).image_to_3d(wanted)
+    while answer["status"] == "processing":
+        answer = client.post(f"{real.url}{FETCH}/{answer['id']}")
+    assert httpx.get(answer["output"][0]).text.count("\nf ") > 100
+
+
+def test_the_blender_add_ons_way(real: Running):
+    wish = {"image": _cup(), "octree_resolution": 64, "texture": True, "face_count": 2000}
+    made = httpx.post(f"{real.url}/generate", json=wish, timeout=180)
+    assert made.status_code == 200, made.text
+    mesh = trimesh.load(io.BytesIO(made.content), file_type="glb", force="mesh")
+    assert len(mesh.faces) <= 2000
+    assert mesh.visual.material.baseColorTexture.size == (1024, 1024)
+
+
+def test_the_page_makes_a_mesh(real: Running):
+    """In Chromium, without the internet: a picture is cut out, a mesh is made and offered."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as tools:
+        try:
+            browser = tools.chromium.launch()
+        except playwright.Error as error:
+            pytest.skip(f"there is no Chromium: {error}".splitlines()[0])
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(real.url)
+        page.locator("input[type=file]").first.set_input_files(str(CUP))
+        page.get_by_label("The object").locator("img").wait_for(timeout=60_000)
+        page.get_by_role("button", name="Make the mesh").click()
+        page.get_by_text("is done, in").wait_for(timeout=120_000)
+        page.get_by_text("mesh.glb").first.wait_for(timeout=30_000)
+        elsewhere = [u for u in asked if not u.startswith((real.url, "data:", "blob:"))]
+        assert not elsewhere
+        browser.close()

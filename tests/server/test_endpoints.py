@@ -1,0 +1,246 @@
+"""What clients hear, in both dialects."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import zipfile
+
+import pytest
+from PIL import Image
+
+from pipelines.server.app import digest
+
+from .conftest import FETCH, START, ended, picture
+from .makers import BUG, FAIL, SLOW
+
+
+def test_a_job_from_start_to_file(serve):
+    client = serve()
+    body = {"image": picture(), "seed": "0", "temp": "no", "track_id": "mine", "key": "none"}
+    answer = client.post(START, json=body).json()
+    assert answer["status"] == "processing"
+    assert answer["output"] == []
+    assert answer["future_links"][0].startswith("http://testserver/files/")
+    assert answer["fetch_result"] == f"http://testserver{FETCH}/{answer['id']}"
+    done = ended(client, answer["id"])
+    assert done["status"] == "success"
+    assert done["output"] == done["proxy_links"] == answer["future_links"]
+    assert done["generationTime"] >= 0
+    assert done["track_id"] == "mine"
+    assert done["meta"]["seed"] > 0, "0 draws one and says which"
+    assert (done["meta"]["resolution"], done["meta"]["temp"]) == (256, "no")
+    assert "key" not in done["meta"]
+    assert client.get(done["output"][0]).text.startswith(f"# {done['meta']['seed']} 1\nv 0 0 0")
+
+
+def test_a_job_that_ends_within_the_wait_answers_at_once(serve):
+    client = serve(wait=20.0)
+    for source in (picture(), picture().split(",")[1]):
+        answer = client.post(START, json={"init_image": source, "output_format": "glb"}).json()
+        assert answer["status"] == "success"
+        assert answer["output"][0].endswith("/mesh.glb")
+
+
+def test_links_begin_with_the_public_address(serve):
+    client = serve(public_url="https://meshes.example/base/")
+    answer = client.post(START, json={"image": picture()}).json()
+    assert answer["future_links"][0].startswith("https://meshes.example/base/files/")
+
+
+def test_an_uploaded_picture_is_taken_by_its_address(serve):
+    client = serve(wait=20.0)
+    for path in ("/api/v6/base64_to_url", "/api/v6/3d/base64_to_url"):
+        (link,) = client.post(path, json={"base64_string": picture()}).json()["output"]
+        assert client.get(link).content.startswith(b"\x89PNG")
+        assert client.post(START, json={"image": link}).json()["status"] == "success"
+
+
+def test_several_pictures_of_one_object(serve):
+    client = serve(wait=20.0)
+    six = client.post(START, json={"image": [picture()] * 6, "multi_image": "yes"}).json()
+    assert client.get(six["output"][0]).text.startswith(f"# {six['meta']['seed']} 6")
+    angles = [{"azimuth": 0, "elevation": 10}, {"azimuth": 90, "elevation": 10}]
+    two = {"image": [picture()] * 2, "multi_image": True, "cameras": angles}
+    assert client.post(START, json=two).json()["status"] == "success"
+    for wrong in (
+        {"image": [picture()] * 5, "multi_image": True},
+        {"image": [picture()] * 2},
+        two | {"image": [picture()] * 3},
+        {"image": [], "multi_image": True},
+    ):
+        assert client.post(START, json=wrong).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("resolution", "says"), [(FAIL, "The picture holds no object."), (BUG, "its log says which")]
+)
+def test_failures_are_failures(serve, resolution, says):
+    client = serve(wait=20.0)
+    answer = client.post(START, json={"image": picture(), "resolution": resolution}).json()
+    assert answer["status"] == "failed"
+    assert says in answer["message"]
+    assert "secret" not in json.dumps(answer)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"image": None}, "picture is missing"),
+        ({"image": ""}, "picture is missing"),
+        ({"image": "data:text/plain,hello"}, "data URI or base64"),
+        ({"image": "not base64!"}, "data URI or base64"),
+        ({"image": base64.b64encode(b"no picture").decode()}, "none that can be read"),
+        ({"image": "https://127.0.0.1/x.png"}, "open internet"),
+        ({"image": "http://localhost:1/x.png"}, "open internet"),
+        ({"resolution": 513}, "resolution"),
+        ({"resolution": "many"}, "resolution"),
+        ({"chunk_size": 12001}, "chunk_size"),
+        ({"seed": -1}, "seed"),
+        ({"output_format": "fbx"}, "output_format"),
+        ({"model_id": "huge"}, "choose one of photo"),
+        ({"webhook": "file:///etc/passwd"}, "webhook"),
+    ],
+)
+def test_a_wrong_value_is_named(serve, change, word):
+    answer = serve().post(START, json={"image": picture()} | change)
+    assert answer.status_code == 400
+    assert answer.json()["status"] == "error"
+    assert word in answer.json()["message"]
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded(serve):
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    bomb = base64.b64encode(buffer.getvalue()).decode()
+    answer = serve().post(START, json={"image": bomb})
+    assert answer.status_code == 400
+    assert "50,000,000 pixels" in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"[" * 10_000 + b"]" * 10_000, "application/json"),
+        (b'{"image": ', "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b"image=x", "application/x-www-form-urlencoded"),
+        (b"<image/>", "text/xml"),
+        (b"", "application/json"),
+    ],
+)
+def test_hostile_bodies_are_one_sentence(serve, content, kind):
+    answer = serve().post(START, content=content, headers={"Content-Type": kind})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["status"] == "error"
+
+
+def test_a_body_without_end_is_refused(serve, monkeypatch):
+    monkeypatch.setattr("pipelines.server.app._MAX_BODY", 10_000)
+    answer = serve().post(START, content=b"x" * 20_000)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "path", ["/files/x/mesh.obj", "/files/../jobs.sqlite3", "/files/%2e%2e/jobs.sqlite3"]
+)
+def test_files_are_those_of_jobs(serve, path):
+    assert serve().get(path).status_code == 404
+
+
+def test_names_of_files_do_not_come_from_outside(serve):
+    client = serve(wait=20.0)
+    link = client.post(START, json={"image": picture()}).json()["output"][0]
+    assert client.get(link.replace("mesh.obj", "picture-0")).status_code == 404
+    assert client.get(link.replace("mesh.obj", "..%2f..%2fjobs.sqlite3")).status_code == 404
+
+
+def test_unknown_jobs(serve):
+    for id in (1, -1, 10**30):
+        answer = serve().post(f"{FETCH}/{id}", json={})
+        assert answer.status_code == 404
+
+
+def test_keys(serve, monkeypatch):
+    monkeypatch.setattr("pipelines.server.app._WRONG_KEY_SECONDS", 0.0)
+    client = serve(wait=20.0, keys=frozenset({digest("one"), digest("two")}))
+    for wrong in ({}, {"key": "three"}, {"key": digest("one")}):
+        answer = client.post(START, json={"image": picture()} | wrong)
+        assert answer.status_code == 401
+        assert answer.json()["message"] == "Invalid API key."
+        assert client.post("/api/v6/base64_to_url", json={"base64_string": picture()} | wrong)
+    answer = client.post(START, json={"image": picture(), "key": "one"}).json()
+    id = answer["id"]
+    assert answer["status"] == "success"
+    assert client.post(f"{FETCH}/{id}", json={"key": "one"}).json()["status"] == "success"
+    assert client.post(f"{FETCH}/{id}", json={"key": "two"}).status_code == 404, "another's job"
+    assert client.post(f"{FETCH}/{id}").status_code == 401
+    bearer = {"Authorization": "Bearer two"}
+    assert client.post("/send", json={"image": picture()}, headers=bearer).status_code == 200
+    assert client.post("/send", json={"image": picture()}).status_code == 401
+
+
+def test_the_queue_is_bounded_and_jobs_can_be_cancelled(serve):
+    client = serve(queue=2)
+    slow = {"image": picture(), "resolution": SLOW}
+    first = client.post(START, json=slow).json()["id"]
+    for _ in range(100):
+        if client.get("/health").json()["running"]:
+            break
+    second, third = (client.post(START, json=slow).json() for _ in range(2))
+    assert (second["queue_position"], third["queue_position"]) == (1, 2)
+    assert third["eta"] > second["eta"]
+    full = client.post(START, json=slow)
+    assert full.status_code == 429
+    assert full.json()["retry_after"] == int(full.headers["retry-after"]) > 0
+    for id in (third["id"], first, second["id"]):
+        assert client.post(f"/api/v6/3d/cancel/{id}").json()["status"] == "failed"
+    assert ended(client, first)["message"] == "The job was cancelled."
+    quick = client.post(START, json={"image": picture()}).json()["id"]
+    assert ended(client, quick)["status"] == "success", "the worker came back"
+
+
+def test_hunyuans_dialect(serve):
+    client = serve(wait=0.0)
+    made = client.post("/generate", json={"image": picture().split(",")[1], "seed": 7})
+    assert made.status_code == 200
+    assert made.content.startswith(b"# 7 1")
+    uid = client.post("/send", json={"image": picture(), "type": "obj"}).json()["uid"]
+    while (answer := client.get(f"/status/{uid}").json())["status"] != "completed":
+        assert answer["status"] in ("queued", "processing")
+    assert base64.b64decode(answer["model_base64"]).startswith(b"# 1234 1")
+    failing = {"image": picture(), "octree_resolution": FAIL}
+    assert client.post("/generate", json=failing).status_code == 500
+    uid = client.post("/send", json=failing).json()["uid"]
+    while (answer := client.get(f"/status/{uid}").json())["status"] != "error":
+        assert answer["status"] in ("queued", "processing")
+    assert answer["message"] == "The picture holds no object."
+    assert client.post("/send", json={"text": "a chair"}).status_code == 400
+    assert client.get("/status/nobody").status_code == 404
+
+
+def test_health_metrics_headers_and_foreign_hosts(serve):
+    client = serve(wait=20.0, hosts=("testserver",))
+    client.post(START, json={"image": picture()})
+    health = client.get("/health")
+    assert health.json() == {"status": "ok", "workers": 1, "queued": 0, "running": 0}
+    assert health.headers["x-content-type-options"] == "nosniff"
+    assert "access-control-allow-origin" not in health.headers
+    assert "image_to_3d_jobs_done 1.0" in client.get("/metrics").text
+    assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {START, FETCH + "/{id}", "/generate", "/send", "/status/{uid}"} <= paths.keys()
+
+
+def test_archives_are_no_pictures(serve):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.png", "x")
+    answer = serve().post(START, json={"image": base64.b64encode(buffer.getvalue()).decode()})
+    assert answer.status_code == 400
+
+
+def test_digests_are_sha256():
+    assert digest("one") == hashlib.sha256(b"one").hexdigest()
