@@ -5,18 +5,22 @@ BIN := $(VENV)/bin
 RUN ?= training-run
 CACHE ?= training-cache
 
-.PHONY: demo test test-lowest check mutants bench golden photo pocket clean
+.PHONY: demo serve test test-lowest check mutants bench golden photo pocket clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
-$(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -r requirements-dev.txt
+	$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -r requirements-server.txt -r requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipelines workflows/cup.png -o out --overwrite
+
+# ModelsLab's endpoint and a page at http://127.0.0.1:8000/, for this machine alone.
+serve: $(VENV)/.installed
+	$(BIN)/python -m pipelines serve
 
 test: $(VENV)/.installed
 	$(BIN)/python -m coverage run -m pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -209,3 +210,16 @@ def test_the_principal_point_moves_the_picture_along_its_own_axis():
     cameras.intrinsics_normalized[0, 1, 2] -= 0.125
     covered = (render_mesh(ball, cameras, 64)[0, 1] < 0.9).nonzero().float().mean(dim=0)
     assert covered.tolist() == pytest.approx([31.5 - 8, 31.5 + 16], abs=0.3)
+
+
+def test_thin_triangles_across_the_whole_picture_take_time_with_their_pixels():
+    """Needles of a pixel's width: a square around each would be a billion pixels."""
+    corners = torch.rand(1000, 1, 2, generator=torch.Generator().manual_seed(0)) * 1024
+    tips = torch.tensor([[0.0, 0.0], [1024.0, 1000.0], [1.0, 2.0]]) + 0 * corners
+    screen = torch.cat([tips + corners / 1024, torch.ones(1000, 3, 1)], dim=-1)
+    began = time.perf_counter()
+    triangle, weights = visible_triangles(screen, 1024)
+    assert time.perf_counter() - began < 10
+    seen = triangle >= 0
+    assert 1000 < int(seen.sum()) < 10_000
+    torch.testing.assert_close(weights[seen].sum(dim=1), torch.ones(int(seen.sum())))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..cameras import Cameras
 
-_CANDIDATES = 4_000_000  # pixels tested at once
+_CANDIDATES = 1_000_000  # pixels tested at once
+_SLACK = 0.01  # pixels beside a row's part of a triangle that are tested too
 
 
 def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
@@ -31,6 +32,8 @@ def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
 def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The nearest triangle at each pixel (-1: none) and the pixel's barycentric coordinates in it.
 
+    Triangles are filled row by row, so that time and memory go with the pixels they cover.
+
     Args:
         screen: (F, 3, 3) corners as x, y in pixels and inverse depth.
         size: pixels of a side of the picture.
@@ -40,44 +43,72 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     barycentric = torch.zeros(size * size, 3)
     low = screen[..., :2].amin(dim=1).ceil().clamp_min(0).long()
     high = screen[..., :2].amax(dim=1).floor().clamp_max(size - 1).long()
-    span = (high - low + 1).amax(dim=1)
-    on_screen = ((high >= low).all(dim=1) & (screen[..., 2] > 0).all(dim=1)).nonzero().squeeze(1)
-    # Triangles of like size are tested together: each against a square of pixels that holds it.
-    sizes = torch.pow(2, span[on_screen].double().log2().ceil()).long()
-    for side in sizes.unique().tolist():
-        offsets = torch.stack(
-            torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), dim=-1
-        ).view(-1, 2)
-        for chunk in on_screen[sizes == side].split(max(1, _CANDIDATES // side**2)):
-            pixels = low[chunk, None] + offsets  # (N, side ** 2, 2)
-            inside, weights = _barycentric(screen[chunk, None, :, :2], pixels)
-            inside &= (pixels < size).all(dim=-1)
-            owner, candidate = inside.nonzero().unbind(dim=1)
-            pixel = pixels[owner, candidate] @ torch.tensor([1, size])
-            weight = weights[owner, candidate]
-            closeness = (weight * screen[chunk[owner], :, 2]).sum(dim=1)
+    shown = ((high >= low).all(dim=1) & (screen[..., 2] > 0).all(dim=1)).nonzero().squeeze(1)
+    for chunk in _chunks(shown, (high - low + 1)[shown, 1]):
+        face, row = _counted(chunk, (high - low + 1)[chunk, 1])
+        row = row + low[face, 1]
+        first, last = _span(screen[face, :, :2].double(), row.double())
+        first = (first - _SLACK).ceil().clamp_min(0).long()
+        last = (last + _SLACK).floor().clamp_max(size - 1).long()
+        widths = (last - first + 1).clamp_min(0)
+        for rows in _chunks(torch.arange(len(face)), widths):
+            of_row, x = _counted(rows, widths[rows])
+            x = x + first[of_row]
+            owner, y = face[of_row], row[of_row]
+            inside, weight = _barycentric(screen[owner, :, :2], torch.stack([x, y], dim=1))
+            owner, weight = owner[inside], weight[inside]
+            pixel = (y * size + x)[inside]
+            closeness = (weight * screen[owner, :, 2]).sum(dim=1)
             nearest.scatter_reduce_(0, pixel, closeness, "amax")
             front = closeness >= nearest[pixel]
-            triangle[pixel[front]] = chunk[owner[front]]
+            triangle[pixel[front]] = owner[front]
             # Where two are equally near, as on the edge between them, one of them is there now, and
             # its coordinates go with it.
-            chosen = front & (triangle[pixel] == chunk[owner])
+            chosen = front & (triangle[pixel] == owner)
             barycentric[pixel[chosen]] = weight[chosen]
     return triangle, barycentric
 
 
+def _chunks(items: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
+    """Items in groups whose counts make some `_CANDIDATES` together."""
+    groups = torch.div(counts.cumsum(0), _CANDIDATES, rounding_mode="floor")
+    return items.split(groups.unique_consecutive(return_counts=True)[1].tolist())
+
+
+def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Each item as often as its count says, and 0, 1, ... for each time."""
+    before = counts.cumsum(0) - counts
+    return (
+        items.repeat_interleave(counts),
+        torch.arange(int(counts.sum())) - before.repeat_interleave(counts),
+    )
+
+
+def _span(corners: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and last x (N,) of triangles (N, 3, 2) in rows (N,) that they reach."""
+    ends = corners.roll(-1, dims=1)
+    rise = ends[..., 1] - corners[..., 1]
+    share = (row[:, None] - corners[..., 1]) / rise
+    crosses = (share >= 0) & (share <= 1)  # not where the edge is level: its ends are others' too
+    x = corners[..., 0] + share * (ends[..., 0] - corners[..., 0])
+    first = torch.where(crosses, x, torch.inf).amin(dim=1)
+    last = torch.where(crosses, x, -torch.inf).amax(dim=1)
+    level = ((rise == 0) & (row[:, None] == corners[..., 1])).any(dim=1)
+    first = torch.where(level, corners[..., 0].amin(dim=1), first)
+    last = torch.where(level, corners[..., 0].amax(dim=1), last)
+    return first.nan_to_num(posinf=1e9), last.nan_to_num(neginf=-1e9)
+
+
 def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether points (N, P, 2) lie in triangles (N, 1, 3, 2), and their coordinates (N, P, 3)."""
-    a, b, c = corners.unbind(dim=2)
+    """Whether points (N, 2) lie in triangles (N, 3, 2), and their coordinates (N, 3)."""
+    a, b, c = corners.unbind(dim=1)
 
     def area(p: Tensor, q: Tensor, r: Tensor) -> Tensor:
-        return (q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (
-            r[..., 0] - p[..., 0]
-        )
+        return (q[:, 0] - p[:, 0]) * (r[:, 1] - p[:, 1]) - (q[:, 1] - p[:, 1]) * (r[:, 0] - p[:, 0])
 
     whole = area(a, b, c)
     weights = (
-        torch.stack([area(points, b, c), area(a, points, c), area(a, b, points)], dim=-1)
-        / whole[..., None]
+        torch.stack([area(points, b, c), area(a, points, c), area(a, b, points)], dim=1)
+        / whole[:, None]
     )
-    return (weights >= 0).all(dim=-1) & (whole != 0), weights
+    return (weights >= 0).all(dim=1) & (whole != 0), weights

@@ -9,7 +9,7 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -44,6 +44,19 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         help="one worker for each (default: one for the best device)",
     )
+    parser.add_argument(
+        "--workers",
+        choices=("local", "ray"),
+        default="local",
+        help="local processes, or actors of a Ray cluster (requirements-cluster.txt)",
+    )
+    parser.add_argument("--ray-address", default="auto", help="of the cluster (default: auto)")
+    parser.add_argument(
+        "--ray-actors", type=int, default=1, help="actors, each with a model (default: 1)"
+    )
+    parser.add_argument(
+        "--ray-gpus", type=float, default=1, help="share of a GPU for each actor (default: 1)"
+    )
     parser.add_argument("--dtype", default="auto", help="as on the command line")
     parser.add_argument("--models-dir", type=Path, help="folder of weights")
     parser.add_argument("--model", default="photo", help="of jobs that name none (default: photo)")
@@ -76,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .app import LOOPBACK, Config, create_app, digest
         from .jobs import Jobs
         from .work import Loading, Maker
-        from .workers import Workers
+        from .workers import Make, Workers
     except ImportError as error:
         print(f"{_MISSING} ({error})", file=sys.stderr)
         return 2
@@ -95,9 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Loading(device, options.dtype, (options.models_dir,) if options.models_dir else ())
         for device in options.device or ["auto"]
     ]
-    workers = Workers(
-        jobs, [functools.partial(Maker, loading) for loading in loadings], limit=options.limit
-    )
+    makers: list[Callable[[], Make]] = [functools.partial(Maker, one) for one in loadings]
+    if options.workers == "ray":
+        try:
+            from .cluster import RayMaker
+        except ImportError:
+            parser.error("--workers ray needs Ray: run 'pip install -r requirements-cluster.txt'")
+        makers = [
+            functools.partial(RayMaker, makers[0], options.ray_address, options.ray_gpus)
+        ] * options.ray_actors
+    workers = Workers(jobs, makers, limit=options.limit)
     config = Config(
         keys=frozenset(keys),
         wait=options.wait,

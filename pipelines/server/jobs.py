@@ -227,7 +227,7 @@ class Jobs:
         """What the last jobs of a model took, in the mean; 10 if none is known."""
         query = (
             "SELECT avg(ended - started) FROM (SELECT ended, started FROM jobs WHERE state = 'done'"
-            " AND settings ->> 'model_id' = ? ORDER BY id DESC LIMIT 10)"
+            " AND json_extract(settings, '$.model_id') = ? ORDER BY id DESC LIMIT 10)"
         )
         with self._lock:
             mean = self._database.execute(query, (model_id,)).fetchone()[0]

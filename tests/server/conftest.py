@@ -56,11 +56,17 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     running: list[tuple[TestClient, Jobs]] = []
 
     def start(
-        *, workers: int = 1, limit: float = 30.0, queue: int = 32, keep: float = 3600.0, **more: Any
+        *,
+        workers: int = 1,
+        maker: Any = fake,
+        limit: float = 30.0,
+        queue: int = 32,
+        keep: float = 3600.0,
+        **more: Any,
     ) -> TestClient:
         jobs = Jobs(tmp_path / "server", limit=queue, keep=keep)
         config = Config(**{"wait": 0.0} | more)
-        app = create_app(jobs, Workers(jobs, [fake] * workers, limit=limit), config)
+        app = create_app(jobs, Workers(jobs, [maker] * workers, limit=limit), config)
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         running.append((client, jobs))
