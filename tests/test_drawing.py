@@ -222,4 +222,5 @@ def test_thin_triangles_across_the_whole_picture_take_time_with_their_pixels():
     assert time.perf_counter() - began < 10
     seen = triangle >= 0
     assert 1000 < int(seen.sum()) < 10_000
-    torch.testing.assert_close(weights[seen].sum(dim=1), torch.ones(int(seen.sum())))
+    ones = torch.ones(int(seen.sum()))
+    torch.testing.assert_close(weights[seen].sum(dim=1), ones, atol=1e-3, rtol=0)
