@@ -123,13 +123,15 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> g
                     seed = gr.Number(0, precision=0, label="Seed (0 draws one)", minimum=0)
                     render = gr.Checkbox(False, label="Video around the object")
             with gr.Column():
-                object_alone = gr.Image(label="The object", height=300, interactive=False)
+                object_alone = gr.Image(
+                    label="The object", height=300, interactive=False, elem_id="object"
+                )
                 preview = gr.Image(label="At work", height=200, interactive=False)
             with gr.Column():
                 status = gr.Markdown("Choose a picture.")
-                viewer = gr.Model3D(label="Mesh", height=400)
-                video = gr.Video(label="Video", height=200)
+                viewer = gr.Model3D(label="Mesh", height=400, elem_id="mesh")
                 downloads = gr.Files(label="Files")
+                video = gr.Video(label="Video", height=200)
         picture.change(cut, picture, object_alone)
         options = [picture, choice, ratio, remove, resolution, seed, texture, kind, render]
         shown = [status, preview, viewer, downloads, video]

@@ -16,6 +16,7 @@ from pipelines.mesh_io import load_mesh
 from pipelines.modelslab.client import ModelsLab, Request
 from pipelines.modelslab.servers import ApiKey, Server
 
+from ..comfyui.browser import CHROMIUM, SOFTWARE_GL
 from .conftest import FETCH, START, Running
 
 CUP = Path(__file__).parents[2] / "workflows" / "cup.png"
@@ -99,15 +100,16 @@ def test_the_page_makes_a_mesh(real: Running):
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as tools:
         try:
-            browser = tools.chromium.launch()
+            browser = tools.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_GL)
         except playwright.Error as error:
             pytest.skip(f"there is no Chromium: {error}".splitlines()[0])
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(real.url)
+        page.set_default_timeout(30_000)
+        page.goto(real.url, wait_until="domcontentloaded")
         page.locator("input[type=file]").first.set_input_files(str(CUP))
-        page.get_by_label("The object").locator("img").wait_for(timeout=60_000)
+        page.locator("#object img").first.wait_for(timeout=60_000)
         page.get_by_role("button", name="Make the mesh").click()
         page.get_by_text("is done, in").wait_for(timeout=120_000)
         page.get_by_text("mesh.glb").first.wait_for(timeout=30_000)
