@@ -86,15 +86,18 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> g
                 seen = (place / PREVIEW).stat().st_mtime
                 shown[preview] = Image.open(io.BytesIO((place / PREVIEW).read_bytes()))
             if job.state in ENDED:
-                if job.state == "done":
-                    files = [str(place / output) for output in job.outputs]
-                    shown |= {viewer: _viewable(files[0]), downloads: files}
-                    if job.settings.render:
-                        shown[video] = files[-1]
                 yield shown
                 return
             yield shown
             time.sleep(_LOOK)
+
+    def show(id: int | None) -> tuple[str | None, list[str] | None, str | None]:
+        """What the viewer, the list of files and the video hold."""
+        job = jobs.get(id) if id is not None else None
+        if job is None or job.state != "done":
+            return None, None, None
+        files = [str(jobs.folder_of(job.token) / name) for name in job.outputs]
+        return _viewable(files[0]), files, files[-1] if job.settings.render else None
 
     def stop(id: int | None) -> None:
         if id is not None:
@@ -129,13 +132,14 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> g
                 preview = gr.Image(label="At work", height=200, interactive=False)
             with gr.Column():
                 status = gr.Markdown("Choose a picture.")
-                viewer = gr.Model3D(label="Mesh", height=400, elem_id="mesh")
+                viewer = gr.Model3D(label="Mesh", height=400, elem_id="mesh", display_mode="solid")
                 downloads = gr.Files(label="Files")
                 video = gr.Video(label="Video", height=200)
         picture.change(cut, picture, object_alone)
         options = [picture, choice, ratio, remove, resolution, seed, texture, kind, render]
-        shown = [status, preview, viewer, downloads, video]
-        go.click(start, options, number).success(follow, number, shown)
+        started = go.click(start, options, number)
+        followed = started.success(follow, number, [status, preview])
+        followed.then(show, number, [viewer, downloads, video])
         halt.click(stop, number)
     return page
 
