@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
 import json
+import time
 import zipfile
 
+import httpx
 import pytest
 from PIL import Image
 
+from pipelines.server.__main__ import main
 from pipelines.server.app import digest
 
 from .conftest import FETCH, START, ended, picture
@@ -244,3 +248,31 @@ def test_archives_are_no_pictures(serve):
 
 def test_digests_are_sha256():
     assert digest("one") == hashlib.sha256(b"one").hexdigest()
+
+
+def test_a_body_that_drips_ends_with_its_time(serve, monkeypatch):
+    monkeypatch.setattr("pipelines.server.app._BODY_SECONDS", 0.2)
+    app = serve().app
+
+    async def drip():
+        while True:
+            yield b" "
+            await asyncio.sleep(0.05)
+
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+            return await client.post(START, content=drip())
+
+    began = time.monotonic()
+    assert asyncio.run(run()).status_code == 408
+    assert time.monotonic() - began < 5
+
+
+def test_the_command_line_lets_nobody_else_in_without_a_key(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("IMAGE_TO_3D_KEY", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        main(["--host", "0.0.0.0", "--folder", str(tmp_path)])
+    assert caught.value.code == 2
+    assert "IMAGE_TO_3D_KEY" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
