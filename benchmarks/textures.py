@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pipelines.weights.reconstruction_models import load_reconstruction_model
 OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
 MAX_FACES = 20_000  # of an object: larger ones are left out
-WRONG_DEG = 5.0
+WRONG_DEG, FLAT_DEG = 5.0, 30.0
 UNSEEN = cameras_around([15.0 + 30 * i for i in range(12)], [25.0, -25.0, 0.0] * 4, 4.0, 30.0)
 
 
@@ -119,7 +120,8 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
 def _steps(textured: Mesh, colors: Tensor) -> tuple[float, float]:
     """Mean difference of colour a texel to either side of edges: of chart borders, and of others.
 
-    Only between faces of one true colour, (F, 3): others differ whatever the texture.
+    Only between faces of one true colour, (F, 3), that meet at less than `FLAT_DEG`: at others the
+    colour or the light changes whatever the texture.
     """
     assert textured.texture is not None
     assert textured.uvs is not None
@@ -140,5 +142,9 @@ def _steps(textured: Mesh, colors: Tensor) -> tuple[float, float]:
     counts = (colors[face[first]] == colors[face[second]]).all(dim=1).numpy()
     counts &= large[first] & large[second]
     border = ((middle[first] - middle[second]).norm(dim=1) > 1e-6).numpy()
+    a, b, c = textured.vertices[textured.faces].unbind(dim=1)
+    normals = F.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+    bend = (normals[face[first]] * normals[face[second]]).sum(dim=1)
+    counts &= (bend > math.cos(math.radians(FLAT_DEG))).numpy()
     step = (found[first] - found[second]).abs().mean(dim=1)
     return float(step[counts & border].mean()), float(step[counts & ~border].mean())

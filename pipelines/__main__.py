@@ -1,6 +1,8 @@
 """The command line.
 
 python -m pipelines photo.jpg -o out/
+python -m pipelines serve [options]
+python -m pipelines doctor [folders of weights]
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .devices import memory_explained
+from .doctor import report
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .image_to_3d import ImageTo3D, timed
 from .options import find_pictures, make_parser, output_names
@@ -78,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .server.__main__ import main as serve
 
         return serve(arguments[1:])
+    if arguments[:1] == ["doctor"]:
+        print(report([Path(folder) for folder in arguments[1:]]))
+        return 0
     parser = make_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(

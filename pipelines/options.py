@@ -48,6 +48,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m pipelines" if __package__ == "pipelines" else "image-to-3d",
         description="Turn pictures into textured 3D meshes.",
+        epilog="'serve' in place of pictures starts a server, 'doctor' says what a bug report"
+        " needs.",
     )
     parser.add_argument(
         "pictures",

@@ -272,6 +272,19 @@ def test_options_of_views_say_nothing_to_a_model_that_sees_the_picture(
     assert "triposr sees the picture itself: leave out" in capsys.readouterr().err
 
 
+def test_the_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("MODELSLAB_API_KEY", "a-secret")
+    weights = tmp_path / "InstantMesh" / "instant_mesh_large.ckpt"
+    weights.parent.mkdir()
+    weights.touch()
+    assert main(["doctor", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for word in (torch.__version__.split("+")[0], "threads", str(weights), "embedded", "not here"):
+        assert word in printed
+    assert "a-secret" not in printed
+
+
 def test_ctrl_c_leaves_nothing_half(picture_path, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

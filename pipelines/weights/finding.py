@@ -51,20 +51,11 @@ def find_file(
         EnvironmentProblem: if the file is nowhere, with the place where it belongs.
         CheckpointError: if what was downloaded is not what the hub said; the file is gone then.
     """
-    # These take a third of a second to import.
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError  # a third of a second to import
 
     names = (names,) if isinstance(names, str) else names
-    pin = {} if revision is None else {"revision": revision}
-    for folder in models_dirs:
-        for name in names:
-            if (found := _in_folder(folder, repository, name)) is not None:
-                return found
-    for name in names:
-        cached = try_to_load_from_cache(repository, name, **pin)
-        if isinstance(cached, str):
-            return Path(cached)
+    if (found := local_file(repository, names, models_dirs, revision=revision)) is not None:
+        return found
     home = models_dirs[0] / repository.split("/")[1] if models_dirs else None
     reason: Exception | None = None
     for name in names:
@@ -83,6 +74,27 @@ def find_file(
         f"{names[0]} of {repository} is not on this machine and could not be downloaded"
         f" ({type(reason).__name__}): put it at {place}/{names[0]}."
     ) from reason
+
+
+def local_file(
+    repository: str,
+    names: Sequence[str],
+    models_dirs: Sequence[Path] = (),
+    *,
+    revision: str | None = None,
+) -> Path | None:
+    """`find_file` without a download: None where the file is not on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for folder in models_dirs:
+        for name in names:
+            if (found := _in_folder(folder, repository, name)) is not None:
+                return found
+    for name in names:
+        cached = try_to_load_from_cache(repository, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    return None
 
 
 def _in_folder(folder: Path, repository: str, name: str) -> Path | None:

@@ -1,0 +1,99 @@
+"""What a report of a fault should say of a machine.
+
+image-to-3d doctor
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from .devices import choose_device, choose_dtype
+from .weights.finding import local_file
+from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+
+_PACKAGES = (
+    "torch", "numpy", "pillow", "trimesh", "diffusers", "transformers", "huggingface_hub", "rembg",
+    "onnxruntime", "xatlas", "fast-simplification", "gradio", "ray",
+)  # fmt: skip
+
+
+def report(models_dirs: Sequence[Path] = ()) -> str:
+    """A table of versions, devices, models and what will be slow; it holds no secret.
+
+    Args:
+        models_dirs: folders of weights.
+    """
+    rows = [*_system(), *_devices(), *_models(models_dirs), *_advice()]
+    return "\n".join(f"{name:>24}  {value}" for name, value in rows)
+
+
+def _system() -> Iterator[tuple[str, str]]:
+    yield "system", f"{platform.system()} {platform.release()} {platform.machine()}"
+    yield "Python", f"{platform.python_version()} ({sys.executable})"
+    for package in _PACKAGES:
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield package, "not installed"
+    named = os.environ.get("COMFYUI_PATH")
+    folders = [Path(named)] if named else [Path.home() / "ComfyUI", Path.home() / "comfy/ComfyUI"]
+    found = next((folder for folder in folders if (folder / "main.py").is_file()), None)
+    yield "ComfyUI", str(found or "not found (set COMFYUI_PATH)")
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    device = choose_device("auto")
+    yield (
+        "device",
+        f"{device} in {choose_dtype('auto', device)}, as 'auto' chooses".replace("torch.", ""),
+    )
+    yield "CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    for i in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(i)
+        yield f"cuda:{i}", f"{gpu.name}, {gpu.total_memory / 2**30:.1f} GiB"
+    free = shutil.disk_usage(Path.home()).free
+    yield "free on the disk", f"{free / 2**30:.0f} GiB"
+
+
+def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    for name, preset in RECONSTRUCTION_PRESETS.items():
+        yield (
+            name,
+            _found(preset.repository, preset.file, preset.revision, models_dirs, preset.license),
+        )
+    for name, views in MULTIVIEW_PRESETS.items():
+        file = "model_index.json"
+        yield (
+            f"views: {name}",
+            _found(views.repository, file, views.revision, models_dirs, views.license),
+        )
+
+
+def _found(
+    repository: str | None,
+    file: str,
+    revision: str | None,
+    models_dirs: Sequence[Path],
+    license_: str,
+) -> str:
+    if repository is None:
+        return f"embedded ({license_})"
+    place = local_file(repository, (file,), models_dirs, revision=revision)
+    return f"{place or f'not here: {repository} is downloaded on first use'} ({license_})"
+
+
+def _advice() -> Iterator[tuple[str, str]]:
+    device = choose_device("auto")
+    if device.type == "cpu":
+        yield "slow here", "the six-view models (half an hour a picture on two cores)"
+        yield "quick here", "photo (seconds), triposr (under half a minute)"
+    if os.environ.get("HF_HUB_OFFLINE"):
+        yield "HF_HUB_OFFLINE", "is set: nothing is downloaded"
