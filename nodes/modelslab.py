@@ -215,7 +215,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
         )
 
 
-def _advanced() -> list[io.Input]:
+def _advanced() -> list[Any]:
     """Parameters of the vendor's newer documents, folded away where the version does that."""
     folded = {"advanced": True} if "advanced" in signature(io.Int.Input).parameters else {}
     return [
