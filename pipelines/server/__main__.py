@@ -140,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             page,
             path="/",
             auth=auth,
-            allowed_paths=[str(options.folder)],
+            # Each job's are in a folder whose name cannot be guessed.
+            allowed_paths=[str(options.folder / "files")],
             theme=gradio.themes.Default(font=["sans-serif"], font_mono=["monospace"]),
         )
     print(f"Image to 3D at http://{options.host}:{options.port}/ (endpoints: /docs)", flush=True)

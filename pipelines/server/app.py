@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,10 +216,9 @@ class Service:
             raise ApiError(401, "Invalid API key.")
         return found
 
-    def links(self, request: Request | None, token: str) -> Callable[[str], str]:
-        """Makes names of files into addresses that work from where the client stands."""
-        base = self.config.public_url or (str(request.base_url) if request else "")
-        return lambda name: f"{base.rstrip('/')}/files/{token}/{name}"
+    def base(self, request: Request) -> str:
+        """The server's address from where the client stands."""
+        return (self.config.public_url or str(request.base_url)).rstrip("/")
 
     async def picture(self, source: str) -> bytes:
         """A picture that a client named; those that were uploaded here need no way around."""
@@ -292,9 +291,12 @@ class Service:
             raise ApiError(404, "There is no such file, or its time is over.")
         return place
 
-    def answer(self, job: Job, request: Request | None) -> Answer:
-        """A job's state in ModelsLab's words."""
-        links = self.links(request, job.token)
+    def answer(self, job: Job, base: str) -> Answer:
+        """A job's state in ModelsLab's words, with links that begin with `base`."""
+
+        def links(name: str) -> str:
+            return f"{base}/files/{job.token}/{name}"
+
         common = {"id": job.id, "track_id": job.track_id}
         meta = job.settings.model_dump(exclude_none=True) | {
             "seed": job.seed,
@@ -318,13 +320,12 @@ class Service:
         usual = self.jobs.usual_seconds(job.settings.model_id)
         stage = self.workers.stages.get(job.id)
         what = f"{stage.name} {stage.done} of {stage.total}" if stage else f"{ahead} before it"
-        base = self.config.public_url or (str(request.base_url) if request else "")
         return Answer(
             status="processing",
             message=f"The job is at work ({what})." if stage else f"The job waits ({what}).",
             eta=round(usual * (1 + ahead / max(len(self.workers), 1)), 1),
             queue_position=ahead,
-            fetch_result=f"{base.rstrip('/')}/api/v6/3d/fetch/{job.id}",
+            fetch_result=f"{base}/api/v6/3d/fetch/{job.id}",
             output=[],
             future_links=[links(name) for name in job.expected_outputs],
             meta=meta,
@@ -333,7 +334,7 @@ class Service:
 
     def webhook_body(self, job: Job) -> dict[str, Any]:
         """What a webhook is told: the vendor's two bodies."""
-        return self.answer(job, None).model_dump(exclude_none=True, by_alias=True)
+        return self.answer(job, job.base).model_dump(exclude_none=True, by_alias=True)
 
 
 def _add_modelslab(app: FastAPI, service: Service) -> None:
@@ -348,16 +349,22 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
         owner = await service.owner_of(request, body.key)
         if body.webhook and not body.webhook.startswith(("http://", "https://")):
             raise ApiError(400, "webhook: it must begin with http:// or https://.")
+        base = service.base(request)
         job = await service.submit(
-            body.settings(), body.pictures, owner, webhook=body.webhook, track_id=body.track_id
+            body.settings(),
+            body.pictures,
+            owner,
+            webhook=body.webhook,
+            track_id=body.track_id,
+            base=base,
         )
-        return said(service.answer(await service.ended(job, service.config.wait), request))
+        return said(service.answer(await service.ended(job, service.config.wait), base))
 
     @app.post("/api/v6/3d/fetch/{id}", response_model=Answer, tags=["ModelsLab"])
     async def fetch(id: int, request: Request, body: Keyed | None = None) -> JSONResponse:
         """A job's state and result."""
         owner = await service.owner_of(request, body.key if body else "")
-        return said(service.answer(service.job(id, owner), request))
+        return said(service.answer(service.job(id, owner), service.base(request)))
 
     @app.post("/api/v6/3d/cancel/{id}", response_model=Answer, tags=["ModelsLab"])
     async def cancel(id: int, request: Request, body: Keyed | None = None) -> JSONResponse:
@@ -365,7 +372,7 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
         owner = await service.owner_of(request, body.key if body else "")
         job = service.job(id, owner)
         service.workers.cancel(job)
-        return said(service.answer(service.job(id, owner), request))
+        return said(service.answer(service.job(id, owner), service.base(request)))
 
     async def upload(body: Upload, request: Request) -> JSONResponse:
         """A picture to an address for `image`."""
@@ -376,7 +383,7 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error
         token = await asyncio.to_thread(service.jobs.keep_files, {"upload": content})
-        link = service.links(request, token)("upload")
+        link = f"{service.base(request)}/files/{token}/upload"
         return said(Answer(status="success", output=[link], proxy_links=[link]))
 
     for path in ("/api/v6/base64_to_url", "/api/v6/3d/base64_to_url"):

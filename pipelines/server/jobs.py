@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT UNIQUE, owner TEXT, state TEXT,
     settings TEXT, pictures TEXT, seed INTEGER, created REAL, started REAL, ended REAL,
     tries INTEGER DEFAULT 0, message TEXT DEFAULT '', outputs TEXT DEFAULT '[]',
-    webhook TEXT DEFAULT '', track_id TEXT DEFAULT 'null'
+    webhook TEXT DEFAULT '', track_id TEXT DEFAULT 'null', base TEXT DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id);
 CREATE TABLE IF NOT EXISTS deliveries (job INTEGER PRIMARY KEY, tries INTEGER, due REAL);
@@ -51,6 +51,7 @@ class Job:
         message: what went wrong, in a sentence.
         outputs: names of files in its folder, the mesh first.
         webhook, track_id: as the client gave them.
+        base: the server's address, as that client called it.
     """
 
     id: int
@@ -68,6 +69,7 @@ class Job:
     outputs: Sequence[str]
     webhook: str
     track_id: str | int | None
+    base: str
 
     @property
     def expected_outputs(self) -> list[str]:
@@ -131,6 +133,7 @@ class Jobs:
         owner: str = "",
         webhook: str = "",
         track_id: str | int | None = None,
+        base: str = "",
     ) -> Job:
         """Queue a job.
 
@@ -144,7 +147,7 @@ class Jobs:
             token = self.keep_files(files)
             cursor = database.execute(
                 "INSERT INTO jobs (token, owner, state, settings, pictures, seed, created, webhook,"
-                " track_id) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
+                " track_id, base) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
                 (
                     token,
                     owner,
@@ -154,6 +157,7 @@ class Jobs:
                     time.time(),
                     webhook,
                     json.dumps(track_id),
+                    base,
                 ),
             )
         self._announce()
