@@ -121,11 +121,13 @@ def create_app(jobs: Jobs, workers: Workers, config: Config) -> FastAPI:
         cleaning = threading.Thread(target=clean, daemon=True)
         cleaning.start()
 
-        def body_of(job: Job) -> dict[str, Any]:
-            return service.webhook_body(job)
-
         delivering = asyncio.create_task(
-            deliver(jobs, body_of, secret=config.webhook_secret, allow_private=config.allow_private)
+            deliver(
+                jobs,
+                service.webhook_body,
+                secret=config.webhook_secret,
+                allow_private=config.allow_private,
+            )
         )
         try:
             yield

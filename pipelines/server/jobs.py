@@ -215,6 +215,15 @@ class Jobs:
         self._announce()
         return bool(changed)
 
+    def put_back(self, id: int) -> None:
+        """A running job waits again, as if it had not been begun."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND state ="
+                " 'running'",
+                (id,),
+            )
+
     def count(self, state: State) -> int:
         """How many jobs are in a state."""
         with self._lock:

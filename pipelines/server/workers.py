@@ -52,7 +52,6 @@ class Workers:
         self.stages: dict[int, Stage] = {}
         self._jobs, self._limit = jobs, limit
         self._stopped = threading.Event()
-        self._cancelled: set[int] = set()
         self._threads = [
             threading.Thread(target=self._work, args=(maker,), name=f"worker-{i}", daemon=True)
             for i, maker in enumerate(makers)
@@ -67,7 +66,7 @@ class Workers:
             thread.start()
 
     def stop(self) -> None:
-        """End the processes. What they worked on is queued again by the next start."""
+        """End the processes; what they worked on is queued again."""
         self._stopped.set()
         with self._jobs.changed:
             self._jobs.changed.notify_all()
@@ -80,10 +79,7 @@ class Workers:
 
     def cancel(self, job: Job) -> bool:
         """End a job that waits or is at work; returns False where it had ended."""
-        if self._jobs.end(job.id, "cancelled", message="The job was cancelled."):
-            self._cancelled.add(job.id)
-            return True
-        return False
+        return self._jobs.end(job.id, "cancelled", message="The job was cancelled.")
 
     def _work(self, maker: Callable[[], Make]) -> None:
         process = _Process(maker)
@@ -103,7 +99,6 @@ class Workers:
                     self._jobs.end(job.id, "failed", message=_BROKEN)
                 finally:
                     self.stages.pop(job.id, None)
-                    self._cancelled.discard(job.id)
         finally:
             process.end()
 
@@ -111,7 +106,11 @@ class Workers:
         until = time.monotonic() + self._limit
         process.begin(job, self._jobs.folder_of(job.token))
         while True:
-            if self._stopped.is_set() or job.id in self._cancelled:
+            if self._stopped.is_set():
+                process.end()
+                self._jobs.put_back(job.id)
+                return
+            if self._jobs.get(job.id).state == "cancelled":
                 process.end()
                 return
             if time.monotonic() > until:

@@ -12,12 +12,11 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipelines.mesh_io import load_mesh
 from pipelines.modelslab.client import ModelsLab, Request
 from pipelines.modelslab.servers import ApiKey, Server
 
 from ..comfyui.browser import CHROMIUM, SOFTWARE_GL
-from .conftest import FETCH, START, Running
+from .conftest import FETCH, Running
 
 CUP = Path(__file__).parents[2] / "workflows" / "cup.png"
 
@@ -41,30 +40,6 @@ def test_our_own_client_is_the_first(real: Running, tmp_path):
         assert result.seed == 5
 
     asyncio.run(run())
-
-
-@pytest.mark.parametrize("remove_bg", [True, False])
-@pytest.mark.parametrize("kind", ["obj", "glb", "stl", "ply"])
-def test_every_format(real: Running, tmp_path, kind, remove_bg):
-    body = {"image": _cup(), "resolution": 32, "output_format": kind, "remove_bg": remove_bg}
-    answer = httpx.post(f"{real.url}{START}", json=body, timeout=120).json()
-    assert answer["status"] == "success", answer
-    path = tmp_path / f"mesh.{kind}"
-    path.write_bytes(httpx.get(answer["output"][0]).content)
-    assert load_mesh(path).volume() > 0.01
-
-
-def test_six_views_of_one_object(real: Running):
-    buffer = io.BytesIO()
-    with Image.open(CUP) as picture:
-        picture.convert("RGB").resize((128, 128)).save(buffer, "PNG")
-    six = [base64.b64encode(buffer.getvalue()).decode()] * 6
-    body = {"image": six, "multi_image": True, "model_id": "pocket", "resolution": 32}
-    answer = httpx.post(f"{real.url}{START}", json=body, timeout=120).json()
-    assert answer["status"] == "success", answer
-    answer = httpx.post(f"{real.url}{START}", json=body | {"model_id": "photo"}, timeout=120).json()
-    assert answer["status"] == "failed"
-    assert "sees one picture" in answer["message"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -18,9 +18,10 @@ import pytest
 from pipelines.server import webhooks
 from pipelines.server.jobs import Jobs, QueueFull
 from pipelines.server.protocol import JobSettings
+from pipelines.server.workers import Workers
 
 from ..modelslab_server import Received, Reply, Service
-from .conftest import FETCH, START, ended, picture
+from .conftest import FETCH, START, ended, fake, picture
 from .makers import CRASH, FAIL, SLOW
 
 
@@ -38,6 +39,22 @@ def test_a_job_has_a_time(serve):
     assert answer["status"] == "failed"
     assert "longer than" in answer["message"]
     assert client.get("/health").json()["workers"] == 1
+
+
+def test_a_server_that_is_stopped_puts_its_job_back(tmp_path):
+    jobs = Jobs(tmp_path)
+    id = jobs.submit(JobSettings(resolution=SLOW), [b"picture"]).id
+    for _ in range(3):
+        workers = Workers(jobs, [fake])
+        workers.start()
+        until = time.monotonic() + 30
+        while not (tmp_path / "files" / "log.txt").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        (tmp_path / "files" / "log.txt").unlink()
+        workers.stop()
+        assert jobs.get(id).state == "queued", "however often"
+    jobs.close()
 
 
 def test_states_survive_a_restart(tmp_path):

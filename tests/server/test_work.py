@@ -1,0 +1,89 @@
+"""What a worker does with a job, with the embedded models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.errors import InvalidInput, NothingInPicture
+from pipelines.mesh_io import load_mesh
+from pipelines.server import work
+from pipelines.server.protocol import CameraAngles, JobSettings
+from pipelines.server.work import Loading, Maker
+
+CUP = Path(__file__).parents[2] / "workflows" / "cup.png"
+SMALL = {"resolution": 32, "remove_bg": True}
+
+
+@pytest.fixture(scope="module")
+def maker() -> Maker:
+    return Maker(Loading(device="cpu"))
+
+
+def _views(folder: Path, count: int, size: tuple[int, int] = (128, 128)) -> list[Path]:
+    paths = [folder / f"view-{i}.png" for i in range(count)]
+    with Image.open(CUP) as picture:
+        for path in paths:
+            picture.convert("RGBA").resize(size).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("remove_bg", [True, False])
+@pytest.mark.parametrize("kind", ["obj", "glb", "stl", "ply"])
+def test_every_format(maker, tmp_path, kind, remove_bg):
+    stages = []
+    settings = JobSettings(resolution=32, output_format=kind, remove_bg=remove_bg)
+    names = maker(settings, 5, [CUP], tmp_path, lambda *stage: stages.append(stage[0]))
+    assert names == [f"mesh.{kind}"]
+    assert load_mesh(tmp_path / names[0]).volume() > 0.01
+    assert "surface" in stages
+    assert (tmp_path / work.PREVIEW).exists()
+
+
+def test_without_remove_bg_the_object_keeps_its_place_in_the_picture(maker, tmp_path):
+    """Its share of the picture is what frames it, not `foreground_ratio`."""
+    picture = Image.new("RGB", (100, 100), "white")
+    picture.paste("red", (40, 40, 60, 60))
+    picture.save(tmp_path / "small.png")
+    kept = work._found(JobSettings(), work.read_picture(tmp_path / "small.png"))
+    assert kept["remove_bg"] == "plain"
+    assert kept["foreground_ratio"] == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "_ORBIT_FRAMES", 3)
+    monkeypatch.setattr(work, "_ORBIT_SIZE", 64)
+    settings = JobSettings(**SMALL, texture=512, max_faces=1500, render=True)
+    names = maker(settings, 5, [CUP], tmp_path, lambda *_: None)
+    assert names == ["mesh.obj", "mesh.mtl", "mesh.png", "orbit.mp4"]
+    mesh = load_mesh(tmp_path / "mesh.obj")
+    assert mesh.texture is not None
+    assert len(mesh.faces) <= 1500
+    assert (tmp_path / "orbit.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_six_views_and_views_with_cameras(maker, tmp_path):
+    settings = JobSettings(model_id="pocket", resolution=32)
+    six = maker(settings, 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
+    assert load_mesh(tmp_path / six[0]).volume() > 0
+    angles = [CameraAngles(azimuth=a, elevation=10) for a in (0, 90, 180, 270)]
+    with_cameras = settings.model_copy(
+        update={"cameras": angles, "remove_bg": True, "texture": 512}
+    )
+    maker(with_cameras, 5, _views(tmp_path, 4, (160, 120)), tmp_path, lambda *_: None)
+    assert load_mesh(tmp_path / "mesh.obj").texture is not None
+    with pytest.raises(InvalidInput, match="must be square"):
+        maker(settings, 5, _views(tmp_path, 6, (160, 120)), tmp_path, lambda *_: None)
+
+
+def test_one_picture_models_take_one_picture(maker, tmp_path):
+    with pytest.raises(InvalidInput, match="sees one picture"):
+        maker(JobSettings(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
+
+
+def test_an_empty_picture_is_one_sentence(maker, tmp_path):
+    Image.new("RGBA", (64, 64)).save(tmp_path / "empty.png")
+    with pytest.raises(NothingInPicture):
+        maker(JobSettings(**SMALL), 5, [tmp_path / "empty.png"], tmp_path, lambda *_: None)
