@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageTo3DError
+from ..mesh_io import load_mesh, save_mesh
 from ..pictures.background import remove_background
 from ..pictures.framing import cut_out
 from ..pictures.reading import read_picture, to_pillow
@@ -96,8 +97,9 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> g
         job = jobs.get(id) if id is not None else None
         if job is None or job.state != "done":
             return None, None, None
-        files = [str(jobs.folder_of(job.token) / name) for name in job.outputs]
-        return _viewable(files[0]), files, files[-1] if job.settings.render else None
+        files = [jobs.folder_of(job.token) / name for name in job.outputs]
+        video = str(files[-1]) if job.settings.render else None
+        return _viewable(files[0]), [str(file) for file in _in_all_formats(files)], video
 
     def stop(id: int | None) -> None:
         if id is not None:
@@ -149,9 +151,23 @@ def _mask(picture: Tensor) -> Tensor:
         return remove_background(picture, "auto")
 
 
-def _viewable(path: str) -> str | None:
+def _viewable(path: Path) -> str | None:
     """What the viewer can show: it reads no PLY."""
-    return None if path.endswith(".ply") else path
+    return None if path.suffix == ".ply" else str(path)
+
+
+def _in_all_formats(files: list[Path]) -> list[Path]:
+    """A job's files, the mesh first, and the mesh in the formats that it was not asked for in.
+
+    A textured mesh stays out of OBJ, which would be three files.
+    """
+    mesh = load_mesh(files[0])
+    for kind in _FORMATS:
+        path = files[0].with_suffix(f".{kind}")
+        if path not in files and not (kind == "obj" and mesh.texture is not None):
+            save_mesh(mesh, path)
+            files = [*files, path]
+    return files
 
 
 def _words(job: Job, jobs: Jobs, workers: Workers) -> str:

@@ -87,7 +87,8 @@ def test_the_page_makes_a_mesh(real: Running):
         page.locator("#object img").first.wait_for(timeout=60_000)
         page.get_by_role("button", name="Make the mesh").click()
         page.get_by_text("is done, in").wait_for(timeout=120_000)
-        page.locator("a[href*='mesh.glb']").first.wait_for(state="attached")
+        for kind in ("glb", "obj", "stl", "ply"):
+            page.locator(f"a[href*='mesh.{kind}']").first.wait_for(state="attached")
         page.locator("#mesh canvas").wait_for()
         elsewhere = [u for u in asked if not u.startswith((real.url, "data:", "blob:"))]
         assert not elsewhere
