@@ -541,6 +541,24 @@ def test_the_same_request_is_paid_for_once(tmp_path):
     assert KEY.encode() not in stored
 
 
+def test_equal_requests_at_once_are_paid_for_once(tmp_path):
+    jobs = PaidJobs(tmp_path / "jobs.sqlite3")
+
+    async def run(service: Service, _: ModelsLab) -> None:
+        service.answers[START] = [Reply(service.queued(), drip=0.001)]
+        service.answers[FETCH] = [Reply(service.success(id=7))]
+
+        async def job(name: str) -> str:
+            server = Server(f"{service.url}/api", ApiKey(KEY), named=True)
+            async with ModelsLab(server, jobs=jobs, timing=FAST) as client:
+                return (await client.image_to_3d(PICTURE, Request(), tmp_path / name)).job_id
+
+        assert await asyncio.gather(job("a"), job("b"), job("c")) == ["7"] * 3
+        assert len(service.of(START)) == 1
+
+    against_service(run)
+
+
 def test_a_damaged_list_of_jobs_is_one_sentence_before_anything_is_paid(tmp_path):
     (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 99)
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import httpx
 from PIL import Image
@@ -49,6 +50,7 @@ MAX_RESOLUTION, MAX_CHUNK_SIZE = 512, 12000
 _MAX_UPLOAD = 5_000_000  # characters of the picture as a data URI
 _MAX_ANSWER = 4 * 2**20
 _ATTEMPTS = 5
+_STARTING: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by fingerprint
 _NEVER = httpx.Timeout(None, connect=15.0)  # until the job's whole time is up
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "foreground_ratio": (0.01, 1),
@@ -245,21 +247,28 @@ class ModelsLab:
     ) -> CloudResult:
         jobs = self._jobs
         own = await asyncio.to_thread(fingerprint, self._server.api, image, vars(request))
-        known = job_id or (jobs.find(own) if jobs and not pay_again else None)
-        if job_id and jobs and jobs.is_of_another(job_id, own):
-            notice(f"ModelsLab job {job_id} was made of another picture or with other settings.")
-        if known:
-            job.id = _safe_id(known)
-            if not job_id:
-                notice(f"ModelsLab job {known} of the same request is taken up: nothing is paid.")
-            answer = Answer("processing", known)
-        else:
-            address = await self._address_of(image, notice)
-            answer = await self._insist(lambda: self._start(address, request, job))
-            job.id = answer.id
-            if jobs and answer.id:
-                jobs.keep(own, answer.id)
-            notice(f"ModelsLab job {answer.id} has started.")
+        # Equal requests of two nodes at once wait for each other: the second finds the first's job.
+        lock = _STARTING.setdefault(own, asyncio.Lock())
+        async with lock:
+            known = job_id or (jobs.find(own) if jobs and not pay_again else None)
+            if job_id and jobs and jobs.is_of_another(job_id, own):
+                notice(
+                    f"ModelsLab job {job_id} was made of another picture or with other settings."
+                )
+            if known:
+                job.id = _safe_id(known)
+                if not job_id:
+                    notice(
+                        f"ModelsLab job {known} of the same request is taken up: nothing is paid."
+                    )
+                answer = Answer("processing", known)
+            else:
+                address = await self._address_of(image, notice)
+                answer = await self._insist(lambda: self._start(address, request, job))
+                job.id = answer.id
+                if jobs and answer.id:
+                    jobs.keep(own, answer.id)
+                notice(f"ModelsLab job {answer.id} has started.")
         try:
             answer = await self._finished(answer, job)
             if not answer.links and not answer.proxy_links:
