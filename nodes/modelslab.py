@@ -9,13 +9,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..pipelines.modelslab.request import MAX_CHUNK_SIZE, OUTPUT_FORMATS
+from ..pipelines.modelslab.servers import DEFAULT
 from ..pipelines.pictures.reading import to_pillow
 from . import host
 from .sockets import FILE_3D, file_3d, images_of, mesh_socket, video_socket
 
-OUTPUT_FORMATS = ("obj", "glb", "stl", "ply")
-MAX_CHUNK_SIZE = 12000
-DEFAULT = "modelslab.com"
 # Where the version cannot begin as fixed, there is no control: each Run would pay.
 _CONTROL = getattr(io, "ControlAfterGenerate", None)
 FIXED = _CONTROL.fixed if _CONTROL else False
@@ -218,53 +217,38 @@ class ModelsLabImageTo3D(io.ComfyNode):
 def _advanced() -> list[Any]:
     """Parameters of the vendor's newer documents, folded away where the version does that."""
     folded = {"advanced": True} if "advanced" in signature(io.Int.Input).parameters else {}
+
+    def one(kind: Any, name: str, default: float, low: float, high: float, tooltip: str) -> Any:
+        step = {"step": 0.01 if high < 1 else 0.1} if kind is io.Float else {}
+        return kind.Input(
+            name,
+            default=default,
+            min=low,
+            max=high,
+            optional=True,
+            tooltip=f"Of newer models: {tooltip}.",
+            **step,
+            **folded,
+        )
+
     return [
-        io.Float.Input(
+        one(
+            io.Float,
             "ss_guidance_strength",
-            default=7.5,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            optional=True,
-            tooltip="Of newer models: how closely the structure follows the picture.",
-            **folded,
+            7.5,
+            0.0,
+            100.0,
+            "how closely the structure follows the picture",
         ),
-        io.Int.Input(
-            "ss_sampling_steps",
-            default=12,
-            min=1,
-            max=50,
-            optional=True,
-            tooltip="Of newer models: steps of the structure.",
-            **folded,
-        ),
-        io.Float.Input(
+        one(io.Int, "ss_sampling_steps", 12, 1, 50, "steps of the structure"),
+        one(
+            io.Float,
             "slat_guidance_strength",
-            default=3.0,
-            min=0.0,
-            max=10.0,
-            step=0.1,
-            optional=True,
-            tooltip="Of newer models: how closely the details follow the picture.",
-            **folded,
+            3.0,
+            0.0,
+            10.0,
+            "how closely the details follow the picture",
         ),
-        io.Int.Input(
-            "slat_sampling_steps",
-            default=12,
-            min=1,
-            max=50,
-            optional=True,
-            tooltip="Of newer models: steps of the details.",
-            **folded,
-        ),
-        io.Float.Input(
-            "mesh_simplify",
-            default=0.9,
-            min=0.9,
-            max=0.98,
-            step=0.01,
-            optional=True,
-            tooltip="Of newer models: the share of triangles that is taken away.",
-            **folded,
-        ),
+        one(io.Int, "slat_sampling_steps", 12, 1, 50, "steps of the details"),
+        one(io.Float, "mesh_simplify", 0.9, 0.9, 0.98, "the share of triangles that is taken away"),
     ]

@@ -19,7 +19,7 @@ from .mesh_io import mesh_path, save_mesh
 from .meshes.decimation import decimate
 from .meshes.drawing import preview_sheet
 from .meshes.mesh import Mesh
-from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_of_field, texture_of_pictures
+from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_of_pictures
 from .orbit.rendering import render
 from .pictures.reading import save_picture, to_pillow
 
@@ -44,11 +44,7 @@ def finished_mesh(result: Result, options: argparse.Namespace, progress: StagePr
         if options.texture_from == "triplane"
         else result.layers(photograph=options.texture_from == "pictures")
     )
-    if not layers:
-        return texture_of_field(
-            mesh, result.field, options.texture, max_faces=max_faces, progress=of_texture
-        )
-    size = size_for(mesh, layers, options.texture)
+    size = size_for(mesh, layers, options.texture) if layers else options.texture
     return texture_of_pictures(
         mesh, layers, size, field=result.field, max_faces=max_faces, progress=of_texture
     )

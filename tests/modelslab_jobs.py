@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import ModelsLabError
-from pipelines.modelslab.client import ModelsLab, Request
+from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.request import Request
 from pipelines.modelslab.servers import ApiKey, Server
 from pipelines.modelslab.transport import Timing
 

@@ -24,8 +24,9 @@ from pipelines.errors import (
     QuotaExceeded,
     RequestRejected,
 )
-from pipelines.modelslab.client import ModelsLab, Request, data_uri, images_to_3d
+from pipelines.modelslab.client import ModelsLab, data_uri, images_to_3d
 from pipelines.modelslab.jobs import PaidJobs
+from pipelines.modelslab.request import Request
 from pipelines.modelslab.servers import ApiKey, Server
 from pipelines.modelslab.transport import Timing
 from pipelines.progress import silent

@@ -7,7 +7,8 @@ import pytest
 from pipelines.errors import BadAnswer, ConnectionFailed
 from pipelines.mesh_io import save_mesh
 from pipelines.modelslab import downloads
-from pipelines.modelslab.client import ModelsLab, Request
+from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.request import Request
 
 from .modelslab_jobs import FILE, PICTURE, START, a_job, against_service, failure_of
 from .modelslab_server import OBJ, Reply, Service

@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from pipelines.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, InvalidInput
-from pipelines.modelslab.client import ModelsLab, Request
+from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.request import Request
 from pipelines.modelslab.servers import ApiKey, find_server, server_names
 from pipelines.modelslab.transport import is_public, make_client
 

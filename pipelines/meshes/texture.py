@@ -123,7 +123,8 @@ def texture_of_pictures(
 
     Args:
         mesh: of one object.
-        layers: pictures and cameras; each layer lies over the one before.
+        layers: pictures and cameras; each layer lies over the one before. None at all leaves the
+            field's colours alone.
         size: pixels of the texture's side, 512 to 4096.
         field: whose colours stand where no picture sees; None fills from the neighbourhood.
         max_faces: as in `bake_texture`.
@@ -133,6 +134,8 @@ def texture_of_pictures(
         InvalidInput: as in `bake_texture` and `projection.projected_colors`.
         EnvironmentProblem: as in `bake_texture`.
     """
+    if not layers and field is not None:
+        return texture_of_field(mesh, field, size, max_faces=max_faces, progress=progress)
     below = None if field is None else _colors_of(field)
     return _painted(
         mesh,

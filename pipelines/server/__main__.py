@@ -58,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--ray-gpus", type=float, default=1, help="share of a GPU for each actor (default: 1)"
     )
     parser.add_argument("--dtype", default="auto", help="as on the command line")
+    parser.add_argument("--offload", action="store_true", help="as on the command line")
     parser.add_argument("--models-dir", type=Path, help="folder of weights")
     parser.add_argument("--model", default="photo", help="of jobs that name none (default: photo)")
     parser.add_argument("--queue", type=int, default=32, help="jobs that may wait (default: 32)")
@@ -105,7 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     jobs = Jobs(options.folder, limit=options.queue, keep=options.keep * 3600)
     loadings = [
-        Loading(device, options.dtype, (options.models_dir,) if options.models_dir else ())
+        Loading(
+            device,
+            options.dtype,
+            (options.models_dir,) if options.models_dir else (),
+            options.offload,
+        )
         for device in options.device or ["auto"]
     ]
     makers: list[Callable[[], Make]] = [functools.partial(Maker, one) for one in loadings]

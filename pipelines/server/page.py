@@ -31,14 +31,13 @@ _FORMATS = ("glb", "obj", "stl", "ply")
 _TEXTURES = {"none": 0, "512": 512, "1024": 1024, "2048": 2048}
 
 
-def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> gr.Blocks:
+def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
     """The page, to be mounted on the application.
 
     Args:
         jobs: the store.
         workers: of whom it shows how far they are.
         model: what is chosen at first.
-        owner: whose jobs those of the page are.
     """
 
     def cut(path: str | None) -> Image.Image | None:
@@ -70,7 +69,7 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> g
             output_format=kind, render=render,
         )  # fmt: skip
         try:
-            return jobs.submit(settings, [Path(path).read_bytes()], owner=owner).id
+            return jobs.submit(settings, [Path(path).read_bytes()]).id
         except QueueFull:
             raise gr.Error("The queue is full: try again later.") from None
 
@@ -125,7 +124,9 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str, owner: str = "") -> g
                     resolution = gr.Slider(
                         MIN_RESOLUTION, MAX_RESOLUTION, 128, step=16, label="Resolution"
                     )
-                    seed = gr.Number(0, precision=0, label="Seed (0 draws one)", minimum=0)
+                    seed = gr.Number(
+                        0, precision=0, label="Seed (0 draws one)", minimum=0, maximum=2**32 - 1
+                    )
                     render = gr.Checkbox(False, label="Video around the object")
             with gr.Column():
                 object_alone = gr.Image(

@@ -22,7 +22,7 @@ from ..meshes.decimation import decimate
 from ..meshes.drawing import render_mesh
 from ..meshes.mesh import Mesh
 from ..meshes.projection import Shots
-from ..meshes.texture import DEFAULT_TEXTURED_FACES, texture_of_field, texture_of_pictures
+from ..meshes.texture import DEFAULT_TEXTURED_FACES, texture_of_pictures
 from ..pictures.background import remove_background
 from ..pictures.framing import DEFAULT_SIZE, composite, frame_foreground, framed_side
 from ..pictures.reading import read_picture, save_picture
@@ -188,10 +188,8 @@ def _finished(settings: JobSettings, mesh: Mesh, field: Field, layers: list[Shot
     mesh = decimate(mesh, settings.max_faces) if settings.max_faces else mesh
     if not settings.texture:
         return mesh
-    size, max_faces = settings.texture, settings.max_faces or DEFAULT_TEXTURED_FACES
-    if not layers:
-        return texture_of_field(mesh, field, size, max_faces=max_faces)
-    return texture_of_pictures(mesh, layers, size, field=field, max_faces=max_faces)
+    max_faces = settings.max_faces or DEFAULT_TEXTURED_FACES
+    return texture_of_pictures(mesh, layers, settings.texture, field=field, max_faces=max_faces)
 
 
 def _save_video(mesh: Mesh, path: Path, progress: StageProgress) -> None:

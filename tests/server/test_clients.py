@@ -12,7 +12,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipelines.modelslab.client import ModelsLab, Request
+from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.request import Request
 from pipelines.modelslab.servers import ApiKey, Server
 
 from ..comfyui.browser import CHROMIUM, SOFTWARE_GL

@@ -174,7 +174,8 @@ def test_keys(serve, monkeypatch):
         answer = client.post(START, json={"image": picture()} | wrong)
         assert answer.status_code == 401
         assert answer.json()["message"] == "Invalid API key."
-        assert client.post("/api/v6/base64_to_url", json={"base64_string": picture()} | wrong)
+        upload = {"base64_string": picture()} | wrong
+        assert client.post("/api/v6/base64_to_url", json=upload).status_code == 401
     answer = client.post(START, json={"image": picture(), "key": "one"}).json()
     id = answer["id"]
     assert answer["status"] == "success"

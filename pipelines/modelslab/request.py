@@ -1,0 +1,90 @@
+"""What the service is asked for.
+
+Source: the vendor's public documentation of the v6 API, in its older and its newer form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidInput
+
+OUTPUT_FORMATS = ("obj", "glb", "stl", "ply")
+MAX_RESOLUTION, MAX_CHUNK_SIZE = 512, 12000
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "foreground_ratio": (0.01, 1),
+    "resolution": (1, MAX_RESOLUTION),
+    "chunk_size": (1, MAX_CHUNK_SIZE),
+    "seed": (0, 2**32 - 1),
+    "ss_guidance_strength": (0, 100),
+    "ss_sampling_steps": (1, 50),
+    "slat_guidance_strength": (0, 10),
+    "slat_sampling_steps": (1, 50),
+    "mesh_simplify": (0.9, 0.98),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the service is asked for; names, defaults and bounds are its own.
+
+    Servers leave out what they do not know: the last five are of the vendor's newer documents.
+
+    Attributes:
+        remove_bg: let the service remove the background; `foreground_ratio` counts only then.
+        foreground_ratio: 0.01 to 1.
+        resolution: 1 to 512.
+        chunk_size: 1 to 12000.
+        seed: 0 lets the service draw one.
+        render: also make a video.
+        temp: keep the results in a temporary place.
+        output_format: one of `OUTPUT_FORMATS`.
+        model_id: the service's name of the model.
+        ss_guidance_strength, ss_sampling_steps: of the structure; 1 to 50 steps.
+        slat_guidance_strength, slat_sampling_steps: of the details; up to 10, 1 to 50 steps.
+        mesh_simplify: share of triangles that are taken away, 0.9 to 0.98.
+
+    Raises:
+        InvalidInput: if a value is out of bounds.
+    """
+
+    remove_bg: bool = False
+    foreground_ratio: float = 0.85
+    resolution: int = 256
+    chunk_size: int = 8192
+    seed: int = 0
+    render: bool = False
+    temp: bool = False
+    output_format: str = "obj"
+    model_id: str = "instantmesh"
+    ss_guidance_strength: float = 7.5
+    ss_sampling_steps: int = 12
+    slat_guidance_strength: float = 3.0
+    slat_sampling_steps: int = 12
+    mesh_simplify: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise InvalidInput(
+                    f"ModelsLab takes {name} from {low} to {high}, got {getattr(self, name)}."
+                )
+        if self.output_format not in OUTPUT_FORMATS:
+            raise InvalidInput(
+                f"The output format must be one of {', '.join(OUTPUT_FORMATS)}, got"
+                f" '{self.output_format}'."
+            )
+        if not self.model_id.strip():
+            raise InvalidInput(
+                "The model's name must not be empty: the usual one is 'instantmesh'."
+            )
+
+    def body(self, image_url: str) -> dict[str, Any]:
+        """The JSON that is sent, without the key: the picture under both of its names."""
+        return vars(self) | {
+            "temp": "yes" if self.temp else "no",
+            "image": image_url,
+            "init_image": image_url,
+        }
