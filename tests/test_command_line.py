@@ -98,11 +98,12 @@ def test_a_texture_from_what_is_asked_for(picture_path, tmp_path, monkeypatch, s
 
     def of_pictures(mesh, layers, size, **_):
         seen.extend(camera for shots in layers for camera in shots.cameras.c2w)
-        assert size <= 1024, "views of 128 pixels and a picture of 160 fill no more"
+        assert size <= (1024 if layers else 4096), (
+            "views of 128 pixels and a picture of 160 fill no more"
+        )
         return mesh
 
     monkeypatch.setattr(results, "texture_of_pictures", of_pictures)
-    monkeypatch.setattr(results, "texture_of_field", lambda mesh, *_, **__: mesh)
     monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 0.0)
     options = ["--texture", "4096", "--texture-from", source, "--format", "glb"]
     assert main([str(picture_path), "-o", str(tmp_path), *QUICK, *options]) == 0
