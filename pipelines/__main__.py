@@ -1,6 +1,7 @@
 """The command line.
 
 python -m pipelines photo.jpg -o out/
+python -m pipelines catalogue pictures/ -o out/
 python -m pipelines serve [options]
 python -m pipelines doctor [folders of weights]
 """
@@ -11,7 +12,6 @@ import argparse
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from .devices import memory_explained
 from .doctor import report
-from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from .errors import ImageTo3DError, InvalidInput
+from .files import check_writable
 from .image_to_3d import ImageTo3D, timed
-from .options import find_pictures, make_parser, output_names
+from .options import contradiction, find_pictures, make_parser, output_names, settings_of
 from .pictures.reading import read_picture
 from .results import finished_mesh, save_result, summary
-from .settings import Settings, SurfaceSettings, ViewSettings
-from .weights.presets import RECONSTRUCTION_PRESETS
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +58,6 @@ class _Bars:
             self._bar = None
 
 
-def _check_output(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"Nothing can be written to {folder}: {error.strerror}. Choose another folder with -o."
-        ) from error
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -81,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .server.__main__ import main as serve
 
         return serve(arguments[1:])
+    if arguments[:1] == ["catalogue"]:
+        from .catalogue.__main__ import main as catalogue
+
+        return catalogue(arguments[1:])
     if arguments[:1] == ["doctor"]:
         print(report([Path(folder) for folder in arguments[1:]]))
         return 0
@@ -89,33 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
     )
-    settings = Settings(
-        remove_bg=options.remove_bg,
-        alpha_threshold=options.alpha_threshold,
-        foreground_ratio=options.foreground_ratio,
-        views=ViewSettings(options.steps, options.guidance, options.scheduler, options.seed),
-        surface=SurfaceSettings(
-            options.resolution,
-            options.chunk_size,
-            options.threshold,
-            options.exact,
-            options.min_part_share,
-        ),
-    )
-    sees_picture = RECONSTRUCTION_PRESETS[options.model].sees == "picture"
-    if sees_picture and (options.views_model or settings.views != ViewSettings()):
-        parser.error(
-            f"{options.model} sees the picture itself: leave out --views-model, --steps,"
-            " --guidance, --scheduler and --seed"
-        )
-    if options.texture_format != "png" and options.format != "glb":
-        parser.error("--texture-format is for the texture in a GLB: add --format glb")
+    settings = settings_of(options)
+    if (problem := contradiction(options)) is not None:
+        parser.error(problem)
     try:
         pictures = find_pictures(options.pictures)
     except InvalidInput as error:
         parser.error(str(error))
     try:
-        _check_output(options.output)
+        check_writable(options.output)
         with memory_explained(MEMORY_ADVICE):
             chain = ImageTo3D.load(
                 options.model,

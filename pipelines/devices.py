@@ -15,7 +15,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name.
+    """The device of a name: one of `DEVICES`, or "cuda:1" for the second GPU, and so on.
 
     "auto" is CUDA (or ROCm, which goes by that name), then MPS, then the CPU.
 
@@ -30,9 +30,12 @@ def choose_device(name: str = "auto") -> torch.device:
     }
     if name == "auto":
         return torch.device(next(device for device, there in available.items() if there))
-    if name not in available:
-        raise InvalidInput(f"The device must be one of {', '.join(DEVICES)}, got '{name}'.")
-    if not available[name]:
+    kind, colon, number = name.partition(":")
+    if kind not in available or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise InvalidInput(
+            f"The device must be one of {', '.join(DEVICES)}, or cuda:1 and so on, got '{name}'."
+        )
+    if not available[kind] or (colon and int(number) >= torch.cuda.device_count()):
         raise EnvironmentProblem(
             f"This machine, or its build of PyTorch, has no {name} device: use --device auto."
         )

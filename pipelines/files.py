@@ -47,6 +47,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder if it is not there, and see that files can be written to it.
+
+    Raises:
+        EnvironmentProblem: if not.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"Nothing can be written to {folder}: {error.strerror}. Choose another folder with -o."
+        ) from error
+
+
 def is_own(path: Path) -> bool:
     """Whether a file bears this library's signature.
 

@@ -54,6 +54,67 @@ def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) ->
 
 
 @dataclass(frozen=True)
+class FramedPicture:
+    """The object of a picture in the middle of a square.
+
+    Attributes:
+        framed: (1, 3, S, S) on white, for the models.
+        framed_mask: (1, 1, S, S).
+        photograph: (1, 3, T, T) the same square, as sharp as the picture is, up to
+            `MAX_PHOTOGRAPH` pixels.
+        mask: (1, 1, T, T) of the photograph.
+        seconds: by stage.
+    """
+
+    framed: Tensor
+    framed_mask: Tensor
+    photograph: Tensor
+    mask: Tensor
+    seconds: dict[str, float]
+
+
+def frame_picture(
+    picture: Tensor,
+    settings: Settings,
+    *,
+    size: int = DEFAULT_SIZE,
+    background_models: Path | None = None,
+    device: torch.device = CPU,
+    progress: StageProgress = _silent,
+) -> FramedPicture:
+    """Find the object in a picture; the first stages of `ImageTo3D`, which need none of its models.
+
+    Args:
+        picture: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
+        settings: of background and framing.
+        size: pixels of a side of `framed`.
+        background_models: folder of rembg's models, or None for rembg's own.
+        device: where rembg's models work.
+        progress: called after each step.
+
+    Raises:
+        InvalidInput, NothingInPicture, EnvironmentProblem: as the stages do.
+    """
+    seconds: dict[str, float] = {}
+    with timed("background", seconds):
+        mask = remove_background(
+            picture,
+            settings.remove_bg,
+            models_dir=background_models,
+            device=device.type,
+            threshold=settings.alpha_threshold,
+        )
+        progress("background", 1, 1)
+    with timed("framing", seconds):
+        colors, ratio = picture[:, :3].cpu().float(), settings.foreground_ratio
+        framed, framed_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=size)
+        sharp = min(framed_side(mask, ratio), MAX_PHOTOGRAPH)
+        photograph, sharp_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=sharp)
+        progress("framing", 1, 1, framed)
+    return FramedPicture(framed, framed_mask, photograph, sharp_mask, seconds)
+
+
+@dataclass(frozen=True)
 class Result:
     """A mesh and all that stood on the way to it.
 
@@ -205,34 +266,34 @@ class ImageTo3D:
                 "This model sees the picture itself: leave out steps, guidance, scheduler and seed,"
                 " which say nothing to it."
             )
-        seconds: dict[str, float] = {}
+        framed = frame_picture(
+            picture,
+            settings,
+            size=max(DEFAULT_SIZE, self.multiview.view_size if self.multiview else 0),
+            background_models=self.background_models,
+            device=self.device,
+            progress=progress,
+        )
+        return self.of_framed(framed, settings, progress)
+
+    def of_framed(
+        self, picture: FramedPicture, settings: Settings, progress: StageProgress = _silent
+    ) -> Result:
+        """A mesh of an object that `frame_picture` has found.
+
+        Args:
+            picture: the object.
+            settings: choices; those of background and framing say nothing any more.
+            progress: called after each step.
+
+        Raises:
+            InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
+        """
+        framed, framed_mask, seconds = picture.framed, picture.framed_mask, dict(picture.seconds)
 
         def of_stage(stage: str) -> Progress:
             return lambda done, total, preview=None: progress(stage, done, total, preview)
 
-        with timed("background", seconds):
-            mask = remove_background(
-                picture,
-                settings.remove_bg,
-                models_dir=self.background_models,
-                device=self.device.type,
-                threshold=settings.alpha_threshold,
-            )
-            progress("background", 1, 1)
-        with timed("framing", seconds):
-            framed, framed_mask = frame_foreground(
-                picture[:, :3].cpu().float(),
-                mask,
-                foreground_ratio=settings.foreground_ratio,
-                size=max(DEFAULT_SIZE, self.multiview.view_size if self.multiview else 0),
-            )
-            photograph, photograph_mask = frame_foreground(
-                picture[:, :3].cpu().float(),
-                mask,
-                foreground_ratio=settings.foreground_ratio,
-                size=min(framed_side(mask, settings.foreground_ratio), MAX_PHOTOGRAPH),
-            )
-            progress("framing", 1, 1, framed)
         generated = None
         if self.multiview is not None:
             with timed("views", seconds, self.device):
@@ -248,7 +309,7 @@ class ImageTo3D:
         with timed("surface", seconds, self.device):
             mesh = extract_mesh(field, settings.surface, progress=of_stage("surface"))
         views, seed = (generated.views, generated.seed) if generated else (None, 0)
-        return Result(mesh, framed, photograph, photograph_mask, views, field, seed, seconds)
+        return Result(mesh, framed, picture.photograph, picture.mask, views, field, seed, seconds)
 
     def _field(self, framed: Tensor, mask: Tensor, generated: GeneratedViews | None) -> Field:
         if self.reconstruction.sees == "picture":

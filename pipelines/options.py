@@ -14,23 +14,31 @@ from .files import is_own
 from .mesh_io import FORMATS
 from .meshes.decimation import MIN_FACES
 from .meshes.files.glb import TEXTURE_FORMATS
+from .meshes.placement import PIVOTS
 from .meshes.texture import MAX_SIZE, MIN_SIZE
 from .multiview.schedulers import SCHEDULERS
 from .pictures.background import DEFAULT_THRESHOLD, METHODS
 from .pictures.reading import SUFFIXES
-from .settings import DEFAULT_CHUNK_SIZE
+from .settings import DEFAULT_CHUNK_SIZE, Settings, SurfaceSettings, ViewSettings
 from .surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
 from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 
 log = logging.getLogger(__name__)
 
 
-class _Parser(argparse.ArgumentParser):
+DEVICE_HELP = "auto, cuda, cuda:1 and so on, mps or cpu (default: auto, the best that is there)"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong."""
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    """An option's type: numbers from `low` to `high`."""
+
     def parse(text: str) -> float:
         try:
             value = kind(text)
@@ -45,11 +53,11 @@ def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[
 
 def make_parser() -> argparse.ArgumentParser:
     """All options, with their bounds."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m pipelines" if __package__ == "pipelines" else "image-to-3d",
         description="Turn pictures into textured 3D meshes.",
-        epilog="'serve' in place of pictures starts a server, 'doctor' says what a bug report"
-        " needs.",
+        epilog="'catalogue' in place of pictures makes thousands, 'serve' starts a server, 'doctor'"
+        " says what a bug report needs; each has --help of its own.",
     )
     parser.add_argument(
         "pictures",
@@ -65,6 +73,32 @@ def make_parser() -> argparse.ArgumentParser:
         default=Path("out"),
         help="folder for the results (default: out)",
     )
+    add_settings(parser)
+    parser.add_argument("--device", type=device_name, default="auto", help=DEVICE_HELP)
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files of earlier runs; without it, new results get numbers",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="say what is loaded from where"
+    )
+    parser.set_defaults(previews=True)
+    return parser
+
+
+def device_name(text: str) -> str:
+    """A device as `devices.choose_device` takes it; whether the machine has it is seen there."""
+    kind, colon, number = text.partition(":")
+    if kind not in DEVICES or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise argparse.ArgumentTypeError(
+            f"must be one of {', '.join(DEVICES)}, or cuda:1 and so on, got '{text}'"
+        )
+    return text
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add what decides about results: models, settings, and what is written of them."""
     parser.add_argument(
         "--model",
         choices=list(RECONSTRUCTION_PRESETS),
@@ -77,39 +111,39 @@ def make_parser() -> argparse.ArgumentParser:
         help="multiview model (default: the one that fits --model)",
     )
     parser.add_argument(
-        "--seed", type=_number(int, 0, 2**63 - 1), default=0, help="0 draws one and reports it"
+        "--seed", type=number(int, 0, 2**63 - 1), default=0, help="0 draws one and reports it"
     )
     parser.add_argument(
         "--steps",
-        type=_number(int, 1, 1000),
+        type=number(int, 1, 1000),
         help="denoising steps (default: the views' model's own)",
     )
     parser.add_argument(
         "--guidance",
-        type=_number(float, 0, 100),
+        type=number(float, 0, 100),
         help="weight of the picture (default: the views' model's own)",
     )
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="euler_ancestral")
     parser.add_argument(
         "--resolution",
-        type=_number(int, MIN_RESOLUTION, MAX_RESOLUTION),
+        type=number(int, MIN_RESOLUTION, MAX_RESOLUTION),
         help="of the surface grid (default: the model's own)",
     )
     parser.add_argument(
         "--chunk-size",
-        type=_number(int, 1, 2**31),
+        type=number(int, 1, 2**31),
         default=DEFAULT_CHUNK_SIZE,
         help="points evaluated at once",
     )
     parser.add_argument(
         "--threshold",
-        type=_number(float, 1e-6, 1e6),
+        type=number(float, 1e-6, 1e6),
         help="density of the surface, for the instant-nerf models",
     )
     parser.add_argument("--exact", action="store_true", help="evaluate every grid point")
     parser.add_argument(
         "--min-part-share",
-        type=_number(float, 0, 1),
+        type=number(float, 0, 1),
         default=1.0,
         help="smallest part kept, as share of the largest",
     )
@@ -122,13 +156,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--alpha-threshold",
-        type=_number(float, 0, 1),
+        type=number(float, 0, 1),
         default=DEFAULT_THRESHOLD,
         help="less of a mask than this is background (default: 0.05)",
     )
     parser.add_argument(
         "--foreground-ratio",
-        type=_number(float, 0.1, 1),
+        type=number(float, 0.1, 1),
         default=0.85,
         help="size of the object in its picture (default: 0.85)",
     )
@@ -137,13 +171,26 @@ def make_parser() -> argparse.ArgumentParser:
         "--up-axis", choices=("y", "z"), default="y", help="of the mesh file (default: y, front +z)"
     )
     parser.add_argument(
+        "--size",
+        type=number(float, 0, 1e9),
+        default=0.0,
+        help="longest side of the mesh, in the file's unit (millimetres for STL and 3MF); 0 keeps"
+        " it",
+    )
+    parser.add_argument(
+        "--pivot",
+        choices=PIVOTS,
+        default="keep",
+        help="where the mesh's origin lies: as it is (default), in its middle, or below it",
+    )
+    parser.add_argument(
         "--max-faces",
-        type=_number(int, MIN_FACES, 10**9),
+        type=number(int, MIN_FACES, 10**9),
         help="decimate to at most so many triangles",
     )
     parser.add_argument(
         "--texture",
-        type=_number(int, MIN_SIZE, MAX_SIZE),
+        type=number(int, MIN_SIZE, MAX_SIZE),
         metavar="SIZE",
         help="a texture instead of vertex colours, of at most SIZE pixels: where the pictures hold"
         " no more, of 1024 or 512",
@@ -163,7 +210,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--orbit",
-        type=_number(int, 0, 360),
+        type=number(int, 0, 360),
         default=0,
         metavar="FRAMES",
         help="frames around the object, and a WebP of them",
@@ -171,12 +218,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--save-views", action="store_true", help="save the framed picture and the six views too"
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files of earlier runs; without it, new results get numbers",
-    )
-    parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
     parser.add_argument(
         "--offload",
@@ -193,10 +234,37 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not keep half-precision copies of .ckpt and .bin files",
     )
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="say what is loaded from where"
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings among the options."""
+    return Settings(
+        remove_bg=options.remove_bg,
+        alpha_threshold=options.alpha_threshold,
+        foreground_ratio=options.foreground_ratio,
+        views=ViewSettings(options.steps, options.guidance, options.scheduler, options.seed),
+        surface=SurfaceSettings(
+            options.resolution,
+            options.chunk_size,
+            options.threshold,
+            options.exact,
+            options.min_part_share,
+        ),
     )
-    return parser
+
+
+def contradiction(options: argparse.Namespace) -> str | None:
+    """What in the options does not go together, as a sentence; None if all does."""
+    if RECONSTRUCTION_PRESETS[options.model].sees == "picture" and (
+        options.views_model or settings_of(options).views != ViewSettings()
+    ):
+        return (
+            f"{options.model} sees the picture itself: leave out --views-model, --steps,"
+            " --guidance, --scheduler and --seed"
+        )
+    if options.texture_format != "png" and options.format != "glb":
+        return "--texture-format is for the texture in a GLB: add --format glb"
+    return None
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:

@@ -19,6 +19,7 @@ from .mesh_io import mesh_path, save_mesh
 from .meshes.decimation import decimate
 from .meshes.drawing import preview_sheet
 from .meshes.mesh import Mesh
+from .meshes.placement import placed
 from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_of_pictures
 from .orbit.rendering import render
 from .pictures.reading import save_picture, to_pillow
@@ -30,10 +31,16 @@ ORBIT_SECONDS = 4.0
 
 
 def finished_mesh(result: Result, options: argparse.Namespace, progress: StageProgress) -> Mesh:
-    """The mesh with as many triangles, and the texture, that the options ask for."""
+    """The mesh with the triangles, the texture, the size and the place that the options ask for."""
     mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
-    if not options.texture:
-        return mesh
+    if options.texture:
+        mesh = _textured(result, mesh, options, progress)
+    return placed(mesh, size=options.size, pivot=options.pivot)
+
+
+def _textured(
+    result: Result, mesh: Mesh, options: argparse.Namespace, progress: StageProgress
+) -> Mesh:
     max_faces = options.max_faces or DEFAULT_TEXTURED_FACES
 
     def of_texture(done: int, total: int, preview: Tensor | None = None) -> None:
@@ -74,7 +81,7 @@ def save_result(
         metadata={"picture": name, "seed": str(result.seed)},
         texture_format=options.texture_format,
     )
-    pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)}
+    pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)} if options.previews else {}
     if options.save_views:
         pictures[folder / f"{name}-framed.png"] = result.framed
         for i, view in enumerate(() if result.views is None else result.views.split(1)):
@@ -129,7 +136,7 @@ def summary(
     """A table of what was done."""
     rows = [(stage, f"{took:.1f} s") for stage, took in seconds.items()]
     rows.append(("in all", f"{sum(seconds.values()):.1f} s"))
-    rows.append(("memory", f"{_peak_memory() / 2**30:.2f} GiB at most"))
+    rows.append(("memory", f"{peak_memory() / 2**30:.2f} GiB at most"))
     if device.type == "cuda":
         rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
     rows.append(("seed", str(seed)))
@@ -140,7 +147,7 @@ def summary(
     return "\n".join(f"{name:>10}  {value}" for name, value in rows)
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Bytes that this process held at most; 0 where the system does not tell."""
     try:
         import resource

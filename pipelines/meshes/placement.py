@@ -9,6 +9,8 @@ import torch
 from ..errors import InvalidInput
 from .mesh import Mesh
 
+PIVOTS = ("keep", "center", "bottom")
+
 
 def placed(mesh: Mesh, *, size: float = 0.0, pivot: str = "keep", turn_deg: float = 0.0) -> Mesh:
     """The mesh at a size and place of one's own.
@@ -25,7 +27,7 @@ def placed(mesh: Mesh, *, size: float = 0.0, pivot: str = "keep", turn_deg: floa
     Raises:
         InvalidInput: if a value is out of range.
     """
-    if pivot not in ("keep", "center", "bottom"):
+    if pivot not in PIVOTS:
         raise InvalidInput(f"The pivot must be keep, center or bottom, got '{pivot}'.")
     if size < 0:
         raise InvalidInput(f"The size must not be negative, got {size}.")

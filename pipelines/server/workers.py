@@ -6,17 +6,13 @@ A process that crashes, runs out of memory or takes too long costs its job alone
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-from ..errors import ImageTo3DError
+from ..worker_process import WorkerProcess
 from .jobs import Job, Jobs
 from .protocol import JobSettings
 
@@ -82,7 +78,7 @@ class Workers:
         return self._jobs.end(job.id, "cancelled", message="The job was cancelled.")
 
     def _work(self, maker: Callable[[], Make]) -> None:
-        process = _Process(maker)
+        process = WorkerProcess(maker)
         try:
             while not self._stopped.is_set():
                 job = self._jobs.claim()
@@ -102,9 +98,11 @@ class Workers:
         finally:
             process.end()
 
-    def _do(self, job: Job, process: _Process) -> None:
+    def _do(self, job: Job, process: WorkerProcess) -> None:
         until = time.monotonic() + self._limit
-        process.begin(job, self._jobs.folder_of(job.token))
+        folder = self._jobs.folder_of(job.token)
+        pictures = [folder / name for name in job.pictures]
+        process.begin(job.settings, job.seed, pictures, folder)
         while True:
             if self._stopped.is_set():
                 process.end()
@@ -122,14 +120,15 @@ class Workers:
             if message is None:
                 continue
             kind, *content = message
-            if kind == "stage":
+            if kind == "report":
                 self.stages[job.id] = Stage(*content)
-            elif kind == "done":
+                continue
+            if kind == "done":
                 self._jobs.end(job.id, "done", outputs=content[0])
-                return
             else:
-                self._jobs.end(job.id, "failed", message=content[0])
-                return
+                sentence = {"died": _CRASHED, "broken": _BROKEN}.get(kind) or content[0]
+                self._jobs.end(job.id, "failed", message=sentence)
+            return
 
 
 _BROKEN = "The server made a mistake of its own with this job: its log says which."
@@ -137,71 +136,3 @@ _CRASHED = (
     "The process that worked on this job died, which lack of memory does most often: try a smaller"
     " resolution."
 )
-
-
-class _Process:
-    """A worker's process, started when it is needed."""
-
-    def __init__(self, maker: Callable[[], Make]) -> None:
-        self._maker = maker
-        self._process: Any = None
-        self._here: Connection | None = None
-
-    def begin(self, job: Job, folder: Path) -> None:
-        if self._process is None or not self._process.is_alive():
-            context = multiprocessing.get_context("spawn")
-            self._here, there = context.Pipe()
-            self._process = context.Process(target=_serve, args=(self._maker, there), daemon=True)
-            self._process.start()
-            there.close()
-        assert self._here is not None
-        pictures = [folder / name for name in job.pictures]
-        self._here.send((job.settings, job.seed, pictures, folder))
-
-    def listen(self, seconds: float) -> tuple[Any, ...] | None:
-        """What the process says within so many seconds; that it has died counts as a failure."""
-        assert self._here is not None
-        try:
-            if self._here.poll(seconds):
-                said: tuple[Any, ...] = self._here.recv()
-                return said
-        except (EOFError, OSError):
-            self.end()
-            return ("failed", _CRASHED)
-        return None
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-        if self._here is not None:
-            self._here.close()
-            self._here = None
-
-
-def _serve(maker: Callable[[], Make], pipe: Connection) -> None:
-    """The loop of a worker's process, which ends with the server's."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-    make = maker()
-
-    def report(stage: str, done: int, total: int) -> None:
-        pipe.send(("stage", stage, done, total))
-
-    while True:
-        settings, seed, pictures, folder = pipe.recv()
-        try:
-            pipe.send(("done", make(settings, seed, pictures, folder, report)))
-        except ImageTo3DError as error:
-            pipe.send(("failed", str(error)))
-        except Exception:
-            logging.basicConfig()
-            log.exception("a job failed")
-            pipe.send(("failed", _BROKEN))

@@ -1,0 +1,225 @@
+"""What a catalogue is made of: pictures with their ids, from folders, patterns and lists."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EnvironmentProblem, InvalidInput
+from ..files import is_own
+from ..pictures.reading import SUFFIXES
+
+ID, PICTURE = "id", "picture"
+LISTS = (".txt", ".csv", ".jsonl", ".ndjson", ".parquet")
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_MAX_NAME = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a catalogue.
+
+    Attributes:
+        id: unique in its catalogue.
+        picture: a path, or an address that fsspec reads.
+        overrides: columns of its row that are neither, as (name, text), in order of names; empty
+            cells are left out.
+    """
+
+    id: str
+    picture: str
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def remote(self) -> bool:
+        """Whether the picture is at an address."""
+        return bool(_ADDRESS.match(self.picture))
+
+
+def find_items(inputs: Sequence[str]) -> list[Item]:
+    """The items of folders, patterns, lists and single pictures, in this order.
+
+    A folder's pictures come with all of its folders' within, in order of names, but for those
+    that this library wrote; their ids are their paths in it without the ending, or with it where
+    two would be the same. A text list has a picture in each line. CSV (with a head), JSON Lines and
+    Parquet have a column `picture`, perhaps one `id`, and others for settings. Paths in a list
+    start at the list's folder.
+
+    Args:
+        inputs: paths, patterns as of `glob`, or addresses of pictures or lists.
+
+    Raises:
+        InvalidInput: if there is nothing there, a list cannot be read or lacks a column, or two
+            items have one id.
+        EnvironmentProblem: if a package is missing for a list or an address.
+    """
+    items = [item for source in inputs for item in _items_of(source)]
+    if not items:
+        raise InvalidInput(f"There is no picture in {', '.join(inputs)}.")
+    seen: dict[str, str] = {}
+    for item in items:
+        if item.id in seen:
+            raise InvalidInput(
+                f"Two items have the id '{item.id}': {seen[item.id]} and {item.picture}. Give each"
+                " its own in a list with a column id."
+            )
+        seen[item.id] = item.picture
+    _check_protocols(items)
+    return items
+
+
+def folder_name(id: str) -> str:
+    """What files and folders of an item are called: its id, and a digest where that is no name."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", id.lower()).strip("-.")[:_MAX_NAME]
+    if name == id and name.partition(".")[0] not in _RESERVED:
+        return name
+    return f"{name}-{hashlib.sha256(id.encode()).hexdigest()[:8]}".lstrip("-")
+
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{p}{i}" for p in ("com", "lpt") for i in range(10))}
+
+
+def _items_of(source: str) -> Iterator[Item]:
+    if _ADDRESS.match(source):
+        if source.lower().endswith(LISTS):
+            yield from _listed(source)
+        else:
+            yield Item(source, source)
+        return
+    path = Path(source)
+    if path.is_dir():
+        yield from _named(
+            {p.relative_to(path): p for p in sorted(path.rglob("*")) if _is_picture(p)}
+        )
+    elif path.is_file():
+        if path.suffix.lower() in LISTS:
+            yield from _listed(source)
+        else:
+            yield Item(path.stem, str(path))
+    else:
+        # Path.glob takes no absolute patterns.
+        found = [Path(p) for p in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
+        if not found:
+            raise InvalidInput(f"There is no file or folder {source}, and nothing of that pattern.")
+        yield from _named({p: p for p in found if _is_picture(p)})
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not is_own(path)
+
+
+def _named(pictures: Mapping[Path, Path]) -> Iterator[Item]:
+    """Items whose ids are paths."""
+    stems = [name.with_suffix("").as_posix() for name in pictures]
+    times = Counter(stems)
+    for (name, path), stem in zip(pictures.items(), stems, strict=True):
+        yield Item(name.as_posix() if times[stem] > 1 else stem, str(path))
+
+
+def _listed(source: str) -> Iterator[Item]:
+    """The items of a list."""
+    ending = source[source.rindex(".") :].lower()
+    try:
+        rows = list(_READERS[ending](source))
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"{source} needs a package that is not there: {error}. requirements-cluster.txt has it."
+        ) from error
+    except Exception as error:  # of csv, json, pyarrow, fsspec and whatever these stand on
+        raise InvalidInput(f"The list {source} cannot be read: {_line(error)}.") from error
+    for number, row in enumerate(rows, 1):
+        picture = _text(row.get(PICTURE))
+        if not picture:
+            raise InvalidInput(
+                f"Row {number} of {source} has no picture: the column '{PICTURE}' must hold a path"
+                f" or an address (its columns: {', '.join(map(str, row)) or 'none'})."
+            )
+        remote = bool(_ADDRESS.match(picture))
+        if not remote and not Path(picture).is_absolute() and not _ADDRESS.match(source):
+            picture = str(Path(source).parent / picture)
+        values = ((str(k), _text(v)) for k, v in row.items() if k not in (ID, PICTURE))
+        overrides = tuple(sorted((k, v) for k, v in values if v))
+        stem = picture if remote else Path(_text(row.get(PICTURE))).with_suffix("").as_posix()
+        yield Item(_text(row.get(ID)) or stem, picture, overrides)
+
+
+def _text(value: Any) -> str:
+    """A cell as text; whole numbers without a point, as tables with gaps have floats for them."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _lines(source: str) -> Iterator[str]:
+    import fsspec
+
+    with fsspec.open(source, "rt", encoding="utf-8-sig", newline="") as file:
+        yield from file
+
+
+def _text_rows(source: str) -> Iterator[dict[str, Any]]:
+    for line in _lines(source):
+        if line.strip() and not line.startswith("#"):
+            yield {PICTURE: line.strip()}
+
+
+def _csv_rows(source: str) -> Iterator[dict[str, Any]]:
+    for row in csv.DictReader(_lines(source), strict=True):
+        if None in row or None in row.values():
+            raise ValueError(f"the row {[*row.values()]} has not as many cells as the head")
+        yield row
+
+
+def _json_rows(source: str) -> Iterator[dict[str, Any]]:
+    for line in _lines(source):
+        if line.strip():
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"a line is no JSON object: {line.strip()[:60]}")
+            yield row
+
+
+def _parquet_rows(source: str) -> Iterator[dict[str, Any]]:
+    import fsspec
+    import pyarrow.parquet
+
+    with fsspec.open(source, "rb") as file:
+        yield from pyarrow.parquet.read_table(file).to_pylist()
+
+
+_READERS = {
+    ".txt": _text_rows,
+    ".csv": _csv_rows,
+    ".jsonl": _json_rows,
+    ".ndjson": _json_rows,
+    ".parquet": _parquet_rows,
+}
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _check_protocols(items: Sequence[Item]) -> None:
+    """See that fsspec has what each kind of address needs."""
+    for protocol in {item.picture.partition("://")[0].lower() for item in items if item.remote}:
+        import fsspec
+
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            raise EnvironmentProblem(
+                f"Addresses that start with {protocol}:// need a package: {_line(error)}."
+            ) from error
+        except ValueError as error:
+            raise InvalidInput(f"Nothing reads addresses that start with {protocol}://.") from error

@@ -1,0 +1,154 @@
+"""What became of each item: one row each, good or bad, in one schema."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import EnvironmentProblem, InvalidInput
+from ..files import atomic_path
+
+log = logging.getLogger(__name__)
+
+JSON_LINES, PARQUET = "manifest.jsonl", "manifest.parquet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of an item.
+
+    Attributes:
+        id, picture: of the item.
+        picture_sha256: hexadecimal, empty where the picture could not be had.
+        status: how it ended.
+        outputs: paths of its files within the catalogue's folder, the mesh first.
+        error_kind, error: class of the error and its sentence; empty where it is done.
+        seed: of the views; 0 without any.
+        model, revision: of the reconstruction; the hub's commit, or the version of embedded ones.
+        fingerprint: of all settings that decide about the result; see `work.Recipe`.
+        triangles, watertight, volume, size: of the mesh, see `meshes.report.MeshReport`.
+        seconds: by stage.
+        peak_memory: bytes that the process held at most while it worked on the item.
+        worker: machine and process.
+        version: of this library.
+    """
+
+    id: str
+    picture: str
+    status: Literal["done", "failed"]
+    fingerprint: str
+    picture_sha256: str = ""
+    outputs: tuple[str, ...] = ()
+    error_kind: str = ""
+    error: str = ""
+    seed: int = 0
+    model: str = ""
+    revision: str = ""
+    triangles: int = 0
+    watertight: bool = False
+    volume: float = 0.0
+    size: tuple[float, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: int = 0
+    worker: str = ""
+    version: str = ""
+
+    @property
+    def in_all(self) -> float:
+        """Seconds of all stages."""
+        return sum(self.seconds.values())
+
+
+_NAMES = {one.name for one in fields(Row)}
+
+
+class Manifest:
+    """The rows of a catalogue, on the disk as soon as they are known.
+
+    Args:
+        folder: of the catalogue.
+
+    Raises:
+        InvalidInput: if the folder's manifest is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / JSON_LINES
+        self.rows: dict[str, Row] = {}
+        if self._path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        content = self._path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                row = _row_of(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise InvalidInput(
+                    f"Line {number} of {self._path} is no row of a catalogue: mend or remove it, or"
+                    " choose another folder."
+                ) from error
+            self.rows[row.id] = row
+        if len(whole) < len(content):  # a row was being written when the machine went down
+            with self._path.open("r+b") as file:
+                file.truncate(len(whole))
+
+    def add(self, row: Row) -> None:
+        """Keep a row; it takes the place of an earlier one of its id.
+
+        Raises:
+            EnvironmentProblem: if the disk refuses.
+        """
+        line = json.dumps(asdict(row), ensure_ascii=False) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{self._path} cannot be written: {error.strerror}. What is done is kept: make"
+                " space and run the same command again."
+            ) from error
+        self.rows[row.id] = row
+
+    def finish(self, ids: Iterable[str]) -> list[Row]:
+        """Write the rows of these ids, in their order, as Parquet where pyarrow is there."""
+        rows = [self.rows[id] for id in ids if id in self.rows]
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError:
+            log.info("%s needs pyarrow, which is not there; %s has all rows", PARQUET, JSON_LINES)
+            return rows
+        strings = "id picture picture_sha256 status error_kind error model revision fingerprint"
+        schema = pa.schema(
+            [(name, pa.string()) for name in strings.split()]
+            + [
+                ("outputs", pa.list_(pa.string())),
+                ("seed", pa.int64()),
+                ("triangles", pa.int64()),
+                ("watertight", pa.bool_()),
+                ("volume", pa.float64()),
+                ("size", pa.list_(pa.float64())),
+                ("seconds", pa.map_(pa.string(), pa.float64())),
+                ("peak_memory", pa.int64()),
+                ("worker", pa.string()),
+                ("version", pa.string()),
+            ]
+        )
+        table = pa.Table.from_pylist(
+            [asdict(row) | {"seconds": [*row.seconds.items()]} for row in rows], schema
+        )
+        with atomic_path(self._path.with_name(PARQUET)) as partial:
+            pq.write_table(table, partial)
+        return rows
+
+
+def _row_of(content: dict[str, Any]) -> Row:
+    known = {name: value for name, value in content.items() if name in _NAMES}
+    known["outputs"], known["size"] = tuple(known["outputs"]), tuple(known["size"])
+    return Row(**known)

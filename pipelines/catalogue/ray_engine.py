@@ -1,0 +1,126 @@
+"""A catalogue's work on a Ray cluster: Ray Data hands the items out, and makes lost ones again.
+
+Where the cluster has GPUs, the models have them to themselves: reading, framing and finishing are
+done by actors on processors beside, as many as keep the GPUs at work.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy
+
+from ..errors import EnvironmentProblem, ImageTo3DError
+from .local_engine import Guard
+from .manifest import Row
+from .recipe import Recipe, Task
+from .work import State
+
+_BLOCK = 16  # items that Ray hands out together, and makes again together
+_PARTS = ("prepare", "reconstruct", "finish")
+
+
+class _Actor:
+    """One worker; its work is done in a process of its own, so that no item takes it along."""
+
+    def __init__(
+        self, maker: Callable[[], Callable[..., State]], recipe: Recipe, limit: float
+    ) -> None:
+        self._guard = Guard(maker, recipe, limit)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        done = [self._guard.do(pickle.loads(state)) for state in batch["state"]]
+        return {"state": [pickle.dumps(state) for state in done]}
+
+    def __del__(self) -> None:
+        self._guard.end()
+
+
+def done_by_ray(
+    tasks: Sequence[Task],
+    maker: Callable[[tuple[str, ...]], Callable[[], Callable[..., State]]],
+    recipe: Recipe,
+    limit: float,
+    *,
+    address: str | None = None,
+    workers: int = 0,
+    gpus: float = 1.0,
+    threads: int = 1,
+) -> Generator[Row, None, None]:
+    """Rows of tasks, as they end.
+
+    Args:
+        tasks: what is to be done.
+        maker: from parts of the work to what makes a worker's function, see `work.Work`.
+        recipe: what is made.
+        limit: seconds for one part of one item.
+        address: of the cluster; None starts Ray on this machine.
+        workers: actors with models; 0 makes as many as there is room for.
+        gpus: share of a GPU for each of them, where there is any.
+        threads: processors for each where there is none.
+
+    Raises:
+        EnvironmentProblem: if the cluster cannot be reached, has no room, or a worker cannot begin.
+    """
+    try:
+        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EnvironmentProblem(f"There is no Ray cluster at {address}: {error}.") from error
+    room = ray.cluster_resources()
+    split = room.get("GPU", 0) > 0 and gpus > 0
+    possible = int(room.get("GPU", 0) / gpus) if split else int(room.get("CPU", 0) / threads)
+    count = min(workers or possible, len(tasks))
+    if not 0 < count <= possible:
+        raise EnvironmentProblem(
+            f"The cluster has room for {possible} workers, {count or 1} are asked for: choose"
+            " fewer --workers or a smaller --gpus."
+        )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    states = [{"state": pickle.dumps(State(task))} for task in tasks]
+    blocks = max(min(len(states), 4 * count), len(states) // _BLOCK)
+    data = ray.data.from_items(states, override_num_blocks=blocks)
+    if split:
+        # Each GPU's actor takes half a processor; two beside it read, frame and finish.
+        beside = (1, 2 * count)
+        plan: list[tuple[str, ...]] = [(part,) for part in _PARTS]
+        pools = [(beside, 0.25, 0.0), ((count, count), 0.5, gpus), (beside, 0.25, 0.0)]
+    else:
+        plan, pools = [_PARTS], [((count, count), float(threads), 0.0)]
+    for parts, ((least, most), cpus, share) in zip(plan, pools, strict=True):
+        data = data.map_batches(
+            _Actor,
+            fn_constructor_args=(maker(parts), recipe, limit),
+            batch_size=1,
+            compute=ActorPoolStrategy(min_size=least, max_size=most),
+            num_cpus=cpus,
+            num_gpus=share,
+        )
+    try:
+        for row in data.iter_rows():
+            state: State = pickle.loads(row["state"])
+            assert state.row is not None
+            yield state.row
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+    finally:
+        with suppress(Exception):
+            ray.shutdown()
+
+
+def _cause(error: BaseException) -> ImageTo3DError:
+    """This library's own error within Ray's, else Ray's in a sentence."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ImageTo3DError):
+            return EnvironmentProblem(str(inner))
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    last = str(error).strip().splitlines()[-1]
+    return EnvironmentProblem(f"The cluster gave up: {last}. Run the same command again to go on.")
