@@ -4,6 +4,7 @@ process.
 python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
 python -m benchmarks --growth FILE.png
 python -m benchmarks --quality texture --assets OBJECTS.npz
+python -m benchmarks --catalogue --assets OBJECTS.npz [--items 2000]
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from pipelines.devices import choose_device
 
+from .catalogues import measure_catalogues
 from .limits import operation_counter, operations_per_second, processor
 from .stages import JOBS, STAGES, Stage, importing, surface
 from .textures import measure_textures
@@ -203,12 +205,23 @@ def main() -> None:
         choices=("texture",),
         help="measure how well textures show the objects of --assets instead",
     )
+    parser.add_argument(
+        "--catalogue",
+        action="store_true",
+        help="measure catalogues instead, of pictures of the objects of --assets",
+    )
+    parser.add_argument(
+        "--items", type=int, default=200, help="pictures of --catalogue (default: 200)"
+    )
     parser.add_argument("--assets", type=Path, help="cc0_objects.npz, see training/")
     arguments = parser.parse_args()
-    if arguments.quality:
+    if arguments.quality or arguments.catalogue:
         if arguments.assets is None:
-            parser.error("--quality needs --assets")
-        measure_textures(arguments.assets)
+            parser.error("--quality and --catalogue need --assets")
+        if arguments.quality:
+            measure_textures(arguments.assets)
+        else:
+            measure_catalogues(arguments.assets, arguments.items)
         return
     if arguments.stage:
         print(

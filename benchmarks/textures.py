@@ -41,7 +41,7 @@ def measure_textures(assets: Path) -> None:
     model = load_reconstruction_model("pocket")
     rows: list[dict[str, float]] = []
     for i in rng.permutation(len(data["names"])):
-        mesh = _object(data, int(i))
+        mesh = object_of(data, int(i))
         if mesh is None:
             continue
         rows.append(_figures(mesh, model, float(rng.uniform(-10, 40))))
@@ -52,8 +52,8 @@ def measure_textures(assets: Path) -> None:
         print(f"{name:40} mean {np.nanmean(values):.4f}  median {np.nanmedian(values):.4f}")
 
 
-def _object(data: np.lib.npyio.NpzFile, i: int) -> Mesh | None:
-    """A mesh with a colour for each face, so with three vertices for each."""
+def object_of(data: np.lib.npyio.NpzFile, i: int) -> Mesh | None:
+    """A mesh with a colour for each face, so with three vertices for each; None if it is large."""
     v, f = data["vertex_offsets"], data["face_offsets"]
     faces = data["faces"][f[i] : f[i + 1]].astype(np.int64)
     if not 50 < len(faces) < MAX_FACES:

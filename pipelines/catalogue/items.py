@@ -145,19 +145,19 @@ def _listed(source: str) -> Iterator[Item]:
         remote = bool(_ADDRESS.match(picture))
         if not remote and not Path(picture).is_absolute() and not _ADDRESS.match(source):
             picture = str(Path(source).parent / picture)
-        values = ((str(k), _text(v)) for k, v in row.items() if k not in (ID, PICTURE))
+        values = ((str(k), _number(_text(v))) for k, v in row.items() if k not in (ID, PICTURE))
         overrides = tuple(sorted((k, v) for k, v in values if v))
         stem = picture if remote else Path(_text(row.get(PICTURE))).with_suffix("").as_posix()
         yield Item(_text(row.get(ID)) or stem, picture, overrides)
 
 
 def _text(value: Any) -> str:
-    """A cell as text; whole numbers without a point, as tables with gaps have floats for them."""
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _number(text: str) -> str:
+    """Whole numbers without a point: columns with gaps are often written as floats."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _lines(source: str) -> Iterator[str]:

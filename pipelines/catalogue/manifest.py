@@ -88,7 +88,7 @@ class Manifest:
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 row = _row_of(json.loads(line))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise InvalidInput(
                     f"Line {number} of {self._path} is no row of a catalogue: mend or remove it, or"
                     " choose another folder."

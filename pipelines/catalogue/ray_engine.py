@@ -35,8 +35,16 @@ class _Actor:
         self._guard = Guard(maker, recipe, limit)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        done = [self._guard.do(pickle.loads(state)) for state in batch["state"]]
-        return {"state": [pickle.dumps(state) for state in done]}
+        return {"state": [pickle.dumps(self._done(pickle.loads(s))) for s in batch["state"]]}
+
+    def _done(self, state: State | str) -> State | str | None:
+        """The state after the work, or why no work can be done, which ends the run."""
+        if isinstance(state, str):
+            return state
+        try:
+            return self._guard.do(state)
+        except ImageTo3DError as error:
+            return str(error)
 
     def __del__(self) -> None:
         self._guard.end()
@@ -69,7 +77,7 @@ def done_by_ray(
         EnvironmentProblem: if the cluster cannot be reached, has no room, or a worker cannot begin.
     """
     try:
-        ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
+        ray.init(address=address or "local", log_to_driver=False, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EnvironmentProblem(f"There is no Ray cluster at {address}: {error}.") from error
     room = ray.cluster_resources()
@@ -105,22 +113,16 @@ def done_by_ray(
         )
     try:
         for row in data.iter_rows():
-            state: State = pickle.loads(row["state"])
+            state: State | str = pickle.loads(row["state"])
+            if isinstance(state, str):
+                raise EnvironmentProblem(state)
             assert state.row is not None
             yield state.row
     except ray.exceptions.RayError as error:
-        raise _cause(error) from error
+        last = str(error).strip().splitlines()[-1]
+        raise EnvironmentProblem(
+            f"The cluster gave up: {last} Run the same command again to go on."
+        ) from error
     finally:
         with suppress(Exception):
             ray.shutdown()
-
-
-def _cause(error: BaseException) -> ImageTo3DError:
-    """This library's own error within Ray's, else Ray's in a sentence."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, ImageTo3DError):
-            return EnvironmentProblem(str(inner))
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    last = str(error).strip().splitlines()[-1]
-    return EnvironmentProblem(f"The cluster gave up: {last}. Run the same command again to go on.")

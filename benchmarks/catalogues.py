@@ -1,0 +1,162 @@
+"""How fast catalogues are made, what the engines cost, and whether memory stays flat."""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.cameras import cameras_around
+from pipelines.catalogue.__main__ import main, make_parser
+from pipelines.catalogue.items import Item
+from pipelines.catalogue.local_engine import done_here
+from pipelines.catalogue.manifest import Manifest, Row
+from pipelines.catalogue.recipe import Recipe, Task
+from pipelines.catalogue.run import opened, run, to_do
+from pipelines.catalogue.work import State, empty_row
+from pipelines.meshes.drawing import render_mesh
+from pipelines.meshes.mesh import Mesh
+from pipelines.pictures.reading import to_pillow
+
+from .textures import object_of
+
+PICTURE_SIZE, SEED, RESOLUTION = 256, 0, 96
+GROWTH, OVERHEAD = (100, 1000, 10_000), 1000
+SETTLED = 100  # items after which a worker has held all that it ever needs
+
+
+def measure_catalogues(assets: Path, count: int) -> None:
+    """Print items a minute with the embedded model, and what the engines add to an item."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        _draw(assets, count, folder / "pictures")
+        rates = {workers: _rate(folder, workers) for workers in (1, 2)}
+        print(f"two workers over one: {rates[2] / rates[1]:.2f}")
+        _print_memory(folder / "out-2")
+        _print_overhead(folder)
+        _print_growth(folder)
+
+
+def _draw(assets: Path, count: int, folder: Path) -> None:
+    """Pictures with alpha of so many objects, from in front and a little above."""
+    data, rng = np.load(assets), np.random.default_rng(SEED)
+    folder.mkdir()
+    drawn = 0
+    while drawn < count:
+        mesh = object_of(data, int(rng.integers(len(data["names"]))))
+        if mesh is None:
+            continue
+        camera = cameras_around([float(rng.uniform(0, 360))], [15.0], 4.0, 30.0)
+        black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
+        alpha = 1 - render_mesh(black, camera, PICTURE_SIZE, shaded=False)[:, :1]
+        picture = torch.cat([render_mesh(mesh, camera, PICTURE_SIZE), alpha], dim=1)
+        # Not by `save_picture`: what bears the library's signature is taken for a result.
+        to_pillow(picture).save(folder / f"{drawn:05}.png")
+        drawn += 1
+
+
+def _rate(folder: Path, workers: int) -> float:
+    """Items a minute from the first row to the last, of the command itself; printed too."""
+    out = folder / f"out-{workers}"
+    words = [str(folder / "pictures"), "-o", str(out), "--workers", str(workers)]
+    began = time.perf_counter()
+    main([*words, "--resolution", str(RESOLUTION), "--device", "cpu", "--stop-after", "0"])
+    seconds = time.perf_counter() - began
+    rows = Manifest(out).rows.values()
+    work = sum(row.in_all for row in rows)
+    rate = 60 * len(rows) / seconds
+    print(
+        f"{workers} worker(s): {len(rows)} items in {seconds:.1f} s with the start,"
+        f" {rate:.1f} a minute, {work / len(rows):.3f} s of work an item"
+    )
+    return rate
+
+
+def _print_memory(out: Path) -> None:
+    """Each worker's memory, of items after `SETTLED` and of its last ones."""
+    workers: dict[str, list[int]] = {}
+    for row in Manifest(out).rows.values():
+        workers.setdefault(row.worker, []).append(row.peak_memory)
+    for worker, peaks in workers.items():
+        early = peaks[SETTLED // len(workers) :][:50]
+        if len(peaks) > SETTLED and early:
+            growth = np.mean(peaks[-50:]) / np.mean(early) - 1
+            print(f"memory of {worker} at its {len(peaks)}th item: {growth:+.1%}")
+
+
+def _stub(recipe: Recipe, folder: Path) -> Callable[..., State]:
+    """Work without models: a file and a row."""
+
+    def work(state: State, report: Callable[..., None] | None = None) -> State:
+        place = folder / state.task.folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "mesh.obj").write_text("v 0 0 0\n")
+        row = empty_row(state.task, recipe)
+        state.row = replace(row, status="done", outputs=(f"{state.task.folder}/mesh.obj",))
+        return state
+
+    return work
+
+
+def _plan(count: int, out: Path) -> tuple[Recipe, list[Item]]:
+    recipe = Recipe(make_parser().parse_args(["pictures", "-o", str(out)]))
+    return recipe, [Item(f"item-{i}", f"memory://{i}.png") for i in range(count)]
+
+
+def _print_overhead(folder: Path) -> None:
+    """Milliseconds an item from the second row to the last, with stubs in place of models."""
+
+    def timed(rows: Iterable[Row]) -> float:
+        times = [time.perf_counter() for _ in rows]
+        return 1000 * (times[-1] - times[0]) / (len(times) - 1)
+
+    recipe, items = _plan(OVERHEAD, folder)
+    tasks = [recipe.task(item, item.id) for item in items]
+    stub = functools.partial(_stub, recipe, folder / "overhead")
+    alone = stub()
+
+    def loop(tasks: list[Task]) -> Iterable[Row]:
+        for task in tasks:
+            row = alone(State(task)).row
+            assert row is not None
+            yield row
+
+    plain = timed(loop(tasks))
+    print(f"plain loop: {plain:.2f} ms an item")
+    print(f"a process adds {timed(done_here(tasks, [stub], recipe, 60.0)) - plain:.2f} ms an item")
+    try:
+        from pipelines.catalogue.ray_engine import done_by_ray
+    except ImportError as error:
+        print(f"Ray is not there: {error}")
+        return
+    by_ray = timed(done_by_ray(tasks, lambda parts: stub, recipe, 60.0, workers=1))
+    print(f"Ray adds {by_ray - plain:.2f} ms an item")
+
+
+def _print_growth(folder: Path) -> None:
+    """Milliseconds an item of whole runs with a stub, and of looking whether all is done."""
+    for count in GROWTH:
+        out = folder / f"growth-{count}"
+        recipe, items = _plan(count, out)
+        for what in ("all new", "all done"):
+            began = time.perf_counter()
+            with opened(out) as manifest:
+                tasks = to_do(items, recipe, manifest, out)
+                stubs = [functools.partial(_stub, recipe, out)] * (os.cpu_count() or 1)
+                run(
+                    items,
+                    tasks,
+                    lambda tasks, stubs=stubs, recipe=recipe: done_here(tasks, stubs, recipe, 60.0),
+                    manifest,
+                    out,
+                    lambda row: None,
+                )
+            seconds = time.perf_counter() - began
+            print(f"{count:,} items, {what}: {seconds:.1f} s, {1000 * seconds / count:.2f} ms each")

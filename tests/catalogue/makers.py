@@ -1,0 +1,61 @@
+"""Catalogue work for the tests, in place of models. The item's id says what happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.catalogue.recipe import Recipe
+from pipelines.catalogue.work import State, empty_row, failed_row
+from pipelines.errors import CheckpointError
+
+
+def stub(recipe: Recipe, folder: Path, seconds: float = 0.0) -> Callable[..., State]:
+    """Writes a file for each item, and a note of each time that it begins one."""
+
+    def work(state: State, report: Callable[..., None] | None = None) -> State:
+        id = state.task.item.id
+        with (folder / "begun.txt").open("a") as notes:
+            notes.write(f"{id}\n")
+        time.sleep(seconds)
+        if id.startswith("crash"):
+            os._exit(9)
+        if id.startswith("slow"):
+            time.sleep(60)
+        if id.startswith("bug"):
+            raise ZeroDivisionError("by zero")
+        row = empty_row(state.task, recipe)
+        if id.startswith("bad"):
+            state.row = failed_row(row, "NothingInPicture", "There is no object.")
+            return state
+        place = folder / state.task.folder
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "mesh.obj").write_text(id)
+        state.row = replace(row, status="done", outputs=(f"{state.task.folder}/mesh.obj",))
+        return state
+
+    return work
+
+
+def unready(folder: Path) -> Callable[..., State]:
+    raise CheckpointError("The weights are not there.")
+
+
+def part_of(parts: tuple[str, ...], recipe: Recipe, folder: Path) -> Callable[..., State]:
+    """Parts of the stub's work, each of which leaves its name behind."""
+    whole = stub(recipe, folder, 0.05)
+
+    def work(state: State, report: Callable[..., None] | None = None) -> State:
+        for part in parts:
+            state.seconds[part] = float(len(state.seconds))
+        if "finish" not in parts:
+            return state
+        ended = whole(state)
+        assert ended.row is not None
+        ended.row = replace(ended.row, seconds=dict(state.seconds))
+        return ended
+
+    return work

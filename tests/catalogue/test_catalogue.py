@@ -1,0 +1,271 @@
+"""The command, from pictures to a catalogue, with the embedded model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trimesh
+from PIL import Image
+
+from pipelines.catalogue import __main__ as command
+from pipelines.catalogue.__main__ import main
+from pipelines.catalogue.manifest import Manifest
+from pipelines.catalogue.recipe import Task
+from pipelines.catalogue.run import Outcome
+from pipelines.catalogue.work import UNFINISHED, State, Work
+
+from .conftest import items, recipe
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--resolution", "32", "--device", "cpu"]
+_OF_THE_MOMENT = {"seconds", "peak_memory", "worker"}
+
+
+def _facts(folder: Path) -> dict[str, dict]:
+    """The manifest without what is another each time, with the files' contents."""
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    return {
+        row["id"]: {k: v for k, v in row.items() if k not in _OF_THE_MOMENT}
+        | {"files": [(folder / o).read_bytes() for o in row["outputs"]]}
+        for row in rows
+    }
+
+
+def _made(recipe, folder, picture, *, id="a", parts=("prepare", "reconstruct", "finish")):
+    """The state after the parts of the work, in this process."""
+    from pipelines.catalogue.items import Item
+
+    (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
+    task = recipe.task(Item(id, str(picture)), id)
+    state = State(task)
+    for part in parts:
+        state = Work(recipe, folder, (part,), device="cpu")(state)
+    return state
+
+
+def test_a_row_says_what_became_of_its_picture(tmp_path, pictures):
+    picture = pictures(1) / "disc-0.png"
+    made = recipe(
+        *QUICK[:2], "--format", "glb", "--previews", "--views", "--size", "80", "--pivot", "bottom"
+    )
+    row = _made(made, tmp_path / "out", picture).row
+    assert (row.status, row.error, row.model, row.watertight) == ("done", "", "photo", True)
+    assert row.outputs == ("a/a.glb", "a/a-framed.png", "a/a-preview.png")
+    mesh = trimesh.load(tmp_path / "out" / "a" / "a.glb", force="mesh")
+    assert max(mesh.extents) == pytest.approx(80, abs=1e-3) == max(row.size)
+    assert mesh.bounds[0][1] == pytest.approx(0, abs=1e-4)  # y is up in files
+    assert (len(mesh.faces), row.volume) == (row.triangles, pytest.approx(mesh.volume, rel=1e-3))
+    assert set(row.seconds) == {
+        *("reading", "background", "framing", "triplane", "surface", "finishing", "files")
+    }
+    assert row.peak_memory > 2**26
+    assert list((tmp_path / "out" / UNFINISHED).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "said"),
+    [
+        (None, "UnreadablePicture", "There is no file"),
+        (b"no picture", "UnreadablePicture", "cannot be read as a picture"),
+        ("empty", "NothingInPicture", ""),
+        ("small", "InvalidInput", "8 x 8 pixels"),
+    ],
+)
+def test_bad_pictures_have_their_row(tmp_path, content, kind, said):
+    path = tmp_path / "p.png"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        Image.new("RGBA", (8, 8) if content == "small" else (64, 64)).save(path)
+    row = _made(recipe(), tmp_path / "out", path, parts=("prepare", "finish")).row
+    assert (row.status, row.error_kind, row.outputs) == ("failed", kind, ())
+    assert said in row.error
+    assert bool(row.picture_sha256) == (content is not None)
+
+
+def test_pictures_at_addresses(tmp_path, pictures):
+    picture = pictures(1) / "disc-0.png"
+    local = _made(recipe(*QUICK[:2]), tmp_path / "one", picture).row
+    remote = _made(recipe(*QUICK[:2]), tmp_path / "two", f"file://{picture}").row
+    assert (remote.status, remote.picture_sha256) == ("done", local.picture_sha256)
+    gone = _made(recipe(), tmp_path / "two", f"file://{picture}.gone", parts=("prepare",)).row
+    assert "disc-0.png.gone cannot be had: FileNotFoundError" in gone.error
+
+
+def test_pictures_on_the_web(tmp_path, pictures):
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http")
+    import functools
+    import http.server
+    import threading
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            pass
+
+    served = functools.partial(Quiet, directory=str(pictures(1)))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        good = _made(recipe(*QUICK[:2]), tmp_path / "out", f"{address}/disc-0.png").row
+        gone = _made(recipe(), tmp_path / "out", f"{address}/x.png", parts=("prepare",)).row
+        server.shutdown()
+    assert good.status == "done"
+    assert f"{address}/x.png cannot be had" in gone.error
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, pictures, monkeypatch):
+    from pipelines.catalogue import work
+
+    picture, out = pictures(1) / "disc-0.png", tmp_path / "out"
+    made = recipe(*QUICK[:2])
+    _made(made, out, picture)
+    before = (out / "a" / "a.obj").read_bytes()
+
+    def fails(result, mesh, folder, *rest):
+        (folder / "a.obj").write_text("half")
+        raise RuntimeError("can't allocate memory")
+
+    monkeypatch.setattr(work, "save_result", fails)
+    row = _made(made, out, picture).row
+    assert row.error.startswith("There was not enough memory: try fewer --workers")
+    assert (out / "a" / "a.obj").read_bytes() == before
+    assert [p.name for p in sorted(out.iterdir())] == [UNFINISHED, "a"]
+
+
+def test_a_folder_that_a_machine_does_not_see(tmp_path):
+    from pipelines.errors import EnvironmentProblem
+
+    with pytest.raises(EnvironmentProblem, match="does not see the folder"):
+        Work(recipe(), tmp_path / "nowhere")
+
+
+def test_views_are_the_same_in_whatever_order(tmp_path, pictures):
+    folder = pictures(2)
+    made = recipe("--model", "pocket", "--steps", "2", "--seed", "3", *QUICK[:2])
+    one = _made(made, tmp_path / "one", folder / "disc-0.png").row
+    _made(made, tmp_path / "two", folder / "disc-1.png", id="b")
+    two = _made(made, tmp_path / "two", folder / "disc-0.png").row
+    assert one.seed == two.seed > 0
+    files = [(tmp_path / n / "a" / "a.obj").read_bytes() for n in ("one", "two")]
+    assert files[0] == files[1]
+
+
+def test_killed_in_the_middle_and_taken_up(tmp_path, pictures):
+    """The same files and rows as a run that nothing happened to, with one worker or two."""
+    folder = pictures(7)
+    (folder / "broken.png").write_text("no picture")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([str(folder), "-o", str(whole), *QUICK, "--workers", "1"]) == 1
+    command = [sys.executable, "-m", "pipelines.catalogue", str(folder), "-o", str(cut), *QUICK]
+    process = subprocess.Popen([*command, "--workers", "2"], cwd=ROOT)
+    manifest, until = cut / "manifest.jsonl", time.monotonic() + 120
+    while not manifest.exists() or manifest.read_text().count("\n") < 2:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    seen = Manifest(cut).rows
+    assert 2 <= len(seen) < 8
+    for mesh in cut.glob("*/*.obj"):  # all that has its place is whole
+        assert len(trimesh.load(mesh, process=False).faces) > 100
+    time.sleep(1)  # the workers follow their parent
+    assert main([str(folder), "-o", str(cut), *QUICK, "--workers", "2"]) == 1
+    assert _facts(cut) == _facts(whole)
+    assert not (cut / UNFINISHED).exists()
+    parquet = pytest.importorskip("pyarrow.parquet")
+    tables = [parquet.read_table(out / "manifest.parquet").to_pylist() for out in (whole, cut)]
+    without = [[{k: r[k] for k in r if k not in _OF_THE_MOMENT} for r in t] for t in tables]
+    assert without[0] == without[1]
+    assert main([str(folder), "-o", str(cut), *QUICK]) == 1  # nothing to do, and one had failed
+
+
+@pytest.fixture
+def stubbed(monkeypatch):
+    """The command with an outcome instead of a run."""
+
+    def set_to(outcome):
+        def run(options):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(command, "_run", run)
+
+    return set_to
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [
+        (Outcome(2, 0, 1, None, Path("index.html")), 0, "2 done, 0 failed, 1 of them"),
+        (Outcome(2, 1, 0, None, Path("index.html")), 1, "2 done, 1 failed"),
+        (Outcome(2, 0, 0, "20 failed", Path("index.html")), 1, "stopped: 20 failed"),
+        (KeyboardInterrupt(), 130, "goes on from here"),
+    ],
+)
+def test_exit_codes(stubbed, capsys, outcome, code, said):
+    stubbed(outcome)
+    assert main(["pictures", "-o", "out"]) == code
+    printed = capsys.readouterr()
+    assert said in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--seed", "3"], 2, "photo sees the picture itself"),
+        (["--item-timeout", "0"], 2, "must be a number from 1"),
+        (["--device", "gpu"], 2, "must be one of auto, cuda"),
+        (["--device", "cuda:99"], 1, "has no cuda:99 device"),
+    ],
+)
+def test_bad_words_have_a_sentence(tmp_path, pictures, capsys, words, code, said):
+    arguments = [str(pictures(1)), "-o", str(tmp_path / "out"), *words]
+    if code == 2:
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+    else:
+        assert main(arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_line_now_and_then(capsys, monkeypatch):
+    from pipelines.catalogue.manifest import Row
+
+    shown = command._Shown(3)
+    for row in (Row("a", "", "done", ""), Row("b", "", "failed", ""), Row("c", "", "done", "")):
+        shown.count(row)
+    shown.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("3 of 3 ended, 1 failed, ")
+    assert lines[-1].endswith("a minute, 0:00:00 left")
+    assert len(lines) == 1
+
+
+def test_columns_that_are_no_settings_are_named(tmp_path, pictures, capsys):
+    folder = pictures(1)
+    (folder / "list.csv").write_text("picture,titel\ndisc-0.png,x\nbad.png,y\n")
+    arguments = [str(folder / "list.csv"), "-o", str(tmp_path / "out"), *QUICK, "--workers", "1"]
+    assert main(arguments) == 1
+    assert "columns that are no settings: titel" in capsys.readouterr().err
+    assert {r.id: r.status for r in Manifest(tmp_path / "out").rows.values()} == {
+        "disc-0": "done",
+        "bad": "failed",
+    }
+
+
+def test_tasks_are_small():
+    """A million of them stand in memory."""
+    import pickle
+
+    task = recipe().task(items(["a-name-as-catalogues-have-them"])[0], "a")
+    assert isinstance(task, Task)
+    assert len(pickle.dumps(State(task))) < 1000

@@ -1,0 +1,72 @@
+"""Processes of this machine, with stubs for models."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+import time
+
+import pytest
+
+from pipelines.catalogue.local_engine import done_here
+from pipelines.errors import EnvironmentProblem
+
+from .conftest import items, recipe
+
+# By the name under which a worker's process can import it.
+makers = importlib.import_module("tests.catalogue.makers")
+
+
+def _tasks(ids):
+    made = recipe()
+    return made, [made.task(item, item.id) for item in items(ids)]
+
+
+def _kinds(rows):
+    return {row.id: row.error_kind or row.status for row in rows}
+
+
+def test_an_item_costs_itself_alone(tmp_path):
+    ids = ["a", "crash", "slow", "bad", "bug", "b", "c"]
+    made, tasks = _tasks(ids)
+    workers = [functools.partial(makers.stub, made, tmp_path)] * 2
+    assert _kinds(done_here(tasks, workers, made, limit=4.0)) == {
+        "a": "done",
+        "b": "done",
+        "c": "done",
+        "crash": "WorkerDied",
+        "slow": "TimedOut",
+        "bad": "NothingInPicture",
+        "bug": "Broken",
+    }
+    begun = (tmp_path / "begun.txt").read_text().split()
+    assert {id: begun.count(id) for id in ids} == dict.fromkeys(ids, 1) | {"crash": 2}
+
+
+def test_workers_that_cannot_begin_end_the_run(tmp_path):
+    made, tasks = _tasks(["a", "b"])
+    unready = functools.partial(makers.unready, tmp_path)
+    with pytest.raises(EnvironmentProblem, match="The weights are not there"):
+        list(done_here(tasks, [unready], made, limit=60.0))
+
+
+def test_tasks_are_taken_when_a_worker_is_free(tmp_path):
+    made, tasks = _tasks([f"i{n}" for n in range(100)])
+    taken = []
+
+    def slowly():
+        for task in tasks:
+            taken.append(task)
+            yield task
+
+    worker = functools.partial(makers.stub, made, tmp_path, 0.05)
+    rows = done_here(slowly(), [worker], made, limit=60.0)
+    next(rows)
+    assert len(taken) <= 4
+    before = threading.active_count()
+    rows.close()
+    assert threading.active_count() < before
+    begun = (tmp_path / "begun.txt").read_text()
+    time.sleep(0.3)
+    assert (tmp_path / "begun.txt").read_text() == begun

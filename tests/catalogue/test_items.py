@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.catalogue import items as module
+from pipelines.catalogue.items import Item, find_items, folder_name
+from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.pictures.reading import save_picture, to_tensor
+
+
+def _found(*inputs: object) -> list[tuple[str, str]]:
+    return [(item.id, item.picture) for item in find_items([str(i) for i in inputs])]
+
+
+def test_folders_with_all_within(tmp_path, pictures):
+    folder = pictures(2)
+    (folder / "more").mkdir()
+    (folder / "more" / "cup.PNG").write_bytes((folder / "disc-0.png").read_bytes())
+    (folder / "disc-1.jpg").write_bytes(b"jpeg")
+    (folder / "notes.txt").write_text("no picture")
+    from PIL import Image
+
+    with Image.open(folder / "disc-0.png") as one:
+        save_picture(to_tensor(one), folder / "cup-preview.png")  # our own, of an earlier run
+    assert _found(folder) == [
+        ("disc-0", f"{folder}/disc-0.png"),
+        ("disc-1.jpg", f"{folder}/disc-1.jpg"),
+        ("disc-1.png", f"{folder}/disc-1.png"),
+        ("more/cup", f"{folder}/more/cup.PNG"),
+    ]
+    assert _found(folder / "disc-0.png") == [("disc-0", f"{folder}/disc-0.png")]
+    assert [id for id, _ in _found(f"{folder}/**/*.PNG")] == [f"{folder}/more/cup"]
+
+
+def _write(kind, path, rows):
+    if kind == "csv":
+        head = list(rows[0])
+        text = "\n".join([",".join(head), *(",".join(str(r[k]) for k in head) for r in rows)])
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())  # as a spreadsheet writes it
+    elif kind == "jsonl":
+        path.write_text("\n\n".join(json.dumps(row) for row in rows))
+    else:
+        parquet = pytest.importorskip("pyarrow.parquet")
+        import pyarrow
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_lists_with_settings(tmp_path, kind):
+    path = tmp_path / f"list.{kind}"
+    rows = [
+        {"id": "a", "picture": "in/one.png", "resolution": 64.0, "title": "A"},
+        {"id": "b", "picture": "file:///two.png", "resolution": "", "title": ""},
+        {"id": "c", "picture": "/three.png", "resolution": float("nan"), "title": "ü"},
+    ]
+    if kind != "csv":
+        rows[1]["resolution"] = None
+    else:
+        rows[2]["resolution"] = ""
+    if kind == "jsonl":
+        del rows[2]["resolution"]
+    _write(kind, path, rows)
+    first, second, third = find_items([str(path)])
+    assert first == Item("a", f"{tmp_path}/in/one.png", (("resolution", "64"), ("title", "A")))
+    assert second == Item("b", "file:///two.png")
+    assert third == Item("c", "/three.png", (("title", "ü"),))
+    assert (first.remote, second.remote) == (False, True)
+
+
+def test_text_lists_and_ids_of_paths(tmp_path):
+    (tmp_path / "list.txt").write_text("# mine\nin/one.png\n\nC d.jpg\n")
+    assert _found(tmp_path / "list.txt") == [
+        ("in/one", f"{tmp_path}/in/one.png"),
+        ("C d", f"{tmp_path}/C d.jpg"),
+    ]
+
+
+def test_a_list_at_an_address(tmp_path):
+    (tmp_path / "list.txt").write_text("/one.png\n")
+    assert _found(f"file://{tmp_path}/list.txt") == [("/one", "/one.png")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("l.csv", "id,file\na,b.png", "Row 1 of .* has no picture: .*columns: id, file"),
+        ("l.csv", "id,picture\na,b.png\nc", "cannot be read: .* not as many cells"),
+        ("l.csv", 'id,picture\n"a,b.png', "cannot be read"),
+        ("l.jsonl", '{"picture": "a.png"}\n["b.png"]', "cannot be read: a line is no JSON object"),
+        ("l.jsonl", '{"picture": "a.png"', "cannot be read"),
+        ("l.txt", b"\xff\xfe\x00", "cannot be read"),
+        ("l.parquet", "no table", "cannot be read"),
+        ("l.csv", "picture\na.png\na.png", "Two items have the id 'a'"),
+        ("l.txt", "# nothing\n", "There is no picture in"),
+        ("l.txt", "odd://a/b.png", "Nothing reads addresses that start with odd://"),
+    ],
+)
+def test_bad_lists_have_a_sentence(tmp_path, name, content, said):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InvalidInput, match=said):
+        find_items([str(tmp_path / name)])
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(InvalidInput, match=r"There is no file or folder .*nowhere"):
+        find_items([str(tmp_path / "nowhere")])
+    with pytest.raises(InvalidInput, match="There is no picture in"):
+        find_items([str(tmp_path)])
+
+
+def test_what_an_address_needs_is_said_first(tmp_path, monkeypatch):
+    import fsspec
+
+    def missing(protocol: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    with pytest.raises(EnvironmentProblem, match=r"s3:// need a package: Install s3fs"):
+        find_items(["s3://bucket/one.png"])
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    def missing(source: str) -> None:
+        raise ImportError("No module named 'pyarrow'")
+
+    (tmp_path / "l.parquet").touch()
+    monkeypatch.setitem(module._READERS, ".parquet", missing)
+    with pytest.raises(EnvironmentProblem, match=r"requirements-cluster\.txt has it"):
+        find_items([str(tmp_path / "l.parquet")])
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=2, unique=True))
+def test_names_are_files_of_every_system_and_their_own(ids):
+    names = [folder_name(id) for id in ids]
+    assert names[0] != names[1]
+    for name in names:
+        assert name == name.lower()
+        assert os.path.basename(name) == name
+        assert 0 < len(name) < 120
+        assert not name.startswith((".", "-"))
+        assert name.isascii()
+        assert name.partition(".")[0] not in module._RESERVED
+
+
+def test_a_plain_id_is_its_name():
+    assert folder_name("oak-chair_2") == "oak-chair_2"
+    assert folder_name("Oak").startswith("oak-")
+    assert folder_name("con").startswith("con-")
+    assert folder_name("..").strip("-.") == folder_name("..")

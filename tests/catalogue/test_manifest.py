@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import builtins
+import json
+import re
+
+import pytest
+
+from pipelines.catalogue.manifest import JSON_LINES, PARQUET, Manifest, Row
+from pipelines.catalogue.sheet import write_sheet
+from pipelines.errors import EnvironmentProblem, InvalidInput
+
+GOOD = Row(
+    "a",
+    "a.png",
+    "done",
+    "f00",
+    "ab" * 32,
+    ("a/a.obj", "a/a-preview.png"),
+    seed=2**55,
+    model="photo",
+    triangles=1200,
+    watertight=True,
+    volume=0.5,
+    size=(1.0, 2.0, 0.5),
+    seconds={"triplane": 0.25, "surface": 1.5},
+    peak_memory=2**29,
+)
+BAD = Row("<b>", "b.png", "failed", "f00", error_kind="InvalidInput", error="It is <small>.")
+
+
+def test_rows_come_back_and_the_last_counts(tmp_path):
+    manifest = Manifest(tmp_path)
+    for row in (BAD, GOOD, Row("<b>", "b.png", "done", "f01")):
+        manifest.add(row)
+    again = Manifest(tmp_path)
+    assert again.rows == manifest.rows == {"a": GOOD, "<b>": Row("<b>", "b.png", "done", "f01")}
+    assert again.rows["a"].in_all == 1.75
+
+
+def test_a_row_that_was_cut_off_is_forgotten(tmp_path):
+    Manifest(tmp_path).add(GOOD)
+    with (tmp_path / JSON_LINES).open("a") as file:
+        file.write('{"id": "b", "pict')
+    again = Manifest(tmp_path)
+    assert again.rows == {"a": GOOD}
+    again.add(BAD)
+    assert Manifest(tmp_path).rows == {"a": GOOD, "<b>": BAD}
+
+
+@pytest.mark.parametrize("line", ["no json", "[1]", '{"id": "a"}', '{"outputs": [], "size": []}'])
+def test_a_manifest_that_is_none(tmp_path, line):
+    (tmp_path / JSON_LINES).write_text(f"{line}\n")
+    with pytest.raises(InvalidInput, match=r"Line 1 of .* is no row of a catalogue"):
+        Manifest(tmp_path)
+
+
+def test_a_full_disk_has_a_sentence(tmp_path):
+    manifest = Manifest(tmp_path)
+    (tmp_path / JSON_LINES).mkdir()
+    with pytest.raises(EnvironmentProblem, match=r"cannot be written: .* run the same command"):
+        manifest.add(GOOD)
+    assert manifest.rows == {}
+
+
+def test_good_and_bad_rows_in_one_parquet(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    manifest = Manifest(tmp_path)
+    manifest.add(BAD)
+    manifest.add(GOOD)
+    assert manifest.finish(["a", "missing", "<b>"]) == [GOOD, BAD]
+    good, bad = parquet.read_table(tmp_path / PARQUET).to_pylist()
+    assert good["seconds"] == [("triplane", 0.25), ("surface", 1.5)]
+    assert (good["outputs"], good["seed"]) == (["a/a.obj", "a/a-preview.png"], 2**55)
+    assert (bad["id"], bad["error"], bad["size"]) == ("<b>", "It is <small>.", [])
+    assert list(good) == list(bad)
+    assert set(good) == set(json.loads((tmp_path / JSON_LINES).read_text().splitlines()[0]))
+
+
+def test_without_pyarrow_json_lines_do(tmp_path, monkeypatch):
+    manifest, really = Manifest(tmp_path), builtins.__import__
+
+    def no_pyarrow(name, *rest, **more):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return really(name, *rest, **more)
+
+    manifest.add(GOOD)
+    monkeypatch.setattr(builtins, "__import__", no_pyarrow)
+    assert manifest.finish(["a"]) == [GOOD]
+    assert not (tmp_path / PARQUET).exists()
+
+
+def test_the_page_shows_failures_first_and_escapes(tmp_path):
+    page = write_sheet([GOOD, BAD], tmp_path).read_text()
+    assert "1 done, 1 failed." in page
+    assert "<b>" not in page
+    assert "It is &lt;small&gt;." in page
+    assert re.findall(r'<tr class="(\w+)"', page) == ["failed", "done"]
+    assert 'src="a/a-preview.png"' in page
+    assert 'href="a/a.obj"' in page
+
+
+def test_the_page_of_many_says_what_it_leaves_out(tmp_path):
+    rows = [Row(str(i), "p.png", "done", "f") for i in range(2001)]
+    page = write_sheet(rows, tmp_path).read_text()
+    assert page.count('<tr class="done"') == 2000
+    assert "The first 2,000 are shown" in page

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from pipelines.catalogue.items import Item
+from pipelines.catalogue.recipe import unknown_columns
+from pipelines.errors import InvalidInput
+
+from .conftest import recipe
+
+PLAIN = Item("a", "a.png")
+
+
+def _item(**columns: str) -> Item:
+    return Item("a", "a.png", tuple(sorted(columns.items())))
+
+
+def test_a_row_overrides_the_run():
+    made = recipe("--resolution", "64", "--texture", "512")
+    row = _item(resolution="32", remove_bg="alpha", exact="Yes", title="x")
+    options = made.options_of(row)
+    assert (options.resolution, options.remove_bg, options.exact) == (32, "alpha", True)
+    assert (options.texture, made.options_of(PLAIN).resolution) == (512, 64)
+    assert unknown_columns([row, PLAIN]) == ["title"]
+
+
+def test_a_flag_of_the_run_can_be_taken_back():
+    made = recipe("--exact")
+    assert made.options_of(PLAIN).exact
+    assert not made.options_of(_item(exact="false")).exact
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"resolution": "9"}, r"The row of 'a': resolution: must be a number from 32 to"),
+        ({"format": "doc"}, r"The row of 'a': format: invalid choice"),
+        ({"exact": "maybe"}, r"exact must be true or false, got 'maybe'"),
+        ({"model": "pocket"}, r"model is of the whole run"),
+        ({"seed": "3"}, r"photo sees the picture itself"),
+    ],
+)
+def test_wrong_rows_have_a_sentence(columns, said):
+    with pytest.raises(InvalidInput, match=said):
+        recipe().task(_item(**columns), "a")
+
+
+def test_seeds_follow_from_the_run_and_the_id_alone():
+    made = recipe("--model", "pocket", "--seed", "5")
+    task = made.task(PLAIN, "a")
+    assert made.task(Item("a", "elsewhere.png"), "b").seed == task.seed > 0
+    assert made.task(Item("b", "a.png"), "a").seed != task.seed
+    assert recipe("--model", "pocket", "--seed", "6").task(PLAIN, "a").seed != task.seed
+    assert made.task(_item(seed="9"), "a").seed == 9
+    assert recipe().task(PLAIN, "a").seed == 0
+
+
+def test_the_fingerprint_is_of_what_decides():
+    def of(*words: str, item: Item = PLAIN) -> str:
+        return recipe(*words).task(item, "a").fingerprint
+
+    plain = of()
+    same = [("--chunk-size", "512"), ("--offload",), ("--models-dir", "m"), ("--workers", "3")]
+    assert {of(*words) for words in same} == {plain}
+    other = [
+        ("--resolution", "64"),
+        ("--format", "glb"),
+        ("--texture", "512"),
+        ("--size", "3"),
+        ("--pivot", "bottom"),
+        ("--previews",),
+        ("--views",),
+        ("--model", "triposr"),
+        ("--dtype", "float16"),
+        ("--model", "pocket", "--seed", "1"),
+        ("--model", "pocket", "--seed", "2"),
+    ]
+    found = {of(*words) for words in other}
+    assert len(found) == len(other)
+    assert plain not in found
+    assert of(item=_item(resolution="64")) == of("--resolution", "64")

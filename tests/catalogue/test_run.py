@@ -1,0 +1,158 @@
+"""Runs with an engine in the test's own process, whose items do what their ids say."""
+
+from __future__ import annotations
+
+import shutil
+from collections import namedtuple
+
+import pytest
+from filelock import FileLock
+
+from pipelines.catalogue.items import Item
+from pipelines.catalogue.manifest import JSON_LINES, Manifest
+from pipelines.catalogue.run import LOCK, opened, run, seed_of_run, to_do
+from pipelines.catalogue.work import UNFINISHED, State
+from pipelines.errors import EnvironmentProblem, InvalidInput
+
+from .conftest import items, recipe
+from .makers import stub
+
+
+def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False):
+    """What a run did: its outcome and the ids that it worked on."""
+    made = made or recipe()
+    with opened(folder) as manifest:
+        tasks = to_do(of, made, manifest, folder, retry_failed=retry_failed)
+        work = stub(made, folder)
+
+        def engine(tasks):
+            for task in tasks:
+                for _ in range(1 + twice):
+                    yield work(State(task)).row
+
+        told = []
+        outcome = run(of, tasks, engine, manifest, folder, told.append, stop_after=stop_after)
+    return outcome, [row.id for row in told]
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    of = items(["a", "bad-1", "b"])
+    outcome, ids = _run(tmp_path / "out", of)
+    assert (outcome.done, outcome.failed, outcome.skipped) == (2, 1, 0)
+    assert ids == ["a", "bad-1", "b"]
+    outcome, ids = _run(tmp_path / "out", [*of, *items(["c"])])
+    assert (outcome.done, outcome.failed, outcome.skipped, ids) == (3, 1, 3, ["c"])
+    assert _run(tmp_path / "out", of, retry_failed=True)[1] == ["bad-1"]
+    (tmp_path / "out" / "a" / "mesh.obj").unlink()
+    assert _run(tmp_path / "out", of)[1] == ["a"]
+
+
+def test_a_changed_setting_makes_only_its_items_new(tmp_path):
+    of = items(["a", "b"])
+    _run(tmp_path, of)
+    changed = [of[0], Item("b", of[1].picture, (("resolution", "64"),))]
+    assert _run(tmp_path, changed)[1] == ["b"]
+    assert _run(tmp_path, changed)[1] == []
+    assert _run(tmp_path, changed, recipe("--format", "glb"))[1] == ["a", "b"]
+    assert _run(tmp_path, [Item("a", "/other.png"), of[1]], recipe("--format", "glb"))[1] == [
+        "a",
+        "b",
+    ]
+
+
+def test_a_changed_picture_makes_its_item_new(tmp_path, pictures):
+    folder = pictures(1)
+    path = folder / "disc-0.png"
+    with opened(tmp_path / "out") as manifest:
+        (task,) = to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out")
+        row = stub(recipe(), tmp_path / "out")(State(task)).row
+        from dataclasses import replace
+
+        from pipelines.files import sha256
+
+        manifest.add(replace(row, picture_sha256=sha256(path)))
+        assert to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out") == []
+        path.write_bytes(path.read_bytes() + b"more")
+        assert to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out") == [task]
+
+
+def test_failures_in_a_row_end_the_run(tmp_path):
+    of = items(["bad-1", "a", "bad-2", "bad-3", "b"])
+    outcome, ids = _run(tmp_path, of, stop_after=2)
+    assert ids == ["bad-1", "a", "bad-2", "bad-3"]
+    assert "2 items in a row failed, the last with: There is no object." in outcome.stopped
+    outcome, ids = _run(tmp_path, of, stop_after=2)
+    assert (ids, outcome.stopped, outcome.failed) == (["b"], None, 3)
+
+
+def test_what_an_engine_does_twice_counts_once(tmp_path):
+    outcome, ids = _run(tmp_path, items(["a", "b"]), twice=True)
+    assert (outcome.done, ids) == (2, ["a", "b"])
+    assert len((tmp_path / JSON_LINES).read_text().splitlines()) == 2
+
+
+def test_an_engine_that_fails_keeps_what_is_done(tmp_path):
+    of, made = items(["a", "b"]), recipe()
+    with opened(tmp_path) as manifest:
+
+        def engine(tasks):
+            yield stub(made, tmp_path)(State(tasks[0])).row
+            raise EnvironmentProblem("The cluster gave up.")
+
+        tasks = to_do(of, made, manifest, tmp_path)
+        with pytest.raises(EnvironmentProblem, match="gave up"):
+            run(of, tasks, engine, manifest, tmp_path, lambda row: None)
+    assert Manifest(tmp_path).rows["a"].status == "done"
+    assert "1 done, 0 failed" in (tmp_path / "index.html").read_text()
+
+
+def test_large_catalogues_have_shards_and_keep_their_places(tmp_path):
+    made = recipe()
+    many = items([f"i{n}" for n in range(1001)])
+    with opened(tmp_path) as manifest:
+        tasks = to_do(many, made, manifest, tmp_path)
+        assert all(task.folder[2:] == f"/{task.item.id}" for task in tasks)
+        assert len({task.folder[:2] for task in tasks}) > 200
+        manifest.add(stub(made, tmp_path)(State(tasks[0])).row)
+        (again,) = to_do(many[:1], recipe("--exact"), manifest, tmp_path)
+        assert again.folder == tasks[0].folder
+
+
+def test_folders_that_are_not_for_a_run(tmp_path, monkeypatch):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.doc").touch()
+    with (
+        pytest.raises(InvalidInput, match=r"holds other files \(thesis.doc\)"),
+        opened(tmp_path / "own"),
+    ):
+        pass
+    assert [p.name for p in (tmp_path / "own").iterdir()] == ["thesis.doc"]
+    _run(tmp_path / "one", items(["a"]))
+    with pytest.raises(InvalidInput, match="holds another catalogue, of 1 items"):
+        _run(tmp_path / "one", items(["b"]))
+    with (
+        FileLock(tmp_path / "one" / LOCK),
+        pytest.raises(EnvironmentProblem, match="Another run is at work"),
+    ):
+        _run(tmp_path / "one", items(["a"]))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(9e9, 9e9, 2**20))
+    with pytest.raises(EnvironmentProblem, match="Only 1 MiB are free"):
+        _run(tmp_path / "one", items(["a"]))
+
+
+def test_what_an_interrupted_run_left_is_removed(tmp_path):
+    left = tmp_path / UNFINISHED / "tmpx" / "a"
+    left.mkdir(parents=True)
+    (left / "a.obj").write_text("v 0")
+    with opened(tmp_path):
+        assert list((tmp_path / UNFINISHED).iterdir()) == []
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_the_runs_seed_is_drawn_once(tmp_path):
+    drawn = seed_of_run(tmp_path, 0)
+    assert drawn > 0
+    assert seed_of_run(tmp_path, 0) == drawn
+    assert seed_of_run(tmp_path, 7) == 7
+    assert seed_of_run(tmp_path, 0) == 7
