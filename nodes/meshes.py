@@ -395,6 +395,8 @@ class CleanMesh(io.ComfyNode):
                 )
             )
             lines += [f"before: {report(one)}", f"after: {report(cleaned[-1])}"]
+            if one.material is not None and one.material.pictures:
+                lines.append(f"left out: {', '.join(one.material.pictures)}, which lay on its uvs")
             host.node_progress()(i + 1, len(meshes))
         text = "\n".join(lines)
         host.show_on_node(cls.hidden.unique_id, text)

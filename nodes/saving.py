@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pipelines.mesh_io import FORMATS, UpAxis, mesh_path, save_mesh
+from ..pipelines.mesh_io import FORMATS, UpAxis, lost, mesh_path, save_mesh
 from ..pipelines.meshes.files.glb import TEXTURE_FORMATS, TextureFormat
 from ..pipelines.meshes.placement import placed
 from . import host
@@ -40,8 +40,8 @@ class SaveMesh(io.ComfyNode):
                     options=list(FORMATS),
                     default="obj",
                     tooltip=(
-                        "obj, glb and ply carry colours, obj and glb textures; stl and 3mf are"
-                        " shapes."
+                        "glb carries all, obj colours, textures and most of a material, ply and 3mf"
+                        " colours; stl is the shape alone."
                     ),
                 ),
                 io.Combo.Input(
@@ -106,7 +106,7 @@ class SaveMesh(io.ComfyNode):
                     else []
                 ),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -137,6 +137,8 @@ class SaveMesh(io.ComfyNode):
                 texture_format=texture_format if format == "glb" else "png",
             )
             host.node_progress()(i + 1, len(meshes))
+        if left_out := sorted({lost(one, format) for one in meshes} - {""}):
+            host.show_on_node(cls.hidden.unique_id, "\n".join(left_out))
         below_output = [host.below_output(path) for path in paths]
         saved = [
             {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ from torch.nn import functional as F
 
 from ..pipelines.errors import InvalidInput
 from ..pipelines.mesh_io import from_y_up, to_y_up
+from ..pipelines.meshes.material import Material
 from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.painting import texture_to_vertex_colors
 from ..pipelines.pictures.colors import to_linear, to_srgb
+
+log = logging.getLogger(__name__)
 
 # No other pack has these names: nothing of another kind can be connected.
 MultiviewModelSocket = io.Custom("IMAGE_TO_3D_MULTIVIEW_MODEL")
@@ -82,38 +87,87 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     Shorter meshes are padded with empty triangles.
 
     As core's savers write them into GLB as they are, uvs start from the upper left and colours at
-    vertices are linear light. Where the version has no place for them, they and the lengths are
-    attached all the same: this pack's nodes find them, core's ignore them.
+    vertices are linear light. What the version has no place for is attached all the same: this
+    pack's nodes find it, core's ignore it. A batch has one set of a material's numbers.
     """
     textured = [mesh.texture is not None and mesh.uvs is not None for mesh in meshes]
     if any(textured) and not all(textured):
         meshes = [texture_to_vertex_colors(mesh) for mesh in meshes]
-    turned = [to_y_up(mesh) for mesh in meshes]
-    vertices = _padded([m.vertices for m in turned])
-    faces = _padded([m.faces for m in turned], fill=0)
+    upright = [to_y_up(mesh) for mesh in meshes]
     fields: dict[str, Any] = {
-        "vertex_counts": torch.tensor([len(m.vertices) for m in turned]),
-        "face_counts": torch.tensor([len(m.faces) for m in turned]),
+        "vertex_counts": torch.tensor([len(m.vertices) for m in upright]),
+        "face_counts": torch.tensor([len(m.faces) for m in upright]),
     }
-    if any(m.vertex_colors is not None for m in turned):
-        white = [
-            torch.ones_like(m.vertices) if m.vertex_colors is None else m.vertex_colors
-            for m in turned
-        ]
-        fields["vertex_colors"] = to_linear(_padded(white).clamp(0, 1))
+    if any(m.vertex_colors is not None or m.vertex_alpha is not None for m in upright):
+        fields["vertex_colors"] = _padded([_linear_colors(m) for m in _alike(upright)])
+    for name in ("uvs", "normals", "tangents"):
+        values = [getattr(m, name) for m in upright]
+        if all(value is not None for value in values):
+            padded = _padded(values)
+            fields[name] = _v_flipped(padded) if name == "uvs" else padded
     if all(textured):
-        fields["uvs"] = _v_flipped(_padded([m.uvs for m in turned if m.uvs is not None]))
-        fields["texture"] = _same_size([m.texture for m in turned if m.texture is not None])
+        fields["texture"] = _same_size([m.texture for m in upright if m.texture is not None])
+    fields |= _material_fields([m.material or Material() for m in upright])
     mesh_class = _mesh_class()
     known = {
         name: value
         for name, value in fields.items()
         if name in inspect.signature(mesh_class).parameters
     }
-    mesh = mesh_class(vertices, faces, **known)
+    mesh = mesh_class(
+        _padded([m.vertices for m in upright]), _padded([m.faces for m in upright], fill=0), **known
+    )
     for name in fields.keys() - known.keys():
         setattr(mesh, name, fields[name])
     return mesh
+
+
+def _alike(meshes: Sequence[Mesh]) -> list[Mesh]:
+    """The meshes with opacities, if one of them has any."""
+    if all(m.vertex_alpha is None for m in meshes):
+        return list(meshes)
+    return [
+        m if m.vertex_alpha is not None else replace(m, vertex_alpha=torch.ones(len(m.vertices)))
+        for m in meshes
+    ]
+
+
+def _linear_colors(mesh: Mesh) -> Tensor:
+    """(V, 3 or 4) linear light of a mesh's vertices, and their opacity; white where none is."""
+    srgb = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
+    linear = to_linear(srgb.clamp(0, 1))
+    alpha = mesh.vertex_alpha
+    return linear if alpha is None else torch.cat([linear, alpha[:, None]], dim=1)
+
+
+#: What a material's pictures are where they say nothing, for the meshes of a batch without one.
+_PLAIN = {
+    "metallic_roughness": (1.0, 1.0, 0.0),
+    "normal_map": (0.5, 0.5, 1.0),
+    "emissive": (0.0, 0.0, 0.0),
+}
+
+
+def _material_fields(materials: list[Material]) -> dict[str, Any]:
+    """MESH's fields of the materials of a batch."""
+    found: dict[str, Any] = {}
+    for name, plain in _PLAIN.items():
+        pictures = [getattr(material, name) for material in materials]
+        if any(picture is not None for picture in pictures):
+            found[name] = _same_size(
+                [torch.tensor(plain).expand(1, 1, 3) if p is None else p for p in pictures]
+            )
+    first = materials[0]
+    if any(material.unlit for material in materials):
+        found["unlit"] = all(material.unlit for material in materials)
+    if all(material.occlusion_in_mr for material in materials):
+        found["occlusion_in_mr"] = True
+    if all(dict(material.factors) == dict(first.factors) for material in materials):
+        if first.factors:
+            found["material"] = dict(first.factors)
+    else:
+        log.warning("The meshes of a batch have different materials: their numbers are left out.")
+    return found
 
 
 def texture_socket(meshes: Sequence[Mesh]) -> Tensor:
@@ -128,35 +182,78 @@ def meshes_of(mesh: Any) -> list[Mesh]:
         InvalidInput: if it is no batch of triangle meshes, or one of them is empty or holds numbers
             that are not finite.
     """
-    colors, uvs, texture = (
-        getattr(mesh, name, None) for name in ("vertex_colors", "uvs", "texture")
-    )
-    vertex_counts, face_counts = (
-        getattr(mesh, name, None) for name in ("vertex_counts", "face_counts")
-    )
+    items = _items_of(mesh)
     meshes = []
-    for i, (vertices, faces) in enumerate(zip(mesh.vertices, mesh.faces, strict=True)):
-        v = len(vertices) if vertex_counts is None else int(vertex_counts[i])
-        f = len(faces) if face_counts is None else int(face_counts[i])
-        if not f or not v:
+    for i, item in enumerate(items):
+        vertices, faces, colors, uvs = (
+            item.get(name) for name in ("vertices", "faces", "vertex_colors", "uvs")
+        )
+        if vertices is None or faces is None or not len(faces) or not len(vertices):
             raise InvalidInput(
-                f"Mesh {i + 1} of {len(mesh.vertices)} has no triangles: look at the node that"
-                " made it."
+                f"Mesh {i + 1} of {len(items)} has no triangles: look at the node that made it."
             )
-        color = (
-            None
-            if colors is None
-            else to_srgb(colors[i][:v, :3].float().cpu().clamp(0, 1)).clamp(0, 1)
+        material = Material(
+            **{name: item[name][..., :3] for name in _PLAIN if name in item},
+            occlusion_in_mr=bool(getattr(mesh, "occlusion_in_mr", None)),
+            unlit=bool(getattr(mesh, "unlit", None)),
+            factors=dict(getattr(mesh, "material", None) or {}),
         )
-        uv, picture = (
-            (None, None)
-            if uvs is None or texture is None
-            else (_v_flipped(uvs[i][:v].float().cpu()), texture[i].float().cpu()[..., :3])
-        )
+        texture = item.get("texture")
         meshes.append(
-            from_y_up(Mesh(vertices[:v].float().cpu(), faces[:f].long().cpu(), color, uv, picture))
+            from_y_up(
+                Mesh(
+                    vertices,
+                    faces.long(),
+                    None if colors is None else to_srgb(colors[:, :3].clamp(0, 1)).clamp(0, 1),
+                    None if uvs is None else _v_flipped(uvs),
+                    None if texture is None or uvs is None else texture[..., :3],
+                    item.get("normals"),
+                    item.get("tangents"),
+                    None if colors is None or colors.shape[1] < 4 else colors[:, 3].clamp(0, 1),
+                    (
+                        material if uvs is not None else material.without_pictures() or Material()
+                    ).or_none(),
+                )
+            )
         )
     return meshes
+
+
+#: MESH's fields that have a row for each vertex, for each triangle, or a picture for each mesh.
+_ROWS = {
+    "vertices": "vertex_counts",
+    "faces": "face_counts",
+    "vertex_colors": "vertex_counts",
+    "uvs": "vertex_counts",
+    "normals": "vertex_counts",
+    "tangents": "vertex_counts",
+}
+
+
+def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
+    """Each mesh's own rows and pictures, of batches of one length, padded ones and lists."""
+    single = isinstance(mesh.vertices, Tensor) and mesh.vertices.ndim == 2
+    count = 1 if single else len(mesh.vertices)
+    items: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for name in (*_ROWS, "texture", *_PLAIN):
+        values = getattr(mesh, name, None)
+        if values is None:
+            continue
+        wanted = 2 if name in _ROWS else 3
+        if isinstance(values, Tensor) and values.ndim == wanted:
+            values = values[None]
+        if len(values) == 1 < count and name not in _ROWS:
+            values = [values[0]] * count  # one picture for all
+        if len(values) != count:
+            raise InvalidInput(
+                f"The batch has {count} meshes and {len(values)} of {name}: look at the node that"
+                " made it."
+            )
+        counts = getattr(mesh, _ROWS.get(name, ""), None)
+        for i, item in enumerate(items):
+            own = values[i] if counts is None else values[i][: int(counts[i])]
+            item[name] = own.float().cpu() if name != "faces" else own.cpu()
+    return items
 
 
 def _v_flipped(uvs: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ in Blender), for slicers and CAD: each format then has a note of it, which `load
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -22,8 +22,11 @@ from .files import atomic_path
 from .meshes.files import glb, obj, ply, stl, threemf
 from .meshes.files.glb import TextureFormat
 from .meshes.files.pieces import mesh_of
-from .meshes.mesh import Mesh
+from .meshes.material import Material
+from .meshes.mesh import Mesh, turned
 from .meshes.painting import texture_to_vertex_colors
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("obj", "glb", "ply", "stl", "3mf")
 UpAxis = Literal["y", "z"]
@@ -57,9 +60,10 @@ def save_mesh(
     """Write a mesh in the format of the path's ending.
 
     Args:
-        mesh: at least one triangle. A texture goes into a GLB, or beside an OBJ as `<name>.mtl` and
-            `<name>.png` (numbered where such a file is there that this library did not write); PLY
-            takes its colours at the vertices; STL and 3MF have no colours.
+        mesh: at least one triangle. A GLB holds all of it. Beside an OBJ its texture stands as
+            `<name>.mtl` and `<name>.png` (numbered where such a file is there that this library did
+            not write), and so do the pictures of its material; PLY and 3MF take its colours at the
+            vertices; STL is the shape alone. `lost` says what a format does not hold.
         path: ends in .obj, .glb, .ply, .stl or .3mf; an existing file is replaced once the new one
             is whole.
         up_axis: "y" (front +z) or "z" (front -y, as in Blender).
@@ -93,28 +97,62 @@ def save_mesh(
             f"Only a GLB holds its texture as {texture_format}, got {path.name}: save a GLB, or"
             " take PNG."
         )
-    turned = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
+    if left_out := lost(mesh, suffix):
+        log.warning("%s", left_out)
+    upright = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
     if suffix == "obj":
-        obj.write(turned, path, metadata or {}, up_axis)
+        obj.write(upright, path, metadata or {}, up_axis)
         return
     in_glb = suffix == "glb"
     content = (
-        glb.write(turned, metadata or {}, up_axis, texture_format)
+        glb.write(upright, metadata or {}, up_axis, texture_format)
         if in_glb
-        else _MODULES[suffix].write(texture_to_vertex_colors(turned), up_axis)
+        else _MODULES[suffix].write(texture_to_vertex_colors(upright), up_axis)
     )
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 
 
+def lost(mesh: Mesh, suffix: str) -> str:
+    """What of a mesh a format does not hold, in a sentence; empty if it holds all.
+
+    Args:
+        mesh: any.
+        suffix: one of `FORMATS`.
+    """
+    own = mesh.material or Material()
+    textured = mesh.texture is not None and mesh.uvs is not None
+    names = {
+        "metallic_roughness": "metal and roughness",
+        "normal_map": "the relief",
+        "emissive": "the glow",
+    }
+    material = [names[name] for name in own.pictures]
+    if own.occlusion_in_mr:
+        material.append("the ambient occlusion")
+    opacity = ["the opacity"] if mesh.vertex_alpha is not None else []
+    parts: list[str] = []
+    if suffix == "obj":
+        parts = ["the vertex colours"] if textured and mesh.vertex_colors is not None else []
+        parts += ["the ambient occlusion"] if own.occlusion_in_mr else []
+        parts += opacity
+    elif suffix != "glb":
+        parts = ["the colours"] if suffix == "stl" and mesh.colored else []
+        parts += material + opacity
+    kept = " (its texture is kept at the vertices)" if textured and suffix in ("ply", "3mf") else ""
+    if not parts:
+        return f"{suffix.upper()} holds no texture{kept}." if kept else ""
+    return f"{suffix.upper()} does not hold {', '.join(parts)}{kept}: save a GLB to keep all."
+
+
 def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
     """Where a mesh of this name goes: into the folder, or into a folder of its own in it.
 
-    A textured OBJ has its own, since it is three files.
+    An OBJ with a texture or a material has its own, since it is several files.
     """
     return (
         folder / name / f"{name}.obj"
-        if suffix == "obj" and mesh.texture is not None
+        if suffix == "obj" and (mesh.texture is not None or mesh.material is not None)
         else folder / f"{name}.{suffix}"
     )
 
@@ -167,12 +205,12 @@ def mesh_files(path: Path) -> list[Path]:
 
 def to_y_up(mesh: Mesh) -> Mesh:
     """The mesh as files have it: y up, front +z."""
-    return replace(mesh, vertices=mesh.vertices.float().roll(-1, dims=1))
+    return turned(mesh, torch.eye(3).roll(-1, dims=0))
 
 
 def from_y_up(mesh: Mesh) -> Mesh:
     """The inverse of `to_y_up`: z up, front +x."""
-    return replace(mesh, vertices=mesh.vertices.float().roll(1, dims=1))
+    return turned(mesh, torch.eye(3).roll(1, dims=0))
 
 
 def _content(path: Path) -> bytes:
@@ -183,10 +221,8 @@ def _content(path: Path) -> bytes:
 
 
 def _y_up_to_z_up(mesh: Mesh) -> Mesh:
-    x, y, z = mesh.vertices.unbind(dim=1)
-    return replace(mesh, vertices=torch.stack([x, -z, y], dim=1))
+    return turned(mesh, torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
 
 
 def _z_up_to_y_up(mesh: Mesh) -> Mesh:
-    x, y, z = mesh.vertices.unbind(dim=1)
-    return replace(mesh, vertices=torch.stack([x, z, -y], dim=1))
+    return turned(mesh, torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from .mesh import Mesh, drop_unused, joined_faces
+from .mesh import Mesh, shape_of
 from .painting import painted_like, texture_to_vertex_colors
 from .repair import first_of_same, merge_vertices
 
@@ -39,9 +39,12 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
         raise InvalidInput(f"A mesh needs at least {MIN_FACES} triangles, got {max_faces}.")
     if len(mesh.faces) <= max_faces:
         return mesh
-    if mesh.texture is not None:
+    lost = [] if mesh.material is None else list(mesh.material.pictures)
+    if mesh.texture is not None or lost:
+        also = f", and its {' and '.join(lost)} are left out" if lost else ""
         log.warning(
-            "The texture becomes colours of vertices: its atlas does not fit fewer triangles."
+            "The texture becomes colours of vertices%s: its atlas does not fit fewer triangles.",
+            also,
         )
     original = merge_vertices(texture_to_vertex_colors(mesh))
     fewer = shape_of(original)
@@ -57,11 +60,6 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
     if len(fewer.faces) > max_faces:
         fewer = _clustered(fewer, max_faces)
     return painted_like(fewer, original)
-
-
-def shape_of(mesh: Mesh) -> Mesh:
-    """The triangles alone, with one vertex at each position."""
-    return drop_unused(Mesh(mesh.vertices, joined_faces(mesh)))
 
 
 def _clustered(shape: Mesh, max_faces: int) -> Mesh:

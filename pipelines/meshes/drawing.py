@@ -65,6 +65,6 @@ def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
 
     The points are given by their corners' numbers (N, 3) and their coordinates (N, 3) in them.
     """
-    if mesh.vertex_colors is None and mesh.texture is None:
+    if not mesh.colored:
         return torch.full((len(corners), 3), _GREY)
     return surface_colors(mesh, corners, weights)

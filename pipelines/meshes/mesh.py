@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
+from .material import Material
 
 #: Beyond this, squares of areas leave the range of float32.
 MAX_COORDINATE = 1e9
+#: Attributes of a mesh that have a row for each vertex.
+AT_VERTICES = ("vertex_colors", "uvs", "normals", "tangents", "vertex_alpha")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Mesh:
         uvs: (V, 2) float32 from the lower left of the texture, which repeats outside [0, 1], or
             None.
         texture: (H, W, 3) float32 sRGB in [0, 1], rows from the top, or None; it needs `uvs`.
+        normals: (V, 3) float32 unit directions for shading, or None for those of the triangles.
+        tangents: (V, 4) float32 directions of growing u, and the sign of growing v, or None.
+        vertex_alpha: (V,) float32 opacities in [0, 1], or None.
+        material: what light does on it beside, or None.
 
     Raises:
         InvalidInput: if shapes do not fit, faces name vertices that are not there, or numbers are
@@ -39,6 +46,10 @@ class Mesh:
     vertex_colors: Tensor | None = None
     uvs: Tensor | None = None
     texture: Tensor | None = None
+    normals: Tensor | None = None
+    tangents: Tensor | None = None
+    vertex_alpha: Tensor | None = None
+    material: Material | None = None
 
     def __post_init__(self) -> None:
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
@@ -59,6 +70,13 @@ class Mesh:
                 f"A mesh's uvs must be (V, 2) for its {len(self.vertices)} vertices, got"
                 f" {tuple(self.uvs.shape)}."
             )
+        for name, width in (("normals", (3,)), ("tangents", (4,)), ("vertex_alpha", ())):
+            values = getattr(self, name)
+            if values is not None and values.shape != (len(self.vertices), *width):
+                raise InvalidInput(
+                    f"A mesh's {name} must be {('V', *width)} for its {len(self.vertices)}"
+                    f" vertices, got {tuple(values.shape)}."
+                )
         if self.texture is not None and (self.texture.ndim != 3 or self.texture.shape[2] != 3):
             raise InvalidInput(
                 f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}."
@@ -82,12 +100,22 @@ class Mesh:
             ("colours", self.vertex_colors),
             ("uvs", self.uvs),
             ("texture", self.texture),
+            ("normals", self.normals),
+            ("tangents", self.tangents),
+            ("opacities", self.vertex_alpha),
         ):
             if values is not None and not bool(torch.isfinite(values).all()):
                 raise InvalidInput(
                     f"The {name} of the mesh hold values that are not finite numbers (NaN or"
                     " infinity)."
                 )
+
+    @property
+    def colored(self) -> bool:
+        """Whether anything says what colour it has."""
+        base = None if self.material is None else self.material.base_color
+        textured = self.texture is not None and self.uvs is not None
+        return textured or self.vertex_colors is not None or base is not None
 
     def fitted(self, fov_y_deg: float) -> tuple[Mesh, float]:
         """The mesh around the origin, and the distance from which a camera sees all of it."""
@@ -103,6 +131,20 @@ class Mesh:
         return float((a * torch.linalg.cross(b, c)).sum() / 6)
 
 
+def turned(mesh: Mesh, rotation: Tensor) -> Mesh:
+    """The mesh with all its directions turned by a rotation (3, 3) of columns."""
+    matrix = rotation.to(mesh.vertices).T
+    tangents = mesh.tangents
+    return replace(
+        mesh,
+        vertices=mesh.vertices @ matrix,
+        normals=None if mesh.normals is None else mesh.normals @ matrix,
+        tangents=None
+        if tangents is None
+        else torch.cat([tangents[:, :3] @ matrix, tangents[:, 3:]], dim=1),
+    )
+
+
 def joined_faces(mesh: Mesh) -> Tensor:
     """(F, 3) faces in which vertices at one position have one number, the lowest of theirs.
 
@@ -116,6 +158,11 @@ def joined_faces(mesh: Mesh) -> Tensor:
     number = np.empty(len(order), dtype=np.int64)
     number[order] = lowest[new.cumsum() - 1]
     return torch.from_numpy(number)[mesh.faces.cpu()]
+
+
+def shape_of(mesh: Mesh) -> Mesh:
+    """The triangles alone, with one vertex at each position."""
+    return drop_unused(Mesh(mesh.vertices, joined_faces(mesh)))
 
 
 def part_of_faces(mesh: Mesh) -> np.ndarray:
@@ -182,7 +229,10 @@ def at_vertices(mesh: Mesh, index: Tensor) -> Mesh:
     return Mesh(
         mesh.vertices[index],
         mesh.faces[:0],
-        None if mesh.vertex_colors is None else mesh.vertex_colors[index],
-        None if mesh.uvs is None else mesh.uvs[index],
-        mesh.texture,
+        texture=mesh.texture,
+        material=mesh.material,
+        **{
+            name: None if getattr(mesh, name) is None else getattr(mesh, name)[index]
+            for name in AT_VERTICES
+        },
     )

@@ -36,22 +36,48 @@ def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:
 
 
 def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
-    """A textured mesh with what its texture shows at each vertex, and no texture.
+    """The mesh with what its texture shows at each vertex, and without uvs and pictures.
 
-    Any other mesh stays as it is.
+    Its material's base colour goes into these colours as well.
     """
+    mesh = with_base_color(mesh)
+    material = mesh.material and mesh.material.without_pictures()
+    plain = Mesh(
+        mesh.vertices,
+        mesh.faces,
+        mesh.vertex_colors,
+        normals=mesh.normals,
+        vertex_alpha=mesh.vertex_alpha,
+        material=material,
+    )
     if mesh.texture is None or mesh.uvs is None:
-        return mesh
+        return plain
     found = texture_colors(mesh.texture, mesh.uvs)
     colors = found if mesh.vertex_colors is None else multiplied(found, mesh.vertex_colors)
-    return Mesh(mesh.vertices, mesh.faces, colors)
+    return replace(plain, vertex_colors=colors)
+
+
+def with_base_color(mesh: Mesh) -> Mesh:
+    """The mesh with its material's base colour in the colours of its vertices.
+
+    Where the material has none, it stays as it is.
+    """
+    base = None if mesh.material is None else mesh.material.base_color
+    if mesh.material is None or base is None:
+        return mesh
+    white = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
+    return replace(
+        mesh,
+        vertex_colors=multiplied(white, base.expand_as(white)),
+        material=mesh.material.without_base_color(),
+    )
 
 
 def nearest_colors(mesh: Mesh, points: Tensor) -> Tensor:
     """(N, 3) colours at the nearest points of a mesh's surface, interpolated in its triangles.
 
     Args:
-        mesh: with vertex colours, a texture, or both.
+        mesh: with vertex colours, a texture, a material's base colour, or several of these.
         points: (N, 3).
     """
     triangle, weights = nearest_points(mesh, points)
@@ -64,7 +90,7 @@ def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     What the vertices say is multiplied, as light is, by what the texture shows.
 
     Args:
-        mesh: with vertex colours, a texture, or both.
+        mesh: with vertex colours, a texture, a material's base colour, or several of these.
         corners: (N, 3) vertices of each point's triangle.
         weights: (N, 3) barycentric coordinates in it.
     """
@@ -72,6 +98,7 @@ def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     def interpolated(values: Tensor) -> Tensor:
         return (values.cpu()[corners] * weights[..., None]).sum(dim=1)
 
+    mesh = with_base_color(mesh)
     if mesh.texture is None or mesh.uvs is None:
         assert mesh.vertex_colors is not None
         return interpolated(mesh.vertex_colors)
@@ -140,7 +167,7 @@ def count_strewn(corners: Floats, spacing: float) -> int:
 
 
 def painted_like(shape: Mesh, original: Mesh) -> Mesh:
-    """A shape without colours in those of another mesh.
+    """A shape without colours in those of another mesh, with the numbers of its material.
 
     Vertices are doubled where the original's colours meet without blending.
 
@@ -148,6 +175,8 @@ def painted_like(shape: Mesh, original: Mesh) -> Mesh:
         shape: near the original's surface.
         original: with vertex colours, or without any.
     """
+    material = original.material and original.material.without_pictures()
+    shape = replace(shape, material=material)
     if original.vertex_colors is None:
         return shape
     if not _has_borders(original):
@@ -164,7 +193,10 @@ def painted_like(shape: Mesh, original: Mesh) -> Mesh:
     )
     assert found is not None
     return Mesh(
-        torch.from_numpy(vertices).float(), torch.from_numpy(faces), torch.from_numpy(found).float()
+        torch.from_numpy(vertices).float(),
+        torch.from_numpy(faces),
+        torch.from_numpy(found).float(),
+        material=material,
     )
 
 

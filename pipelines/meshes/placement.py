@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ..errors import InvalidInput
-from .mesh import Mesh
+from .mesh import Mesh, turned
 
 PIVOTS = ("keep", "center", "bottom")
 
@@ -31,11 +31,11 @@ def placed(mesh: Mesh, *, size: float = 0.0, pivot: str = "keep", turn_deg: floa
         raise InvalidInput(f"The pivot must be keep, center or bottom, got '{pivot}'.")
     if size < 0:
         raise InvalidInput(f"The size must not be negative, got {size}.")
-    vertices = mesh.vertices
     if turn_deg:
         angle = torch.deg2rad(torch.tensor(float(turn_deg)))
         cos, sin = float(angle.cos()), float(angle.sin())
-        vertices = vertices @ torch.tensor([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+        mesh = turned(mesh, torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]))
+    vertices = mesh.vertices
     low, high = vertices.amin(dim=0), vertices.amax(dim=0)
     if pivot != "keep":
         middle = (low + high) / 2

@@ -44,8 +44,10 @@ def merge_vertices(mesh: Mesh, tolerance: float = 1e-6) -> Mesh:
 
     They become one if their colours and uvs agree. The tolerance is a share of the mesh's size.
 
-    Triangles without area, and second copies, go. A texture is kept.
+    Triangles without area, and second copies, go. A texture is kept; directions for shading go,
+    which are of the vertices before.
     """
+    mesh = replace(mesh, normals=None, tangents=None)
     if not len(mesh.faces):
         return drop_unused(mesh)
     low = mesh.vertices.amin(dim=0)
@@ -124,7 +126,12 @@ def with_fans(mesh: Mesh, closed_rims: list[Tensor]) -> Mesh:
             colors.append(mesh.vertex_colors[rim[:, 0]].mean(dim=0, keepdim=True))
         faces.append(torch.stack([rim[:, 1], rim[:, 0], torch.full_like(rim[:, 0], middle)], dim=1))
         middle += 1
-    return Mesh(torch.cat(vertices), torch.cat(faces), torch.cat(colors) if colors else None)
+    return Mesh(
+        torch.cat(vertices),
+        torch.cat(faces),
+        torch.cat(colors) if colors else None,
+        material=mesh.material,
+    )
 
 
 def _fan_area(rim: Tensor) -> float:
@@ -191,4 +198,4 @@ def smooth(mesh: Mesh, iterations: int = 10) -> Mesh:
             vertices = torch.where(degree > 0, vertices + factor * (mean - vertices), vertices)
     place = torch.arange(len(vertices))
     place[mesh.faces.reshape(-1)] = joined.reshape(-1)
-    return replace(mesh, vertices=vertices[place])
+    return replace(mesh, vertices=vertices[place], normals=None, tangents=None)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
-from .decimation import MIN_FACES, decimate, shape_of
-from .mesh import Mesh, drop_unused, face_areas
+from .decimation import MIN_FACES, decimate
+from .mesh import Mesh, drop_unused, face_areas, shape_of
 from .painting import count_strewn, painted_like, strew, texture_to_vertex_colors
 from .repair import is_watertight, merge_vertices, rims, smooth, with_fans
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,10 +15,13 @@ from ..fields.field import Field
 from ..progress import Progress, silent
 from .atlas import unfold
 from .decimation import decimate
+from .material import Material
 from .mesh import Mesh, face_areas
-from .painting import nearest_colors
+from .painting import nearest_points, surface_colors, texture_colors
 from .projection import Shots, SurfacePoints, projected_colors
 from .rasterization import on_screen, visible_triangles
+
+log = logging.getLogger(__name__)
 
 MIN_SIZE, MAX_SIZE = 512, 4096
 DEFAULT_TEXTURED_FACES = 50_000
@@ -44,7 +48,8 @@ def bake_texture(
         progress: called after each of three stages: fewer triangles, unfolded, painted.
 
     Returns:
-        the mesh cut at the seams, with `uvs` and `texture`; its vertex colours are gone.
+        the mesh cut at the seams, with `uvs` and `texture`; its vertex colours are gone, and so are
+        the pictures of its material, which lay on other uvs.
 
     Raises:
         InvalidInput: if the size is out of range or the mesh has no triangles.
@@ -56,7 +61,7 @@ def bake_texture(
         size,
         max_faces,
         progress,
-    )
+    )[0]
 
 
 def _painted(
@@ -65,8 +70,11 @@ def _painted(
     size: int,
     max_faces: int,
     progress: Progress,
-) -> Mesh:
-    """`bake_texture` with a painter that is told the unfolded mesh and the points on it."""
+) -> tuple[Mesh, Tensor]:
+    """`bake_texture` with a painter that is told the unfolded mesh and the points on it.
+
+    What it paints beyond three channels comes back as a picture (size, size, C - 3) of its own.
+    """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
             f"A texture's size must lie between {MIN_SIZE} and {MAX_SIZE}, got {size}."
@@ -84,14 +92,17 @@ def _painted(
     ]
     triangle, barycentric = visible_triangles(screen, size)
     seen = triangle >= 0
-    texture = torch.ones(size * size, 3)
     points = SurfacePoints(triangle[seen], barycentric[seen])
-    texture[seen] = paint(unfolded, points).clamp(0, 1).cpu()
+    found = paint(unfolded, points).clamp(0, 1).cpu()
+    texture = torch.ones(size * size, found.shape[1])
+    texture[seen] = found
     progress(3, 3)
     # uv starts at the lower left, rows of a picture at the top.
+    painted = _dilated(texture.view(size, size, -1), seen.view(size, size)).flip(0)
+    material = mesh.material and mesh.material.without_pictures()
     return replace(
-        unfolded, texture=_dilated(texture.view(size, size, 3), seen.view(size, size)).flip(0)
-    )
+        unfolded, texture=painted[..., :3], material=material and material.without_base_color()
+    ), painted[..., 3:]
 
 
 def texture_of_field(
@@ -143,7 +154,7 @@ def texture_of_pictures(
         size,
         max_faces,
         progress,
-    )
+    )[0]
 
 
 def size_for(mesh: Mesh, layers: Sequence[Shots], limit: int) -> int:
@@ -187,19 +198,36 @@ def bake_vertex_colors(
 ) -> Mesh:
     """`bake_texture` for a mesh that has colours at its vertices, or a texture, or both.
 
+    Metal, roughness and glow of its material are moved to the new uvs likewise.
+
     Raises:
         InvalidInput: if the mesh has neither, or as in `bake_texture`.
         EnvironmentProblem: as in `bake_texture`.
     """
-    if mesh.vertex_colors is None and mesh.texture is None:
+    if not mesh.colored:
         raise InvalidInput("The mesh has no vertex colours to paint with, and no texture.")
-    return bake_texture(
-        mesh,
-        lambda points: nearest_colors(mesh, points),
-        size,
-        max_faces=max_faces,
-        progress=progress,
-    )
+    own = (mesh.material or Material()).pictures if mesh.uvs is not None else {}
+    moved = {name: picture for name, picture in own.items() if name != "normal_map"}
+    if len(moved) < len(own):
+        log.warning("The relief (normal map) is left out: its directions are of other uvs.")
+
+    def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
+        places = points.interpolate(unfolded, unfolded.vertices)
+        triangle, weights = nearest_points(mesh, places)
+        corners = mesh.faces[triangle]
+        colors = surface_colors(mesh, corners, weights)
+        if mesh.uvs is None:
+            return colors
+        uvs = (mesh.uvs[corners] * weights[..., None]).sum(dim=1)
+        others = [texture_colors(picture, uvs) for picture in moved.values()]
+        return torch.cat([colors, *others], dim=1)
+
+    baked, others = _painted(mesh, paint, size, max_faces, progress)
+    if not moved or mesh.material is None:
+        return baked
+    pictures = dict(zip(moved, others.split(3, dim=2), strict=True))
+    kept = replace(mesh.material, normal_map=None, **pictures)
+    return replace(baked, material=kept.without_base_color())
 
 
 def _dilated(texture: Tensor, painted: Tensor) -> Tensor:

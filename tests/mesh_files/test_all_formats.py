@@ -146,7 +146,7 @@ def test_a_texture_and_colours_in_an_obj_say_what_is_left_out(tmp_path, caplog):
         torch.full((8, 8, 3), 0.25),
     )
     save_mesh(mesh, tmp_path / "x.obj")
-    assert "keeps the texture alone" in caplog.text
+    assert "OBJ does not hold the vertex colours: save a GLB" in caplog.text
     save_mesh(replace(mesh, vertex_colors=None), tmp_path / "y.obj")
     assert "y.obj" not in caplog.text
 

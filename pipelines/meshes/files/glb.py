@@ -13,8 +13,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
@@ -27,14 +28,38 @@ from torch import Tensor
 from ...errors import InvalidInput
 from ...pictures.colors import to_linear, to_srgb
 from ...pictures.reading import png_bytes, to_pillow
+from ..material import Material
 from ..mesh import Mesh
 from .pieces import Floats, Indices, Picture, Piece, read_picture_of
 
 TextureFormat = Literal["png", "jpeg", "webp"]
 TEXTURE_FORMATS = get_args(TextureFormat)
 
+log = logging.getLogger(__name__)
+
 _QUALITY = 92  # of JPEG and WebP
-_WEBP = "EXT_texture_webp"
+_WEBP, _UNLIT = "EXT_texture_webp", "KHR_materials_unlit"
+#: What a material's factors are where they change nothing.
+_NEUTRAL = {
+    "roughness_factor": 1.0,
+    "emissive_factor": [0.0, 0.0, 0.0],
+    "double_sided": False,
+    "alpha_mode": "OPAQUE",
+    "normal_scale": 1.0,
+    "occlusion_strength": 1.0,
+}
+#: Where each of a material's factors stands in glTF.
+FACTORS = {
+    "base_color_factor": ("pbrMetallicRoughness", "baseColorFactor"),
+    "metallic_factor": ("pbrMetallicRoughness", "metallicFactor"),
+    "roughness_factor": ("pbrMetallicRoughness", "roughnessFactor"),
+    "emissive_factor": ("", "emissiveFactor"),
+    "double_sided": ("", "doubleSided"),
+    "alpha_mode": ("", "alphaMode"),
+    "alpha_cutoff": ("", "alphaCutoff"),
+    "normal_scale": ("normalTexture", "scale"),
+    "occlusion_strength": ("occlusionTexture", "strength"),
+}
 _MAGIC = 0x46546C67
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -89,7 +114,7 @@ def write(
 ) -> bytes:
     """A GLB of a mesh that is already turned.
 
-    Its colours are float32 linear light; the texture is inside. A WebP needs a reader that knows
+    Its colours are float32 linear light; its pictures are inside. A WebP needs a reader that knows
     the extension EXT_texture_webp.
     """
     views: list[dict[str, Any]] = []
@@ -129,25 +154,39 @@ def write(
             max=vertices.max(axis=0).tolist(),
         )
     }
-    # glTF's default material is a metal.
-    material: dict[str, Any] = {
-        "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}
-    }
+    for attribute, values, kind in (
+        ("NORMAL", mesh.normals, "VEC3"),
+        ("TANGENT", mesh.tangents, "VEC4"),
+    ):
+        if values is not None:
+            attributes[attribute] = add(values.float().cpu().numpy().astype("<f4"), kind, _ARRAY)
     tree: dict[str, Any] = {"asset": {"version": "2.0", "generator": "Image to 3D"}}
-    if mesh.vertex_colors is not None:
-        colors = to_linear(mesh.vertex_colors.float().clamp(0, 1)).cpu().numpy().astype("<f4")
-        attributes["COLOR_0"] = add(colors, "VEC3", _ARRAY)
-    if mesh.texture is not None and mesh.uvs is not None:
+    if mesh.vertex_colors is not None or mesh.vertex_alpha is not None:
+        srgb = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
+        colors = to_linear(srgb.float().clamp(0, 1)).cpu()
+        if mesh.vertex_alpha is not None:
+            colors = torch.cat([colors, mesh.vertex_alpha.float().cpu()[:, None]], dim=1)
+        kind = "VEC3" if mesh.vertex_alpha is None else "VEC4"
+        attributes["COLOR_0"] = add(colors.numpy().astype("<f4"), kind, _ARRAY)
+    if mesh.uvs is not None:
         uvs = mesh.uvs.float().cpu().numpy().astype("<f4")
         attributes["TEXCOORD_0"] = add(np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1), "VEC2", _ARRAY)
-        view = add_view(_encoded(mesh.texture.permute(2, 0, 1)[None], texture_format))
-        tree["images"] = [{"bufferView": view, "mimeType": f"image/{texture_format}"}]
-        if texture_format == "webp":
-            tree["extensionsUsed"] = tree["extensionsRequired"] = [_WEBP]
-            tree["textures"] = [{"extensions": {_WEBP: {"source": 0}}}]
-        else:
-            tree["textures"] = [{"source": 0}]
-        material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
+
+    def add_picture(picture: Tensor, kind: TextureFormat) -> int:
+        view = add_view(_encoded(picture.permute(2, 0, 1)[None], kind))
+        images = tree.setdefault("images", [])
+        images.append({"bufferView": view, "mimeType": f"image/{kind}"})
+        texture: dict[str, Any] = {"source": len(images) - 1}
+        if kind == "webp":
+            tree["extensionsRequired"] = [_WEBP]
+            texture = {"extensions": {_WEBP: texture}}
+        tree.setdefault("textures", []).append(texture)
+        return len(tree["textures"]) - 1
+
+    material = _material_of(mesh, texture_format, add_picture)
+    used = [*tree.get("extensionsRequired", []), *material.get("extensions", {})]
+    if used:
+        tree["extensionsUsed"] = used
     faces = mesh.faces.cpu().numpy().astype("<u4").reshape(-1)
     primitive = {
         "attributes": attributes,
@@ -182,6 +221,41 @@ def write(
     )
 
 
+def _material_of(
+    mesh: Mesh, texture_format: TextureFormat, add_picture: Callable[[Tensor, TextureFormat], int]
+) -> dict[str, Any]:
+    """The material of a mesh as glTF has it, whose own default would be a metal."""
+    own = mesh.material or Material()
+    pictures = own.pictures if mesh.uvs is not None else {}
+    pbr: dict[str, Any] = {
+        "metallicFactor": 1.0 if "metallic_roughness" in pictures else 0.0,
+        "roughnessFactor": 1.0,
+    }
+    material: dict[str, Any] = {"pbrMetallicRoughness": pbr}
+    if mesh.texture is not None and mesh.uvs is not None:
+        pbr["baseColorTexture"] = {"index": add_picture(mesh.texture, texture_format)}
+    if "metallic_roughness" in pictures:
+        # As PNG: their numbers are no colours, which the others blur.
+        index = add_picture(pictures["metallic_roughness"], "png")
+        pbr["metallicRoughnessTexture"] = {"index": index}
+        if own.occlusion_in_mr:
+            material["occlusionTexture"] = {"index": index}
+    if "normal_map" in pictures:
+        material["normalTexture"] = {"index": add_picture(pictures["normal_map"], "png")}
+    if "emissive" in pictures:
+        material["emissiveTexture"] = {"index": add_picture(pictures["emissive"], texture_format)}
+        material["emissiveFactor"] = [1.0, 1.0, 1.0]
+    if mesh.vertex_alpha is not None and bool((mesh.vertex_alpha < 1).any()):
+        material["alphaMode"] = "BLEND"
+    if own.unlit:
+        material["extensions"] = {_UNLIT: {}}
+    for name, (path, key) in FACTORS.items():
+        place = material.get(path) if path else material
+        if name in own.factors and place is not None:
+            place[key] = own.factors[name]
+    return material
+
+
 def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:
     if len(content) < 20 or struct.unpack_from("<I", content)[0] != _MAGIC:
         raise InvalidInput("it is damaged, or something else")
@@ -208,6 +282,7 @@ class _File:
     def __init__(self, tree: dict[str, Any], binary: bytes, path: Path) -> None:
         self.tree, self.binary, self.path = tree, binary, path
         self._pictures: dict[tuple[int, str], Picture] = {}
+        self._materials: dict[int, Material | None] = {}
         self._places = dict(self._walk())
 
     def nodes(self) -> Iterator[tuple[dict[str, Any], Floats]]:
@@ -268,11 +343,99 @@ class _File:
             if np.linalg.det(own[:3, :3]) < 0:
                 faces = faces[:, ::-1]
             color, picture, uvs = self._material(primitive)
-            colors = None
+            colors = alpha = None
             if "COLOR_0" in attributes:
-                linear = torch.from_numpy(self.accessor(attributes["COLOR_0"])[:, :3].clip(0, 1))
+                rgba = self.accessor(attributes["COLOR_0"]).clip(0, 1)
+                linear = torch.from_numpy(rgba[:, :3])
                 colors = to_srgb(linear).numpy() if bool((linear < 1).any()) else None
-            yield Piece(positions, faces, color, colors, uvs, picture)
+                alpha = rgba[:, 3] if rgba.shape[1] == 4 and (rgba[:, 3] < 1).any() else None
+            yield Piece(
+                positions,
+                faces,
+                color,
+                colors,
+                uvs,
+                picture,
+                alpha=alpha,
+                **self._directions(node, primitive, own),
+                material=self._beside_color(primitive),
+            )
+
+    def _directions(
+        self, node: dict[str, Any], primitive: dict[str, Any], place: Floats
+    ) -> dict[str, Floats | None]:
+        """Normals and tangents where the node puts them; none where a skin or a target bends it."""
+        attributes = primitive["attributes"]
+        if "skin" in node or primitive.get("targets"):
+            return {}
+        turn = place[:3, :3]
+        found: dict[str, Floats | None] = {}
+        if "NORMAL" in attributes:
+            normals = self.accessor(attributes["NORMAL"]) @ np.linalg.inv(turn)
+            found["normals"] = _unit(normals)
+        if "TANGENT" in attributes:
+            rows = self.accessor(attributes["TANGENT"])
+            sign = np.sign(np.linalg.det(turn)) * rows[:, 3:]
+            found["tangents"] = np.concatenate([_unit(rows[:, :3] @ turn.T), sign], axis=1)
+        return found
+
+    def _beside_color(self, primitive: dict[str, Any]) -> Material | None:
+        """What the primitive's material says beside its colour; the same object each time.
+
+        Its pictures count where they lie as the colour's texture does, on coordinates that are not
+        changed.
+        """
+        number = primitive.get("material")
+        if number is None:
+            return None
+        if number not in self._materials:
+            self._materials[number] = self._read_beside_color(self.tree["materials"][number])
+        return self._materials[number]
+
+    def _read_beside_color(self, material: dict[str, Any]) -> Material | None:
+        if "KHR_materials_pbrSpecularGlossiness" in material.get("extensions", {}):
+            return None
+        pbr = material.get("pbrMetallicRoughness", {})
+        slots = {
+            "metallic_roughness": pbr.get("metallicRoughnessTexture"),
+            "normal_map": material.get("normalTexture"),
+            "emissive": material.get("emissiveTexture"),
+        }
+        occlusion = material.get("occlusionTexture")
+        base = pbr.get("baseColorTexture", {})
+        pictures: dict[str, Tensor] = {}
+        for name, slot in slots.items():
+            if slot is None:
+                continue
+            if _place_of(slot) != _place_of(base) and _place_of(slot) != (0, {}):
+                log.warning("The %s lies on coordinates of its own: it is left out.", name)
+                continue
+            texture = self.tree["textures"][slot["index"]]
+            source = texture.get("extensions", {}).get(_WEBP, {}).get("source")
+            source = texture.get("source") if source is None else source
+            if source is not None:
+                pictures[name] = self._picture(source).pixels
+        shared = slots["metallic_roughness"]
+        in_mr = bool(occlusion and shared and occlusion["index"] == shared["index"])
+        if occlusion and not in_mr:
+            log.warning("The ambient occlusion has a picture of its own: it is left out.")
+        alpha = pbr.get("baseColorFactor", (1.0,) * 4)[3]
+        factors: dict[str, Any] = {"base_color_factor": [1.0, 1.0, 1.0, alpha]} if alpha < 1 else {}
+        # What glTF assumes where it says nothing, and this library does not.
+        defaults = {"metallic_factor": 1.0, "roughness_factor": 1.0}
+        for name, (path, key) in FACTORS.items():
+            holder = material.get(path, {}) if path else material
+            value = holder.get(key, defaults.get(name))
+            if name != "base_color_factor" and value is not None and value != _NEUTRAL.get(name):
+                factors[name] = value
+        if factors["metallic_factor"] == ("metallic_roughness" in pictures):
+            del factors["metallic_factor"]
+        unlit = _UNLIT in material.get("extensions", {})
+        if "emissive" in pictures and factors.get("emissive_factor") == [1.0, 1.0, 1.0]:
+            del factors["emissive_factor"]
+        elif "emissive" in pictures and "emissive_factor" not in factors:
+            del pictures["emissive"]  # by nothing
+        return Material(**pictures, occlusion_in_mr=in_mr, unlit=unlit, factors=factors).or_none()
 
     def accessor(self, index: int) -> Floats:
         """(N, width) numbers of an accessor, with sparse changes, integers in their range."""
@@ -400,7 +563,7 @@ class _File:
         if factor is not None and min(factor[:3]) < 1:
             color = to_srgb(torch.tensor(factor[:3], dtype=torch.float64)).clamp(0, 1).numpy()
         if texture is None:
-            return color, None, None
+            return color, None, self._plain_uvs(primitive)
         change = texture.get("extensions", {}).get("KHR_texture_transform", {})
         name = f"TEXCOORD_{change.get('texCoord', texture.get('texCoord', 0))}"
         if name not in primitive["attributes"]:
@@ -408,6 +571,13 @@ class _File:
         uvs = _transformed(self.accessor(primitive["attributes"][name]), change)
         picture, uvs = self._texture(self.tree["textures"][texture["index"]], uvs)
         return color, picture, np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
+
+    def _plain_uvs(self, primitive: dict[str, Any]) -> Floats | None:
+        """Coordinates from the lower left, of a mesh without a texture of its colour."""
+        if "TEXCOORD_0" not in primitive["attributes"]:
+            return None
+        uvs = self.accessor(primitive["attributes"]["TEXCOORD_0"])
+        return np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
 
     def _texture(self, texture: dict[str, Any], uvs: Floats) -> tuple[Picture, Floats]:
         """The picture of a texture, and the coordinates in it.
@@ -478,6 +648,18 @@ def _matrix(node: dict[str, Any]) -> Floats:
     place[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), dtype=np.float64)
     place[:3, 3] = node.get("translation", (0, 0, 0))
     return place
+
+
+def _place_of(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+    """On which coordinates a texture lies, and how they are changed."""
+    change = slot.get("extensions", {}).get("KHR_texture_transform", {})
+    return change.get("texCoord", slot.get("texCoord", 0)), change
+
+
+def _unit(rows: Floats) -> Floats:
+    """Directions of length one."""
+    found: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return found
 
 
 def _transformed(uvs: Floats, change: Mapping[str, Any]) -> Floats:

@@ -1,15 +1,23 @@
-"""MTL: the materials of an OBJ, and their pictures, which are looked for beside it alone."""
+"""MTL: the materials of an OBJ, and their pictures, which are looked for beside it alone.
+
+Source: Wavefront, "MTL material format"; Exocortex, its extension for PBR (Pr, Pm, map_Pr,
+map_Pm, norm, map_Ke).
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from ..material import Material
 from .pieces import Floats, Picture, read_picture_of
 
 log = logging.getLogger(__name__)
@@ -28,17 +36,30 @@ _OPTIONS = {
     "-texres": 1,
     "-type": 1,
 }
+_OTHER_MAPS = ("map_pr", "map_pm", "norm", "map_ke")
 _VECTORS = ("-o", "-s", "-t")
 
 
 @dataclass
-class Material:
-    """A colour (3,) in [0, 1], sRGB, or a picture, and how its coordinates are changed."""
+class MtlMaterial:
+    """What an MTL says of one material.
+
+    Attributes:
+        color: (3,) in [0, 1], sRGB.
+        picture: name of the colour's picture.
+        scale, offset: how its coordinates are changed.
+        pictures: names of other pictures, by their keyword in small letters.
+        numbers: Pr, Pm and Ke.
+        unlit: whether light changes nothing (illum 0).
+    """
 
     color: Floats | None = None
     picture: str | None = None
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
+    pictures: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, Floats] = field(default_factory=dict)
+    unlit: bool = False
 
 
 def library_files(path: Path, library: str) -> Iterable[Path]:
@@ -57,7 +78,7 @@ def library_files(path: Path, library: str) -> Iterable[Path]:
             yield place
 
 
-def read_materials(path: Path, library: str) -> dict[str, Material]:
+def read_materials(path: Path, library: str) -> dict[str, MtlMaterial]:
     """The materials of one `mtllib` line of an OBJ, by name."""
     return {
         name: material
@@ -66,10 +87,10 @@ def read_materials(path: Path, library: str) -> dict[str, Material]:
     }
 
 
-def parse_materials(place: Path) -> dict[str, Material]:
+def parse_materials(place: Path) -> dict[str, MtlMaterial]:
     """The materials of one MTL, by name."""
-    materials: dict[str, Material] = {}
-    material = Material()
+    materials: dict[str, MtlMaterial] = {}
+    material = MtlMaterial()
     text = (
         place.read_bytes()
         .decode("utf-8-sig", errors="replace")
@@ -79,12 +100,85 @@ def parse_materials(place: Path) -> dict[str, Material]:
     for line in text.split("\n"):
         keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
         if keyword == "newmtl":
-            material = materials.setdefault(rest.strip(), Material())
+            material = materials.setdefault(rest.strip(), MtlMaterial())
         elif keyword == "Kd":
             material.color = _color(rest)
         elif keyword.lower() == "map_kd":
             _read_map(material, rest)
+        elif keyword.lower() in _OTHER_MAPS:
+            beside = MtlMaterial()
+            _read_map(beside, rest)
+            if beside.picture:
+                material.pictures[keyword.lower()] = beside.picture
+        elif keyword in ("Pr", "Pm", "Ke"):
+            numbers = _color(rest)
+            if numbers is not None:
+                material.numbers[keyword] = numbers
+        elif keyword == "illum":
+            material.unlit = rest.split()[:1] == ["0"]
     return materials
+
+
+def beside_color(path: Path, own: MtlMaterial) -> Material | None:
+    """What a material of an OBJ says beside its colour, with its pictures read.
+
+    Roughness and metal have a picture each in an MTL, and one in common in a `Material`.
+    """
+    found = {name: picture_beside(path, file) for name, file in own.pictures.items()}
+    there = {name: picture.pixels for name, picture in found.items() if picture is not None}
+    rough, metal = there.get("map_pr"), there.get("map_pm")
+    both = None
+    if rough is not None or metal is not None:
+        some = rough if rough is not None else metal
+        assert some is not None
+        both = torch.ones_like(some)
+        both[..., 1] = 1.0 if rough is None else rough[..., 1]
+        both[..., 2] = 0.0 if metal is None else _of_size(metal, some)[..., 2]
+    emissive = there.get("map_ke")
+    factors: dict[str, Any] = {}
+    if "Pr" in own.numbers and rough is None:
+        factors["roughness_factor"] = float(own.numbers["Pr"][0])
+    if "Pm" in own.numbers and metal is None and own.numbers["Pm"][0]:
+        factors["metallic_factor"] = float(own.numbers["Pm"][0])
+    if "Ke" in own.numbers and emissive is None and own.numbers["Ke"].any():
+        factors["emissive_factor"] = own.numbers["Ke"].tolist()
+    normal = there.get("norm")
+    return Material(both, normal, emissive, unlit=own.unlit, factors=factors).or_none()
+
+
+def lines_of(material: Material | None, pictures: Mapping[str, str]) -> str:
+    """An MTL's lines of what stands beside the colour.
+
+    Args:
+        material: of the mesh.
+        pictures: names of the files of roughness, metal, normal_map and emissive.
+    """
+    own = material or Material()
+    lines = [f"illum {0 if own.unlit else 1}"]
+    for name, keyword in (("roughness", "Pr"), ("metallic", "Pm")):
+        if f"{name}_factor" in own.factors or name in pictures:
+            lines.append(f"{keyword} {own.factors.get(f'{name}_factor', 1.0):g}")
+    glow = own.factors.get("emissive_factor", (1, 1, 1) if "emissive" in pictures else None)
+    if glow is not None:
+        lines.append("Ke " + " ".join(f"{value:g}" for value in glow))
+    keywords = {
+        "roughness": "map_Pr",
+        "metallic": "map_Pm",
+        "normal_map": "norm",
+        "emissive": "map_Ke",
+    }
+    lines += [f"{keywords[name]} {file}" for name, file in pictures.items()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _of_size(picture: Tensor, like: Tensor) -> Tensor:
+    """A picture (H, W, 3) at the size of another."""
+    if picture.shape == like.shape:
+        return picture
+    rows = torch.nn.functional.interpolate(
+        picture.permute(2, 0, 1)[None], size=like.shape[:2], mode="bilinear"
+    )
+    return rows[0].permute(1, 2, 0)
 
 
 def _color(text: str) -> Floats | None:
@@ -96,7 +190,7 @@ def _color(text: str) -> Floats | None:
     return np.array(numbers[:3]).clip(0, 1) if len(numbers) >= 3 else None
 
 
-def _read_map(material: Material, text: str) -> None:
+def _read_map(material: MtlMaterial, text: str) -> None:
     """A picture line: options with their words, then the name, perhaps with blanks or in quotes."""
     rest = text.strip()
     while rest.startswith("-"):

@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ...errors import InvalidInput
 from ...files import SIGNATURE, atomic_path, free_or_own
 from ...pictures.reading import save_picture
+from ..material import Material
 from ..mesh import Mesh
 from .mtl import (
-    Material,
+    MtlMaterial,
+    beside_color,
     file_beside,
     library_files,
+    lines_of,
     parse_materials,
     picture_beside,
     read_materials,
@@ -65,10 +69,11 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         for name, material in read_materials(path, library).items()
     }
     pictures: dict[str, Picture | None] = {}
+    beside: dict[str, Material | None] = {}
     pieces = []
     for name, block in lines.items():
         corners, uv_corners = _faces(block, positions, len(uvs))
-        material = materials.get(name, Material())
+        material = materials.get(name, MtlMaterial())
         if material.picture is not None and material.picture not in pictures:
             pictures[material.picture] = picture_beside(path, material.picture)
         picture = pictures[material.picture] if material.picture is not None else None
@@ -89,7 +94,15 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         # are and not times Kd.
         flat = material.color if picture is None and colors is None else None
         pieces.append(
-            Piece(own, faces, flat, found_colors if picture is None else None, found_uvs, picture)
+            Piece(
+                own,
+                faces,
+                flat,
+                found_colors if picture is None else None,
+                found_uvs,
+                picture,
+                material=beside.setdefault(name, beside_color(path, material)),
+            )
         )
     up_axis = next(
         (
@@ -109,35 +122,53 @@ def companions(content: bytes, path: Path) -> list[Path]:
     for library in libraries:
         for place in library_files(path, library):
             found.append(place)
-            named = (m.picture for m in parse_materials(place).values() if m.picture)
-            found += [p for p in (file_beside(path, name) for name in named) if p is not None]
+            for own in parse_materials(place).values():
+                named = [*([own.picture] if own.picture else []), *own.pictures.values()]
+                found += [p for p in (file_beside(path, name) for name in named) if p is not None]
     return found
 
 
 def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> None:
     """Write a mesh, already turned, and with a texture `<name>.mtl` and `<name>.png` beside it.
 
-    Where one of these two names is taken by a file that is not this library's, the next free one
-    with a number is used.
+    A material's pictures go into `<name>-roughness.png`, `-metallic`, `-normal_map` and
+    `-emissive`. Where one of these names is taken by a file that is not this library's, the next
+    free one with a number is used.
     """
-    material = path.with_suffix(".mtl")
-    if mesh.texture is not None:
-        if mesh.vertex_colors is not None:
-            log.warning(
-                "An OBJ holds a texture or colours at its vertices: %s keeps the texture alone.",
-                path.name,
-            )
-        material, picture = free_or_own(material), free_or_own(path.with_suffix(".png"))
-        save_picture(mesh.texture.permute(2, 0, 1)[None], picture)
-        with atomic_path(material) as partial:
-            text = (
-                f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd 1 1 1\nKs 0 0 0\nillum 1\nmap_Kd"
-                f" {picture.name}\n"
-            )
-            partial.write_text(text, encoding="utf-8")
+    textured = mesh.texture is not None or mesh.material is not None
+    material = _write_material(mesh, path).name if textured else None
     with atomic_path(path) as partial, partial.open("wb") as file:
-        for part in _text(mesh, metadata, material.name, up_axis):
+        for part in _text(mesh, metadata, material, up_axis):
             file.write(part)
+
+
+def _write_material(mesh: Mesh, path: Path) -> Path:
+    """Write the MTL of a mesh and its pictures beside an OBJ; returns the MTL's path."""
+    own = mesh.material or Material()
+    pictures: dict[str, Tensor] = {}
+    if mesh.uvs is not None:
+        if mesh.texture is not None:
+            pictures[""] = mesh.texture
+        packed = own.metallic_roughness
+        if packed is not None:
+            pictures["roughness"] = packed[..., 1:2].expand(-1, -1, 3)
+            pictures["metallic"] = packed[..., 2:3].expand(-1, -1, 3)
+        rest = {"normal_map": own.normal_map, "emissive": own.emissive}
+        pictures |= {name: picture for name, picture in rest.items() if picture is not None}
+    names = {}
+    for name, picture in pictures.items():
+        place = free_or_own(path.with_name(f"{path.stem}{name and '-' + name}.png"))
+        save_picture(picture.permute(2, 0, 1)[None], place)
+        names[name] = place.name
+    base = own.base_color
+    color = "1 1 1" if base is None else " ".join(f"{c:.6g}" for c in base.tolist())
+    text = f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd {color}\nKs 0 0 0\n"
+    if "" in names:
+        text += f"map_Kd {names.pop('')}\n"
+    material = free_or_own(path.with_suffix(".mtl"))
+    with atomic_path(material) as partial:
+        partial.write_text(text + lines_of(own, names), encoding="utf-8")
+    return material
 
 
 def decimals(values: np.ndarray) -> int:
@@ -146,27 +177,35 @@ def decimals(values: np.ndarray) -> int:
     return int(np.clip(6 - np.floor(np.log10(largest)), 0, 45)) if largest else 6
 
 
-def _text(mesh: Mesh, metadata: Mapping[str, str], material: str, up_axis: str) -> Iterator[bytes]:
+def _text(
+    mesh: Mesh, metadata: Mapping[str, str], material: str | None, up_axis: str
+) -> Iterator[bytes]:
     if up_axis != "y":
         yield f"{_UP_AXIS}{up_axis}\n".encode()
     for name, text in metadata.items():
         for line in f"{name}: {text}".splitlines():
             yield f"# {line}\n".encode()
     vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
-    textured = mesh.uvs is not None and mesh.texture is not None
     table = vertices
-    if mesh.vertex_colors is not None and not textured:
+    if mesh.vertex_colors is not None and mesh.texture is None:
         table = np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])
     row = "v " + " ".join([f"%.{decimals(vertices)}f"] * 3 + ["%.4f"] * (table.shape[1] - 3)) + "\n"
     yield from _rows(row, table)
-    corner = "%d"
-    if textured:
-        assert mesh.uvs is not None
+    if material is not None:
         yield f"mtllib {material}\nusemtl surface\n".encode()
+    if mesh.uvs is not None:
         yield from _rows("vt %.6f %.6f\n", mesh.uvs.cpu().numpy())
-        # A vertex and its place in the texture have the same number.
-        corner, faces = ("%d/%d", faces.repeat(2, axis=1))
-    yield from _rows(f"f {corner} {corner} {corner}\n", faces + 1)
+    if mesh.normals is not None:
+        yield from _rows("vn %.5f %.5f %.5f\n", mesh.normals.cpu().numpy())
+    # A vertex, its place in the texture and its normal have the same number.
+    corner = {
+        (False, False): "%d",
+        (True, False): "%d/%d",
+        (False, True): "%d//%d",
+        (True, True): "%d/%d/%d",
+    }[mesh.uvs is not None, mesh.normals is not None]
+    faces = (faces + 1).repeat(corner.count("%d"), axis=1)
+    yield from _rows(f"f {corner} {corner} {corner}\n", faces)
 
 
 def _rows(row: str, table: np.ndarray) -> Iterator[bytes]:

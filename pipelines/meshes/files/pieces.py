@@ -5,8 +5,10 @@ Pieces of one material each become triangles with one texture, or with colours a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,10 @@ from torch import Tensor
 from ...errors import InvalidInput
 from ...pictures.colors import multiplied
 from ...pictures.reading import to_tensor
+from ..material import Material
 from ..mesh import Mesh
+
+log = logging.getLogger(__name__)
 
 MAX_SIDE = 8192  # pixels of the picture in which those of several materials lie side by side
 _SWATCH = 8  # pixels of a side of a colour among pictures
@@ -52,6 +57,9 @@ class Piece:
             colour and picture, as light.
         uvs: (V, 2) from the lower left, repeating outside [0, 1], or None.
         picture: the texture, or None; it needs `uvs`.
+        normals, tangents: (V, 3) and (V, 4) directions in the file's axes, or None.
+        alpha: (V,) opacities, or None.
+        material: what stands beside the colour, or None. Pieces of one material share this object.
     """
 
     vertices: Floats
@@ -60,6 +68,10 @@ class Piece:
     vertex_colors: Floats | None = None
     uvs: Floats | None = None
     picture: Picture | None = None
+    normals: Floats | None = None
+    tangents: Floats | None = None
+    alpha: Floats | None = None
+    material: Material | None = None
 
 
 def read_picture_of(image: Image.Image) -> Picture:
@@ -77,6 +89,10 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
     if not pieces:
         raise InvalidInput("it holds no triangles")
     pieces = [replace(p, picture=None) if p.uvs is None else p for p in pieces]
+    materials = {id(p.material): p.material for p in pieces}
+    material = pieces[0].material if len(materials) == 1 else None
+    if len(materials) > 1:
+        log.warning("Several materials become one: their metal, roughness and relief are left out.")
     pictures = {id(p.picture): p.picture for p in pieces if p.picture is not None}
     if pictures and (len(pictures) > 1 or any(p.picture is None for p in pieces)):
         pieces = _side_by_side(pieces)
@@ -87,19 +103,31 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
     colors = None
     if any(p.vertex_colors is not None or (p.color is not None and not textured) for p in pieces):
         colors = torch.cat([_vertex_colors(p, with_material=not textured) for p in pieces])
+    uvs = _joined([p.uvs for p in pieces])
+    if material is not None and uvs is None:
+        material = material.without_pictures()
+    alpha = None
+    if any(p.alpha is not None for p in pieces):
+        alpha = _joined([np.ones(len(p.vertices)) if p.alpha is None else p.alpha for p in pieces])
     return Mesh(
         torch.from_numpy(np.concatenate([p.vertices for p in pieces])).float(),
         torch.from_numpy(
             np.concatenate([p.faces + start for p, start in zip(pieces, starts, strict=False)])
         ),
         colors,
-        (
-            torch.from_numpy(np.concatenate([p.uvs for p in pieces if p.uvs is not None])).float()
-            if textured
-            else None
-        ),
+        uvs,
         pieces[0].picture.pixels if pieces[0].picture is not None else None,
+        _joined([p.normals for p in pieces]),
+        _joined([p.tangents for p in pieces]),
+        alpha,
+        material,
     )
+
+
+def _joined(parts: Sequence[Floats | None]) -> Tensor | None:
+    """An attribute of all pieces one after the other; None where one has none."""
+    there = [part for part in parts if part is not None]
+    return torch.from_numpy(np.concatenate(there)).float() if len(there) == len(parts) else None
 
 
 def by_corner(
@@ -249,13 +277,16 @@ def _in_first_tile(piece: Piece) -> Piece:
     corners = corners - np.where(there, 0, np.floor(low + _ON_BORDER))
     table = corners.reshape(-1, 2)
     own = np.arange(len(table)).reshape(-1, 3)
-    vertices, faces, (uvs, colors) = by_corner(
+    kept = ("vertex_colors", "normals", "tangents", "alpha")
+    values = [getattr(piece, name) for name in kept]
+    vertices, faces, (uvs, *found) = by_corner(
         piece.vertices,
         piece.faces,
         (own, table),
-        None if piece.vertex_colors is None else (piece.faces, piece.vertex_colors),
+        *(None if value is None else (piece.faces, value) for value in values),
     )
-    return replace(piece, vertices=vertices, faces=faces, uvs=uvs, vertex_colors=colors)
+    changed: dict[str, Any] = dict(zip(kept, found, strict=True))
+    return replace(piece, vertices=vertices, faces=faces, uvs=uvs, **changed)
 
 
 def _repeats(piece: Piece) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InvalidInput
-from ..mesh import Mesh
+from ..mesh import Mesh, shape_of
 from .pieces import Floats, Piece, by_corner
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _MILLIMETRES = {
     "meter": 1000.0,
 }
 _CORE = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
+_MATERIALS = "http://schemas.microsoft.com/3dmanufacturing/material/2015/02"
 _RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
 _PATH = "{http://schemas.microsoft.com/3dmanufacturing/production/2015/06}path"
 _MAX_XML = 2**30  # bytes after unpacking
@@ -65,21 +66,38 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """A 3MF of a mesh that is already turned and in millimetres."""
-    vertices, faces = mesh.vertices.float().cpu().numpy(), mesh.faces.cpu().numpy()
+    """A 3MF of a mesh that is already turned and in millimetres, with its colours at vertices.
+
+    Vertices at one position are one, so that slicers find the body closed.
+    """
+    body = shape_of(mesh)
+    vertices, faces = body.vertices.float().cpu().numpy(), body.faces.cpu().numpy()
+    group, properties = "", [""] * len(faces)
+    if mesh.vertex_colors is not None:
+        levels = (mesh.vertex_colors.clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8)
+        table, which = np.unique(levels, axis=0, return_inverse=True)
+        entries = "".join([f'<m:color color="#{r:02X}{g:02X}{b:02X}"/>' for r, g, b in table])
+        group = f'<m:colorgroup id="2">{entries}</m:colorgroup>'
+        corners = which.reshape(-1)[mesh.faces.cpu().numpy()].tolist()
+        properties = [f' pid="2" p1="{a}" p2="{b}" p3="{c}"' for a, b, c in corners]
     model = [
         (
             '<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US"'
-            f' xmlns="{_CORE}" xmlns:image-to-3d="urn:image-to-3d"><metadata'
+            f' xmlns="{_CORE}" xmlns:m="{_MATERIALS}" xmlns:image-to-3d="urn:image-to-3d"><metadata'
             ' name="Application">Image to 3D</metadata><metadata'
-            f' name="{_UP_AXIS}">{up_axis}</metadata><resources><object id="1"'
+            f' name="{_UP_AXIS}">{up_axis}</metadata><resources>{group}<object id="1"'
             ' type="model"><mesh><vertices>'
         ),
         "".join(
             [f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices.tolist()]
         ),
         "</vertices><triangles>",
-        "".join([f'<triangle v1="{a}" v2="{b}" v3="{c}"/>' for a, b, c in faces.tolist()]),
+        "".join(
+            [
+                f'<triangle v1="{a}" v2="{b}" v3="{c}"{own}/>'
+                for (a, b, c), own in zip(faces.tolist(), properties, strict=True)
+            ]
+        ),
         '</triangles></mesh></object></resources><build><item objectid="1"/></build></model>',
     ]
     types = (
