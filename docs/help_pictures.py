@@ -19,6 +19,7 @@ from pipelines.meshes.cleaning import clean
 from pipelines.meshes.decimation import decimate
 from pipelines.meshes.drawing import preview_sheet, render_mesh
 from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.solid import make_solid
 from pipelines.meshes.texture import texture_of_pictures
 from pipelines.orbit.rendering import render
 from pipelines.pictures.background import remove_background
@@ -76,6 +77,24 @@ def with_and_without_texture() -> Tensor:
     return side_by_side(*shown, textured.texture.permute(2, 0, 1)[None])
 
 
+def double_shell_and_body(mesh: Mesh) -> Tensor:
+    """A double shell of which a tenth is missing, cut open, and the body that it is made into."""
+    inner = Mesh(mesh.vertices * 0.93, mesh.faces.flip(1), mesh.vertex_colors)
+    both = Mesh(
+        torch.cat([mesh.vertices, inner.vertices]),
+        torch.cat([mesh.faces, inner.faces + len(mesh.vertices)]),
+        torch.cat([mesh.vertex_colors, inner.vertex_colors]),
+    )
+    torch.manual_seed(0)
+    broken = Mesh(both.vertices, both.faces[torch.rand(len(both.faces)) > 0.1], both.vertex_colors)
+    camera = cameras_around([20.0], [15.0], 4.0, 30.0)
+    half = broken.faces[broken.vertices[broken.faces].mean(dim=1)[:, 1] < 0]
+    cut = Mesh(broken.vertices, half, broken.vertex_colors)
+    return side_by_side(
+        *(render_mesh(m, camera, HEIGHT) for m in (broken, cut, make_solid(broken)))
+    )
+
+
 def main() -> None:
     folder = ROOT / "web" / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +128,7 @@ def main() -> None:
         [preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]],
         dim=-1,
     )
+    pictures["solid"] = double_shell_and_body(decimate(result.mesh, 6000))
     pictures["texture"] = with_and_without_texture()
     for name, image in pictures.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)

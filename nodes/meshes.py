@@ -19,6 +19,12 @@ from ..pipelines.meshes.drawing import render_mesh
 from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.projection import Shots
 from ..pipelines.meshes.report import report
+from ..pipelines.meshes.solid import (
+    DEFAULT_SOLID_RESOLUTION,
+    MAX_SOLID_RESOLUTION,
+    MIN_SOLID_RESOLUTION,
+    make_solid,
+)
 from ..pipelines.meshes.texture import (
     CHUNK_SIZE,
     DEFAULT_TEXTURED_FACES,
@@ -355,7 +361,7 @@ class CleanMesh(io.ComfyNode):
                     "watertight",
                     default=False,
                     tooltip=(
-                        "Close the mesh for printing, by its voxels if mending does not suffice."
+                        "Close the mesh for printing, as Make Solid does with 256 cells."
                     ),
                 ),
             ],
@@ -401,6 +407,66 @@ class CleanMesh(io.ComfyNode):
         text = "\n".join(lines)
         host.show_on_node(cls.hidden.unique_id, text)
         return io.NodeOutput(mesh_socket(cleaned), text, ui=ui.PreviewText(text))
+
+
+class MakeSolid(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ImageTo3D_MakeSolid",
+            display_name="Make Solid",
+            category="3d/Image to 3D",
+            description=(
+                "Makes one closed body for printing of double shells, open scans, parts that run"
+                " through each other and loose triangles: inner walls and voids go. Parts that"
+                " stand apart stay apart. A texture becomes colours of vertices."
+            ),
+            inputs=[
+                io.Mesh.Input("mesh", tooltip="Of any node, core's TRELLIS and Hunyuan3D too."),
+                io.Int.Input(
+                    "resolution",
+                    default=DEFAULT_SOLID_RESOLUTION,
+                    min=MIN_SOLID_RESOLUTION,
+                    max=MAX_SOLID_RESOLUTION,
+                    step=16,
+                    tooltip=(
+                        "Cells along the longest side: details below a cell are lost. Twice as many"
+                        " take four times as long. A mesh that is a body already keeps its"
+                        " triangles."
+                    ),
+                ),
+                io.Int.Input(
+                    "max_faces",
+                    default=200_000,
+                    min=0,
+                    max=5_000_000,
+                    step=1000,
+                    tooltip="Decimate to at most so many triangles. 0 leaves all.",
+                ),
+            ],
+            outputs=[
+                io.Mesh.Output("solid_mesh", display_name="mesh"),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="What each mesh was like before and after.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    @host.explained
+    def execute(cls, mesh: Any, resolution: int, max_faces: int) -> io.NodeOutput:
+        solid, lines = [], []
+        meshes = meshes_of(mesh)
+        for i, one in enumerate(meshes):
+            progress = host.node_progress(i, len(meshes))
+            solid.append(make_solid(one, resolution, max_faces, progress=progress))
+            lines += [f"before: {report(one)}", f"after: {report(solid[-1])}"]
+        text = "\n".join(lines)
+        host.show_on_node(cls.hidden.unique_id, text)
+        return io.NodeOutput(mesh_socket(solid), text, ui=ui.PreviewText(text))
 
 
 class MeshInfo(io.ComfyNode):

@@ -171,6 +171,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--up-axis", choices=("y", "z"), default="y", help="of the mesh file (default: y, front +z)"
     )
     parser.add_argument(
+        "--solid",
+        action="store_true",
+        help="one closed body for printing, without inner walls (needs libigl)",
+    )
+    parser.add_argument(
         "--size",
         type=number(float, 0, 1e9),
         default=0.0,

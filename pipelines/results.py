@@ -20,6 +20,7 @@ from .meshes.decimation import decimate
 from .meshes.drawing import preview_sheet
 from .meshes.mesh import Mesh
 from .meshes.placement import placed
+from .meshes.solid import make_solid
 from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_of_pictures
 from .orbit.rendering import render
 from .pictures.reading import save_picture, to_pillow
@@ -32,7 +33,11 @@ ORBIT_SECONDS = 4.0
 
 def finished_mesh(result: Result, options: argparse.Namespace, progress: StageProgress) -> Mesh:
     """The mesh with the triangles, the texture, the size and the place that the options ask for."""
-    mesh = decimate(result.mesh, options.max_faces) if options.max_faces else result.mesh
+    mesh, most = result.mesh, options.max_faces or 0
+    if options.solid:
+        mesh = make_solid(mesh, max_faces=most)
+    elif most:
+        mesh = decimate(mesh, most)
     if options.texture:
         mesh = _textured(result, mesh, options, progress)
     return placed(mesh, size=options.size, pivot=options.pivot)

@@ -25,7 +25,7 @@ from pipelines.meshes.painting import (
 from pipelines.meshes.placement import placed
 from pipelines.meshes.repair import fill_holes, is_watertight, merge_vertices, smooth
 from pipelines.meshes.report import report
-from pipelines.meshes.solid import make_watertight
+from pipelines.meshes.solid import make_solid
 
 CASES = Path(__file__).parent / "data" / "cases"
 
@@ -148,12 +148,12 @@ def _fin() -> Mesh:
 def test_anything_that_encloses_something_can_be_printed(broken, volume):
     mesh = broken()
     assert not is_watertight(mesh)
-    closed = make_watertight(mesh)
+    closed = make_solid(mesh)
     assert is_watertight(closed)
     assert closed.volume() == pytest.approx(volume, rel=0.1)
     assert closed.vertex_colors.shape == closed.vertices.shape
     with pytest.raises(InvalidInput, match="encloses nothing"):
-        make_watertight(
+        make_solid(
             Mesh(torch.tensor([[0.0, 0, 0], [1e-3, 0, 0], [0, 1e-3, 0]]), torch.tensor([[0, 1, 2]]))
         )
 
@@ -392,7 +392,7 @@ def test_two_bodies_that_share_an_edge_are_both_kept():
 def test_a_scan_is_closed(most):
     scan = load_mesh(CASES / "watertight-leaks" / "scan.obj")
     assert not report(scan).watertight
-    closed = make_watertight(scan, most)
+    closed = make_solid(scan, max_faces=most)
     assert report(closed).watertight
     assert closed.volume() == pytest.approx(3.75, rel=0.1)
     assert not most or len(closed.faces) <= most
@@ -403,10 +403,10 @@ def test_large_triangles_cost_no_more_than_their_voxels(most):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell what a process held at most")
     code = (
-        "from pathlib import Path; from pipelines.meshes.cleaning import clean; from"
+        "from pathlib import Path; from pipelines.meshes.solid import make_solid; from"
         " pipelines.meshes.report import report; from pipelines.mesh_io import load_mesh;made ="
-        f" clean(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})),"
-        f" watertight=True, max_faces={most});print(len(made.faces), report(made).watertight,"
+        f" make_solid(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})),"
+        f" 96, max_faces={most});print(len(made.faces), report(made).watertight,"
         " Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run(
@@ -424,13 +424,13 @@ def test_large_triangles_cost_no_more_than_their_voxels(most):
 
 def test_a_limit_that_cannot_be_kept_is_said():
     with pytest.raises(InvalidInput, match="allow more"):
-        make_watertight(
+        make_solid(
             _mesh(
                 trimesh.util.concatenate(
                     [trimesh.creation.box().apply_translation([3 * i, 0, 0]) for i in range(30)]
                 )
             ),
-            4,
+            max_faces=4,
         )
     with pytest.raises(InvalidInput, match="at least 4"):
         clean(_ball(), max_faces=3)
@@ -511,7 +511,7 @@ def test_gaps_between_all_triangles_are_closed_by_voxels():
     ball = trimesh.creation.icosphere(subdivisions=3).apply_translation([5, 0, -3])
     corners = torch.tensor(ball.triangles, dtype=torch.float32)
     apart = corners.lerp(corners.mean(dim=1, keepdim=True), 0.03)
-    closed = make_watertight(
+    closed = make_solid(
         Mesh(
             apart.reshape(-1, 3),
             torch.arange(3 * len(corners)).view(-1, 3),

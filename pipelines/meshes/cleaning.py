@@ -7,7 +7,7 @@ from .decimation import MIN_FACES, decimate
 from .mesh import Mesh, face_areas, keep_large_parts
 from .painting import texture_to_vertex_colors
 from .repair import fill_holes, merge_vertices, smooth
-from .solid import make_watertight
+from .solid import make_solid
 
 
 def clean(
@@ -29,7 +29,7 @@ def clean(
         hole_edges: see `meshes.repair.fill_holes`.
         max_faces: see `meshes.decimation.decimate`; 0 leaves all.
         smoothing: see `meshes.repair.smooth`.
-        watertight: see `meshes.solid.make_watertight`.
+        watertight: see `meshes.solid.make_solid`.
 
     Returns:
         the mesh; a texture has become colours of its vertices, since its atlas does not fit other
@@ -48,5 +48,5 @@ def clean(
         raise InvalidInput("No triangle of the mesh has an area, so nothing is left of it.")
     mesh = smooth(fill_holes(keep_large_parts(merged, min_part_share), hole_edges), smoothing)
     if watertight:
-        return make_watertight(mesh, max_faces)
+        return make_solid(mesh, max_faces=max_faces)
     return decimate(mesh, max_faces) if max_faces else mesh

@@ -32,10 +32,13 @@ class MeshReport:
 
     def __str__(self) -> str:
         closed = "watertight" if self.watertight else "not watertight"
+        if self.watertight and self.parts == 1:
+            closed += ", one closed body"
         size = " x ".join(f"{s:.3g}" for s in self.size)
         return (
             f"{self.triangles:,} triangles, {self.vertices:,} vertices, {self.parts} part(s),"
-            f" {closed}, volume {self.volume:.4g}, size {size}"
+            f" {closed}, volume {self.volume:.4g} ({self.volume / 1000:.3g} cm3 where it is in"
+            f" millimetres), size {size}"
         )
 
 
