@@ -106,7 +106,7 @@ def main() -> None:
     )
     pictures = {
         "background": side_by_side(
-            picture[:3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)
+            picture[:, :3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)
         ),
         "frame": side_by_side(picture[:, :3], result.framed),
         "views": side_by_side(result.framed, grid),

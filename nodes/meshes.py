@@ -360,9 +360,7 @@ class CleanMesh(io.ComfyNode):
                 io.Boolean.Input(
                     "watertight",
                     default=False,
-                    tooltip=(
-                        "Close the mesh for printing, as Make Solid does with 256 cells."
-                    ),
+                    tooltip=("Close the mesh for printing, as Make Solid does with 256 cells."),
                 ),
             ],
             outputs=[

@@ -252,10 +252,10 @@ def test_a_line_now_and_then(capsys, monkeypatch):
 
 def test_columns_that_are_no_settings_are_named(tmp_path, pictures, capsys):
     folder = pictures(1)
-    (folder / "list.csv").write_text("picture,titel\ndisc-0.png,x\nbad.png,y\n")
+    (folder / "list.csv").write_text("picture,motif\ndisc-0.png,x\nbad.png,y\n")
     arguments = [str(folder / "list.csv"), "-o", str(tmp_path / "out"), *QUICK, "--workers", "1"]
     assert main(arguments) == 1
-    assert "columns that are no settings: titel" in capsys.readouterr().err
+    assert "columns that are no settings: motif" in capsys.readouterr().err
     assert {r.id: r.status for r in Manifest(tmp_path / "out").rows.values()} == {
         "disc-0": "done",
         "bad": "failed",

@@ -59,6 +59,41 @@ class CoreSquare:
         )
 
 
+class CoreShells:
+    """Two balls of triangles one in the other, as generators make them, with all that the newest
+    version's MESH has, attached where the running one has no place for it.
+    """
+
+    RETURN_TYPES = ("MESH",)
+    FUNCTION = "make"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"as_list": ("BOOLEAN", {"default": False})}}
+
+    def make(self, as_list):
+        import trimesh
+
+        balls = [trimesh.creation.icosphere(4, radius) for radius in (1.0, 0.9)]
+        ball = trimesh.util.concatenate(balls)
+        vertices = torch.tensor(ball.vertices).float()
+        faces = torch.tensor(ball.faces)
+        mesh = _mesh_class()(vertices[None], faces[None])
+        if as_list:
+            mesh.vertices, mesh.faces = [vertices], [faces]
+        red_and_opaque = torch.tensor([1.0, 0, 0, 1]).expand(len(vertices), -1)
+        mesh.vertex_colors = [red_and_opaque] if as_list else red_and_opaque[None]
+        if not as_list:
+            mesh.uvs = vertices[None, :, :2] / 4 + 0.5
+            mesh.normals = torch.nn.functional.normalize(vertices, dim=1)[None]
+            mesh.metallic_roughness = torch.full((1, 8, 8, 3), 0.5)
+            mesh.normal_map = torch.tensor([0.5, 0.5, 1.0]).expand(1, 8, 8, 3)
+            mesh.emissive = torch.full((1, 8, 8, 3), 0.25)
+            mesh.material = {"metallic_factor": 0.5, "double_sided": True}
+        return (mesh,)
+
+
 class LocalModelsLab:
     """Names a service on this machine as the one to use from now on."""
 
@@ -103,6 +138,7 @@ class CastWeights:
 NODE_CLASS_MAPPINGS = {
     "Test_CoreTetrahedra": CoreTetrahedra,
     "Test_CoreSquare": CoreSquare,
+    "Test_CoreShells": CoreShells,
     "Test_LocalModelsLab": LocalModelsLab,
     "Test_CastWeights": CastWeights,
 }

@@ -644,6 +644,74 @@ def test_textured_meshes_of_cores_nodes_keep_their_place_in_save_mesh(comfyui: S
     assert _top_and_bottom(texture_to_vertex_colors(load_mesh(path))) == ([1, 0, 0], [0, 0, 1])
 
 
+def _saved_mesh(server: Server, graph: dict[str, Any], suffix: str) -> Mesh:
+    """What Save Mesh writes of the graph's node "last"."""
+    graph = graph | {
+        "save": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {
+                "mesh": ["last", 0],
+                "filename_prefix": f"core/shells-{suffix}",
+                "format": suffix,
+                **PLACE,
+            },
+        }
+    }
+    (path,) = _saved(server, server.run(graph), graph)
+    return load_mesh(path)
+
+
+def test_materials_of_newer_versions_are_kept(comfyui: Server):
+    shells = {"last": {"class_type": "Test_CoreShells", "inputs": {"as_list": False}}}
+    mesh = _saved_mesh(comfyui, shells, "glb")
+    assert mesh.material.pictures.keys() == {"metallic_roughness", "normal_map", "emissive"}
+    assert dict(mesh.material.factors) == {"metallic_factor": 0.5, "double_sided": True}
+    assert mesh.normals is not None
+    assert _saved_mesh(comfyui, shells, "obj").material.normal_map is not None
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_a_double_shell_becomes_a_body_to_print(comfyui: Server, as_list: bool):
+    graph = {
+        "1": {"class_type": "Test_CoreShells", "inputs": {"as_list": as_list}},
+        "last": {
+            "class_type": "ImageTo3D_MakeSolid",
+            "inputs": {"mesh": ["1", 0], "resolution": 64, "max_faces": 4000},
+        },
+    }
+    mesh = _saved_mesh(comfyui, graph, "3mf")
+    assert len(mesh.faces) <= 4000
+    assert mesh.volume() == pytest.approx(4.18, rel=0.05)
+    torch.testing.assert_close(
+        mesh.vertex_colors, torch.tensor([1.0, 0, 0]).expand_as(mesh.vertices)
+    )
+
+
+def test_cores_own_mesh_nodes_before_and_behind_ours(comfyui: Server):
+    if "DecimateMesh" not in comfyui.object_info():
+        pytest.skip("this version has no mesh nodes of its own")
+    graph = {
+        "1": {"class_type": "Test_CoreShells", "inputs": {"as_list": True}},
+        "2": {
+            "class_type": "DecimateMesh",
+            "inputs": {"mesh": ["1", 0], "target_face_count": 6000},
+        },
+        "3": {
+            "class_type": "ImageTo3D_MakeSolid",
+            "inputs": {"mesh": ["2", 0], "resolution": 64, "max_faces": 0},
+        },
+        "4": {"class_type": "FillHoles", "inputs": {"mesh": ["3", 0], "max_perimeter": 0.03}},
+        "last": {
+            "class_type": "DecimateMesh",
+            "inputs": {"mesh": ["4", 0], "target_face_count": 3000},
+        },
+    }
+    mesh = _saved_mesh(comfyui, graph, "glb")
+    assert len(mesh.faces) < 8000
+    assert mesh.volume() == pytest.approx(4.1, rel=0.1)
+    assert mesh.vertex_colors is not None
+
+
 def _top_and_bottom(square: Mesh) -> tuple[list[float], list[float]]:
     """Colours at the upper and at the lower edge."""
     above = square.vertices[:, 2] > 0.5

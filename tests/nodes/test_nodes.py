@@ -27,6 +27,7 @@ from pipelines.cameras import zero123plus_cameras
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
+from pipelines.meshes.material import Material
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
 from pipelines.multiview.generation import generate_views
@@ -75,7 +76,7 @@ def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
 
 def test_the_extension_lists_all_nodes_and_offers_the_templates_pictures(nodes):
     listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
-    assert len(listed) == len(set(_names(nodes))) == 18
+    assert len(listed) == len(set(_names(nodes))) == 19
     for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
         assert (Path(folder_paths.get_input_directory()) / name).exists()
     schemas = [node.define_schema() for node in listed]
@@ -325,6 +326,108 @@ def test_meshes_come_back_from_the_socket_as_they_went_in(nodes, monkeypatch, ba
             assert (a is None) == (b is None)
             if a is not None:
                 torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_whole_of_a_mesh_goes_in_and_out(nodes, monkeypatch, bare):
+    if bare:
+        monkeypatch.setattr(
+            latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D)
+        )
+    count = len(_mesh().vertices)
+    normals = torch.nn.functional.normalize(torch.rand(count, 3), dim=1)
+    whole = replace(
+        _mesh(),
+        uvs=torch.rand(count, 2),
+        texture=torch.rand(8, 6, 3),
+        normals=normals,
+        tangents=torch.cat([normals.roll(1, dims=1), -torch.ones(count, 1)], dim=1),
+        vertex_alpha=torch.rand(count),
+        material=Material(
+            torch.rand(4, 4, 3),
+            torch.rand(4, 4, 3),
+            torch.rand(4, 4, 3),
+            occlusion_in_mr=True,
+            factors={"metallic_factor": 0.5, "of_some_later_version": [1, 2]},
+        ),
+    )
+    short = replace(whole, faces=whole.faces[:7])
+    back = nodes.sockets.meshes_of(nodes.sockets.mesh_socket([whole, short]))
+    for mesh, own in zip(back, (whole, short), strict=True):
+        for name in ("vertices", "faces", "uvs", "texture", "normals", "tangents", "vertex_alpha"):
+            torch.testing.assert_close(getattr(mesh, name), getattr(own, name), msg=name)
+        for name, picture in own.material.pictures.items():
+            torch.testing.assert_close(mesh.material.pictures[name], picture)
+        assert mesh.material.occlusion_in_mr
+        assert mesh.material.factors == own.material.factors
+
+
+def test_batches_of_meshes_with_other_materials(nodes, caplog):
+    unlit = replace(_mesh(), material=Material(unlit=True, factors={"metallic_factor": 1.0}))
+    socket = nodes.sockets.mesh_socket([unlit, _mesh()])
+    assert (socket.unlit, getattr(socket, "material", None)) == (False, None)
+    assert "their numbers are left out" in caplog.text
+    (back,) = nodes.sockets.meshes_of(nodes.sockets.mesh_socket([unlit]))
+    assert back.material.unlit
+    uvs = torch.rand(len(_mesh().vertices), 2)
+    glowing = replace(_mesh(), uvs=uvs, material=Material(emissive=torch.rand(4, 4, 3)))
+    socket = nodes.sockets.mesh_socket([glowing, replace(_mesh(), uvs=uvs)])
+    assert float(socket.emissive[1].abs().max()) == 0
+
+
+def test_batches_as_lists_and_meshes_without_a_batch(nodes):
+    """As core's TRELLIS nodes make them."""
+    one = _mesh()
+    core = latest.Types.MESH(
+        [one.vertices, one.vertices[:3]], [one.faces, torch.tensor([[0, 1, 2]])]
+    )
+    core.vertex_colors = [torch.rand(len(one.vertices), 4), torch.rand(3, 4)]
+    first, second = nodes.sockets.meshes_of(core)
+    assert (len(first.vertices), len(second.vertices), len(second.faces)) == (
+        len(one.vertices),
+        3,
+        1,
+    )
+    torch.testing.assert_close(second.vertex_alpha, core.vertex_colors[1][:, 3])
+    single = latest.Types.MESH(one.vertices, one.faces)
+    single.vertex_colors = torch.rand(len(one.vertices), 3)
+    assert len(nodes.sockets.meshes_of(single)[0].faces) == len(one.faces)
+    core.vertex_colors = core.vertex_colors[:1]
+    with pytest.raises(InvalidInput, match="2 meshes and 1 of vertex_colors"):
+        nodes.sockets.meshes_of(core)
+
+
+def test_make_solid_and_what_a_format_does_not_hold(nodes, tmp_path, monkeypatch):
+    pytest.importorskip("igl")
+    ball = trimesh.creation.icosphere(3)
+    inner = trimesh.creation.icosphere(3, 0.9)
+    shell = trimesh.util.concatenate([ball, inner])
+    mesh = Mesh(
+        torch.tensor(shell.vertices).float(),
+        torch.tensor(shell.faces),
+        torch.ones(len(shell.vertices), 3),
+    )
+    socket, text = nodes.MakeSolid.execute(nodes.sockets.mesh_socket([mesh]), 64, 4000)[:2]
+    assert text.splitlines()[0].startswith("before: 2,560 triangles, 1,284 vertices, 2 part(s)")
+    assert "one closed body" in text.splitlines()[1]
+    (solid,) = nodes.sockets.meshes_of(socket)
+    assert len(solid.faces) <= 4000
+    assert solid.volume() == pytest.approx(ball.volume, rel=0.03)
+    shown = []
+    monkeypatch.setattr(nodes.host, "show_on_node", lambda node, text: shown.append(text))
+    nodes.SaveMesh.execute(socket, "solid", "stl", "z", 80.0, "bottom")
+    assert shown == ["STL does not hold the colours: save a GLB to keep all."]
+    nodes.SaveMesh.execute(socket, "solid", "3mf", "z", 80.0, "bottom")
+    assert len(shown) == 1
+
+
+def test_cleaning_says_what_it_leaves_out(nodes):
+    count = len(_mesh().vertices)
+    mesh = replace(
+        _mesh(), uvs=torch.rand(count, 2), material=Material(normal_map=torch.rand(4, 4, 3))
+    )
+    text = nodes.CleanMesh.execute(nodes.sockets.mesh_socket([mesh]), 0.0, 0, 0, 0, False)[1]
+    assert text.splitlines()[-1] == "left out: normal_map, which lay on its uvs"
 
 
 def test_what_core_gets_is_y_up_with_v_from_the_top_and_light_that_is_linear(nodes):
