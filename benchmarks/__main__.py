@@ -4,6 +4,7 @@ process.
 python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
 python -m benchmarks --growth FILE.png
 python -m benchmarks --quality texture --assets OBJECTS.npz
+python -m benchmarks --quality solid --assets OBJECTS.npz
 python -m benchmarks --catalogue --assets OBJECTS.npz [--items 2000]
 """
 
@@ -202,8 +203,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--quality",
-        choices=("texture",),
-        help="measure how well textures show the objects of --assets instead",
+        choices=("texture", "solid"),
+        help="measure how well textures show the objects of --assets instead, or how well broken"
+        " shells of them are made solid",
     )
     parser.add_argument(
         "--catalogue",
@@ -211,15 +213,25 @@ def main() -> None:
         help="measure catalogues instead, of pictures of the objects of --assets",
     )
     parser.add_argument(
-        "--items", type=int, default=200, help="pictures of --catalogue (default: 200)"
+        "--items",
+        type=int,
+        default=200,
+        help="pictures of --catalogue, objects of --quality solid (default: 200)",
+    )
+    parser.add_argument(
+        "--cells", type=int, default=128, help="resolution of --quality solid (default: 128)"
     )
     parser.add_argument("--assets", type=Path, help="cc0_objects.npz, see training/")
     arguments = parser.parse_args()
     if arguments.quality or arguments.catalogue:
         if arguments.assets is None:
             parser.error("--quality and --catalogue need --assets")
-        if arguments.quality:
+        if arguments.quality == "texture":
             measure_textures(arguments.assets)
+        elif arguments.quality == "solid":
+            from .solids import measure_solids
+
+            measure_solids(arguments.assets, arguments.items, arguments.cells)
         else:
             measure_catalogues(arguments.assets, arguments.items)
         return

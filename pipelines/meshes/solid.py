@@ -1,9 +1,10 @@
 """Closed bodies, for printing.
 
 What the well-kept wheels give was looked at first (BENCHMARKS.md, 'Solid bodies'). manifold3d wants
-a manifold to begin with, and is what the results are checked by; pymeshfix keeps one shell and
-closes it, so that double shells stay hollow; open3d and trimesh fill voxels as blocks. libigl's
-generalised winding number says what is inside of anything, and its distances where the surface is.
+a manifold to begin with, and is what the results are checked by; pymeshfix keeps the largest part
+alone, which is right for double shells and wrong where parts meet or stand apart; open3d and
+trimesh fill voxels as blocks, and nothing where there is a hole. libigl's generalised winding
+number says what is inside of anything, and its distances where the surface is.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def make_solid(
     """A body for printing: watertight, outward, nowhere through itself, without walls inside.
 
     Double and nested shells, open scans, parts that intersect and loose triangles become the body
-    that they are the skin of; parts that stand apart stay apart. A mesh that is such a body already
-    keeps its triangles.
+    that they are the skin of; parts that stand apart stay apart. What is such a body already, or is
+    when small holes are closed and inner shells left out, keeps its triangles.
 
     Args:
         mesh: at least one triangle; a texture becomes colours of vertices.
@@ -89,7 +90,9 @@ def make_solid(
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
     shape = shape_of(original)
     mended = _mended(shape)
-    whole = _is_body(mended) and _Skin.of(mended).is_simple()
+    if whole := _is_body(mended):
+        mended = _bodies(_Skin.of(mended).mesh())
+        whole = _Skin.plain(mended).is_simple()
     skin, cells = _Skin.of(shape), resolution
     body = mended
     if not whole:
@@ -149,6 +152,10 @@ class _Skin:
         """Of a mesh as it is."""
         faces = mesh.faces.numpy()
         return cls(mesh.vertices.double().numpy(), faces, np.zeros(len(faces), dtype=np.int64))
+
+    def mesh(self) -> Mesh:
+        """Its triangles as a mesh."""
+        return Mesh(torch.from_numpy(self.vertices).float(), torch.from_numpy(self.faces))
 
     def winding(self, points: Floats) -> Floats:
         """(N,) how often the skin goes around points (N, 3).
@@ -408,8 +415,8 @@ def _bodies(surface: Mesh) -> Mesh:
     for volume, part in parts:
         if volume < _SPECK * largest:
             break
-        point = part.vertices[part.faces[:1, 0]].double().numpy()
-        if not any(float(_Skin.plain(m).winding(point)[0]) > 0.5 for m in kept):
+        some = part.vertices[:: max(1, len(part.vertices) // _LOOKS)].double().numpy()
+        if not any((_Skin.plain(m).winding(some) > 0.5).all() for m in kept):
             kept.append(part)
     offsets = np.cumsum([0] + [len(part.vertices) for part in kept])
     return Mesh(

@@ -528,7 +528,7 @@ def test_clean_texture_save_load_and_look(comfyui: Server):
     }
     run = comfyui.run(graph)
     assert run.error is None, run.error
-    assert "watertight, volume" in run.outputs["info"]["text"][0]
+    assert "watertight, one closed body, volume" in run.outputs["info"]["text"][0]
     assert "before: " in "".join(run.outputs["clean"]["text"])
     textured = trimesh.load(
         comfyui.output / "3d" / "textured_00001_.glb", force="mesh", process=False

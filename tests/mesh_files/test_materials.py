@@ -160,9 +160,19 @@ def test_an_obj_holds_most(tmp_path):
     torch.testing.assert_close(own.metallic_roughness[..., 1:], wanted.metallic_roughness[..., 1:])
     torch.testing.assert_close(own.normal_map, wanted.normal_map)
     torch.testing.assert_close(own.emissive, wanted.emissive)
+    named = ("metallic_factor", "roughness_factor", "emissive_factor")
+    assert own.factors == {name: wanted.factors[name] for name in named}
     corners = (tmp_path / "m.obj").read_text().split("\nf ", 1)[1].split("\n")[0].split()
     assert all(len(set(corner.split("/"))) == 1 for corner in corners)
     assert all(corner.count("/") == 2 for corner in corners)
+
+
+def test_pictures_of_a_material_beside_vertex_colours_in_an_obj(tmp_path):
+    mesh = replace(whole_mesh(), texture=None)
+    save_mesh(mesh, tmp_path / "m.obj")
+    found = load_mesh(tmp_path / "m.obj")
+    assert found.material.pictures.keys() == mesh.material.pictures.keys()
+    torch.testing.assert_close(found.uvs, mesh.uvs)
 
 
 def test_numbers_alone_in_an_mtl(tmp_path):

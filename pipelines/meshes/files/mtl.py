@@ -136,12 +136,15 @@ def beside_color(path: Path, own: MtlMaterial) -> Material | None:
         both[..., 2] = 0.0 if metal is None else _of_size(metal, some)[..., 2]
     emissive = there.get("map_ke")
     factors: dict[str, Any] = {}
-    if "Pr" in own.numbers and rough is None:
-        factors["roughness_factor"] = float(own.numbers["Pr"][0])
-    if "Pm" in own.numbers and metal is None and own.numbers["Pm"][0]:
-        factors["metallic_factor"] = float(own.numbers["Pm"][0])
-    if "Ke" in own.numbers and emissive is None and own.numbers["Ke"].any():
-        factors["emissive_factor"] = own.numbers["Ke"].tolist()
+    # What says nothing: white under a picture, and what a material is without any.
+    for name, keyword, neutral in (
+        ("roughness_factor", "Pr", 1.0),
+        ("metallic_factor", "Pm", 0.0 if metal is None else 1.0),
+        ("emissive_factor", "Ke", 0.0 if emissive is None else 1.0),
+    ):
+        value = own.numbers.get(keyword)
+        if value is not None and (value != neutral).any():
+            factors[name] = value.tolist() if keyword == "Ke" else float(value[0])
     normal = there.get("norm")
     return Material(both, normal, emissive, unlit=own.unlit, factors=factors).or_none()
 

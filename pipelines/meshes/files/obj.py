@@ -77,17 +77,18 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         if material.picture is not None and material.picture not in pictures:
             pictures[material.picture] = picture_beside(path, material.picture)
         picture = pictures[material.picture] if material.picture is not None else None
-        if (uv_corners < 0).any():
-            picture = None
+        placed = bool((uv_corners >= 0).all())
+        picture = picture if placed else None
+        laid = placed and (picture is not None or bool(material.pictures))
         table = uvs * material.scale + material.offset
         own, faces, (found_uvs, found_colors) = (
             by_corner(
                 positions,
                 corners,
-                (uv_corners, table) if picture else None,
+                (uv_corners, table) if laid else None,
                 (corners, colors) if colors is not None else None,
             )
-            if picture or len(lines) > 1
+            if laid or len(lines) > 1
             else (positions, corners, [None, colors])
         )
         # Where there is a picture or there are colours at the vertices, viewers take them as they
