@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= training-run
 CACHE ?= training-cache
 
-.PHONY: demo serve test test-lowest check mutants bench golden photo pocket clean
+.PHONY: demo serve test test-lowest check mutants bench release-check golden photo pocket clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
 $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt
@@ -35,6 +35,11 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/pack
 	cd $(VENV)/types && MYPYPATH=pack/tests/stand_in ../bin/mypy --config-file pack/pyproject.toml --cache-dir .mypy_cache -p pack.nodes
+
+# Fails until the owner has filled in what RELEASE.md names.
+release-check:
+	! grep -n "FILL-IN" pyproject.toml README.md
+	! grep -n '^Icon = ""' pyproject.toml
 
 # Which one-line changes of the code the tests notice: hours for all; SHARE=0.05 takes a random twentieth, FILES=pipelines/cameras.py that file's.
 SHARE ?= 1

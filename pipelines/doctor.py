@@ -21,7 +21,7 @@ from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 
 _PACKAGES = (
     "torch", "numpy", "pillow", "trimesh", "diffusers", "transformers", "huggingface_hub", "rembg",
-    "onnxruntime", "xatlas", "fast-simplification", "gradio", "ray",
+    "onnxruntime", "xatlas", "libigl", "fast-simplification", "gradio", "ray",
 )  # fmt: skip
 
 

@@ -385,7 +385,9 @@ def test_two_bodies_that_share_an_edge_are_both_kept():
     closed = clean(edge, max_faces=500, watertight=True)
     assert len(closed.faces) <= 500
     assert report(closed).watertight
-    assert closed.volume() == pytest.approx(2, rel=1e-4)
+    assert closed.volume() == pytest.approx(2, rel=2e-3)
+    # Not at one place any more, where a slicer would join them.
+    assert len(closed.vertices.unique(dim=0)) == len(closed.vertices)
 
 
 @pytest.mark.parametrize("most", [0, 500])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import shutil
@@ -44,3 +45,14 @@ def test_readmes_python_runs(tmp_path, monkeypatch):
     shutil.copy(ROOT / "workflows" / "demo.png", tmp_path / "photo.jpg")
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "photo.obj").read_text().startswith("v ")
+
+
+def test_the_version_and_the_id_are_the_same_everywhere():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == pipelines.__version__
+    assert (ROOT / "CHANGELOG.md").read_text().split("## ")[1].startswith(pipelines.__version__)
+    for path in (ROOT / "workflows").glob("*.json"):
+        for node in json.loads(path.read_text())["nodes"]:
+            own = node["type"].startswith("ImageTo3D_")
+            assert not own or node["properties"]["cnr_id"] == project["name"]

@@ -22,12 +22,13 @@ from ..progress import Progress, silent
 from .decimation import MIN_FACES, decimate
 from .mesh import Mesh, drop_unused, face_areas, part_of_faces, shape_of
 from .painting import count_strewn, painted_like, strew, texture_to_vertex_colors
-from .repair import is_watertight, merge_vertices, rims, with_fans
+from .repair import first_of_same, is_watertight, merge_vertices, rims, with_fans
 
 DEFAULT_SOLID_RESOLUTION, MIN_SOLID_RESOLUTION, MAX_SOLID_RESOLUTION = 256, 16, 1024
 _MOST_REDUCTION = 100  # times fewer triangles by decimation; beyond that, larger cells do better
 _MOST_SAMPLES = 40_000_000  # points strewn over a surface: larger ones get larger cells
 _THINNEST = 1e-6  # thickness of a body over its length
+_HAIR, _MOVES = 0.002, 3  # shares of a triangle's size, and how often
 _CHANGE = 0.5  # of its volume that a body may undergo for the sake of fewer triangles
 _SPECK = 1e-3  # share of the largest body's volume below which a body is none
 _SLAB = 32  # layers of the grid in memory at once
@@ -90,12 +91,11 @@ def make_solid(
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
     shape = shape_of(original)
     mended = _mended(shape)
-    if whole := _is_body(mended):
-        mended = _bodies(_Skin.of(mended).mesh())
-        whole = _Skin.plain(mended).is_simple()
-    skin, cells = _Skin.of(shape), resolution
-    body = mended
-    if not whole:
+    closes = _is_body(mended)
+    # Where rims can be closed, flat lids close holes better than winding numbers do.
+    skin, cells = _Skin.of(mended if closes else shape), resolution
+    body = _bodies(skin.mesh()) if closes else mended
+    if not closes or not _Skin.plain(body).is_simple():
         body, cells = _body_of(skin, cells, progress)
     volume, closed = body.volume(), _fewer_and_closed(body, max_faces, body.volume())
     while closed is None and cells > MIN_SOLID_RESOLUTION:
@@ -106,7 +106,7 @@ def make_solid(
         closed = _fewer_and_closed(body, max_faces, volume)
     if closed is None:
         raise InvalidInput(f"The mesh cannot be made solid with {max_faces} triangles: allow more.")
-    return painted_like(closed, original)
+    return painted_like(_without_touching(closed), original)
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,29 @@ def _apart(shape: Mesh) -> Mesh:
         shape.vertices[torch.from_numpy(start[first])],
         torch.from_numpy(number.astype(np.int64).reshape(-1, 3)),
     )
+
+
+def _without_touching(body: Mesh) -> Mesh:
+    """The body with a hair's breadth between vertices that lay at one place.
+
+    Slicers join what lies at one place, and then find edges with four triangles.
+    """
+    for _ in range(_MOVES):
+        place = first_of_same(body.vertices)
+        shared = torch.bincount(place, minlength=len(place))[place] > 1
+        if not bool(shared.any()):
+            break
+        corners = body.vertices[body.faces]
+        middle = torch.zeros_like(body.vertices)
+        for k in range(3):
+            middle.index_add_(0, body.faces[:, k], corners.mean(dim=1))
+        count = torch.bincount(body.faces.reshape(-1), minlength=len(body.vertices))[:, None]
+        inward = middle / count.clamp_min(1) - body.vertices
+        body = replace(
+            body,
+            vertices=torch.where(shared[:, None], body.vertices + _HAIR * inward, body.vertices),
+        )
+    return body
 
 
 def _without_branching_edges(mesh: Mesh) -> Mesh:
