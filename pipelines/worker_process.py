@@ -49,7 +49,8 @@ class WorkerProcess:
         """What the process says within so many seconds.
 
         Returns:
-            None for nothing; ("report", ...); and in the end one of ("done", result),
+            None for nothing; ("began",) when the maker has done its part, which can take long;
+            ("report", ...); and in the end one of ("done", result),
             ("failed", sentence) for an `ImageTo3DError`, ("unready", sentence) for one of the
             maker's, ("broken", sentence) for any other error, which the process has logged, and
             ("died",).
@@ -95,6 +96,7 @@ def _serve(maker: Callable[[], Callable[..., Any]], pipe: Connection) -> None:
         arguments = pipe.recv()
         try:
             work = work or maker()
+            pipe.send(("began",))
             pipe.send(("done", work(*arguments, report)))
         except ImageTo3DError as error:
             pipe.send(("unready" if work is None else "failed", str(error)))

@@ -10,10 +10,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+import trimesh
 
 from pipelines.mesh_io import FORMATS, save_mesh
 from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.placement import placed
+from pipelines.meshes.solid import make_solid
 
 from .shapes import l_shape, textured_l
 
@@ -154,3 +159,30 @@ def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
     assert found["right"] == (
         None if textured or suffix == "stl" else pytest.approx([1.0, 0.0, 0.0], abs=0.01)
     )
+
+
+@pytest.mark.parametrize("suffix", ["stl", "3mf"])
+@pytest.mark.parametrize("most", [0, 3000])
+def test_a_slicer_has_nothing_to_repair(tmp_path, suffix, most):
+    """Of a torn double shell and of balls that touch, made solid."""
+    slicer = shutil.which("prusa-slicer")
+    if slicer is None:
+        pytest.skip("prusa-slicer is not installed (Debian: prusa-slicer)")
+    pytest.importorskip("igl")
+    balls = [trimesh.creation.icosphere(4, radius) for radius in (1.0, 0.9)]
+    balls.append(trimesh.creation.icosphere(3, 0.5).apply_translation([1.5, 0, 0]))
+    shell = trimesh.util.concatenate(balls)
+    kept = np.random.default_rng(0).random(len(shell.faces)) > 0.05
+    torn = Mesh(torch.tensor(shell.vertices).float(), torch.tensor(shell.faces[kept]).long())
+    path = tmp_path / f"solid.{suffix}"
+    solid = make_solid(torn, 96, most)
+    save_mesh(placed(solid, size=40, pivot="bottom"), path, up_axis="z")
+    said = subprocess.run([slicer, "--info", str(path)], capture_output=True, text=True, check=True)
+    assert "manifold = yes" in said.stdout
+    for word in ("open_edges", "facets_reversed", "degenerate", "edges_fixed", "facets_removed"):
+        assert word not in said.stdout, said.stdout
+    sliced = tmp_path / "solid.gcode"
+    command = [slicer, "--export-gcode", "--output", str(sliced), str(path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert "repair" not in (said.stdout + said.stderr).lower()
+    assert sliced.stat().st_size > 10_000

@@ -65,12 +65,14 @@ class Guard:
         self._process.end()
 
     def _heard(self, stopped: Callable[[], bool]) -> tuple[Any, ...] | None:
-        until = time.monotonic() + self._limit
+        until = float("inf")  # loading the models is not the item's time
         while time.monotonic() < until:
             if stopped():
                 return None
             said = self._process.listen(_LOOK)
-            if said is not None:
+            if said == ("began",):
+                until = time.monotonic() + self._limit
+            elif said is not None:
                 return said
         return ("late",)
 

@@ -90,12 +90,12 @@ def make_solid(
     if not len(original.faces):
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
     shape = shape_of(original)
-    mended = _mended(shape)
-    closes = _is_body(mended)
     # Where rims can be closed, flat lids close holes better than winding numbers do.
-    skin, cells = _Skin.of(mended if closes else shape), resolution
-    body = _bodies(skin.mesh()) if closes else mended
+    skin, cells = _Skin.of(_mended(shape)), resolution
+    closes = _is_body(skin.mesh())
+    body = _bodies(skin.mesh()) if closes else shape
     if not closes or not _Skin.plain(body).is_simple():
+        skin = skin if closes else _Skin.of(shape)
         body, cells = _body_of(skin, cells, progress)
     volume, closed = body.volume(), _fewer_and_closed(body, max_faces, body.volume())
     while closed is None and cells > MIN_SOLID_RESOLUTION:
@@ -116,23 +116,20 @@ class _Skin:
     Attributes:
         vertices: (V, 3).
         faces: (F, 3), each part outward.
-        part: (F,) numbers of parts that hang together.
     """
 
     vertices: Floats
     faces: Indices
-    part: Indices
 
     @classmethod
     def of(cls, shape: Mesh) -> _Skin:
-        """Of a shape with one vertex at each position, of its triangles that have an area.
+        """Of a shape with one vertex at each position.
 
         Neighbours are made to run the same way, and parts that enclose less than nothing are
         turned, so that the inner one of two shells makes what is in it more inside, not less.
         """
         import igl
 
-        shape = drop_unused(replace(shape, faces=shape.faces[face_areas(shape) > 0]))
         vertices = shape.vertices.double().numpy()
         faces, part = igl.bfs_orient(shape.faces.numpy())
         a, b, c = (vertices[faces[:, i]] for i in range(3))
@@ -145,13 +142,12 @@ class _Skin:
         faces = np.where(turned[part][:, None], faces[:, ::-1], faces)
         # Loose ones keep the way that they had.
         faces[single[part]] = shape.faces.numpy()[single[part]]
-        return cls(vertices, np.ascontiguousarray(faces), part)
+        return cls(vertices, np.ascontiguousarray(faces))
 
     @classmethod
     def plain(cls, mesh: Mesh) -> _Skin:
         """Of a mesh as it is."""
-        faces = mesh.faces.numpy()
-        return cls(mesh.vertices.double().numpy(), faces, np.zeros(len(faces), dtype=np.int64))
+        return cls(mesh.vertices.double().numpy(), mesh.faces.numpy())
 
     def mesh(self) -> Mesh:
         """Its triangles as a mesh."""

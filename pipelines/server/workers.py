@@ -120,6 +120,9 @@ class Workers:
             if message is None:
                 continue
             kind, *content = message
+            if kind == "began":
+                until = time.monotonic() + self._limit
+                continue
             if kind == "report":
                 self.stages[job.id] = Stage(*content)
                 continue

@@ -40,6 +40,11 @@ def stub(recipe: Recipe, folder: Path, seconds: float = 0.0) -> Callable[..., St
     return work
 
 
+def slow_to_load(recipe: Recipe, folder: Path) -> Callable[..., State]:
+    time.sleep(2.0)
+    return stub(recipe, folder)
+
+
 def unready(folder: Path) -> Callable[..., State]:
     raise CheckpointError("The weights are not there.")
 

@@ -51,6 +51,13 @@ def test_workers_that_cannot_begin_end_the_run(tmp_path):
         list(done_here(tasks, [unready], made, limit=60.0))
 
 
+def test_loading_the_models_is_not_the_items_time(tmp_path):
+    made, tasks = _tasks(["a", "slow", "b"])
+    worker = functools.partial(makers.slow_to_load, made, tmp_path)
+    rows = _kinds(done_here(tasks, [worker], made, limit=1.0))
+    assert rows == {"a": "done", "slow": "TimedOut", "b": "done"}
+
+
 def test_tasks_are_taken_when_a_worker_is_free(tmp_path):
     made, tasks = _tasks([f"i{n}" for n in range(100)])
     taken = []
