@@ -36,11 +36,13 @@ from ..pipelines.meshes.texture import (
 )
 from . import host
 from .sockets import (
+    FILE_3D,
     CamerasSocket,
     FieldSocket,
     image_socket,
     images_of,
     masks_of,
+    mesh_of_file_3d,
     mesh_socket,
     meshes_of,
     texture_socket,
@@ -511,7 +513,18 @@ class LoadMesh(io.ComfyNode):
                         "Path below ComfyUI's input folder, or else its output folder"
                         f" ({', '.join(FORMATS)}): Save Mesh's path fits."
                     ),
-                )
+                ),
+                *(
+                    [
+                        FILE_3D.Input(
+                            "file_3d",
+                            optional=True,
+                            tooltip="A file of core's 3D nodes, in place of the path.",
+                        )
+                    ]
+                    if FILE_3D
+                    else []
+                ),
             ],
             outputs=[
                 io.Mesh.Output(
@@ -524,11 +537,13 @@ class LoadMesh(io.ComfyNode):
 
     @classmethod
     @host.explained
-    def execute(cls, file: str) -> io.NodeOutput:
+    def execute(cls, file: str, file_3d: Any = None) -> io.NodeOutput:
+        if file_3d is not None:
+            return io.NodeOutput(mesh_socket([mesh_of_file_3d(file_3d)]))
         return io.NodeOutput(mesh_socket([load_mesh(host.file_below_comfyui(file))]))
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> Any:
+    def fingerprint_inputs(cls, file: str, file_3d: Any = None) -> Any:
         try:
             files: list[Path] = mesh_files(host.file_below_comfyui(file))
         except InvalidInput:

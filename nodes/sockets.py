@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..pipelines.errors import InvalidInput
-from ..pipelines.mesh_io import from_y_up, to_y_up
+from ..pipelines.mesh_io import from_y_up, load_mesh, to_y_up
 from ..pipelines.meshes.material import Material
 from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.painting import texture_to_vertex_colors
@@ -284,6 +285,18 @@ def file_3d(path: Path) -> Any:
     from comfy_api.latest import Types
 
     return Types.File3D(str(path))
+
+
+def mesh_of_file_3d(file: Any) -> Mesh:
+    """The mesh of a FILE_3D, on the disk or in memory.
+
+    Raises:
+        InvalidInput: as `load_mesh` does.
+    """
+    if file.is_disk_backed and Path(file.get_source()).suffix.lower() == f".{file.format}":
+        return load_mesh(Path(file.get_source()))
+    with tempfile.TemporaryDirectory() as folder:
+        return load_mesh(Path(file.save_to(str(Path(folder) / f"file.{file.format or 'none'}"))))
 
 
 def _padded(parts: list[Tensor], fill: int | None = None) -> Tensor:

@@ -662,8 +662,10 @@ def _saved_mesh(server: Server, graph: dict[str, Any], suffix: str) -> Mesh:
             },
         }
     }
-    (path,) = _saved(server, server.run(graph), graph)
-    return load_mesh(path)
+    run = server.run(graph)
+    assert run.error is None, run.error
+    (saved,) = run.outputs["save"]["3d"]
+    return load_mesh(server.output / saved["subfolder"] / saved["filename"])
 
 
 def test_materials_of_newer_versions_are_kept(comfyui: Server):
@@ -690,6 +692,19 @@ def test_a_double_shell_becomes_a_body_to_print(comfyui: Server, as_list: bool):
     torch.testing.assert_close(
         mesh.vertex_colors, torch.tensor([1.0, 0, 0]).expand_as(mesh.vertices)
     )
+
+
+def test_files_go_both_ways_through_cores_socket(comfyui: Server):
+    if len(comfyui.object_info()["ImageTo3D_SaveMesh"]["output"]) < 2:
+        pytest.skip("this version has no FILE_3D")
+    save = {"filename_prefix": "core/both-ways", "format": "glb", **PLACE}
+    graph = {
+        "1": {"class_type": "Test_CoreShells", "inputs": {"as_list": False}},
+        "2": {"class_type": "ImageTo3D_SaveMesh", "inputs": {"mesh": ["1", 0], **save}},
+        "last": {"class_type": "ImageTo3D_LoadMesh", "inputs": {"file": "", "file_3d": ["2", 1]}},
+    }
+    mesh = _saved_mesh(comfyui, graph, "ply")
+    assert len(mesh.faces) == 2 * 5120
 
 
 def test_cores_own_mesh_nodes_before_and_behind_ours(comfyui: Server):

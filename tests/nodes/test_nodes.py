@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import json
 import os
+import shutil
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -395,6 +397,21 @@ def test_batches_as_lists_and_meshes_without_a_batch(nodes):
     core.vertex_colors = core.vertex_colors[:1]
     with pytest.raises(InvalidInput, match="2 meshes and 1 of vertex_colors"):
         nodes.sockets.meshes_of(core)
+
+
+def test_files_of_cores_3d_nodes_are_read(nodes, tmp_path):
+    path, bare = tmp_path / "ball.glb", tmp_path / "upload"
+    save_mesh(_mesh(), path)
+    shutil.copy(path, bare)
+    for file in (
+        latest.File3D(str(path)),
+        latest.File3D(str(bare), "glb"),
+        latest.File3D(BytesIO(path.read_bytes()), "glb"),
+    ):
+        (back,) = nodes.sockets.meshes_of(nodes.LoadMesh.execute("", file)[0])
+        torch.testing.assert_close(back.vertices, _mesh().vertices)
+    with pytest.raises(InvalidInput, match="A mesh is read from obj"):
+        nodes.LoadMesh.execute("", latest.File3D(BytesIO(b"x"), "fbx"))
 
 
 def test_make_solid_and_what_a_format_does_not_hold(nodes, tmp_path, monkeypatch):

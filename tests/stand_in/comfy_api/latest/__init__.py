@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 from torch import Tensor
 
@@ -53,8 +54,25 @@ class BareMESH:
 
 
 class File3D:
-    def __init__(self, source: str, file_format: str = "") -> None:
+    """A file on the disk, by its path, or in memory."""
+
+    def __init__(self, source: str | IO[bytes], file_format: str = "") -> None:
         self.source = source
+        self.format = file_format or Path(str(source)).suffix[1:]
+
+    @property
+    def is_disk_backed(self) -> bool:
+        return isinstance(self.source, str)
+
+    def get_source(self) -> str | IO[bytes]:
+        return self.source
+
+    def save_to(self, path: str) -> str:
+        data = (
+            Path(self.source).read_bytes() if isinstance(self.source, str) else self.source.read()
+        )
+        Path(path).write_bytes(data)
+        return path
 
 
 Types: Any = SimpleNamespace(MESH=MESH, File3D=File3D)
