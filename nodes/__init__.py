@@ -7,22 +7,14 @@ from comfy_api.latest import ComfyExtension, io
 from . import host
 from .background import RemoveBackground
 from .framing import FrameForeground
-from .meshes import (
-    ApplyTexture,
-    BakeVertexColors,
-    CleanMesh,
-    LoadMesh,
-    MakeSolid,
-    MeshInfo,
-    RenderMesh,
-    TextureMesh,
-)
+from .meshes import CleanMesh, LoadMesh, MakeSolid, MeshInfo, RenderMesh
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
 from .orbit import RenderOrbit
 from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
 from .saving import SaveMesh
 from .surface import ExtractMesh
+from .texturing import ApplyTexture, BakeVertexColors, TextureMesh
 
 NODES: list[type[io.ComfyNode]] = [
     RemoveBackground,

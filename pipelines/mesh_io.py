@@ -20,7 +20,7 @@ import torch
 from .errors import ImageTo3DError, InvalidInput
 from .files import atomic_path
 from .meshes.files import glb, obj, ply, stl, threemf
-from .meshes.files.glb import TextureFormat
+from .meshes.files.glb_material import TextureFormat
 from .meshes.files.pieces import mesh_of
 from .meshes.material import Material
 from .meshes.mesh import Mesh, turned

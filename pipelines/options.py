@@ -13,7 +13,7 @@ from .errors import InvalidInput
 from .files import is_own
 from .mesh_io import FORMATS
 from .meshes.decimation import MIN_FACES
-from .meshes.files.glb import TEXTURE_FORMATS
+from .meshes.files.glb_material import TEXTURE_FORMATS
 from .meshes.placement import PIVOTS
 from .meshes.texture import MAX_SIZE, MIN_SIZE
 from .multiview.schedulers import SCHEDULERS

@@ -15,9 +15,9 @@ import io
 import json
 import logging
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -30,36 +30,13 @@ from ...pictures.colors import to_linear, to_srgb
 from ...pictures.reading import png_bytes, to_pillow
 from ..material import Material
 from ..mesh import Mesh
+from .glb_material import TextureFormat, read_material, written_material
 from .pieces import Floats, Indices, Picture, Piece, read_picture_of
-
-TextureFormat = Literal["png", "jpeg", "webp"]
-TEXTURE_FORMATS = get_args(TextureFormat)
 
 log = logging.getLogger(__name__)
 
 _QUALITY = 92  # of JPEG and WebP
-_WEBP, _UNLIT = "EXT_texture_webp", "KHR_materials_unlit"
-#: What a material's factors are where they change nothing.
-_NEUTRAL = {
-    "roughness_factor": 1.0,
-    "emissive_factor": [0.0, 0.0, 0.0],
-    "double_sided": False,
-    "alpha_mode": "OPAQUE",
-    "normal_scale": 1.0,
-    "occlusion_strength": 1.0,
-}
-#: Where each of a material's factors stands in glTF.
-FACTORS = {
-    "base_color_factor": ("pbrMetallicRoughness", "baseColorFactor"),
-    "metallic_factor": ("pbrMetallicRoughness", "metallicFactor"),
-    "roughness_factor": ("pbrMetallicRoughness", "roughnessFactor"),
-    "emissive_factor": ("", "emissiveFactor"),
-    "double_sided": ("", "doubleSided"),
-    "alpha_mode": ("", "alphaMode"),
-    "alpha_cutoff": ("", "alphaCutoff"),
-    "normal_scale": ("normalTexture", "scale"),
-    "occlusion_strength": ("occlusionTexture", "strength"),
-}
+_WEBP = "EXT_texture_webp"
 _MAGIC = 0x46546C67
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -183,7 +160,7 @@ def write(
         tree.setdefault("textures", []).append(texture)
         return len(tree["textures"]) - 1
 
-    material = _material_of(mesh, texture_format, add_picture)
+    material = written_material(mesh, texture_format, add_picture)
     used = [*tree.get("extensionsRequired", []), *material.get("extensions", {})]
     if used:
         tree["extensionsUsed"] = used
@@ -219,41 +196,6 @@ def write(
             binary,
         ]
     )
-
-
-def _material_of(
-    mesh: Mesh, texture_format: TextureFormat, add_picture: Callable[[Tensor, TextureFormat], int]
-) -> dict[str, Any]:
-    """The material of a mesh as glTF has it, whose own default would be a metal."""
-    own = mesh.material or Material()
-    pictures = own.pictures if mesh.uvs is not None else {}
-    pbr: dict[str, Any] = {
-        "metallicFactor": 1.0 if "metallic_roughness" in pictures else 0.0,
-        "roughnessFactor": 1.0,
-    }
-    material: dict[str, Any] = {"pbrMetallicRoughness": pbr}
-    if mesh.texture is not None and mesh.uvs is not None:
-        pbr["baseColorTexture"] = {"index": add_picture(mesh.texture, texture_format)}
-    if "metallic_roughness" in pictures:
-        # As PNG: their numbers are no colours, which the others blur.
-        index = add_picture(pictures["metallic_roughness"], "png")
-        pbr["metallicRoughnessTexture"] = {"index": index}
-        if own.occlusion_in_mr:
-            material["occlusionTexture"] = {"index": index}
-    if "normal_map" in pictures:
-        material["normalTexture"] = {"index": add_picture(pictures["normal_map"], "png")}
-    if "emissive" in pictures:
-        material["emissiveTexture"] = {"index": add_picture(pictures["emissive"], texture_format)}
-        material["emissiveFactor"] = [1.0, 1.0, 1.0]
-    if mesh.vertex_alpha is not None and bool((mesh.vertex_alpha < 1).any()):
-        material["alphaMode"] = "BLEND"
-    if own.unlit:
-        material["extensions"] = {_UNLIT: {}}
-    for name, (path, key) in FACTORS.items():
-        place = material.get(path) if path else material
-        if name in own.factors and place is not None:
-            place[key] = own.factors[name]
-    return material
 
 
 def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:
@@ -389,53 +331,15 @@ class _File:
         if number is None:
             return None
         if number not in self._materials:
-            self._materials[number] = self._read_beside_color(self.tree["materials"][number])
+            own = self.tree["materials"][number]
+            self._materials[number] = read_material(own, self._pixels)
         return self._materials[number]
 
-    def _read_beside_color(self, material: dict[str, Any]) -> Material | None:
-        if "KHR_materials_pbrSpecularGlossiness" in material.get("extensions", {}):
-            return None
-        pbr = material.get("pbrMetallicRoughness", {})
-        slots = {
-            "metallic_roughness": pbr.get("metallicRoughnessTexture"),
-            "normal_map": material.get("normalTexture"),
-            "emissive": material.get("emissiveTexture"),
-        }
-        occlusion = material.get("occlusionTexture")
-        base = pbr.get("baseColorTexture", {})
-        pictures: dict[str, Tensor] = {}
-        for name, slot in slots.items():
-            if slot is None:
-                continue
-            if _place_of(slot) != _place_of(base) and _place_of(slot) != (0, {}):
-                log.warning("The %s lies on coordinates of its own: it is left out.", name)
-                continue
-            texture = self.tree["textures"][slot["index"]]
-            source = texture.get("extensions", {}).get(_WEBP, {}).get("source")
-            source = texture.get("source") if source is None else source
-            if source is not None:
-                pictures[name] = self._picture(source).pixels
-        shared = slots["metallic_roughness"]
-        in_mr = bool(occlusion and shared and occlusion["index"] == shared["index"])
-        if occlusion and not in_mr:
-            log.warning("The ambient occlusion has a picture of its own: it is left out.")
-        alpha = pbr.get("baseColorFactor", (1.0,) * 4)[3]
-        factors: dict[str, Any] = {"base_color_factor": [1.0, 1.0, 1.0, alpha]} if alpha < 1 else {}
-        # What glTF assumes where it says nothing, and this library does not.
-        defaults = {"metallic_factor": 1.0, "roughness_factor": 1.0}
-        for name, (path, key) in FACTORS.items():
-            holder = material.get(path, {}) if path else material
-            value = holder.get(key, defaults.get(name))
-            if name != "base_color_factor" and value is not None and value != _NEUTRAL.get(name):
-                factors[name] = value
-        if factors["metallic_factor"] == ("metallic_roughness" in pictures):
-            del factors["metallic_factor"]
-        unlit = _UNLIT in material.get("extensions", {})
-        if "emissive" in pictures and factors.get("emissive_factor") == [1.0, 1.0, 1.0]:
-            del factors["emissive_factor"]
-        elif "emissive" in pictures and "emissive_factor" not in factors:
-            del pictures["emissive"]  # by nothing
-        return Material(**pictures, occlusion_in_mr=in_mr, unlit=unlit, factors=factors).or_none()
+    def _pixels(self, texture: int) -> Tensor | None:
+        """The picture of a texture, or None where there is none."""
+        entry = self.tree["textures"][texture]
+        source = entry.get("extensions", {}).get(_WEBP, {}).get("source", entry.get("source"))
+        return None if source is None else self._picture(source).pixels
 
     def accessor(self, index: int) -> Floats:
         """(N, width) numbers of an accessor, with sparse changes, integers in their range."""
@@ -648,12 +552,6 @@ def _matrix(node: dict[str, Any]) -> Floats:
     place[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), dtype=np.float64)
     place[:3, 3] = node.get("translation", (0, 0, 0))
     return place
-
-
-def _place_of(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """On which coordinates a texture lies, and how they are changed."""
-    change = slot.get("extensions", {}).get("KHR_texture_transform", {})
-    return change.get("texCoord", slot.get("texCoord", 0)), change
 
 
 def _unit(rows: Floats) -> Floats:
