@@ -408,7 +408,7 @@ def test_large_triangles_cost_no_more_than_their_voxels(most):
         "from pathlib import Path; from pipelines.meshes.solid import make_solid; from"
         " pipelines.meshes.report import report; from pipelines.mesh_io import load_mesh;made ="
         f" make_solid(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})),"
-        f" 96, max_faces={most});print(len(made.faces), report(made).watertight,"
+        f" 64, max_faces={most});print(len(made.faces), report(made).watertight,"
         " Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run(

@@ -19,7 +19,7 @@ from pipelines.meshes.solid import make_solid
 manifold3d = pytest.importorskip("manifold3d", reason="manifold3d is not installed")
 pytest.importorskip("igl", reason="libigl is not installed")
 
-CELLS = 96
+CELLS = 64
 
 
 def _mesh(*shapes: trimesh.Trimesh) -> Mesh:
@@ -77,7 +77,7 @@ SHELLS = {
 @pytest.mark.parametrize("name", SHELLS)
 def test_shells_become_the_bodies_that_they_are_the_skin_of(name):
     shapes, volumes = SHELLS[name]
-    solid = make_solid(_mesh(*shapes), CELLS)
+    solid = make_solid(_mesh(*shapes), 96 if name == "apart" else CELLS)
     found = _bodies(solid)
     assert solid.volume() == pytest.approx(sum(found), rel=1e-3)
     if volumes is None:

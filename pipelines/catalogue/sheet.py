@@ -23,7 +23,7 @@ table {{ border-collapse: collapse; width: 100% }}
 th {{ position: sticky; top: 0; background: Canvas; cursor: pointer; text-align: left }}
 th::after {{ content: " \\2195"; opacity: .4 }}
 td, th {{ padding: .35rem .7rem; border-bottom: 1px solid #8884; vertical-align: middle }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums }}
+td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
 tr.failed {{ background: #d332 }}
 img {{ height: 96px; display: block; border-radius: 4px }}
 </style></head><body>

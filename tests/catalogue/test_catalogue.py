@@ -43,10 +43,7 @@ def _made(recipe, folder, picture, *, id="a", parts=("prepare", "reconstruct", "
 
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     task = recipe.task(Item(id, str(picture)), id)
-    state = State(task)
-    for part in parts:
-        state = Work(recipe, folder, (part,), device="cpu")(state)
-    return state
+    return Work(recipe, folder, parts, device="cpu")(State(task))
 
 
 def test_a_row_says_what_became_of_its_picture(tmp_path, pictures):
