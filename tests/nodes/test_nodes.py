@@ -128,7 +128,14 @@ def test_own_masks_are_cut_by_the_threshold_and_resized(nodes):
 
 @pytest.mark.parametrize("method", ["auto", "u2net"])
 @pytest.mark.parametrize("place", ["rembg/u2net.onnx", "rembg/models/u2net/u2net.onnx"])
-def test_a_background_model_in_a_second_folder_is_found(nodes, tmp_path, method, place):
+def test_a_background_model_in_a_second_folder_is_found(
+    nodes, tmp_path, monkeypatch, method, place
+):
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    # rembg would fetch a damaged file anew, and wait a minute where nothing answers.
+    monkeypatch.setattr("pooch.retrieve", no_network)
     file = tmp_path / place
     file.parent.mkdir(parents=True)
     file.write_bytes(b"damaged")
