@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,7 @@ from .recipe import Recipe, Task
 from .work import State
 
 _BLOCK = 16  # items that Ray hands out together, and makes again together
+_SECONDS = 10.0  # for a cluster to answer
 _PARTS = ("prepare", "reconstruct", "finish")
 
 
@@ -77,8 +79,9 @@ def done_by_ray(
         EnvironmentProblem: if the cluster cannot be reached, has no room, or a worker cannot begin.
     """
     try:
+        _knock(address)
         ray.init(address=address or "local", log_to_driver=False, ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise EnvironmentProblem(f"There is no Ray cluster at {address}: {error}.") from error
     room = ray.cluster_resources()
     split = room.get("GPU", 0) > 0 and gpus > 0
@@ -126,3 +129,14 @@ def done_by_ray(
     finally:
         with suppress(Exception):
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """See that something listens at host:port, where Ray would try for minutes.
+
+    Raises:
+        OSError: if nothing does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
