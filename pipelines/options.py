@@ -221,7 +221,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help="frames around the object, and a WebP of them",
     )
     parser.add_argument(
-        "--save-views", action="store_true", help="save the framed picture and the six views too"
+        "--save-views",
+        "--views",
+        action="store_true",
+        help="save the framed picture and the six views too",
     )
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
     parser.add_argument(

@@ -49,9 +49,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the catalogue's folder")
     add_settings(parser)
     parser.add_argument(
-        "--views", dest="save_views", action="store_true", help="the same as --save-views"
-    )
-    parser.add_argument(
         "--previews", action="store_true", help="a picture of each mesh, for the page too"
     )
     parser.add_argument(
@@ -174,6 +171,8 @@ def _run(options: argparse.Namespace) -> Outcome:
     if columns := unknown_columns(items):
         print(f"columns that are no settings: {', '.join(columns)}", file=sys.stderr)
     folder: Path = options.output.absolute()
+    if options.models_dir:
+        options.models_dir = options.models_dir.absolute()
     with opened(folder) as manifest:
         recipe = Recipe(options)
         if recipe.preset.sees == "views":

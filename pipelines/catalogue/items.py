@@ -29,7 +29,7 @@ class Item:
 
     Attributes:
         id: unique in its catalogue.
-        picture: a path, or an address that fsspec reads.
+        picture: an absolute path, as workers may start elsewhere, or an address that fsspec reads.
         overrides: columns of its row that are neither, as (name, text), in order of names; empty
             cells are left out.
     """
@@ -103,7 +103,7 @@ def _items_of(source: str) -> Iterator[Item]:
         if path.suffix.lower() in LISTS:
             yield from _listed(source)
         else:
-            yield Item(path.stem, str(path))
+            yield Item(path.stem, str(path.absolute()))
     else:
         # Path.glob takes no absolute patterns.
         found = [Path(p) for p in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
@@ -121,7 +121,7 @@ def _named(pictures: Mapping[Path, Path]) -> Iterator[Item]:
     stems = [name.with_suffix("").as_posix() for name in pictures]
     times = Counter(stems)
     for (name, path), stem in zip(pictures.items(), stems, strict=True):
-        yield Item(name.as_posix() if times[stem] > 1 else stem, str(path))
+        yield Item(name.as_posix() if times[stem] > 1 else stem, str(path.absolute()))
 
 
 def _listed(source: str) -> Iterator[Item]:
@@ -144,7 +144,7 @@ def _listed(source: str) -> Iterator[Item]:
             )
         remote = bool(_ADDRESS.match(picture))
         if not remote and not Path(picture).is_absolute() and not _ADDRESS.match(source):
-            picture = str(Path(source).parent / picture)
+            picture = str(Path(source).parent.absolute() / picture)
         values = ((str(k), _number(_text(v))) for k, v in row.items() if k not in (ID, PICTURE))
         overrides = tuple(sorted((k, v) for k, v in values if v))
         stem = picture if remote else Path(_text(row.get(PICTURE))).with_suffix("").as_posix()

@@ -81,6 +81,15 @@ def test_text_lists_and_ids_of_paths(tmp_path):
     ]
 
 
+def test_pictures_are_found_from_wherever_a_worker_starts(tmp_path, pictures, monkeypatch):
+    folder = pictures(1)
+    (folder / "list.txt").write_text("disc-0.png\n")
+    monkeypatch.chdir(tmp_path)
+    absolute = f"{folder}/disc-0.png"
+    for source in ("pictures", "pictures/*.png", "pictures/disc-0.png", "pictures/list.txt"):
+        assert [picture for _, picture in _found(source)] == [absolute]
+
+
 def test_a_list_at_an_address(tmp_path):
     (tmp_path / "list.txt").write_text("/one.png\n")
     assert _found(f"file://{tmp_path}/list.txt") == [("/one", "/one.png")]
