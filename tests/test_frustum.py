@@ -139,12 +139,41 @@ def test_an_orbit_shows_the_picture_from_its_own_side():
 def test_every_ray_of_the_mask_has_something():
     occupancy = torch.full((1, 1, 8, 4, 4), -3.0)
     occupancy[0, 0, 5] = -1.0
-    mask = torch.zeros(1, 1, 8, 8)
-    mask[..., :4] = 1
-    found = lifted(occupancy, mask)
-    assert bool((found[..., :2].amax(dim=2) > 0).all())
+    shares = torch.zeros(1, 1, 4, 4)
+    shares[..., :1] = 1
+    found = lifted(occupancy, shares)
+    assert bool((found[..., :2].amax(dim=2) > 0).all()), "and those beside them"
     assert bool((found[0, 0, :, :, 0].argmax(dim=0) == 5).all())
     torch.testing.assert_close(found[..., 2:], occupancy[..., 2:])
+
+
+def test_a_thin_part_is_as_wide_as_in_the_picture_and_has_its_own_colour():
+    """Half a cell wide, on white that the model is sure of."""
+    torch.manual_seed(0)
+    model = FrustumConfig(picture_size=64, layers=1).build().eval().requires_grad_(False)
+
+    def answers(pictures, masks):
+        occupancy = torch.full((len(pictures), 1, 48, 32, 32), -9.0)
+        occupancy[:, :, 22:26, :, 15] = -1.0
+        occupancy[:, :, 22:26, :, 16] = -1.0
+        color = torch.full((len(pictures), 3, 6, 32, 32), 4.0)
+        color[:, 1:, :, :, 15:17] = -4.0
+        return occupancy, color, torch.zeros(len(pictures), 1)
+
+    model.forward = answers
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., 16:240, 126:130] = 1
+    field = model.field(torch.ones(1, 3, 256, 256), mask)
+    x = torch.linspace(-0.1, 0.1, 801)
+    middle = torch.stack([torch.zeros_like(x), x, torch.zeros_like(x)], dim=1)
+    inside = field.level(middle, 1000) > 0
+    width = float(inside.float().mean()) * 0.2 / field.scale * 256
+    assert width == pytest.approx(4, abs=1.2), "pixels"
+    height = torch.linspace(-0.99, 0.99, 801)
+    along = torch.stack([torch.zeros_like(x), torch.zeros_like(x), height], dim=1)
+    assert float((field.level(along, 1000) > 0).float().mean()) > 0.93, "unbroken"
+    behind = torch.tensor([[-0.1, 0.004, 0.0]])
+    assert field.color(behind, 10)[0].tolist() == pytest.approx([0.98, 0.02, 0.02], abs=0.05)
 
 
 def test_a_grid_of_points_asks_for_each_point_once():

@@ -26,11 +26,11 @@ from pipelines.meshes.drawing import render_mesh
 from pipelines.pictures.background import remove_background
 from pipelines.pictures.framing import frame_foreground
 from pipelines.pictures.reading import read_picture
-from pipelines.reconstruction.frustum import ELEVATION_UNIT_DEG, FrustumModel, lifted
+from pipelines.reconstruction.frustum import FrustumModel
 from pipelines.settings import Settings
 from pipelines.weights.reconstruction_models import load_reconstruction_model
 
-from .frustum_dataset import ANYWHERE, NEAR, View
+from .frustum_dataset import ANYWHERE, NEAR, Views
 from .train_frustum import CONFIG, Array, at, load
 
 SILHOUETTE = 128
@@ -39,26 +39,27 @@ SILHOUETTE = 128
 @torch.no_grad()
 def figures(model: FrustumModel, made: dict[str, Array]) -> dict[str, float]:
     """Of the first picture of one object."""
-    view = View.of(made["camera"][0])
+    views = Views(torch.from_numpy(made["camera"][:1]))
     picture, mask = (
         torch.from_numpy(x.astype(np.float32) / 255)
         for x in (made["picture"][0].transpose(2, 0, 1)[None], made["mask"][0][None, None])
     )
-    occupancy, color, elevation = model(picture, mask)
-    occupancy = lifted(occupancy, mask)
-    frustum = torch.from_numpy(view.frustum(made["points"][NEAR:].astype(np.float32)))[None]
+    volume = model.field(picture, mask)
+    points, surface = (
+        views.frustum(torch.from_numpy(x.astype(np.float32))[None])
+        for x in (made["points"][NEAR:], made["surface"][:2000])
+    )
     truth = torch.from_numpy(made["inside"][NEAR : NEAR + ANYWHERE].astype(bool))
-    covered = F.grid_sample(mask, frustum[:, None, :, :2], align_corners=False)[0, 0, 0] > 0.5
-    found = (at(occupancy, frustum)[0, :, 0] > 0) & (frustum.abs() < 1).all(-1)[0] & covered
+    covered = F.grid_sample(mask, points[:, None, :, :2], align_corners=False)[0, 0, 0] > 0.5
+    found = (at(volume.occupancy, points)[0, :, 0] > 0) & (points.abs() < 1).all(-1)[0] & covered
     first = torch.from_numpy(made["first"][0].astype(np.float32))
-    end = ((occupancy[0, 0] > 0).float().argmax(0) + 0.5) / CONFIG.bins * 2 - 1
-    surface = torch.from_numpy(view.frustum(made["surface"][:2000].astype(np.float32)))[None]
+    end = ((volume.occupancy[0, 0] > 0).float().argmax(0) + 0.5) / CONFIG.bins * 2 - 1
     true_color = torch.from_numpy(made["color"][:2000].astype(np.float32) / 255)
     return {
         "volume IoU": float((found & truth).sum() / (found | truth).sum().clamp_min(1)),
         "first-hit depth": float(((end - first).abs() * CONFIG.half_depth)[first < 1].mean()),
-        "colour": float((at(color, surface)[0].sigmoid() - true_color).abs().mean()),
-        "elevation": abs(float(elevation) * ELEVATION_UNIT_DEG - view.elevation_deg),
+        "colour": float((at(volume.raw_color, surface)[0].sigmoid() - true_color).abs().mean()),
+        "elevation": float((volume.elevation_deg - views.elevation_deg).abs()),
     }
 
 
@@ -94,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.weights:
         model = CONFIG.build()
-        model.load_state_dict(torch.load(options.weights, weights_only=True))
+        model.load_state_dict(torch.load(options.weights, map_location="cpu", weights_only=True))
     else:
         loaded = load_reconstruction_model("photo")
         assert isinstance(loaded, FrustumModel)

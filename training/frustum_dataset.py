@@ -1,205 +1,281 @@
 """The training set of the model that sees photographs: CC0 objects, shaded, with what is inside.
 
-python -m training.frustum_dataset OBJECTS.npz CACHE [--smooth 1000] [--part 0 --parts 2]
+python -m training.frustum_dataset OBJECTS.npz CACHE [--smooth 1000] [--stretched 1] [--device cuda]
 
 OBJECTS.npz holds `names`, and of all objects together `vertices`, `faces` and `face_colors` with
 their `vertex_offsets` and `face_offsets`: triangle soups in a box of side 1, z up. Many are open,
-so what is inside is found by carving. `smooth_objects` adds round things, of which there are none.
-Makes one file an object, and goes on where it was stopped. Needs embreex.
+so what is inside is found by carving. `smooth_objects` adds round things, of which there are none;
+stretched objects have other proportions. Makes one file an object, and goes on where it was
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import trimesh
-from scipy.ndimage import minimum_filter
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.files import atomic_path
 from pipelines.reconstruction.frustum import FrustumConfig
 
+from .rasterizing import nearest
 from .smooth_objects import make_smooth_object
 
 CONFIG = FrustumConfig()
 GRID, GRID_SIDE = 48, 1.1  # cells along an edge, and its length, of the carved grid
 PICTURES = 12  # of an object
+KEPT_OUT = 20  # every so manyth CC0 object is not for training
 NOTHING = 9.0  # w of a ray that hits nothing
 FOREGROUND_RATIO = 0.85
 NEAR, ANYWHERE, ON_SURFACE = 9000, 5000, 12000  # points of an object
-_CARVING_CAMERAS, _CARVING_SIDE, _CARVING_HALF = 42, 128, 0.92
+_STRETCH = 1.5  # most that an axis of a stretched object is longer or shorter
+_CARVING_CAMERAS, _CARVING_SIDE, _CARVING_HALF, _CARVING_DISTANCE = 42, 128, 0.92, 3.0
 _BIAS = 0.004
-_WIDE = 1.8  # side of the first look, from which the picture is framed
+_WIDE, _FIRST_LOOK = 1.8, 48  # side and pixels of the first look, from which pictures are framed
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class View(NamedTuple):
-    """A camera: degrees, and the square around `target` that its picture spans."""
+class Shape(NamedTuple):
+    """Triangles: corners (T, 3, 3), unit normals (T, 3), areas (T,), colours (T, 3), 0 to 255."""
 
-    azimuth_deg: float
-    elevation_deg: float
-    fov_y_deg: float
-    target: Array
-    side: float
-
-    @property
-    def axes(self) -> tuple[Array, Array, Array]:
-        """Right, up and backward."""
-        a, e = math.radians(self.azimuth_deg), math.radians(self.elevation_deg)
-        back = np.array([math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)])
-        right = np.cross([0, 0, 1.0], back)
-        right /= np.linalg.norm(right)
-        return right, np.cross(back, right), back
-
-    @property
-    def distance(self) -> float:
-        """Of the camera from the target, in picture sides."""
-        return 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
-
-    def numbers(self) -> Array:
-        """(7,) float32: all of it, for a file."""
-        return np.array([*self[:3], *self.target, self.side], np.float32)
+    corners: Tensor
+    normals: Tensor
+    areas: Tensor
+    colors: Tensor
 
     @classmethod
-    def of(cls, numbers: Array) -> View:
-        """The inverse of `numbers`."""
-        azimuth, elevation, fov, *target, side = numbers.tolist()
-        return cls(azimuth, elevation, fov, np.array(target, np.float32), side)
-
-    def frustum(self, points: Array) -> Array:
-        """(N, 3) u, v, w of world points, see `fields.frustum_volume`."""
-        q = (points - self.target) / self.side
-        x, y, z = (q @ axis for axis in self.axes)
-        nearness = 2 * self.distance / np.maximum(self.distance - z, 0.05)
-        return np.stack([x * nearness, -y * nearness, -z / CONFIG.half_depth], -1).astype("f4")
-
-
-def cast(scene: Any, view: View, size: int) -> tuple[Array, Array, Array, Array]:
-    """First hits: triangle (N,), pixel (N,) and w (N,) of each, and all pixels' directions."""
-    right, up, back = view.axes
-    line = ((np.arange(size) + 0.5) / size - 0.5) * view.side
-    across, down = np.meshgrid(line, line)
-    eye = view.target + back * view.distance * view.side
-    rays = view.target + across.ravel()[:, None] * right - down.ravel()[:, None] * up - eye
-    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-    triangle, pixel, hit = scene.intersects_id(
-        np.repeat(eye[None], size * size, 0), rays, multiple_hits=False, return_locations=True
-    )
-    w = -(((hit - view.target) / view.side) @ back) / CONFIG.half_depth
-    return triangle, pixel, w, rays
+    def of(cls, vertices: Array, faces: Array, colors: Array, device: str) -> Shape:
+        corners = torch.from_numpy(vertices[faces]).double().to(device)
+        a, b, c = corners.unbind(dim=1)
+        normals = torch.linalg.cross(b - a, c - a)
+        return cls(
+            corners,
+            F.normalize(normals, dim=1),
+            normals.norm(dim=1) / 2,
+            torch.from_numpy(colors).float().to(device),
+        )
 
 
-def carved(scene: Any, points: Array) -> Array:
-    """(N,) which points no camera of a sphere sees as free.
+class Views:
+    """B cameras: degrees, and the square of side `side` around `target` that each picture spans.
 
-    The least depth of 3 x 3 pixels keeps thin parts.
+    Args:
+        numbers: (B, 7) azimuth, elevation, field of view, target (3), side.
     """
-    free = np.zeros(len(points), bool)
-    line = ((np.arange(_CARVING_SIDE) + 0.5) / _CARVING_SIDE * 2 - 1) * _CARVING_HALF
-    across, down = (x.ravel()[:, None] for x in np.meshgrid(line, line))
-    for back in trimesh.util.unitize(_fibonacci(_CARVING_CAMERAS)):
-        helper = np.array([0, 0, 1.0]) if abs(back[2]) < 0.95 else np.array([1.0, 0, 0])
-        right = trimesh.util.unitize(np.cross(helper, back))
-        up = np.cross(back, right)
-        origins = across * right - down * up + 3 * back
-        _, ray, hit = scene.intersects_id(
-            origins, np.repeat(-back[None], len(origins), 0), False, return_locations=True
-        )
-        depth = np.full(len(origins), np.inf)
-        depth[ray] = (hit - origins[ray]) @ -back
-        depth = minimum_filter(depth.reshape(_CARVING_SIDE, _CARVING_SIDE), 3).ravel()
-        column, row = (
-            np.clip(((sign * points @ axis / _CARVING_HALF + 1) / 2 * _CARVING_SIDE), 0, 127)
-            for sign, axis in ((1, right), (-1, up))
-        )
-        seen = depth[row.astype(int) * _CARVING_SIDE + column.astype(int)]
-        free |= 3 - points @ back < seen - _BIAS
-    return ~free
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.numbers = numbers
+        azimuth, self.elevation_deg, fov = numbers[:, :3].unbind(dim=1)
+        self.target, self.side = numbers[:, 3:6], numbers[:, 6]
+        self.distance = 0.5 / (fov.deg2rad() / 2).tan()  # of the camera, in picture sides
+        a, e = azimuth.deg2rad(), self.elevation_deg.deg2rad()
+        right = torch.stack([-a.sin(), a.cos(), torch.zeros_like(a)], dim=1)
+        back = torch.stack([e.cos() * a.cos(), e.cos() * a.sin(), e.sin()], dim=1)
+        self.axes = torch.stack([right, torch.linalg.cross(back, right), back], dim=1)
+
+    def camera(self, points: Tensor) -> Tensor:
+        """(B, N, 3) right, up and backward, in picture sides, of world points (B or 1, N, 3)."""
+        offset = (points - self.target[:, None]) / self.side[:, None, None]
+        return offset @ self.axes.transpose(1, 2)
+
+    def frustum(self, points: Tensor) -> Tensor:
+        """(B, N, 3) u, v, w of world points (B or 1, N, 3), see `fields.frustum_volume`."""
+        x, y, z = self.camera(points).unbind(dim=-1)
+        nearness = 2 * self.distance[:, None] / (self.distance[:, None] - z).clamp_min(0.05)
+        return torch.stack([x * nearness, -y * nearness, -z / CONFIG.half_depth], dim=-1)
+
+    def world(self, frustum: Tensor) -> Tensor:
+        """The inverse of `frustum`."""
+        u, v, w = frustum.unbind(dim=-1)
+        z = -w * CONFIG.half_depth
+        near = (self.distance[:, None] - z) / self.distance[:, None] / 2
+        camera = torch.stack([u * near, -v * near, z], dim=-1)
+        return camera @ self.axes * self.side[:, None, None] + self.target[:, None]
+
+    def cast(self, shape: Shape, size: int) -> tuple[Tensor, Tensor]:
+        """First hits: triangle (B, size, size), -1 where there is none, and w."""
+        count = len(shape.corners)
+        x, y, z = self.camera(shape.corners.reshape(1, -1, 3)).unbind(dim=-1)
+        away = 2 * self.distance[:, None]
+        corners = torch.stack([x * away, -y * away, away / 2 - z], dim=-1)
+        corners = corners.view(-1, count, 3, 3)
+        triangle, nearness = nearest(corners, torch.ones_like(corners[..., 0]), size)
+        w = (1 / nearness - self.distance[:, None, None]) / CONFIG.half_depth
+        return triangle, torch.where(triangle >= 0, w, NOTHING)
 
 
-def _fibonacci(count: int) -> Array:
-    i = np.arange(count) + 0.5
+def carved(shape: Shape, points: Tensor) -> Tensor:
+    """(N,) which points (N, 3) no camera of a sphere sees as free.
+
+    The nearest of 3 x 3 pixels keeps thin parts.
+    """
+    backs = _fibonacci(_CARVING_CAMERAS).to(points)
+    helper = torch.eye(3).to(points)[torch.where(backs[:, 2].abs() < 0.95, 2, 0)]
+    rights = F.normalize(torch.linalg.cross(helper, backs), dim=1)
+    ups = torch.linalg.cross(backs, rights)
+
+    def seen_from_all(places: Tensor) -> Tensor:
+        """(cameras, N, 3) across and down in [-1, 1] over the picture, and nearness."""
+        across, down, near = (places @ axes.T for axes in (rights, -ups, backs))
+        parts = [across / _CARVING_HALF, down / _CARVING_HALF, near + _CARVING_DISTANCE]
+        return torch.stack(parts, dim=-1).movedim(1, 0)
+
+    corners = seen_from_all(shape.corners.reshape(-1, 3)).unflatten(1, (-1, 3))
+    flat = torch.cat([corners[..., :2], torch.ones_like(corners[..., :1])], dim=-1)
+    _, found = nearest(flat, corners[..., 2], _CARVING_SIDE)
+    found = F.max_pool2d(found[:, None], 3, 1, 1)[:, 0].flatten(1)
+    places = seen_from_all(points)
+    cell = ((places[..., :2] + 1) / 2 * _CARVING_SIDE).long().clamp(0, _CARVING_SIDE - 1)
+    nearness = found.gather(1, cell[..., 1] * _CARVING_SIDE + cell[..., 0])
+    return ~(places[..., 2] > nearness + _BIAS).any(dim=0)
+
+
+def _fibonacci(count: int) -> Tensor:
+    """(count, 3) directions, spread over the sphere."""
+    i = torch.arange(count, dtype=torch.float64) + 0.5
     z, angle = 1 - 2 * i / count, math.pi * (1 + 5**0.5) * i
-    radius = np.sqrt(1 - z * z)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)
+    radius = (1 - z * z).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1)
 
 
-def framed_view(scene: Any, rng: np.random.Generator) -> View | None:
-    """A random camera whose picture the object fills as framing leaves a photograph."""
-    view = View(rng.uniform(0, 360), rng.uniform(-10, 35), rng.uniform(25, 50), np.zeros(3), _WIDE)
-    size = 48
-    _, pixel, _, _ = cast(scene, view, size)
-    if len(pixel) < 8:
-        return None
-    row, column = np.divmod(pixel, size)
-    right, up, _ = view.axes
-    x = ((column.min() + column.max() + 1) / (2 * size) - 0.5) * _WIDE
-    y = ((row.min() + row.max() + 1) / (2 * size) - 0.5) * _WIDE
-    side = max(np.ptp(row), np.ptp(column)) / size * _WIDE / FOREGROUND_RATIO + 1e-3
-    return view._replace(target=x * right - y * up, side=float(side))
+def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
+    """At most `count` random cameras whose pictures the object fills as framed photographs."""
+    numbers = np.zeros((count, 7))
+    numbers[:, 0], numbers[:, 1] = rng.uniform(0, 360, count), rng.uniform(-10, 35, count)
+    numbers[:, 2], numbers[:, 6] = rng.uniform(25, 50, count), _WIDE
+    views = Views(torch.from_numpy(numbers).to(shape.corners))
+    hit = views.cast(shape, _FIRST_LOOK)[0] >= 0
+    kept = hit.flatten(1).sum(dim=1) >= 8
+    views, hit = Views(views.numbers[kept]), hit[kept]
+    line = torch.arange(_FIRST_LOOK, device=hit.device)
+    middles, spans = [], []
+    for along in (hit.any(dim=1), hit.any(dim=2)):  # columns, rows
+        low = torch.where(along, line, _FIRST_LOOK).amin(dim=1)
+        high = torch.where(along, line, -1).amax(dim=1)
+        middles.append(((low + high + 1) / (2 * _FIRST_LOOK) - 0.5) * _WIDE)
+        spans.append(high - low)
+    framed = views.numbers.clone()
+    framed[:, 3:6] = middles[0][:, None] * views.axes[:, 0] - middles[1][:, None] * views.axes[:, 1]
+    span = torch.stack(spans).amax(dim=0)
+    framed[:, 6] = span / _FIRST_LOOK * _WIDE / FOREGROUND_RATIO + 1e-3
+    return Views(framed)
 
 
-def shaded(
-    scene: Any, view: View, normals: Array, colors: Array, rng: np.random.Generator
-) -> tuple[Array, Array, Array]:
-    """Picture (S, S, 3) on white, mask (S, S) and w of the first hits (S / 2, S / 2)."""
-    size = 2 * CONFIG.picture_size
-    triangle, pixel, w, rays = cast(scene, view, size)
-    light = trimesh.util.unitize(view.axes[2] + rng.normal(size=3) * 0.6 + [0, 0, 0.6])
-    ambient = rng.uniform(0.35, 0.75)
-    toward = -(normals[triangle] * rays[pixel]).sum(1, keepdims=True)
-    lit = np.clip((normals[triangle] * np.sign(toward)) @ light, 0, 1)[:, None]
-    picture = np.full((size * size, 3), 255.0)
-    mask, first = np.zeros(size * size), np.full(size * size, NOTHING)
-    picture[pixel] = colors[triangle] * (ambient + (1.05 - ambient) * lit)
-    mask[pixel], first[pixel] = 255, w
-    by_two = (size // 2, 2, size // 2, 2)
+def shaded(shape: Shape, views: Views, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures (B, S, S, 3) on white, masks (B, S, S) and w of the first hits (B, S / 2, S / 2)."""
+    count, size = len(views.numbers), 2 * CONFIG.picture_size
+    triangle, w = views.cast(shape, size)
+    back = views.axes[:, 2]
+    drawn = torch.from_numpy(rng.normal(size=(count, 3))).to(back) * 0.6
+    light = F.normalize(back + drawn + back.new_tensor([0, 0, 0.6]), dim=1)
+    ambient = torch.from_numpy(rng.uniform(0.35, 0.75, (count, 1))).to(back)
+    eye = views.target + back * (views.distance * views.side)[:, None]
+    toward = ((eye[:, None] - shape.corners[:, 0]) * shape.normals).sum(dim=-1).sign()
+    lit = (toward * (light @ shape.normals.T)).clamp(0, 1)
+    colors = shape.colors * (ambient + (1.05 - ambient) * lit)[..., None]
+    hit = triangle >= 0
+    each = torch.arange(count, device=back.device)[:, None, None]
+    picture = torch.where(hit[..., None], colors[each, triangle.clamp_min(0)], 255.0)
     return (
-        picture.clip(0, 255).reshape(*by_two, 3).mean((1, 3)).astype("u1"),
-        mask.reshape(by_two).mean((1, 3)).astype("u1"),
-        first.reshape(by_two).min((1, 3))[::2, ::2].astype("f2"),
+        _halved(picture.clamp(0, 255)).to(torch.uint8),
+        _halved(hit[..., None] * 255.0)[..., 0].to(torch.uint8),
+        _blocks(w[..., None]).amin(dim=(2, 4))[:, ::2, ::2, 0].half(),
     )
 
 
-def make_object(vertices: Array, faces: Array, colors: Array, seed: int) -> dict[str, Array] | None:
-    """All that training wants to know of an object; None where no camera sees it."""
-    from trimesh.ray.ray_pyembree import RayMeshIntersector
+def _blocks(pictures: Tensor) -> Tensor:
+    """(B, H / 2, 2, W / 2, 2, C)."""
+    return pictures.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
 
-    scene = RayMeshIntersector(trimesh.Trimesh(vertices, faces, process=False))
+
+def _halved(pictures: Tensor) -> Tensor:
+    return _blocks(pictures).mean(dim=(2, 4))
+
+
+def make_object(
+    shape: Shape, seed: int | list[int], pictures: int = PICTURES
+) -> dict[str, Array] | None:
+    """All that training wants to know of an object; None where no camera sees it."""
     rng = np.random.default_rng(seed)
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normals = np.cross(b - a, c - a)
-    area = np.linalg.norm(normals, axis=1)
-    normals /= area[:, None] + 1e-12
-    chosen = rng.choice(len(faces), ON_SURFACE, p=area / area.sum())
-    weights = rng.dirichlet([1, 1, 1], ON_SURFACE)[:, :, None]
-    surface = (vertices[faces[chosen]] * weights).sum(1)
-    spread = rng.choice([0.012, 0.04], (NEAR, 1))
-    near = surface[:NEAR] + rng.normal(size=(NEAR, 3)) * spread
-    points = np.concatenate([near, (rng.random((ANYWHERE, 3)) - 0.5) * 1.3])
-    line = ((np.arange(GRID) + 0.5) / GRID - 0.5) * GRID_SIDE
-    cells = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
-    inside = carved(scene, np.concatenate([points, cells]))
-    views = [v for v in (framed_view(scene, rng) for _ in range(PICTURES)) if v is not None]
-    if not views:
+    share = (shape.areas / shape.areas.sum()).cpu().numpy()
+    chosen = torch.from_numpy(rng.choice(len(share), ON_SURFACE, p=share / share.sum()))
+    weights = torch.from_numpy(rng.dirichlet([1, 1, 1], ON_SURFACE)).to(shape.corners)
+    chosen = chosen.to(weights.device)
+    surface = (shape.corners[chosen] * weights[:, :, None]).sum(dim=1)
+    spread = rng.choice([0.012, 0.04], (NEAR, 1)) * rng.normal(size=(NEAR, 3))
+    anywhere = (rng.random((ANYWHERE, 3)) - 0.5) * 1.3
+    near = surface[:NEAR] + torch.from_numpy(spread).to(surface)
+    points = torch.cat([near, torch.from_numpy(anywhere).to(surface)])
+    line = ((torch.arange(GRID).to(points) + 0.5) / GRID - 0.5) * GRID_SIDE
+    cells = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(-1, 3)
+    inside = carved(shape, torch.cat([points, cells])).cpu().numpy()
+    views = framed_views(shape, pictures, rng)
+    if not len(views.numbers):
         return None
-    seen = [shaded(scene, view, normals, colors, rng) for view in views]
-    pictures, masks, firsts = (np.stack(x) for x in zip(*seen, strict=True))
-    return {
-        "picture": pictures,
+    shown, masks, firsts = shaded(shape, views, rng)
+    found = {
+        "picture": shown,
         "mask": masks,
         "first": firsts,
-        "camera": np.stack([view.numbers() for view in views]),
-        "surface": surface.astype("f2"),
-        "color": colors[chosen].astype("u1"),
-        "points": points.astype("f2"),
+        "camera": views.numbers.float(),
+        "surface": surface.half(),
+        "color": shape.colors[chosen].to(torch.uint8),
+        "points": points.half(),
+    }
+    return {name: value.cpu().numpy() for name, value in found.items()} | {
         "inside": np.packbits(inside[: len(points)]),
         "grid": np.packbits(inside[len(points) :]),
     }
+
+
+class Objects:
+    """The shapes of the set by name: `00012`, `00012-stretched-0`, `smooth-00003`."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        self.device = device
+        with np.load(path) as file:
+            self.data = {name: file[name] for name in file.files}
+
+    def names(self, smooth: int, stretched: int) -> list[str]:
+        """Of all of them. No stretched ones of those that are kept out of training."""
+        own = range(len(self.data["names"]))
+        return [
+            *(f"{i:05d}" for i in own),
+            *(f"smooth-{i:05d}" for i in range(smooth)),
+            *(f"{i:05d}-stretched-{k}" for k in range(stretched) for i in own if i % KEPT_OUT),
+        ]
+
+    def make(self, name: str, pictures: int) -> dict[str, Array] | None:
+        """As `make_object`."""
+        kind, _, rest = name.partition("-")
+        if kind == "smooth":
+            shape = Shape.of(*make_smooth_object(int(rest)), self.device)
+            return make_object(shape, int(rest), pictures)
+        seed = [int(kind), *(int(k) for k in rest.split("-")[1:])]
+        vertices, faces, colors = self._read(int(kind))
+        if rest:
+            stretch = _STRETCH ** np.random.default_rng(seed).uniform(-1, 1, 3)
+            vertices = vertices * stretch / np.ptp(vertices * stretch, axis=0).max()
+        return make_object(Shape.of(vertices, faces, colors, self.device), seed, pictures)
+
+    def _read(self, i: int) -> tuple[Array, Array, Array]:
+        starts, faces_from = self.data["vertex_offsets"], self.data["face_offsets"]
+        of_faces = slice(faces_from[i], faces_from[i + 1])
+        return (
+            self.data["vertices"][starts[i] : starts[i + 1]].astype(float),
+            self.data["faces"][of_faces].astype(int),
+            self.data["face_colors"][of_faces].astype(float),
+        )
 
 
 def main() -> None:
@@ -207,31 +283,27 @@ def main() -> None:
     parser.add_argument("objects", type=Path)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--smooth", type=int, default=1000, help="so many smooth objects more")
-    parser.add_argument("--part", type=int, default=0, help="which of the parts")
-    parser.add_argument("--parts", type=int, default=1, help="processes that share the work")
+    parser.add_argument("--stretched", type=int, default=1, help="so many others of each object")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="of an object")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    data = np.load(options.objects)
-    starts, faces_from = data["vertex_offsets"], data["face_offsets"]
-
-    def cc0_object(i: int) -> tuple[Array, Array, Array]:
-        of_faces = slice(faces_from[i], faces_from[i + 1])
-        return (
-            data["vertices"][starts[i] : starts[i + 1]].astype(float),
-            data["faces"][of_faces].astype(int),
-            data["face_colors"][of_faces].astype(float),
-        )
-
     options.cache.mkdir(parents=True, exist_ok=True)
-    wanted = [(f"{i:05d}", cc0_object, i) for i in range(len(data["names"]))]
-    wanted += [(f"smooth-{i:05d}", make_smooth_object, i) for i in range(options.smooth)]
-    for name, source, i in wanted[options.part :: options.parts]:
-        path = options.cache / f"{name}.npz"
-        if path.exists():
-            continue
-        made = make_object(*source(i), seed=i)
-        if made is not None:
-            with atomic_path(path) as partial:
-                np.savez(partial, **made)
+    objects = Objects(options.objects, options.device)
+    names = objects.names(options.smooth, options.stretched)
+    work = partial(_make_file, objects, options.cache, options.pictures)
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    with context.Pool(options.processes, torch.set_num_threads, (1,)) as pool:
+        for done, _ in enumerate(pool.imap_unordered(work, names, chunksize=8), 1):
+            if done % 200 == 0:
+                print(f"{done} of {len(names)}", flush=True)
+
+
+def _make_file(objects: Objects, cache: Path, pictures: int, name: str) -> None:
+    path = cache / f"{name}.npz"
+    if not path.exists() and (made := objects.make(name, pictures)) is not None:
+        with atomic_path(path) as unfinished:
+            np.savez(unfinished, **made)
 
 
 if __name__ == "__main__":

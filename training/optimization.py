@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 WARM_UP = 0.03
 DECAY = 0.35  # the last share of the steps, over which the learning rate falls to zero
-LOG_EVERY, SAVE_EVERY = 20, 50
+LOG_EVERY = 20
+SAVE_EVERY_S = 60.0
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -85,8 +86,8 @@ def train(
         for optimizer in optimizers
     ]
     parameters = [p for p in model.parameters() if p.requires_grad]
-    sums: dict[str, float] = {}
-    began = time.monotonic()
+    sums: dict[str, Tensor] = {}
+    began = saved_at = time.monotonic()
     for step in range(start, steps):
         factor = learning_rate_factor(step, steps)
         for optimizer, initial in zip(optimizers, rates, strict=True):
@@ -104,14 +105,17 @@ def train(
         else:
             average.update_parameters(model)
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach()
         if (step + 1) % LOG_EVERY == 0:
-            losses = "  ".join(f"{name} {value / LOG_EVERY:.4f}" for name, value in sums.items())
+            losses = "  ".join(
+                f"{name} {float(value) / LOG_EVERY:.4f}" for name, value in sums.items()
+            )
             log.info(
                 "step %d  %s  %.2f s/step", step + 1, losses, (time.monotonic() - began) / LOG_EVERY
             )
             sums, began = {}, time.monotonic()
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+        if time.monotonic() - saved_at > SAVE_EVERY_S or step + 1 == steps:
+            saved_at = time.monotonic()
             partial = checkpoint.with_suffix(".partial")
             torch.save(
                 {

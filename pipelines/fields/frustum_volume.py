@@ -85,7 +85,9 @@ class FrustumVolume:
             fov_y_deg: likewise.
             half_depth: likewise.
         """
-        inside = occupancy[0, 0] > 0
+        outline = _signed_pixels(mask, occupancy.shape[-1])
+        within = F.interpolate(outline, size=occupancy.shape[-2:], mode="area") > -0.5
+        inside = (occupancy[0, 0] > 0) & within[0]
         bins = len(inside)
         middles = (torch.arange(bins, device=inside.device) + 0.5) / bins * 2 - 1
         hit = inside.any(dim=0)
@@ -94,7 +96,7 @@ class FrustumVolume:
             occupancy,
             raw_color,
             picture,
-            _signed_pixels(mask, occupancy.shape[-1]),
+            outline,
             first,
             _middle_of(occupancy, middles),
             elevation_deg,

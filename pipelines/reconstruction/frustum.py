@@ -7,7 +7,6 @@ camera looks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -20,9 +19,11 @@ from .efficientnet import CHANNELS, STEM, TAPS, EfficientNetLite0
 
 ELEVATION_UNIT_DEG = 20.0
 _FROZEN_BLOCKS = 3
-_MARGIN = 0.4  # logit that the likeliest place on each ray of the mask has at least
-_IN_MASK = 0.25  # of a pixel's area, from which its ray is one of the mask's
-_SMOOTHING = 0.7  # standard deviation, in cells
+_MARGIN = 0.6  # logit that the likeliest place on each ray of the mask has at least
+_IN_MASK = 0.05  # of a pixel's area, from which its ray is one of the mask's
+_SMOOTHING = 1.0  # standard deviation, in cells
+_BACKGROUND = 1e-3  # weight, while smoothing, of a ray that is none of the mask's
+_SMOOTHED_AWAY = 0.3  # logit that smoothing takes from what is thin or convex
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class FrustumConfig:
     color_bins: int = 6
     half_depth: float = 0.85
     fov_y_deg: float = 40.0
-    dim: int = 192
-    layers: int = 4
+    dim: int = 256
+    layers: int = 6
     heads: int = 4
-    widths: tuple[int, int, int, int] = (160, 112, 80, 48)
+    widths: tuple[int, int, int, int] = (256, 192, 128, 96)
 
     def build(self) -> FrustumModel:
         """A model of these sizes, without weights."""
@@ -166,7 +167,8 @@ class FrustumModel(nn.Module):
 
         The answers to the picture and to its mirror image are averaged, then smoothed a little.
         Each ray of the mask is lifted until something stands on it: thin parts have an uncertain
-        depth, and would be nowhere. Outside of the mask, whose outline is exact, is nothing.
+        depth, and would be nowhere. Beside the mask the rays say what its own say, so that nothing
+        is lost between them: there its outline, which is exact, ends the object.
         """
         # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
         place, side = cast(_Layer, self.middle[0]).place, self.config.picture_size
@@ -184,9 +186,10 @@ class FrustumModel(nn.Module):
             ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float().to(home)
             for x in self(*both)
         )
+        shares = F.interpolate(seen_mask.float(), size=occupancy.shape[-2:], mode="area").to(home)
         return FrustumVolume.of(
-            lifted(_smooth(occupancy), seen_mask.float().to(home)),
-            color,
+            lifted(_smooth(occupancy, shares) + _SMOOTHED_AWAY, shares),
+            _spread(color, shares),
             picture.to(home),
             mask.to(home),
             elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
@@ -195,14 +198,15 @@ class FrustumModel(nn.Module):
         )
 
 
-def lifted(occupancy: Tensor, masks: Tensor, margin: float = _MARGIN) -> Tensor:
-    """Logits (B, 1, D, H, W) with something on every ray of the masks (B, 1, S, S).
+def lifted(occupancy: Tensor, shares: Tensor, margin: float = _MARGIN) -> Tensor:
+    """Logits (B, 1, D, H, W) with something on every ray of a mask and on those beside it.
 
-    A whole ray is raised until its largest logit is the margin.
+    A whole ray is raised until its largest logit is the margin. `shares` (B, 1, H, W) is how much
+    of each ray's pixel the mask covers, in [0, 1].
     """
-    inside = F.interpolate(masks, size=occupancy.shape[-2:], mode="area")[:, :, None] > _IN_MASK
+    near = (F.max_pool2d(shares, 3, 1, 1) > _IN_MASK)[:, :, None]
     return torch.where(
-        inside, occupancy + F.relu(margin - occupancy.amax(dim=2, keepdim=True)), occupancy
+        near, occupancy + F.relu(margin - occupancy.amax(dim=2, keepdim=True)), occupancy
     )
 
 
@@ -214,17 +218,29 @@ def _placed(pictures: Tensor, masks: Tensor) -> Tensor:
     return torch.cat([own, place.expand(len(pictures), -1, -1, -1)], dim=1)
 
 
-def _smooth(volume: Tensor) -> Tensor:
-    """(1, 1, D, H, W) convolved with a small Gaussian along each axis."""
-    taps = torch.exp(-0.5 * (torch.arange(-2, 3, device=volume.device) / _SMOOTHING) ** 2)
+def _smooth(volume: Tensor, shares: Tensor) -> Tensor:
+    """(1, 1, D, H, W), a mean of what is around, of the background's rays where no other is."""
+    weights = (shares + _BACKGROUND)[:, :, None].expand_as(volume)
+    axes = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
+    return _blurred(volume * weights, axes) / _blurred(weights, axes)
+
+
+def _spread(color: Tensor, shares: Tensor) -> Tensor:
+    """(1, 3, D, H, W), beside the mask the colours of its own rays, not the background's."""
+    kept = (shares > _IN_MASK).to(color)[:, :, None]
+    weights = kept.expand_as(color) + _BACKGROUND
+    axes = ((1, -1, 1), (1, 1, -1))
+    around, total = (
+        _blurred(x.transpose(0, 1), axes).transpose(0, 1) for x in (color * weights, weights)
+    )
+    return torch.lerp(around / total, color, kept * shares)
+
+
+def _blurred(volume: Tensor, axes: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """(B, 1, D, H, W) convolved with a small Gaussian along axes, given as shapes of the kernel."""
+    taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=volume.device) / _SMOOTHING) ** 2)
     taps = taps / taps.sum()
-    for kernel in _along_axes(taps):
-        padding = tuple((side - 1) // 2 for side in kernel.shape[2:])
-        padded = F.pad(volume, [p for side in reversed(padding) for p in (side, side)], "replicate")
-        volume = F.conv3d(padded, kernel)
+    for axis in axes:
+        padding = [3 * (size == -1) for size in reversed(axis) for _ in range(2)]
+        volume = F.conv3d(F.pad(volume, padding, "replicate"), taps.view(1, 1, *axis))
     return volume
-
-
-def _along_axes(taps: Tensor) -> Iterator[Tensor]:
-    for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)):
-        yield taps.view(1, 1, *shape)

@@ -1,0 +1,130 @@
+"""The training set and the loss of the model that sees photographs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from training import rasterizing
+from training.frustum_dataset import ANYWHERE, CONFIG, NEAR, Shape, Views, make_object
+from training.rasterizing import nearest
+from training.train_frustum import FrustumLoss, along_rays, soft_iou
+
+
+def _hit_by_rays(triangles, distance, size):
+    """(size, size) nearest triangle of (T, 3, 3) and its depth, by Moeller and Trumbore's test."""
+    line = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(-line, line, indexing="ij")
+    rays = torch.stack([x, y, torch.full_like(x, -distance)], dim=-1).view(-1, 1, 3)
+    a, b, c = triangles.double().unbind(dim=1)
+    origin = torch.tensor([0, 0, distance], dtype=torch.float64)
+    p = torch.linalg.cross(rays, (c - a)[None])
+    determinant = ((b - a) * p).sum(dim=-1)
+    u = ((origin - a) * p).sum(dim=-1) / determinant
+    q = torch.linalg.cross(origin - a, b - a)
+    v = (rays * q).sum(dim=-1) / determinant
+    t = ((c - a) * q).sum(dim=-1) / determinant
+    t = torch.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6), t, torch.inf)
+    depth, triangle = t.min(dim=1)
+    triangle = torch.where(depth.isinf(), -1, triangle)
+    return triangle.view(size, size), (depth * distance).view(size, size)
+
+
+@pytest.mark.parametrize("pairs", [1 << 24, 500])
+def test_nearest_triangles_are_those_that_rays_hit_first(monkeypatch, pairs):
+    monkeypatch.setattr(rasterizing, "_PAIRS", pairs)
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.randn(2, 60, 1, 3, generator=generator) * 0.8
+    triangles = middles + torch.randn(2, 60, 3, 3, generator=generator) * 0.5
+    triangles[:, 0] += torch.tensor([0.0, 0.0, 2.0])  # some of it is behind the camera
+    triangles[:, 1, 1] = triangles[:, 1, 0]  # no area
+    distance, size = 2.0, 40
+    x, y, z = triangles.unbind(dim=-1)
+    corners = torch.stack([x * distance, -y * distance, distance - z], dim=-1).double()
+    found, nearness = nearest(corners, torch.ones_like(corners[..., 0]), size)
+    for view in range(2):
+        triangle, depth = _hit_by_rays(triangles[view], distance, size)
+        assert torch.equal(found[view], triangle)
+        hit = triangle >= 0
+        assert 0.3 < float(hit.float().mean()) < 1
+        assert torch.allclose(1 / nearness[view][hit].double(), depth[hit], rtol=1e-5)
+        assert not nearness[view][~hit].any()
+
+
+@pytest.fixture(scope="module")
+def ball():
+    """A ball of diameter 0.9 as the training set has it, and its shape."""
+    mesh = trimesh.creation.icosphere(3, 0.45)
+    shape = Shape.of(mesh.vertices, mesh.faces, np.full((len(mesh.faces), 3), 200.0), "cpu")
+    return shape, make_object(shape, seed=0, pictures=4)
+
+
+def test_the_inside_of_an_object_is_what_no_camera_sees(ball):
+    _, made = ball
+    inside = np.unpackbits(made["inside"])[: NEAR + ANYWHERE].astype(bool)
+    distance = np.linalg.norm(made["points"].astype(float), axis=1)
+    assert inside[distance < 0.44].all()
+    assert not inside[distance > 0.48].any()
+
+
+def test_pictures_of_objects_are_framed_and_say_where_rays_end(ball):
+    _, made = ball
+    for picture, mask, first, camera in zip(
+        made["picture"], made["mask"], made["first"], made["camera"], strict=True
+    ):
+        rows, columns = (mask > 127).any(axis=1).nonzero()[0], (mask > 127).any(axis=0).nonzero()[0]
+        for line in (rows, columns):
+            # Framed from far away, and seen from nearer.
+            assert 0.83 < len(line) / 128 < 0.97
+            assert (line[0] + line[-1]) / 2 == pytest.approx(63.5, abs=3)
+        assert (picture[mask == 0] == 255).all()
+        views = Views(torch.from_numpy(camera[None]))
+        middle = first[31:33, 31:33].astype(float).mean()
+        near = views.frustum(views.axes[:, 2:] * 0.45)[0, 0]
+        assert middle == pytest.approx(float(near[2]), abs=0.02)
+        assert (first[[0, 0, -1, -1], [0, -1, 0, -1]] > 1.5).all(), "corners are background"
+
+
+def test_rays_through_the_carved_grid_meet_the_object_where_it_is(ball):
+    _, made = ball
+    grids = torch.from_numpy(made["grid"])[None].expand(4, -1)
+    views = Views(torch.from_numpy(made["camera"]))
+    along = along_rays(grids, views, 1, 0, torch.ones(4))
+    start = along.argmax(dim=1)
+    w = (start + 0.5) / along.shape[1] * 2 - 1
+    first = torch.from_numpy(made["first"].astype(np.float32))[:, 0::2, 1::2]
+    deep = (along.sum(dim=1) > 8) & (first < 1)
+    assert deep.float().mean() > 0.2
+    assert float((w - first).abs()[deep].max()) < 3 * 1.1 / 48 / CONFIG.half_depth
+    mirrored = along_rays(grids, views, 0, 0, -torch.ones(4))
+    assert torch.equal(along_rays(grids, views, 1, 0, torch.ones(4)).flip(-1), mirrored)
+
+
+def test_frustum_places_and_world_places_are_inverse():
+    numbers = torch.tensor([[30.0, 20, 40, 0.1, -0.2, 0.3, 0.9], [200.0, -10, 25, 0, 0, 0, 1.2]])
+    views, generator = Views(numbers), torch.Generator().manual_seed(0)
+    points = torch.rand(2, 50, 3, generator=generator) - 0.5
+    assert torch.allclose(views.world(views.frustum(points)), points, atol=1e-5)
+
+
+def test_batches_pair_pictures_with_their_own_points(ball):
+    """Points inside lie under the mask, also in mirrored pictures."""
+    _, made = ball
+    inside = np.unpackbits(made["inside"])[: NEAR + ANYWHERE]
+    loss = FrustumLoss(CONFIG.build(), [made | {"inside": inside}], batch=8)
+    batch = loss._batch(torch.Generator().manual_seed(0), 0, 0)
+    places = batch["points"][:, None, :, :2]
+    under = torch.nn.functional.grid_sample(batch["mask"], places, align_corners=False)[:, 0, 0]
+    deep = batch["inside"] > 0
+    assert float((under > 0.5).float()[deep].mean()) > 0.97
+    assert float((under > 0.5).float()[~deep].mean()) < 0.9
+    terms = loss(torch.Generator().manual_seed(0))
+    assert all(bool(value.isfinite()) for value in terms.values())
+
+
+def test_soft_iou_of_certain_answers_is_the_iou():
+    found = torch.tensor([[1.0, 1, 0, 0] * 100, [0.0] * 400])
+    truth = torch.tensor([[1.0, 0, 1, 0] * 100, [1.0] * 400])
+    assert soft_iou(found, truth).tolist() == pytest.approx([1 / 3, 0], abs=0.005)
