@@ -3,6 +3,8 @@
 python -m pipelines photo.jpg -o out/
 python -m pipelines catalogue pictures/ -o out/
 python -m pipelines serve [options]
+python -m pipelines models
+python -m pipelines download triposr
 python -m pipelines doctor [folders of weights]
 """
 
@@ -19,12 +21,20 @@ from typing import NoReturn
 from torch import Tensor
 from tqdm import tqdm
 
-from .devices import memory_explained
+from .devices import choose_device, memory_explained
 from .doctor import report
 from .errors import ImageTo3DError, InvalidInput
 from .files import check_writable
 from .image_to_3d import ImageTo3D, timed
-from .options import contradiction, find_pictures, make_parser, output_names, settings_of
+from .model_commands import chosen_model, fetch, models
+from .options import (
+    INTERRUPTED,
+    contradiction,
+    find_pictures,
+    make_parser,
+    output_names,
+    settings_of,
+)
 from .pictures.reading import read_picture
 from .results import finished_mesh, save_result, summary
 from .settings import Settings
@@ -32,7 +42,6 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 MEMORY_ADVICE = "try --offload, a smaller --resolution or --chunk-size, or --device cpu."
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
 class _Bars:
@@ -74,6 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .catalogue.__main__ import main as catalogue
 
         return catalogue(arguments[1:])
+    if arguments[:1] == ["models"]:
+        return models(arguments[1:])
+    if arguments[:1] == ["download"]:
+        return fetch(arguments[1:])
     if arguments[:1] == ["doctor"]:
         print(report([Path(folder) for folder in arguments[1:]]))
         return 0
@@ -82,6 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
     )
+    models_dirs = [options.models_dir] if options.models_dir else []
+    line = None
+    if options.model is None:
+        try:
+            options.model, line = chosen_model(choose_device(options.device), models_dirs)
+        except ImageTo3DError as error:
+            parser.error(str(error))
     settings = settings_of(options)
     if (problem := contradiction(options)) is not None:
         parser.error(problem)
@@ -91,11 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         check_writable(options.output)
+        if line is not None:
+            print(line, file=sys.stderr)
         with memory_explained(MEMORY_ADVICE):
             chain = ImageTo3D.load(
                 options.model,
                 options.views_model,
-                models_dirs=[options.models_dir] if options.models_dir else [],
+                models_dirs=models_dirs,
                 device=options.device,
                 dtype=options.dtype,
                 keep_half_copy=not options.no_half_copy,

@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 
 from .devices import choose_device, choose_dtype
-from .weights.finding import local_file
-from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+from .weights.inventory import table
 
 _PACKAGES = (
     "torch", "numpy", "pillow", "trimesh", "diffusers", "transformers", "huggingface_hub", "rembg",
@@ -64,30 +63,8 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    for name, preset in RECONSTRUCTION_PRESETS.items():
-        yield (
-            name,
-            _found(preset.repository, preset.file, preset.revision, models_dirs, preset.license),
-        )
-    for name, views in MULTIVIEW_PRESETS.items():
-        file = "model_index.json"
-        yield (
-            f"views: {name}",
-            _found(views.repository, file, views.revision, models_dirs, views.license),
-        )
-
-
-def _found(
-    repository: str | None,
-    file: str,
-    revision: str | None,
-    models_dirs: Sequence[Path],
-    license_: str,
-) -> str:
-    if repository is None:
-        return f"embedded ({license_})"
-    place = local_file(repository, (file,), models_dirs, revision=revision)
-    return f"{place or f'not here: {repository} is downloaded on first use'} ({license_})"
+    for name, _, _, _, where, license_ in table(choose_device("auto"), models_dirs):
+        yield name, f"{where} ({license_})"
 
 
 def _advice() -> Iterator[tuple[str, str]]:

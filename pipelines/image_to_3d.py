@@ -31,6 +31,7 @@ from .reconstruction.one_picture import reconstruct_picture
 from .settings import Settings, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
+from .weights.presets import views_model_for
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
 
 log = logging.getLogger(__name__)
@@ -232,11 +233,11 @@ class ImageTo3D:
             keep_half_copy=keep_half_copy,
         )
         background_models = models_dirs[0] / "rembg" if models_dirs else None
-        if reconstruction.sees == "picture":
+        if (fitting := views_model_for(model)) is None:
             if views_model is not None:
                 raise InvalidInput(f"The model {model} sees the picture itself: it takes no views.")
             return cls(None, reconstruction, background_models, where, offload)
-        views_model = views_model or ("pocket" if model == "pocket" else "zero123plus-instantmesh")
+        views_model = views_model or fitting
         multiview = load_multiview_model(
             views_model,
             models_dirs=models_dirs,

@@ -25,7 +25,7 @@ from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 
 log = logging.getLogger(__name__)
 
-
+INTERRUPTED = 130  # the shell's code for Ctrl-C
 DEVICE_HELP = "auto, cuda, cuda:1 and so on, mps or cpu (default: auto, the best that is there)"
 
 
@@ -56,8 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m pipelines" if __package__ == "pipelines" else "image-to-3d",
         description="Turn pictures into textured 3D meshes.",
-        epilog="'catalogue' in place of pictures makes thousands, 'serve' starts a server, 'doctor'"
-        " says what a bug report needs; each has --help of its own.",
+        epilog="In place of pictures: 'catalogue' makes thousands, 'serve' starts a server,"
+        " 'models' lists the models, 'download' fetches one, 'doctor' says what a bug report"
+        " needs; each has --help of its own.",
     )
     parser.add_argument(
         "pictures",
@@ -83,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="say what is loaded from where"
     )
-    parser.set_defaults(previews=True)
+    parser.set_defaults(previews=True, model=None)
     return parser
 
 
@@ -103,7 +104,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--model",
         choices=list(RECONSTRUCTION_PRESETS),
         default="photo",
-        help="reconstruction model (default: photo, which is embedded)",
+        help="reconstruction model: 'image-to-3d models' lists them (default: the best that is"
+        " here, for a catalogue photo)",
     )
     parser.add_argument(
         "--views-model",

@@ -421,7 +421,7 @@ def test_unknown_names():
 def test_pocket_models_are_small():
     photo = POCKET_DIR / RECONSTRUCTION_PRESETS["photo"].file
     six_views = sum(f.stat().st_size for f in POCKET_DIR.rglob("*") if f.is_file() and f != photo)
-    assert photo.stat().st_size <= 12_000_000
+    assert photo.stat().st_size <= 20_000_000
     assert six_views <= 40_000_000
     assert (
         json.loads((POCKET_DIR / "zero123plus/model_index.json").read_text())[

@@ -19,7 +19,15 @@ from tqdm import tqdm
 
 from ..devices import choose_device
 from ..errors import EnvironmentProblem, ImageTo3DError
-from ..options import DEVICE_HELP, Parser, add_settings, contradiction, device_name, number
+from ..options import (
+    DEVICE_HELP,
+    INTERRUPTED,
+    Parser,
+    add_settings,
+    contradiction,
+    device_name,
+    number,
+)
 from .items import find_items
 from .local_engine import done_here
 from .manifest import Row
@@ -30,7 +38,6 @@ from .work import State, Work
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -215,11 +215,14 @@ class Repository:
 
     def weights(self, part: str) -> Path:
         """The weights of a part, in whichever format the repository has them."""
-        diffusion = part in ("unet", "vae")
-        stem, pickled = (
-            ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
-        )
-        return self.file(f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin")
+        return self.file(*weights_names(part))
+
+
+def weights_names(part: str) -> tuple[str, str]:
+    """What the weights of a part are called in diffusers layout, safetensors first."""
+    diffusion = part in ("unet", "vae")
+    stem, pickled = ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
+    return f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin"
 
 
 def half_copy_of(path: Path) -> Path:

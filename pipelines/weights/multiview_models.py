@@ -18,13 +18,33 @@ from ..multiview.image_transform import ImageTransform
 from ..multiview.previews import STABLE_DIFFUSION_RGB
 from ..multiview.zero123plus import MultiviewModel
 from ..progress import Progress, silent
-from .finding import Repository, find_file
+from .finding import Repository, find_file, weights_names
 from .presets import MULTIVIEW_PRESETS, POCKET_DIR
 from .tensors import load_strictly, read_tensors
 
 log = logging.getLogger(__name__)
 
 _PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
+_TOKENIZER = tuple(
+    f"tokenizer/{name}"
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+)
+_INDEX = "model_index.json"
+_SCHEDULER = "scheduler/scheduler_config.json"
+
+
+def _transform(which: str) -> str:
+    return f"feature_extractor_{which}/preprocessor_config.json"
+
+
+def repository_files(*, with_unet: bool) -> list[tuple[str, ...]]:
+    """What `read_multiview_model` reads of a repository: of each tuple the first that there is."""
+    single = (_INDEX, _SCHEDULER, _transform("vae"), _transform("clip"), *_TOKENIZER)
+    return [
+        *((name,) for name in single),
+        *((f"{part}/config.json",) for part in _PARTS),
+        *(weights_names(part) for part in _PARTS if with_unet or part != "unet"),
+    ]
 
 
 def load_multiview_model(
@@ -111,15 +131,15 @@ def read_multiview_model(
             .to("cpu" if offload and name != "text_encoder" else device)
         )
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
-    index = files.json("model_index.json")
-    with files.understood("model_index.json"):
+    index = files.json(_INDEX)
+    with files.understood(_INDEX):
         ramp = torch.tensor(index["ramping_coefficients"], device=device)
         latent_rgb = (
             torch.tensor(index["latent_rgb"]) if "latent_rgb" in index else STABLE_DIFFUSION_RGB
         )
     transforms = {}
     for which in ("vae", "clip"):
-        name = f"feature_extractor_{which}/preprocessor_config.json"
+        name = _transform(which)
         config = files.json(name)
         with files.understood(name):
             transforms[which] = ImageTransform.from_config(config)
@@ -128,7 +148,7 @@ def read_multiview_model(
         empty_prompt=empty_prompt,
         ramp=ramp,
         latent_rgb=latent_rgb,
-        scheduler_config=files.json("scheduler/scheduler_config.json"),
+        scheduler_config=files.json(_SCHEDULER),
         vae_transform=transforms["vae"],
         clip_transform=transforms["clip"],
         view_size=transforms["vae"].crop,
@@ -142,15 +162,11 @@ def empty_prompt_ids(files: Repository) -> Tensor:
     """(1, 77) tokens of the empty prompt: begin, end, and padding to the model's length."""
     from transformers import CLIPTokenizer
 
-    names = [
-        f"tokenizer/{name}"
-        for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-    ]
     with tempfile.TemporaryDirectory(prefix="image-to-3d-") as folder:
         # Each file may have been found somewhere else, and transformers wants them in one folder.
-        for name in names:
+        for name in _TOKENIZER:
             shutil.copy(files.file(name), folder)
-        with files.understood(*names):
+        with files.understood(*_TOKENIZER):
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             ids: Tensor = tokenizer(
                 "", padding="max_length", max_length=77, truncation=True, return_tensors="pt"

@@ -27,6 +27,7 @@ class ReconstructionPreset:
         sees: what the model makes its field of.
         sha256: of the file, where it is known; else what the hub says of the commit counts.
         license: of the weights.
+        gigabytes: of the file, about; 0 for the embedded model.
     """
 
     config: ReconstructionConfig | TripoSRConfig | FrustumConfig
@@ -36,6 +37,7 @@ class ReconstructionPreset:
     license: str
     sha256: str | None = None
     sees: Literal["views", "picture"] = "views"
+    gigabytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class MultiviewPreset:
         background: grey level in [0, 1] of its pictures and views.
         steps, guidance: what suits it.
         license: of the weights.
+        gigabytes: of all files, about; 0 for the embedded model.
     """
 
     repository: str | None
@@ -59,6 +62,7 @@ class MultiviewPreset:
     unet_file: str | None = None
     steps: int = 75
     guidance: float = 4.0
+    gigabytes: float = 0.0
 
 
 _POCKET_CONFIG = ReconstructionConfig(
@@ -85,7 +89,8 @@ _ZERO123PLUS = ("sudo-ai/zero123plus-v1.2", "2da07e89919e1a130c9b5add1584c70c7aa
 
 
 def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPreset:
-    return ReconstructionPreset(config, *_INSTANT_MESH, file, "Apache-2.0")
+    gigabytes = 1.5 if "large" in file else 1.3
+    return ReconstructionPreset(config, *_INSTANT_MESH, file, "Apache-2.0", gigabytes=gigabytes)
 
 
 RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
@@ -115,6 +120,7 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
         "MIT",
         "429e2c6b22a0923967459de24d67f05962b235f79cde6b032aa7ed2ffcd970ee",
         "picture",
+        1.7,
     ),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
@@ -125,6 +131,14 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
         "CC-BY-NC-4.0 (U-Net: Apache-2.0)",
         *_INSTANT_MESH,
         "diffusion_pytorch_model.bin",
+        gigabytes=4.5,
     ),
-    "zero123plus": MultiviewPreset(*_ZERO123PLUS, GREY, "CC-BY-NC-4.0"),
+    "zero123plus": MultiviewPreset(*_ZERO123PLUS, GREY, "CC-BY-NC-4.0", gigabytes=4.5),
 }
+
+
+def views_model_for(model: str) -> str | None:
+    """The multiview model that fits a reconstruction model; None if that sees the picture."""
+    if RECONSTRUCTION_PRESETS[model].sees == "picture":
+        return None
+    return "pocket" if model == "pocket" else "zero123plus-instantmesh"

@@ -1,0 +1,181 @@
+"""Which models are on this machine, which of them is the best, and how the others get here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..errors import InvalidInput
+from ..progress import Progress, silent
+from .finding import find_file, local_file
+from .multiview_models import repository_files
+from .presets import (
+    MULTIVIEW_PRESETS,
+    RECONSTRUCTION_PRESETS,
+    MultiviewPreset,
+    ReconstructionPreset,
+    views_model_for,
+)
+
+#: The best first. On a processor one network comes before half an hour of views.
+_BEST_ON_A_GPU = ("instant-mesh-large", "instant-mesh-base", "triposr")
+_BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
+#: Seconds from a picture to its OBJ on a GPU, and on two cores: see BENCHMARKS.md.
+_SECONDS = {
+    "photo": (1, 2),
+    "pocket": (2, 5),
+    "triposr": (2, 15),
+    "instant-mesh": (10, 1800),
+    "instant-nerf": (10, 1800),
+}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file that a model needs: the first of `names` that its repository has."""
+
+    repository: str
+    revision: str | None
+    names: tuple[str, ...]
+    digest: str | None = None
+
+    def here(self, models_dirs: Sequence[Path]) -> Path | None:
+        """Where it is on this machine, or None."""
+        return local_file(self.repository, self.names, models_dirs, revision=self.revision)
+
+
+def files_of(name: str) -> list[WeightsFile]:
+    """All files of a model, with those of the views' model that it works with; none if embedded.
+
+    Args:
+        name: of `RECONSTRUCTION_PRESETS` or `MULTIVIEW_PRESETS`.
+
+    Raises:
+        InvalidInput: if there is no such model.
+    """
+    if (preset := RECONSTRUCTION_PRESETS.get(name)) is not None:
+        views = views_model_for(name)
+        return [*_own_files(preset), *(_files_of_views(MULTIVIEW_PRESETS[views]) if views else ())]
+    if (multiview := MULTIVIEW_PRESETS.get(name)) is not None:
+        return list(_files_of_views(multiview))
+    known = dict.fromkeys((*RECONSTRUCTION_PRESETS, *MULTIVIEW_PRESETS))
+    raise InvalidInput(f"There is no model '{name}': it must be one of {', '.join(known)}.")
+
+
+def _own_files(preset: ReconstructionPreset) -> Iterator[WeightsFile]:
+    if preset.repository is not None:
+        yield WeightsFile(preset.repository, preset.revision, (preset.file,), preset.sha256)
+
+
+def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:
+    if preset.repository is None:
+        return
+    other = preset.unet_repository if preset.unet_file else None
+    if other is not None and preset.unet_file is not None:
+        yield WeightsFile(other, preset.unet_revision, (preset.unet_file,))
+    for names in repository_files(with_unet=other is None):
+        yield WeightsFile(preset.repository, preset.revision, names)
+
+
+def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:
+    """Those of `files_of` that are not on this machine."""
+    return [file for file in files_of(name) if file.here(models_dirs) is None]
+
+
+def best_model(device: torch.device, models_dirs: Sequence[Path] = ()) -> str:
+    """The best reconstruction model whose files are all here: official weights, else `photo`.
+
+    Args:
+        device: where it would work.
+        models_dirs: see `finding.find_file`.
+    """
+    order = _BEST_ON_A_CPU if device.type == "cpu" else _BEST_ON_A_GPU
+    return next((name for name in order if not missing(name, models_dirs)), "photo")
+
+
+def download(name: str, models_dirs: Sequence[Path] = (), progress: Progress = silent) -> int:
+    """Fetch what is missing of a model, each file checked; returns the number of files fetched.
+
+    Args:
+        name: see `files_of`.
+        models_dirs: see `finding.find_file`.
+        progress: called with the bytes of the file that is on its way; an interrupted download
+            goes on from there.
+
+    Raises:
+        InvalidInput, EnvironmentProblem, CheckpointError: as `files_of` and `finding.find_file`.
+    """
+    wanted = missing(name, models_dirs)
+    for file in wanted:
+        find_file(
+            file.repository,
+            file.names,
+            models_dirs,
+            progress,
+            revision=file.revision,
+            digest=file.digest,
+        )
+    return len(wanted)
+
+
+def gigabytes(name: str) -> float:
+    """About how much `download` fetches where nothing is here; 0 for embedded models."""
+    if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
+        return MULTIVIEW_PRESETS[name].gigabytes
+    views = views_model_for(name)
+    return preset.gigabytes + (MULTIVIEW_PRESETS[views].gigabytes if views else 0)
+
+
+def seconds(name: str, device: torch.device) -> int:
+    """About how long a reconstruction model takes from a picture to its OBJ."""
+    of_gpu, of_cpu = next(s for start, s in _SECONDS.items() if name.startswith(start))
+    return of_cpu if device.type == "cpu" else of_gpu
+
+
+def licenses(name: str) -> str:
+    """Of a model's weights and of those of its views' model."""
+    if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
+        return MULTIVIEW_PRESETS[name].license
+    views = views_model_for(name)
+    both = (preset.license, *([MULTIVIEW_PRESETS[views].license] if views else []))
+    return " and ".join(dict.fromkeys(both))
+
+
+def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[str, ...]]:
+    """A row for each model: name, what it sees, size, time, where it is, licences."""
+    rows: list[tuple[str, ...]] = []
+    for name, preset in RECONSTRUCTION_PRESETS.items():
+        took = seconds(name, device)
+        rows.append(
+            (
+                name,
+                f"one {preset.sees}" if preset.sees == "picture" else "six views",
+                _size(name),
+                f"{took} s" if took < 90 else f"{took // 60} min",
+                _place(name, models_dirs),
+                licenses(name),
+            )
+        )
+    for name, views in MULTIVIEW_PRESETS.items():
+        if views.repository is not None:
+            row = (name, "draws views", _size(name), "", _place(name, models_dirs), views.license)
+            rows.append(row)
+    return rows
+
+
+def _size(name: str) -> str:
+    return f"{gigabytes(name):.1f} GB" if gigabytes(name) else ""
+
+
+def _place(name: str, models_dirs: Sequence[Path]) -> str:
+    wanted = files_of(name)
+    if not wanted:
+        return "embedded"
+    here = [place for file in wanted if (place := file.here(models_dirs)) is not None]
+    if len(here) == len(wanted):
+        return str(here[0])
+    lacking = f"{len(wanted) - len(here)} of {len(wanted)} files not here" if here else "not here"
+    return " ".join([*map(str, here[:1]), f"{lacking}: image-to-3d download {name}"])
