@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMFY := $(VENV)-registry/bin/comfy --skip-prompt
 RUN ?= training-run
 CACHE ?= training-cache
 
-.PHONY: demo serve test test-lowest check mutants bench release-check golden photo pocket clean
+.PHONY: demo serve test test-lowest check archive mutants bench release-check golden photo pocket clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
 $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt
@@ -26,8 +27,14 @@ test: $(VENV)/.installed
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage report
 
+# ComfyUI's own tool brings dozens of packages, so it has a place of its own.
+$(VENV)-registry/.installed: constraints.txt
+	$(PYTHON) -m venv $(VENV)-registry
+	$(VENV)-registry/bin/pip install --quiet -c constraints.txt comfy-cli
+	touch $@
+
 # mypy looks at nodes/ as ComfyUI imports it, as a package within the pack's own folder, whatever that folder is called.
-check: $(VENV)/.installed
+check: $(VENV)/.installed $(VENV)-registry/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
@@ -35,11 +42,18 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/pack
 	cd $(VENV)/types && MYPYPATH=pack/tests/stand_in ../bin/mypy --config-file pack/pyproject.toml --cache-dir .mypy_cache -p pack.nodes
+	$(COMFY) node validate 2>&1 | tee $(VENV)-registry/validated
+	grep -q "All validation checks passed" $(VENV)-registry/validated
+	! grep -qi "warning" $(VENV)-registry/validated
+
+# What the registry would make of the last commit: out/node.zip.
+archive: $(VENV)-registry/.installed
+	$(COMFY) node pack
+	mkdir -p out && mv node.zip out/node.zip
 
 # Fails until the owner has filled in what RELEASE.md names.
 release-check:
 	! grep -n "FILL-IN" pyproject.toml README.md
-	! grep -n '^Icon = ""' pyproject.toml
 
 # Which one-line changes of the code the tests notice: hours for all; SHARE=0.05 takes a random twentieth, FILES=pipelines/cameras.py that file's.
 SHARE ?= 1
@@ -84,4 +98,4 @@ pocket: $(VENV)/.installed
 	$(BIN)/python -m training.evaluate $(CACHE) --json $(RUN)/quality.json
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest out mutants .coverage
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-registry out mutants .coverage

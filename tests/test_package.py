@@ -5,9 +5,12 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
 import pkgutil
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +46,8 @@ def test_readmes_python_runs(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "workflows" / "demo.png", tmp_path / "photo.jpg")
-    exec(compile(example, "README.md", "exec"), {})
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", example], check=True, env=environment)
     assert (tmp_path / "photo.obj").read_text().startswith("v ")
 
 

@@ -146,14 +146,18 @@ class CannotStart(Exception):
 
 @contextmanager
 def start_server(
-    base: Path, environment: dict[str, str] | None = None, options: tuple[str, ...] = ()
+    base: Path,
+    environment: dict[str, str] | None = None,
+    options: tuple[str, ...] = (),
+    pack: Path = PACK,
+    name: str = PACK_NAME,
 ) -> Iterator[Server]:
-    """A ComfyUI on a free port whose base folder holds nothing but this pack."""
+    """A ComfyUI on a free port whose base folder holds nothing but this pack, under that name."""
     comfyui = find_comfyui()
     assert comfyui is not None
-    for name in ("custom_nodes", "models", "input", "output", "user"):
-        (base / name).mkdir(parents=True, exist_ok=True)
-    (base / "custom_nodes" / PACK_NAME).symlink_to(PACK)
+    for folder in ("custom_nodes", "models", "input", "output", "user"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    (base / "custom_nodes" / name).symlink_to(pack)
     shutil.copyfile(
         Path(__file__).parent / "nodes_for_tests.py", base / "custom_nodes" / "nodes_for_tests.py"
     )

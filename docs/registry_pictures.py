@@ -1,0 +1,86 @@
+"""Draw the icon and the banner that ComfyUI's registry shows: a photograph, and what becomes of it.
+
+python -m docs.registry_pictures
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from pipelines.cameras import cameras_around
+from pipelines.image_to_3d import ImageTo3D
+from pipelines.meshes.drawing import render_mesh
+from pipelines.meshes.mesh import Mesh
+from pipelines.pictures.reading import read_picture, to_pillow
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "registry"
+ICON, BANNER = (400, 400), (1260, 540)  # a square of at most 400 pixels, and 21:9
+TOP, BOTTOM, LINE = (38, 50, 74), (18, 24, 38), (120, 200, 255)
+FOV_DEG, MORE = 30.0, 2  # pixels drawn for each that is kept
+
+
+def ground(size: tuple[int, int]) -> Image.Image:
+    """Dark, lighter at the top."""
+    share = np.linspace(0, 1, size[1])[:, None, None]
+    rows = np.array(TOP) * (1 - share) + np.array(BOTTOM) * share
+    return Image.fromarray(np.broadcast_to(rows, (size[1], size[0], 3)).astype(np.uint8))
+
+
+def seen(mesh: Mesh, azimuth_deg: float, side: int) -> Image.Image:
+    """The mesh from one side, on nothing."""
+    shape, radius = mesh.fitted(FOV_DEG)
+    camera = cameras_around([azimuth_deg], [25.0], radius * 0.8, FOV_DEG)
+    drawn = render_mesh(shape, camera, side)
+    return cut_out(drawn[:, :3], (drawn[:, :3] < 0.995).any(dim=1, keepdim=True).float())
+
+
+def cut_out(picture: Tensor, mask: Tensor) -> Image.Image:
+    """(1, 3, S, S) with (1, 1, S, S) as its opacity."""
+    return to_pillow(torch.cat([picture, mask], dim=1))
+
+
+def icon(mesh: Mesh) -> Image.Image:
+    side = ICON[0] * MORE
+    picture = ground((side, side))
+    object_ = seen(mesh, 15.0, side)
+    picture.paste(object_, (0, 0), object_)
+    mask = Image.new("L", (side, side), 0)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, side - 1, side - 1), side // 6, fill=255)
+    picture.putalpha(mask)
+    return picture.resize(ICON, Image.Resampling.LANCZOS)
+
+
+def banner(mesh: Mesh, photograph: Image.Image) -> Image.Image:
+    width, height = BANNER[0] * MORE, BANNER[1] * MORE
+    picture = ground((width, height))
+    side = height * 7 // 9
+    top = (height - side) // 2
+    photograph = photograph.resize((side, side), Image.Resampling.LANCZOS)
+    picture.paste(photograph, (top // 2, top), photograph)
+    draw, middle = ImageDraw.Draw(picture), height // 2
+    start, end, head = side + top, side + top + height // 8, height // 24
+    draw.line((start, middle, end - head, middle), LINE, height // 60)
+    draw.polygon([(end, middle), (end - head, middle - head), (end - head, middle + head)], LINE)
+    for left, azimuth_deg in ((end, 0.0), (width - side, 35.0)):
+        object_ = seen(mesh, azimuth_deg, side)
+        picture.paste(object_, (left, top), object_)
+    return picture.resize(BANNER, Image.Resampling.LANCZOS)
+
+
+def main() -> None:
+    result = ImageTo3D.load(device="cpu")(read_picture(ROOT / "workflows" / "cup.png"))
+    FOLDER.mkdir(exist_ok=True)
+    icon(result.mesh).save(FOLDER / "icon.png", optimize=True)
+    banner(result.mesh, cut_out(result.photograph, result.mask)).save(
+        FOLDER / "banner.png", optimize=True
+    )
+
+
+if __name__ == "__main__":
+    main()
