@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import time
@@ -215,3 +216,44 @@ def test_the_viewer_shows_what_the_triplane_holds(
     gain = (ours[both] * theirs[both]).sum() / (theirs[both] ** 2).sum()  # of the viewer's lamps
     assert 0.8 < gain < 1.25
     assert np.abs(ours[both] - gain * theirs[both]).mean() < 0.06
+
+
+def test_the_blueprint_runs_between_cores_nodes_and_ours(comfyui: Server, page: playwright.Page):
+    """Load Image, the blueprint as the page's library adds it, Save Mesh."""
+    blueprint = json.loads((PACK / "subgraphs" / "Image to 3D.json").read_text())
+    template = json.loads((PACK / "workflows" / "1 Photo - picture to OBJ.json").read_text())
+    by_type = {node["type"]: node for node in template["nodes"]}
+    load, save, (middle,) = (
+        by_type["LoadImage"],
+        by_type["ImageTo3D_SaveMesh"],
+        blueprint["nodes"],
+    )
+    for node in (load, save):
+        for output in node["outputs"]:
+            output["links"] = []
+    load["outputs"][0]["links"] = [1]
+    middle["inputs"][0]["link"], middle["outputs"][0]["links"] = 1, [2]
+    for socket in save["inputs"]:
+        socket["link"] = 2 if socket["name"] == "mesh" else None
+    save["widgets_values"][0] = "3d/blueprint"
+    graph = template | {
+        "nodes": [load, middle, save],
+        "links": [
+            [1, load["id"], 0, middle["id"], 0, "IMAGE"],
+            [2, middle["id"], 0, save["id"], 0, "MESH"],
+        ],
+        "definitions": blueprint["definitions"],
+        "last_node_id": middle["id"],
+        "last_link_id": 2,
+    }
+    before = comfyui.http.get("/history").json().keys()
+    page.evaluate("graph => window.app.loadGraphData(graph)", graph)
+    page.wait_for_timeout(2000)
+    page.get_by_role("button", name="Run").first.click()
+    deadline = time.monotonic() + RUN_SECONDS
+    while not (new := comfyui.http.get("/history").json().keys() - before):
+        assert time.monotonic() < deadline, "the run did not end"
+        page.wait_for_timeout(500)
+    (run,) = new
+    assert comfyui.http.get(f"/history/{run}").json()[run]["status"]["status_str"] == "success"
+    assert (comfyui.output / "3d" / "blueprint_00001_.obj").stat().st_size > 1_000_000

@@ -105,6 +105,14 @@ def test_templates_are_listed_with_their_pictures(comfyui: Server):
         )
 
 
+def test_the_blueprint_is_offered(comfyui: Server):
+    answer = comfyui.http.get("/global_subgraphs")
+    if answer.status_code == 404:
+        pytest.skip("this version has no blueprints of packs")
+    offered = {entry["name"]: entry for entry in answer.json().values()}
+    assert offered["Image to 3D"]["source"] == "custom_node"
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_links_types_and_widgets_of_a_workflow(nodes: dict[str, Any], path: Path):
     graph = json.loads(path.read_text())

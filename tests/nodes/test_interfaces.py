@@ -1,0 +1,40 @@
+"""Workflow files hold widgets by their place and outputs by their number: both are for ever."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+FROZEN = Path(__file__).parent / "interfaces.json"  # of the last release: only added to
+WIDGETS = ("Int", "Float", "String", "Boolean", "Combo")
+
+
+def interface(node: Any) -> dict[str, list[str]]:
+    """Of a node's class: its widgets in their order, its sockets, its outputs in their order."""
+    schema = node.define_schema()
+    kinds = {i.id: i.io_type for i in schema.inputs}
+    return {
+        "widgets": [name for name, kind in kinds.items() if kind in WIDGETS],
+        "sockets": sorted(name for name, kind in kinds.items() if kind not in WIDGETS),
+        "outputs": [output.io_type for output in schema.outputs],
+    }
+
+
+def test_old_workflows_open(nodes: ModuleType):
+    """A renamed node would go through core's replacement table, and stay in this list."""
+    there = {node.define_schema().fields["node_id"]: interface(node) for node in nodes.NODES}
+    for name, old in json.loads(FROZEN.read_text()).items():
+        assert name in there, f"{name} is gone: workflows that hold it no longer open"
+        new = there[name]
+        for part in ("widgets", "outputs"):
+            kept = new[part][: len(old[part])]
+            assert kept == old[part], f"{name}: new {part} come behind the old ones"
+        assert set(old["sockets"]) <= set(new["sockets"]), name
+
+
+def test_the_list_holds_every_node(nodes: ModuleType):
+    assert json.loads(FROZEN.read_text()).keys() == {
+        n.define_schema().fields["node_id"] for n in nodes.NODES
+    }
