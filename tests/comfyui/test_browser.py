@@ -247,6 +247,8 @@ def test_the_blueprint_runs_between_cores_nodes_and_ours(comfyui: Server, page: 
         "last_link_id": 2,
     }
     before = comfyui.http.get("/history").json().keys()
+    page.wait_for_timeout(3000)
+    page.keyboard.press("Escape")  # the browser of templates opens by itself
     page.evaluate("graph => window.app.loadGraphData(graph)", graph)
     page.wait_for_timeout(2000)
     page.get_by_role("button", name="Run").first.click()

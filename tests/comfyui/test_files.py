@@ -66,6 +66,8 @@ def test_help_pages_are_served(comfyui: Server, nodes: dict[str, Any]):
         answer = comfyui.http.get(f"/extensions/ComfyUI-Image-to-3D/docs/{name}.md")
         assert answer.status_code == 200
         assert answer.text.startswith("# ")
+        chinese = comfyui.http.get(f"/extensions/ComfyUI-Image-to-3D/docs/{name}/zh.md")
+        assert chinese.status_code == 200
 
 
 def test_every_string_is_in_both_languages(comfyui: Server, nodes: dict[str, Any]):

@@ -1,0 +1,30 @@
+"""Mark the Chinese help pages as translations of the English ones as they are now.
+
+python -m docs.translated    # once the Chinese pages say what the English ones say
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "web" / "docs"
+_MARK = re.compile(r"\n*<!-- English page: \w* -->\n*\Z")
+
+
+def digest(english: Path) -> str:
+    """Of an English page, as its translation names it."""
+    return hashlib.sha256(english.read_bytes()).hexdigest()[:12]
+
+
+def main() -> None:
+    for english in sorted(FOLDER.glob("*.md")):
+        chinese = FOLDER / english.stem / "zh.md"
+        text = _MARK.sub("", chinese.read_text(encoding="utf-8"))
+        mark = f"<!-- English page: {digest(english)} -->"
+        chinese.write_text(f"{text.rstrip()}\n\n{mark}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

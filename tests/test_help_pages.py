@@ -1,0 +1,39 @@
+"""The nodes' help pages, in English and in Chinese."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.translated import FOLDER, digest
+
+PAGES = sorted(FOLDER.glob("*.md"))
+
+
+def _structure(text: str) -> dict[str, object]:
+    """What a translation shares with its page: pictures, names in code and in bold, rows, items."""
+    return {
+        "pictures": re.findall(r"\]\(([^)]+)\)", text),
+        "code": sorted({re.sub("<.*?>", "<>", code) for code in re.findall(r"`([^`]+)`", text)}),
+        "bold": sorted(set(re.findall(r"\*\*([a-z_0-9]+)\*\*", text))),
+        "rows": len(re.findall(r"^\|", text, re.MULTILINE)),
+        "items": len(re.findall(r"^(?:- |\d\. )", text, re.MULTILINE)),
+        "headings": len(re.findall(r"^#", text, re.MULTILINE)),
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_every_page_has_a_chinese_one_that_is_not_behind(page: Path):
+    chinese = (FOLDER / page.stem / "zh.md").read_text(encoding="utf-8")
+    english = page.read_text(encoding="utf-8")
+    assert _structure(chinese) == _structure(english)
+    assert f"<!-- English page: {digest(page)} -->" in chinese, (
+        f"{page.name} has changed: bring its Chinese page up to date, python -m docs.translated"
+    )
+    assert len(re.findall(r"[\u4e00-\u9fff]", chinese)) > 40
+
+
+def test_no_chinese_page_is_of_a_node_that_is_gone():
+    assert {path.parent.name for path in FOLDER.glob("*/zh.md")} == {page.stem for page in PAGES}
