@@ -3,7 +3,7 @@
 python -m training.evaluate_frustum CACHE [--weights RUN/frustum.pt] [--photographs FOLDER]
 
 One picture of each object kept out, random azimuths, elevations -10 to 35 degrees. Prints means of:
-volume IoU at uniform points after the mask; first-hit depth error in picture sides; colour error
+volume IoU at uniform points; first-hit depth error in picture sides; colour error
 over the surface; elevation error in degrees. Of a folder of photographs on plain or transparent
 ground, the front silhouette's IoU: the mesh from the camera's side, best of elevations -10 to 40.
 """
@@ -50,8 +50,7 @@ def figures(model: FrustumModel, made: dict[str, Array]) -> dict[str, float]:
         for x in (made["points"][NEAR:], made["surface"][:2000])
     )
     truth = torch.from_numpy(made["inside"][NEAR : NEAR + ANYWHERE].astype(bool))
-    covered = F.grid_sample(mask, points[:, None, :, :2], align_corners=False)[0, 0, 0] > 0.5
-    found = (at(volume.occupancy, points)[0, :, 0] > 0) & (points.abs() < 1).all(-1)[0] & covered
+    found = volume.level_in_frustum(points[0]) > 0
     first = torch.from_numpy(made["first"][0].astype(np.float32))
     end = ((volume.occupancy[0, 0] > 0).float().argmax(0) + 0.5) / CONFIG.bins * 2 - 1
     true_color = torch.from_numpy(made["color"][:2000].astype(np.float32) / 255)

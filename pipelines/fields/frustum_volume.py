@@ -21,7 +21,7 @@ _FILL = 0.95  # largest coordinate of the object in the library's world
 _OUTLINE = 0.5  # level that a pixel's distance from the outline is worth
 # Half of the depth that there is at most, at a distance from the outline: this times its square
 # root, both in picture sides. A ball of half a picture side has 1.
-_ROUNDING = 1.3
+_ROUNDING = 1.7
 _SEEN = 0.05  # picture sides behind the first hit within which a point has the picture's colour
 
 
@@ -189,8 +189,13 @@ class FrustumVolume:
         return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
 
     def _level(self, points: Tensor) -> Tensor:
-        """What the model says, within three limits that are counted in pixels."""
-        frustum = self._frustum_points(points)
+        return self.level_in_frustum(self._frustum_points(points))
+
+    def level_in_frustum(self, frustum: Tensor) -> Tensor:
+        """(N,) levels at u, v, w (N, 3): what the model says, within three limits.
+
+        The limits are counted in pixels.
+        """
         pixels = self.occupancy.shape[-1]  # to a picture side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
         # Toward the outline, the object becomes as thin as round things do. Else the outline's
