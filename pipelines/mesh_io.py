@@ -19,7 +19,7 @@ import torch
 
 from .errors import ImageTo3DError, InvalidInput
 from .files import atomic_path
-from .meshes.files import glb, obj, ply, stl, threemf
+from .meshes.files import glb_reading, glb_writing, obj, ply, stl, threemf
 from .meshes.files.glb_material import TextureFormat
 from .meshes.files.pieces import mesh_of
 from .meshes.material import Material
@@ -32,7 +32,7 @@ FORMATS = ("obj", "glb", "ply", "stl", "3mf")
 UpAxis = Literal["y", "z"]
 _MODULES: Mapping[str, ModuleType] = {
     "obj": obj,
-    "glb": glb,
+    "glb": glb_reading,
     "ply": ply,
     "stl": stl,
     "3mf": threemf,
@@ -105,7 +105,7 @@ def save_mesh(
         return
     in_glb = suffix == "glb"
     content = (
-        glb.write(upright, metadata or {}, up_axis, texture_format)
+        glb_writing.write(upright, metadata or {}, up_axis, texture_format)
         if in_glb
         else _MODULES[suffix].write(texture_to_vertex_colors(upright), up_axis)
     )
