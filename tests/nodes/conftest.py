@@ -43,7 +43,8 @@ class _OneLibrary(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 @pytest.fixture(scope="session")
-def nodes() -> ModuleType:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The package, in a ComfyUI folder for what other fixtures load once."""
     finder = _OneLibrary()
     sys.meta_path.insert(0, finder)
     spec = importlib.util.spec_from_file_location(
@@ -54,7 +55,10 @@ def nodes() -> ModuleType:
     pack = importlib.util.module_from_spec(spec)
     sys.modules[NAME] = pack
     spec.loader.exec_module(pack)
-    return importlib.import_module(f"{NAME}.nodes")
+    package = importlib.import_module(f"{NAME}.nodes")
+    folder_paths.use(tmp_path_factory.mktemp("once") / "ComfyUI")
+    package.host.register_folders()
+    return package
 
 
 @pytest.fixture(autouse=True)
