@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_PAIRS = 1 << 24  # of a triangle and a pixel that are looked at together
+_PAIRS = 1 << 22  # of a triangle and a pixel that are looked at together: half a GiB
 _ON_EDGE = 1e-6
 
 
