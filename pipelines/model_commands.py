@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .devices import choose_device
 from .errors import ImageTo3DError
 from .options import DEVICE_HELP, INTERRUPTED, Parser, device_name
-from .weights.inventory import best_model, download, gigabytes, licenses, missing, seconds, table
+from .weights.inventory import best_model, download, duration, gigabytes, licenses, missing, table
 
 _SUGGESTED = "triposr"  # one file, one pass, and a licence for every use
 
@@ -27,11 +27,12 @@ def chosen_model(device: torch.device, models_dirs: Sequence[Path]) -> tuple[str
     """The model of a run that names none, and a line about it."""
     name = best_model(device, models_dirs)
     if name != "photo":
-        return name, f"{name}: the best model that is here (--model photo is quicker)"
+        took = duration(name, device)
+        return name, f"{name}: the best model that is here, about {took} a picture (quicker: photo)"
     return name, (
         "photo, the embedded model, guesses what the picture does not show. For more:"
         f" image-to-3d download {_SUGGESTED} ({gigabytes(_SUGGESTED):.1f} GB,"
-        f" {licenses(_SUGGESTED)}, about {seconds(_SUGGESTED, device)} s a picture here)"
+        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, device)} a picture here)"
     )
 
 

@@ -129,10 +129,11 @@ def gigabytes(name: str) -> float:
     return preset.gigabytes + (MULTIVIEW_PRESETS[views].gigabytes if views else 0)
 
 
-def seconds(name: str, device: torch.device) -> int:
+def duration(name: str, device: torch.device) -> str:
     """About how long a reconstruction model takes from a picture to its OBJ."""
     of_gpu, of_cpu = next(s for start, s in _SECONDS.items() if name.startswith(start))
-    return of_cpu if device.type == "cpu" else of_gpu
+    took = of_cpu if device.type == "cpu" else of_gpu
+    return f"{took} s" if took < 90 else f"{took // 60} min"
 
 
 def licenses(name: str) -> str:
@@ -148,13 +149,12 @@ def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[
     """A row for each model: name, what it sees, size, time, where it is, licences."""
     rows: list[tuple[str, ...]] = []
     for name, preset in RECONSTRUCTION_PRESETS.items():
-        took = seconds(name, device)
         rows.append(
             (
                 name,
                 f"one {preset.sees}" if preset.sees == "picture" else "six views",
                 _size(name),
-                f"{took} s" if took < 90 else f"{took // 60} min",
+                duration(name, device),
                 _place(name, models_dirs),
                 licenses(name),
             )
