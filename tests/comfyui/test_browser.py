@@ -184,6 +184,7 @@ def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.asarray(cut) / 255, np.asarray(cut_mask) > 127
 
 
+@pytest.mark.slow
 def test_the_viewer_shows_what_the_triplane_holds(
     comfyui: Server, demo_triplane: Field, page: playwright.Page
 ):
@@ -218,6 +219,7 @@ def test_the_viewer_shows_what_the_triplane_holds(
     assert np.abs(ours[both] - gain * theirs[both]).mean() < 0.06
 
 
+@pytest.mark.slow
 def test_the_blueprint_runs_between_cores_nodes_and_ours(comfyui: Server, page: playwright.Page):
     """Load Image, the blueprint as the page's library adds it, Save Mesh."""
     blueprint = json.loads((PACK / "subgraphs" / "Image to 3D.json").read_text())
