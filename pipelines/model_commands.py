@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .devices import choose_device
 from .errors import ImageTo3DError
-from .options import DEVICE_HELP, INTERRUPTED, Parser, device_name
+from .options import DEVICE_HELP, INTERRUPTED, PROGRAM, Parser, device_name
 from .weights.inventory import best_model, download, duration, gigabytes, licenses, missing, table
 
 _SUGGESTED = "triposr"  # one file, one pass, and a licence for every use
@@ -31,14 +31,14 @@ def chosen_model(device: torch.device, models_dirs: Sequence[Path]) -> tuple[str
         return name, f"{name}: the best model that is here, about {took} a picture (quicker: photo)"
     return name, (
         "photo, the embedded model, guesses what the picture does not show. For more:"
-        f" image-to-3d download {_SUGGESTED} ({gigabytes(_SUGGESTED):.1f} GB,"
+        f" {PROGRAM} download {_SUGGESTED} ({gigabytes(_SUGGESTED):.1f} GB,"
         f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, device)} a picture here)"
     )
 
 
 def models(arguments: Sequence[str]) -> int:
     """Print a table of all models; returns the exit code."""
-    parser = Parser(prog="image-to-3d models", description="Lists the models.")
+    parser = Parser(prog=f"{PROGRAM} models", description="Lists the models.")
     _add_folder(parser)
     parser.add_argument("--device", type=device_name, default="auto", help=DEVICE_HELP)
     options = parser.parse_args(arguments)
@@ -53,17 +53,18 @@ def models(arguments: Sequence[str]) -> int:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+    print(f"\n{PROGRAM} download MODEL fetches what is not here.")
     return 0
 
 
 def fetch(arguments: Sequence[str]) -> int:
     """Download a model's files with a bar; returns the exit code."""
     parser = Parser(
-        prog="image-to-3d download",
+        prog=f"{PROGRAM} download",
         description="Fetches a model's weights: checked against their SHA-256, and taken up where"
         " an interrupted download stopped.",
     )
-    parser.add_argument("model", help="one that 'image-to-3d models' lists")
+    parser.add_argument("model", help=f"one that '{PROGRAM} models' lists")
     _add_folder(parser)
     options = parser.parse_args(arguments)
     try:

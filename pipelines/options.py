@@ -25,6 +25,7 @@ from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 
 log = logging.getLogger(__name__)
 
+PROGRAM = "python -m pipelines" if __package__ == "pipelines" else "image-to-3d"
 INTERRUPTED = 130  # the shell's code for Ctrl-C
 DEVICE_HELP = "auto, cuda, cuda:1 and so on, mps or cpu (default: auto, the best that is there)"
 
@@ -54,7 +55,7 @@ def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[s
 def make_parser() -> argparse.ArgumentParser:
     """All options, with their bounds."""
     parser = Parser(
-        prog="python -m pipelines" if __package__ == "pipelines" else "image-to-3d",
+        prog=PROGRAM,
         description="Turn pictures into textured 3D meshes.",
         epilog="In place of pictures: 'catalogue' makes thousands, 'serve' starts a server,"
         " 'models' lists the models, 'download' fetches one, 'doctor' says what a bug report"
@@ -104,8 +105,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--model",
         choices=list(RECONSTRUCTION_PRESETS),
         default="photo",
-        help="reconstruction model: 'image-to-3d models' lists them (default: the best that is"
-        " here, for a catalogue photo)",
+        help=f"reconstruction model: '{PROGRAM} models' lists them (default: the best that is here,"
+        " for a catalogue photo)",
     )
     parser.add_argument(
         "--views-model",

@@ -7,50 +7,8 @@ import pytest
 import torch
 import trimesh
 
-from training import rasterizing
 from training.frustum_dataset import ANYWHERE, CONFIG, NEAR, Shape, Views, make_object
-from training.rasterizing import nearest
 from training.train_frustum import FrustumLoss, along_rays, soft_iou
-
-
-def _hit_by_rays(triangles, distance, size):
-    """(size, size) nearest triangle of (T, 3, 3) and its depth, by Moeller and Trumbore's test."""
-    line = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1
-    y, x = torch.meshgrid(-line, line, indexing="ij")
-    rays = torch.stack([x, y, torch.full_like(x, -distance)], dim=-1).view(-1, 1, 3)
-    a, b, c = triangles.double().unbind(dim=1)
-    origin = torch.tensor([0, 0, distance], dtype=torch.float64)
-    p = torch.linalg.cross(rays, (c - a)[None])
-    determinant = ((b - a) * p).sum(dim=-1)
-    u = ((origin - a) * p).sum(dim=-1) / determinant
-    q = torch.linalg.cross(origin - a, b - a)
-    v = (rays * q).sum(dim=-1) / determinant
-    t = ((c - a) * q).sum(dim=-1) / determinant
-    t = torch.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6), t, torch.inf)
-    depth, triangle = t.min(dim=1)
-    triangle = torch.where(depth.isinf(), -1, triangle)
-    return triangle.view(size, size), (depth * distance).view(size, size)
-
-
-@pytest.mark.parametrize("pairs", [1 << 22, 500])
-def test_nearest_triangles_are_those_that_rays_hit_first(monkeypatch, pairs):
-    monkeypatch.setattr(rasterizing, "_PAIRS", pairs)
-    generator = torch.Generator().manual_seed(0)
-    middles = torch.randn(2, 60, 1, 3, generator=generator) * 0.8
-    triangles = middles + torch.randn(2, 60, 3, 3, generator=generator) * 0.5
-    triangles[:, 0] += torch.tensor([0.0, 0.0, 2.0])  # some of it is behind the camera
-    triangles[:, 1, 1] = triangles[:, 1, 0]  # no area
-    distance, size = 2.0, 40
-    x, y, z = triangles.unbind(dim=-1)
-    corners = torch.stack([x * distance, -y * distance, distance - z], dim=-1).double()
-    found, nearness = nearest(corners, torch.ones_like(corners[..., 0]), size)
-    for view in range(2):
-        triangle, depth = _hit_by_rays(triangles[view], distance, size)
-        assert torch.equal(found[view], triangle)
-        hit = triangle >= 0
-        assert 0.3 < float(hit.float().mean()) < 1
-        assert torch.allclose(1 / nearness[view][hit].double(), depth[hit], rtol=1e-5)
-        assert not nearness[view][~hit].any()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +17,16 @@ def ball():
     mesh = trimesh.creation.icosphere(3, 0.45)
     shape = Shape.of(mesh.vertices, mesh.faces, np.full((len(mesh.faces), 3), 200.0), "cpu")
     return shape, make_object(shape, seed=0, pictures=4)
+
+
+@pytest.fixture(scope="module")
+def angle():
+    """Two bars at a right angle: no picture of it is its own mirror image."""
+    upright = trimesh.creation.box([0.15, 0.15, 0.9])
+    flat = trimesh.creation.box([0.6, 0.6, 0.15]).apply_translation([0.3, 0.2, -0.4])
+    mesh = trimesh.util.concatenate([upright, flat])
+    shape = Shape.of(mesh.vertices, mesh.faces, np.full((len(mesh.faces), 3), 200.0), "cpu")
+    return make_object(shape, seed=0, pictures=4)
 
 
 def test_the_inside_of_an_object_is_what_no_camera_sees(ball):
@@ -98,8 +66,14 @@ def test_rays_through_the_carved_grid_meet_the_object_where_it_is(ball):
     deep = (along.sum(dim=1) > 8) & (first < 1)
     assert deep.float().mean() > 0.2
     assert float((w - first).abs()[deep].max()) < 3 * 1.1 / 48 / CONFIG.half_depth
+
+
+def test_rays_of_a_mirrored_picture_are_those_of_the_picture_turned(angle):
+    grids = torch.from_numpy(angle["grid"])[None].expand(4, -1)
+    views = Views(torch.from_numpy(angle["camera"]))
     mirrored = along_rays(grids, views, 0, 0, -torch.ones(4))
     assert torch.equal(along_rays(grids, views, 1, 0, torch.ones(4)).flip(-1), mirrored)
+    assert not torch.equal(along_rays(grids, views, 0, 0, torch.ones(4)), mirrored)
 
 
 def test_frustum_places_and_world_places_are_inverse():
@@ -109,17 +83,20 @@ def test_frustum_places_and_world_places_are_inverse():
     assert torch.allclose(views.world(views.frustum(points)), points, atol=1e-5)
 
 
-def test_batches_pair_pictures_with_their_own_points(ball):
-    """Points inside lie under the mask, also in mirrored pictures."""
-    _, made = ball
-    inside = np.unpackbits(made["inside"])[: NEAR + ANYWHERE]
-    loss = FrustumLoss(CONFIG.build(), [made | {"inside": inside}], batch=8)
+def test_batches_pair_pictures_with_their_own_points(angle):
+    """Points inside, and rays with something, lie under the mask, also in mirrored pictures."""
+    inside = np.unpackbits(angle["inside"])[: NEAR + ANYWHERE]
+    loss = FrustumLoss(CONFIG.build(), [angle | {"inside": inside}], batch=16)
     batch = loss._batch(torch.Generator().manual_seed(0), 0, 0)
     places = batch["points"][:, None, :, :2]
     under = torch.nn.functional.grid_sample(batch["mask"], places, align_corners=False)[:, 0, 0]
     deep = batch["inside"] > 0
     assert float((under > 0.5).float()[deep].mean()) > 0.97
     assert float((under > 0.5).float()[~deep].mean()) < 0.9
+    on_mask = torch.nn.functional.avg_pool2d(batch["mask"], 2)[:, 0, ::2, ::2] > 0.5
+    something, first = batch["dense"].amax(dim=1) > 0, batch["first"][:, ::2, ::2] < 1.5
+    assert float((something & on_mask).sum() / (something | on_mask).sum()) > 0.85
+    assert float((first & on_mask).sum() / (first | on_mask).sum()) > 0.85
     terms = loss(torch.Generator().manual_seed(0))
     assert all(bool(value.isfinite()) for value in terms.values())
 

@@ -35,12 +35,13 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     Triangles are filled row by row, so that time and memory go with the pixels they cover.
 
     Args:
-        screen: (F, 3, 3) corners as x, y in pixels and inverse depth.
+        screen: (F, 3, 3) corners as x, y in pixels and inverse depth, or in parallel projection
+            any positive nearness that is linear; a triangle that reaches 0 is left out.
         size: pixels of a side of the picture.
     """
-    nearest = torch.zeros(size * size)
-    triangle = torch.full((size * size,), -1)
-    barycentric = torch.zeros(size * size, 3)
+    nearest = screen.new_zeros(size * size)
+    triangle = torch.full((size * size,), -1, device=screen.device)
+    barycentric = screen.new_zeros(size * size, 3)
     low = screen[..., :2].amin(dim=1).ceil().clamp_min(0).long()
     high = screen[..., :2].amax(dim=1).floor().clamp_max(size - 1).long()
     shown = ((high >= low).all(dim=1) & (screen[..., 2] > 0).all(dim=1)).nonzero().squeeze(1)
@@ -51,7 +52,7 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
         first = (first - _SLACK).ceil().clamp_min(0).long()
         last = (last + _SLACK).floor().clamp_max(size - 1).long()
         widths = (last - first + 1).clamp_min(0)
-        for rows in _chunks(torch.arange(len(face)), widths):
+        for rows in _chunks(torch.arange(len(face), device=face.device), widths):
             of_row, x = _counted(rows, widths[rows])
             x = x + first[of_row]
             owner, y = face[of_row], row[of_row]
@@ -80,7 +81,7 @@ def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     before = counts.cumsum(0) - counts
     return (
         items.repeat_interleave(counts),
-        torch.arange(int(counts.sum())) - before.repeat_interleave(counts),
+        torch.arange(int(counts.sum()), device=counts.device) - before.repeat_interleave(counts),
     )
 
 

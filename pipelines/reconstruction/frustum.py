@@ -198,15 +198,15 @@ class FrustumModel(nn.Module):
         )
 
 
-def lifted(occupancy: Tensor, shares: Tensor, margin: float = _MARGIN) -> Tensor:
+def lifted(occupancy: Tensor, shares: Tensor) -> Tensor:
     """Logits (B, 1, D, H, W) with something on every ray of a mask and on those beside it.
 
-    A whole ray is raised until its largest logit is the margin. `shares` (B, 1, H, W) is how much
+    A whole ray is raised until its largest logit is `_MARGIN`. `shares` (B, 1, H, W) is how much
     of each ray's pixel the mask covers, in [0, 1].
     """
     near = (F.max_pool2d(shares, 3, 1, 1) > _IN_MASK)[:, :, None]
     return torch.where(
-        near, occupancy + F.relu(margin - occupancy.amax(dim=2, keepdim=True)), occupancy
+        near, occupancy + F.relu(_MARGIN - occupancy.amax(dim=2, keepdim=True)), occupancy
     )
 
 

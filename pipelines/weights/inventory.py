@@ -73,10 +73,9 @@ def _own_files(preset: ReconstructionPreset) -> Iterator[WeightsFile]:
 def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:
     if preset.repository is None:
         return
-    other = preset.unet_repository if preset.unet_file else None
-    if other is not None and preset.unet_file is not None:
-        yield WeightsFile(other, preset.unet_revision, (preset.unet_file,))
-    for names in repository_files(with_unet=other is None):
+    if preset.unet_repository and preset.unet_file:
+        yield WeightsFile(preset.unet_repository, preset.unet_revision, (preset.unet_file,))
+    for names in repository_files(with_unet=preset.unet_file is None):
         yield WeightsFile(preset.repository, preset.revision, names)
 
 
@@ -177,5 +176,6 @@ def _place(name: str, models_dirs: Sequence[Path]) -> str:
     here = [place for file in wanted if (place := file.here(models_dirs)) is not None]
     if len(here) == len(wanted):
         return str(here[0])
-    lacking = f"{len(wanted) - len(here)} of {len(wanted)} files not here" if here else "not here"
-    return " ".join([*map(str, here[:1]), f"{lacking}: image-to-3d download {name}"])
+    if not here:
+        return "not here"
+    return f"{here[0]}, {len(wanted) - len(here)} of {len(wanted)} files not here"

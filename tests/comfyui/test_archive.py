@@ -29,7 +29,15 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_archive_holds_what_runs_and_nothing_else(unpacked: Path):
     there = {path.name for path in unpacked.iterdir()}
-    assert there >= {"__init__.py", "nodes", "pipelines", "web", "locales", "workflows", "LICENSE"}
+    assert there >= {
+        "__init__.py",
+        "nodes",
+        "pipelines",
+        "subgraphs",
+        "web",
+        "locales",
+        "workflows",
+    }
     assert not there & {"tests", "training", "benchmarks", "docs", "Makefile", ".github", ".ci"}
     size = sum(path.stat().st_size for path in unpacked.rglob("*") if path.is_file())
     assert size < 70_000_000, "61 MB, of which the embedded models are 58"
