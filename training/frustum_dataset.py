@@ -1,12 +1,12 @@
 """The training set of the model that sees photographs: CC0 objects, shaded, with what is inside.
 
-python -m training.frustum_dataset OBJECTS.npz CACHE [--smooth 1000] [--stretched 1] [--device cuda]
+python -m training.frustum_dataset OBJECTS.npz CACHE [--smooth 1000] [--deformed 1] [--device cuda]
 
 OBJECTS.npz holds `names`, and of all objects together `vertices`, `faces` and `face_colors` with
 their `vertex_offsets` and `face_offsets`: triangle soups in a box of side 1, z up. Many are open,
 so what is inside is found by carving. `smooth_objects` adds round things, of which there are none;
-stretched objects have other proportions. Makes one file an object, and goes on where it was
-stopped.
+deformed objects are stretched, tapered, leant and twisted. Makes one file an object, and goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ GRID, GRID_SIDE = 48, 1.1  # cells along an edge, and its length, of the carved 
 PICTURES = 12  # of an object
 KEPT_OUT = 20  # every so manyth CC0 object is not for training
 NOTHING = 9.0  # w of a ray that hits nothing
-FOREGROUND_RATIO = 0.85
+_FILL = 0.8, 0.95  # of a picture's side by the object, which lies anywhere between its borders
 NEAR, ANYWHERE, ON_SURFACE = 9000, 5000, 12000  # points of an object
-_STRETCH = 1.5  # most that an axis of a stretched object is longer or shorter
+_STRETCH = 1.5  # most that an axis of a deformed object is longer or shorter
+_TAPER, _LEAN, _TWIST = 0.8, 0.35, 1.2  # most, from bottom to top; the twist in radians
 _CARVING_CAMERAS, _CARVING_SIDE, _CARVING_HALF, _CARVING_DISTANCE = 42, 128, 0.92, 3.0
 _BIAS = 0.004
-_WIDE, _FIRST_LOOK = 1.8, 48  # side and pixels of the first look, from which pictures are framed
+_WIDE, _FRAMINGS = 1.8, 12  # the side from which framing starts, and its steps
+_LEAST_SEEN = 8  # pixels of an object; edge-on, a sheet has none
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -168,26 +170,30 @@ def _fibonacci(count: int) -> Tensor:
 
 
 def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
-    """At most `count` random cameras whose pictures the object fills as framed photographs."""
-    numbers = np.zeros((count, 7))
-    numbers[:, 0], numbers[:, 1] = rng.uniform(0, 360, count), rng.uniform(-10, 35, count)
-    numbers[:, 2], numbers[:, 6] = rng.uniform(25, 50, count), _WIDE
-    views = Views(torch.from_numpy(numbers).to(shape.corners))
-    hit = views.cast(shape, _FIRST_LOOK)[0] >= 0
-    kept = hit.flatten(1).sum(dim=1) >= 8
-    views, hit = Views(views.numbers[kept]), hit[kept]
-    line = torch.arange(_FIRST_LOOK, device=hit.device)
-    middles, spans = [], []
-    for along in (hit.any(dim=1), hit.any(dim=2)):  # columns, rows
-        low = torch.where(along, line, _FIRST_LOOK).amin(dim=1)
-        high = torch.where(along, line, -1).amax(dim=1)
-        middles.append(((low + high + 1) / (2 * _FIRST_LOOK) - 0.5) * _WIDE)
-        spans.append(high - low)
-    framed = views.numbers.clone()
-    framed[:, 3:6] = middles[0][:, None] * views.axes[:, 0] - middles[1][:, None] * views.axes[:, 1]
-    span = torch.stack(spans).amax(dim=0)
-    framed[:, 6] = span / _FIRST_LOOK * _WIDE / FOREGROUND_RATIO + 1e-3
-    return Views(framed)
+    """At most `count` random cameras whose pictures the object fills as framed photographs.
+
+    Nothing of it is nearer than the frustum begins: long things are not seen from their ends.
+    """
+    tried = 2 * count
+    numbers = np.zeros((tried, 7))
+    numbers[:, 0], numbers[:, 1] = rng.uniform(0, 360, tried), rng.uniform(-10, 35, tried)
+    numbers[:, 2], numbers[:, 6] = rng.uniform(25, 50, tried), _WIDE
+    fill = torch.from_numpy(rng.uniform(*_FILL, tried)).to(shape.corners)
+    beside = torch.from_numpy(rng.uniform(-0.5, 0.5, (tried, 2))).to(fill) * (1 - fill)[:, None]
+    framed, corners = torch.from_numpy(numbers).to(fill), shape.corners.reshape(1, -1, 3)
+    for _ in range(_FRAMINGS):
+        views = Views(framed)
+        places = views.frustum(corners)
+        low, high = places.amin(dim=1), places.amax(dim=1)
+        right, down = (((low + high)[:, :2] / 2 - beside) / 2 * views.side[:, None])[
+            ..., None
+        ].unbind(1)
+        framed = framed.clone()
+        framed[:, 3:6] += right * views.axes[:, 0] - down * views.axes[:, 1]
+        filled = (high - low)[:, :2].amax(dim=1) / 2 / fill
+        framed[:, 6] *= torch.maximum(filled, -low[:, 2])
+    near = (filled - 1).abs() < 0.02
+    return Views(framed[near if near.any() else slice(None)][:count])
 
 
 def shaded(shape: Shape, views: Views, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,14 +245,15 @@ def make_object(
     cells = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(-1, 3)
     inside = carved(shape, torch.cat([points, cells])).cpu().numpy()
     views = framed_views(shape, pictures, rng)
-    if not len(views.numbers):
-        return None
     shown, masks, firsts = shaded(shape, views, rng)
+    seen = masks.flatten(1).float().sum(dim=1) >= _LEAST_SEEN * 255
+    if not seen.any():
+        return None
     found = {
-        "picture": shown,
-        "mask": masks,
-        "first": firsts,
-        "camera": views.numbers.float(),
+        "picture": shown[seen],
+        "mask": masks[seen],
+        "first": firsts[seen],
+        "camera": views.numbers[seen].float(),
         "surface": surface.half(),
         "color": shape.colors[chosen].to(torch.uint8),
         "points": points.half(),
@@ -257,21 +264,36 @@ def make_object(
     }
 
 
+def deformed(vertices: Array, rng: np.random.Generator) -> Array:
+    """Vertices (V, 3) in a box of side 1, stretched, and each by chance tapered, leant, twisted."""
+    x, y, z = (vertices * _STRETCH ** rng.uniform(-1, 1, 3)).T
+    height = np.ptp(z)
+    up = (z - z.min()) / height - 0.5 if height else z  # -0.5 at the bottom, 0.5 at the top
+    taper, twist = rng.uniform(-1, 1, 2) * (rng.random(2) < 0.4) * (_TAPER, _TWIST)
+    lean = rng.uniform(-1, 1, (2, 1)) * (rng.random() < 0.4) * _LEAN * height
+    turn = np.exp(1j * twist * up)
+    across = (x + 1j * y) * turn * (1 + taper * up)
+    x, y = np.stack([across.real, across.imag]) + lean * up
+    bent: Array = np.stack([x, y, z], axis=1)
+    bent -= (bent.min(axis=0) + bent.max(axis=0)) / 2
+    return bent / np.ptp(bent, axis=0).max()
+
+
 class Objects:
-    """The shapes of the set by name: `00012`, `00012-stretched-0`, `smooth-00003`."""
+    """The shapes of the set by name: `00012`, `00012-deformed-0`, `smooth-00003`."""
 
     def __init__(self, path: Path, device: str) -> None:
         self.device = device
         with np.load(path) as file:
             self.data = {name: file[name] for name in file.files}
 
-    def names(self, smooth: int, stretched: int) -> list[str]:
-        """Of all of them. No stretched ones of those that are kept out of training."""
+    def names(self, smooth: int, deformed: int) -> list[str]:
+        """Of all of them. No deformed ones of those that are kept out of training."""
         own = range(len(self.data["names"]))
         return [
             *(f"{i:05d}" for i in own),
             *(f"smooth-{i:05d}" for i in range(smooth)),
-            *(f"{i:05d}-stretched-{k}" for k in range(stretched) for i in own if i % KEPT_OUT),
+            *(f"{i:05d}-deformed-{k}" for k in range(deformed) for i in own if i % KEPT_OUT),
         ]
 
     def make(self, name: str, pictures: int) -> dict[str, Array] | None:
@@ -283,8 +305,7 @@ class Objects:
         seed = [int(kind), *(int(k) for k in rest.split("-")[1:])]
         vertices, faces, colors = self._read(int(kind))
         if rest:
-            stretch = _STRETCH ** np.random.default_rng(seed).uniform(-1, 1, 3)
-            vertices = vertices * stretch / np.ptp(vertices * stretch, axis=0).max()
+            vertices = deformed(vertices, np.random.default_rng(seed))
         return make_object(Shape.of(vertices, faces, colors, self.device), seed, pictures)
 
     def _read(self, i: int) -> tuple[Array, Array, Array]:
@@ -302,14 +323,14 @@ def main() -> None:
     parser.add_argument("objects", type=Path)
     parser.add_argument("cache", type=Path)
     parser.add_argument("--smooth", type=int, default=1000, help="so many smooth objects more")
-    parser.add_argument("--stretched", type=int, default=1, help="so many others of each object")
+    parser.add_argument("--deformed", type=int, default=1, help="so many others of each object")
     parser.add_argument("--pictures", type=int, default=PICTURES, help="of an object")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     objects = Objects(options.objects, options.device)
-    names = objects.names(options.smooth, options.stretched)
+    names = objects.names(options.smooth, options.deformed)
     work = partial(_make_file, objects, options.cache, options.pictures)
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     with context.Pool(options.processes, torch.set_num_threads, (1,)) as pool:

