@@ -37,10 +37,9 @@ class LoadMultiviewModel(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=list(MULTIVIEW_PRESETS),
-                    default="pocket",
+                    default="zero123plus-instantmesh",
                     tooltip=(
-                        "pocket: embedded, tiny, for toys and for trying things."
-                        " zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, the one"
+                        "zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, the one"
                         " for photographs (some 6 GB, CC-BY-NC). zero123plus: the stock v1.2."
                     ),
                 ),
@@ -61,8 +60,7 @@ class LoadMultiviewModel(io.ComfyNode):
             model,
             models_dirs=host.models_dirs(),
             device=host.offload_device(),
-            # The embedded model is too small to gain from half precision.
-            dtype=host.chosen_dtype("float32" if dtype == "auto" and model == "pocket" else dtype),
+            dtype=host.chosen_dtype(dtype),
             progress=host.node_progress(),
         )
         return io.NodeOutput(host.manage(loaded, loaded.unet, loaded.vae, loaded.vision_encoder))
@@ -98,7 +96,7 @@ class GenerateViews(io.ComfyNode):
                     default=75,
                     min=1,
                     max=1000,
-                    tooltip="Denoising steps: 75, or 28 for the pocket model and for a quick look.",
+                    tooltip="Denoising steps: 75, or 28 for a quick look.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -106,7 +104,7 @@ class GenerateViews(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How strictly the views follow the picture: 4, or 2 for the pocket.",
+                    tooltip="How strictly the views follow the picture.",
                 ),
                 io.Combo.Input(
                     "scheduler",

@@ -40,9 +40,9 @@ class LoadReconstructionModel(io.ComfyNode):
                     default="photo",
                     tooltip=(
                         "photo: embedded, sees one framed picture of any object, in seconds."
-                        " pocket: embedded, tiny, six views of toys. triposr: one framed picture"
-                        " too, finer (1.7 GB, MIT). instant-mesh-large: the best surface, of six"
-                        " views. The nerf models render better orbits."
+                        " triposr: one framed picture too, finer (1.7 GB, MIT)."
+                        " instant-mesh-large: the best surface, of six views. The nerf models"
+                        " render better orbits."
                     ),
                 ),
                 io.Combo.Input(
@@ -65,9 +65,7 @@ class LoadReconstructionModel(io.ComfyNode):
             models_dirs=host.models_dirs(),
             device=host.offload_device(),
             # The embedded models are too small to gain from half precision.
-            dtype=host.chosen_dtype(
-                "float32" if dtype == "auto" and model in ("photo", "pocket") else dtype
-            ),
+            dtype=host.chosen_dtype("float32" if dtype == "auto" and model == "photo" else dtype),
             progress=host.node_progress(),
         )
         return io.NodeOutput(host.manage(loaded, loaded))

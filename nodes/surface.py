@@ -37,7 +37,7 @@ class ExtractMesh(io.ComfyNode):
                     step=16,
                     tooltip=(
                         "Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf"
-                        " models and TripoSR, 96 the pocket."
+                        " models and TripoSR."
                     ),
                 ),
                 io.Int.Input(

@@ -176,12 +176,12 @@ class ImageTo3D:
         offload: whether models stay in host memory and come to the device only while they work.
 
     >>> from pipelines.pictures import read_picture
-    >>> from pipelines.settings import SurfaceSettings, ViewSettings
-    >>> chain = ImageTo3D.load("pocket", device="cpu")
-    >>> quick = Settings(views=ViewSettings(steps=1, seed=1), surface=SurfaceSettings(32))
-    >>> result = chain(read_picture(Path("workflows/demo.png")), quick)
-    >>> len(result.mesh.faces) > 100, tuple(result.views.shape)
-    (True, (6, 3, 128, 128))
+    >>> from pipelines.settings import SurfaceSettings
+    >>> chain = ImageTo3D.load(device="cpu")
+    >>> quick = Settings(surface=SurfaceSettings(32))
+    >>> result = chain(read_picture(Path("workflows/cup.png")), quick)
+    >>> len(result.mesh.faces) > 100, tuple(result.framed.shape)
+    (True, (1, 3, 512, 512))
     """
 
     multiview: MultiviewModel | None
@@ -211,8 +211,8 @@ class ImageTo3D:
             models_dirs: see `weights.finding.find_file`; rembg's models are in the folder `rembg`
                 of the first.
             device: a name of `devices.DEVICES`.
-            dtype: "auto" or a name of `devices.DTYPES`; the embedded models, which are small, stay
-                in float32 by themselves.
+            dtype: "auto" or a name of `devices.DTYPES`; the embedded model, which is small, stays
+                in float32 by itself.
             keep_half_copy: see `weights.tensors.read_tensors`.
             offload: keep on the device only the part that is at work, the others in host memory.
 
@@ -222,8 +222,8 @@ class ImageTo3D:
         where = choose_device(device)
 
         def precision(name: str) -> torch.dtype:
-            embedded = name in ("photo", "pocket")
-            return choose_dtype("float32" if dtype == "auto" and embedded else dtype, where)
+            embedded = dtype == "auto" and name == "photo"
+            return choose_dtype("float32" if embedded else dtype, where)
 
         reconstruction = load_reconstruction_model(
             model,

@@ -1,4 +1,4 @@
-"""What the tests share: the golden arrays, small pictures, the pocket models."""
+"""What the tests share: the golden arrays, small pictures, tiny models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipelines.image_to_3d import ImageTo3D
+
+from . import tiny_models
 
 # The same examples every time, however busy the machine is; a folder that examples share does no
 # harm, since each writes its own file anew.
@@ -35,5 +37,15 @@ def picture_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pocket() -> ImageTo3D:
-    return ImageTo3D.load("pocket", device="cpu")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models with the tiny ones."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny_models.write_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(models_dir: Path) -> ImageTo3D:
+    return ImageTo3D.load(
+        tiny_models.MODEL, models_dirs=[models_dir], device="cpu", dtype="float32"
+    )

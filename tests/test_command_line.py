@@ -19,6 +19,8 @@ from pipelines.meshes import camera_fit
 from pipelines.meshes.drawing import preview_sheet
 from pipelines.options import find_pictures, output_names
 
+from .tiny_models import MODEL, VIEWS_MODEL
+
 
 @pytest.fixture(autouse=True)
 def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,18 +29,12 @@ def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
 
 
-QUICK = [
-    "--model",
-    "pocket",
-    "--steps",
-    "2",
-    "--seed",
-    "7",
-    "--resolution",
-    "32",
-    "--device",
-    "cpu",
-]
+QUICK = ["--model", MODEL, "--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tiny_models(models_dir: Path) -> None:
+    QUICK.extend(["--dtype", "float32", "--models-dir", str(models_dir)])
 
 
 def test_picture_to_obj_with_all_extras(picture_path, tmp_path, capsys):
@@ -99,7 +95,7 @@ def test_a_texture_from_what_is_asked_for(picture_path, tmp_path, monkeypatch, s
     def of_pictures(mesh, layers, size, **_):
         seen.extend(camera for shots in layers for camera in shots.cameras.c2w)
         assert size <= (1024 if layers else 4096), (
-            "views of 128 pixels and a picture of 160 fill no more"
+            "views of 64 pixels and a picture of 160 fill no more"
         )
         return mesh
 
@@ -264,7 +260,9 @@ def test_unwritable_output_is_found_before_the_work(picture_path, tmp_path, caps
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("option", [("--seed", "3"), ("--steps", "5"), ("--views-model", "pocket")])
+@pytest.mark.parametrize(
+    "option", [("--seed", "3"), ("--steps", "5"), ("--views-model", VIEWS_MODEL)]
+)
 def test_options_of_views_say_nothing_to_a_model_that_sees_the_picture(
     picture_path, tmp_path, capsys, option
 ):

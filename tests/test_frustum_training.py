@@ -9,7 +9,7 @@ import pytest
 import torch
 import trimesh
 
-from training.frustum_dataset import (
+from training.dataset import (
     ANYWHERE,
     CONFIG,
     NEAR,
@@ -19,7 +19,7 @@ from training.frustum_dataset import (
     framed_views,
     make_object,
 )
-from training.train_frustum import FrustumLoss, along_rays, soft_iou
+from training.train import FrustumLoss, along_rays, soft_iou
 
 
 @pytest.fixture(scope="module")

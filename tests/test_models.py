@@ -17,7 +17,9 @@ from pipelines.weights import finding, inventory
 from pipelines.weights.finding import half_copy_of, local_file
 from pipelines.weights.inventory import best_model, download, files_of, missing
 from pipelines.weights.multiview_models import load_multiview_model
-from pipelines.weights.presets import MULTIVIEW_PRESETS, POCKET_DIR, RECONSTRUCTION_PRESETS
+from pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+
+from . import tiny_models
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -73,7 +75,7 @@ def test_a_half_copy_is_enough(tmp_path):
 
 
 def test_the_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
-    shutil.copytree(POCKET_DIR / "zero123plus", tmp_path / "zero123plus-v1.2")
+    tiny_models.write_multiview_model(tmp_path / "zero123plus-v1.2")
     read: set[tuple[str, ...]] = set()
 
     def recorded(repository: str, names: tuple[str, ...], *rest: object, **more: object) -> Path:
@@ -86,7 +88,7 @@ def test_the_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
 
 
 def test_embedded_models_need_no_file_and_unknown_ones_are_named():
-    assert files_of("photo") == files_of("pocket") == []
+    assert files_of("photo") == []
     with pytest.raises(InvalidInput, match="no model 'instant-mash': it must be one of photo"):
         files_of("instant-mash")
 

@@ -140,18 +140,18 @@ def runs_on_mps(name: str) -> bool:
     return runs_on_mps(delegate) if delegate else not keys or "MPS" in keys or "Composite" in keys
 
 
-def triplane_stage(pocket):
+def triplane_stage(tiny):
     resized = replace(
-        pocket.reconstruction.config,
-        encoder=replace(pocket.reconstruction.config.encoder, view_size=160),
+        tiny.reconstruction.config,
+        encoder=replace(tiny.reconstruction.config.encoder, view_size=160),
     )
     reconstruct(ReconstructionModel(resized).requires_grad_(False), torch.rand(6, 3, 128, 128))
 
 
-def views_stage(pocket):
+def views_stage(tiny):
     for scheduler in SCHEDULERS:
         sample_views(
-            pocket.multiview, torch.rand(1, 3, 64, 64), ViewSettings(2, scheduler=scheduler, seed=1)
+            tiny.multiview, torch.rand(1, 3, 64, 64), ViewSettings(2, scheduler=scheduler, seed=1)
         )
 
 
@@ -179,9 +179,9 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_operator_has_a_kernel_for_mps(stage, pocket):
+def test_every_operator_has_a_kernel_for_mps(stage, tiny):
     with Recorder() as recorder:
-        STAGES[stage](pocket)
+        STAGES[stage](tiny)
     assert len(recorder.names) > 30
     assert {name for name in recorder.names - ELSEWHERE if not runs_on_mps(name)} == set()
 

@@ -21,38 +21,38 @@ def picture() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_schedulers_repeat_by_seed(pocket, picture, scheduler):
+def test_schedulers_repeat_by_seed(tiny, picture, scheduler):
     first, again, other = (
-        sample_views(pocket.multiview, picture, ViewSettings(3, scheduler=scheduler, seed=s)).views
+        sample_views(tiny.multiview, picture, ViewSettings(3, scheduler=scheduler, seed=s)).views
         for s in (5, 5, 6)
     )
-    assert first.shape == (6, 3, pocket.multiview.view_size, pocket.multiview.view_size)
+    assert first.shape == (6, 3, tiny.multiview.view_size, tiny.multiview.view_size)
     assert torch.equal(first, again)
     assert not torch.allclose(first, other, atol=1e-3)
     assert 0 <= float(first.min()) <= float(first.max()) <= 1
 
 
-def test_seed_0_draws_one_that_repeats(pocket, picture):
-    drawn = sample_views(pocket.multiview, picture, ViewSettings(1, seed=0))
+def test_seed_0_draws_one_that_repeats(tiny, picture):
+    drawn = sample_views(tiny.multiview, picture, ViewSettings(1, seed=0))
     assert drawn.seed > 0
     assert torch.equal(
-        sample_views(pocket.multiview, picture, ViewSettings(1, seed=drawn.seed)).views, drawn.views
+        sample_views(tiny.multiview, picture, ViewSettings(1, seed=drawn.seed)).views, drawn.views
     )
 
 
-def test_progress_and_previews_come_with_every_step(pocket, picture):
+def test_progress_and_previews_come_with_every_step(tiny, picture):
     calls = []
     sample_views(
-        pocket.multiview,
+        tiny.multiview,
         picture,
         ViewSettings(3, seed=1),
         progress=lambda *c: calls.append((*c[:2], c[2].shape)),
     )
-    side = pocket.multiview.view_size // 8
+    side = tiny.multiview.view_size // 8
     assert calls == [(n, 3, (1, 3, 3 * side, 2 * side)) for n in (1, 2, 3)]
 
 
-def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(pocket, picture):
+def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(tiny, picture):
     class Stop(Exception):
         pass
 
@@ -63,38 +63,38 @@ def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(poc
         raise Stop
 
     with pytest.raises(Stop):
-        sample_views(pocket.multiview, picture, ViewSettings(50, seed=1), progress=stop)
+        sample_views(tiny.multiview, picture, ViewSettings(50, seed=1), progress=stop)
     assert steps == [1]
-    sample_views(pocket.multiview, picture, ViewSettings(1, seed=1))
+    sample_views(tiny.multiview, picture, ViewSettings(1, seed=1))
 
 
-def test_grid_holds_the_views_row_by_row(pocket, picture):
-    result = sample_views(pocket.multiview, picture, ViewSettings(1, seed=1))
-    size = pocket.multiview.view_size
+def test_grid_holds_the_views_row_by_row(tiny, picture):
+    result = sample_views(tiny.multiview, picture, ViewSettings(1, seed=1))
+    size = tiny.multiview.view_size
     torch.testing.assert_close(result.grid[0, :, size : 2 * size, :size], result.views[2])
 
 
-def test_views_are_cut_from_the_decoded_picture_row_by_row(pocket, picture, monkeypatch):
+def test_views_are_cut_from_the_decoded_picture_row_by_row(tiny, picture, monkeypatch):
     """The VAE paints six squares in six greys: first the two of the top row."""
-    size = pocket.multiview.view_size
+    size = tiny.multiview.view_size
     greys = torch.tensor([[0.1, 0.25], [0.4, 0.55], [0.7, 0.85]])
     drawn = greys.repeat_interleave(size, 0).repeat_interleave(size, 1).expand(1, 3, -1, -1)
     pixels = (drawn - 0.5) * 2 / (0.8 / 0.5)  # undoes the scale of the model's pixels
-    monkeypatch.setattr(type(pocket.multiview.vae), "decode", lambda *_, **__: (pixels,))
-    views = sample_views(pocket.multiview, picture, ViewSettings(1, seed=1)).views
+    monkeypatch.setattr(type(tiny.multiview.vae), "decode", lambda *_, **__: (pixels,))
+    views = sample_views(tiny.multiview, picture, ViewSettings(1, seed=1)).views
     assert views.mean(dim=(1, 2, 3)).tolist() == pytest.approx(
         [0.1, 0.25, 0.4, 0.55, 0.7, 0.85], abs=1e-4
     )
     assert float(views.std(dim=(1, 2, 3)).amax()) < 1e-4
 
 
-def test_without_guidance_there_is_no_negative_half(pocket, picture):
+def test_without_guidance_there_is_no_negative_half(tiny, picture):
     batches = []
-    hook = pocket.multiview.unet.register_forward_pre_hook(
+    hook = tiny.multiview.unet.register_forward_pre_hook(
         lambda module, arguments: batches.append(len(arguments[0]))
     )
-    sample_views(pocket.multiview, picture, ViewSettings(1, 1.0, seed=1))
-    sample_views(pocket.multiview, picture, ViewSettings(1, 2.0, seed=1))
+    sample_views(tiny.multiview, picture, ViewSettings(1, 1.0, seed=1))
+    sample_views(tiny.multiview, picture, ViewSettings(1, 2.0, seed=1))
     hook.remove()
     assert batches == [1, 1, 2, 2]
 
@@ -111,9 +111,9 @@ def test_without_guidance_there_is_no_negative_half(pocket, picture):
         (torch.rand(1, 3, 32, 32), {"scheduler": "magic"}),
     ],
 )
-def test_bad_input(pocket, image, arguments):
+def test_bad_input(tiny, image, arguments):
     with pytest.raises(InvalidInput):
-        sample_views(pocket.multiview, image, ViewSettings(**arguments))
+        sample_views(tiny.multiview, image, ViewSettings(**arguments))
 
 
 def test_transform_of_a_wide_picture_keeps_its_middle():
@@ -133,10 +133,8 @@ def test_grey_views_come_out_on_white():
     torch.testing.assert_close(white[:, :, 30, 30], views[:, :, 30, 30])
 
 
-def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, picture, monkeypatch):
-    parts = {
-        id(getattr(pocket.multiview, name)): name for name in ("unet", "vae", "vision_encoder")
-    }
+def test_offloading_brings_one_part_at_a_time_and_changes_no_view(tiny, picture, monkeypatch):
+    parts = {id(getattr(tiny.multiview, name)): name for name in ("unet", "vae", "vision_encoder")}
     moves = []
     move = torch.nn.Module.to
 
@@ -144,14 +142,14 @@ def test_offloading_brings_one_part_at_a_time_and_changes_no_view(pocket, pictur
         moves.append((parts[id(module)], str(device)))
         return move(module, device)
 
-    expected = sample_views(pocket.multiview, picture, ViewSettings(2, seed=4)).views
+    expected = sample_views(tiny.multiview, picture, ViewSettings(2, seed=4)).views
     monkeypatch.setattr(torch.nn.Module, "to", recording)
     # Diffusers have a method of their own.
-    for part in (pocket.multiview.unet, pocket.multiview.vae):
+    for part in (tiny.multiview.unet, tiny.multiview.vae):
         monkeypatch.setattr(type(part), "to", recording)
     device = torch.device("cpu", 0)  # a name to tell it from host memory by
     found = sample_views(
-        replace(pocket.multiview, device=device, offload=True), picture, ViewSettings(2, seed=4)
+        replace(tiny.multiview, device=device, offload=True), picture, ViewSettings(2, seed=4)
     ).views
     assert torch.equal(found, expected)
     assert moves == [

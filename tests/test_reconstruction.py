@@ -11,20 +11,20 @@ from pipelines.reconstruction.instant_mesh import reconstruct, split_objects
 from .fields import random_triplane
 
 
-def test_four_views_are_views_0_2_4_and_5(pocket):
+def test_four_views_are_views_0_2_4_and_5(tiny):
     views = torch.rand(6, 3, 128, 128)
     four = views[list(FOUR_VIEWS)]
-    expected = reconstruct(pocket.reconstruction, four, zero123plus_cameras()[FOUR_VIEWS])
-    torch.testing.assert_close(reconstruct(pocket.reconstruction, four).planes, expected.planes)
+    expected = reconstruct(tiny.reconstruction, four, zero123plus_cameras()[FOUR_VIEWS])
+    torch.testing.assert_close(reconstruct(tiny.reconstruction, four).planes, expected.planes)
 
 
-def test_views_of_ones_own_with_cameras_of_any_number(pocket):
+def test_views_of_ones_own_with_cameras_of_any_number(tiny):
     triplane = reconstruct(
-        pocket.reconstruction,
+        tiny.reconstruction,
         torch.rand(3, 3, 200, 200),
         cameras_around([0.0, 120.0, 240.0], [10.0] * 3, 3.0, 40.0),
     )
-    assert triplane.planes.shape == (3, 32, 32, 32)
+    assert triplane.planes.shape == (3, 8, 32, 32)
     assert triplane.planes.dtype == torch.float32
 
 
@@ -37,14 +37,14 @@ def test_views_of_ones_own_with_cameras_of_any_number(pocket):
         (torch.full((6, 3, 32, 32), float("nan")), "not finite"),
     ],
 )
-def test_bad_views(pocket, views, message):
+def test_bad_views(tiny, views, message):
     with pytest.raises(InvalidInput, match=message):
-        reconstruct(pocket.reconstruction, views)
+        reconstruct(tiny.reconstruction, views)
 
 
-def test_cameras_must_be_as_many_as_views(pocket):
+def test_cameras_must_be_as_many_as_views(tiny):
     with pytest.raises(InvalidInput, match="6 cameras and 4 views"):
-        reconstruct(pocket.reconstruction, torch.rand(4, 3, 32, 32), zero123plus_cameras())
+        reconstruct(tiny.reconstruction, torch.rand(4, 3, 32, 32), zero123plus_cameras())
 
 
 def test_projected_planes_are_the_plain_mlp():
@@ -70,20 +70,19 @@ def test_projected_planes_are_the_plain_mlp():
             )
 
 
-def test_half_precision_is_near_single(pocket):
+def test_half_precision_is_near_single(tiny):
     views = torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    single = reconstruct(pocket.reconstruction, views).planes
+    single = reconstruct(tiny.reconstruction, views).planes
     import copy
 
-    half = reconstruct(copy.deepcopy(pocket.reconstruction).bfloat16(), views)
+    half = reconstruct(copy.deepcopy(tiny.reconstruction).bfloat16(), views)
     assert next(half.decoder.parameters()).dtype == torch.float32
     assert float((half.planes - single).norm() / single.norm()) < 2e-2
 
 
-def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(pocket):
+def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(tiny):
     triplane = reconstruct(
-        pocket.reconstruction,
-        torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0)),
+        tiny.reconstruction, torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     )
     moved = triplane.to("cpu")
     points = torch.rand(50, 3) * 2 - 1

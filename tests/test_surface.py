@@ -21,7 +21,7 @@ from pipelines.surface.flexicubes import (
     official_box,
 )
 from pipelines.surface.refinement import sample_volume, stride_for
-from training.objects import KINDS, make_object
+from training.primitives import Primitive
 
 from .fields import (
     SHAPES,
@@ -132,13 +132,29 @@ def test_refinement_finds_the_dense_surface(name, points):
         assert torch.equal(dense[tuple(low)][crossed], refined[tuple(low)][crossed])
 
 
-@pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
-def test_refinement_loses_nothing_of_the_pocket_objects(kind):
-    shape = make_object(kind)
+LEGS = [
+    Primitive("cone", (0.045, 0.03, 0.3), (x, y, -0.3)) for x in (-0.6, 0.6) for y in (-0.5, 0.5)
+]
+THINGS = {
+    "table": [Primitive("box", (0.7, 0.6, 0.045), (0, 0, 0)), *LEGS],
+    "lamp": [
+        Primitive("cone", (0.04, 0.04, 0.7), (0, 0, 0)),
+        Primitive("cone", (0.4, 0.25, 0.2), (0, 0, 0.8)),
+    ],
+    "rings": [Primitive("torus", (0.5, 0.05, 0), (0, 0, z)) for z in (-0.5, 0, 0.5)],
+    "snowman": [Primitive("ellipsoid", (0.5 - z / 3,) * 3, (0, 0, z)) for z in (-0.4, 0.2, 0.6)],
+}
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_refinement_loses_nothing_of_thin_things(name):
+    def level(points: torch.Tensor) -> torch.Tensor:
+        flat = points.reshape(-1, 3)
+        parts = torch.stack([part.outside_distance(flat) for part in THINGS[name]])
+        return -parts.amin(dim=0).view(points.shape[:-1])
+
     axis = torch.linspace(-1.05, 1.05, 97)
-    grid = analytic_grid(
-        lambda points: shape.signed_distance(points.reshape(-1, 3)).view(points.shape[:-1]), axis
-    )
+    grid = analytic_grid(level, axis)
     stride = stride_for(float(axis[1] - axis[0]), 2 / 32)
     assert stride > 1
     dense, refined = (

@@ -141,11 +141,11 @@ def test_from_a_picture_to_a_mesh_without_views(tmp_path, checkpoint, picture):
     with pytest.raises(InvalidInput, match="leave out steps"):
         chain(rgba, Settings(views=ViewSettings(seed=3)))
     with pytest.raises(InvalidInput, match="takes no views"):
-        ImageTo3D.load("triposr", "pocket", models_dirs=[tmp_path], device="cpu")
+        ImageTo3D.load("triposr", "zero123plus", models_dirs=[tmp_path], device="cpu")
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"), [("triposr", "instant-nerf-base"), ("pocket", "triposr")]
+    ("given", "asked"), [("triposr", "instant-nerf-base"), ("instant-mesh-base", "triposr")]
 )
 def test_a_checkpoint_under_anothers_name_is_named(tmp_path, given, asked):
     preset = RECONSTRUCTION_PRESETS[asked]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
+import subprocess
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,24 +19,26 @@ from safetensors.torch import load_file, save_file
 from pipelines.errors import CheckpointError, EnvironmentProblem, InvalidInput
 from pipelines.weights.finding import find_file
 from pipelines.weights.multiview_models import load_multiview_model
-from pipelines.weights.presets import MULTIVIEW_PRESETS, POCKET_DIR, RECONSTRUCTION_PRESETS
+from pipelines.weights.presets import EMBEDDED_DIR, MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import (
     load_reconstruction_model,
     read_reconstruction_model,
 )
 from pipelines.weights.tensors import read_tensors
 
-POCKET = RECONSTRUCTION_PRESETS["pocket"]
+from . import tiny_models
+
+TINY = tiny_models.config()
 
 
 @pytest.fixture(scope="session")
 def weights() -> dict[str, torch.Tensor]:
-    return load_file(POCKET_DIR / POCKET.file)
+    return tiny_models.ball_model().half().state_dict()
 
 
 @pytest.fixture
 def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
-    """The pocket model as the official files are: a pickle with a prefix, and other things beside
+    """The tiny model as the official files are: a pickle with a prefix, and other things beside
     the weights.
     """
     path = tmp_path / "model.ckpt"
@@ -47,7 +51,7 @@ def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
 
 def _half(path: Path) -> torch.Tensor:
     """One of the weights of a model that is read for half precision."""
-    return read_reconstruction_model(path, POCKET.config, dtype=torch.float16).transformer.pos_embed
+    return read_reconstruction_model(path, TINY, dtype=torch.float16).transformer.pos_embed
 
 
 def test_a_lightning_file_is_the_same_model_and_leaves_a_half_copy(lightning, weights, caplog):
@@ -69,7 +73,7 @@ def test_a_pickle_asked_for_in_float32_is_not_rounded(tmp_path, weights):
     exact = {name: value.float() + 1e-5 for name, value in weights.items()}
     torch.save({"state_dict": exact}, path)
     _half(path)  # leaves a copy
-    model = read_reconstruction_model(path, POCKET.config, dtype=torch.float32)
+    model = read_reconstruction_model(path, TINY, dtype=torch.float32)
     torch.testing.assert_close(
         model.transformer.pos_embed, exact["transformer.pos_embed"], atol=0, rtol=0
     )
@@ -80,7 +84,7 @@ def test_the_decoder_stays_in_float32(tmp_path, weights):
     exact = {name: value.float() + 1e-5 for name, value in weights.items()}
     torch.save({"state_dict": exact}, path)
     for _ in range(2):  # from the pickle, then from its copy
-        model = read_reconstruction_model(path, POCKET.config, dtype=torch.bfloat16)
+        model = read_reconstruction_model(path, TINY, dtype=torch.bfloat16)
         assert model.transformer.pos_embed.dtype == torch.bfloat16
         name = "decoder.net_sdf.0.weight"
         torch.testing.assert_close(
@@ -89,8 +93,8 @@ def test_the_decoder_stays_in_float32(tmp_path, weights):
 
 
 def test_no_copy_if_not_wanted(lightning):
-    read_reconstruction_model(lightning, POCKET.config, dtype=torch.float16, keep_half_copy=False)
-    read_reconstruction_model(lightning, POCKET.config, dtype=torch.float32)
+    read_reconstruction_model(lightning, TINY, dtype=torch.float16, keep_half_copy=False)
+    read_reconstruction_model(lightning, TINY, dtype=torch.float32)
     assert os.listdir(lightning.parent) == ["model.ckpt"]
 
 
@@ -149,24 +153,22 @@ def test_what_is_there_in_place_of_weights_is_named(tmp_path, content, named, na
         ("scheduler/scheduler_config.json", "3"),
     ],
 )
-def test_damaged_text_files_of_a_views_model_are_named(tmp_path, monkeypatch, name, content):
-    shutil.copytree(POCKET_DIR / "zero123plus", tmp_path / "zero123plus")
-    (tmp_path / "zero123plus" / name).write_text(content)
-    monkeypatch.setattr("pipelines.weights.multiview_models.POCKET_DIR", tmp_path)
+def test_damaged_text_files_of_a_views_model_are_named(tmp_path, models_dir, name, content):
+    repository = tmp_path / "zero123plus-v1.2"
+    shutil.copytree(models_dir / repository.name, repository)
+    (repository / name).write_text(content)
     with pytest.raises(CheckpointError, match=Path(name).name):
-        load_multiview_model("pocket")
+        load_multiview_model(tiny_models.VIEWS_MODEL, models_dirs=[tmp_path, models_dir])
 
 
-def test_tokenizer_files_may_lie_in_different_folders(tmp_path):
+def test_tokenizer_files_may_lie_in_different_folders(tmp_path, tiny):
     first, second = tmp_path / "first", tmp_path / "second"
     _official_layout(first)
     moved = second / "zero123plus-v1.2" / "tokenizer" / "merges.txt"
     moved.parent.mkdir(parents=True)
     (first / "zero123plus-v1.2" / "tokenizer" / "merges.txt").rename(moved)
     model = load_multiview_model("zero123plus", models_dirs=[first, second])
-    torch.testing.assert_close(
-        model.empty_prompt, load_multiview_model("pocket").empty_prompt, atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(model.empty_prompt, tiny.multiview.empty_prompt)
 
 
 def test_every_download_is_of_one_revision():
@@ -223,13 +225,15 @@ def test_missing_and_left_over_names_are_named(tmp_path, weights):
         CheckpointError,
         match=r"1 missing \(transformer\.norm\.bias\); 1 unexpected \(surplus\.weight\)",
     ):
-        read_reconstruction_model(path, POCKET.config)
+        read_reconstruction_model(path, TINY)
 
 
-def test_the_wrong_presets_file_says_which_it_is(tmp_path, weights):
+def test_the_wrong_presets_file_says_which_it_is(tmp_path, weights, monkeypatch):
     path = tmp_path / "w.safetensors"
     save_file(weights, path)
-    with pytest.raises(CheckpointError, match="those of pocket: choose that model"):
+    own = replace(RECONSTRUCTION_PRESETS["instant-mesh-base"], config=TINY)
+    monkeypatch.setitem(RECONSTRUCTION_PRESETS, "tiny", own)
+    with pytest.raises(CheckpointError, match="those of tiny: choose that model"):
         read_reconstruction_model(path, RECONSTRUCTION_PRESETS["instant-nerf-base"].config)
 
 
@@ -363,11 +367,11 @@ def test_a_download_can_be_stopped(tmp_path, monkeypatch):
 
 
 def _official_layout(folder: Path) -> None:
-    """The pocket Zero123++ where the official one is looked for, its weights as pickles with the
-    names of older releases.
+    """The tiny Zero123++ where the official one is looked for, some of its weights as pickles with
+    the names of older releases.
     """
     repository = folder / "zero123plus-v1.2"
-    shutil.copytree(POCKET_DIR / "zero123plus", repository)
+    tiny_models.write_multiview_model(repository)
     for part, stem, pickled in (
         ("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"),
         ("text_encoder", "model", "pytorch_model"),
@@ -381,22 +385,17 @@ def _official_layout(folder: Path) -> None:
         torch.save(tensors, repository / part / f"{pickled}.bin")
 
 
-def test_official_layout_and_other_unet(tmp_path, pocket):
+def test_official_layout_and_other_unet(tmp_path, tiny):
     _official_layout(tmp_path)
-    changed = {
-        k: v * 0.5
-        for k, v in load_file(
-            POCKET_DIR / "zero123plus/unet/diffusion_pytorch_model.safetensors"
-        ).items()
-    }
+    changed = {k: v * 0.5 for k, v in tiny.multiview.unet.state_dict().items()}
     (tmp_path / "InstantMesh").mkdir()
     torch.save(changed, tmp_path / "InstantMesh" / "diffusion_pytorch_model.bin")
     stock = load_multiview_model("zero123plus", models_dirs=[tmp_path])
     white = load_multiview_model("zero123plus-instantmesh", models_dirs=[tmp_path])
-    torch.testing.assert_close(stock.empty_prompt, pocket.multiview.empty_prompt)
-    torch.testing.assert_close(stock.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight)
+    torch.testing.assert_close(stock.empty_prompt, tiny.multiview.empty_prompt)
+    torch.testing.assert_close(stock.unet.conv_in.weight, tiny.multiview.unet.conv_in.weight)
     torch.testing.assert_close(
-        white.unet.conv_in.weight, pocket.multiview.unet.conv_in.weight * 0.5, atol=1e-4, rtol=0
+        white.unet.conv_in.weight, tiny.multiview.unet.conv_in.weight * 0.5, atol=1e-4, rtol=0
     )
     assert (stock.background, white.background) == (
         MULTIVIEW_PRESETS["zero123plus"].background,
@@ -418,14 +417,47 @@ def test_unknown_names():
         load_multiview_model("zero124")
 
 
-def test_pocket_models_are_small():
-    photo = POCKET_DIR / RECONSTRUCTION_PRESETS["photo"].file
-    six_views = sum(f.stat().st_size for f in POCKET_DIR.rglob("*") if f.is_file() and f != photo)
-    assert photo.stat().st_size <= 20_000_000
-    assert six_views <= 40_000_000
-    assert (
-        json.loads((POCKET_DIR / "zero123plus/model_index.json").read_text())[
-            "ramping_coefficients"
-        ][-1]
-        == 1.0
+def test_the_repository_stays_below_40_mb():
+    assert (EMBEDDED_DIR / RECONSTRUCTION_PRESETS["photo"].file).stat().st_size <= 20_000_000
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a clone")
+    names = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, text=True)
+    files = [root / name for name in names.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.exists()) < 40_000_000
+
+
+@pytest.fixture
+def own_sizes(tmp_path: Path) -> Path:
+    tiny_models.write_reconstruction_model(tmp_path / "InstantMesh")
+    return tmp_path / "InstantMesh" / "instant_mesh_base.json"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_of_other_sizes_have_these_beside_them(own_sizes, dtype):
+    load = partial(
+        load_reconstruction_model, "instant-mesh-base", models_dirs=[own_sizes.parents[1]]
     )
+    for _ in range(2):  # from the pickle, then from its half copy
+        assert load(dtype=dtype).config == TINY
+    own_sizes.unlink()
+    with pytest.raises(CheckpointError, match="weights of another model"):
+        load(dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", r"must hold an object of sizes, got \[1\]"),
+        ('{"layers": 2}', "'layers' is no size; there are surface, transformer_layers"),
+        ('{"transformer_dim": "64"}', "'transformer_dim' must be of type int, got '64'"),
+        ('{"grid_scale": true}', "'grid_scale' must be of type float, got True"),
+        ('{"encoder": 3}', "must hold an object of sizes, got 3"),
+        ('{"encoder": {"width": 3}}', "'width' is no size; there are hidden_size"),
+    ],
+)
+def test_wrong_sizes_have_a_sentence(own_sizes, content, said):
+    own_sizes.write_text(content)
+    with pytest.raises(CheckpointError, match=said):
+        load_reconstruction_model("instant-mesh-base", models_dirs=[own_sizes.parents[1]])

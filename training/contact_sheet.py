@@ -21,7 +21,7 @@ from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes.drawing import render_mesh
 from pipelines.pictures.reading import read_picture, to_pillow
 
-from .train_frustum import load
+from .train import load
 
 SIZE, OBJECTS = 192, 5
 AZIMUTHS_DEG = (0.0, 45.0, 90.0, 180.0)

@@ -1,6 +1,4 @@
-"""What all trainings share: optimizers, schedule, averaged weights, a log and a checkpoint to
-resume from.
-"""
+"""A training: schedule, averaged weights, a log and a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -25,29 +23,6 @@ SAVE_EVERY_S = 60.0
 def learning_rate_factor(step: int, steps: int) -> float:
     """Warm up, stay, decay linearly: a run can be lengthened until the decay begins."""
     return min(1.0, (step + 1) / (WARM_UP * steps), (steps - step) / (DECAY * steps))
-
-
-def make_optimizers(
-    model: nn.Module, matrix_rate: float, other_rate: float, matrices: Callable[[str, Tensor], bool]
-) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the transformers, AdamW for everything else.
-
-    Source: Jordan et al., Muon (2024), as in torch.optim.Muon.
-    """
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    chosen = [p for n, p in named if p.ndim == 2 and matrices(n, p)]
-    identities = {id(p) for p in chosen}
-    rest = [p for _, p in named if id(p) not in identities]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    ]
-    if chosen:
-        optimizers.append(
-            torch.optim.Muon(
-                chosen, lr=matrix_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-    return optimizers
 
 
 def train(

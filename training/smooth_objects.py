@@ -17,7 +17,7 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 from torch.nn import functional as F
 
-from .objects import Form, Primitive
+from .primitives import Form, Primitive
 
 CELLS = 72  # along an edge, of the grid that is meshed
 _HALF = 1.05
@@ -110,7 +110,6 @@ def _part(rng: random.Random, generator: torch.Generator) -> Part:
         form,
         (size[0], size[1], size[2]),
         (rng.uniform(-0.5, 0.5), rng.uniform(-0.1, 0.5), rng.uniform(-0.6, 0.6)),
-        (0.0, 0.0, 0.0),
         turn if rng.random() < 0.5 else None,
         rng.uniform(0, 0.8) * min(size) if form == "box" else 0.0,
     )

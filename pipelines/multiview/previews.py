@@ -7,7 +7,7 @@ from torch import Tensor
 
 # RGB from Stable Diffusion's four latent channels, in the U-Net's scale; the last row is the
 # constant.
-STABLE_DIFFUSION_RGB = torch.tensor(
+_RGB = torch.tensor(
     [
         [0.149, 0.104, 0.104],
         [0.094, 0.143, 0.087],
@@ -18,8 +18,8 @@ STABLE_DIFFUSION_RGB = torch.tensor(
 )
 
 
-def preview(latents: Tensor, latent_rgb: Tensor) -> Tensor:
-    """(1, 3, h, w) picture in [0, 1] of latents (1, 4, h, w) by a linear map (5, 3)."""
-    table = latent_rgb.to(latents)
+def preview(latents: Tensor) -> Tensor:
+    """(1, 3, h, w) picture in [0, 1] of latents (1, 4, h, w)."""
+    table = _RGB.to(latents)
     last = latents.permute(0, 2, 3, 1)  # (1, h, w, 4)
     return (last @ table[:4] + table[4]).clamp(0, 1).permute(0, 3, 1, 2)

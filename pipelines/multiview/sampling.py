@@ -112,7 +112,7 @@ def sample_views(
                 velocity = negative + guidance * (positive - negative)
             random = {"generator": generator} if settings.scheduler == "euler_ancestral" else {}
             latents = solver.step(velocity, timestep, latents, return_dict=False, **random)[0]
-            progress(done, steps, preview(latents, model.latent_rgb).cpu())
+            progress(done, steps, preview(latents).cpu())
     with model.at_work(model.vae):
         views = _decode(model, latents)
     return GeneratedViews(views, seed)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..devices import at_work
 from .image_transform import ImageTransform
-from .previews import STABLE_DIFFUSION_RGB
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -37,7 +36,6 @@ class MultiviewModel:
         view_size: pixels of a view's side.
         device: where the work is done.
         offload: whether the parts stay in host memory and come to the device only while they work.
-        latent_rgb: (5, 3), the linear map of `previews.preview`.
         background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
         steps, guidance: what suits the model, see `settings.ViewSettings`.
     """
@@ -52,7 +50,6 @@ class MultiviewModel:
     clip_transform: ImageTransform
     view_size: int
     device: torch.device
-    latent_rgb: Tensor = STABLE_DIFFUSION_RGB
     background: float = WHITE
     steps: int = 75
     guidance: float = 4.0

@@ -158,17 +158,10 @@ def _download(
 
 
 class Repository:
-    """The files of one model repository, wherever each is.
-
-    Without a repository, those of the one folder.
-    """
+    """The files of one model repository, wherever each is."""
 
     def __init__(
-        self,
-        repository: str | None,
-        revision: str | None,
-        folders: Sequence[Path],
-        progress: Progress = silent,
+        self, repository: str, revision: str, folders: Sequence[Path], progress: Progress = silent
     ) -> None:
         self.repository = repository
         self.revision = revision
@@ -177,14 +170,9 @@ class Repository:
 
     def file(self, *names: str) -> Path:
         """The first of these files that there is."""
-        if self.repository is not None:
-            return find_file(
-                self.repository, names, self.folders, self.progress, revision=self.revision
-            )
-        path = self.folders[0] / names[0]
-        if not path.exists():
-            raise CheckpointError(f"{path} is missing: install the pack anew.")
-        return path
+        return find_file(
+            self.repository, names, self.folders, self.progress, revision=self.revision
+        )
 
     def json(self, name: str) -> dict[str, Any]:
         path = self.file(name)

@@ -26,7 +26,6 @@ _BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
 #: Seconds from a picture to its OBJ on a GPU, and on two cores: see BENCHMARKS.md.
 _SECONDS = {
     "photo": (1, 2),
-    "pocket": (2, 5),
     "triposr": (2, 15),
     "instant-mesh": (10, 1800),
     "instant-nerf": (10, 1800),
@@ -71,8 +70,6 @@ def _own_files(preset: ReconstructionPreset) -> Iterator[WeightsFile]:
 
 
 def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:
-    if preset.repository is None:
-        return
     if preset.unet_repository and preset.unet_file:
         yield WeightsFile(preset.unet_repository, preset.unet_revision, (preset.unet_file,))
     for names in repository_files(with_unet=preset.unet_file is None):
@@ -159,9 +156,8 @@ def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[
             )
         )
     for name, views in MULTIVIEW_PRESETS.items():
-        if views.repository is not None:
-            row = (name, "draws views", _size(name), "", _place(name, models_dirs), views.license)
-            rows.append(row)
+        row = (name, "draws views", _size(name), "", _place(name, models_dirs), views.license)
+        rows.append(row)
     return rows
 
 

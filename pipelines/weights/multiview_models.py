@@ -6,7 +6,6 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput
 from ..multiview.image_transform import ImageTransform
-from ..multiview.previews import STABLE_DIFFUSION_RGB
 from ..multiview.zero123plus import MultiviewModel
 from ..progress import Progress, silent
 from .finding import Repository, find_file, weights_names
-from .presets import MULTIVIEW_PRESETS, POCKET_DIR
+from .presets import MULTIVIEW_PRESETS
 from .tensors import load_strictly, read_tensors
 
 log = logging.getLogger(__name__)
@@ -67,10 +65,8 @@ def load_multiview_model(
         raise InvalidInput(
             f"The views' model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'."
         )
-    if preset.repository is not None:
-        log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
-    folders = models_dirs if preset.repository else [POCKET_DIR / "zero123plus"]
-    files = Repository(preset.repository, preset.revision, folders, progress)
+    log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
+    files = Repository(preset.repository, preset.revision, models_dirs, progress)
     unet_weights = None
     if preset.unet_repository and preset.unet_file:
         unet_weights = find_file(
@@ -80,10 +76,9 @@ def load_multiview_model(
             progress,
             revision=preset.unet_revision,
         )
-    model = read_multiview_model(
+    return read_multiview_model(
         files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload
     )
-    return replace(model, steps=preset.steps, guidance=preset.guidance)
 
 
 def read_multiview_model(
@@ -134,9 +129,6 @@ def read_multiview_model(
     index = files.json(_INDEX)
     with files.understood(_INDEX):
         ramp = torch.tensor(index["ramping_coefficients"], device=device)
-        latent_rgb = (
-            torch.tensor(index["latent_rgb"]) if "latent_rgb" in index else STABLE_DIFFUSION_RGB
-        )
     transforms = {}
     for which in ("vae", "clip"):
         name = _transform(which)
@@ -147,7 +139,6 @@ def read_multiview_model(
         **parts,
         empty_prompt=empty_prompt,
         ramp=ramp,
-        latent_rgb=latent_rgb,
         scheduler_config=files.json(_SCHEDULER),
         vae_transform=transforms["vae"],
         clip_transform=transforms["clip"],

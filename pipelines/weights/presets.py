@@ -11,9 +11,8 @@ from ..multiview.zero123plus import GREY, WHITE
 from ..reconstruction.frustum import FrustumConfig
 from ..reconstruction.instant_mesh import ReconstructionConfig
 from ..reconstruction.triposr import TripoSRConfig
-from ..reconstruction.vision_transformer import EncoderConfig
 
-POCKET_DIR = Path(__file__).parents[1] / "pocket"
+EMBEDDED_DIR = Path(__file__).parents[1] / "embedded"
 
 
 @dataclass(frozen=True)
@@ -45,45 +44,23 @@ class MultiviewPreset:
     """A multiview model: a repository in diffusers layout, perhaps with another U-Net.
 
     Attributes:
-        repository, revision: on the hub, and the commit that is used; None for the embedded model.
+        repository, revision: on the hub, and the commit that is used.
         unet_repository, unet_revision, unet_file: of the U-Net's weights, if they are elsewhere.
         background: grey level in [0, 1] of its pictures and views.
-        steps, guidance: what suits it.
         license: of the weights.
-        gigabytes: of all files, about; 0 for the embedded model.
+        gigabytes: of all files, about.
     """
 
-    repository: str | None
-    revision: str | None
+    repository: str
+    revision: str
     background: float
     license: str
     unet_repository: str | None = None
     unet_revision: str | None = None
     unet_file: str | None = None
-    steps: int = 75
-    guidance: float = 4.0
     gigabytes: float = 0.0
 
 
-_POCKET_CONFIG = ReconstructionConfig(
-    surface="mesh",
-    transformer_layers=4,
-    triplane_dim=32,
-    samples_per_ray=96,
-    encoder=EncoderConfig(
-        hidden_size=192,
-        layers=4,
-        heads=3,
-        mlp_size=768,
-        image_size=128,
-        patch_size=16,
-        view_size=128,
-    ),
-    transformer_dim=256,
-    transformer_heads=4,
-    triplane_low_res=16,
-    grid_resolution=96,
-)
 _INSTANT_MESH = ("TencentARC/InstantMesh", "b785b4ecfb6636ef34a08c748f96f6a5686244d0")
 _ZERO123PLUS = ("sudo-ai/zero123plus-v1.2", "2da07e89919e1a130c9b5add1584c70c7aa065fd")
 
@@ -96,9 +73,6 @@ def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPres
 RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
     "photo": ReconstructionPreset(
         FrustumConfig(), None, None, "photo.safetensors", "Apache-2.0", sees="picture"
-    ),
-    "pocket": ReconstructionPreset(
-        _POCKET_CONFIG, None, None, "instant_mesh_pocket.safetensors", "Apache-2.0"
     ),
     "instant-mesh-large": _instant_mesh(
         ReconstructionConfig("mesh", 16, 80, 128), "instant_mesh_large.ckpt"
@@ -124,7 +98,6 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
     ),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
-    "pocket": MultiviewPreset(None, None, WHITE, "Apache-2.0", steps=28, guidance=2.0),
     "zero123plus-instantmesh": MultiviewPreset(
         *_ZERO123PLUS,
         WHITE,
@@ -141,4 +114,4 @@ def views_model_for(model: str) -> str | None:
     """The multiview model that fits a reconstruction model; None if that sees the picture."""
     if RECONSTRUCTION_PRESETS[model].sees == "picture":
         return None
-    return "pocket" if model == "pocket" else "zero123plus-instantmesh"
+    return "zero123plus-instantmesh"

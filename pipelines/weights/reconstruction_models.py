@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,11 @@ from ..reconstruction.frustum import FrustumModel
 from ..reconstruction.instant_mesh import ReconstructionModel
 from ..reconstruction.triposr import TripoSR
 from .finding import find_file
-from .presets import POCKET_DIR, RECONSTRUCTION_PRESETS
+from .presets import EMBEDDED_DIR, RECONSTRUCTION_PRESETS
 from .tensors import load_strictly, read_tensors
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +35,7 @@ _DECODERS = ("synthesizer.", "decoder.")
 
 AnyReconstructionModel = ReconstructionModel | TripoSR | FrustumModel
 Model = TypeVar("Model", bound=nn.Module, covariant=True)
+Sizes = TypeVar("Sizes", bound="DataclassInstance")
 
 
 class ModelConfig(Protocol[Model]):
@@ -49,6 +55,8 @@ def load_reconstruction_model(
     progress: Progress = silent,
 ) -> AnyReconstructionModel:
     """A reconstruction model, ready to be used.
+
+    Weights of other sizes than the official ones have these beside them, see `sizes_beside`.
 
     Args:
         name: one of `RECONSTRUCTION_PRESETS`.
@@ -71,7 +79,7 @@ def load_reconstruction_model(
             f" '{name}'."
         )
     if preset.repository is None:
-        path = POCKET_DIR / preset.file
+        path = EMBEDDED_DIR / preset.file
     else:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
         path = find_file(
@@ -82,11 +90,51 @@ def load_reconstruction_model(
             revision=preset.revision,
             digest=preset.sha256,
         )
-    # mypy joins the two kinds of models to a Module.
-    config = cast("ModelConfig[AnyReconstructionModel]", preset.config)
+    beside = path.with_name(preset.file).with_suffix(".json")
+    sizes = sizes_beside(beside, preset.config) if beside.exists() else preset.config
+    # mypy joins the kinds of models to a Module.
+    config = cast("ModelConfig[AnyReconstructionModel]", sizes)
     return read_reconstruction_model(path, config, dtype=dtype, keep_half_copy=keep_half_copy).to(
         device
     )
+
+
+def sizes_beside(path: Path, official: Sizes) -> Sizes:
+    """A model's sizes where they are not the official ones.
+
+    Args:
+        path: a JSON object that names those that differ as the sizes' own attributes are named, as
+            in `{"transformer_layers": 4, "encoder": {"layers": 6}}`.
+        official: all others.
+
+    Raises:
+        CheckpointError: if the file is damaged, or names what is no size, or gives it a wrong kind
+            of value.
+    """
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"The sizes in {path} cannot be read: {error}.") from error
+    return _changed(official, given, path)
+
+
+def _changed(official: Sizes, given: object, path: Path) -> Sizes:
+    if not isinstance(given, dict):
+        raise CheckpointError(f"{path} must hold an object of sizes, got {given!r}.")
+    values: dict[str, Any] = {}
+    known = [size.name for size in fields(official)]
+    for name, value in given.items():
+        if name not in known:
+            raise CheckpointError(f"{path}: '{name}' is no size; there are {', '.join(known)}.")
+        usual = getattr(official, name)
+        wanted = (int, float) if isinstance(usual, float) else (type(usual),)
+        if is_dataclass(usual):
+            value = _changed(usual, value, path)
+        elif not isinstance(value, wanted) or isinstance(value, bool):
+            kind = type(usual).__name__
+            raise CheckpointError(f"{path}: '{name}' must be of type {kind}, got {value!r}.")
+        values[name] = value
+    return replace(official, **values)
 
 
 def read_reconstruction_model(

@@ -20,6 +20,7 @@ from pipelines.catalogue.recipe import Task
 from pipelines.catalogue.run import Outcome
 from pipelines.catalogue.work import UNFINISHED, State, Work
 
+from ..tiny_models import MODEL
 from .conftest import items, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -142,9 +143,10 @@ def test_a_folder_that_a_machine_does_not_see(tmp_path):
         Work(recipe(), tmp_path / "nowhere")
 
 
-def test_views_are_the_same_in_whatever_order(tmp_path, pictures):
+def test_views_are_the_same_in_whatever_order(tmp_path, pictures, models_dir):
     folder = pictures(2)
-    made = recipe("--model", "pocket", "--steps", "2", "--seed", "3", *QUICK[:2])
+    model = ["--model", MODEL, "--models-dir", str(models_dir)]
+    made = recipe(*model, "--steps", "2", "--seed", "3", *QUICK[:2])
     one = _made(made, tmp_path / "one", folder / "disc-0.png").row
     _made(made, tmp_path / "two", folder / "disc-1.png", id="b")
     two = _made(made, tmp_path / "two", folder / "disc-0.png").row

