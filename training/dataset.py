@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.files import atomic_path
-from pipelines.meshes.rasterization import visible_triangles
 from pipelines.reconstruction.frustum import FrustumConfig
 
+from .rasterizing import nearest
 from .smooth_objects import make_smooth_object
 
 CONFIG = FrustumConfig()
@@ -106,34 +106,14 @@ class Views:
 
     def cast(self, shape: Shape, size: int) -> tuple[Tensor, Tensor]:
         """First hits: triangle (B, size, size), -1 where there is none, and w."""
+        count = len(shape.corners)
         x, y, z = self.camera(shape.corners.reshape(1, -1, 3)).unbind(dim=-1)
-        nearness = 1 / (self.distance[:, None] - z)
-        away = 2 * self.distance[:, None] * nearness
-        places = torch.stack([x * away, -y * away, nearness], dim=-1)
-        triangle, found = nearest(places.unflatten(1, (-1, 3)), size)
-        w = (1 / found - self.distance[:, None, None]) / CONFIG.half_depth
+        away = 2 * self.distance[:, None]
+        corners = torch.stack([x * away, -y * away, away / 2 - z], dim=-1)
+        corners = corners.view(-1, count, 3, 3)
+        triangle, nearness = nearest(corners, torch.ones_like(corners[..., 0]), size)
+        w = (1 / nearness - self.distance[:, None, None]) / CONFIG.half_depth
         return triangle, torch.where(triangle >= 0, w, NOTHING)
-
-
-def nearest(places: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The nearest triangle at each pixel of V pictures, and how near it is there.
-
-    Args:
-        places: (V, T, 3, 3) corners: x to the right and y down in [-1, 1], and nearness, as in
-            `meshes.rasterization.visible_triangles`.
-        size: pixels of a side.
-
-    Returns:
-        triangle (V, size, size), -1 where there is none, and nearness, 0 there.
-    """
-    scale = places.new_tensor([size / 2, size / 2, 1])
-    triangles, nearnesses = [], []
-    for screen in places * scale + places.new_tensor([(size - 1) / 2, (size - 1) / 2, 0]):
-        triangle, weights = visible_triangles(screen, size)
-        triangles.append(triangle)
-        nearnesses.append((weights * screen[triangle.clamp_min(0), :, 2]).sum(dim=1))
-    shape = (-1, size, size)
-    return torch.stack(triangles).view(shape), torch.stack(nearnesses).view(shape)
 
 
 def carved(shape: Shape, points: Tensor) -> Tensor:
@@ -153,7 +133,8 @@ def carved(shape: Shape, points: Tensor) -> Tensor:
         return torch.stack(parts, dim=-1).movedim(1, 0)
 
     corners = seen_from_all(shape.corners.reshape(-1, 3)).unflatten(1, (-1, 3))
-    _, found = nearest(corners, _CARVING_SIDE)
+    flat = torch.cat([corners[..., :2], torch.ones_like(corners[..., :1])], dim=-1)
+    _, found = nearest(flat, corners[..., 2], _CARVING_SIDE)
     found = F.max_pool2d(found[:, None], 3, 1, 1)[:, 0].flatten(1)
     places = seen_from_all(points)
     cell = ((places[..., :2] + 1) / 2 * _CARVING_SIDE).long().clamp(0, _CARVING_SIDE - 1)

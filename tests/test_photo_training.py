@@ -9,6 +9,7 @@ import pytest
 import torch
 import trimesh
 
+from training import rasterizing
 from training.dataset import (
     ANYWHERE,
     CONFIG,
@@ -19,6 +20,7 @@ from training.dataset import (
     framed_views,
     make_object,
 )
+from training.rasterizing import nearest
 from training.train import FrustumLoss, along_rays, soft_iou
 
 
@@ -38,6 +40,46 @@ def angle():
     mesh = trimesh.util.concatenate([upright, flat])
     shape = Shape.of(mesh.vertices, mesh.faces, np.full((len(mesh.faces), 3), 200.0), "cpu")
     return make_object(shape, seed=0, pictures=4)
+
+
+def _hit_by_rays(triangles, distance, size):
+    """(size, size) nearest triangle of (T, 3, 3) and its depth, by Moeller and Trumbore's test."""
+    line = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(-line, line, indexing="ij")
+    rays = torch.stack([x, y, torch.full_like(x, -distance)], dim=-1).view(-1, 1, 3)
+    a, b, c = triangles.double().unbind(dim=1)
+    origin = torch.tensor([0, 0, distance], dtype=torch.float64)
+    p = torch.linalg.cross(rays, (c - a)[None])
+    determinant = ((b - a) * p).sum(dim=-1)
+    u = ((origin - a) * p).sum(dim=-1) / determinant
+    q = torch.linalg.cross(origin - a, b - a)
+    v = (rays * q).sum(dim=-1) / determinant
+    t = ((c - a) * q).sum(dim=-1) / determinant
+    t = torch.where((u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6), t, torch.inf)
+    depth, triangle = t.min(dim=1)
+    triangle = torch.where(depth.isinf(), -1, triangle)
+    return triangle.view(size, size), (depth * distance).view(size, size)
+
+
+@pytest.mark.parametrize("pairs", [1 << 22, 500])
+def test_nearest_triangles_are_those_that_rays_hit_first(monkeypatch, pairs):
+    monkeypatch.setattr(rasterizing, "_PAIRS", pairs)
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.randn(2, 60, 1, 3, generator=generator) * 0.8
+    triangles = middles + torch.randn(2, 60, 3, 3, generator=generator) * 0.5
+    triangles[:, 0] += torch.tensor([0.0, 0.0, 2.0])  # some of it is behind the camera
+    triangles[:, 1, 1] = triangles[:, 1, 0]  # no area
+    distance, size = 2.0, 40
+    x, y, z = triangles.unbind(dim=-1)
+    corners = torch.stack([x * distance, -y * distance, distance - z], dim=-1).double()
+    found, nearness = nearest(corners, torch.ones_like(corners[..., 0]), size)
+    for view in range(2):
+        triangle, depth = _hit_by_rays(triangles[view], distance, size)
+        assert torch.equal(found[view], triangle)
+        hit = triangle >= 0
+        assert 0.3 < float(hit.float().mean()) < 1
+        assert torch.allclose(1 / nearness[view][hit].double(), depth[hit], rtol=1e-5)
+        assert not nearness[view][~hit].any()
 
 
 def test_the_inside_of_an_object_is_what_no_camera_sees(ball):
