@@ -1,4 +1,4 @@
-"""The pictures of the help pages, made with the embedded models.
+"""The pictures of the help pages, made with the embedded model.
 
 python -m docs.help_pictures
 """
@@ -23,9 +23,8 @@ from pipelines.meshes.solid import make_solid
 from pipelines.meshes.texture import texture_of_pictures
 from pipelines.orbit.rendering import render
 from pipelines.pictures.background import remove_background
-from pipelines.pictures.framing import composite
+from pipelines.pictures.framing import composite, frame_foreground
 from pipelines.pictures.reading import read_picture, to_pillow
-from pipelines.settings import Settings, ViewSettings
 
 ROOT = Path(__file__).parent.parent
 HEIGHT = 320
@@ -99,16 +98,16 @@ def main() -> None:
     folder = ROOT / "web" / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     picture = read_picture(ROOT / "workflows" / "demo.png")
-    result = ImageTo3D.load("pocket")(picture, Settings(views=ViewSettings(seed=1)))
     mask = remove_background(picture)
-    grid = torch.cat(
-        [torch.cat(list(result.views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2
-    )
+    framed, _ = frame_foreground(picture, mask, size=512)
+    result = ImageTo3D.load("photo")(read_picture(ROOT / "workflows" / "cup.png"))
+    views = render_mesh(result.mesh, zero123plus_cameras(), HEIGHT // 2)
+    grid = torch.cat([torch.cat(list(views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2)
     pictures = {
         "background": side_by_side(
             picture[:, :3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)
         ),
-        "frame": side_by_side(picture[:, :3], result.framed),
+        "frame": side_by_side(picture[:, :3], framed),
         "views": side_by_side(result.framed, grid),
         "mesh": preview_sheet(result.mesh, HEIGHT),
         "cameras": render_mesh(

@@ -58,7 +58,7 @@ def _open_template(page: playwright.Page) -> None:
         page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_NAME).first.click(timeout=60_000)
     page.get_by_text(TEMPLATE).first.click(timeout=60_000)
-    page.wait_for_function("window.app.graph._nodes.length >= 11", timeout=60_000)
+    page.wait_for_function("window.app.graph._nodes.length >= 9", timeout=60_000)
     page.evaluate(
         "window.app.canvas.ds.scale = 0.72; window.app.canvas.ds.offset = [480, 330];"
         " window.app.graph.setDirtyCanvas(true, true)"
