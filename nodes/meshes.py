@@ -24,6 +24,17 @@ from . import host
 from .sockets import FILE_3D, image_socket, mesh_of_file_3d, mesh_socket, meshes_of
 
 
+def _faces_input(default: int, most: int) -> io.Int.Input:
+    return io.Int.Input(
+        "max_faces",
+        default=default,
+        min=0,
+        max=most,
+        step=1000,
+        tooltip="Decimate to at most so many triangles. 0 leaves all.",
+    )
+
+
 class CleanMesh(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -66,14 +77,7 @@ class CleanMesh(io.ComfyNode):
                     max=100,
                     tooltip="Rounds of Taubin's smoothing: noise goes, volume stays.",
                 ),
-                io.Int.Input(
-                    "max_faces",
-                    default=0,
-                    min=0,
-                    max=2_000_000,
-                    step=1000,
-                    tooltip="Decimate to at most so many triangles. 0 leaves all.",
-                ),
+                _faces_input(default=0, most=2_000_000),
                 io.Boolean.Input(
                     "watertight",
                     default=False,
@@ -150,14 +154,7 @@ class MakeSolid(io.ComfyNode):
                         " triangles."
                     ),
                 ),
-                io.Int.Input(
-                    "max_faces",
-                    default=200_000,
-                    min=0,
-                    max=5_000_000,
-                    step=1000,
-                    tooltip="Decimate to at most so many triangles. 0 leaves all.",
-                ),
+                _faces_input(default=200_000, most=5_000_000),
             ],
             outputs=[
                 io.Mesh.Output("solid_mesh", display_name="mesh"),

@@ -5,7 +5,8 @@ python -m training.evaluate CACHE [--weights RUN/frustum.pt] [--photographs FOLD
 One picture of each object kept out, random azimuths, elevations -10 to 35 degrees. Prints means of:
 volume IoU at uniform points; first-hit depth error in picture sides; colour error
 over the surface; elevation error in degrees. Of a folder of photographs on plain or transparent
-ground, the front silhouette's IoU: the mesh from the camera's side, best of elevations -10 to 40.
+ground, the front silhouette's IoU: the mesh from the camera's side, as far away as all of it is
+seen, best of elevations -10 to 40; and from where the model takes the camera to stand.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.cameras import cameras_around
+from pipelines.cameras import Cameras, cameras_around
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes.drawing import render_mesh
+from pipelines.meshes.mesh import Mesh
 from pipelines.pictures.background import remove_background
 from pipelines.pictures.framing import frame_foreground
 from pipelines.pictures.reading import read_picture
@@ -62,20 +64,26 @@ def figures(model: FrustumModel, made: dict[str, Array]) -> dict[str, float]:
     }
 
 
-def silhouette(chain: ImageTo3D, path: Path) -> float:
-    """IoU of a photograph's mask and the mesh's silhouette, both cut to their boxes."""
+def silhouettes(chain: ImageTo3D, path: Path) -> tuple[float, float]:
+    """IoU of a photograph's mask and the mesh's silhouettes, all cut to their boxes.
+
+    The best of elevations, and that from the field's own camera.
+    """
     picture = read_picture(path)
-    mesh = chain(picture, Settings()).mesh
+    result = chain(picture, Settings())
     mask = remove_background(picture)
     _, framed = frame_foreground(picture[:, :3], mask, size=512)
-    shape, radius = mesh.fitted(40.0)
-    best = 0.0
-    for elevation in range(-10, 41, 5):
-        camera = cameras_around([0.0], [float(elevation)], radius, 40.0)
-        drawn = (render_mesh(shape, camera, 256)[:, :1] < 0.999).float()
-        a, b = _boxed(drawn), _boxed(framed)
-        best = max(best, float((a * b).sum() / torch.maximum(a, b).sum()))
-    return best
+    truth = _boxed(framed)
+
+    def overlap(mesh: Mesh, camera: Cameras) -> float:
+        found = _boxed((render_mesh(mesh, camera, 256)[:, :1] < 0.999).float())
+        return float((found * truth).sum() / torch.maximum(found, truth).sum())
+
+    shape, radius = result.mesh.fitted(40.0)
+    around = (cameras_around([0.0], [float(e)], radius, 40.0) for e in range(-10, 41, 5))
+    assert result.field.camera is not None
+    best = max(overlap(shape, camera) for camera in around)
+    return best, overlap(result.mesh, result.field.camera)
 
 
 def _boxed(mask: Tensor) -> Tensor:
@@ -107,9 +115,11 @@ def main() -> None:
     means["objects"] = len(rows)
     if options.photographs:
         chain = ImageTo3D(None, model)
-        found = {p.name: silhouette(chain, p) for p in sorted(options.photographs.iterdir())}
-        means["silhouettes"] = {name: round(value, 3) for name, value in found.items()}
-        means["silhouette"] = round(float(np.mean(list(found.values()))), 4)
+        found = {p.name: silhouettes(chain, p) for p in sorted(options.photographs.iterdir())}
+        means["silhouettes"] = {name: round(best, 3) for name, (best, _) in found.items()}
+        best, own = np.mean(list(found.values()), axis=0)
+        means["silhouette"] = round(float(best), 4)
+        means["silhouette, own camera"] = round(float(own), 4)
     text = json.dumps(means, indent=1)
     print(text)
     if options.json:

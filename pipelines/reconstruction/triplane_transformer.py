@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attention
+
 
 class Attention(nn.Module):
     """Multi-head attention without biases.
@@ -49,9 +51,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, L, D) from tokens that attend to a context (B, M, context_dim), or to themselves."""
         q, k, v = self.queries_keys_values(tokens, context)
-        attended: Tensor = self.out_proj(
-            F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        )
+        attended: Tensor = self.out_proj(attention(q, k, v).transpose(1, 2).flatten(2))
         return attended
 
 

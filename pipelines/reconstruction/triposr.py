@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
+from .attention import attention
 from .vision_transformer import EncoderConfig, VisionTransformer
 
 
@@ -61,7 +62,7 @@ class _Attention(nn.Module):
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in (self.to_q(tokens), self.to_k(context), self.to_v(context))
         )
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        mixed = attention(q, k, v).transpose(1, 2).flatten(2)
         attended: Tensor = self.to_out[0](mixed)
         return attended
 

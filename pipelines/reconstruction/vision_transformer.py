@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import attention
+
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
@@ -101,7 +103,7 @@ class _Layer(nn.Module):
             qkv[name](hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for name in ("query", "key", "value")
         )
-        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        mixed = attention(query, key, value).transpose(1, 2).flatten(2)
         projected: Tensor = cast(nn.ModuleDict, self.attention["output"])["dense"](mixed)
         return projected
 
