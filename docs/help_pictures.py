@@ -99,7 +99,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     picture = read_picture(ROOT / "workflows" / "demo.png")
     mask = remove_background(picture)
-    framed, _ = frame_foreground(picture, mask, size=512)
+    framed, _ = frame_foreground(picture[:, :3], mask, size=512)
     result = ImageTo3D.load("photo")(read_picture(ROOT / "workflows" / "cup.png"))
     views = render_mesh(result.mesh, zero123plus_cameras(), HEIGHT // 2)
     grid = torch.cat([torch.cat(list(views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2)
