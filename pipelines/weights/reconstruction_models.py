@@ -128,7 +128,7 @@ def _changed(official: Sizes, given: object, path: Path) -> Sizes:
             raise CheckpointError(f"{path}: '{name}' is no size; there are {', '.join(known)}.")
         usual = getattr(official, name)
         wanted = (int, float) if isinstance(usual, float) else (type(usual),)
-        if is_dataclass(usual):
+        if is_dataclass(usual) and not isinstance(usual, type):
             value = _changed(usual, value, path)
         elif not isinstance(value, wanted) or isinstance(value, bool):
             kind = type(usual).__name__
