@@ -8,6 +8,7 @@ import torch
 import trimesh
 
 from pipelines.errors import EmptySurface, InvalidInput
+from pipelines.reconstruction.instant_mesh import reconstruct
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface, surface_memory
 from pipelines.surface.flexicubes import (
@@ -33,6 +34,7 @@ from .fields import (
     random_triplane,
     sphere,
 )
+from .tiny_models import VIEW_SIZE, ball_model
 
 
 def _values(function, grid: CubeGrid) -> torch.Tensor:
@@ -306,6 +308,19 @@ def test_numbers_out_of_range():
             extract_surface(triplane, SurfaceSettings(**bad))
     with pytest.raises(EmptySurface, match="no object"):
         extract_surface(triplane, SurfaceSettings(resolution=32, threshold=1e5))
+
+
+@pytest.mark.parametrize("everywhere", [1.0, -1.0])
+def test_a_signed_distance_without_a_surface_is_said_or_is_the_official_box(everywhere):
+    model = ball_model()
+    with torch.no_grad():
+        model.synthesizer["decoder"].net_sdf[-1].bias.fill_(everywhere * 9)
+    triplane = reconstruct(model, torch.rand(6, 3, VIEW_SIZE, VIEW_SIZE))
+    settings = SurfaceSettings(resolution=32)
+    with pytest.raises(EmptySurface, match="The views held no object"):
+        extract_surface(triplane, settings)
+    vertices, _ = extract_surface(triplane, settings, empty_as_box=True)
+    assert float(vertices.abs().amax()) > (0.9 if everywhere > 0 else 0.01)
 
 
 def test_raw_density_is_the_inverse_of_density():

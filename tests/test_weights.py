@@ -450,9 +450,20 @@ def test_weights_of_other_sizes_have_these_beside_them(own_sizes, dtype):
     [
         ("{", "cannot be read"),
         ("[1]", r"must hold an object of sizes, got \[1\]"),
-        ('{"layers": 2}', "'layers' is no size; there are surface, transformer_layers"),
-        ('{"transformer_dim": "64"}', "'transformer_dim' must be of type int, got '64'"),
-        ('{"grid_scale": true}', "'grid_scale' must be of type float, got True"),
+        ('{"layers": 2}', "'layers' is no size; there are transformer_layers"),
+        ('{"transformer_dim": "64"}', "'transformer_dim' must be a whole number above 0, got '64'"),
+        ('{"grid_scale": true}', "'grid_scale' must be a number above 0, got True"),
+        ('{"triplane_dim": -8}', "'triplane_dim' must be a whole number above 0, got -8"),
+        ('{"surface": "nerf"}', "'surface' is no size"),
+        ('{"encoder": {"patch_size": 0}}', "'patch_size' must be a whole number above 0"),
+        (
+            '{"transformer_heads": 7}',
+            "No model has the sizes in .*1024 channels cannot be shared by 7",
+        ),
+        (
+            '{"encoder": {"heads": 5}}',
+            "No model has the sizes in .*768 channels cannot be shared by 5",
+        ),
         ('{"encoder": 3}', "must hold an object of sizes, got 3"),
         ('{"encoder": {"width": 3}}', "'width' is no size; there are hidden_size"),
     ],

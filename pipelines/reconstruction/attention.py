@@ -9,6 +9,12 @@ from torch.nn import functional as F
 _QUERIES = 512  # whose weights on all keys stay in a core's cache
 
 
+def check_heads(dim: int, heads: int) -> None:
+    """Raises ValueError if `heads` heads cannot share `dim` channels."""
+    if dim % heads:
+        raise ValueError(f"{dim} channels cannot be shared by {heads} heads")
+
+
 def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(Q K^T / sqrt(D)) V of queries (B, heads, L, D), keys and values (B, heads, M, D).
 

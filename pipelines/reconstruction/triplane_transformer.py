@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attention
+from .attention import attention, check_heads
 
 
 class Attention(nn.Module):
@@ -20,6 +20,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None) -> None:
         super().__init__()
+        check_heads(dim, heads)
         self.heads = heads
         if context_dim is None:
             self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
-from .attention import attention
+from .attention import attention, check_heads
 from .vision_transformer import EncoderConfig, VisionTransformer
 
 
@@ -51,6 +51,7 @@ class TripoSRConfig:
 class _Attention(nn.Module):
     def __init__(self, dim: int, heads: int, context_dim: int) -> None:
         super().__init__()
+        check_heads(dim, heads)
         self.heads = heads
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim, dim, bias=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attention
+from .attention import attention, check_heads
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -72,6 +72,7 @@ class _Layer(nn.Module):
     def __init__(self, config: EncoderConfig, modulated: bool) -> None:
         super().__init__()
         size = config.hidden_size
+        check_heads(size, config.heads)
         self.heads = config.heads
         qkv = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
         self.attention = nn.ModuleDict(

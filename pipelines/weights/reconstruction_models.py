@@ -108,21 +108,27 @@ def sizes_beside(path: Path, official: Sizes) -> Sizes:
         official: all others.
 
     Raises:
-        CheckpointError: if the file is damaged, or names what is no size, or gives it a wrong kind
-            of value.
+        CheckpointError: if the file is damaged, or names what is no size, or gives one that no
+            model can have.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"The sizes in {path} cannot be read: {error}.") from error
-    return _changed(official, given, path)
+    sizes = _changed(official, given, path)
+    try:
+        with torch.device("meta"):
+            cast("ModelConfig[nn.Module]", sizes).build()
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"No model has the sizes in {path}: {error}.") from error
+    return sizes
 
 
 def _changed(official: Sizes, given: object, path: Path) -> Sizes:
     if not isinstance(given, dict):
         raise CheckpointError(f"{path} must hold an object of sizes, got {given!r}.")
     values: dict[str, Any] = {}
-    known = [size.name for size in fields(official)]
+    known = [s.name for s in fields(official) if not isinstance(getattr(official, s.name), str)]
     for name, value in given.items():
         if name not in known:
             raise CheckpointError(f"{path}: '{name}' is no size; there are {', '.join(known)}.")
@@ -130,9 +136,9 @@ def _changed(official: Sizes, given: object, path: Path) -> Sizes:
         wanted = (int, float) if isinstance(usual, float) else (type(usual),)
         if is_dataclass(usual) and not isinstance(usual, type):
             value = _changed(usual, value, path)
-        elif not isinstance(value, wanted) or isinstance(value, bool):
-            kind = type(usual).__name__
-            raise CheckpointError(f"{path}: '{name}' must be of type {kind}, got {value!r}.")
+        elif not isinstance(value, wanted) or isinstance(value, bool) or not value > 0:
+            kind = "a number" if isinstance(usual, float) else "a whole number"
+            raise CheckpointError(f"{path}: '{name}' must be {kind} above 0, got {value!r}.")
         values[name] = value
     return replace(official, **values)
 
