@@ -23,7 +23,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("calm")
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = tiny_models.GOLDEN
 
 
 @pytest.fixture

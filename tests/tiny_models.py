@@ -19,6 +19,7 @@ from pipelines.fields.plane_networks import PLANE_AXES
 from pipelines.reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 
+GOLDEN = Path(__file__).parent / "golden"
 MODEL, VIEWS_MODEL = "instant-mesh-base", "zero123plus-instantmesh"
 VIEW_SIZE = 64
 RADIUS = 0.65
@@ -90,15 +91,6 @@ _CONFIGS: dict[str, dict[str, Any]] = {
         "eos_token_id": 1,
         "pad_token_id": 2,
     },
-}
-_SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "linear",
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "trailing",
-    "steps_offset": 1,
 }
 
 
@@ -185,9 +177,10 @@ def write_multiview_model(folder: Path, unet_folder: Path | None = None) -> None
         else:
             stem = "diffusion_pytorch_model" if name in ("unet", "vae") else "model"
             save_file(weights, folder / name / f"{stem}.safetensors")
-    ramp = [i / 76 for i in range(77)]
-    _write_json(folder / "model_index.json", {"ramping_coefficients": ramp})
-    _write_json(folder / "scheduler" / "scheduler_config.json", _SCHEDULER)
+    official = json.loads((GOLDEN / "zero123plus_tiny.json").read_text())
+    ramp = {"ramping_coefficients": official["ramping_coefficients"]}
+    _write_json(folder / "model_index.json", ramp)
+    _write_json(folder / "scheduler" / "scheduler_config.json", official["scheduler"])
     for which in ("vae", "clip"):
         transform = {
             "size": {"shortest_edge": VIEW_SIZE},
