@@ -210,13 +210,13 @@ def main() -> None:
     parser.add_argument(
         "--catalogue",
         action="store_true",
-        help="measure catalogues instead, of pictures of the objects of --assets",
+        help="measure catalogues instead, of images of the objects of --assets",
     )
     parser.add_argument(
         "--items",
         type=int,
         default=200,
-        help="pictures of --catalogue, objects of --quality solid (default: 200)",
+        help="images of --catalogue, objects of --quality solid (default: 200)",
     )
     parser.add_argument(
         "--cells", type=int, default=128, help="resolution of --quality solid (default: 128)"

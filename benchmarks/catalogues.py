@@ -21,13 +21,13 @@ from pipelines.catalogue.manifest import Manifest, Row
 from pipelines.catalogue.recipe import Recipe, Task
 from pipelines.catalogue.run import opened, run, to_do
 from pipelines.catalogue.work import State, empty_row
-from pipelines.meshes.drawing import render_mesh
+from pipelines.images.reading import to_pillow
 from pipelines.meshes.mesh import Mesh
-from pipelines.pictures.reading import to_pillow
+from pipelines.rendering.render_mesh import render_mesh
 
 from .textures import object_of
 
-PICTURE_SIZE, SEED, RESOLUTION = 256, 0, 96
+IMAGE_SIZE, SEED, RESOLUTION = 256, 0, 96
 GROWTH, OVERHEAD = (100, 1000, 10_000), 1000
 SETTLED = 100  # items after which a worker has held all that it ever needs
 
@@ -45,7 +45,7 @@ def measure_catalogues(assets: Path, count: int) -> None:
 
 
 def _draw(assets: Path, count: int, folder: Path) -> None:
-    """Pictures with alpha of so many objects, from in front and a little above."""
+    """Images with alpha of so many objects, from in front and a little above."""
     data, rng = np.load(assets), np.random.default_rng(SEED)
     folder.mkdir()
     drawn = 0
@@ -55,9 +55,9 @@ def _draw(assets: Path, count: int, folder: Path) -> None:
             continue
         camera = cameras_around([float(rng.uniform(0, 360))], [15.0], 4.0, 30.0)
         black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
-        alpha = 1 - render_mesh(black, camera, PICTURE_SIZE, shaded=False)[:, :1]
-        picture = torch.cat([render_mesh(mesh, camera, PICTURE_SIZE), alpha], dim=1)
-        # Not by `save_picture`: what bears the library's signature is taken for a result.
+        alpha = 1 - render_mesh(black, camera, IMAGE_SIZE, shaded=False)[:, :1]
+        picture = torch.cat([render_mesh(mesh, camera, IMAGE_SIZE), alpha], dim=1)
+        # Not by `save_image`: what bears the library's signature is taken for a result.
         to_pillow(picture).save(folder / f"{drawn:05}.png")
         drawn += 1
 

@@ -1,4 +1,4 @@
-"""Time and memory against resolution, as a picture."""
+"""Time and memory against resolution, as an image."""
 
 from __future__ import annotations
 

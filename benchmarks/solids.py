@@ -14,8 +14,8 @@ import trimesh
 from numpy.typing import NDArray
 
 from pipelines.errors import ImageTo3DError
+from pipelines.meshes.color_transfer import nearest_points, strew, surface_colors
 from pipelines.meshes.mesh import Mesh, drop_unused, shape_of
-from pipelines.meshes.painting import nearest_points, strew, surface_colors
 from pipelines.meshes.repair import merge_vertices
 from pipelines.meshes.solid import make_solid
 

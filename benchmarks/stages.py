@@ -22,16 +22,16 @@ from torch.nn import functional as F
 from pipelines.devices import at_work, choose_dtype
 from pipelines.fields.triplane import Triplane
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.mesh_io import save_mesh
+from pipelines.images import read_image
+from pipelines.meshes.io import save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
 from pipelines.multiview.generation import generate_views
 from pipelines.multiview.image_transform import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.multiview.zero123plus import MultiviewModel
-from pipelines.pictures import read_picture
 from pipelines.reconstruction.instant_mesh import reconstruct
-from pipelines.reconstruction.one_picture import reconstruct_picture
+from pipelines.reconstruction.one_image import reconstruct_image
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
@@ -113,19 +113,19 @@ def views_to_triplane(dtype: torch.dtype) -> Stage:
     return prepare
 
 
-def picture_to_planes(dtype: torch.dtype) -> Stage:
+def image_to_planes(dtype: torch.dtype) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
         triposr = model("triposr", device, dtype)
-        picture = torch.rand(1, 3, 512, 512, device=device)
+        image = torch.rand(1, 3, 512, 512, device=device)
         mask = torch.ones(1, 1, 512, 512, device=device)
-        return lambda: reconstruct_picture(triposr, picture, mask)
+        return lambda: reconstruct_image(triposr, image, mask)
 
     return prepare
 
 
-def picture_to_obj(device: torch.device) -> Callable[[], object]:
+def image_to_obj(device: torch.device) -> Callable[[], object]:
     """TripoSR's job after background removal. The surface is that of the smooth triplane."""
-    planes = picture_to_planes(choose_dtype("auto", device))(device)
+    planes = image_to_planes(choose_dtype("auto", device))(device)
     triplane, threshold = smooth_triplane("triposr", device)
     path = Path(tempfile.mkdtemp()) / "job.obj"
 
@@ -139,10 +139,10 @@ def picture_to_obj(device: torch.device) -> Callable[[], object]:
 def photograph(device: torch.device) -> Callable[[], object]:
     """The embedded model's job, background and file included, at about 100 000 triangles."""
     chain = ImageTo3D.load(device=device.type)
-    picture = read_picture(Path(__file__).parents[1] / "workflows" / "cup.png")
+    image = read_image(Path(__file__).parents[1] / "workflows" / "cup.png")
     settings = Settings(surface=SurfaceSettings(resolution=160))
     path = Path(tempfile.mkdtemp()) / "cup.obj"
-    return lambda: save_mesh(chain(picture, settings).mesh, path)
+    return lambda: save_mesh(chain(image, settings).mesh, path)
 
 
 def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
@@ -217,7 +217,7 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
         )
         large = model("instant-mesh-large", device, dtype)
         (triplane, _) = smooth_triplane("instant-mesh-large", device)
-        picture = torch.rand(1, 3, 512, 512)
+        image = torch.rand(1, 3, 512, 512)
         views = torch.rand(6, 3, 320, 320, device=device)
         path = Path(tempfile.mkdtemp()) / "job.obj"
 
@@ -226,7 +226,7 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
                 part.to("cpu")
 
         def run() -> None:
-            generate_views(zero123plus, picture, settings=ViewSettings(steps, 4.0, seed=1))
+            generate_views(zero123plus, image, settings=ViewSettings(steps, 4.0, seed=1))
             with at_work(large, device, offload):
                 reconstruct(large, views)
             save_mesh(extract_mesh(triplane.to(device)), path)
@@ -270,7 +270,7 @@ def importing(device: torch.device) -> Callable[[], float]:
     """
     code = (
         "import torch, time; t = time.perf_counter(); import pipelines.image_to_3d,"
-        " pipelines.orbit.rendering; print(time.perf_counter() - t)"
+        " pipelines.rendering.render_field; print(time.perf_counter() - t)"
     )
     return lambda: float(
         subprocess.run(
@@ -280,7 +280,7 @@ def importing(device: torch.device) -> Callable[[], float]:
 
 
 JOBS: dict[str, Stage] = {
-    "TripoSR: picture to OBJ": picture_to_obj,
+    "TripoSR: image to OBJ": image_to_obj,
     "photograph to OBJ, 75 steps": photograph_to_obj(75),
     "photograph to OBJ, 28 steps": photograph_to_obj(28),
     "photograph to OBJ, 28 steps, offloading": photograph_to_obj(28, offload=True),
@@ -293,8 +293,8 @@ STAGES: dict[str, Stage] = {
     "NeRF mesh at 256": surface("instant-nerf-large", 256),
     "NeRF mesh at 512": surface("instant-nerf-large", 512),
     "photograph to OBJ, embedded": photograph,
-    "TripoSR planes, float32": picture_to_planes(torch.float32),
-    "TripoSR planes, bfloat16": picture_to_planes(torch.bfloat16),
+    "TripoSR planes, float32": image_to_planes(torch.float32),
+    "TripoSR planes, bfloat16": image_to_planes(torch.bfloat16),
     "TripoSR mesh at 256": surface("triposr", 256),
     "TripoSR mesh at 512": surface("triposr", 512),
     "Zero123++ step, float32": denoising_step(torch.float32),

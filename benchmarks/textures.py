@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from pipelines.cameras import Cameras, cameras_around, zero123plus_cameras
 from pipelines.meshes.camera_fit import fit_camera
-from pipelines.meshes.drawing import render_mesh
+from pipelines.meshes.color_transfer import texture_colors
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.painting import texture_colors
-from pipelines.meshes.projection import Shots
-from pipelines.meshes.texture import texture_of_pictures
+from pipelines.meshes.projection import PosedImages
+from pipelines.meshes.texture import texture_from_images
+from pipelines.rendering.render_mesh import render_mesh
 
 OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
@@ -29,7 +29,7 @@ UNSEEN = cameras_around([15.0 + 30 * i for i in range(12)], [25.0, -25.0, 0.0] *
 def measure_textures(assets: Path) -> None:
     """Print means over the objects.
 
-    Projections of the six true views of `VIEW_SIZE` pixels and one picture of `PHOTOGRAPH_SIZE`:
+    Projections of the six true views of `VIEW_SIZE` pixels and one image of `PHOTOGRAPH_SIZE`:
     the colour error of renders from twelve other directions. Then that with all cameras
     `WRONG_DEG` off, the fit's error, and how far colours step across the borders of charts.
     """
@@ -75,8 +75,11 @@ def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
         return float(difference.mean(dim=1, keepdim=True)[object_there].mean())
 
     def projected(views_cameras: Cameras, photograph_camera: Cameras) -> Mesh:
-        layers = [Shots(views, views_cameras), Shots(photograph, photograph_camera, mask)]
-        return texture_of_pictures(mesh, layers, SIZE)
+        layers = [
+            PosedImages(views, views_cameras),
+            PosedImages(photograph, photograph_camera, mask),
+        ]
+        return texture_from_images(mesh, layers, SIZE)
 
     assert mesh.vertex_colors is not None
     colors = mesh.vertex_colors[mesh.faces[:, 0]]

@@ -1,6 +1,6 @@
-"""The pictures of the help pages, made with the embedded model.
+"""The images of the help pages, made with the embedded model.
 
-python -m docs.help_pictures
+python -m docs.help_images
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch.nn import functional as F
 
 from pipelines.cameras import cameras_around, orbit_cameras, zero123plus_cameras
 from pipelines.image_to_3d import ImageTo3D
+from pipelines.images.background import remove_background
+from pipelines.images.framing import composite, frame_foreground
+from pipelines.images.reading import read_image, to_pillow
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.decimation import decimate
-from pipelines.meshes.drawing import preview_sheet, render_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.solid import make_solid
-from pipelines.meshes.texture import texture_of_pictures
-from pipelines.orbit.rendering import render
-from pipelines.pictures.background import remove_background
-from pipelines.pictures.framing import composite, frame_foreground
-from pipelines.pictures.reading import read_picture, to_pillow
+from pipelines.meshes.texture import texture_from_images
+from pipelines.rendering.render_field import render_field
+from pipelines.rendering.render_mesh import preview_sheet, render_mesh
 
 ROOT = Path(__file__).parent.parent
 HEIGHT = 320
 
 
-def side_by_side(*pictures: Tensor) -> Tensor:
-    """Pictures (1, 3, H, W) at one height in a row."""
+def side_by_side(*images: Tensor) -> Tensor:
+    """Images (1, 3, H, W) at one height in a row."""
     scaled = [
         F.interpolate(
             p,
@@ -39,7 +39,7 @@ def side_by_side(*pictures: Tensor) -> Tensor:
             mode="bilinear",
             antialias=True,
         )
-        for p in pictures
+        for p in images
     ]
     return torch.cat(scaled, dim=-1)
 
@@ -67,9 +67,9 @@ def with_cameras(mesh: Mesh) -> Mesh:
 
 def with_and_without_texture() -> Tensor:
     """A photographed cup of few triangles: colours at its vertices, its texture, and the atlas."""
-    result = ImageTo3D.load("photo")(read_picture(ROOT / "workflows" / "cup.png"))
+    result = ImageTo3D.load("photo")(read_image(ROOT / "workflows" / "cup.png"))
     plain = decimate(result.mesh, 4000)
-    textured = texture_of_pictures(plain, result.layers(), 1024, field=result.field)
+    textured = texture_from_images(plain, result.layers(), 1024, field=result.field)
     assert textured.texture is not None
     camera = cameras_around([15.0], [result.field.elevation_deg], 4.0, 30.0)
     shown = [render_mesh(mesh, camera, 2 * HEIGHT) for mesh in (plain, textured)]
@@ -97,24 +97,24 @@ def double_shell_and_body(mesh: Mesh) -> Tensor:
 def main() -> None:
     folder = ROOT / "web" / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    picture = read_picture(ROOT / "workflows" / "demo.png")
-    mask = remove_background(picture)
-    framed, _ = frame_foreground(picture[:, :3], mask, size=512)
-    result = ImageTo3D.load("photo")(read_picture(ROOT / "workflows" / "cup.png"))
+    image = read_image(ROOT / "workflows" / "demo.png")
+    mask = remove_background(image)
+    framed, _ = frame_foreground(image[:, :3], mask, size=512)
+    result = ImageTo3D.load("photo")(read_image(ROOT / "workflows" / "cup.png"))
     views = render_mesh(result.mesh, zero123plus_cameras(), HEIGHT // 2)
     grid = torch.cat([torch.cat(list(views[i : i + 3].split(1)), dim=-1) for i in (0, 3)], dim=-2)
-    pictures = {
+    images = {
         "background": side_by_side(
-            picture[:, :3], composite(picture[:, :3], mask), mask.expand(-1, 3, -1, -1)
+            image[:, :3], composite(image[:, :3], mask), mask.expand(-1, 3, -1, -1)
         ),
-        "frame": side_by_side(picture[:, :3], framed),
+        "frame": side_by_side(image[:, :3], framed),
         "views": side_by_side(result.framed, grid),
         "mesh": preview_sheet(result.mesh, HEIGHT),
         "cameras": render_mesh(
             with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384
         ),
         "orbit": side_by_side(
-            *render(result.field, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1).split(1)
+            *render_field(result.field, orbit_cameras(6), HEIGHT).rgb.clamp(0, 1).split(1)
         ),
     }
     rough = Mesh(
@@ -123,13 +123,13 @@ def main() -> None:
         result.mesh.vertex_colors,
     )
     fair = clean(rough, smoothing=10, max_faces=4000)
-    pictures["clean"] = torch.cat(
+    images["clean"] = torch.cat(
         [preview_sheet(rough, HEIGHT)[..., :HEIGHT], preview_sheet(fair, HEIGHT)[..., :HEIGHT]],
         dim=-1,
     )
-    pictures["solid"] = double_shell_and_body(decimate(result.mesh, 6000))
-    pictures["texture"] = with_and_without_texture()
-    for name, image in pictures.items():
+    images["solid"] = double_shell_and_body(decimate(result.mesh, 6000))
+    images["texture"] = with_and_without_texture()
+    for name, image in images.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)
 
 

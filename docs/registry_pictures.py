@@ -1,6 +1,6 @@
 """Draw the icon and the banner that ComfyUI's registry shows: a photograph, and what becomes of it.
 
-python -m docs.registry_pictures
+python -m docs.registry_images
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from pipelines.cameras import cameras_around
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.meshes.drawing import render_mesh
+from pipelines.images.reading import read_image, to_pillow
 from pipelines.meshes.mesh import Mesh
-from pipelines.pictures.reading import read_picture, to_pillow
+from pipelines.rendering.render_mesh import render_mesh
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "registry"
@@ -40,41 +40,41 @@ def seen(mesh: Mesh, azimuth_deg: float, side: int) -> Image.Image:
     return cut_out(drawn[:, :3], (drawn[:, :3] < 0.995).any(dim=1, keepdim=True).float())
 
 
-def cut_out(picture: Tensor, mask: Tensor) -> Image.Image:
+def cut_out(image: Tensor, mask: Tensor) -> Image.Image:
     """(1, 3, S, S) with (1, 1, S, S) as its opacity."""
-    return to_pillow(torch.cat([picture, mask], dim=1))
+    return to_pillow(torch.cat([image, mask], dim=1))
 
 
 def icon(mesh: Mesh) -> Image.Image:
     side = ICON[0] * MORE
-    picture = ground((side, side))
+    image = ground((side, side))
     object_ = seen(mesh, 15.0, side)
-    picture.paste(object_, (0, 0), object_)
+    image.paste(object_, (0, 0), object_)
     mask = Image.new("L", (side, side), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, side - 1, side - 1), side // 6, fill=255)
-    picture.putalpha(mask)
-    return picture.resize(ICON, Image.Resampling.LANCZOS)
+    image.putalpha(mask)
+    return image.resize(ICON, Image.Resampling.LANCZOS)
 
 
 def banner(mesh: Mesh, photograph: Image.Image) -> Image.Image:
     width, height = BANNER[0] * MORE, BANNER[1] * MORE
-    picture = ground((width, height))
+    image = ground((width, height))
     side = height * 7 // 9
     top = (height - side) // 2
     photograph = photograph.resize((side, side), Image.Resampling.LANCZOS)
-    picture.paste(photograph, (top // 2, top), photograph)
-    draw, middle = ImageDraw.Draw(picture), height // 2
+    image.paste(photograph, (top // 2, top), photograph)
+    draw, middle = ImageDraw.Draw(image), height // 2
     start, end, head = side + top, side + top + height // 8, height // 24
     draw.line((start, middle, end - head, middle), LINE, height // 60)
     draw.polygon([(end, middle), (end - head, middle - head), (end - head, middle + head)], LINE)
     for left, azimuth_deg in ((end, 0.0), (width - side, 35.0)):
         object_ = seen(mesh, azimuth_deg, side)
-        picture.paste(object_, (left, top), object_)
-    return picture.resize(BANNER, Image.Resampling.LANCZOS)
+        image.paste(object_, (left, top), object_)
+    return image.resize(BANNER, Image.Resampling.LANCZOS)
 
 
 def main() -> None:
-    result = ImageTo3D.load(device="cpu")(read_picture(ROOT / "workflows" / "cup.png"))
+    result = ImageTo3D.load(device="cpu")(read_image(ROOT / "workflows" / "cup.png"))
     FOLDER.mkdir(exist_ok=True)
     icon(result.mesh).save(FOLDER / "icon.png", optimize=True)
     banner(result.mesh, cut_out(result.photograph, result.mask)).save(

@@ -10,8 +10,8 @@ from .framing import FrameForeground
 from .meshes import CleanMesh, LoadMesh, MakeSolid, MeshInfo, RenderMesh
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
-from .orbit import RenderOrbit
 from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
+from .rendering import RenderOrbit
 from .saving import SaveMesh
 from .surface import ExtractMesh
 from .texturing import ApplyTexture, BakeVertexColors, TextureMesh
@@ -43,5 +43,5 @@ class ImageTo3DExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # Not in on_load, which 0.3.64 does not call.
         host.register_folders()
-        host.offer_demo_pictures()
+        host.offer_demo_images()
         return NODES

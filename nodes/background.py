@@ -1,4 +1,4 @@
-"""Picture to object on white, and a mask."""
+"""Image to object on white, and a mask."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.pictures.background import (
+from ..pipelines.images.background import (
     DEFAULT_THRESHOLD,
     METHODS,
     forget_models,
     remove_background,
 )
-from ..pipelines.pictures.framing import cut_out
+from ..pipelines.images.framing import cut_out
 from . import host
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
@@ -24,17 +24,17 @@ class RemoveBackground(io.ComfyNode):
             node_id="ImageTo3D_RemoveBackground",
             display_name="Remove Background",
             category="3d/Image to 3D",
-            description="Finds what stands in front of each picture, and leaves white around it.",
+            description="Finds what stands in front of each image, and leaves white around it.",
             inputs=[
                 io.Image.Input(
-                    "image", tooltip="One or several pictures. A fourth channel counts as alpha."
+                    "image", tooltip="One or several images. A fourth channel counts as alpha."
                 ),
                 io.Combo.Input(
                     "model",
                     options=list(METHODS),
                     default="auto",
                     tooltip=(
-                        "auto: the picture's own alpha where it describes an object, 'plain' where"
+                        "auto: the image's own alpha where it describes an object, 'plain' where"
                         " the border has one colour, otherwise u2net. plain: takes away the"
                         " border's colour, needs no model. The names are models of rembg, found in"
                         " models/rembg or downloaded."

@@ -1,12 +1,12 @@
-"""Picture and mask to a framed picture and mask."""
+"""Image and mask to a framed image and mask."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.pictures.colors import parse_color
-from ..pipelines.pictures.framing import frame_foreground
+from ..pipelines.images.colors import parse_color
+from ..pipelines.images.framing import frame_foreground
 from . import host
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
@@ -22,15 +22,15 @@ class FrameForeground(io.ComfyNode):
                 "Puts each object in the middle of a square, at the size that the models expect."
             ),
             inputs=[
-                io.Image.Input("image", tooltip="One or several pictures."),
-                io.Mask.Input("mask", tooltip="1 = object; one for all pictures, or one for each."),
+                io.Image.Input("image", tooltip="One or several images."),
+                io.Mask.Input("mask", tooltip="1 = object; one for all images, or one for each."),
                 io.Float.Input(
                     "foreground_ratio",
                     default=0.85,
                     min=0.1,
                     max=1.0,
                     step=0.01,
-                    tooltip="The object's larger side over the picture's side.",
+                    tooltip="The object's larger side over the image's side.",
                 ),
                 io.Int.Input(
                     "size",
@@ -49,9 +49,7 @@ class FrameForeground(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(
-                    "framed_image", display_name="image", tooltip="The framed picture."
-                ),
+                io.Image.Output("framed_image", display_name="image", tooltip="The framed image."),
                 io.Mask.Output("framed_mask", display_name="mask", tooltip="1 = object."),
             ],
         )

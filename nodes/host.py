@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from ..pipelines.devices import DTYPES, choose_dtype
 from ..pipelines.errors import EnvironmentProblem, InvalidInput
-from ..pipelines.pictures.background import AUTO_MODEL, find_model
-from ..pipelines.pictures.reading import to_pillow
+from ..pipelines.images.background import AUTO_MODEL, find_model
+from ..pipelines.images.reading import to_pillow
 from ..pipelines.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _PAID_JOBS = "modelslab_jobs.sqlite3"
 _CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)
 _PACK = Path(__file__).parent.parent
 _REQUIREMENTS = _PACK / "requirements.txt"
-_DEMO_PICTURES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
+_DEMO_IMAGES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
 
 Model = TypeVar("Model")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -82,16 +82,16 @@ def register_folders() -> None:
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
-def offer_demo_pictures() -> None:
-    """Put the templates' pictures into ComfyUI's input folder, so that the templates run."""
-    for name, source in _DEMO_PICTURES.items():
+def offer_demo_images() -> None:
+    """Put the templates' images into ComfyUI's input folder, so that the templates run."""
+    for name, source in _DEMO_IMAGES.items():
         target = Path(folder_paths.get_input_directory()) / name
         try:
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(_PACK / "workflows" / source, target)
         except OSError as error:
-            log.warning("a template's picture could not be copied to %s: %s", target, error)
+            log.warning("a template's image could not be copied to %s: %s", target, error)
 
 
 def models_dirs() -> list[Path]:
@@ -224,8 +224,8 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
 
     def report(done: int, total: int, preview: Tensor | None = None) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        picture = None if preview is None else ("JPEG", to_pillow(preview), _PREVIEW_SIDE)
-        bar.update_absolute(part * total + done, parts * total, picture)
+        image = None if preview is None else ("JPEG", to_pillow(preview), _PREVIEW_SIDE)
+        bar.update_absolute(part * total + done, parts * total, image)
 
     return report
 

@@ -1,4 +1,4 @@
-"""Meshes to better meshes, to text and to pictures; files to meshes."""
+"""Meshes to better meshes, to text and to images; files to meshes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from comfy_api.latest import io, ui
 
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, orbit_cameras
 from ..pipelines.errors import InvalidInput
-from ..pipelines.mesh_io import FORMATS, load_mesh, mesh_files
 from ..pipelines.meshes.cleaning import clean
-from ..pipelines.meshes.drawing import render_mesh
+from ..pipelines.meshes.io import FORMATS, load_mesh, mesh_files
 from ..pipelines.meshes.report import report
 from ..pipelines.meshes.solid import (
     DEFAULT_SOLID_RESOLUTION,
@@ -20,6 +19,7 @@ from ..pipelines.meshes.solid import (
     MIN_SOLID_RESOLUTION,
     make_solid,
 )
+from ..pipelines.rendering.render_mesh import render_mesh
 from . import host
 from .sockets import FILE_3D, image_socket, mesh_of_file_3d, mesh_socket, meshes_of
 
@@ -120,8 +120,8 @@ class CleanMesh(io.ComfyNode):
                 )
             )
             lines += [f"before: {report(one)}", f"after: {report(cleaned[-1])}"]
-            if one.material is not None and one.material.pictures:
-                lines.append(f"left out: {', '.join(one.material.pictures)}, which lay on its uvs")
+            if one.material is not None and one.material.images:
+                lines.append(f"left out: {', '.join(one.material.images)}, which lay on its uvs")
             host.node_progress()(i + 1, len(meshes))
         text = "\n".join(lines)
         host.show_on_node(cls.hidden.unique_id, text)
@@ -215,7 +215,7 @@ class LoadMesh(io.ComfyNode):
             category="3d/Image to 3D",
             description=(
                 "Reads a mesh file of ComfyUI's input or output folder: OBJ with its MTL and"
-                " picture, GLB, PLY, STL or 3MF."
+                " image, GLB, PLY, STL or 3MF."
             ),
             inputs=[
                 io.String.Input(
@@ -281,7 +281,7 @@ class RenderMesh(io.ComfyNode):
                     default=12,
                     min=1,
                     max=360,
-                    tooltip="Pictures of a full turn, for each mesh.",
+                    tooltip="Images of a full turn, for each mesh.",
                 ),
                 io.Float.Input(
                     "elevation",
@@ -297,7 +297,7 @@ class RenderMesh(io.ComfyNode):
                     min=32,
                     max=1024,
                     step=8,
-                    tooltip="Pixels of a side. The mesh fills the picture, whatever its size.",
+                    tooltip="Pixels of a side. The mesh fills the image, whatever its size.",
                 ),
             ],
             outputs=[io.Image.Output("images", display_name="images", tooltip="On white.")],
@@ -306,12 +306,12 @@ class RenderMesh(io.ComfyNode):
     @classmethod
     @host.explained
     def execute(cls, mesh: Any, frames: int, elevation: float, size: int) -> io.NodeOutput:
-        pictures = []
+        images = []
         meshes = meshes_of(mesh)
         for i, one in enumerate(meshes):
             fitted, radius = one.fitted(ZERO123PLUS_FOV_Y_DEG)
             cameras = orbit_cameras(frames, elevation, radius)
             for frame in range(frames):
-                pictures.append(render_mesh(fitted, cameras[[frame]], size))
-                host.node_progress(i, len(meshes))(frame + 1, frames, pictures[-1])
-        return io.NodeOutput(image_socket(torch.cat(pictures)))
+                images.append(render_mesh(fitted, cameras[[frame]], size))
+                host.node_progress(i, len(meshes))(frame + 1, frames, images[-1])
+        return io.NodeOutput(image_socket(torch.cat(images)))

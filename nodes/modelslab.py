@@ -1,4 +1,4 @@
-"""Picture to mesh in the cloud."""
+"""Image to mesh in the cloud."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..pipelines.images.reading import to_pillow
 from ..pipelines.modelslab.request import MAX_CHUNK_SIZE, OUTPUT_FORMATS
 from ..pipelines.modelslab.servers import DEFAULT
-from ..pipelines.pictures.reading import to_pillow
 from . import host
 from .sockets import FILE_3D, file_3d, images_of, mesh_socket, video_socket
 
@@ -28,13 +28,13 @@ class ModelsLabImageTo3D(io.ComfyNode):
             display_name="ModelsLab Image to 3D",
             category="3d/Image to 3D",
             description=(
-                "Makes the mesh on ModelsLab's servers instead of here. The picture leaves this"
+                "Makes the mesh on ModelsLab's servers instead of here. The image leaves this"
                 " machine, and each job costs credits. The API key is read from the variable"
                 " MODELSLAB_API_KEY or from user/modelslab_api_key.txt, never from a workflow."
             ),
             inputs=[
                 io.Image.Input(
-                    "image", tooltip="One or several pictures. They are uploaded to ModelsLab."
+                    "image", tooltip="One or several images. They are uploaded to ModelsLab."
                 ),
                 io.Boolean.Input(
                     "remove_bg", default=True, tooltip="Let ModelsLab remove the background."
@@ -46,7 +46,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip=(
-                        "The object's larger side over the picture's side; counts only with"
+                        "The object's larger side over the image's side; counts only with"
                         " remove_bg."
                     ),
                 ),
@@ -86,7 +86,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     default="",
                     tooltip=(
                         "Take up a job that was started and paid for before: its id is in the log"
-                        " and in the error. Several, one for each picture, with commas between."
+                        " and in the error. Several, one for each image, with commas between."
                     ),
                 ),
                 io.String.Input(
@@ -112,7 +112,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip=(
-                        "Pay for a new job even if the same picture and settings were paid for"
+                        "Pay for a new job even if the same image and settings were paid for"
                         " before. Otherwise that job is taken up, after a Stop or an error too."
                     ),
                 ),
@@ -126,14 +126,14 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     control_after_generate=FIXED,
                     optional=True,
                     tooltip=(
-                        "The same seed, picture and settings are not paid for again. 0 lets the"
-                        " server draw one. Further pictures have the next seeds."
+                        "The same seed, image and settings are not paid for again. 0 lets the"
+                        " server draw one. Further images have the next seeds."
                     ),
                 ),
             ],
             outputs=[
                 io.Mesh.Output(
-                    "mesh", display_name="mesh", tooltip="One mesh for each picture, y up."
+                    "mesh", display_name="mesh", tooltip="One mesh for each image, y up."
                 ),
                 io.String.Output(
                     "path",
@@ -181,16 +181,16 @@ class ModelsLabImageTo3D(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..pipelines.modelslab.client import images_to_3d  # httpx is needed here alone
 
-        pictures = [to_pillow(one) for one in images_of(image)[:, :3].split(1)]
-        folder, names = host.output_names(filename_prefix, len(pictures))
+        images = [to_pillow(one) for one in images_of(image)[:, :3].split(1)]
+        folder, names = host.output_names(filename_prefix, len(images))
         results = await images_to_3d(
             host.modelslab_client(server),
-            pictures,
+            images,
             values,
             [folder / name.rstrip("_") for name in names],
             job_ids=[job.strip() for job in job_id.split(",")],
             pay_again=pay_again,
-            progress_of=lambda i: host.node_progress(i, len(pictures)),
+            progress_of=lambda i: host.node_progress(i, len(images)),
             notice=lambda text: host.show_on_node(cls.hidden.unique_id, text),
         )
         first = results[0]
@@ -238,7 +238,7 @@ def _advanced() -> list[Any]:
             7.5,
             0.0,
             100.0,
-            "how closely the structure follows the picture",
+            "how closely the structure follows the image",
         ),
         one(io.Int, "ss_sampling_steps", 12, 1, 50, "steps of the structure"),
         one(
@@ -247,7 +247,7 @@ def _advanced() -> list[Any]:
             3.0,
             0.0,
             10.0,
-            "how closely the details follow the picture",
+            "how closely the details follow the image",
         ),
         one(io.Int, "slat_sampling_steps", 12, 1, 50, "steps of the details"),
         one(io.Float, "mesh_simplify", 0.9, 0.9, 0.98, "the share of triangles that is taken away"),

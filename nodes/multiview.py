@@ -1,4 +1,4 @@
-"""Framed picture to six views."""
+"""Framed image to six views."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class GenerateViews(io.ComfyNode):
             display_name="Generate Views",
             category="3d/Image to 3D",
             description=(
-                "Draws six views around the object of each picture: azimuths 30 to 330 degrees,"
+                "Draws six views around the object of each image: azimuths 30 to 330 degrees,"
                 " elevations 20 and -10 in turn."
             ),
             inputs=[
                 MultiviewModelSocket.Input("model"),
-                io.Image.Input("image", tooltip="Framed pictures on white, from Frame Foreground."),
+                io.Image.Input("image", tooltip="Framed images on white, from Frame Foreground."),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -87,8 +87,8 @@ class GenerateViews(io.ComfyNode):
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
                     tooltip=(
-                        "The same seed and picture give the same views; 0 draws one and shows it."
-                        " The second picture of a batch has the next seed, and so on."
+                        "The same seed and image give the same views; 0 draws one and shows it."
+                        " The second image of a batch has the next seed, and so on."
                     ),
                 ),
                 io.Int.Input(
@@ -104,7 +104,7 @@ class GenerateViews(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How strictly the views follow the picture.",
+                    tooltip="How strictly the views follow the image.",
                 ),
                 io.Combo.Input(
                     "scheduler",
@@ -123,12 +123,12 @@ class GenerateViews(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Image.Output(
-                    "views", display_name="views", tooltip="Six views for each picture, in order."
+                    "views", display_name="views", tooltip="Six views for each image, in order."
                 ),
                 io.Image.Output(
                     "grid",
                     display_name="grid",
-                    tooltip="The same as one picture, three rows of two, for each picture.",
+                    tooltip="The same as one image, three rows of two, for each image.",
                 ),
             ],
         )
@@ -163,7 +163,7 @@ class GenerateViews(io.ComfyNode):
         ]
         return io.NodeOutput(
             *(
-                image_socket(torch.cat(pictures))
-                for pictures in zip(*((g.views, g.grid) for g in generated), strict=True)
+                image_socket(torch.cat(images))
+                for images in zip(*((g.views, g.grid) for g in generated), strict=True)
             )
         )

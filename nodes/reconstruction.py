@@ -1,4 +1,4 @@
-"""Views, or one picture, to triplanes."""
+"""Views, or one image, to triplanes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..pipelines.devices import DTYPES
 from ..pipelines.errors import InvalidInput
 from ..pipelines.fields.field import Field
 from ..pipelines.reconstruction.instant_mesh import reconstruct, split_objects
-from ..pipelines.reconstruction.one_picture import reconstruct_picture
+from ..pipelines.reconstruction.one_image import reconstruct_image
 from ..pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from ..pipelines.weights.reconstruction_models import (
     AnyReconstructionModel,
@@ -30,7 +30,7 @@ class LoadReconstructionModel(io.ComfyNode):
             display_name="Load Reconstruction Model",
             category="3d/Image to 3D",
             description=(
-                "Loads a model that turns views, or one picture, into a shape: from"
+                "Loads a model that turns views, or one image, into a shape: from"
                 " models/image_to_3d, the Hugging Face cache, or the hub."
             ),
             inputs=[
@@ -39,8 +39,8 @@ class LoadReconstructionModel(io.ComfyNode):
                     options=list(RECONSTRUCTION_PRESETS),
                     default="photo",
                     tooltip=(
-                        "photo: embedded, sees one framed picture of any object, in seconds."
-                        " triposr: one framed picture too, finer (1.7 GB, MIT)."
+                        "photo: embedded, sees one framed image of any object, in seconds."
+                        " triposr: one framed image too, finer (1.7 GB, MIT)."
                         " instant-mesh-large: the best surface, of six views. The nerf models"
                         " render better orbits."
                     ),
@@ -129,7 +129,7 @@ class Reconstruct(io.ComfyNode):
             display_name="Reconstruct",
             category="3d/Image to 3D",
             description=(
-                "Turns the views of each object, or one framed picture of it, into a triplane, from"
+                "Turns the views of each object, or one framed image of it, into a triplane, from"
                 " which meshes of any resolution and orbits are made in seconds."
             ),
             inputs=[
@@ -139,7 +139,7 @@ class Reconstruct(io.ComfyNode):
                     tooltip=(
                         "Six views for each object as Generate Views makes them, or four of these"
                         " (say so below); with cameras, one for each. For photo and triposr: one"
-                        " framed picture of each object, from Frame Foreground."
+                        " framed image of each object, from Frame Foreground."
                     ),
                 ),
                 CamerasSocket.Input(
@@ -159,7 +159,7 @@ class Reconstruct(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip=(
-                        "For photo and triposr: the masks of the framed pictures, 1 = object."
+                        "For photo and triposr: the masks of the framed images, 1 = object."
                         " Whatever colour is behind the object, the model's own takes its place."
                     ),
                 ),
@@ -182,14 +182,14 @@ class Reconstruct(io.ComfyNode):
         if inner.sees == "picture":
             if mask is None:
                 raise InvalidInput(
-                    "This model sees one picture and its mask: connect Frame Foreground's mask."
+                    "This model sees one image and its mask: connect Frame Foreground's mask."
                 )
             pairs = list(zip(images.split(1), masks_of(mask, images).split(1), strict=True))
             device = model.load(_WORKING_MEMORY)
             return io.NodeOutput(
                 [
                     _reported(
-                        reconstruct_picture(inner, one.to(device), its.to(device)), i, len(pairs)
+                        reconstruct_image(inner, one.to(device), its.to(device)), i, len(pairs)
                     )
                     for i, (one, its) in enumerate(pairs)
                 ]

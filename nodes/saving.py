@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..pipelines.mesh_io import FORMATS, UpAxis, lost, mesh_path, save_mesh
-from ..pipelines.meshes.files.glb_material import TEXTURE_FORMATS, TextureFormat
+from ..pipelines.meshes.io import FORMATS, UpAxis, lost, mesh_path, save_mesh
+from ..pipelines.meshes.io.glb_material import TEXTURE_FORMATS, TextureFormat
 from ..pipelines.meshes.placement import placed
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of

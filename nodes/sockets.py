@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..pipelines.errors import InvalidInput
-from ..pipelines.mesh_io import from_y_up, load_mesh, to_y_up
+from ..pipelines.images.colors import to_linear, to_srgb
+from ..pipelines.meshes.color_transfer import texture_to_vertex_colors
+from ..pipelines.meshes.io import from_y_up, load_mesh, to_y_up
 from ..pipelines.meshes.material import Material
 from ..pipelines.meshes.mesh import Mesh
-from ..pipelines.meshes.painting import texture_to_vertex_colors
-from ..pipelines.pictures.colors import to_linear, to_srgb
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def images_of(image: Tensor) -> Tensor:
     """
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or not len(image):
         raise InvalidInput(
-            "A picture must be (batch, height, width, 1, 3 or 4 channels), got"
+            "An image must be (batch, height, width, 1, 3 or 4 channels), got"
             f" {tuple(image.shape)}."
         )
     images = image.permute(0, 3, 1, 2).float()
@@ -59,18 +59,18 @@ def image_socket(images: Tensor) -> Tensor:
 
 
 def masks_of(mask: Tensor, images: Tensor) -> Tensor:
-    """MASK (B, H, W) or (H, W) as (B, 1, H, W), at the size of pictures (B, C, H, W).
+    """MASK (B, H, W) or (H, W) as (B, 1, H, W), at the size of images (B, C, H, W).
 
-    One mask serves all pictures.
+    One mask serves all images.
 
     Raises:
-        InvalidInput: if there are neither one nor as many masks as pictures.
+        InvalidInput: if there are neither one nor as many masks as images.
     """
     masks = mask.reshape(-1, 1, *mask.shape[-2:]).float()
     if len(masks) not in (1, len(images)):
         raise InvalidInput(
-            f"There must be one mask, or one for each picture, got {len(masks)} masks and"
-            f" {len(images)} pictures."
+            f"There must be one mask, or one for each image, got {len(masks)} masks and"
+            f" {len(images)} images."
         )
     if masks.shape[-2:] != images.shape[-2:]:
         masks = F.interpolate(masks, size=images.shape[-2:], mode="bilinear", antialias=True)
@@ -141,7 +141,7 @@ def _linear_colors(mesh: Mesh) -> Tensor:
     return linear if alpha is None else torch.cat([linear, alpha[:, None]], dim=1)
 
 
-#: What a material's pictures are where they say nothing, for the meshes of a batch without one.
+#: What a material's images are where they say nothing, for the meshes of a batch without one.
 _PLAIN = {
     "metallic_roughness": (1.0, 1.0, 0.0),
     "normal_map": (0.5, 0.5, 1.0),
@@ -153,10 +153,10 @@ def _material_fields(materials: list[Material]) -> dict[str, Any]:
     """MESH's fields of the materials of a batch."""
     found: dict[str, Any] = {}
     for name, plain in _PLAIN.items():
-        pictures = [getattr(material, name) for material in materials]
-        if any(picture is not None for picture in pictures):
+        images = [getattr(material, name) for material in materials]
+        if any(image is not None for image in images):
             found[name] = _same_size(
-                [torch.tensor(plain).expand(1, 1, 3) if p is None else p for p in pictures]
+                [torch.tensor(plain).expand(1, 1, 3) if p is None else p for p in images]
             )
     first = materials[0]
     if any(material.unlit for material in materials):
@@ -212,7 +212,7 @@ def meshes_of(mesh: Any) -> list[Mesh]:
                     item.get("tangents"),
                     None if colors is None or colors.shape[1] < 4 else colors[:, 3].clamp(0, 1),
                     (
-                        material if uvs is not None else material.without_pictures() or Material()
+                        material if uvs is not None else material.without_images() or Material()
                     ).or_none(),
                 )
             )
@@ -220,7 +220,7 @@ def meshes_of(mesh: Any) -> list[Mesh]:
     return meshes
 
 
-#: MESH's fields that have a row for each vertex, for each triangle, or a picture for each mesh.
+#: MESH's fields that have a row for each vertex, for each triangle, or an image for each mesh.
 _ROWS = {
     "vertices": "vertex_counts",
     "faces": "face_counts",
@@ -232,7 +232,7 @@ _ROWS = {
 
 
 def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
-    """Each mesh's own rows and pictures, of batches of one length, padded ones and lists."""
+    """Each mesh's own rows and images, of batches of one length, padded ones and lists."""
     single = isinstance(mesh.vertices, Tensor) and mesh.vertices.ndim == 2
     count = 1 if single else len(mesh.vertices)
     items: list[dict[str, Tensor]] = [{} for _ in range(count)]
@@ -244,7 +244,7 @@ def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
         if isinstance(values, Tensor) and values.ndim == wanted:
             values = values[None]
         if len(values) == 1 < count and name not in _ROWS:
-            values = [values[0]] * count  # one picture for all
+            values = [values[0]] * count  # one image for all
         if len(values) != count:
             raise InvalidInput(
                 f"The batch has {count} meshes and {len(values)} of {name}: look at the node that"

@@ -1,4 +1,4 @@
-"""Colours to textures: of fields, pictures and vertices."""
+"""Colours to textures: of fields, images and vertices."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..pipelines.errors import InvalidInput
 from ..pipelines.fields.field import Field, point_memory
 from ..pipelines.meshes.camera_fit import CameraFit, fit_camera, fit_of
 from ..pipelines.meshes.mesh import Mesh
-from ..pipelines.meshes.projection import Shots
+from ..pipelines.meshes.projection import PosedImages
 from ..pipelines.meshes.texture import (
     CHUNK_SIZE,
     DEFAULT_TEXTURED_FACES,
     MAX_SIZE,
     MIN_SIZE,
     bake_vertex_colors,
+    texture_from_images,
     texture_of_field,
-    texture_of_pictures,
 )
 from . import host
 from .sockets import (
@@ -80,7 +80,7 @@ class TextureMesh(io.ComfyNode):
                     "triplane",
                     optional=True,
                     tooltip=(
-                        "Colours where no picture sees. Without it, the neighbourhood fills these"
+                        "Colours where no image sees. Without it, the neighbourhood fills these"
                         " places."
                     ),
                 ),
@@ -90,7 +90,7 @@ class TextureMesh(io.ComfyNode):
                     "views",
                     optional=True,
                     tooltip=(
-                        "Pictures around each mesh, as many for each: those of Generate Views, or"
+                        "Images around each mesh, as many for each: those of Generate Views, or"
                         " others with their cameras. Not for meshes that were moved or turned."
                     ),
                 ),
@@ -139,19 +139,19 @@ class TextureMesh(io.ComfyNode):
         photographs = _photographs(photograph, mask, meshes)
         device = host.reserve(point_memory(CHUNK_SIZE))
         textured, notes = [], []
-        for i, (one, own, around, picture) in enumerate(
+        for i, (one, own, around, image) in enumerate(
             zip(meshes, fields, shots, photographs, strict=True)
         ):
             progress = host.node_progress(i, len(meshes))
             layers = [] if around is None else [around]
-            if picture is not None:
-                fit = _camera_of(one, own, *picture)
+            if image is not None:
+                fit = _camera_of(one, own, *image)
                 notes.append(fit.sentence)
-                layers += [Shots(picture[0], fit.camera, picture[1])] if fit.trusted else []
+                layers += [PosedImages(image[0], fit.camera, image[1])] if fit.trusted else []
             field = None if own is None else own.to(device)
             if layers:
                 textured.append(
-                    texture_of_pictures(
+                    texture_from_images(
                         one, layers, size, field=field, max_faces=max_faces, progress=progress
                     )
                 )
@@ -183,18 +183,18 @@ def _one_each(values: Any, meshes: list[Mesh], name: str) -> list[Any]:
 
 def _view_shots(
     views: torch.Tensor | None, cameras: Cameras | None, meshes: list[Mesh]
-) -> list[Shots | None]:
+) -> list[PosedImages | None]:
     """The views of each mesh."""
     if views is None:
         return [None] * len(meshes)
     cameras = zero123plus_cameras() if cameras is None else cameras
-    pictures = images_of(views)
-    if len(pictures) != len(meshes) * len(cameras):
+    images = images_of(views)
+    if len(images) != len(meshes) * len(cameras):
         raise InvalidInput(
             f"There must be {len(cameras)} views for each mesh, one for each camera, got"
-            f" {len(pictures)} views and {len(meshes)} meshes."
+            f" {len(images)} views and {len(meshes)} meshes."
         )
-    return [Shots(own, cameras) for own in pictures.split(len(cameras))]
+    return [PosedImages(own, cameras) for own in images.split(len(cameras))]
 
 
 def _photographs(
@@ -207,17 +207,17 @@ def _photographs(
         raise InvalidInput(
             "The photograph needs its mask: connect that of Frame Foreground as well."
         )
-    pictures = images_of(photograph)
-    if len(pictures) != len(meshes):
+    images = images_of(photograph)
+    if len(images) != len(meshes):
         raise InvalidInput(
-            f"There must be one photograph for each mesh, got {len(pictures)} photographs and"
+            f"There must be one photograph for each mesh, got {len(images)} photographs and"
             f" {len(meshes)} meshes."
         )
-    return list(zip(pictures.split(1), masks_of(mask, pictures).split(1), strict=True))
+    return list(zip(images.split(1), masks_of(mask, images).split(1), strict=True))
 
 
 def _camera_of(
-    mesh: Mesh, field: Field | None, picture: torch.Tensor, mask: torch.Tensor
+    mesh: Mesh, field: Field | None, image: torch.Tensor, mask: torch.Tensor
 ) -> CameraFit:
     """Of the photograph: the field's own, where it has one that fits the mesh, else looked for."""
     known = None if field is None else field.camera
@@ -225,7 +225,7 @@ def _camera_of(
         fit = fit_of(mesh, known, mask)
         if fit.trusted:
             return fit
-    return fit_camera(mesh, picture, mask)
+    return fit_camera(mesh, image, mask)
 
 
 class ApplyTexture(io.ComfyNode):
@@ -257,9 +257,9 @@ class ApplyTexture(io.ComfyNode):
                 "The mesh has no uvs, so no texture fits it: put Texture Mesh or Bake Vertex Colors"
                 " before this node."
             )
-        pictures = images_of(texture).permute(0, 2, 3, 1)
-        pictures = pictures.expand(len(meshes), -1, -1, -1) if len(pictures) == 1 else pictures
-        chosen = _one_each(pictures, meshes, "texture")
+        images = images_of(texture).permute(0, 2, 3, 1)
+        images = images.expand(len(meshes), -1, -1, -1) if len(images) == 1 else images
+        chosen = _one_each(images, meshes, "texture")
         return io.NodeOutput(
             mesh_socket(
                 [replace(one, texture=own) for one, own in zip(meshes, chosen, strict=True)]

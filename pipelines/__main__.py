@@ -1,7 +1,7 @@
 """The command line.
 
 python -m pipelines photo.jpg -o out/
-python -m pipelines catalogue pictures/ -o out/
+python -m pipelines catalogue images/ -o out/
 python -m pipelines serve [options]
 python -m pipelines models
 python -m pipelines download triposr
@@ -26,16 +26,9 @@ from .doctor import report
 from .errors import ImageTo3DError, InvalidInput
 from .files import check_writable
 from .image_to_3d import ImageTo3D, timed
+from .images.reading import read_image
 from .model_commands import chosen_model, fetch, models
-from .options import (
-    INTERRUPTED,
-    contradiction,
-    find_pictures,
-    make_parser,
-    output_names,
-    settings_of,
-)
-from .pictures.reading import read_picture
+from .options import INTERRUPTED, contradiction, find_images, make_parser, output_names, settings_of
 from .results import finished_mesh, save_result, summary
 from .settings import Settings
 
@@ -70,7 +63,7 @@ class _Bars:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Returns: the exit code: 0, 1 if a picture failed, 2 for bad arguments, 130 for Ctrl-C.
+    Returns: the exit code: 0, 1 if an image failed, 2 for bad arguments, 130 for Ctrl-C.
     """
     # transformers announces at import that torchvision is missing, which is on purpose.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -106,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (problem := contradiction(options)) is not None:
         parser.error(problem)
     try:
-        pictures = find_pictures(options.pictures)
+        images = find_images(options.images)
     except InvalidInput as error:
         parser.error(str(error))
     try:
@@ -123,37 +116,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 keep_half_copy=not options.no_half_copy,
                 offload=options.offload,
             )
-        names = output_names(pictures, options.output, overwrite=options.overwrite)
+        names = output_names(images, options.output, overwrite=options.overwrite)
         failures = {}
-        for picture, name in zip(pictures, names, strict=True):
-            if (reason := _run_one(chain, picture, name, settings, options)) is not None:
-                failures[picture] = reason
+        for image, name in zip(images, names, strict=True):
+            if (reason := _run_one(chain, image, name, settings, options)) is not None:
+                failures[image] = reason
     except ImageTo3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
-    if failures and len(pictures) > 1:
-        listed = "\n".join(f"  {picture}: {reason}" for picture, reason in failures.items())
-        print(f"{len(failures)} of {len(pictures)} pictures failed:\n{listed}", file=sys.stderr)
+    if failures and len(images) > 1:
+        listed = "\n".join(f"  {image}: {reason}" for image, reason in failures.items())
+        print(f"{len(failures)} of {len(images)} images failed:\n{listed}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def _run_one(
-    chain: ImageTo3D, picture: Path, name: str, settings: Settings, options: argparse.Namespace
+    chain: ImageTo3D, image: Path, name: str, settings: Settings, options: argparse.Namespace
 ) -> str | None:
-    """Make one picture's files; returns what went wrong, or None."""
+    """Make one image's files; returns what went wrong, or None."""
     bars = _Bars()
     try:
         with memory_explained(MEMORY_ADVICE):
-            result = chain(read_picture(picture), settings, bars)
+            result = chain(read_image(image), settings, bars)
             seconds = dict(result.seconds)
             with timed("finishing", seconds):
                 mesh = finished_mesh(result, options, bars)
             with timed("files", seconds):
                 written = save_result(result, mesh, options.output, name, options, bars)
-    except Exception as error:  # whatever it is, the next picture has its turn
+    except Exception as error:  # whatever it is, the next image has its turn
         known = isinstance(error, ImageTo3DError)
         if not known:
             log.info("an error that has no sentence of its own", exc_info=error)
@@ -162,11 +155,11 @@ def _run_one(
             if known
             else f"{type(error).__name__}: {error} (please report this, with what -v prints)"
         )
-        print(f"error: {picture}: {reason}", file=sys.stderr)
+        print(f"error: {image}: {reason}", file=sys.stderr)
         return reason
     finally:
         bars.close()
-    print(f"{picture}\n{summary(mesh, result.seed, seconds, written, chain.device)}", flush=True)
+    print(f"{image}\n{summary(mesh, result.seed, seconds, written, chain.device)}", flush=True)
     return None
 
 

@@ -70,7 +70,7 @@ def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
 def _advice() -> Iterator[tuple[str, str]]:
     device = choose_device("auto")
     if device.type == "cpu":
-        yield "slow here", "the six-view models (half an hour a picture on two cores)"
+        yield "slow here", "the six-view models (half an hour an image on two cores)"
         yield "quick here", "photo (seconds), triposr (under half a minute)"
     if os.environ.get("HF_HUB_OFFLINE"):
         yield "HF_HUB_OFFLINE", "is set: nothing is downloaded"

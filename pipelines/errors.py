@@ -1,9 +1,9 @@
 """What a user may see.
 
     ImageTo3DError
-    +-- InvalidInput (ValueError)         the caller's picture, number or file is wrong
-    |   +-- UnreadablePicture             a file that is no picture
-    |   +-- NothingInPicture              no object is left after the background is removed
+    +-- InvalidInput (ValueError)         the caller's image, number or file is wrong
+    |   +-- UnreadableImage             a file that is no image
+    |   +-- NothingInImage              no object is left after the background is removed
     +-- EmptySurface (ValueError)         the field has no surface: the views held no object
     +-- CheckpointError (RuntimeError)    weights are missing, damaged or of another model
     +-- EnvironmentProblem (RuntimeError) a package, a disk or a device is not as needed
@@ -28,15 +28,15 @@ class ImageTo3DError(Exception):
 
 
 class InvalidInput(ImageTo3DError, ValueError):
-    """A picture, a number or an array that the caller gave is wrong."""
+    """An image, a number or an array that the caller gave is wrong."""
 
 
-class UnreadablePicture(InvalidInput):
-    """A file that cannot be read as a picture."""
+class UnreadableImage(InvalidInput):
+    """A file that cannot be read as an image."""
 
 
-class NothingInPicture(InvalidInput):
-    """A picture or mask without an object."""
+class NothingInImage(InvalidInput):
+    """An image or mask without an object."""
 
 
 class EmptySurface(ImageTo3DError, ValueError):

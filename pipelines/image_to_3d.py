@@ -17,17 +17,17 @@ from .cameras import zero123plus_cameras
 from .devices import at_work, choose_device, choose_dtype, wait_for
 from .errors import InvalidInput
 from .fields.field import Field
+from .images.background import remove_background
+from .images.framing import DEFAULT_SIZE, frame_foreground, framed_side
 from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
-from .meshes.projection import Shots
+from .meshes.projection import PosedImages
 from .multiview.generation import generate_views
 from .multiview.sampling import GeneratedViews
 from .multiview.zero123plus import MultiviewModel
-from .pictures.background import remove_background
-from .pictures.framing import DEFAULT_SIZE, frame_foreground, framed_side
 from .progress import Progress
 from .reconstruction.instant_mesh import reconstruct
-from .reconstruction.one_picture import reconstruct_picture
+from .reconstruction.one_image import reconstruct_image
 from .settings import Settings, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
@@ -55,13 +55,13 @@ def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) ->
 
 
 @dataclass(frozen=True)
-class FramedPicture:
-    """The object of a picture in the middle of a square.
+class FramedImage:
+    """The object of an image in the middle of a square.
 
     Attributes:
         framed: (1, 3, S, S) on white, for the models.
         framed_mask: (1, 1, S, S).
-        photograph: (1, 3, T, T) the same square, as sharp as the picture is, up to
+        photograph: (1, 3, T, T) the same square, as sharp as the image is, up to
             `MAX_PHOTOGRAPH` pixels.
         mask: (1, 1, T, T) of the photograph.
         seconds: by stage.
@@ -74,19 +74,19 @@ class FramedPicture:
     seconds: dict[str, float]
 
 
-def frame_picture(
-    picture: Tensor,
+def frame_image(
+    image: Tensor,
     settings: Settings,
     *,
     size: int = DEFAULT_SIZE,
     background_models: Path | None = None,
     device: torch.device = CPU,
     progress: StageProgress = _silent,
-) -> FramedPicture:
-    """Find the object in a picture; the first stages of `ImageTo3D`, which need none of its models.
+) -> FramedImage:
+    """Find the object in an image; the first stages of `ImageTo3D`, which need none of its models.
 
     Args:
-        picture: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
+        image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
         settings: of background and framing.
         size: pixels of a side of `framed`.
         background_models: folder of rembg's models, or None for rembg's own.
@@ -94,12 +94,12 @@ def frame_picture(
         progress: called after each step.
 
     Raises:
-        InvalidInput, NothingInPicture, EnvironmentProblem: as the stages do.
+        InvalidInput, NothingInImage, EnvironmentProblem: as the stages do.
     """
     seconds: dict[str, float] = {}
     with timed("background", seconds):
         mask = remove_background(
-            picture,
+            image,
             settings.remove_bg,
             models_dir=background_models,
             device=device.type,
@@ -107,12 +107,12 @@ def frame_picture(
         )
         progress("background", 1, 1)
     with timed("framing", seconds):
-        colors, ratio = picture[:, :3].cpu().float(), settings.foreground_ratio
+        colors, ratio = image[:, :3].cpu().float(), settings.foreground_ratio
         framed, framed_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=size)
         sharp = min(framed_side(mask, ratio), MAX_PHOTOGRAPH)
         photograph, sharp_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=sharp)
         progress("framing", 1, 1, framed)
-    return FramedPicture(framed, framed_mask, photograph, sharp_mask, seconds)
+    return FramedImage(framed, framed_mask, photograph, sharp_mask, seconds)
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class Result:
     Attributes:
         mesh: with vertex colours.
         framed: (1, 3, S, S) what the views or the field were made from, on white.
-        photograph: (1, 3, T, T) the same square, as sharp as the picture is, up to
+        photograph: (1, 3, T, T) the same square, as sharp as the image is, up to
             `MAX_PHOTOGRAPH` pixels.
         mask: (1, 1, T, T) of the photograph.
-        views: (6, 3, S, S) on white; none of a model that sees the picture itself.
+        views: (6, 3, S, S) on white; none of a model that sees the image itself.
         field: for other resolutions, and for orbits.
         seed: what was used for the views; 0 without any.
         seconds: by stage.
@@ -140,8 +140,8 @@ class Result:
     seed: int
     seconds: dict[str, float]
 
-    def layers(self, photograph: bool = True) -> list[Shots]:
-        """The pictures that show the mesh, for `meshes.texture.texture_of_pictures`.
+    def layers(self, photograph: bool = True) -> list[PosedImages]:
+        """The images that show the mesh, for `meshes.texture.texture_from_images`.
 
         The views come first, then the photograph. Where its camera is not known it is looked for;
         what meets the mesh badly is left out, with a warning in the log.
@@ -151,7 +151,7 @@ class Result:
         """
         layers = []
         if self.views is not None:
-            layers.append(Shots(self.views, zero123plus_cameras()))
+            layers.append(PosedImages(self.views, zero123plus_cameras()))
         if not photograph:
             return layers
         camera = self.field.camera
@@ -161,25 +161,25 @@ class Result:
                 log.warning("%s", fit.sentence)
                 return layers
             camera = fit.camera
-        return [*layers, Shots(self.photograph, camera, self.mask)]
+        return [*layers, PosedImages(self.photograph, camera, self.mask)]
 
 
 @dataclass(frozen=True)
 class ImageTo3D:
-    """The models, ready for many pictures.
+    """The models, ready for many images.
 
     Attributes:
-        multiview: draws the views; None where the reconstruction model sees the picture itself.
+        multiview: draws the views; None where the reconstruction model sees the image itself.
         reconstruction: makes the field.
         background_models: folder of rembg's models, or None for rembg's own.
         device: where the work is done.
         offload: whether models stay in host memory and come to the device only while they work.
 
-    >>> from pipelines.pictures import read_picture
+    >>> from pipelines.images import read_image
     >>> from pipelines.settings import SurfaceSettings
     >>> chain = ImageTo3D.load(device="cpu")
     >>> quick = Settings(surface=SurfaceSettings(32))
-    >>> result = chain(read_picture(Path("workflows/cup.png")), quick)
+    >>> result = chain(read_image(Path("workflows/cup.png")), quick)
     >>> len(result.mesh.faces) > 100, tuple(result.framed.shape)
     (True, (1, 3, 512, 512))
     """
@@ -207,7 +207,7 @@ class ImageTo3D:
         Args:
             model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
             views_model: one of `weights.presets.MULTIVIEW_PRESETS`; the one that fits the model if
-                None, and none for a model that sees the picture itself.
+                None, and none for a model that sees the image itself.
             models_dirs: see `weights.finding.find_file`; rembg's models are in the folder `rembg`
                 of the first.
             device: a name of `devices.DEVICES`.
@@ -235,7 +235,7 @@ class ImageTo3D:
         background_models = models_dirs[0] / "rembg" if models_dirs else None
         if (fitting := views_model_for(model)) is None:
             if views_model is not None:
-                raise InvalidInput(f"The model {model} sees the picture itself: it takes no views.")
+                raise InvalidInput(f"The model {model} sees the image itself: it takes no views.")
             return cls(None, reconstruction, background_models, where, offload)
         views_model = views_model or fitting
         multiview = load_multiview_model(
@@ -249,26 +249,26 @@ class ImageTo3D:
         return cls(multiview, reconstruction, background_models, where, offload)
 
     def __call__(
-        self, picture: Tensor, settings: Settings | None = None, progress: StageProgress = _silent
+        self, image: Tensor, settings: Settings | None = None, progress: StageProgress = _silent
     ) -> Result:
-        """A mesh of the object in a picture.
+        """A mesh of the object in an image.
 
         Args:
-            picture: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
+            image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
             settings: choices.
             progress: called after each step.
 
         Raises:
-            InvalidInput, NothingInPicture, EmptySurface, EnvironmentProblem: as the stages do.
+            InvalidInput, NothingInImage, EmptySurface, EnvironmentProblem: as the stages do.
         """
         settings = settings or Settings()
         if self.multiview is None and settings.views != ViewSettings():
             raise InvalidInput(
-                "This model sees the picture itself: leave out steps, guidance, scheduler and seed,"
+                "This model sees the image itself: leave out steps, guidance, scheduler and seed,"
                 " which say nothing to it."
             )
-        framed = frame_picture(
-            picture,
+        framed = frame_image(
+            image,
             settings,
             size=max(DEFAULT_SIZE, self.multiview.view_size if self.multiview else 0),
             background_models=self.background_models,
@@ -278,19 +278,19 @@ class ImageTo3D:
         return self.of_framed(framed, settings, progress)
 
     def of_framed(
-        self, picture: FramedPicture, settings: Settings, progress: StageProgress = _silent
+        self, image: FramedImage, settings: Settings, progress: StageProgress = _silent
     ) -> Result:
-        """A mesh of an object that `frame_picture` has found.
+        """A mesh of an object that `frame_image` has found.
 
         Args:
-            picture: the object.
+            image: the object.
             settings: choices; those of background and framing say nothing any more.
             progress: called after each step.
 
         Raises:
             InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
         """
-        framed, framed_mask, seconds = picture.framed, picture.framed_mask, dict(picture.seconds)
+        framed, framed_mask, seconds = image.framed, image.framed_mask, dict(image.seconds)
 
         def of_stage(stage: str) -> Progress:
             return lambda done, total, preview=None: progress(stage, done, total, preview)
@@ -310,11 +310,11 @@ class ImageTo3D:
         with timed("surface", seconds, self.device):
             mesh = extract_mesh(field, settings.surface, progress=of_stage("surface"))
         views, seed = (generated.views, generated.seed) if generated else (None, 0)
-        return Result(mesh, framed, picture.photograph, picture.mask, views, field, seed, seconds)
+        return Result(mesh, framed, image.photograph, image.mask, views, field, seed, seconds)
 
     def _field(self, framed: Tensor, mask: Tensor, generated: GeneratedViews | None) -> Field:
         if self.reconstruction.sees == "picture":
-            return reconstruct_picture(self.reconstruction, framed, mask)
+            return reconstruct_image(self.reconstruction, framed, mask)
         assert generated is not None
         return reconstruct(self.reconstruction, generated.views.to(self.device))
 

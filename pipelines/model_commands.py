@@ -28,11 +28,11 @@ def chosen_model(device: torch.device, models_dirs: Sequence[Path]) -> tuple[str
     name = best_model(device, models_dirs)
     if name != "photo":
         took = duration(name, device)
-        return name, f"{name}: the best model that is here, about {took} a picture (quicker: photo)"
+        return name, f"{name}: the best model that is here, about {took} an image (quicker: photo)"
     return name, (
-        "photo, the embedded model, guesses what the picture does not show. For more:"
+        "photo, the embedded model, guesses what the image does not show. For more:"
         f" {PROGRAM} download {_SUGGESTED} ({gigabytes(_SUGGESTED):.1f} GB,"
-        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, device)} a picture here)"
+        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, device)} an image here)"
     )
 
 
@@ -47,7 +47,7 @@ def models(arguments: Sequence[str]) -> int:
     except ImageTo3DError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    heads = ("model", "sees", "download", f"a picture ({device.type})", "where", "licence")
+    heads = ("model", "sees", "download", f"an image ({device.type})", "where", "licence")
     rows = [heads, *table(device, options.models_dirs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

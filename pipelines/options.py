@@ -1,4 +1,4 @@
-"""The command line's options, its pictures and the names of its results."""
+"""The command line's options, its images and the names of its results."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import NoReturn
 from .devices import DEVICES, DTYPES
 from .errors import InvalidInput
 from .files import is_own
-from .mesh_io import FORMATS
+from .images.background import DEFAULT_THRESHOLD, METHODS
+from .images.reading import SUFFIXES
 from .meshes.decimation import MIN_FACES
-from .meshes.files.glb_material import TEXTURE_FORMATS
+from .meshes.io import FORMATS
+from .meshes.io.glb_material import TEXTURE_FORMATS
 from .meshes.placement import PIVOTS
 from .meshes.texture import MAX_SIZE, MIN_SIZE
 from .multiview.schedulers import SCHEDULERS
-from .pictures.background import DEFAULT_THRESHOLD, METHODS
-from .pictures.reading import SUFFIXES
 from .settings import DEFAULT_CHUNK_SIZE, Settings, SurfaceSettings, ViewSettings
 from .surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
 from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
@@ -56,17 +56,13 @@ def make_parser() -> argparse.ArgumentParser:
     """All options, with their bounds."""
     parser = Parser(
         prog=PROGRAM,
-        description="Turn pictures into textured 3D meshes.",
-        epilog="In place of pictures: 'catalogue' makes thousands, 'serve' starts a server,"
+        description="Turn images into textured 3D meshes.",
+        epilog="In place of images: 'catalogue' makes thousands, 'serve' starts a server,"
         " 'models' lists the models, 'download' fetches one, 'doctor' says what a bug report"
         " needs; each has --help of its own.",
     )
     parser.add_argument(
-        "pictures",
-        nargs="+",
-        type=Path,
-        metavar="PICTURE",
-        help="picture files, or folders of them",
+        "images", nargs="+", type=Path, metavar="IMAGE", help="image files, or folders of them"
     )
     parser.add_argument(
         "-o",
@@ -124,7 +120,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guidance",
         type=number(float, 0, 100),
-        help="weight of the picture (default: the views' model's own)",
+        help="weight of the image (default: the views' model's own)",
     )
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="euler_ancestral")
     parser.add_argument(
@@ -167,7 +163,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--foreground-ratio",
         type=number(float, 0.1, 1),
         default=0.85,
-        help="size of the object in its picture (default: 0.85)",
+        help="size of the object in its image (default: 0.85)",
     )
     parser.add_argument("--format", choices=FORMATS, default="obj")
     parser.add_argument(
@@ -200,7 +196,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--texture",
         type=number(int, MIN_SIZE, MAX_SIZE),
         metavar="SIZE",
-        help="a texture instead of vertex colours, of at most SIZE pixels: where the pictures hold"
+        help="a texture instead of vertex colours, of at most SIZE pixels: where the images hold"
         " no more, of 1024 or 512",
     )
     parser.add_argument(
@@ -227,7 +223,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--save-views",
         "--views",
         action="store_true",
-        help="save the framed picture and the six views too",
+        help="save the framed image and the six views too",
     )
     parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto")
     parser.add_argument(
@@ -270,7 +266,7 @@ def contradiction(options: argparse.Namespace) -> str | None:
         options.views_model or settings_of(options).views != ViewSettings()
     ):
         return (
-            f"{options.model} sees the picture itself: leave out --views-model, --steps,"
+            f"{options.model} sees the image itself: leave out --views-model, --steps,"
             " --guidance, --scheduler and --seed"
         )
     if options.texture_format != "png" and options.format != "glb":
@@ -278,13 +274,13 @@ def contradiction(options: argparse.Namespace) -> str | None:
     return None
 
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The pictures among files and folders, but for those that this library wrote.
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The images among files and folders, but for those that this library wrote.
 
-    A folder's pictures come in order of names.
+    A folder's images come in order of names.
 
     Raises:
-        InvalidInput: if a path does not exist or a folder holds no picture.
+        InvalidInput: if a path does not exist or a folder holds no image.
     """
     found: list[Path] = []
     for path in paths:
@@ -293,7 +289,7 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not is_own(p)
             )
             if not inside:
-                raise InvalidInput(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
+                raise InvalidInput(f"The folder {path} holds no image ({', '.join(SUFFIXES)}).")
             found += inside
         elif path.exists():
             found.append(path)
@@ -302,32 +298,32 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def output_names(pictures: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
-    """One name for each picture: its own, without the ending.
+def output_names(images: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
+    """One name for each image: its own, without the ending.
 
     A name gets a number where two would be the same, or where the folder has files of that name.
 
     Args:
-        pictures: of which none is ever a result's place.
+        images: of which none is ever a result's place.
         folder: of the results.
-        overwrite: take names of earlier results, though not of the pictures.
+        overwrite: take names of earlier results, though not of the images.
     """
-    inputs = {picture.resolve() for picture in pictures}
+    inputs = {image.resolve() for image in images}
     names: list[str] = []
-    for picture in pictures:
-        name, number = picture.stem, 2
+    for image in images:
+        name, number = image.stem, 2
         while name in names or any(
             not overwrite or place.resolve() in inputs
             for place in _results(folder, name)
             if place.exists()
         ):
-            name, number = f"{picture.stem}-{number}", number + 1
+            name, number = f"{image.stem}-{number}", number + 1
         names.append(name)
     return names
 
 
 def _results(folder: Path, name: str) -> list[Path]:
-    """All files and folders that a run may make for a picture of this name."""
+    """All files and folders that a run may make for an image of this name."""
     ends = [f".{suffix}" for suffix in (*FORMATS, "mtl")] + [
         "-preview.png",
         "-framed.png",

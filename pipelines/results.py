@@ -15,15 +15,15 @@ from torch import Tensor
 from .cameras import orbit_cameras
 from .files import SIGNATURE, atomic_path
 from .image_to_3d import Result, StageProgress
-from .mesh_io import mesh_path, save_mesh
+from .images.reading import save_image, to_pillow
 from .meshes.decimation import decimate
-from .meshes.drawing import preview_sheet
+from .meshes.io import mesh_path, save_mesh
 from .meshes.mesh import Mesh
 from .meshes.placement import placed
 from .meshes.solid import make_solid
-from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_of_pictures
-from .orbit.rendering import render
-from .pictures.reading import save_picture, to_pillow
+from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
+from .rendering.render_field import render_field
+from .rendering.render_mesh import preview_sheet
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def _textured(
         else result.layers(photograph=options.texture_from == "pictures")
     )
     size = size_for(mesh, layers, options.texture) if layers else options.texture
-    return texture_of_pictures(
+    return texture_from_images(
         mesh, layers, size, field=result.field, max_faces=max_faces, progress=of_texture
     )
 
@@ -86,14 +86,14 @@ def save_result(
         metadata={"picture": name, "seed": str(result.seed)},
         texture_format=options.texture_format,
     )
-    pictures = {folder / f"{name}-preview.png": preview_sheet(mesh)} if options.previews else {}
+    images = {folder / f"{name}-preview.png": preview_sheet(mesh)} if options.previews else {}
     if options.save_views:
-        pictures[folder / f"{name}-framed.png"] = result.framed
+        images[folder / f"{name}-framed.png"] = result.framed
         for i, view in enumerate(() if result.views is None else result.views.split(1)):
-            pictures[folder / f"{name}-view-{i}.png"] = view
+            images[folder / f"{name}-view-{i}.png"] = view
     written = [path]
-    for path, picture in pictures.items():
-        save_picture(picture, path)
+    for path, image in images.items():
+        save_image(image, path)
         written.append(path)
     if options.orbit:
         written += _save_orbit(result, folder, name, options.orbit, progress)
@@ -103,7 +103,7 @@ def save_result(
 def _save_orbit(
     result: Result, folder: Path, name: str, count: int, progress: StageProgress
 ) -> list[Path]:
-    frames = render(
+    frames = render_field(
         result.field,
         orbit_cameras(count),
         ORBIT_SIZE,
@@ -112,7 +112,7 @@ def _save_orbit(
     written = []
     for i, frame in enumerate(frames.rgb.split(1)):
         written.append(folder / f"{name}-orbit" / f"{i:03d}.png")
-        save_picture(frame, written[-1])
+        save_image(frame, written[-1])
     stills = [to_pillow(frame) for frame in frames.rgb.split(1)]
     animation = folder / f"{name}-orbit.webp"
     exif = Image.Exif()

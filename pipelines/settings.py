@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .pictures.background import DEFAULT_THRESHOLD
+from .images.background import DEFAULT_THRESHOLD
 
 DEFAULT_CHUNK_SIZE = 131072
 
@@ -15,7 +15,7 @@ class ViewSettings:
 
     Attributes:
         steps: denoising steps, at least 1.
-        guidance: weight of the picture; at 1 or below, the unconditional half is not computed.
+        guidance: weight of the image; at 1 or below, the unconditional half is not computed.
         scheduler: one of `multiview.schedulers.SCHEDULERS`.
         seed: of all noise; 0 draws one.
     """
@@ -49,11 +49,11 @@ class SurfaceSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a picture becomes a mesh.
+    """How an image becomes a mesh.
 
     Attributes:
-        remove_bg, alpha_threshold: see `pictures.background.remove_background`.
-        foreground_ratio: see `pictures.framing.frame_foreground`.
+        remove_bg, alpha_threshold: see `images.background.remove_background`.
+        foreground_ratio: see `images.framing.frame_foreground`.
     """
 
     remove_bg: str = "auto"

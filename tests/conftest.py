@@ -1,4 +1,4 @@
-"""What the tests share: the golden arrays, small pictures, tiny models."""
+"""What the tests share: the golden arrays, small images, tiny models."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ GOLDEN = tiny_models.GOLDEN
 
 
 @pytest.fixture
-def picture_path(tmp_path: Path) -> Path:
+def image_path(tmp_path: Path) -> Path:
     """A red disc on white, 200 x 160."""
-    picture = Image.new("RGB", (200, 160), "white")
-    ImageDraw.Draw(picture).ellipse((60, 40, 140, 120), fill=(200, 30, 30))
+    image = Image.new("RGB", (200, 160), "white")
+    ImageDraw.Draw(image).ellipse((60, 40, 140, 120), fill=(200, 30, 30))
     path = tmp_path / "disc.png"
-    picture.save(path)
+    image.save(path)
     return path
 
 

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.report:
         if not RESULTS.exists():
-            _mutmut("pipelines.pictures.colors.*")  # writes down all mutants
+            _mutmut("pipelines.images.colors.*")  # writes down all mutants
         names = sorted(
             name for name in outcomes() if not options.files or _file(name) in options.files
         )

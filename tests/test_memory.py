@@ -13,7 +13,7 @@ import re, sys, torch
 from pathlib import Path
 from pipelines.cameras import orbit_cameras
 from pipelines.surface.extraction import extract_surface, surface_memory
-from pipelines.orbit.rendering import render, render_memory
+from pipelines.rendering.render_field import render_field, render_memory
 from pipelines.settings import SurfaceSettings
 from tests.fields import half_inside, random_triplane
 
@@ -29,7 +29,7 @@ def work(size):
     if what == "surface":
         extract_surface(triplane, SurfaceSettings(size, 65536, threshold))
         return surface_memory(size, 65536)
-    render(triplane, orbit_cameras(1), size, chunk_size=65536)
+    render_field(triplane, orbit_cameras(1), size, chunk_size=65536)
     return render_memory(size, 65536)
 
 work(32)

@@ -20,10 +20,10 @@ from benchmarks.stages import smooth_triplane
 from pipelines.cameras import orbit_cameras
 from pipelines.multiview.sampling import sample_views
 from pipelines.multiview.schedulers import SCHEDULERS
-from pipelines.orbit.rendering import render
 from pipelines.reconstruction.frustum import FrustumConfig
 from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
-from pipelines.reconstruction.one_picture import reconstruct_picture
+from pipelines.reconstruction.one_image import reconstruct_image
+from pipelines.rendering.render_field import render_field
 from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
 
@@ -159,14 +159,14 @@ def surface_stage(preset: str) -> Callable[[Any], None]:
     def run(_) -> None:
         triplane, threshold = smooth_triplane(preset, CPU)
         extract_mesh(triplane, SurfaceSettings(resolution=192, threshold=threshold))
-        render(triplane, orbit_cameras(1), 16)
+        render_field(triplane, orbit_cameras(1), 16)
 
     return run
 
 
 def photo_stage(_: Any) -> None:
-    model = FrustumConfig(picture_size=64, layers=1).build().eval().requires_grad_(False)
-    reconstruct_picture(model, torch.rand(1, 3, 80, 80), torch.ones(1, 1, 80, 80))
+    model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
+    reconstruct_image(model, torch.rand(1, 3, 80, 80), torch.ones(1, 1, 80, 80))
 
 
 STAGES = {

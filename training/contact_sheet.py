@@ -1,8 +1,8 @@
-"""Pictures and the meshes that the embedded model makes of them, from four sides.
+"""Images and the meshes that the embedded model makes of them, from four sides.
 
 python -m training.contact_sheet CACHE SHEET.jpg PICTURE ...
 
-A row for each picture, then one for objects of the cache that training never saw, good and bad:
+A row for each image, then one for objects of the cache that training never saw, good and bad:
 every so manyth, not chosen.
 """
 
@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from pipelines.cameras import cameras_around
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.meshes.drawing import render_mesh
-from pipelines.pictures.reading import read_picture, to_pillow
+from pipelines.images.reading import read_image, to_pillow
+from pipelines.rendering.render_mesh import render_mesh
 
 from .train import load
 
@@ -28,7 +28,7 @@ AZIMUTHS_DEG = (0.0, 45.0, 90.0, 180.0)
 
 
 def row(chain: ImageTo3D, picture: Tensor) -> Tensor:
-    """(1, 3, SIZE, 5 SIZE): the framed picture (1, 4, H, W), then the mesh from four sides."""
+    """(1, 3, SIZE, 5 SIZE): the framed image (1, 4, H, W), then the mesh from four sides."""
     result = chain(picture)
     shape, radius = result.mesh.fitted(40.0)
     views = render_mesh(shape, cameras_around(AZIMUTHS_DEG, [12.0] * 4, radius, 40.0), SIZE)
@@ -38,7 +38,7 @@ def row(chain: ImageTo3D, picture: Tensor) -> Tensor:
 
 def main(cache: Path, sheet: Path, pictures: list[Path]) -> None:
     chain = ImageTo3D.load(device="cpu")
-    rows = [row(chain, read_picture(path)) for path in pictures]
+    rows = [row(chain, read_image(path)) for path in pictures]
     unseen = load(cache, kept_out=True)
     for made in unseen[:: len(unseen) // OBJECTS][:OBJECTS]:
         rgba = np.concatenate([made["picture"][0], made["mask"][0][..., None]], axis=-1)

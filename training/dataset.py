@@ -35,7 +35,7 @@ GRID, GRID_SIDE = 48, 1.1  # cells along an edge, and its length, of the carved 
 PICTURES = 12  # of an object
 KEPT_OUT = 20  # every so manyth CC0 object is not for training
 NOTHING = 9.0  # w of a ray that hits nothing
-_FILL = 0.8, 0.95  # of a picture's side by the object, which lies anywhere between its borders
+_FILL = 0.8, 0.95  # of an image's side by the object, which lies anywhere between its borders
 NEAR, ANYWHERE, ON_SURFACE = 9000, 5000, 12000  # points of an object
 _STRETCH = 1.5  # most that an axis of a deformed object is longer or shorter
 _TAPER, _LEAN, _TWIST = 0.8, 0.35, 1.2  # most, from bottom to top; the twist in radians
@@ -69,7 +69,7 @@ class Shape(NamedTuple):
 
 
 class Views:
-    """B cameras: degrees, and the square of side `side` around `target` that each picture spans.
+    """B cameras: degrees, and the square of side `side` around `target` that each image spans.
 
     Args:
         numbers: (B, 7) azimuth, elevation, field of view, target (3), side.
@@ -79,14 +79,14 @@ class Views:
         self.numbers = numbers
         azimuth, self.elevation_deg, fov = numbers[:, :3].unbind(dim=1)
         self.target, self.side = numbers[:, 3:6], numbers[:, 6]
-        self.distance = 0.5 / (fov.deg2rad() / 2).tan()  # of the camera, in picture sides
+        self.distance = 0.5 / (fov.deg2rad() / 2).tan()  # of the camera, in image sides
         a, e = azimuth.deg2rad(), self.elevation_deg.deg2rad()
         right = torch.stack([-a.sin(), a.cos(), torch.zeros_like(a)], dim=1)
         back = torch.stack([e.cos() * a.cos(), e.cos() * a.sin(), e.sin()], dim=1)
         self.axes = torch.stack([right, torch.linalg.cross(back, right), back], dim=1)
 
     def camera(self, points: Tensor) -> Tensor:
-        """(B, N, 3) right, up and backward, in picture sides, of world points (B or 1, N, 3)."""
+        """(B, N, 3) right, up and backward, in image sides, of world points (B or 1, N, 3)."""
         offset = (points - self.target[:, None]) / self.side[:, None, None]
         return offset @ self.axes.transpose(1, 2)
 
@@ -127,7 +127,7 @@ def carved(shape: Shape, points: Tensor) -> Tensor:
     ups = torch.linalg.cross(backs, rights)
 
     def seen_from_all(places: Tensor) -> Tensor:
-        """(cameras, N, 3) across and down in [-1, 1] over the picture, and nearness."""
+        """(cameras, N, 3) across and down in [-1, 1] over the image, and nearness."""
         across, down, near = (places @ axes.T for axes in (rights, -ups, backs))
         parts = [across / _CARVING_HALF, down / _CARVING_HALF, near + _CARVING_DISTANCE]
         return torch.stack(parts, dim=-1).movedim(1, 0)
@@ -151,7 +151,7 @@ def _fibonacci(count: int) -> Tensor:
 
 
 def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
-    """At most `count` random cameras whose pictures the object fills as framed photographs.
+    """At most `count` random cameras whose images the object fills as framed photographs.
 
     Nothing of it is nearer than the frustum begins: long things are not seen from their ends.
     """
@@ -178,7 +178,7 @@ def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
 
 
 def shaded(shape: Shape, views: Views, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures (B, S, S, 3) on white, masks (B, S, S) and w of the first hits (B, S / 2, S / 2)."""
+    """Images (B, S, S, 3) on white, masks (B, S, S) and w of the first hits (B, S / 2, S / 2)."""
     count, size = len(views.numbers), 2 * CONFIG.picture_size
     triangle, w = views.cast(shape, size)
     back = views.axes[:, 2]

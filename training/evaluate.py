@@ -2,8 +2,8 @@
 
 python -m training.evaluate CACHE [--weights RUN/frustum.pt] [--photographs FOLDER]
 
-One picture of each object kept out, random azimuths, elevations -10 to 35 degrees. Prints means of:
-volume IoU at uniform points; first-hit depth error in picture sides; colour error
+One image of each object kept out, random azimuths, elevations -10 to 35 degrees. Prints means of:
+volume IoU at uniform points; first-hit depth error in image sides; colour error
 over the surface; elevation error in degrees. Of a folder of photographs on plain or transparent
 ground, the front silhouette's IoU: the mesh from the camera's side, as far away as all of it is
 seen, best of elevations -10 to 40; and from where the model takes the camera to stand.
@@ -23,12 +23,12 @@ from torch.nn import functional as F
 
 from pipelines.cameras import Cameras, cameras_around
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.meshes.drawing import render_mesh
+from pipelines.images.background import remove_background
+from pipelines.images.framing import frame_foreground
+from pipelines.images.reading import read_image
 from pipelines.meshes.mesh import Mesh
-from pipelines.pictures.background import remove_background
-from pipelines.pictures.framing import frame_foreground
-from pipelines.pictures.reading import read_picture
 from pipelines.reconstruction.frustum import FrustumModel
+from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import Settings
 from pipelines.weights.reconstruction_models import load_reconstruction_model
 
@@ -40,7 +40,7 @@ SILHOUETTE = 128
 
 @torch.no_grad()
 def figures(model: FrustumModel, made: dict[str, Array]) -> dict[str, float]:
-    """Of the first picture of one object."""
+    """Of the first image of one object."""
     views = Views(torch.from_numpy(made["camera"][:1]))
     picture, mask = (
         torch.from_numpy(x.astype(np.float32) / 255)
@@ -69,7 +69,7 @@ def silhouettes(chain: ImageTo3D, path: Path) -> tuple[float, float]:
 
     The best of elevations, and that from the field's own camera.
     """
-    picture = read_picture(path)
+    picture = read_image(path)
     result = chain(picture, Settings())
     mask = remove_background(picture)
     _, framed = frame_foreground(picture[:, :3], mask, size=512)

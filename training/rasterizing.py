@@ -1,6 +1,6 @@
-"""Which triangle of many is nearest at every pixel of many pictures, all at once.
+"""Which triangle of many is nearest at every pixel of many images, all at once.
 
-That is how a GPU is kept busy: `pipelines.meshes.rasterization` draws one picture after another,
+That is how a GPU is kept busy: `pipelines.meshes.rasterization` draws one image after another,
 row by row, which takes less memory and took several times as long for the training set on an H200.
 """
 
@@ -21,11 +21,11 @@ def nearest(corners: Tensor, nearness: Tensor, size: int) -> tuple[Tensor, Tenso
     Triangle scan conversion using 2D homogeneous coordinates (1997).
 
     Args:
-        corners: (V, T, 3, 3) homogeneous corners in each of V pictures: W is the distance before
+        corners: (V, T, 3, 3) homogeneous corners in each of V images: W is the distance before
             the camera in perspective, 1 in parallel projection.
         nearness: (V, T, 3) what is interpolated with those weights, without dividing by their sum,
             and greatest is nearest: 1 in perspective, which gives 1 / W; positive.
-        size: pixels along a side of the square pictures.
+        size: pixels along a side of the square images.
 
     Returns:
         triangle (V, size, size), -1 where there is none, and nearness, 0 there, float32.

@@ -128,7 +128,7 @@ class FrustumLoss:
         }
 
     def _batch(self, generator: torch.Generator, column: int, row: int) -> dict[str, Tensor]:
-        """Random pictures of random objects; rays from that column and row on, every second."""
+        """Random images of random objects; rays from that column and row on, every second."""
         seed = int(torch.randint(2**31, (), generator=generator))
         rng = torch.Generator(self.device).manual_seed(seed)
         count, data = self.batch, self.data
@@ -212,7 +212,7 @@ def along_rays(grids: Tensor, views: Views, column: int, row: int, sign: Tensor)
         views: whose rays.
         column: 0 or 1, the first.
         row: likewise.
-        sign: (B,) -1 where the picture is mirrored.
+        sign: (B,) -1 where the image is mirrored.
     """
     size, bins = CONFIG.picture_size // 2, CONFIG.bins
     start = sign.new_tensor([0.5 + column, 0.5 + row])[:, None]

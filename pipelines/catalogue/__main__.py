@@ -1,6 +1,6 @@
 """The catalogue's command line.
 
-python -m pipelines.catalogue pictures/ -o out/
+python -m pipelines.catalogue images/ -o out/
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ def make_parser() -> argparse.ArgumentParser:
     """All options."""
     parser = Parser(
         prog="image-to-3d catalogue",
-        description="Turn many pictures into meshes; what is done already is not done again.",
+        description="Turn many images into meshes; what is done already is not done again.",
     )
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="folders, patterns, pictures, or lists: text, CSV, JSON Lines or Parquet with a column"
+        help="folders, patterns, images, or lists: text, CSV, JSON Lines or Parquet with a column"
         " 'picture' and perhaps 'id' and settings; paths, or addresses that fsspec reads",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="the catalogue's folder")
     add_settings(parser)
     parser.add_argument(
-        "--previews", action="store_true", help="a picture of each mesh, for the page too"
+        "--previews", action="store_true", help="an image of each mesh, for the page too"
     )
     parser.add_argument(
         "--device",

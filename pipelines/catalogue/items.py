@@ -1,4 +1,4 @@
-"""What a catalogue is made of: pictures with their ids, from folders, patterns and lists."""
+"""What a catalogue is made of: images with their ids, from folders, patterns and lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import EnvironmentProblem, InvalidInput
 from ..files import is_own
-from ..pictures.reading import SUFFIXES
+from ..images.reading import SUFFIXES
 
 ID, PICTURE = "id", "picture"
 LISTS = (".txt", ".csv", ".jsonl", ".ndjson", ".parquet")
@@ -25,11 +25,11 @@ _MAX_NAME = 80
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture of a catalogue.
+    """One image of a catalogue.
 
     Attributes:
         id: unique in its catalogue.
-        picture: an absolute path, as workers may start elsewhere, or an address that fsspec reads.
+        image: an absolute path, as workers may start elsewhere, or an address that fsspec reads.
         overrides: columns of its row that are neither, as (name, text), in order of names; empty
             cells are left out.
     """
@@ -40,21 +40,21 @@ class Item:
 
     @property
     def remote(self) -> bool:
-        """Whether the picture is at an address."""
+        """Whether the image is at an address."""
         return bool(_ADDRESS.match(self.picture))
 
 
 def find_items(inputs: Sequence[str]) -> list[Item]:
-    """The items of folders, patterns, lists and single pictures, in this order.
+    """The items of folders, patterns, lists and single images, in this order.
 
-    A folder's pictures come with all of its folders' within, in order of names, but for those
+    A folder's images come with all of its folders' within, in order of names, but for those
     that this library wrote; their ids are their paths in it without the ending, or with it where
-    two would be the same. A text list has a picture in each line. CSV (with a head), JSON Lines and
-    Parquet have a column `picture`, perhaps one `id`, and others for settings. Paths in a list
+    two would be the same. A text list has an image in each line. CSV (with a head), JSON Lines and
+    Parquet have a column `image`, perhaps one `id`, and others for settings. Paths in a list
     start at the list's folder.
 
     Args:
-        inputs: paths, patterns as of `glob`, or addresses of pictures or lists.
+        inputs: paths, patterns as of `glob`, or addresses of images or lists.
 
     Raises:
         InvalidInput: if there is nothing there, a list cannot be read or lacks a column, or two
@@ -63,7 +63,7 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
     """
     items = [item for source in inputs for item in _items_of(source)]
     if not items:
-        raise InvalidInput(f"There is no picture in {', '.join(inputs)}.")
+        raise InvalidInput(f"There is no image in {', '.join(inputs)}.")
     seen: dict[str, str] = {}
     for item in items:
         if item.id in seen:
@@ -96,9 +96,7 @@ def _items_of(source: str) -> Iterator[Item]:
         return
     path = Path(source)
     if path.is_dir():
-        yield from _named(
-            {p.relative_to(path): p for p in sorted(path.rglob("*")) if _is_picture(p)}
-        )
+        yield from _named({p.relative_to(path): p for p in sorted(path.rglob("*")) if _is_image(p)})
     elif path.is_file():
         if path.suffix.lower() in LISTS:
             yield from _listed(source)
@@ -109,18 +107,18 @@ def _items_of(source: str) -> Iterator[Item]:
         found = [Path(p) for p in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
         if not found:
             raise InvalidInput(f"There is no file or folder {source}, and nothing of that pattern.")
-        yield from _named({p: p for p in found if _is_picture(p)})
+        yield from _named({p: p for p in found if _is_image(p)})
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file() and not is_own(path)
 
 
-def _named(pictures: Mapping[Path, Path]) -> Iterator[Item]:
+def _named(images: Mapping[Path, Path]) -> Iterator[Item]:
     """Items whose ids are paths."""
-    stems = [name.with_suffix("").as_posix() for name in pictures]
+    stems = [name.with_suffix("").as_posix() for name in images]
     times = Counter(stems)
-    for (name, path), stem in zip(pictures.items(), stems, strict=True):
+    for (name, path), stem in zip(images.items(), stems, strict=True):
         yield Item(name.as_posix() if times[stem] > 1 else stem, str(path.absolute()))
 
 
@@ -139,7 +137,7 @@ def _listed(source: str) -> Iterator[Item]:
         picture = _text(row.get(PICTURE))
         if not picture:
             raise InvalidInput(
-                f"Row {number} of {source} has no picture: the column '{PICTURE}' must hold a path"
+                f"Row {number} of {source} has no image: the column '{PICTURE}' must hold a path"
                 f" or an address (its columns: {', '.join(map(str, row)) or 'none'})."
             )
         remote = bool(_ADDRESS.match(picture))

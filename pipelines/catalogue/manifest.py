@@ -23,7 +23,7 @@ class Row:
 
     Attributes:
         id, picture: of the item.
-        picture_sha256: hexadecimal, empty where the picture could not be had.
+        picture_sha256: hexadecimal, empty where the image could not be had.
         status: how it ended.
         outputs: paths of its files within the catalogue's folder, the mesh first.
         error_kind, error: class of the error and its sentence; empty where it is done.

@@ -104,9 +104,9 @@ def to_do(
     *,
     retry_failed: bool = False,
 ) -> list[Task]:
-    """The tasks of items that are not done, or of which a setting or the picture has changed.
+    """The tasks of items that are not done, or of which a setting or the image has changed.
 
-    Pictures at addresses are taken as unchanged.
+    Images at addresses are taken as unchanged.
 
     Raises:
         InvalidInput: if a row's setting is wrong, or the folder is another catalogue's.

@@ -1,4 +1,4 @@
-"""What a worker does with one item: a picture in, files and a row out.
+"""What a worker does with one item: an image in, files and a row out.
 
 The work has three parts, so that a cluster can give each to the machines that suit it: reading and
 framing on processors, the models on GPUs, and finishing the mesh on processors again.
@@ -20,12 +20,12 @@ from torch import Tensor
 
 from .. import __version__
 from ..devices import memory_explained
-from ..errors import EnvironmentProblem, ImageTo3DError, UnreadablePicture
+from ..errors import EnvironmentProblem, ImageTo3DError, UnreadableImage
 from ..files import sha256
-from ..image_to_3d import CPU, FramedPicture, ImageTo3D, Result, frame_picture, timed
+from ..image_to_3d import CPU, FramedImage, ImageTo3D, Result, frame_image, timed
+from ..images.reading import read_image
 from ..meshes.report import report as measured
 from ..options import settings_of
-from ..pictures.reading import read_picture
 from ..results import finished_mesh, peak_memory, save_result
 from ..settings import Settings
 from .items import Item
@@ -43,7 +43,7 @@ class State:
 
     task: Task
     picture_sha256: str = ""
-    framed: FramedPicture | None = None
+    framed: FramedImage | None = None
     result: Result | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: int = 0
@@ -105,11 +105,11 @@ class Work:
         return state
 
     def prepare(self, state: State) -> None:
-        """Read the picture and find its object."""
+        """Read the image and find its object."""
         with timed("reading", state.seconds), _local(state.task.item) as path:
             state.picture_sha256 = sha256(path)
-            picture = read_picture(path)
-        state.framed = frame_picture(
+            picture = read_image(path)
+        state.framed = frame_image(
             picture,
             self._settings(state.task),
             background_models=self._models_dirs[0] / "rembg" if self._models_dirs else None,
@@ -118,7 +118,7 @@ class Work:
         state.seconds |= state.framed.seconds
 
     def reconstruct(self, state: State) -> None:
-        """From the framed picture to a mesh."""
+        """From the framed image to a mesh."""
         assert self._chain is not None
         assert state.framed is not None
         state.result = self._chain.of_framed(state.framed, self._settings(state.task))
@@ -213,10 +213,10 @@ def failed_row(row: Row, kind: str, sentence: str) -> Row:
 
 @contextmanager
 def _local(item: Item) -> Iterator[Path]:
-    """The item's picture as a file on this machine."""
+    """The item's image as a file on this machine."""
     if not item.remote:
         if not Path(item.picture).is_file():
-            raise UnreadablePicture(f"There is no file {item.picture}.")
+            raise UnreadableImage(f"There is no file {item.picture}.")
         yield Path(item.picture)
         return
     import fsspec
@@ -227,7 +227,7 @@ def _local(item: Item) -> Iterator[Path]:
             with fsspec.open(item.picture, "rb") as source, path.open("wb") as file:
                 shutil.copyfileobj(source, file)
         except Exception as error:  # each kind of store has its own
-            raise UnreadablePicture(
+            raise UnreadableImage(
                 f"{item.picture} cannot be had: {type(error).__name__}: {error}."
             ) from error
         yield path

@@ -52,7 +52,7 @@ class AnyField(Protocol):
         resolution: cells along an edge of the grid that suits the field.
         half_side: of the cube around the origin in which the surface is looked for.
         detail: length below which the field holds no detail of its own.
-        camera: that of the framed picture which the field was made from, where it is known.
+        camera: that of the framed image which the field was made from, where it is known.
     """
 
     @property

@@ -1,7 +1,7 @@
-"""A volume in a camera's frustum: for each pixel of a picture, where along its ray there is object.
+"""A volume in a camera's frustum: for each pixel of an image, where along its ray there is object.
 
-The frustum's coordinates are u to the right and v down, in [-1, 1] over the picture, and w in
-[-1, 1] away from the camera: `half_depth` picture sides before and behind the picture's middle.
+The frustum's coordinates are u to the right and v down, in [-1, 1] over the image, and w in
+[-1, 1] away from the camera: `half_depth` image sides before and behind the image's middle.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from .point_grid import PointGrid
 _FILL = 0.95  # largest coordinate of the object in the library's world
 _OUTLINE = 0.5  # level that a pixel's distance from the outline is worth
 # Half of the depth that there is at most, at a distance from the outline: this times its square
-# root, both in picture sides. A ball of half a picture side has 1.
+# root, both in image sides. A ball of half an image side has 1.
 _ROUNDING = 1.7
-_SEEN = 0.05  # picture sides behind the first hit within which a point has the picture's colour
+_SEEN = 0.05  # image sides behind the first hit within which a point has the image's colour
 
 
 @dataclass(frozen=True)
 class FrustumVolume:
-    """One object, as one picture shows it: a `field.SignedDistanceField`.
+    """One object, as one image shows it: a `field.SignedDistanceField`.
 
     Its level is a logit of occupancy, which is 0 at the surface; it tells sides, not distances.
 
     Attributes:
         occupancy: (1, 1, D, H, W) logits, front bin first.
         raw_color: (1, 3, D', H, W) logits of sRGB.
-        picture: (1, 3, S, S) sRGB in [0, 1], the object in its own colours.
+        image: (1, 3, S, S) sRGB in [0, 1], the object in its own colours.
         outline: (1, 1, S, S) signed distance from the mask's outline in pixels of `occupancy`,
             positive inside: outside of the mask there is nothing.
         first: (1, 1, H, W) w where each ray meets the object; 1 where it does not.
         middle: (1, 1, H, W) w of the middle of what stands on each ray.
         elevation_deg: of the camera.
         fov_y_deg: of the camera.
-        half_depth: picture sides before and behind the middle.
-        center: (3,) middle of the object in the upright frame of the camera's target, in picture
+        half_depth: image sides before and behind the middle.
+        center: (3,) middle of the object in the upright frame of the camera's target, in image
             sides.
-        scale: the library's units to a picture side.
+        scale: the library's units to an image side.
     """
 
     occupancy: Tensor
     raw_color: Tensor
-    picture: Tensor
+    image: Tensor
     outline: Tensor
     first: Tensor
     middle: Tensor
@@ -67,7 +67,7 @@ class FrustumVolume:
         cls,
         occupancy: Tensor,
         raw_color: Tensor,
-        picture: Tensor,
+        image: Tensor,
         mask: Tensor,
         *,
         elevation_deg: float,
@@ -79,7 +79,7 @@ class FrustumVolume:
         Args:
             occupancy: see the attributes.
             raw_color: likewise.
-            picture: likewise.
+            image: likewise.
             mask: (1, 1, S, S) in [0, 1], 1 is the object.
             elevation_deg: see the attributes.
             fov_y_deg: likewise.
@@ -95,7 +95,7 @@ class FrustumVolume:
         volume = cls(
             occupancy,
             raw_color,
-            picture,
+            image,
             outline,
             first,
             _middle_of(occupancy, middles),
@@ -123,12 +123,12 @@ class FrustumVolume:
 
     @property
     def detail(self) -> float:
-        """The width of a pixel of the picture's outline."""
+        """The width of a pixel of the image's outline."""
         return self.scale / self.outline.shape[-1]
 
     @property
     def camera(self) -> Cameras:
-        """Of the picture, in the library's world."""
+        """Of the image, in the library's world."""
         distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         cameras = cameras_around([0.0], [self.elevation_deg], distance, self.fov_y_deg)
         cameras.c2w[:, :3, 3] = (cameras.c2w[:, :3, 3] - self.center.cpu()) * self.scale
@@ -139,7 +139,7 @@ class FrustumVolume:
             self,
             occupancy=self.occupancy.to(device),
             raw_color=self.raw_color.to(device),
-            picture=self.picture.to(device),
+            image=self.image.to(device),
             outline=self.outline.to(device),
             first=self.first.to(device),
             middle=self.middle.to(device),
@@ -153,7 +153,7 @@ class FrustumVolume:
         return PointGrid(self._level, x, y, z)
 
     def color(self, points: Tensor, chunk_size: int) -> Tensor:
-        """As `field.Field.color`: the picture's own colours where the camera sees a point."""
+        """As `field.Field.color`: the image's own colours where the camera sees a point."""
         return torch.cat([self._color(chunk) for chunk in points.split(chunk_size)])
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
@@ -169,11 +169,11 @@ class FrustumVolume:
         return torch.tensor(rows, device=self.device)
 
     def _upright(self, camera: Tensor) -> Tensor:
-        """Camera points (N, 3), in picture sides, in the upright frame."""
+        """Camera points (N, 3), in image sides, in the upright frame."""
         return camera @ self._rotation()
 
     def _camera_points(self, frustum: Tensor) -> Tensor:
-        """(N, 3) right, up, backward in picture sides, of u, v, w (N, 3)."""
+        """(N, 3) right, up, backward in image sides, of u, v, w (N, 3)."""
         distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         u, v, w = frustum.unbind(dim=1)
         z = -w * self.half_depth
@@ -196,7 +196,7 @@ class FrustumVolume:
 
         The limits are counted in pixels.
         """
-        pixels = self.occupancy.shape[-1]  # to a picture side
+        pixels = self.occupancy.shape[-1]  # to an image side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
         # Toward the outline, the object becomes as thin as round things do. Else the outline's
         # every detail would run along the rays as a ridge.
@@ -210,7 +210,7 @@ class FrustumVolume:
     def _color(self, points: Tensor) -> Tensor:
         frustum = self._frustum_points(points)
         own = _at(self.raw_color, frustum).sigmoid()
-        shown = _at(self.picture, frustum[:, :2])
+        shown = _at(self.image, frustum[:, :2])
         behind = (frustum[:, 2] - _at(self.first, frustum[:, :2])[:, 0]) * self.half_depth
         inside = _at(self.outline, frustum[:, :2])[:, 0]
         seen = ((_SEEN - behind) / _SEEN).clamp(0, 1) * (inside + 0.25).clamp(0, 1)
@@ -237,7 +237,7 @@ def _middle_of(occupancy: Tensor, bins: Tensor) -> Tensor:
 
 
 def _signed_pixels(mask: Tensor, width: int) -> Tensor:
-    """(1, 1, S, S) signed distance from a mask's outline, in pixels of a picture of that width."""
+    """(1, 1, S, S) signed distance from a mask's outline, in pixels of an image of that width."""
     from scipy.ndimage import distance_transform_edt  # slow to import
 
     levels = mask[0, 0].cpu().numpy()

@@ -186,7 +186,7 @@ class _Triplane:
 
     @property
     def camera(self) -> None:
-        """Not known: the views' are of the views, and a triplane of one picture tilts with it."""
+        """Not known: the views' are of the views, and a triplane of one image tilts with it."""
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ _SIZE, _SAMPLES = 64, 4  # pixels of a side that are compared, and samples along
 _ELEVATIONS_DEG = range(-20, 61, 5)
 _FIELDS_OF_VIEW_DEG = (20.0, 35.0, 50.0)
 _COLOR_WEIGHT = 0.5  # of the mean difference of colours, beside the overlap
-# Three angles in degrees, log, log, picture sides twice.
+# Three angles in degrees, log, log, image sides twice.
 _STEPS = np.array([2.0, 3.0, 2.0, 0.15, 0.03, 0.01, 0.01])
 _DIFFERENCE = 0.7  # of such a step, for slopes
-_BLURS = (7, 3, 3)  # pixels over which pictures are blurred before they are compared
+_BLURS = (7, 3, 3)  # pixels over which images are blurred before they are compared
 _ITERATIONS = 12
 
 Floats = NDArray[np.float64]
@@ -76,8 +76,8 @@ def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
     )
 
 
-def fit_camera(mesh: Mesh, picture: Tensor, mask: Tensor) -> CameraFit:
-    """The camera whose picture of the mesh meets the mask best: all elevations, then refined.
+def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
+    """The camera whose image of the mesh meets the mask best: all elevations, then refined.
 
     Searched are elevation, roll, distance (with the focal length: how strong perspective is),
     scale and shift, and a little azimuth, since the mesh's middle need not be the world's.
@@ -85,29 +85,29 @@ def fit_camera(mesh: Mesh, picture: Tensor, mask: Tensor) -> CameraFit:
 
     Args:
         mesh: its front at +x.
-        picture: (1, 3, S, S) sRGB in [0, 1], framed.
+        image: (1, 3, S, S) sRGB in [0, 1], framed.
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
 
     Raises:
         InvalidInput: if shapes do not fit, the mask is empty or the mesh has no triangles.
 
     Source: Branch, Coleman and Li, "A subspace, interior, and conjugate gradient method" (1999), as
-    in scipy's least_squares; the slopes are differences of pictures.
+    in scipy's least_squares; the slopes are differences of images.
     """
-    if picture.ndim != 4 or picture.shape[:2] != (1, 3) or picture.shape[2] != picture.shape[3]:
+    if image.ndim != 4 or image.shape[:2] != (1, 3) or image.shape[2] != image.shape[3]:
         raise InvalidInput(
-            f"The photograph must be square, (1, 3, S, S), got {tuple(picture.shape)}."
+            f"The photograph must be square, (1, 3, S, S), got {tuple(image.shape)}."
         )
-    if mask.shape != (1, 1, *picture.shape[2:]):
+    if mask.shape != (1, 1, *image.shape[2:]):
         raise InvalidInput(
-            f"The mask must be (1, 1, S, S) like its photograph {tuple(picture.shape)}, got"
+            f"The mask must be (1, 1, S, S) like its photograph {tuple(image.shape)}, got"
             f" {tuple(mask.shape)}."
         )
     if not bool((mask > 0.5).any()):
         raise InvalidInput("The mask holds no object: look at the background removal.")
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so no photograph shows it.")
-    target = _Target(mesh, picture, mask)
+    target = _Target(mesh, image, mask)
     starts = [
         [0.0, float(elevation), 0.0, math.log(1 / math.tan(math.radians(fov) / 2)), 0.0, 0.0, 0.0]
         for elevation in _ELEVATIONS_DEG
@@ -122,7 +122,7 @@ def fit_camera(mesh: Mesh, picture: Tensor, mask: Tensor) -> CameraFit:
 class _Target:
     """A small mesh and a small photograph, to be compared many times."""
 
-    def __init__(self, mesh: Mesh, picture: Tensor, mask: Tensor) -> None:
+    def __init__(self, mesh: Mesh, image: Tensor, mask: Tensor) -> None:
         small = decimate(mesh, _FACES)
         low, high = small.vertices.amin(dim=0), small.vertices.amax(dim=0)
         self.center = (low + high) / 2
@@ -131,7 +131,7 @@ class _Target:
         self.faces = small.faces
         self.colors = small.vertex_colors
         self.mask = _small(mask)[0]
-        self.picture = _small(picture)
+        self.image = _small(image)
         solid = mask[0, 0].cpu() > 0.5
         rows, columns = (x.nonzero()[:, 0] for x in (solid.any(dim=1), solid.any(dim=0)))
         box = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
@@ -185,7 +185,7 @@ class _Target:
         both = (coverage > 0.99) & (self.mask > 0.99)
         if colors is None or not bool(both.any()):
             return torch.zeros(3, _SIZE, _SIZE)
-        difference = self.picture - colors
+        difference = self.image - colors
         mean = difference[:, both].mean(dim=1)[:, None, None]
         return torch.where(both, difference - mean, 0.0)
 
@@ -223,8 +223,8 @@ class _Target:
         return layers.flatten().double().numpy()
 
 
-def _small(picture: Tensor) -> Tensor:
-    """(C, S, S) of a picture (1, C, H, H)."""
+def _small(image: Tensor) -> Tensor:
+    """(C, S, S) of an image (1, C, H, H)."""
     return F.interpolate(
-        picture.cpu().float(), (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False
+        image.cpu().float(), (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False
     )[0].clamp(0, 1)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..errors import InvalidInput
+from .color_transfer import texture_to_vertex_colors
 from .decimation import MIN_FACES, decimate
 from .mesh import Mesh, face_areas, keep_large_parts
-from .painting import texture_to_vertex_colors
 from .repair import fill_holes, merge_vertices, smooth
 from .solid import make_solid
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..errors import InvalidInput
+from .color_transfer import painted_like, texture_to_vertex_colors
 from .mesh import Mesh, shape_of
-from .painting import painted_like, texture_to_vertex_colors
 from .repair import first_of_same, merge_vertices
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def decimate(mesh: Mesh, max_faces: int) -> Mesh:
         raise InvalidInput(f"A mesh needs at least {MIN_FACES} triangles, got {max_faces}.")
     if len(mesh.faces) <= max_faces:
         return mesh
-    lost = [] if mesh.material is None else list(mesh.material.pictures)
+    lost = [] if mesh.material is None else list(mesh.material.images)
     if mesh.texture is not None or lost:
         also = f", and its {' and '.join(lost)} are left out" if lost else ""
         log.warning(

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..pictures.colors import to_srgb
+from ..images.colors import to_srgb
 
 BASE_COLOR = "base_color_factor"
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A material in glTF's terms. Its pictures lie on the mesh's uvs, as its texture does.
+    """A material in glTF's terms. Its images lie on the mesh's uvs, as its texture does.
 
     Attributes:
         metallic_roughness: (H, W, 3) float32 in [0, 1], rows from the top: roughness in green,
@@ -34,7 +34,7 @@ class Material:
             alpha_mode, alpha_cutoff, normal_scale, occlusion_strength; others are carried along.
 
     Raises:
-        InvalidInput: if a picture has another shape or holds values that are not finite.
+        InvalidInput: if an image has another shape or holds values that are not finite.
     """
 
     metallic_roughness: Tensor | None = None
@@ -45,19 +45,19 @@ class Material:
     factors: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, picture in self.pictures.items():
-            if picture.ndim != 3 or picture.shape[2] != 3:
+        for name, image in self.images.items():
+            if image.ndim != 3 or image.shape[2] != 3:
                 raise InvalidInput(
-                    f"A material's {name} must be (H, W, 3), got {tuple(picture.shape)}."
+                    f"A material's {name} must be (H, W, 3), got {tuple(image.shape)}."
                 )
-            if not bool(torch.isfinite(picture).all()):
+            if not bool(torch.isfinite(image).all()):
                 raise InvalidInput(f"The {name} of the mesh holds values that are not finite.")
 
     @property
-    def pictures(self) -> dict[str, Tensor]:
-        """Its pictures by name."""
-        found = {name: getattr(self, name) for name in PICTURES}
-        return {name: picture for name, picture in found.items() if picture is not None}
+    def images(self) -> dict[str, Tensor]:
+        """Its images by name."""
+        found = {name: getattr(self, name) for name in IMAGES}
+        return {name: image for name, image in found.items() if image is not None}
 
     @property
     def base_color(self) -> Tensor | None:
@@ -67,7 +67,7 @@ class Material:
             return None
         return to_srgb(torch.tensor(list(factor)[:3], dtype=torch.float32).clamp(0, 1)).clamp(0, 1)
 
-    def without_pictures(self) -> Material | None:
+    def without_images(self) -> Material | None:
         """What is left of it on other uvs: its numbers; None if these say nothing."""
         kept = {"unlit": self.unlit, "factors": self.factors}
         return Material(**kept).or_none()  # type: ignore[arg-type]
@@ -82,7 +82,7 @@ class Material:
 
     def or_none(self) -> Material | None:
         """Itself, or None if it says nothing."""
-        return self if self.pictures or self.unlit or self.factors else None
+        return self if self.images or self.unlit or self.factors else None
 
 
-PICTURES = tuple(f.name for f in fields(Material) if str(f.type).startswith("Tensor"))
+IMAGES = tuple(f.name for f in fields(Material) if str(f.type).startswith("Tensor"))

@@ -1,9 +1,9 @@
-"""Colours of a surface from pictures that show it: sharper than any field is.
+"""Colours of a surface from images that show it: sharper than any field is.
 
-Each point takes its colour from the pictures that see it. Where none does, colours from below show
-through, shifted to meet those of the pictures: the shift is a membrane over the surface.
+Each point takes its colour from the images that see it. Where none does, colours from below show
+through, shifted to meet those of the images: the shift is a membrane over the surface.
 Source: Perez et al., "Poisson Image Editing" (SIGGRAPH 2003), with the shift solved for on the
-mesh instead of on a picture.
+mesh instead of on an image.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ from .mesh import Mesh
 from .rasterization import on_screen, visible_triangles
 
 _DEPTH_SIZE = 1024  # pixels of a side of the depth maps, at most
-_MARGIN = 4 / 512  # of a picture's side: how far from an outline colours are trusted in full
-_GRAZING, _FULL = 0.15, 0.5  # cosines between which a picture fades in
+_MARGIN = 4 / 512  # of an image's side: how far from an outline colours are trusted in full
+_GRAZING, _FULL = 0.15, 0.5  # cosines between which an image fades in
 _KNOWN = 0.9  # weight from which a vertex tells the shift
 _STIFFNESS = 1.0  # how much the membrane smooths the shift where it is known
 _REST = 1e-6  # pull toward no shift, for parts that nothing sees
 
 
 @dataclass(frozen=True)
-class Shots:
-    """N pictures of one object with their cameras; where two see a point, they are blended.
+class PosedImages:
+    """N images of one object with their cameras; where two see a point, they are blended.
 
     Attributes:
-        pictures: (N, 3, H, H) sRGB in [0, 1].
+        images: (N, 3, H, H) sRGB in [0, 1].
         cameras: N, in the mesh's world.
-        masks: (N, 1, H, H) in [0, 1], 1 is the object; None where a picture's ground says nothing.
+        masks: (N, 1, H, H) in [0, 1], 1 is the object; None where an image's ground says nothing.
 
     Raises:
         InvalidInput: if the shapes do not fit, or a mask is empty.
     """
 
-    pictures: Tensor
+    images: Tensor
     cameras: Cameras
     masks: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = tuple(self.pictures.shape)
-        if self.pictures.ndim != 4 or shape[1] != 3 or shape[2] != shape[3]:
-            raise InvalidInput(f"Pictures of a surface must be square, (N, 3, H, H), got {shape}.")
-        if len(self.cameras) != len(self.pictures):
+        shape = tuple(self.images.shape)
+        if self.images.ndim != 4 or shape[1] != 3 or shape[2] != shape[3]:
+            raise InvalidInput(f"Images of a surface must be square, (N, 3, H, H), got {shape}.")
+        if len(self.cameras) != len(self.images):
             raise InvalidInput(
-                f"There must be one camera for each picture, got {len(self.cameras)} cameras and"
-                f" {len(self.pictures)} pictures."
+                f"There must be one camera for each image, got {len(self.cameras)} cameras and"
+                f" {len(self.images)} images."
             )
         if self.masks is None:
             return
         if tuple(self.masks.shape) != (shape[0], 1, *shape[2:]):
             raise InvalidInput(
-                f"The masks must be (N, 1, H, H) like their pictures {shape}, got"
+                f"The masks must be (N, 1, H, H) like their images {shape}, got"
                 f" {tuple(self.masks.shape)}."
             )
         if not bool((self.masks > 0.5).flatten(1).any(dim=1).all()):
@@ -86,7 +86,7 @@ class SurfacePoints:
 def projected_colors(
     mesh: Mesh,
     points: SurfacePoints,
-    layers: Sequence[Shots],
+    layers: Sequence[PosedImages],
     color_below: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     """(P, 3) colours in [0, 1] of points on a mesh.
@@ -94,12 +94,12 @@ def projected_colors(
     Args:
         mesh: its vertex normals are those of its triangles.
         points: where.
-        layers: pictures, each layer over the one before: the photograph last.
-        color_below: points (N, 3) -> colours (N, 3) where no picture sees; None fills from the
+        layers: images, each layer over the one before: the photograph last.
+        color_below: points (N, 3) -> colours (N, 3) where no image sees; None fills from the
             surface's neighbourhood.
 
     Raises:
-        InvalidInput: if no picture sees any of the surface.
+        InvalidInput: if no image sees any of the surface.
     """
     positions, corner = np.unique(mesh.vertices.numpy(), axis=0, return_inverse=True)
     welded = Mesh(torch.from_numpy(positions), torch.from_numpy(corner.reshape(-1))[mesh.faces])
@@ -112,7 +112,7 @@ def projected_colors(
         below_vertices, below_points = color_below(welded.vertices), color_below(at_points)
     any_seen = False
     for shots in layers:
-        views = [_View(welded, shots, i) for i in range(len(shots.pictures))]
+        views = [_View(welded, shots, i) for i in range(len(shots.images))]
         at_vertices, weight = _blended(views, welded.vertices, normals)
         colors, alpha = _blended(views, at_points, point_normals)
         known = weight > _KNOWN
@@ -128,19 +128,19 @@ def projected_colors(
         below_points = torch.lerp(shifted, colors, alpha[:, None])
     if not any_seen or below_points is None:
         raise InvalidInput(
-            "The pictures see nothing of the mesh: their cameras look past it or from inside. Use"
-            " the cameras that the pictures were taken with, in the mesh's world."
+            "The images see nothing of the mesh: their cameras look past it or from inside. Use"
+            " the cameras that the images were taken with, in the mesh's world."
         )
     return below_points.clamp(0, 1)
 
 
 class _View:
-    """One picture of a mesh: what it sees, and in which colour."""
+    """One image of a mesh: what it sees, and in which colour."""
 
-    def __init__(self, mesh: Mesh, shots: Shots, i: int) -> None:
+    def __init__(self, mesh: Mesh, shots: PosedImages, i: int) -> None:
         self.camera = shots.cameras[[i]]
-        self.picture = shots.pictures[i : i + 1].cpu().float()
-        size = min(self.picture.shape[-1], _DEPTH_SIZE)
+        self.image = shots.images[i : i + 1].cpu().float()
+        size = min(self.image.shape[-1], _DEPTH_SIZE)
         screen = on_screen(mesh.vertices, self.camera, size)[mesh.faces]
         triangle, weights = visible_triangles(screen, size)
         hit = triangle >= 0
@@ -177,10 +177,10 @@ class _View:
         margin = F.grid_sample(self.margin, grid, align_corners=False)[0, 0, 0].clamp(0, 1)
         facing = ((cosine - _GRAZING) / (_FULL - _GRAZING)).clamp(0, 1)
         trust = torch.where(seen, margin * facing * facing * (3 - 2 * facing), 0.0)
-        colors = F.grid_sample(self.picture, grid, align_corners=False, padding_mode="border")[
+        colors = F.grid_sample(self.image, grid, align_corners=False, padding_mode="border")[
             0, :, 0
         ].T
-        pixels = self.picture.shape[-1] * screen[:, 2]  # to a unit of the world, but for the focal
+        pixels = self.image.shape[-1] * screen[:, 2]  # to a unit of the world, but for the focal
         return colors, trust, (cosine.clamp_min(0) * pixels).pow(4)
 
 

@@ -1,4 +1,4 @@
-"""Triangles to pixels: a z-buffer in plain torch, for pictures of meshes and for their textures."""
+"""Triangles to pixels: a z-buffer in plain torch, for images of meshes and for their textures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
     Args:
         vertices: in the world.
         cameras: one.
-        size: pixels of a side of the picture.
+        size: pixels of a side of the image.
     """
     c2w, intrinsics = cameras.c2w[0], cameras.intrinsics_normalized[0]
     in_camera = (vertices - c2w[:3, 3]) @ c2w[:3, :3]  # x right, y up, z backward
@@ -37,7 +37,7 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     Args:
         screen: (F, 3, 3) corners as x, y in pixels and inverse depth, or in parallel projection
             any positive nearness that is linear; a triangle that reaches 0 is left out.
-        size: pixels of a side of the picture.
+        size: pixels of a side of the image.
     """
     nearest = screen.new_zeros(size * size)
     triangle = torch.full((size * size,), -1, device=screen.device)

@@ -13,10 +13,10 @@ import importlib.util
 
 from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
+from .color_transfer import painted_like, texture_to_vertex_colors
 from .decimation import MIN_FACES, decimate
 from .mending import mended, without_touching
 from .mesh import Mesh, face_areas, shape_of
-from .painting import painted_like, texture_to_vertex_colors
 from .repair import is_watertight, merge_vertices
 from .winding import Skin, bodies, body_of
 

@@ -14,11 +14,11 @@ from ..errors import InvalidInput
 from ..fields.field import Field
 from ..progress import Progress, silent
 from .atlas import unfold
+from .color_transfer import nearest_points, surface_colors, texture_colors
 from .decimation import decimate
 from .material import Material
 from .mesh import Mesh, face_areas
-from .painting import nearest_points, surface_colors, texture_colors
-from .projection import Shots, SurfacePoints, projected_colors
+from .projection import PosedImages, SurfacePoints, projected_colors
 from .rasterization import on_screen, visible_triangles
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def bake_texture(
 
     Returns:
         the mesh cut at the seams, with `uvs` and `texture`; its vertex colours are gone, and so are
-        the pictures of its material, which lay on other uvs.
+        the images of its material, which lay on other uvs.
 
     Raises:
         InvalidInput: if the size is out of range or the mesh has no triangles.
@@ -73,7 +73,7 @@ def _painted(
 ) -> tuple[Mesh, Tensor]:
     """`bake_texture` with a painter that is told the unfolded mesh and the points on it.
 
-    What it paints beyond three channels comes back as a picture (size, size, C - 3) of its own.
+    What it paints beyond three channels comes back as an image (size, size, C - 3) of its own.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
@@ -97,9 +97,9 @@ def _painted(
     texture = torch.ones(size * size, found.shape[1])
     texture[seen] = found
     progress(3, 3)
-    # uv starts at the lower left, rows of a picture at the top.
+    # uv starts at the lower left, rows of an image at the top.
     painted = _dilated(texture.view(size, size, -1), seen.view(size, size)).flip(0)
-    material = mesh.material and mesh.material.without_pictures()
+    material = mesh.material and mesh.material.without_images()
     return replace(
         unfolded, texture=painted[..., :3], material=material and material.without_base_color()
     ), painted[..., 3:]
@@ -121,23 +121,23 @@ def texture_of_field(
     return bake_texture(mesh, _colors_of(field), size, max_faces=max_faces, progress=progress)
 
 
-def texture_of_pictures(
+def texture_from_images(
     mesh: Mesh,
-    layers: Sequence[Shots],
+    layers: Sequence[PosedImages],
     size: int = 1024,
     *,
     field: Field | None = None,
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """`bake_texture` with the colours of pictures that show the mesh.
+    """`bake_texture` with the colours of images that show the mesh.
 
     Args:
         mesh: of one object.
-        layers: pictures and cameras; each layer lies over the one before. None at all leaves the
+        layers: images and cameras; each layer lies over the one before. None at all leaves the
             field's colours alone.
         size: pixels of the texture's side, 512 to 4096.
-        field: whose colours stand where no picture sees; None fills from the neighbourhood.
+        field: whose colours stand where no image sees; None fills from the neighbourhood.
         max_faces: as in `bake_texture`.
         progress: as in `bake_texture`.
 
@@ -157,19 +157,19 @@ def texture_of_pictures(
     )[0]
 
 
-def size_for(mesh: Mesh, layers: Sequence[Shots], limit: int) -> int:
-    """Pixels of a texture's side whose texels are as fine as the pictures' pixels on the mesh.
+def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
+    """Pixels of a texture's side whose texels are as fine as the images' pixels on the mesh.
 
     Args:
         mesh: that is to be painted.
-        layers: pictures and cameras.
+        layers: images and cameras.
         limit: the largest size that is wanted, 512 to 4096.
 
     Returns:
         a power of two, at least 512; or the limit.
     """
     finest = max(
-        shots.pictures.shape[-1]
+        shots.images.shape[-1]
         * float(camera.intrinsics_normalized[0, 1, 1])
         * float(on_screen(mesh.vertices.cpu(), camera, 1)[:, 2].amax())
         for shots in layers
@@ -206,8 +206,8 @@ def bake_vertex_colors(
     """
     if not mesh.colored:
         raise InvalidInput("The mesh has no vertex colours to paint with, and no texture.")
-    own = (mesh.material or Material()).pictures if mesh.uvs is not None else {}
-    moved = {name: picture for name, picture in own.items() if name != "normal_map"}
+    own = (mesh.material or Material()).images if mesh.uvs is not None else {}
+    moved = {name: image for name, image in own.items() if name != "normal_map"}
     if len(moved) < len(own):
         log.warning("The relief (normal map) is left out: its directions are of other uvs.")
 
@@ -219,14 +219,14 @@ def bake_vertex_colors(
         if mesh.uvs is None:
             return colors
         uvs = (mesh.uvs[corners] * weights[..., None]).sum(dim=1)
-        others = [texture_colors(picture, uvs) for picture in moved.values()]
+        others = [texture_colors(image, uvs) for image in moved.values()]
         return torch.cat([colors, *others], dim=1)
 
     baked, others = _painted(mesh, paint, size, max_faces, progress)
     if not moved or mesh.material is None:
         return baked
-    pictures = dict(zip(moved, others.split(3, dim=2), strict=True))
-    kept = replace(mesh.material, normal_map=None, **pictures)
+    images = dict(zip(moved, others.split(3, dim=2), strict=True))
+    kept = replace(mesh.material, normal_map=None, **images)
     return replace(baked, material=kept.without_base_color())
 
 

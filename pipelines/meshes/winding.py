@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..progress import Progress
+from .color_transfer import count_strewn, strew
 from .mesh import Mesh, drop_unused, part_of_faces
-from .painting import count_strewn, strew
 
 _MOST_SAMPLES = 40_000_000  # points strewn over a surface: larger ones get larger cells
 _SPECK = 1e-3  # share of the largest body's volume below which a body is none

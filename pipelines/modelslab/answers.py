@@ -171,7 +171,7 @@ def failure(
         )
     if failed_job:
         return GenerationFailed(
-            f"ModelsLab could not make a mesh of the picture: try another picture or seed.{said}"
+            f"ModelsLab could not make a mesh of the image: try another image or seed.{said}"
         )
     return RequestRejected(
         "ModelsLab does not take the request: change what it"

@@ -34,7 +34,7 @@ from ..errors import (
     ModelsLabError,
     QuotaExceeded,
 )
-from ..mesh_io import load_mesh
+from ..meshes.io import load_mesh
 from ..meshes.mesh import Mesh
 from ..progress import Progress, silent
 from .answers import Answer, Unclear, id_in, parse
@@ -46,7 +46,7 @@ from .transport import HTTP_ERRORS, NOT_SENT, Result, Timing, make_client, super
 
 log = logging.getLogger(__name__)
 
-_MAX_UPLOAD = 5_000_000  # characters of the picture as a data URI
+_MAX_UPLOAD = 5_000_000  # characters of the image as a data URI
 _MAX_ANSWER = 4 * 2**20
 _ATTEMPTS = 5
 _STARTING: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by fingerprint
@@ -125,10 +125,10 @@ class ModelsLab:
         progress: Progress = silent,
         notice: Callable[[str], None] = log.info,
     ) -> CloudResult:
-        """The mesh of one picture.
+        """The mesh of one image.
 
         Args:
-            image: a picture, which is uploaded, or its http(s) address.
+            image: an image, which is uploaded, or its http(s) address.
             request: everything else.
             prefix: the mesh goes to `<prefix>-<job's id>.obj` or as its format is called, a video
                 beside it. Files are whole or not there.
@@ -176,9 +176,7 @@ class ModelsLab:
         async with lock:
             known = job_id or (jobs.find(own) if jobs and not pay_again else None)
             if job_id and jobs and jobs.is_of_another(job_id, own):
-                notice(
-                    f"ModelsLab job {job_id} was made of another picture or with other settings."
-                )
+                notice(f"ModelsLab job {job_id} was made of another image or with other settings.")
             if known:
                 job.id = _safe_id(known)
                 if not job_id:
@@ -197,7 +195,7 @@ class ModelsLab:
             answer = await self._finished(answer, job)
             if not answer.links and not answer.proxy_links:
                 raise GenerationFailed(
-                    f"ModelsLab ended job {job.id} without a file: try another picture or seed."
+                    f"ModelsLab ended job {job.id} without a file: try another image or seed."
                 )
         except GenerationFailed:
             if jobs and job.id:
@@ -209,7 +207,7 @@ class ModelsLab:
         if isinstance(image, str):
             if not image.startswith(("http://", "https://")):
                 raise InvalidInput(
-                    f"A picture's address must begin with https:// or http://, got '{image[:60]}'."
+                    f"An image's address must begin with https:// or http://, got '{image[:60]}'."
                 )
             return image
         body = {"base64_string": await asyncio.to_thread(data_uri, image, notice)}
@@ -218,7 +216,7 @@ class ModelsLab:
             answer = self._parse(*await self._post("base64_to_url", body))
             if not answer.links:
                 raise Unclear(
-                    BadAnswer("ModelsLab took the picture but gave no address for it: try later.")
+                    BadAnswer("ModelsLab took the image but gave no address for it: try later.")
                 )
             return answer.links[0]
 
@@ -373,7 +371,7 @@ class ModelsLab:
 
 async def images_to_3d(
     client: ModelsLab,
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     values: Mapping[str, Any],
     prefixes: Sequence[Path],
     *,
@@ -382,16 +380,16 @@ async def images_to_3d(
     progress_of: Callable[[int], Progress],
     notice: Callable[[str], None],
 ) -> list[CloudResult]:
-    """The meshes of pictures, one job after the other, in order.
+    """The meshes of images, one job after the other, in order.
 
     Args:
         client: is closed at the end.
-        pictures: N.
-        values: of `Request`, for all; the i-th picture has the seed plus i, unless it is 0.
+        images: N.
+        values: of `Request`, for all; the i-th image has the seed plus i, unless it is 0.
         prefixes: N, see `ModelsLab.image_to_3d`.
-        job_ids: jobs to take up, for the first pictures; empty texts start new ones.
+        job_ids: jobs to take up, for the first images; empty texts start new ones.
         pay_again: see `ModelsLab.image_to_3d`.
-        progress_of: the progress of the i-th picture.
+        progress_of: the progress of the i-th image.
         notice: see `ModelsLab.image_to_3d`.
 
     Raises:
@@ -402,11 +400,11 @@ async def images_to_3d(
     request = Request(**values)
     results: list[CloudResult] = []
     async with client:
-        for i, (picture, prefix) in enumerate(zip(pictures, prefixes, strict=True)):
+        for i, (image, prefix) in enumerate(zip(images, prefixes, strict=True)):
             try:
                 results.append(
                     await client.image_to_3d(
-                        picture,
+                        image,
                         replace(request, seed=(request.seed + i) % 2**32 if request.seed else 0),
                         prefix,
                         job_id=job_ids[i] if i < len(job_ids) else "",
@@ -423,7 +421,7 @@ async def images_to_3d(
 
 
 def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> str:
-    """A picture as a data URI that the service takes.
+    """An image as a data URI that the service takes.
 
     It is a PNG, or a smaller JPEG where that would be too large, which `notice` is told.
     """
@@ -438,7 +436,7 @@ def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> st
         if len(encoded) <= _MAX_UPLOAD:
             break
     notice(
-        f"The picture is too large to upload: it is sent as a JPEG of {rgb.width} x {rgb.height}"
+        f"The image is too large to upload: it is sent as a JPEG of {rgb.width} x {rgb.height}"
         " pixels."
     )
     return encoded

@@ -82,7 +82,7 @@ class Request:
             )
 
     def body(self, image_url: str) -> dict[str, Any]:
-        """The JSON that is sent, without the key: the picture under both of its names."""
+        """The JSON that is sent, without the key: the image under both of its names."""
         return vars(self) | {
             "temp": "yes" if self.temp else "no",
             "image": image_url,

@@ -36,7 +36,7 @@ class Timing:
     """Seconds: how long to wait, and how often to ask.
 
     Attributes:
-        overall: for one job, from its picture to its files.
+        overall: for one job, from its image to its files.
         first_poll, longest_poll: between questions; they grow from one to the other.
         check: between looks at whether the user has stopped the work.
         first_retry, longest_retry: between attempts.

@@ -1,4 +1,4 @@
-"""A framed picture to six views on white: what callers use of this package."""
+"""A framed image to six views on white: what callers use of this package."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..pictures.background import remove_background
-from ..pictures.framing import composite
+from ..images.background import remove_background
+from ..images.framing import composite
 from ..progress import Progress, silent
 from ..settings import ViewSettings
 from .sampling import GeneratedViews, sample_views
@@ -16,7 +16,7 @@ from .zero123plus import WHITE, MultiviewModel
 
 def generate_views(
     model: MultiviewModel,
-    picture: Tensor,
+    image: Tensor,
     mask: Tensor | None = None,
     settings: ViewSettings | None = None,
     *,
@@ -26,7 +26,7 @@ def generate_views(
 
     Args:
         model: the parts, on one device.
-        picture: (1, 3, H, W) in [0, 1], framed, on white.
+        image: (1, 3, H, W) in [0, 1], framed, on white.
         mask: (1, 1, H, W) in [0, 1], 1 is the object; for models that do not draw on white.
         settings: see `sampling.sample_views`.
         progress: likewise.
@@ -35,9 +35,9 @@ def generate_views(
         InvalidInput: as in `sample_views`.
     """
     if model.background == WHITE:
-        return sample_views(model, picture, settings, progress=progress)
+        return sample_views(model, image, settings, progress=progress)
     # From white to the model's grey.
-    on_grey = picture if mask is None else picture - (1 - model.background) * (1 - mask)
+    on_grey = image if mask is None else image - (1 - model.background) * (1 - mask)
     generated = sample_views(model, on_grey, settings, progress=progress)
     return replace(generated, views=on_white(generated.views))
 

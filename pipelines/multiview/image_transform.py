@@ -1,4 +1,4 @@
-"""The two pictures that Zero123++ looks at: one for the VAE, one for CLIP."""
+"""The two images that Zero123++ looks at: one for the VAE, one for CLIP."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class ImageTransform:
             (1, 3, crop, crop) float32.
         """
         pixels = (image[0].permute(1, 2, 0).cpu() * 255).round().byte().numpy()
-        picture = Image.fromarray(pixels)
-        scale = self.size / min(picture.size)
-        width, height = (max(self.size, int(side * scale)) for side in picture.size)
+        pillow = Image.fromarray(pixels)
+        scale = self.size / min(pillow.size)
+        width, height = (max(self.size, int(side * scale)) for side in pillow.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
         # Pillow, because the reference resizes with it, rounding to 8 bits on the way: other
         # bicubics differ by whole levels.
-        cropped = picture.resize((width, height), Image.Resampling.BICUBIC).crop(
+        cropped = pillow.resize((width, height), Image.Resampling.BICUBIC).crop(
             (left, top, left + self.crop, top + self.crop)
         )
         values = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 255

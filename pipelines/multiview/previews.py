@@ -1,4 +1,4 @@
-"""Latents to a small picture without the VAE, to watch the views grow."""
+"""Latents to a small image without the VAE, to watch the views grow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RGB = torch.tensor(
 
 
 def preview(latents: Tensor) -> Tensor:
-    """(1, 3, h, w) picture in [0, 1] of latents (1, 4, h, w)."""
+    """(1, 3, h, w) image in [0, 1] of latents (1, 4, h, w)."""
     table = _RGB.to(latents)
     last = latents.permute(0, 2, 3, 1)  # (1, h, w, 4)
     return (last @ table[:4] + table[4]).clamp(0, 1).permute(0, 3, 1, 2)

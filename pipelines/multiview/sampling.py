@@ -1,4 +1,4 @@
-"""One picture to six views: Zero123++'s sampling loop."""
+"""One image to six views: Zero123++'s sampling loop."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.d
 @torch.no_grad()
 def sample_views(
     model: MultiviewModel,
-    picture: Tensor,
+    image: Tensor,
     settings: ViewSettings | None = None,
     *,
     progress: Progress = silent,
 ) -> GeneratedViews:
-    """Six views around the object of one picture, on the model's own background.
+    """Six views around the object of one image, on the model's own background.
 
     Args:
         model: the parts, on one device.
-        picture: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good
+        image: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good
             results.
         settings: choices. Noise is drawn on the CPU, so that a seed repeats on every device.
         progress: called after each step with a preview of (1, 3, 3 S / 8, 2 S / 8).
@@ -75,7 +75,7 @@ def sample_views(
         the views and the seed used.
 
     Raises:
-        InvalidInput: if a setting is out of range or the picture has another shape or is not
+        InvalidInput: if a setting is out of range or the image has another shape or is not
             finite.
 
     Source: Shi et al., Zero123++ (arXiv 2310.15110), sections 2.2 to 2.4.
@@ -83,17 +83,17 @@ def sample_views(
     settings = settings or ViewSettings()
     steps = model.steps if settings.steps is None else settings.steps
     guidance = model.guidance if settings.guidance is None else settings.guidance
-    _check(picture, steps, guidance)
+    _check(image, steps, guidance)
     solver = make_scheduler(settings.scheduler, model.scheduler_config)
     seed = choose_seed(settings.seed)
     generator = torch.Generator().manual_seed(seed)
     draw = partial(draw_noise, generator=generator, device=model.device)
-    picture = picture.to(model.device).float().clamp(0, 1)
+    image = image.to(model.device).float().clamp(0, 1)
     guided = guidance > 1
     with model.at_work(model.vae):
-        condition = condition_latents(model, picture, guided, draw)
+        condition = condition_latents(model, image, guided, draw)
     with model.at_work(model.vision_encoder):
-        context = contexts(model, picture, guided)
+        context = contexts(model, image, guided)
     solver.set_timesteps(steps, device=model.device)
     side = model.view_size // (2 ** (len(model.vae.config.block_out_channels) - 1))
     latents = draw((1, model.unet.config.in_channels, 3 * side, 2 * side)) * solver.init_noise_sigma
@@ -118,13 +118,11 @@ def sample_views(
     return GeneratedViews(views, seed)
 
 
-def _check(picture: Tensor, steps: int, guidance: float) -> None:
-    if picture.ndim != 4 or picture.shape[:2] != (1, 3) or 0 in picture.shape:
-        raise InvalidInput(f"The picture must be (1, 3, H, W), got {tuple(picture.shape)}.")
-    if not bool(torch.isfinite(picture).all()):
-        raise InvalidInput(
-            "The picture holds values that are not finite numbers (NaN or infinity)."
-        )
+def _check(image: Tensor, steps: int, guidance: float) -> None:
+    if image.ndim != 4 or image.shape[:2] != (1, 3) or 0 in image.shape:
+        raise InvalidInput(f"The image must be (1, 3, H, W), got {tuple(image.shape)}.")
+    if not bool(torch.isfinite(image).all()):
+        raise InvalidInput("The image holds values that are not finite numbers (NaN or infinity).")
     if steps < 1:
         raise InvalidInput(f"Generating views needs at least 1 step, got {steps}.")
     if not math.isfinite(guidance):
@@ -132,13 +130,13 @@ def _check(picture: Tensor, steps: int, guidance: float) -> None:
 
 
 def condition_latents(
-    model: MultiviewModel, picture: Tensor, guided: bool, draw: Callable[..., Tensor]
+    model: MultiviewModel, image: Tensor, guided: bool, draw: Callable[..., Tensor]
 ) -> Tensor:
-    """(2 or 1, 4, s, s) unscaled samples of the posteriors of zero and of the picture.
+    """(2 or 1, 4, s, s) unscaled samples of the posteriors of zero and of the image.
 
-    They come in this order; the picture's is drawn first.
+    They come in this order; the image's is drawn first.
     """
-    pixels = model.vae_transform(picture).to(model.vae.dtype)
+    pixels = model.vae_transform(image).to(model.vae.dtype)
     latents: list[Tensor] = []
     for sample in (pixels, torch.zeros_like(pixels)) if guided else (pixels,):
         posterior = model.vae.encode(sample).latent_dist
@@ -146,9 +144,9 @@ def condition_latents(
     return torch.cat(latents)
 
 
-def contexts(model: MultiviewModel, picture: Tensor, guided: bool) -> Tensor:
+def contexts(model: MultiviewModel, image: Tensor, guided: bool) -> Tensor:
     """(2 or 1, 77, D): the empty prompt, then the same with the image embedding along the ramp."""
-    pixels = model.clip_transform(picture).to(model.vision_encoder.dtype)
+    pixels = model.clip_transform(image).to(model.vision_encoder.dtype)
     embedding = model.vision_encoder(pixels).image_embeds  # (1, D)
     text = model.empty_prompt.to(model.device, torch.float32)
     ramp = model.ramp.to(model.device, torch.float32)

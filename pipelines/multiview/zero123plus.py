@@ -32,7 +32,7 @@ class MultiviewModel:
             itself is not kept.
         ramp: (77,), how much of the image embedding each token receives.
         scheduler_config: the repository's scheduler config.
-        vae_transform, clip_transform: what the two picture inputs go through.
+        vae_transform, clip_transform: what the two image inputs go through.
         view_size: pixels of a view's side.
         device: where the work is done.
         offload: whether the parts stay in host memory and come to the device only while they work.

@@ -60,7 +60,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Features of pictures at five strides."""
+    """Features of images at five strides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,20 +74,20 @@ class EfficientNetLite0(nn.Module):
                 before = channels
         self._blocks = nn.ModuleList(blocks)
 
-    def forward(self, pictures: Tensor, frozen: int = 0) -> tuple[Tensor, dict[int, Tensor]]:
-        """Features of pictures.
+    def forward(self, images: Tensor, frozen: int = 0) -> tuple[Tensor, dict[int, Tensor]]:
+        """Features of images.
 
         Args:
-            pictures: (B, 3, H, W) in [0, 1], sides multiples of 32.
+            images: (B, 3, H, W) in [0, 1], sides multiples of 32.
             frozen: so many of the first blocks get no gradients.
 
         Returns:
             (B, 320, H / 32, W / 32), and those of `TAPS` by their block's number.
         """
-        mean, std = (pictures.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
+        mean, std = (images.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
         kept: dict[int, Tensor] = {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            hidden = F.relu6(self._bn0(self._conv_stem((pictures - mean) / std)))
+            hidden = F.relu6(self._bn0(self._conv_stem((images - mean) / std)))
         for i, block in enumerate(self._blocks):
             with torch.set_grad_enabled(torch.is_grad_enabled() and i >= frozen):
                 hidden = block(hidden)

@@ -1,6 +1,6 @@
 """The embedded model that sees photographs: where along each pixel's ray there is object.
 
-A U-Net whose encoder learnt of photographs from ImageNet. It looks at one picture and says, in the
+A U-Net whose encoder learnt of photographs from ImageNet. It looks at one image and says, in the
 camera's frustum, how likely each place is object, which colour it has, and from how far above the
 camera looks.
 """
@@ -31,18 +31,18 @@ class FrustumConfig:
     """Sizes of the model.
 
     Attributes:
-        picture_size: pixels of the side of the picture that it sees; the volume has half as many.
+        image_size: pixels of the side of the image that it sees; the volume has half as many.
         bins: of occupancy along a ray.
         color_bins: of colour along a ray.
-        half_depth: picture sides before and behind the middle.
-        fov_y_deg: field of view of the pictures that it was trained on.
+        half_depth: image sides before and behind the middle.
+        fov_y_deg: field of view of the images that it was trained on.
         dim: width of the transformer.
         layers: of the transformer.
         heads: of the transformer.
         widths: of the decoder at strides 16, 8, 4 and 2.
     """
 
-    picture_size: int = 128
+    image_size: int = 128
     bins: int = 48
     color_bins: int = 6
     half_depth: float = 0.85
@@ -58,7 +58,7 @@ class FrustumConfig:
 
 
 class _Layer(nn.Module):
-    """A pre-norm transformer block on the tokens of a picture, each with its place."""
+    """A pre-norm transformer block on the tokens of an image, each with its place."""
 
     def __init__(self, dim: int, side: int, heads: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def _head(before: int, inner: int, outputs: int) -> nn.Sequential:
 
 
 class FrustumModel(nn.Module):
-    """A picture to a volume in its camera's frustum: a `one_picture.PictureModel`."""
+    """An image to a volume in its camera's frustum: a `one_image.ImageModel`."""
 
     sees: Literal["picture"] = "picture"
     background = 1.0
@@ -116,7 +116,7 @@ class FrustumModel(nn.Module):
         self.encoder = EfficientNetLite0()
         self.stem = nn.Conv2d(6, 32, 4, 2, 1)
         self.enter = nn.Conv2d(CHANNELS, config.dim, 1)
-        side = config.picture_size // 32
+        side = config.image_size // 32
         self.middle = nn.Sequential(
             *(_Layer(config.dim, side, config.heads) for _ in range(config.layers))
         )
@@ -139,45 +139,45 @@ class FrustumModel(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, pictures: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Volumes of B pictures, S the config's size.
+    def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Volumes of B images, S the config's size.
 
         Args:
-            pictures: (B, 3, S, S) in [0, 1], on white.
+            images: (B, 3, S, S) in [0, 1], on white.
             masks: (B, 1, S, S) in [0, 1], 1 is the object.
 
         Returns:
             logits of occupancy (B, 1, bins, S / 2, S / 2), front bin first; logits of sRGB
             (B, 3, color_bins, S / 2, S / 2); elevations (B, 1) in units of 20 degrees.
         """
-        hidden, kept = self.encoder(pictures - (1 - masks) * 0.5, _FROZEN_BLOCKS)
-        fine = torch.cat([kept[0], self.stem(_placed(pictures, masks))], dim=1)
+        hidden, kept = self.encoder(images - (1 - masks) * 0.5, _FROZEN_BLOCKS)
+        fine = torch.cat([kept[0], self.stem(_placed(images, masks))], dim=1)
         hidden = self.middle(self.enter(hidden))
         elevation = self.elevation(hidden.mean(dim=(2, 3)))
         for up, skip in zip(self.up, (kept[10], kept[4], kept[2], fine), strict=True):
             size = skip.shape[2:]
             mask = F.adaptive_avg_pool2d(masks, size)
             hidden = up(torch.cat([F.interpolate(hidden, size=size), skip, mask], dim=1))
-        own = torch.logit(F.avg_pool2d(pictures, 2).float().clamp(0.02, 0.98))[:, :, None]
+        own = torch.logit(F.avg_pool2d(images, 2).float().clamp(0.02, 0.98))[:, :, None]
         color = self.color(hidden).float().unflatten(1, (3, self.config.color_bins)) + own
         return self.occupancy(hidden).float()[:, None], color, elevation.float()
 
-    def field(self, picture: Tensor, mask: Tensor) -> FrustumVolume:
-        """As `one_picture.PictureModel.field`.
+    def field(self, image: Tensor, mask: Tensor) -> FrustumVolume:
+        """As `one_image.ImageModel.field`.
 
-        The answers to the picture and to its mirror image are averaged, then smoothed a little.
+        The answers to the image and to its mirror image are averaged, then smoothed a little.
         Each ray of the mask is lifted until something stands on it: thin parts have an uncertain
         depth, and would be nowhere. Beside the mask the rays say what its own say, so that nothing
         is lost between them: there its outline, which is exact, ends the object.
         """
         # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
-        place, side = cast(_Layer, self.middle[0]).place, self.config.picture_size
+        place, side = cast(_Layer, self.middle[0]).place, self.config.image_size
         # On the CPU: MPS has this since PyTorch 2.8 only.
         seen, seen_mask = (
             F.interpolate(x.cpu(), size=(side, side), mode="bilinear", antialias=True)
             .clamp(0, 1)
             .to(place)
-            for x in (picture, mask)
+            for x in (image, mask)
         )
         both = [torch.cat([x, x.flip(-1)]) for x in (seen, seen_mask)]
         # MPS samples volumes since PyTorch 2.9 only.
@@ -190,7 +190,7 @@ class FrustumModel(nn.Module):
         return FrustumVolume.of(
             lifted(_smooth(occupancy, shares) + _SMOOTHED_AWAY, shares),
             _spread(color, shares),
-            picture.to(home),
+            image.to(home),
             mask.to(home),
             elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
             fov_y_deg=self.config.fov_y_deg,
@@ -210,12 +210,12 @@ def lifted(occupancy: Tensor, shares: Tensor) -> Tensor:
     )
 
 
-def _placed(pictures: Tensor, masks: Tensor) -> Tensor:
-    """(B, 6, S, S) picture and mask in [-1, 1], and each pixel's place."""
-    line = torch.linspace(-1, 1, pictures.shape[-1], device=pictures.device, dtype=pictures.dtype)
+def _placed(images: Tensor, masks: Tensor) -> Tensor:
+    """(B, 6, S, S) image and mask in [-1, 1], and each pixel's place."""
+    line = torch.linspace(-1, 1, images.shape[-1], device=images.device, dtype=images.dtype)
     place = torch.stack([line.expand(len(line), -1), line[:, None].expand(-1, len(line))])
-    own = torch.cat([pictures, masks], dim=1) * 2 - 1
-    return torch.cat([own, place.expand(len(pictures), -1, -1, -1)], dim=1)
+    own = torch.cat([images, masks], dim=1) * 2 - 1
+    return torch.cat([own, place.expand(len(images), -1, -1, -1)], dim=1)
 
 
 def _smooth(volume: Tensor, shares: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""TripoSR: one picture to the triplane of an object.
+"""TripoSR: one image to the triplane of an object.
 
 Parts are named as in the checkpoint.
 
@@ -24,7 +24,7 @@ class TripoSRConfig:
     """Sizes of the model.
 
     Attributes:
-        encoder: `view_size` is that of the picture.
+        encoder: `view_size` is that of the image.
         radius: half an edge of the cube that the planes span.
         grid_resolution: cells along an edge of the surface's grid: 256 points in the official code.
         density_threshold: density of the surface.
@@ -117,7 +117,7 @@ class _Backbone(nn.Module):
 
 
 class TripoSR(nn.Module):
-    """A picture to a triplane, and the decoder that reads it: a `one_picture.PictureModel`."""
+    """An image to a triplane, and the decoder that reads it: a `one_image.ImageModel`."""
 
     sees: Literal["picture"] = "picture"
     background = 0.5
@@ -146,26 +146,26 @@ class TripoSR(nn.Module):
             even_steps=True,
         )
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """(B, 1 + patches, D) image features of pictures (B, 3, S, S) in [0, 1], on grey."""
-        found: Tensor = self.image_tokenizer["model"](pictures)
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 1 + patches, D) image features of images (B, 3, S, S) in [0, 1], on grey."""
+        found: Tensor = self.image_tokenizer["model"](images)
         return found
 
-    def field(self, picture: Tensor, mask: Tensor) -> DensityTriplane:
-        """As `one_picture.PictureModel.field`."""
+    def field(self, image: Tensor, mask: Tensor) -> DensityTriplane:
+        """As `one_image.ImageModel.field`."""
         size = self.config.encoder.view_size
         # On the CPU: MPS has this since PyTorch 2.8 only.
         resized = F.interpolate(
-            picture.cpu(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+            image.cpu(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
         )
         planes = self(resized.clamp(0, 1).to(self.tokenizer["embeddings"]))[0]
         return self.decoder.triplane(planes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Triplanes of B objects.
 
         Args:
-            pictures: (B, 3, S, S) in [0, 1], on grey, S the encoder's view size.
+            images: (B, 3, S, S) in [0, 1], on grey, S the encoder's view size.
 
         Returns:
             (B, 3, triplane_dim, 2 * triplane_low_res, 2 * triplane_low_res): the planes (x, y),
@@ -173,8 +173,8 @@ class TripoSR(nn.Module):
         """
         embeddings = self.tokenizer["embeddings"]
         tokens = embeddings.flatten(2).transpose(1, 2).flatten(0, 1)  # (3 L, D)
-        context = self.features(pictures)
-        tokens = self.backbone(tokens.expand(len(pictures), -1, -1), context)
+        context = self.features(images)
+        tokens = self.backbone(tokens.expand(len(images), -1, -1), context)
         planes = tokens.unflatten(1, (3, -1)).transpose(2, 3).unflatten(3, embeddings.shape[2:])
         upsampled: Tensor = self.post_processor["upsample"](planes.flatten(0, 1))
         return upsampled.unflatten(0, (-1, 3))

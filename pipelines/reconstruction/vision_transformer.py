@@ -1,4 +1,4 @@
-"""Pictures to image features: a DINO ViT, plain or with layer norms that cameras modulate."""
+"""Images to image features: a DINO ViT, plain or with layer norms that cameras modulate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 class EncoderConfig:
     """Sizes of the vision transformer.
 
-    `image_size` is the picture size of its position grid, `view_size` that of the views.
+    `image_size` is the image size of its position grid, `view_size` that of the views.
     """
 
     hidden_size: int = 768

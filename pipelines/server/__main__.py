@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow-private",
         action="store_true",
-        help="take pictures from, and call webhooks in, private networks",
+        help="take images from, and call webhooks in, private networks",
     )
     parser.add_argument("--no-page", action="store_true", help="the endpoints alone")
     return parser

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import InvalidInput
 from ..weights.presets import RECONSTRUCTION_PRESETS
-from .fetching import check_picture, decoded, picture_of
+from .fetching import check_image, decoded, fetch_image
 from .jobs import ENDED, Job, Jobs, QueueFull, State
 from .protocol import Answer, Hunyuan, ImageTo3D, JobSettings, Keyed, Upload
 from .webhooks import deliver
@@ -35,7 +35,7 @@ from .workers import Workers
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_MAX_BODY = 256 * 2**20  # several pictures of 20 MiB in base64
+_MAX_BODY = 256 * 2**20  # several images of 20 MiB in base64
 _BODY_SECONDS = 60.0
 _CLEANING = 60.0
 _WRONG_KEY_SECONDS = 0.5
@@ -66,7 +66,7 @@ class Config:
         model: what a job without a model's name uses.
         public_url: what links begin with; None takes the address that the client has used.
         hosts: names by which the server may be called; None for any.
-        allow_private: whether pictures and webhooks may be in private networks.
+        allow_private: whether images and webhooks may be in private networks.
         webhook_secret: signs webhooks, if not empty.
     """
 
@@ -222,15 +222,15 @@ class Service:
         """The server's address from where the client stands."""
         return (self.config.public_url or str(request.base_url)).rstrip("/")
 
-    async def picture(self, source: str) -> bytes:
-        """A picture that a client named; those that were uploaded here need no way around."""
+    async def image(self, source: str) -> bytes:
+        """An image that a client named; those that were uploaded here need no way around."""
         parts = urlsplit(source) if source.startswith(("http://", "https://")) else None
         if parts and parts.path.startswith("/files/"):
             _, _, token, name = [*parts.path.split("/"), "", ""][:4]
             with contextlib.suppress(ApiError):
                 return await asyncio.to_thread(self.file(token, name).read_bytes)
         try:
-            return await picture_of(source, allow_private=self.config.allow_private)
+            return await fetch_image(source, allow_private=self.config.allow_private)
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error
 
@@ -245,9 +245,9 @@ class Service:
                 f"model_id: there is no model {settings.model_id!r:.100}; choose one of"
                 f" {', '.join(RECONSTRUCTION_PRESETS)}.",
             )
-        pictures = [await self.picture(source) for source in sources]
+        images = [await self.image(source) for source in sources]
         try:
-            job = self.jobs.submit(settings, pictures, owner=owner, **more)
+            job = self.jobs.submit(settings, images, owner=owner, **more)
         except QueueFull:
             raise ApiError(429, "The queue is full: try again later.", _RETRY_AFTER) from None
         self.submitted.inc()
@@ -347,14 +347,14 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
 
     @app.post("/api/v6/3d/image_to_3d", response_model=Answer, tags=["ModelsLab"])
     async def image_to_3d(body: ImageTo3D, request: Request) -> JSONResponse:
-        """One picture, or several of one object, to a mesh."""
+        """One image, or several of one object, to a mesh."""
         owner = await service.owner_of(request, body.key)
         if body.webhook and not body.webhook.startswith(("http://", "https://")):
             raise ApiError(400, "webhook: it must begin with http:// or https://.")
         base = service.base(request)
         job = await service.submit(
             body.settings(),
-            body.pictures,
+            body.images,
             owner,
             webhook=body.webhook,
             track_id=body.track_id,
@@ -377,11 +377,11 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
         return said(service.answer(service.job(id, owner), service.base(request)))
 
     async def upload(body: Upload, request: Request) -> JSONResponse:
-        """A picture to an address for `image`."""
+        """An image to an address for `image`."""
         await service.owner_of(request, body.key)
         try:
             content = decoded(body.base64_string)
-            await asyncio.to_thread(check_picture, content)
+            await asyncio.to_thread(check_image, content)
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error
         token = await asyncio.to_thread(service.jobs.keep_files, {"upload": content})
@@ -400,7 +400,7 @@ def _add_hunyuan(app: FastAPI, service: Service) -> None:
 
     @app.post("/generate", response_class=FileResponse, tags=["Hunyuan3D-2"])
     async def generate(body: Hunyuan, request: Request) -> Response:
-        """A picture to a mesh, in one answer."""
+        """An image to a mesh, in one answer."""
         job = await start(body, request)
         while job.state not in ENDED:
             if await request.is_disconnected():
@@ -413,12 +413,12 @@ def _add_hunyuan(app: FastAPI, service: Service) -> None:
 
     @app.post("/send", tags=["Hunyuan3D-2"])
     async def send(body: Hunyuan, request: Request) -> dict[str, str]:
-        """Queue a picture."""
+        """Queue an image."""
         return {"uid": (await start(body, request)).token}
 
     @app.get("/status/{uid}", tags=["Hunyuan3D-2"])
     async def status(uid: str) -> dict[str, str]:
-        """A queued picture's state, with the mesh in base64 at the end."""
+        """A queued image's state, with the mesh in base64 at the end."""
         try:
             job = service.jobs.by_token(uid)
         except KeyError:
@@ -434,7 +434,7 @@ def _add_hunyuan(app: FastAPI, service: Service) -> None:
 def _add_operations(app: FastAPI, service: Service) -> None:
     @app.get("/files/{token}/{name}", response_class=FileResponse, tags=["files"])
     async def file(token: str, name: str) -> FileResponse:
-        """A result, or an uploaded picture."""
+        """A result, or an uploaded image."""
         path = service.file(token, name)
         kind = _KINDS.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=kind, filename=name)

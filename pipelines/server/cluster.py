@@ -26,14 +26,12 @@ class _Remote:
     def __init__(self, maker: Callable[[], Any]) -> None:
         self._make = maker()
 
-    def make(
-        self, settings: JobSettings, seed: int, pictures: list[bytes]
-    ) -> dict[str, bytes] | str:
+    def make(self, settings: JobSettings, seed: int, images: list[bytes]) -> dict[str, bytes] | str:
         """A job's files by name, the mesh first; or what went wrong, in a sentence."""
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            paths = [folder / f"picture-{i}" for i in range(len(pictures))]
-            for path, content in zip(paths, pictures, strict=True):
+            paths = [folder / f"picture-{i}" for i in range(len(images))]
+            for path, content in zip(paths, images, strict=True):
                 path.write_bytes(content)
             try:
                 names = self._make(settings, seed, paths, folder, lambda *_: None)
@@ -58,14 +56,14 @@ class RayMaker:
         self._actor = self._actors.remote(maker)
 
     def __call__(
-        self, settings: JobSettings, seed: int, pictures: list[Path], folder: Path, report: Report
+        self, settings: JobSettings, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
         """Make a job's files, as `work.Maker` does.
 
         Raises:
             ImageTo3DError: in a sentence that the client may see.
         """
-        contents = [picture.read_bytes() for picture in pictures]
+        contents = [image.read_bytes() for image in images]
         for last in (False, True):
             report("cluster", 0, 1)
             try:

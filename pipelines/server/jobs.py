@@ -44,7 +44,7 @@ class Job:
         id: what clients ask with.
         token: the unguessable part of its files' addresses, and their folder's name.
         owner: whose key started it.
-        pictures: names of files in its folder.
+        images: names of files in its folder.
         seed: that is used.
         created, started, ended: seconds since 1970, or None.
         tries: how often a worker has begun it.
@@ -59,7 +59,7 @@ class Job:
     owner: str
     state: State
     settings: JobSettings
-    pictures: Sequence[str]
+    images: Sequence[str]
     seed: int
     created: float
     started: float | None
@@ -128,7 +128,7 @@ class Jobs:
     def submit(
         self,
         settings: JobSettings,
-        pictures: Sequence[bytes],
+        images: Sequence[bytes],
         *,
         owner: str = "",
         webhook: str = "",
@@ -140,7 +140,7 @@ class Jobs:
         Raises:
             QueueFull: if too many wait.
         """
-        files = {f"picture-{i}": content for i, content in enumerate(pictures)}
+        files = {f"picture-{i}": content for i, content in enumerate(images)}
         with self._transaction() as database:
             if self.count("queued") >= self.limit:
                 raise QueueFull
@@ -283,18 +283,7 @@ class Jobs:
     def _select(self, where: str, *values: Any) -> list[Job]:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs WHERE {where}", values).fetchall()
-        return [
-            Job(
-                **dict(row)
-                | {
-                    "settings": JobSettings.model_validate_json(row["settings"]),
-                    "pictures": json.loads(row["pictures"]),
-                    "outputs": json.loads(row["outputs"]),
-                    "track_id": json.loads(row["track_id"]),
-                }
-            )
-            for row in rows
-        ]
+        return [_job_of(dict(row)) for row in rows]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -304,3 +293,14 @@ class Jobs:
     def _announce(self) -> None:
         with self.changed:
             self.changed.notify_all()
+
+
+def _job_of(row: dict[str, Any]) -> Job:
+    """Return the job that a row of the database stores."""
+    return Job(
+        settings=JobSettings.model_validate_json(row.pop("settings")),
+        images=json.loads(row.pop("pictures")),
+        outputs=json.loads(row.pop("outputs")),
+        track_id=json.loads(row.pop("track_id")),
+        **row,
+    )

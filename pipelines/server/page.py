@@ -1,4 +1,4 @@
-"""The page: a picture in, a mesh out, over the same queue as every client."""
+"""The page: an image in, a mesh out, over the same queue as every client."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ImageTo3DError
-from ..mesh_io import load_mesh, save_mesh
-from ..pictures.background import remove_background
-from ..pictures.framing import cut_out
-from ..pictures.reading import read_picture, to_pillow
+from ..images.background import remove_background
+from ..images.framing import cut_out
+from ..images.reading import read_image, to_pillow
+from ..meshes.io import load_mesh, save_mesh
 from ..surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .jobs import ENDED, Job, Jobs, QueueFull
@@ -45,8 +45,8 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
         if path is None:
             return None
         try:
-            picture = read_picture(Path(path))
-            return to_pillow(cut_out(picture[:, :3], _mask(picture)))
+            image = read_image(Path(path))
+            return to_pillow(cut_out(image[:, :3], _mask(image)))
         except ImageTo3DError as error:
             raise gr.Error(str(error)) from error
 
@@ -62,7 +62,7 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
         render: bool,
     ) -> int:
         if path is None:
-            raise gr.Error("Choose a picture first.")
+            raise gr.Error("Choose an image first.")
         settings = JobSettings(
             model_id=name, foreground_ratio=ratio, remove_bg=remove, resolution=int(resolution),
             seed=int(seed), texture=_TEXTURES[texture] if kind in ("glb", "obj") else 0,
@@ -105,13 +105,13 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
             workers.cancel(jobs.get(id))
 
     with gr.Blocks(title="Image to 3D", analytics_enabled=False) as page:
-        gr.Markdown("# Image to 3D\nOne picture to a mesh, on this machine.")
+        gr.Markdown("# Image to 3D\nOne image to a mesh, on this machine.")
         number = gr.State(None)
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(type="filepath", label="Picture", image_mode="RGBA", height=300)
+                image = gr.Image(type="filepath", label="Picture", image_mode="RGBA", height=300)
                 if _EXAMPLE.exists():
-                    gr.Examples([[str(_EXAMPLE)]], [picture], label="Example")
+                    gr.Examples([[str(_EXAMPLE)]], [image], label="Example")
                 with gr.Row():
                     go = gr.Button("Make the mesh", variant="primary")
                     halt = gr.Button("Stop")
@@ -134,12 +134,12 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
                 )
                 preview = gr.Image(label="At work", height=200, interactive=False)
             with gr.Column():
-                status = gr.Markdown("Choose a picture.")
+                status = gr.Markdown("Choose an image.")
                 viewer = gr.Model3D(label="Mesh", height=400, elem_id="mesh", display_mode="solid")
                 downloads = gr.Files(label="Files")
                 video = gr.Video(label="Video", height=200)
-        picture.change(cut, picture, object_alone)
-        options = [picture, choice, ratio, remove, resolution, seed, texture, kind, render]
+        image.change(cut, image, object_alone)
+        options = [image, choice, ratio, remove, resolution, seed, texture, kind, render]
         started = go.click(start, options, number)
         followed = started.success(follow, number, [status, preview])
         followed.then(show, number, [viewer, downloads, video])
@@ -147,9 +147,9 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
     return page
 
 
-def _mask(picture: Tensor) -> Tensor:
+def _mask(image: Tensor) -> Tensor:
     with torch.no_grad():
-        return remove_background(picture, "auto")
+        return remove_background(image, "auto")
 
 
 def _viewable(path: Path) -> str | None:

@@ -34,7 +34,7 @@ class Keyed(BaseModel):
 
 
 class CameraAngles(BaseModel):
-    """Where a picture was taken from, around the object."""
+    """Where an image was taken from, around the object."""
 
     azimuth: float = Field(ge=-360, le=360, description="Degrees counter-clockwise from above.")
     elevation: float = Field(ge=-89, le=89, description="Degrees above the horizon.")
@@ -43,7 +43,7 @@ class CameraAngles(BaseModel):
 
 
 class JobSettings(BaseModel):
-    """All that a worker needs to know beside the pictures."""
+    """All that a worker needs to know beside the images."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -52,7 +52,7 @@ class JobSettings(BaseModel):
     )
     render: YesNo = Field(False, description="Also make a video around the object.")
     foreground_ratio: float = Field(
-        0.85, ge=0.1, le=1, description="The object's side over the picture's; with remove_bg."
+        0.85, ge=0.1, le=1, description="The object's side over the image's; with remove_bg."
     )
     remove_bg: YesNo = Field(False, description="Remove the background.")
     resolution: int = Field(256, ge=MIN_RESOLUTION, le=MAX_RESOLUTION)
@@ -79,28 +79,28 @@ class ImageTo3D(JobSettings, Keyed):
         None, description="Address, data URI or base64; a list with multi_image."
     )
     init_image: str | list[str] | None = Field(None, description="The newer name of image.")
-    multi_image: YesNo = Field(False, description="Several pictures of one object.")
+    multi_image: YesNo = Field(False, description="Several images of one object.")
     webhook: str = Field("", max_length=2000, description="Address that hears of the end.")
     track_id: str | int | None = None
 
     @model_validator(mode="after")
     def _one_or_several(self) -> ImageTo3D:
-        pictures = self.pictures
-        if not pictures or not all(pictures):
-            raise ValueError("image: the picture is missing")
+        images = self.images
+        if not images or not all(images):
+            raise ValueError("image: the image is missing")
         if not self.multi_image:
-            if len(pictures) > 1 or self.cameras:
-                raise ValueError("image: several pictures and cameras need multi_image")
-        elif len(pictures) != (wanted := len(self.cameras) if self.cameras else VIEWS):
+            if len(images) > 1 or self.cameras:
+                raise ValueError("image: several images and cameras need multi_image")
+        elif len(images) != (wanted := len(self.cameras) if self.cameras else VIEWS):
             raise ValueError(
-                f"image: multi_image takes {wanted} pictures here, one for each camera, or the six"
-                f" views of Zero123++ in their order, got {len(pictures)}"
+                f"image: multi_image takes {wanted} images here, one for each camera, or the six"
+                f" views of Zero123++ in their order, got {len(images)}"
             )
         return self
 
     @property
-    def pictures(self) -> list[str]:
-        """The pictures, whichever field they came in."""
+    def images(self) -> list[str]:
+        """The images, whichever field they came in."""
         given = self.image or self.init_image or []
         return [given] if isinstance(given, str) else given
 
@@ -129,9 +129,9 @@ class Hunyuan(BaseModel):
     type: Literal["glb", "obj", "stl", "ply"] = "glb"
 
     @model_validator(mode="after")
-    def _picture(self) -> Hunyuan:
+    def _image(self) -> Hunyuan:
         if not self.image:
-            raise ValueError("image: the picture is missing; text alone makes no mesh here")
+            raise ValueError("image: the image is missing; text alone makes no mesh here")
         return self
 
     def settings(self) -> JobSettings:

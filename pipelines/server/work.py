@@ -1,4 +1,4 @@
-"""What a worker does with one job: pictures in, files out."""
+"""What a worker does with one job: images in, files out."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..errors import InvalidInput
 from ..fields.field import Field
 from ..files import atomic_path
 from ..image_to_3d import ImageTo3D, StageProgress
-from ..mesh_io import save_mesh
+from ..images.background import remove_background
+from ..images.framing import DEFAULT_SIZE, composite, frame_foreground, framed_side
+from ..images.reading import read_image, save_image
 from ..meshes.decimation import decimate
-from ..meshes.drawing import render_mesh
+from ..meshes.io import save_mesh
 from ..meshes.mesh import Mesh
-from ..meshes.projection import Shots
-from ..meshes.texture import DEFAULT_TEXTURED_FACES, texture_of_pictures
-from ..pictures.background import remove_background
-from ..pictures.framing import DEFAULT_SIZE, composite, frame_foreground, framed_side
-from ..pictures.reading import read_picture, save_picture
+from ..meshes.projection import PosedImages
+from ..meshes.texture import DEFAULT_TEXTURED_FACES, texture_from_images
 from ..reconstruction.instant_mesh import reconstruct
+from ..rendering.render_mesh import render_mesh
 from ..settings import Settings, SurfaceSettings, ViewSettings
 from ..surface.extraction import extract_mesh
 from .protocol import JobSettings
@@ -58,14 +58,14 @@ class Maker:
         self._chain: ImageTo3D | None = None
 
     def __call__(
-        self, settings: JobSettings, seed: int, pictures: list[Path], folder: Path, report: Report
+        self, settings: JobSettings, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
         """Make a job's files.
 
         Args:
             settings: what is asked for.
             seed: of the views; not 0.
-            pictures: of one object.
+            images: of one object.
             folder: where the files go.
             report: is told the stage, and how much of it is done.
 
@@ -76,26 +76,26 @@ class Maker:
             ImageTo3DError: in a sentence that the client may see.
         """
         with memory_explained("ask for a smaller resolution or chunk_size."):
-            return self._make(settings, seed, pictures, folder, report)
+            return self._make(settings, seed, images, folder, report)
 
     def _make(
-        self, settings: JobSettings, seed: int, pictures: list[Path], folder: Path, report: Report
+        self, settings: JobSettings, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
         chain = self._of_model(settings.model, report)
 
         def progress(stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
             if preview is not None:
-                save_picture(preview[:1].clamp(0, 1), folder / PREVIEW)
+                save_image(preview[:1].clamp(0, 1), folder / PREVIEW)
             report(stage, done, total)
 
-        if settings.cameras or len(pictures) > 1:
-            field, mesh, layers = _of_views(chain, settings, pictures, progress)
+        if settings.cameras or len(images) > 1:
+            field, mesh, layers = _of_views(chain, settings, images, progress)
         else:
-            picture = read_picture(pictures[0])
+            image = read_image(images[0])
             result = chain(
-                picture,
+                image,
                 Settings(
-                    **_found(settings, picture),
+                    **_found(settings, image),
                     views=ViewSettings(seed=seed) if chain.multiview else ViewSettings(),
                     surface=_surface(settings),
                 ),
@@ -133,34 +133,34 @@ def _surface(settings: JobSettings) -> SurfaceSettings:
     return SurfaceSettings(settings.resolution, settings.chunk_size)
 
 
-def _found(settings: JobSettings, picture: Tensor) -> dict[str, Any]:
-    """How the object is found and framed: as it stands in the picture without `remove_bg`."""
+def _found(settings: JobSettings, image: Tensor) -> dict[str, Any]:
+    """How the object is found and framed: as it stands in the image without `remove_bg`."""
     if settings.remove_bg:
         return {"remove_bg": "auto", "foreground_ratio": settings.foreground_ratio}
-    method = "alpha" if bool((picture[:, 3] < 1).any()) else "plain"
-    side = framed_side(remove_background(picture, method), 1.0) / max(picture.shape[-2:])
+    method = "alpha" if bool((image[:, 3] < 1).any()) else "plain"
+    side = framed_side(remove_background(image, method), 1.0) / max(image.shape[-2:])
     return {"remove_bg": method, "foreground_ratio": min(max(side, 0.1), 1.0)}
 
 
 def _of_views(
-    chain: ImageTo3D, settings: JobSettings, pictures: list[Path], progress: StageProgress
-) -> tuple[Field, Mesh, list[Shots]]:
-    """From pictures of one object instead of one picture."""
+    chain: ImageTo3D, settings: JobSettings, images: list[Path], progress: StageProgress
+) -> tuple[Field, Mesh, list[PosedImages]]:
+    """From images of one object instead of one image."""
     if chain.reconstruction.sees == "picture":
         raise InvalidInput(
-            f"The model {settings.model} sees one picture: choose another for multi_image, such as"
+            f"The model {settings.model} sees one image: choose another for multi_image, such as"
             " instantmesh."
         )
     views = []
-    for path in pictures:
-        picture = read_picture(path)
-        mask = remove_background(picture, "auto" if settings.remove_bg else "alpha")
+    for path in images:
+        image = read_image(path)
+        mask = remove_background(image, "auto" if settings.remove_bg else "alpha")
         if settings.remove_bg:
-            views.append(frame_foreground(picture[:, :3], mask)[0])
-        elif picture.shape[-1] != picture.shape[-2]:
-            raise InvalidInput("Pictures of multi_image must be square, or need remove_bg.")
+            views.append(frame_foreground(image[:, :3], mask)[0])
+        elif image.shape[-1] != image.shape[-2]:
+            raise InvalidInput("Images of multi_image must be square, or need remove_bg.")
         else:
-            onto_white = composite(picture[:, :3], mask)
+            onto_white = composite(image[:, :3], mask)
             views.append(F.interpolate(onto_white, (DEFAULT_SIZE, DEFAULT_SIZE), mode="area"))
     together = torch.cat(views)
     progress("views", 1, 1, together)
@@ -181,15 +181,15 @@ def _of_views(
         progress("surface", done, total)
 
     mesh = extract_mesh(field, _surface(settings), progress=of_surface)
-    return field, mesh, [Shots(together, cameras)]
+    return field, mesh, [PosedImages(together, cameras)]
 
 
-def _finished(settings: JobSettings, mesh: Mesh, field: Field, layers: list[Shots]) -> Mesh:
+def _finished(settings: JobSettings, mesh: Mesh, field: Field, layers: list[PosedImages]) -> Mesh:
     mesh = decimate(mesh, settings.max_faces) if settings.max_faces else mesh
     if not settings.texture:
         return mesh
     max_faces = settings.max_faces or DEFAULT_TEXTURED_FACES
-    return texture_of_pictures(mesh, layers, settings.texture, field=field, max_faces=max_faces)
+    return texture_from_images(mesh, layers, settings.texture, field=field, max_faces=max_faces)
 
 
 def _save_video(mesh: Mesh, path: Path, progress: StageProgress) -> None:
@@ -202,8 +202,8 @@ def _save_video(mesh: Mesh, path: Path, progress: StageProgress) -> None:
         stream.width = stream.height = _ORBIT_SIZE
         stream.pix_fmt = "yuv420p"
         for i in range(_ORBIT_FRAMES):
-            picture = (render_mesh(mesh, cameras[[i]], _ORBIT_SIZE)[0] * 255).round().byte()
-            frame = av.VideoFrame.from_ndarray(picture.permute(1, 2, 0).numpy(), format="rgb24")
+            image = (render_mesh(mesh, cameras[[i]], _ORBIT_SIZE)[0] * 255).round().byte()
+            frame = av.VideoFrame.from_ndarray(image.permute(1, 2, 0).numpy(), format="rgb24")
             container.mux(stream.encode(frame))
             progress("video", i + 1, _ORBIT_FRAMES)
         container.mux(stream.encode())

@@ -19,7 +19,7 @@ from .protocol import JobSettings
 log = logging.getLogger(__name__)
 
 _LOOK = 0.1  # seconds between looks at a worker that is busy
-#: Settings, seed, pictures, folder and a report to names of files; see `work.Maker`.
+#: Settings, seed, images, folder and a report to names of files; see `work.Maker`.
 Make = Callable[[JobSettings, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
 
 
@@ -101,8 +101,8 @@ class Workers:
     def _do(self, job: Job, process: WorkerProcess) -> None:
         until = time.monotonic() + self._limit
         folder = self._jobs.folder_of(job.token)
-        pictures = [folder / name for name in job.pictures]
-        process.begin(job.settings, job.seed, pictures, folder)
+        images = [folder / name for name in job.images]
+        process.begin(job.settings, job.seed, images, folder)
         while True:
             if self._stopped.is_set():
                 process.end()

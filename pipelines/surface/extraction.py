@@ -17,7 +17,7 @@ from .refinement import sample_volume, stride_for
 
 MIN_RESOLUTION, MAX_RESOLUTION = 32, 512
 _NO_OBJECT = (
-    "The views held no object: its field has no surface. Use a picture with one clear object, or"
+    "The views held no object: its field has no surface. Use an image with one clear object, or"
     " look at the background removal."
 )
 

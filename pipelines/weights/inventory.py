@@ -23,7 +23,7 @@ from .presets import (
 #: The best first. On a processor one network comes before half an hour of views.
 _BEST_ON_A_GPU = ("instant-mesh-large", "instant-mesh-base", "triposr")
 _BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
-#: Seconds from a picture to its OBJ on a GPU, and on two cores: see BENCHMARKS.md.
+#: Seconds from an image to its OBJ on a GPU, and on two cores: see BENCHMARKS.md.
 _SECONDS = {
     "photo": (1, 2),
     "triposr": (2, 15),
@@ -126,7 +126,7 @@ def gigabytes(name: str) -> float:
 
 
 def duration(name: str, device: torch.device) -> str:
-    """About how long a reconstruction model takes from a picture to its OBJ."""
+    """About how long a reconstruction model takes from an image to its OBJ."""
     of_gpu, of_cpu = next(s for start, s in _SECONDS.items() if name.startswith(start))
     took = of_cpu if device.type == "cpu" else of_gpu
     return f"{took} s" if took < 90 else f"{took // 60} min"

@@ -46,7 +46,7 @@ class MultiviewPreset:
     Attributes:
         repository, revision: on the hub, and the commit that is used.
         unet_repository, unet_revision, unet_file: of the U-Net's weights, if they are elsewhere.
-        background: grey level in [0, 1] of its pictures and views.
+        background: grey level in [0, 1] of its images and views.
         license: of the weights.
         gigabytes: of all files, about.
     """
@@ -111,7 +111,7 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
 
 
 def views_model_for(model: str) -> str | None:
-    """The multiview model that fits a reconstruction model; None if that sees the picture."""
+    """The multiview model that fits a reconstruction model; None if that sees the image."""
     if RECONSTRUCTION_PRESETS[model].sees == "picture":
         return None
     return "zero123plus-instantmesh"

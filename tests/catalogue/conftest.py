@@ -1,4 +1,4 @@
-"""Recipes and pictures of a catalogue."""
+"""Recipes and images of a catalogue."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def items(ids: Sequence[str]) -> list[Item]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a folder of so many pictures, each of a disc of its own size and colour."""
+def images(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a folder of so many images, each of a disc of its own size and colour."""
 
     def make(count: int) -> Path:
         folder = tmp_path / "pictures"

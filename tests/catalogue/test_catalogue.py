@@ -1,4 +1,4 @@
-"""The command, from pictures to a catalogue, with the embedded model."""
+"""The command, from images to a catalogue, with the embedded model."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def _made(recipe, folder, picture, *, id="a", parts=("prepare", "reconstruct", "
     return Work(recipe, folder, parts, device="cpu")(State(task))
 
 
-def test_a_row_says_what_became_of_its_picture(tmp_path, pictures):
-    picture = pictures(1) / "disc-0.png"
+def test_a_row_says_what_became_of_its_image(tmp_path, images):
+    picture = images(1) / "disc-0.png"
     made = recipe(
         *QUICK[:2], "--format", "glb", "--previews", "--views", "--size", "80", "--pivot", "bottom"
     )
@@ -70,12 +70,12 @@ def test_a_row_says_what_became_of_its_picture(tmp_path, pictures):
     ("content", "kind", "said"),
     [
         (None, "UnreadablePicture", "There is no file"),
-        (b"no picture", "UnreadablePicture", "cannot be read as a picture"),
+        (b"no picture", "UnreadablePicture", "cannot be read as an image"),
         ("empty", "NothingInPicture", ""),
         ("small", "InvalidInput", "8 x 8 pixels"),
     ],
 )
-def test_bad_pictures_have_their_row(tmp_path, content, kind, said):
+def test_bad_images_have_their_row(tmp_path, content, kind, said):
     path = tmp_path / "p.png"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -87,8 +87,8 @@ def test_bad_pictures_have_their_row(tmp_path, content, kind, said):
     assert bool(row.picture_sha256) == (content is not None)
 
 
-def test_pictures_at_addresses(tmp_path, pictures):
-    picture = pictures(1) / "disc-0.png"
+def test_images_at_addresses(tmp_path, images):
+    picture = images(1) / "disc-0.png"
     local = _made(recipe(*QUICK[:2]), tmp_path / "one", picture).row
     remote = _made(recipe(*QUICK[:2]), tmp_path / "two", f"file://{picture}").row
     assert (remote.status, remote.picture_sha256) == ("done", local.picture_sha256)
@@ -96,7 +96,7 @@ def test_pictures_at_addresses(tmp_path, pictures):
     assert "disc-0.png.gone cannot be had: FileNotFoundError" in gone.error
 
 
-def test_pictures_on_the_web(tmp_path, pictures):
+def test_images_on_the_web(tmp_path, images):
     pytest.importorskip("aiohttp", reason="fsspec needs it for http")
     import functools
     import http.server
@@ -106,7 +106,7 @@ def test_pictures_on_the_web(tmp_path, pictures):
         def log_message(self, *words: object) -> None:
             pass
 
-    served = functools.partial(Quiet, directory=str(pictures(1)))
+    served = functools.partial(Quiet, directory=str(images(1)))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
@@ -117,10 +117,10 @@ def test_pictures_on_the_web(tmp_path, pictures):
     assert f"{address}/x.png cannot be had" in gone.error
 
 
-def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, pictures, monkeypatch):
+def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, images, monkeypatch):
     from pipelines.catalogue import work
 
-    picture, out = pictures(1) / "disc-0.png", tmp_path / "out"
+    picture, out = images(1) / "disc-0.png", tmp_path / "out"
     made = recipe(*QUICK[:2])
     _made(made, out, picture)
     before = (out / "a" / "a.obj").read_bytes()
@@ -143,8 +143,8 @@ def test_a_folder_that_a_machine_does_not_see(tmp_path):
         Work(recipe(), tmp_path / "nowhere")
 
 
-def test_views_are_the_same_in_whatever_order(tmp_path, pictures, models_dir):
-    folder = pictures(2)
+def test_views_are_the_same_in_whatever_order(tmp_path, images, models_dir):
+    folder = images(2)
     model = ["--model", MODEL, "--models-dir", str(models_dir)]
     made = recipe(*model, "--steps", "2", "--seed", "3", *QUICK[:2])
     one = _made(made, tmp_path / "one", folder / "disc-0.png").row
@@ -155,10 +155,10 @@ def test_views_are_the_same_in_whatever_order(tmp_path, pictures, models_dir):
     assert files[0] == files[1]
 
 
-def test_killed_in_the_middle_and_taken_up(tmp_path, pictures):
+def test_killed_in_the_middle_and_taken_up(tmp_path, images):
     """The same files and rows as a run that nothing happened to, with one worker or two."""
-    folder = pictures(7)
-    (folder / "broken.png").write_text("no picture")
+    folder = images(7)
+    (folder / "broken.png").write_text("no image")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([str(folder), "-o", str(whole), *QUICK, "--workers", "1"]) == 1
     command = [sys.executable, "-m", "pipelines.catalogue", str(folder), "-o", str(cut), *QUICK]
@@ -219,14 +219,14 @@ def test_exit_codes(stubbed, capsys, outcome, code, said):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--seed", "3"], 2, "photo sees the picture itself"),
+        (["--seed", "3"], 2, "photo sees the image itself"),
         (["--item-timeout", "0"], 2, "must be a number from 1"),
         (["--device", "gpu"], 2, "must be one of auto, cuda"),
         (["--device", "cuda:99"], 1, "has no cuda:99 device"),
     ],
 )
-def test_bad_words_have_a_sentence(tmp_path, pictures, capsys, words, code, said):
-    arguments = [str(pictures(1)), "-o", str(tmp_path / "out"), *words]
+def test_bad_words_have_a_sentence(tmp_path, images, capsys, words, code, said):
+    arguments = [str(images(1)), "-o", str(tmp_path / "out"), *words]
     if code == 2:
         with pytest.raises(SystemExit) as ended:
             main(arguments)
@@ -249,8 +249,8 @@ def test_a_line_now_and_then(capsys, monkeypatch):
     assert len(lines) == 1
 
 
-def test_columns_that_are_no_settings_are_named(tmp_path, pictures, capsys):
-    folder = pictures(1)
+def test_columns_that_are_no_settings_are_named(tmp_path, images, capsys):
+    folder = images(1)
     (folder / "list.csv").write_text("picture,motif\ndisc-0.png,x\nbad.png,y\n")
     arguments = [str(folder / "list.csv"), "-o", str(tmp_path / "out"), *QUICK, "--workers", "1"]
     assert main(arguments) == 1

@@ -10,23 +10,23 @@ from hypothesis import strategies as st
 from pipelines.catalogue import items as module
 from pipelines.catalogue.items import Item, find_items, folder_name
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.pictures.reading import save_picture, to_tensor
+from pipelines.images.reading import save_image, to_tensor
 
 
 def _found(*inputs: object) -> list[tuple[str, str]]:
     return [(item.id, item.picture) for item in find_items([str(i) for i in inputs])]
 
 
-def test_folders_with_all_within(tmp_path, pictures):
-    folder = pictures(2)
+def test_folders_with_all_within(tmp_path, images):
+    folder = images(2)
     (folder / "more").mkdir()
     (folder / "more" / "cup.PNG").write_bytes((folder / "disc-0.png").read_bytes())
     (folder / "disc-1.jpg").write_bytes(b"jpeg")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     from PIL import Image
 
     with Image.open(folder / "disc-0.png") as one:
-        save_picture(to_tensor(one), folder / "cup-preview.png")  # our own, of an earlier run
+        save_image(to_tensor(one), folder / "cup-preview.png")  # our own, of an earlier run
     assert _found(folder) == [
         ("disc-0", f"{folder}/disc-0.png"),
         ("disc-1.jpg", f"{folder}/disc-1.jpg"),
@@ -81,8 +81,8 @@ def test_text_lists_and_ids_of_paths(tmp_path):
     ]
 
 
-def test_pictures_are_found_from_wherever_a_worker_starts(tmp_path, pictures, monkeypatch):
-    folder = pictures(1)
+def test_images_are_found_from_wherever_a_worker_starts(tmp_path, images, monkeypatch):
+    folder = images(1)
     (folder / "list.txt").write_text("disc-0.png\n")
     monkeypatch.chdir(tmp_path)
     absolute = f"{folder}/disc-0.png"
@@ -98,15 +98,15 @@ def test_a_list_at_an_address(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("l.csv", "id,file\na,b.png", "Row 1 of .* has no picture: .*columns: id, file"),
+        ("l.csv", "id,file\na,b.png", "Row 1 of .* has no image: .*columns: id, file"),
         ("l.csv", "id,picture\na,b.png\nc", "cannot be read: .* not as many cells"),
         ("l.csv", 'id,picture\n"a,b.png', "cannot be read"),
-        ("l.jsonl", '{"picture": "a.png"}\n["b.png"]', "cannot be read: a line is no JSON object"),
-        ("l.jsonl", '{"picture": "a.png"', "cannot be read"),
+        ("l.jsonl", '{"image": "a.png"}\n["b.png"]', "cannot be read: a line is no JSON object"),
+        ("l.jsonl", '{"image": "a.png"', "cannot be read"),
         ("l.txt", b"\xff\xfe\x00", "cannot be read"),
         ("l.parquet", "no table", "cannot be read"),
         ("l.csv", "picture\na.png\na.png", "Two items have the id 'a'"),
-        ("l.txt", "# nothing\n", "There is no picture in"),
+        ("l.txt", "# nothing\n", "There is no image in"),
         ("l.txt", "odd://a/b.png", "Nothing reads addresses that start with odd://"),
     ],
 )
@@ -121,7 +121,7 @@ def test_bad_lists_have_a_sentence(tmp_path, name, content, said):
 def test_nothing_there(tmp_path):
     with pytest.raises(InvalidInput, match=r"There is no file or folder .*nowhere"):
         find_items([str(tmp_path / "nowhere")])
-    with pytest.raises(InvalidInput, match="There is no picture in"):
+    with pytest.raises(InvalidInput, match="There is no image in"):
         find_items([str(tmp_path)])
 
 

@@ -37,7 +37,7 @@ def test_a_flag_of_the_run_can_be_taken_back():
         ({"format": "doc"}, r"The row of 'a': format: invalid choice"),
         ({"exact": "maybe"}, r"exact must be true or false, got 'maybe'"),
         ({"model": "triposr"}, r"model is of the whole run"),
-        ({"seed": "3"}, r"photo sees the picture itself"),
+        ({"seed": "3"}, r"photo sees the image itself"),
     ],
 )
 def test_wrong_rows_have_a_sentence(columns, said):

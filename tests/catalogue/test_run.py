@@ -60,8 +60,8 @@ def test_a_changed_setting_makes_only_its_items_new(tmp_path):
     ]
 
 
-def test_a_changed_picture_makes_its_item_new(tmp_path, pictures):
-    folder = pictures(1)
+def test_a_changed_image_makes_its_item_new(tmp_path, images):
+    folder = images(1)
     path = folder / "disc-0.png"
     with opened(tmp_path / "out") as manifest:
         (task,) = to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out")

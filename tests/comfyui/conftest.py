@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..modelslab_server import KEY
+from ..modelslab.server import KEY
 from ..tiny_models import write_models
 from .server import CannotStart, Server, find_comfyui, start_server
 

@@ -47,7 +47,7 @@ class Run:
     Attributes:
         cached, executed: nodes that were taken from the cache, and that ran.
         progress: node to list of (value, maximum).
-        previews: how many preview pictures came.
+        previews: how many preview images came.
         error: the message that the user sees, or None.
         outputs: node to what the history says of it.
     """

@@ -20,8 +20,8 @@ from scipy import ndimage
 from pipelines.cameras import cameras_around
 from pipelines.fields.field import Field
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.orbit.rendering import render
-from pipelines.pictures.reading import read_picture, to_pillow
+from pipelines.images.reading import read_image, to_pillow
+from pipelines.rendering.render_field import render_field
 from pipelines.settings import Settings, SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
@@ -29,7 +29,7 @@ from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, PACK_NAME, Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-TEMPLATE = "1 Photo - picture to OBJ"
+TEMPLATE = "1 Photo - image to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
 PREVIEW = "window.app.graph._nodes.find(n => n.type === 'Preview3D')"
@@ -104,11 +104,11 @@ def _viewer_box(page: playwright.Page) -> list[float]:
         }})()""")
 
 
-def _object_in(picture: np.ndarray) -> np.ndarray:
+def _object_in(image: np.ndarray) -> np.ndarray:
     """(H, W) bool: the largest coloured thing; the viewer's background and its buttons are grey,
     its axes small.
     """
-    levels = picture.astype(int)
+    levels = image.astype(int)
     parts, count = ndimage.label(levels.max(axis=2) - levels.min(axis=2) > 25)
     return (
         parts == 1 + np.bincount(parts.ravel(), minlength=2)[1:].argmax()
@@ -166,11 +166,11 @@ def demo_triplane() -> Field:
     software rendering takes the whole processor.
     """
     chain = ImageTo3D.load(device="cpu")
-    picture = read_picture(PACK / "workflows" / "cup.png")
-    return chain(picture, Settings(surface=SurfaceSettings(32))).field
+    image = read_image(PACK / "workflows" / "cup.png")
+    return chain(image, Settings(surface=SurfaceSettings(32))).field
 
 
-def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cut_out(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The object's box as 96 x 96 pixels in [0, 1], and its mask: the camera's field of view and
     the window's size fall away.
     """
@@ -178,7 +178,7 @@ def _cut_out(picture: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndar
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     cut, cut_mask = (
         Image.fromarray(x).crop(box).resize((96, 96), Image.Resampling.BILINEAR)
-        for x in (picture, mask.astype(np.uint8) * 255)
+        for x in (image, mask.astype(np.uint8) * 255)
     )
     return np.asarray(cut) / 255, np.asarray(cut_mask) > 127
 
@@ -206,7 +206,7 @@ def test_the_viewer_shows_what_the_triplane_holds(
     azimuth, elevation = math.atan2(offset[1], offset[0]), math.asin(offset[2] / offset.norm())
     camera = cameras_around([math.degrees(azimuth)], [math.degrees(elevation)], radius, 35.0)
     camera.c2w[:, :3, 3] += (low + high) / 2  # the viewer looks at the middle of the box
-    rendering = render(demo_triplane, camera, 256)
+    rendering = render_field(demo_triplane, camera, 256)
     ours, our_mask = _cut_out(
         np.asarray(to_pillow(rendering.rgb)), rendering.weight[0, 0].numpy() > 0.5
     )
@@ -222,7 +222,7 @@ def test_the_viewer_shows_what_the_triplane_holds(
 def test_the_blueprint_runs_between_cores_nodes_and_ours(comfyui: Server, page: playwright.Page):
     """Load Image, the blueprint as the page's library adds it, Save Mesh."""
     blueprint = json.loads((PACK / "subgraphs" / "Image to 3D.json").read_text())
-    template = json.loads((PACK / "workflows" / "1 Photo - picture to OBJ.json").read_text())
+    template = json.loads((PACK / "workflows" / "1 Photo - image to OBJ.json").read_text())
     by_type = {node["type"]: node for node in template["nodes"]}
     load, save, (middle,) = (
         by_type["LoadImage"],

@@ -52,11 +52,11 @@ def test_every_node_is_there_with_a_help_page_and_every_widget_with_a_tooltip(
         assert info["category"] == "3d/Image to 3D"
         assert info["description"]
         page = (PACK / "web" / "docs" / f"{name}.md").read_text()
-        pictures = [
+        images = [
             part.split(")")[0] for part in page.split("](")[1:] if "http" not in part.split(")")[0]
         ]
-        assert pictures, f"{name}'s page has no picture"
-        assert all((PACK / "web" / "docs" / picture).exists() for picture in pictures)
+        assert images, f"{name}'s page has no image"
+        assert all((PACK / "web" / "docs" / image).exists() for image in images)
         for widget, spec in _inputs(info).items():
             assert not _is_widget(spec) or spec[1].get("tooltip"), f"{name}.{widget} has no tooltip"
 
@@ -95,7 +95,7 @@ def test_every_string_is_in_both_languages(comfyui: Server, nodes: dict[str, Any
                 )
 
 
-def test_templates_are_listed_with_their_pictures(comfyui: Server):
+def test_templates_are_listed_with_their_images(comfyui: Server):
     listed = comfyui.http.get("/workflow_templates").json()["ComfyUI-Image-to-3D"]
     assert set(listed) >= {path.stem for path in WORKFLOWS}
     for path in WORKFLOWS:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from ..modelslab_server import KEY, Reply, Service
+from ..modelslab.server import KEY, Reply, Service
 from .server import PLACE, Server, start_server
 
 START = "/api/3d/image_to_3d"

@@ -16,16 +16,16 @@ import torch
 import trimesh
 from PIL import Image
 
-from pipelines.mesh_io import load_mesh
+from pipelines.meshes.color_transfer import texture_to_vertex_colors
+from pipelines.meshes.io import load_mesh
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.painting import texture_to_vertex_colors
 
 from ..tiny_models import MODEL, VIEWS_MODEL, write_models
 from .server import PACK, PLACE, Run, Server, start_server
 
 CASES = PACK / "tests" / "data" / "cases"
-PHOTO = PACK / "workflows" / "api" / "1 Photo - picture to OBJ.json"
-SIX_VIEWS = PACK / "workflows" / "api" / "2 InstantMesh - picture to OBJ.json"
+PHOTO = PACK / "workflows" / "api" / "1 Photo - image to OBJ.json"
+SIX_VIEWS = PACK / "workflows" / "api" / "2 InstantMesh - image to OBJ.json"
 STEPS = 3
 
 
@@ -63,7 +63,7 @@ def _saved(server: Server, run: Run, graph: dict[str, Any], kind: str = "SaveMes
     ]
 
 
-def _picture(
+def _image(
     server: Server, name: str, color: tuple[int, int, int], transparent: bool = False
 ) -> str:
     """A box of one colour on white, or on nothing."""
@@ -87,7 +87,7 @@ def test_the_first_template_makes_a_mesh_of_a_photograph(comfyui: Server):
     assert red > 1.5 * blue, "the cup is red"
 
 
-def test_picture_to_obj_then_all_from_the_cache_then_another_resolution(comfyui: Server):
+def test_image_to_obj_then_all_from_the_cache_then_another_resolution(comfyui: Server):
     graph = _graph("3d/first")
     run = comfyui.run(graph)
     (path,) = _saved(comfyui, run, graph)
@@ -139,11 +139,11 @@ def test_a_batch_of_three_gives_three_files_in_order(comfyui: Server):
     colors = ((200, 30, 30), (30, 160, 30), (30, 30, 200))
     graph = _graph("batch/three")
     load = _id(graph, "LoadImage")
-    graph[load]["inputs"]["image"] = _picture(comfyui, "0.png", colors[0])
+    graph[load]["inputs"]["image"] = _image(comfyui, "0.png", colors[0])
     for i in (1, 2):
         graph[f"load{i}"] = {
             "class_type": "LoadImage",
-            "inputs": {"image": _picture(comfyui, f"{i}.png", colors[i])},
+            "inputs": {"image": _image(comfyui, f"{i}.png", colors[i])},
         }
     graph["two"] = {
         "class_type": "ImageBatch",
@@ -167,7 +167,7 @@ def test_a_batch_of_three_gives_three_files_in_order(comfyui: Server):
     assert len(run.outputs["views"]["images"]) == 18
     assert run.progress[_id(graph, "GenerateViews")][-1] == (3 * STEPS, 3 * STEPS)
 
-    # Each mesh of the batch is the mesh of its picture alone.
+    # Each mesh of the batch is the mesh of its image alone.
     alone = _graph("batch/second")
     _set(alone, "LoadImage", image="1.png")
     _set(alone, "GenerateViews", seed=2)
@@ -183,7 +183,7 @@ def _vertices(path: Path) -> np.ndarray:
 
 
 def _framed(comfyui: Server, graph: dict[str, Any], prefix: str) -> np.ndarray:
-    """Run a graph up to Remove Background and read its picture and mask."""
+    """Run a graph up to Remove Background and read its image and mask."""
     node = _id(graph, "RemoveBackground")
     for key in [
         k
@@ -199,16 +199,16 @@ def _framed(comfyui: Server, graph: dict[str, Any], prefix: str) -> np.ndarray:
         }
     run = comfyui.run(graph)
     assert run.error is None, run.error
-    pictures = [
+    images = [
         np.array(Image.open(comfyui.output / f"{prefix}-{name}_00001_.png").convert("RGB"))
         for name in ("image", "as-mask")
     ]
-    return np.concatenate(pictures, axis=-1)
+    return np.concatenate(images, axis=-1)
 
 
 def test_four_channels_count_as_alpha(comfyui: Server):
     graph = _graph("x")
-    _set(graph, "LoadImage", image=_picture(comfyui, "rgba.png", (10, 120, 200), transparent=True))
+    _set(graph, "LoadImage", image=_image(comfyui, "rgba.png", (10, 120, 200), transparent=True))
     load = _id(graph, "LoadImage")
     graph["rgba"] = {
         "class_type": "JoinImageWithAlpha",
@@ -222,9 +222,7 @@ def test_four_channels_count_as_alpha(comfyui: Server):
 
 def test_an_inverted_mask_of_load_image_is_the_object(comfyui: Server):
     graph = _graph("x")
-    _set(
-        graph, "LoadImage", image=_picture(comfyui, "masked.png", (10, 120, 200), transparent=True)
-    )
+    _set(graph, "LoadImage", image=_image(comfyui, "masked.png", (10, 120, 200), transparent=True))
     graph["inverted"] = {
         "class_type": "InvertMask",
         "inputs": {"mask": [_id(graph, "LoadImage"), 1]},
@@ -473,15 +471,15 @@ def test_options_of_comfyui_and_missing_packages(comfyui: Server, tmp_path: Path
         assert path.read_text().startswith("v ")
 
 
-def test_previews_are_pictures(comfyui: Server):
+def test_previews_are_images(comfyui: Server):
     graph = _graph("3d/previews")
     _set(graph, "GenerateViews", seed=99)
     run = comfyui.run(graph)
-    pictures = [
+    images = [
         Image.open(io.BytesIO(p[p.index(b"\xff\xd8") :])) for p in run.previews if b"\xff\xd8" in p
     ]
-    assert len(pictures) >= STEPS
-    assert pictures[0].height > pictures[0].width  # three rows of two
+    assert len(images) >= STEPS
+    assert images[0].height > images[0].width  # three rows of two
 
 
 def test_clean_texture_save_load_and_look(comfyui: Server):
@@ -678,7 +676,7 @@ def _saved_mesh(server: Server, graph: dict[str, Any], suffix: str) -> Mesh:
 def test_materials_of_newer_versions_are_kept(comfyui: Server):
     shells = {"last": {"class_type": "Test_CoreShells", "inputs": {"as_list": False}}}
     mesh = _saved_mesh(comfyui, shells, "glb")
-    assert mesh.material.pictures.keys() == {"metallic_roughness", "normal_map", "emissive"}
+    assert mesh.material.images.keys() == {"metallic_roughness", "normal_map", "emissive"}
     assert dict(mesh.material.factors) == {"metallic_factor": 0.5, "double_sided": True}
     assert mesh.normals is not None
     assert _saved_mesh(comfyui, shells, "obj").material.normal_map is not None

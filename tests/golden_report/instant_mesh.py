@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from pipelines.cameras import Cameras
-from pipelines.orbit.rendering import render
 from pipelines.reconstruction.instant_mesh import (
     ReconstructionConfig,
     ReconstructionModel,
     reconstruct,
 )
 from pipelines.reconstruction.vision_transformer import EncoderConfig
+from pipelines.rendering.render_field import render_field
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import signed_distance_surface
 from pipelines.surface.flexicubes import CubeGrid, flexicubes
@@ -184,13 +184,10 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
     )
     cameras = tensor_of(golden["render_cameras"])[0]
     size = golden["render_rgb"].shape[-1]
-    pictures = render(
+    images = render_field(
         triplane, Cameras(cameras[:, :16].view(-1, 4, 4), cameras[:, 16:].view(-1, 3, 3)), size
     )
     for name in ("rgb", "depth", "weight"):
         yield compare(
-            f"nerf model render_{name}",
-            getattr(pictures, name)[None],
-            golden[f"render_{name}"],
-            1e-3,
+            f"nerf model render_{name}", getattr(images, name)[None], golden[f"render_{name}"], 1e-3
         )

@@ -1,4 +1,4 @@
-"""TripoSR: picture, features, planes, field, surface and rendering."""
+"""TripoSR: image, features, planes, field, surface and rendering."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from pipelines.cameras import cameras_around
-from pipelines.orbit.rendering import render
 from pipelines.reconstruction.triposr import TripoSR, TripoSRConfig
 from pipelines.reconstruction.vision_transformer import EncoderConfig
+from pipelines.rendering.render_field import render_field
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import read_reconstruction_model
 
@@ -91,5 +91,5 @@ def report_triposr(folder: Path) -> Iterator[Row]:
         cameras["camera_distance"],
         cameras["fovy_deg"],
     )
-    rgb = render(field, around, size).rgb.permute(0, 2, 3, 1)
+    rgb = render_field(field, around, size).rgb.permute(0, 2, 3, 1)
     yield compare("triposr render_rgb", rgb, golden["render_rgb"], 1e-3)

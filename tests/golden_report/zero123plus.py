@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipelines.images.framing import composite
 from pipelines.multiview.image_transform import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.multiview.sampling import condition_latents, contexts, sample_views
 from pipelines.multiview.schedulers import make_scheduler
 from pipelines.multiview.zero123plus import MultiviewModel
-from pipelines.pictures.framing import composite
 from pipelines.settings import ViewSettings
 from pipelines.weights.multiview_models import renamed
 from pipelines.weights.tensors import load_strictly
@@ -93,21 +93,19 @@ def report_zero123plus(folder: Path) -> Iterator[Row]:
     steps, guidance = config["num_inference_steps"], config["guidance_scale"]
     guided = guidance > 1
     rgba = tensor_of(golden["image_rgba"]).permute(2, 0, 1)[None].float() / 255
-    picture = composite(rgba[:, :3], rgba[:, 3:], (model.background,) * 3)
+    image = composite(rgba[:, :3], rgba[:, 3:], (model.background,) * 3)
+    yield compare("zero123plus vae_pixels", model.vae_transform(image), golden["vae_pixels"], 1e-4)
     yield compare(
-        "zero123plus vae_pixels", model.vae_transform(picture), golden["vae_pixels"], 1e-4
-    )
-    yield compare(
-        "zero123plus clip_pixels", model.clip_transform(picture), golden["clip_pixels"], 1e-4
+        "zero123plus clip_pixels", model.clip_transform(image), golden["clip_pixels"], 1e-4
     )
     with torch.no_grad():
-        embedding = model.vision_encoder(model.clip_transform(picture)).image_embeds
+        embedding = model.vision_encoder(model.clip_transform(image)).image_embeds
         yield compare(
             "zero123plus image_embeds", embedding, golden["image_embeds"], 1e-4, relative=True
         )
         noise = iter([tensor_of(golden[n]) for n in sorted(golden.files) if n.startswith("noise_")])
-        condition = condition_latents(model, picture, guided, lambda shape: next(noise))
-        context = contexts(model, picture, guided)
+        condition = condition_latents(model, image, guided, lambda shape: next(noise))
+        context = contexts(model, image, guided)
         yield compare(
             "zero123plus condition_latents",
             condition[-1:],
@@ -151,5 +149,5 @@ def report_zero123plus(folder: Path) -> Iterator[Row]:
             )
             yield compare(f"zero123plus unet_outputs[{i}]", output, golden["unet_outputs"][i], 1e-4)
     with _recorded_noise(golden):
-        generated = sample_views(model, picture, ViewSettings(steps, guidance, seed=1))
+        generated = sample_views(model, image, ViewSettings(steps, guidance, seed=1))
     yield compare("zero123plus views", generated.grid[0].permute(1, 2, 0), golden["views"], 1e-3)

@@ -28,14 +28,14 @@ from server import PromptServer
 from pipelines.cameras import zero123plus_cameras
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.mesh_io import FORMATS, load_mesh, save_mesh
+from pipelines.images import background
+from pipelines.images.framing import frame_foreground
+from pipelines.meshes.color_transfer import texture_to_vertex_colors
+from pipelines.meshes.io import FORMATS, load_mesh, save_mesh
 from pipelines.meshes.material import Material
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.painting import texture_to_vertex_colors
 from pipelines.multiview.generation import generate_views
 from pipelines.multiview.sampling import GeneratedViews
-from pipelines.pictures import background
-from pipelines.pictures.framing import frame_foreground
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.weights.presets import MULTIVIEW_PRESETS
 
@@ -71,15 +71,15 @@ def managed(nodes: ModuleType, models_dir: Path) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
-    picture = _image().permute(0, 3, 1, 2)
-    framed, _ = frame_foreground(picture, (picture[:, 1:2] < 0.5).float(), size=128)
+    image = _image().permute(0, 3, 1, 2)
+    framed, _ = frame_foreground(image, (image[:, 1:2] < 0.5).float(), size=128)
     views = nodes.GenerateViews.execute(
         managed[0], framed.permute(0, 2, 3, 1), 1, STEPS, 2.0, "euler_ancestral"
     )[0]
     return nodes.Reconstruct.execute(managed[1], views)[0]
 
 
-def test_the_extension_lists_all_nodes_and_offers_the_templates_pictures(nodes):
+def test_the_extension_lists_all_nodes_and_offers_the_templates_images(nodes):
     listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
     assert len(listed) == len(set(_names(nodes))) == 19
     for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
@@ -125,7 +125,7 @@ def test_own_masks_are_cut_by_the_threshold_and_resized(nodes):
     assert float(mask[0, 10, 10]) == 0.0
     assert float(mask[0, 80, 10]) == 0.5
     assert cut.shape == (1, 96, 128, 3)
-    with pytest.raises(InvalidInput, match="3 masks and 1 pictures"):
+    with pytest.raises(InvalidInput, match="3 masks and 1 images"):
         nodes.RemoveBackground.execute(_image(), "auto", 0.05, own.expand(3, -1, -1))
 
 
@@ -168,7 +168,7 @@ def test_frame_foreground(nodes):
 
 
 @st.composite
-def _soft_pictures(draw: st.DrawFn) -> torch.Tensor:
+def _soft_images(draw: st.DrawFn) -> torch.Tensor:
     """(4, H, W) with straight alpha: a disc whose edge fades, of any darkness, on any colours."""
     size = draw(st.integers(48, 80))
     softness = draw(st.floats(0.5, 12.0))
@@ -184,17 +184,15 @@ def _soft_pictures(draw: st.DrawFn) -> torch.Tensor:
 
 
 @settings(max_examples=15)
-@given(picture=_soft_pictures())
+@given(image=_soft_images())
 @pytest.mark.parametrize("method", ["auto", "alpha", "plain"])
-def test_a_graph_frames_as_the_command_line_does(nodes, method, picture):
+def test_a_graph_frames_as_the_command_line_does(nodes, method, image):
     graph = nodes.RemoveBackground.execute(
-        picture.permute(1, 2, 0)[None], method, Settings().alpha_threshold
+        image.permute(1, 2, 0)[None], method, Settings().alpha_threshold
     )
     framed, framed_mask = nodes.FrameForeground.execute(*graph.args, 0.85, 512, "#ffffff").args
-    masks = background.remove_background(
-        picture[None], method, threshold=Settings().alpha_threshold
-    )
-    expected, expected_mask = frame_foreground(picture[None, :3], masks)
+    masks = background.remove_background(image[None], method, threshold=Settings().alpha_threshold)
+    expected, expected_mask = frame_foreground(image[None, :3], masks)
     torch.testing.assert_close(framed.permute(0, 3, 1, 2), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(framed_mask[:, None], expected_mask, atol=1e-5, rtol=0)
 
@@ -203,12 +201,12 @@ def test_a_graph_makes_the_mesh_that_the_command_line_makes(nodes, managed):
     size = 64
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     alpha = ((20 - ((x - 32) ** 2 + (y - 32) ** 2).sqrt()) / 8 + 0.5).clamp(0, 1)
-    picture = torch.cat([torch.zeros(3, size, size), alpha[None]])  # black, with a soft edge
+    image = torch.cat([torch.zeros(3, size, size), alpha[None]])  # black, with a soft edge
     chain = ImageTo3D(managed[0].model, managed[1].model)
     expected = chain(
-        picture[None], Settings(views=ViewSettings(STEPS, 2.0, seed=3), surface=SurfaceSettings(32))
+        image[None], Settings(views=ViewSettings(STEPS, 2.0, seed=3), surface=SurfaceSettings(32))
     )
-    cut = nodes.RemoveBackground.execute(picture.permute(1, 2, 0)[None], "auto", 0.05)
+    cut = nodes.RemoveBackground.execute(image.permute(1, 2, 0)[None], "auto", 0.05)
     framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")
     torch.testing.assert_close(framed[0].permute(0, 3, 1, 2), expected.framed, atol=1e-5, rtol=0)
     views = nodes.GenerateViews.execute(
@@ -253,7 +251,7 @@ def test_generate_views_gives_six_views_and_their_grid(nodes, managed):
             grid[1, row * side : (row + 1) * side, column * side : (column + 1) * side],
             views[6 + i],
         )
-    assert not torch.equal(views[:6], views[6:]), "the second picture has the next seed"
+    assert not torch.equal(views[:6], views[6:]), "the second image has the next seed"
     assert model_management.loaded[-1] is managed[0].patcher
 
 
@@ -370,8 +368,8 @@ def test_the_whole_of_a_mesh_goes_in_and_out(nodes, monkeypatch, bare):
     for mesh, own in zip(back, (whole, short), strict=True):
         for name in ("vertices", "faces", "uvs", "texture", "normals", "tangents", "vertex_alpha"):
             torch.testing.assert_close(getattr(mesh, name), getattr(own, name), msg=name)
-        for name, picture in own.material.pictures.items():
-            torch.testing.assert_close(mesh.material.pictures[name], picture)
+        for name, image in own.material.images.items():
+            torch.testing.assert_close(mesh.material.images[name], image)
         assert mesh.material.occlusion_in_mr
         assert mesh.material.factors == own.material.factors
 
@@ -545,7 +543,7 @@ def test_texture_mesh_and_bake_vertex_colors(nodes, triplane):
         nodes.TextureMesh.execute(mesh, triplane * 2, 512, 500)
 
 
-def test_texture_mesh_paints_with_pictures_and_apply_texture_with_another(nodes):
+def test_texture_mesh_paints_with_images_and_apply_texture_with_another(nodes):
     pytest.importorskip("xatlas")
     mesh = nodes.sockets.mesh_socket([_mesh()])
     green = torch.tensor([0.2, 0.7, 0.3])
@@ -577,10 +575,10 @@ def test_texture_mesh_leaves_out_a_photograph_of_something_else(nodes, triplane)
     assert "degrees above" in PromptServer.instance.texts[-1][1]
 
 
-def test_texture_mesh_says_what_pictures_it_wants(nodes):
+def test_texture_mesh_says_what_images_it_wants(nodes):
     mesh = nodes.sockets.mesh_socket([_mesh()])
     one = torch.ones(1, 8, 8, 3)
-    for pictures, says in (
+    for images, says in (
         ({}, "nothing to paint with"),
         ({"views": one}, "6 views for each mesh"),
         ({"photograph": one}, "needs its mask"),
@@ -588,7 +586,7 @@ def test_texture_mesh_says_what_pictures_it_wants(nodes):
         ({"photograph": one, "mask": torch.zeros(1, 8, 8)}, "no object"),
     ):
         with pytest.raises(InvalidInput, match=says):
-            nodes.TextureMesh.execute(mesh, None, 512, 500, **pictures)
+            nodes.TextureMesh.execute(mesh, None, 512, 500, **images)
     with pytest.raises(InvalidInput, match="no uvs"):
         nodes.ApplyTexture.execute(mesh, one)
 
@@ -644,7 +642,7 @@ def test_odd_prefixes_are_one_sentence(nodes, prefix):
         nodes.SaveMesh.execute(nodes.sockets.mesh_socket([_mesh()]), prefix, "obj", "y")
 
 
-def test_load_mesh_sees_changes_of_material_and_picture(nodes):
+def test_load_mesh_sees_changes_of_material_and_image(nodes):
     folder = Path(folder_paths.get_input_directory())
     textured = replace(
         _mesh(False), uvs=torch.full((162, 2), 0.5), texture=torch.full((8, 8, 3), 0.25)
@@ -664,11 +662,11 @@ def test_load_mesh_sees_changes_of_material_and_picture(nodes):
 
 def test_the_modelslab_node_gives_mesh_paths_and_meta(nodes, monkeypatch):
     async def made(
-        client: Any, pictures: Any, values: Any, stems: list[Path], **more: Any
+        client: Any, images: Any, values: Any, stems: list[Path], **more: Any
     ) -> list[Any]:
         assert client == "client"
         assert values["resolution"] == 256
-        assert pictures[0].size == (128, 96)
+        assert images[0].size == (128, 96)
         assert more["pay_again"] is False
         path = stems[0].with_name(f"{stems[0].name}-7.obj")
         save_mesh(_mesh(), path)
@@ -713,20 +711,20 @@ def test_the_entry_point_gives_the_extension():
     assert type(extension).__name__ == "ImageTo3DExtension"
 
 
-def test_reconstruct_takes_one_framed_picture_of_each_object(nodes, monkeypatch):
+def test_reconstruct_takes_one_framed_image_of_each_object(nodes, monkeypatch):
     seen = []
 
-    def field(picture: torch.Tensor, mask: torch.Tensor) -> Any:
-        seen.append((picture, mask))
+    def field(image: torch.Tensor, mask: torch.Tensor) -> Any:
+        seen.append((image, mask))
         return SimpleNamespace(to=lambda device: device)
 
     model = SimpleNamespace(
         model=SimpleNamespace(sees="picture", background=1.0, field=field),
         load=lambda memory: torch.device("cpu"),
     )
-    pictures, masks = torch.rand(2, 32, 32, 3), torch.ones(2, 32, 32)
-    assert nodes.Reconstruct.execute(model, pictures, mask=masks)[0] == ["cpu", "cpu"]
-    torch.testing.assert_close(seen[1][0], pictures[1:].permute(0, 3, 1, 2))
+    images, masks = torch.rand(2, 32, 32, 3), torch.ones(2, 32, 32)
+    assert nodes.Reconstruct.execute(model, images, mask=masks)[0] == ["cpu", "cpu"]
+    torch.testing.assert_close(seen[1][0], images[1:].permute(0, 3, 1, 2))
     assert seen[1][1].shape == (1, 1, 32, 32)
     with pytest.raises(InvalidInput, match="connect Frame Foreground's mask"):
-        nodes.Reconstruct.execute(model, pictures)
+        nodes.Reconstruct.execute(model, images)

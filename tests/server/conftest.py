@@ -34,7 +34,7 @@ Serve = Callable[..., TestClient]
 ROOT = Path(__file__).parents[2]
 
 
-def picture(color: str = "red") -> str:
+def image(color: str = "red") -> str:
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32), color).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -21,7 +21,7 @@ def fake() -> Callable[..., list[str]]:
 def make(
     settings: JobSettings,
     seed: int,
-    pictures: list[Path],
+    images: list[Path],
     folder: Path,
     report: Callable[[str, int, int], None],
 ) -> list[str]:
@@ -31,22 +31,22 @@ def make(
     if settings.resolution == CRASH:
         os._exit(9)
     if settings.resolution == FAIL:
-        raise InvalidInput("The picture holds no object.")
+        raise InvalidInput("The image holds no object.")
     if settings.resolution == BUG:
         raise ZeroDivisionError("secret detail")
     if settings.resolution == SLOW:
         time.sleep(60)
     name = f"mesh.{settings.output_format}"
-    (folder / name).write_text(f"# {seed} {len(pictures)}\n{OBJ}")
+    (folder / name).write_text(f"# {seed} {len(images)}\n{OBJ}")
     return [name]
 
 
 def patient(notes: str) -> Callable[..., list[str]]:
     """Takes its time, and leaves a note of each job that it begins."""
 
-    def work(settings: JobSettings, seed: int, pictures: list[Path], folder: Path, report):
+    def work(settings: JobSettings, seed: int, images: list[Path], folder: Path, report):
         Path(notes, f"begun-{time.time_ns()}").touch()
         time.sleep(1.0)
-        return make(settings, seed, pictures, folder / ".." / folder.name, report)
+        return make(settings, seed, images, folder / ".." / folder.name, report)
 
     return work

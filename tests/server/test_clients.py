@@ -27,14 +27,14 @@ def _cup() -> str:
 
 
 def test_our_own_client_is_the_first(real: Running, tmp_path):
-    """It uploads the picture, starts a job of the server's own model, and has mesh and video."""
+    """It uploads the image, starts a job of the server's own model, and has mesh and video."""
     server = Server(f"{real.url}/api/v6", ApiKey(""), named=True)
     request = Request(remove_bg=True, resolution=32, model_id="photo", render=True, seed=5)
 
     async def run() -> None:
         async with ModelsLab(server) as client:
-            with Image.open(CUP) as picture:
-                result = await client.image_to_3d(picture.convert("RGB"), request, tmp_path / "cup")
+            with Image.open(CUP) as image:
+                result = await client.image_to_3d(image.convert("RGB"), request, tmp_path / "cup")
         assert result.mesh.volume() > 0.01
         assert result.video is not None
         assert result.video.read_bytes()[4:8] == b"ftyp"
@@ -72,7 +72,7 @@ def test_the_blender_add_ons_way(real: Running):
 
 
 def test_the_page_makes_a_mesh(real: Running):
-    """In Chromium, without the internet: a picture is cut out, a mesh is made and offered."""
+    """In Chromium, without the internet: an image is cut out, a mesh is made and offered."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as tools:
         try:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .conftest import START, picture
+from .conftest import START, image
 from .makers import FAIL
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
@@ -30,8 +30,8 @@ def test_a_lost_node_costs_no_job(tmp_path, serve, monkeypatch):
     )
     client = serve(workers=2, maker=maker, limit=120.0)
     try:
-        jobs = [client.post(START, json={"image": picture()}).json()["id"] for _ in range(6)]
-        failing = client.post(START, json={"image": picture(), "resolution": FAIL}).json()["id"]
+        jobs = [client.post(START, json={"image": image()}).json()["id"] for _ in range(6)]
+        failing = client.post(START, json={"image": image(), "resolution": FAIL}).json()["id"]
         until = time.monotonic() + 90
         while len(list(tmp_path.glob("begun-*"))) < 2:
             assert time.monotonic() < until
@@ -46,7 +46,7 @@ def test_a_lost_node_costs_no_job(tmp_path, serve, monkeypatch):
             return answer
 
         assert [state(id).get("message", "done") for id in jobs] == ["done"] * 6
-        assert state(failing)["message"] == "The picture holds no object."
+        assert state(failing)["message"] == "The image holds no object."
         assert client.get(state(jobs[0])["output"][0]).text.startswith("#")
     finally:
         cluster.shutdown()

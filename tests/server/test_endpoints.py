@@ -17,13 +17,13 @@ from PIL import Image
 from pipelines.server.__main__ import main
 from pipelines.server.app import digest
 
-from .conftest import FETCH, START, ended, picture
+from .conftest import FETCH, START, ended, image
 from .makers import BUG, FAIL, SLOW
 
 
 def test_a_job_from_start_to_file(serve):
     client = serve()
-    body = {"image": picture(), "seed": "0", "temp": "no", "track_id": "mine", "key": "none"}
+    body = {"image": image(), "seed": "0", "temp": "no", "track_id": "mine", "key": "none"}
     answer = client.post(START, json=body).json()
     assert answer["status"] == "processing"
     assert answer["output"] == []
@@ -42,7 +42,7 @@ def test_a_job_from_start_to_file(serve):
 
 def test_a_job_that_ends_within_the_wait_answers_at_once(serve):
     client = serve(wait=20.0)
-    for source in (picture(), picture().split(",")[1]):
+    for source in (image(), image().split(",")[1]):
         answer = client.post(START, json={"init_image": source, "output_format": "glb"}).json()
         assert answer["status"] == "success"
         assert answer["output"][0].endswith("/mesh.glb")
@@ -50,40 +50,40 @@ def test_a_job_that_ends_within_the_wait_answers_at_once(serve):
 
 def test_links_begin_with_the_public_address(serve):
     client = serve(public_url="https://meshes.example/base/")
-    answer = client.post(START, json={"image": picture()}).json()
+    answer = client.post(START, json={"image": image()}).json()
     assert answer["future_links"][0].startswith("https://meshes.example/base/files/")
 
 
-def test_an_uploaded_picture_is_taken_by_its_address(serve):
+def test_an_uploaded_image_is_taken_by_its_address(serve):
     client = serve(wait=20.0)
     for path in ("/api/v6/base64_to_url", "/api/v6/3d/base64_to_url"):
-        (link,) = client.post(path, json={"base64_string": picture()}).json()["output"]
+        (link,) = client.post(path, json={"base64_string": image()}).json()["output"]
         assert client.get(link).content.startswith(b"\x89PNG")
         assert client.post(START, json={"image": link}).json()["status"] == "success"
 
 
-def test_several_pictures_of_one_object(serve):
+def test_several_images_of_one_object(serve):
     client = serve(wait=20.0)
-    six = client.post(START, json={"image": [picture()] * 6, "multi_image": "yes"}).json()
+    six = client.post(START, json={"image": [image()] * 6, "multi_image": "yes"}).json()
     assert client.get(six["output"][0]).text.startswith(f"# {six['meta']['seed']} 6")
     angles = [{"azimuth": 0, "elevation": 10}, {"azimuth": 90, "elevation": 10}]
-    two = {"image": [picture()] * 2, "multi_image": True, "cameras": angles}
+    two = {"image": [image()] * 2, "multi_image": True, "cameras": angles}
     assert client.post(START, json=two).json()["status"] == "success"
     for wrong in (
-        {"image": [picture()] * 5, "multi_image": True},
-        {"image": [picture()] * 2},
-        two | {"image": [picture()] * 3},
+        {"image": [image()] * 5, "multi_image": True},
+        {"image": [image()] * 2},
+        two | {"image": [image()] * 3},
         {"image": [], "multi_image": True},
     ):
         assert client.post(START, json=wrong).status_code == 400
 
 
 @pytest.mark.parametrize(
-    ("resolution", "says"), [(FAIL, "The picture holds no object."), (BUG, "its log says which")]
+    ("resolution", "says"), [(FAIL, "The image holds no object."), (BUG, "its log says which")]
 )
 def test_failures_are_failures(serve, resolution, says):
     client = serve(wait=20.0)
-    answer = client.post(START, json={"image": picture(), "resolution": resolution}).json()
+    answer = client.post(START, json={"image": image(), "resolution": resolution}).json()
     assert answer["status"] == "failed"
     assert says in answer["message"]
     assert "secret" not in json.dumps(answer)
@@ -92,8 +92,8 @@ def test_failures_are_failures(serve, resolution, says):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"image": None}, "picture is missing"),
-        ({"image": ""}, "picture is missing"),
+        ({"image": None}, "image is missing"),
+        ({"image": ""}, "image is missing"),
         ({"image": "data:text/plain,hello"}, "data URI or base64"),
         ({"image": "not base64!"}, "data URI or base64"),
         ({"image": base64.b64encode(b"no picture").decode()}, "none that can be read"),
@@ -109,13 +109,13 @@ def test_failures_are_failures(serve, resolution, says):
     ],
 )
 def test_a_wrong_value_is_named(serve, change, word):
-    answer = serve().post(START, json={"image": picture()} | change)
+    answer = serve().post(START, json={"image": image()} | change)
     assert answer.status_code == 400
     assert answer.json()["status"] == "error"
     assert word in answer.json()["message"]
 
 
-def test_a_picture_of_too_many_pixels_is_not_decoded(serve):
+def test_a_image_of_too_many_pixels_is_not_decoded(serve):
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     bomb = base64.b64encode(buffer.getvalue()).decode()
@@ -156,7 +156,7 @@ def test_files_are_those_of_jobs(serve, path):
 
 def test_names_of_files_do_not_come_from_outside(serve):
     client = serve(wait=20.0)
-    link = client.post(START, json={"image": picture()}).json()["output"][0]
+    link = client.post(START, json={"image": image()}).json()["output"][0]
     assert client.get(link.replace("mesh.obj", "picture-0")).status_code == 404
     assert client.get(link.replace("mesh.obj", "..%2f..%2fjobs.sqlite3")).status_code == 404
 
@@ -171,25 +171,25 @@ def test_keys(serve, monkeypatch):
     monkeypatch.setattr("pipelines.server.app._WRONG_KEY_SECONDS", 0.0)
     client = serve(wait=20.0, keys=frozenset({digest("one"), digest("two")}))
     for wrong in ({}, {"key": "three"}, {"key": digest("one")}):
-        answer = client.post(START, json={"image": picture()} | wrong)
+        answer = client.post(START, json={"image": image()} | wrong)
         assert answer.status_code == 401
         assert answer.json()["message"] == "Invalid API key."
-        upload = {"base64_string": picture()} | wrong
+        upload = {"base64_string": image()} | wrong
         assert client.post("/api/v6/base64_to_url", json=upload).status_code == 401
-    answer = client.post(START, json={"image": picture(), "key": "one"}).json()
+    answer = client.post(START, json={"image": image(), "key": "one"}).json()
     id = answer["id"]
     assert answer["status"] == "success"
     assert client.post(f"{FETCH}/{id}", json={"key": "one"}).json()["status"] == "success"
     assert client.post(f"{FETCH}/{id}", json={"key": "two"}).status_code == 404, "another's job"
     assert client.post(f"{FETCH}/{id}").status_code == 401
     bearer = {"Authorization": "Bearer two"}
-    assert client.post("/send", json={"image": picture()}, headers=bearer).status_code == 200
-    assert client.post("/send", json={"image": picture()}).status_code == 401
+    assert client.post("/send", json={"image": image()}, headers=bearer).status_code == 200
+    assert client.post("/send", json={"image": image()}).status_code == 401
 
 
 def test_the_queue_is_bounded_and_jobs_can_be_cancelled(serve):
     client = serve(queue=2)
-    slow = {"image": picture(), "resolution": SLOW}
+    slow = {"image": image(), "resolution": SLOW}
     first = client.post(START, json=slow).json()["id"]
     for _ in range(100):
         if client.get("/health").json()["running"]:
@@ -203,32 +203,32 @@ def test_the_queue_is_bounded_and_jobs_can_be_cancelled(serve):
     for id in (third["id"], first, second["id"]):
         assert client.post(f"/api/v6/3d/cancel/{id}").json()["status"] == "failed"
     assert ended(client, first)["message"] == "The job was cancelled."
-    quick = client.post(START, json={"image": picture()}).json()["id"]
+    quick = client.post(START, json={"image": image()}).json()["id"]
     assert ended(client, quick)["status"] == "success", "the worker came back"
 
 
 def test_hunyuans_dialect(serve):
     client = serve(wait=0.0)
-    made = client.post("/generate", json={"image": picture().split(",")[1], "seed": 7})
+    made = client.post("/generate", json={"image": image().split(",")[1], "seed": 7})
     assert made.status_code == 200
     assert made.content.startswith(b"# 7 1")
-    uid = client.post("/send", json={"image": picture(), "type": "obj"}).json()["uid"]
+    uid = client.post("/send", json={"image": image(), "type": "obj"}).json()["uid"]
     while (answer := client.get(f"/status/{uid}").json())["status"] != "completed":
         assert answer["status"] in ("queued", "processing")
     assert base64.b64decode(answer["model_base64"]).startswith(b"# 1234 1")
-    failing = {"image": picture(), "octree_resolution": FAIL}
+    failing = {"image": image(), "octree_resolution": FAIL}
     assert client.post("/generate", json=failing).status_code == 500
     uid = client.post("/send", json=failing).json()["uid"]
     while (answer := client.get(f"/status/{uid}").json())["status"] != "error":
         assert answer["status"] in ("queued", "processing")
-    assert answer["message"] == "The picture holds no object."
+    assert answer["message"] == "The image holds no object."
     assert client.post("/send", json={"text": "a chair"}).status_code == 400
     assert client.get("/status/nobody").status_code == 404
 
 
 def test_health_metrics_headers_and_foreign_hosts(serve):
     client = serve(wait=20.0, hosts=("testserver",))
-    client.post(START, json={"image": picture()})
+    client.post(START, json={"image": image()})
     health = client.get("/health")
     assert health.json() == {"status": "ok", "workers": 1, "queued": 0, "running": 0}
     assert health.headers["x-content-type-options"] == "nosniff"
@@ -239,7 +239,7 @@ def test_health_metrics_headers_and_foreign_hosts(serve):
     assert {START, FETCH + "/{id}", "/generate", "/send", "/status/{uid}"} <= paths.keys()
 
 
-def test_archives_are_no_pictures(serve):
+def test_archives_are_no_images(serve):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.png", "x")

@@ -1,4 +1,4 @@
-"""Pictures from addresses, against a server on this machine."""
+"""Images from addresses, against a server on this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from pipelines.errors import InvalidInput
 from pipelines.server import fetching
-from pipelines.server.fetching import decoded, picture_of
+from pipelines.server.fetching import decoded, fetch_image
 
-from ..modelslab_server import Reply, Service
-from .conftest import picture
+from ..modelslab.server import Reply, Service
+from .conftest import image
 
-PNG = decoded(picture())
+PNG = decoded(image())
 
 
 def _fetched(*replies: Reply, path: str = "/a.png", private: bool = True) -> bytes:
@@ -21,13 +21,13 @@ def _fetched(*replies: Reply, path: str = "/a.png", private: bool = True) -> byt
         async with Service() as service:
             service.answers["/a.png"] = list(replies)
             service.answers["/moved"] = [Reply(b"", 302, {"Location": f"{service.url}/a.png"})]
-            return await picture_of(f"{service.url}{path}", allow_private=private)
+            return await fetch_image(f"{service.url}{path}", allow_private=private)
 
     return asyncio.run(run())
 
 
 @pytest.mark.parametrize("path", ["/a.png", "/moved"])
-def test_a_picture_is_fetched(path):
+def test_a_image_is_fetched(path):
     assert _fetched(Reply(PNG), path=path) == PNG
 
 
@@ -53,5 +53,5 @@ def test_private_addresses_say_the_same_whether_they_answer_or_not():
     with pytest.raises(InvalidInput) as answers:
         _fetched(Reply(PNG), private=False)
     with pytest.raises(InvalidInput) as refuses:
-        asyncio.run(picture_of("http://127.0.0.1:9/"))
+        asyncio.run(fetch_image("http://127.0.0.1:9/"))
     assert str(answers.value) == str(refuses.value)

@@ -20,22 +20,22 @@ from pipelines.server.jobs import Jobs, QueueFull
 from pipelines.server.protocol import JobSettings
 from pipelines.server.workers import Workers
 
-from ..modelslab_server import Received, Reply, Service
-from .conftest import FETCH, START, ended, fake, picture
+from ..modelslab.server import Received, Reply, Service
+from .conftest import FETCH, START, ended, fake, image
 from .makers import CRASH, FAIL, SLOW
 
 
 def test_a_worker_that_dies_costs_its_job_alone(serve):
     client = serve(wait=20.0)
-    answer = client.post(START, json={"image": picture(), "resolution": CRASH}).json()
+    answer = client.post(START, json={"image": image(), "resolution": CRASH}).json()
     assert answer["status"] == "failed"
     assert "died" in answer["message"]
-    assert client.post(START, json={"image": picture()}).json()["status"] == "success"
+    assert client.post(START, json={"image": image()}).json()["status"] == "success"
 
 
 def test_a_job_has_a_time(serve):
     client = serve(wait=20.0, limit=0.5)
-    answer = client.post(START, json={"image": picture(), "resolution": SLOW}).json()
+    answer = client.post(START, json={"image": image(), "resolution": SLOW}).json()
     assert answer["status"] == "failed"
     assert "longer than" in answer["message"]
     assert client.get("/health").json()["workers"] == 1
@@ -127,10 +127,10 @@ def test_kill_9_at_any_moment_loses_nothing(running):
             assert time.monotonic() < until
             time.sleep(0.05)
 
-    done = post(START, image=picture())["id"]
+    done = post(START, image=image())["id"]
     assert wait(done)["status"] == "success"
-    slow = [post(START, image=picture(), resolution=SLOW)["id"] for _ in range(2)]
-    queued = [post(START, image=picture())["id"] for _ in range(5)]
+    slow = [post(START, image=image(), resolution=SLOW)["id"] for _ in range(2)]
+    queued = [post(START, image=image())["id"] for _ in range(5)]
     begun_at_least(3)
     running.kill()
     running.start()
@@ -155,7 +155,7 @@ def test_two_hundred_clients_for_a_minute(running):
         await asyncio.sleep(random.uniform(0, 2))  # clients do not march in step
         while time.monotonic() < until:
             began = time.monotonic()
-            answer = (await http.post(START, json={"image": picture()})).json()
+            answer = (await http.post(START, json={"image": image()})).json()
             took.append(time.monotonic() - began)
             if answer["status"] == "error":
                 await asyncio.sleep(answer["retry_after"])
@@ -211,7 +211,7 @@ def test_webhooks_are_signed_tried_again_and_survive_a_restart(serve, monkeypatc
     ready.wait(10)
     try:
         client = serve(wait=20.0, allow_private=True, webhook_secret="shared")
-        body = {"image": picture(), "webhook": f"{address}/hook", "track_id": 5}
+        body = {"image": image(), "webhook": f"{address}/hook", "track_id": 5}
         client.post(START, json=body)
         client.post(START, json=body | {"resolution": FAIL})
         for _ in range(200):
@@ -223,7 +223,7 @@ def test_webhooks_are_signed_tried_again_and_survive_a_restart(serve, monkeypatc
         told = {r.json["status"]: r.json for r in heard}
         assert told["success"]["track_id"] == told["failed"]["track_id"] == 5
         assert told["success"]["output"][0].startswith("http://testserver/files/")
-        assert told["failed"]["message"] == "The picture holds no object."
+        assert told["failed"]["message"] == "The image holds no object."
         for request in heard:
             signature = hmac.new(b"shared", request.body, hashlib.sha256).hexdigest()
             assert request.headers["x-signature-sha256"] == signature
@@ -237,11 +237,11 @@ def test_a_webhook_into_a_private_network_is_not_called(serve, monkeypatch, capl
     monkeypatch.setattr(webhooks, "_LOOK", 0.05)
     caplog.set_level("INFO")
     client = serve(wait=20.0)
-    client.post(START, json={"image": picture(), "webhook": "https://127.0.0.1:9/hook"})
+    client.post(START, json={"image": image(), "webhook": "https://127.0.0.1:9/hook"})
     for _ in range(100):
         if "webhook of job" in caplog.text:
             break
         time.sleep(0.05)
     assert "webhook of job" in caplog.text
-    assert json.dumps(picture())[:50] not in caplog.text
+    assert json.dumps(image())[:50] not in caplog.text
     assert ended(client, 1)["status"] == "success"

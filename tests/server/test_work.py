@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.errors import InvalidInput, NothingInPicture
-from pipelines.mesh_io import load_mesh
+from pipelines.errors import InvalidInput, NothingInImage
+from pipelines.meshes.io import load_mesh
 from pipelines.server import work
 from pipelines.server.protocol import CameraAngles, JobSettings
 from pipelines.server.work import Loading, Maker
@@ -26,9 +26,9 @@ def maker(models_dir: Path) -> Maker:
 
 def _views(folder: Path, count: int, size: tuple[int, int] = (128, 128)) -> list[Path]:
     paths = [folder / f"view-{i}.png" for i in range(count)]
-    with Image.open(CUP) as picture:
+    with Image.open(CUP) as image:
         for path in paths:
-            picture.convert("RGBA").resize(size).save(path)
+            image.convert("RGBA").resize(size).save(path)
     return paths
 
 
@@ -44,12 +44,12 @@ def test_every_format(maker, tmp_path, kind, remove_bg):
     assert (tmp_path / work.PREVIEW).exists()
 
 
-def test_without_remove_bg_the_object_keeps_its_place_in_the_picture(maker, tmp_path):
-    """Its share of the picture is what frames it, not `foreground_ratio`."""
-    picture = Image.new("RGB", (100, 100), "white")
-    picture.paste("red", (40, 40, 60, 60))
-    picture.save(tmp_path / "small.png")
-    kept = work._found(JobSettings(), work.read_picture(tmp_path / "small.png"))
+def test_without_remove_bg_the_object_keeps_its_place_in_the_image(maker, tmp_path):
+    """Its share of the image is what frames it, not `foreground_ratio`."""
+    image = Image.new("RGB", (100, 100), "white")
+    image.paste("red", (40, 40, 60, 60))
+    image.save(tmp_path / "small.png")
+    kept = work._found(JobSettings(), work.read_image(tmp_path / "small.png"))
     assert kept["remove_bg"] == "plain"
     assert kept["foreground_ratio"] == pytest.approx(0.2, abs=0.03)
 
@@ -80,12 +80,12 @@ def test_six_views_and_views_with_cameras(maker, tmp_path):
         maker(settings, 5, _views(tmp_path, 6, (160, 120)), tmp_path, lambda *_: None)
 
 
-def test_one_picture_models_take_one_picture(maker, tmp_path):
-    with pytest.raises(InvalidInput, match="sees one picture"):
+def test_one_image_models_take_one_image(maker, tmp_path):
+    with pytest.raises(InvalidInput, match="sees one image"):
         maker(JobSettings(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
 
 
-def test_an_empty_picture_is_one_sentence(maker, tmp_path):
+def test_an_empty_image_is_one_sentence(maker, tmp_path):
     Image.new("RGBA", (64, 64)).save(tmp_path / "empty.png")
-    with pytest.raises(NothingInPicture):
+    with pytest.raises(NothingInImage):
         maker(JobSettings(**SMALL), 5, [tmp_path / "empty.png"], tmp_path, lambda *_: None)

@@ -1,0 +1,184 @@
+"""Images and masks to framed images: objects in the middle, at a known size, on one colour."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidInput, NothingInImage
+
+WHITE = (1.0, 1.0, 1.0)
+DEFAULT_SIZE = 512
+_OBJECT = 0.5  # mask value from which a pixel counts for the box
+_SPECK = 0.01  # parts below this share of the largest part's area do not count for the box
+_MIN_OBJECT_SIDE = 2
+
+
+def frame_foreground(
+    images: Tensor,
+    masks: Tensor,
+    *,
+    foreground_ratio: float = 0.85,
+    size: int = DEFAULT_SIZE,
+    background: tuple[float, float, float] = WHITE,
+) -> tuple[Tensor, Tensor]:
+    """Each object centred in a square of its own colour.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        masks: (B, 1, H, W) in [0, 1], 1 is the object.
+        foreground_ratio: larger side of the object's box over the image's side, in (0, 1].
+        size: pixels of a side of the results.
+        background: RGB in [0, 1] behind the object.
+
+    Returns:
+        images (B, 3, size, size) on the background and masks (B, 1, size, size).
+
+    Raises:
+        InvalidInput: if shapes do not fit or a number is out of range.
+        NothingInImage: if a mask is empty.
+    """
+    if (
+        images.ndim != 4
+        or images.shape[1] != 3
+        or masks.shape != (images.shape[0], 1, *images.shape[2:])
+    ):
+        raise InvalidInput(
+            f"Images must be (B, 3, H, W) and masks (B, 1, H, W), got {tuple(images.shape)} and"
+            f" {tuple(masks.shape)}."
+        )
+    if not 0 < foreground_ratio <= 1:
+        raise InvalidInput(
+            f"The foreground ratio must lie above 0 and be at most 1, got {foreground_ratio}."
+        )
+    if size < 1:
+        raise InvalidInput(f"The framed image's size must be at least 1, got {size}.")
+    color = images.new_tensor(background)[:, None, None]
+    framed = [
+        _frame(image, mask, foreground_ratio, size, color)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    framed_images, framed_masks = zip(*framed, strict=True)
+    return torch.stack(framed_images), torch.stack(framed_masks)
+
+
+def framed_side(mask: Tensor, foreground_ratio: float) -> int:
+    """Pixels, in the image itself, of the square that `frame_foreground` cuts out.
+
+    Args:
+        mask: (1, 1, H, W) in [0, 1], 1 is the object.
+        foreground_ratio: as in `frame_foreground`.
+
+    Raises:
+        NothingInImage: if the mask is empty.
+    """
+    top, bottom, left, right = _object_box(mask[0, 0])
+    return max(round(max(bottom - top, right - left) / foreground_ratio), 1)
+
+
+def cut_out(
+    images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
+) -> Tensor:
+    """Objects in their own colours, with one colour where the mask is 0.
+
+    The soft edge is in the mask alone. So `composite` and `frame_foreground` give the same of the
+    result as of the images themselves.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        masks: (B, 1, H, W) in [0, 1], 1 is the object.
+        background: RGB in [0, 1].
+
+    Returns:
+        (B, 3, H, W).
+    """
+    return torch.where(masks > 0, images, images.new_tensor(background)[:, None, None])
+
+
+def composite(
+    images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
+) -> Tensor:
+    """Objects on one colour.
+
+    Args:
+        images: (B, 3, H, W) in [0, 1].
+        masks: (B, 1, H, W) in [0, 1], 1 is the object.
+        background: RGB in [0, 1].
+
+    Returns:
+        (B, 3, H, W).
+    """
+    return images * masks + images.new_tensor(background)[:, None, None] * (1 - masks)
+
+
+def _frame(
+    image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor
+) -> tuple[Tensor, Tensor]:
+    top, bottom, left, right = _object_box(mask[0])
+    side = framed_side(mask[None], ratio)
+    first_row = top - (side - (bottom - top)) // 2
+    first_column = left - (side - (right - left)) // 2
+    down = _resampling(first_row, side, size, mask.shape[1]).to(image)
+    across = _resampling(first_column, side, size, mask.shape[2]).to(image)
+    alpha = mask.clamp(0, 1)
+    # Beyond the image stands the background: what is resampled is the difference from it, which
+    # is 0 there.
+    difference = (image.clamp(0, 1) - color) * alpha
+    resized = down @ torch.cat([difference, alpha]) @ across.T  # (4, size, size)
+    return (resized[:3] + color).clamp(0, 1), resized[3:].clamp(0, 1)
+
+
+def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
+    """(size, length) weights of an antialiased bicubic resize from `side` pixels.
+
+    An image's `length` pixels are those from `first` on.
+
+    The square around the object is never made: of a small object in a large image it would take
+    gigabytes.
+
+    Source: Keys, "Cubic convolution interpolation" (1981), a = -0.5, stretched where the result is
+    smaller, as Pillow and torch do.
+    """
+    scale = side / size
+    stretch = max(scale, 1.0)
+    reach = int(2 * stretch) + 2
+    centers = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
+    taps = centers.floor().long()[:, None] + torch.arange(
+        -reach, reach + 1
+    )  # (size, n), within the square
+    x = ((taps + 0.5 - centers[:, None]) / stretch).abs()
+    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0)) * ((taps >= 0) & (taps < side))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    place = taps + first
+    inside = (place >= 0) & (place < length)
+    table = torch.zeros(size, length, dtype=torch.float64)
+    return table.scatter_add_(1, place.clamp(0, length - 1), weights * inside)
+
+
+def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the object, ends excluded; specks do not count."""
+    from scipy import ndimage  # slow to import
+
+    solid = (mask > _OBJECT).cpu().numpy()
+    parts, count = ndimage.label(solid)
+    if not count:
+        raise NothingInImage(
+            "The mask holds no object: choose another background removal, or an image with one"
+            " clear object."
+        )
+    areas = ndimage.sum_labels(solid, parts, range(1, count + 1))
+    boxes = [
+        box
+        for box, area in zip(ndimage.find_objects(parts), areas, strict=True)
+        if area >= _SPECK * areas.max()
+    ]
+    rows, columns = zip(*boxes, strict=True)
+    top, bottom = min(r.start for r in rows), max(r.stop for r in rows)
+    left, right = min(c.start for c in columns), max(c.stop for c in columns)
+    if max(bottom - top, right - left) < _MIN_OBJECT_SIDE:
+        raise NothingInImage(
+            "The object in the mask is a single pixel: choose another background removal, or a"
+            " larger image."
+        )
+    return top, bottom, left, right

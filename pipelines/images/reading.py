@@ -1,0 +1,185 @@
+"""Image files to arrays and back."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, PngImagePlugin
+from torch import Tensor
+
+from ..errors import InvalidInput, UnreadableImage
+from ..files import SIGNATURE, atomic_path
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".webp",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+)
+MIN_SIDE = 16
+MAX_PIXELS = 100_000_000
+_WORKING_SIDE = 2048  # the models see 320 pixels: more than this only costs time
+_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+#: How to turn what an EXIF orientation says back to upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as an array, upright, at most 2048 pixels wide or high.
+
+    Args:
+        path: any format and mode that Pillow reads; of an animation, the first frame. Grey levels
+            of more than eight bits are scaled by the bits that they use, floats by their range.
+
+    Returns:
+        (1, 4, H, W) float32 in [0, 1]: RGB and straight alpha.
+
+    Raises:
+        UnreadableImage: if the file is missing or no image.
+        InvalidInput: if it has fewer than 16 pixels along a side, or more than 100 million in all.
+
+    >>> tuple(read_image(Path("workflows/demo.png")).shape)
+    (1, 4, 512, 512)
+    """
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            if min(width, height) < MIN_SIDE:
+                raise InvalidInput(
+                    f"{path.name} has {width} x {height} pixels: use an image of at least"
+                    f" {MIN_SIDE} x {MIN_SIDE}."
+                )
+            if width * height > MAX_PIXELS:
+                raise InvalidInput(
+                    f"{path.name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: make it"
+                    " smaller first."
+                )
+            opened.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))
+            opened.load()
+            upright = _upright(opened)
+            levels = _to_8_bit(upright, opened) if upright.mode.startswith(("I", "F")) else upright
+            rgba = levels.convert("RGBA")
+    except (InvalidInput, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise InvalidInput(
+            f"{path.name} has more than {MAX_PIXELS:,} pixels: make it smaller first."
+        ) from error
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"There is no file {path}.") from error
+    except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+        raise UnreadableImage(f"{path.name} cannot be read as an image: {_why(path)}.") from error
+    rgba.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.LANCZOS)
+    return to_tensor(rgba)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF says that it is to be seen.
+
+    Of the EXIF, nothing else is looked at.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception as error:  # Pillow parses all of it, and some of it may be damaged
+        log.info("the EXIF of an image cannot be read: %s", error)
+        return image
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_8_bit(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Deep grey levels as 8-bit ones; Pillow's own conversion clips them."""
+    levels = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(levels)
+    if not finite.any():
+        raise UnreadableImage("it holds no numbers")
+    low, high = float(levels[finite].min()), float(levels[finite].max())
+    if image.mode.startswith("F"):
+        low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0.0), high)
+    else:
+        low, high = min(low, 0.0), float(2 ** max(8, int(high).bit_length()) - 1)
+    scaled = (np.where(finite, levels, low) - low) / max(high - low, 1e-300)
+    if getattr(opened, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        scaled = 1 - scaled
+    return Image.fromarray((scaled.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def _why(path: Path) -> str:
+    """What stands in the way of reading a file that is there, and what to do."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except (OSError, ValueError):
+        return "it cannot be opened"
+    if head[4:8] == b"ftyp":
+        brands = head[8:12] + head[16:48]
+        if b"avif" in brands or b"avis" in brands:
+            return (
+                "it is an AVIF that is damaged, or this Pillow reads none: save it as PNG or JPEG,"
+                " or update Pillow to 11.3 or newer"
+            )
+        if any(
+            brand in brands
+            for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+        ):
+            return (
+                "it is a HEIC: save it as JPEG or PNG first, which the program that shows it can do"
+            )
+    return "it is damaged, or no image that Pillow knows"
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """(1, C, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+
+
+def to_pillow(image: Tensor) -> Image.Image:
+    """One image (1, C, H, W) in [0, 1]: grey, RGB or RGB with alpha."""
+    (levels,) = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
+    return Image.fromarray(
+        levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy()
+    )
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """A PNG of one image (1, C, H, W) in [0, 1], signed as this library's."""
+    signature = PngImagePlugin.PngInfo()
+    signature.add_text("Software", SIGNATURE)
+    buffer = io.BytesIO()
+    to_pillow(image).save(buffer, "PNG", pnginfo=signature)
+    return buffer.getvalue()
+
+
+def save_image(image: Tensor, path: Path) -> None:
+    """Write one image (1, C, H, W) in [0, 1] as a PNG, whole or not at all.
+
+    The file is signed as this library's.
+
+    Raises:
+        EnvironmentProblem: if the file cannot be written.
+    """
+    content = png_bytes(image)
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)

@@ -1,0 +1,25 @@
+"""Load and save mesh files, one module for each format."""
+
+from .dispatch import (
+    FORMATS,
+    UpAxis,
+    from_y_up,
+    load_mesh,
+    lost,
+    mesh_files,
+    mesh_path,
+    save_mesh,
+    to_y_up,
+)
+
+__all__ = [
+    "FORMATS",
+    "UpAxis",
+    "from_y_up",
+    "load_mesh",
+    "lost",
+    "mesh_files",
+    "mesh_path",
+    "save_mesh",
+    "to_y_up",
+]

@@ -1,0 +1,228 @@
+"""Meshes to files and back. Axis changes live here and nowhere else.
+
+Files are y up with the front toward +z, as glTF wants and viewers expect: (x, y, z) -> (y, z, x), a
+rotation, so that nothing is mirrored and no winding changes. They can be written z up (front -y, as
+in Blender), for slicers and CAD: each format then has a note of it, which `load_mesh` reads.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ...errors import ImageTo3DError, InvalidInput
+from ...files import atomic_path
+from ..color_transfer import texture_to_vertex_colors
+from ..material import Material
+from ..mesh import Mesh, turned
+from . import glb_reading, glb_writing, obj, ply, stl, threemf
+from .glb_material import TextureFormat
+from .pieces import mesh_of
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("obj", "glb", "ply", "stl", "3mf")
+UpAxis = Literal["y", "z"]
+_MODULES: Mapping[str, ModuleType] = {
+    "obj": obj,
+    "glb": glb_reading,
+    "ply": ply,
+    "stl": stl,
+    "3mf": threemf,
+}
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    RecursionError,
+)
+
+
+def save_mesh(
+    mesh: Mesh,
+    path: Path,
+    *,
+    up_axis: UpAxis = "y",
+    metadata: Mapping[str, str] | None = None,
+    texture_format: TextureFormat = "png",
+) -> None:
+    """Write a mesh in the format of the path's ending.
+
+    Args:
+        mesh: at least one triangle. A GLB holds all of it. Beside an OBJ its texture stands as
+            `<name>.mtl` and `<name>.png` (numbered where such a file is there that this library did
+            not write), and so do the images of its material; PLY and 3MF take its colours at the
+            vertices; STL is the shape alone. `lost` says what a format does not hold.
+        path: ends in .obj, .glb, .ply, .stl or .3mf; an existing file is replaced once the new one
+            is whole.
+        up_axis: "y" (front +z) or "z" (front -y, as in Blender).
+        metadata: texts by name: comments at the head of an OBJ, `asset.extras` of a GLB; the other
+            formats have no place for them.
+        texture_format: "png", "jpeg" or "webp", of a texture in a GLB. JPEG and WebP are a few
+            times smaller; not every viewer reads WebP. A texture beside an OBJ is a PNG.
+
+    Raises:
+        InvalidInput: if the ending is none of these, the mesh is empty, or the texture's format is
+            no PNG outside of a GLB.
+        EnvironmentProblem: if the file cannot be written; no half file is left.
+
+    Source: the modules of `meshes.files`.
+
+    >>> import tempfile, torch
+    >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    >>> triangle = Mesh(corners, torch.tensor([[0, 1, 2]]), vertex_colors=torch.rand(3, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_mesh(triangle, Path(folder) / "triangle.glb", metadata={"made by": "hand"})
+    ...     load_mesh(Path(folder) / "triangle.glb").vertices.tolist()
+    [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise InvalidInput(f"A mesh is saved as one of {', '.join(FORMATS)}, got '{path.name}'.")
+    if not len(mesh.faces):
+        raise InvalidInput("The mesh has no triangles, so there is nothing to save.")
+    if texture_format != "png" and suffix != "glb":
+        raise InvalidInput(
+            f"Only a GLB holds its texture as {texture_format}, got {path.name}: save a GLB, or"
+            " take PNG."
+        )
+    if left_out := lost(mesh, suffix):
+        log.warning("%s", left_out)
+    upright = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
+    if suffix == "obj":
+        obj.write(upright, path, metadata or {}, up_axis)
+        return
+    in_glb = suffix == "glb"
+    content = (
+        glb_writing.write(upright, metadata or {}, up_axis, texture_format)
+        if in_glb
+        else _MODULES[suffix].write(texture_to_vertex_colors(upright), up_axis)
+    )
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+def lost(mesh: Mesh, suffix: str) -> str:
+    """What of a mesh a format does not hold, in a sentence; empty if it holds all.
+
+    Args:
+        mesh: any.
+        suffix: one of `FORMATS`.
+    """
+    own = mesh.material or Material()
+    textured = mesh.texture is not None and mesh.uvs is not None
+    names = {
+        "metallic_roughness": "metal and roughness",
+        "normal_map": "the relief",
+        "emissive": "the glow",
+    }
+    material = [names[name] for name in own.images]
+    if own.occlusion_in_mr:
+        material.append("the ambient occlusion")
+    opacity = ["the opacity"] if mesh.vertex_alpha is not None else []
+    parts: list[str] = []
+    if suffix == "obj":
+        parts = ["the vertex colours"] if textured and mesh.vertex_colors is not None else []
+        parts += ["the ambient occlusion"] if own.occlusion_in_mr else []
+        parts += opacity
+    elif suffix != "glb":
+        parts = ["the colours"] if suffix == "stl" and mesh.colored else []
+        parts += material + opacity
+    kept = " (its texture is kept at the vertices)" if textured and suffix in ("ply", "3mf") else ""
+    if not parts:
+        return f"{suffix.upper()} holds no texture{kept}." if kept else ""
+    return f"{suffix.upper()} does not hold {', '.join(parts)}{kept}: save a GLB to keep all."
+
+
+def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
+    """Where a mesh of this name goes: into the folder, or into a folder of its own in it.
+
+    An OBJ with a texture or a material has its own, since it is several files.
+    """
+    return (
+        folder / name / f"{name}.obj"
+        if suffix == "obj" and (mesh.texture is not None or mesh.material is not None)
+        else folder / f"{name}.{suffix}"
+    )
+
+
+def load_mesh(path: Path) -> Mesh:
+    """Read a mesh with its texture or colours.
+
+    It is taken to be y up with its front toward +z, unless a note of `save_mesh` says otherwise.
+
+    Files of several materials become one mesh with one texture; colours of materials and faces
+    become colours of vertices, which are doubled where colours meet. Materials and images of an
+    OBJ or PLY are looked for in its folder and nowhere else. A 3MF is in millimetres.
+
+    Raises:
+        InvalidInput: if the ending is none of `FORMATS`; if the file is damaged, holds no
+            triangles, numbers that are not finite or absurdly large ones, or needs what is not
+            read.
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise InvalidInput(f"A mesh is read from {', '.join(FORMATS)}, got '{path.name}'.")
+    content = _content(path)
+    try:
+        with np.errstate(all="ignore"):
+            pieces, up_axis = _MODULES[suffix].read(content, path)
+            mesh = mesh_of(pieces)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{path.name} cannot be read as a mesh: {str(error).rstrip('.')}."
+        ) from error
+    except ImageTo3DError:
+        raise
+    except _DAMAGE as error:
+        raise InvalidInput(
+            f"{path.name} cannot be read as a mesh: it is damaged, or something else."
+        ) from error
+    return from_y_up(mesh if up_axis == "y" else _z_up_to_y_up(mesh))
+
+
+def mesh_files(path: Path) -> list[Path]:
+    """The file and all those that `load_mesh` reads with it.
+
+    Raises:
+        InvalidInput: if the file is not there.
+    """
+    return (
+        [path, *obj.companions(_content(path), path)] if path.suffix.lower() == ".obj" else [path]
+    )
+
+
+def to_y_up(mesh: Mesh) -> Mesh:
+    """The mesh as files have it: y up, front +z."""
+    return turned(mesh, torch.eye(3).roll(-1, dims=0))
+
+
+def from_y_up(mesh: Mesh) -> Mesh:
+    """The inverse of `to_y_up`: z up, front +x."""
+    return turned(mesh, torch.eye(3).roll(1, dims=0))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
+        raise InvalidInput(f"There is no file {str(path)[:200]!r} that can be read.") from error
+
+
+def _y_up_to_z_up(mesh: Mesh) -> Mesh:
+    return turned(mesh, torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
+
+
+def _z_up_to_y_up(mesh: Mesh) -> Mesh:
+    return turned(mesh, torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))

@@ -1,0 +1,384 @@
+"""PLY, as text and as either kind of binary.
+
+trimesh reads PLY too, but not binary polygons of different sizes, nor every name and type of
+colour.
+Source: Turk, "The PLY Polygon File Format" (1994); property names as MeshLab, Blender, CloudCompare
+and Open3D write them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...errors import InvalidInput
+from ..mesh import Mesh
+from ..topology import Floats, Indices, by_corner
+from .pieces import EmbeddedImage, Piece, read_embedded_image, triangulated
+
+log = logging.getLogger(__name__)
+
+_TYPES = {
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2"},
+    **{"int": "i4", "uint": "u4", "float": "f4", "double": "f8"},
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2"},
+    **{"int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"},
+}
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
+_COLORS = (
+    ("red", "green", "blue"),
+    ("r", "g", "b"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue"),
+)
+_UVS = (("texture_u", "texture_v"), ("s", "t"), ("u", "v"))
+_CORNERS = ("vertex_indices", "vertex_index")
+_UP_AXIS = "up_axis"
+
+
+@dataclass
+class _Property:
+    name: str
+    kind: str
+    count_kind: str | None  # of a list
+
+
+@dataclass
+class _Element:
+    name: str
+    count: int
+    properties: list[_Property]
+
+
+def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
+    """The pieces of a PLY and its upright axis.
+
+    Raises:
+        InvalidInput: if the file is damaged.
+    """
+    elements, order, comments, start = _header(content)
+    data = (
+        _text_data(elements, content[start:])
+        if order is None
+        else _binary_data(elements, content[start:], order)
+    )
+    vertex, face = data.get("vertex", {}), data.get("face", {})
+    if not {"x", "y", "z"} <= vertex.keys():
+        raise InvalidInput("it has no vertices")
+    vertices = np.stack([np.asarray(vertex[axis], dtype=np.float64) for axis in "xyz"], axis=1)
+    polygons: Any = next((face[name] for name in _CORNERS if name in face), [])
+    if "tristrips" in data and not len(polygons):
+        polygons = _strips(data["tristrips"])
+    corners, places, owners = _triangles(vertices, polygons)
+    colors = _colors(vertex)
+    face_colors = _colors(face) if colors is None else None
+    image = _image(path, comments)
+    uv_table = _pair(vertex, _UVS)
+    uv_corners = corners
+    if "texcoord" in face and len(corners):
+        lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
+        starts = np.cumsum([0] + [len(row) for row in lists[:-1]])
+        uv_table, uv_corners = np.concatenate(lists), starts[owners][:, None] + places
+    uvs = None if image is None or uv_table is None else (uv_corners, uv_table)
+    if uvs is None and face_colors is None:
+        piece = Piece(vertices, corners, vertex_colors=colors)
+    else:
+        of_faces = None
+        if face_colors is not None:
+            table, number = np.unique(face_colors, axis=0, return_inverse=True)
+            of_faces = (np.repeat(number.reshape(-1)[owners][:, None], 3, axis=1), table)
+        own, faces, (found, flat, smooth) = by_corner(
+            vertices, corners, uvs, of_faces, None if colors is None else (corners, colors)
+        )
+        piece = Piece(own, faces, None, flat if smooth is None else smooth, found, image)
+    noted = next(
+        (
+            words[1]
+            for words in (c.split() for c in comments)
+            if len(words) == 2 and words[0] == _UP_AXIS
+        ),
+        "y",
+    )
+    return [piece], noted
+
+
+def write(mesh: Mesh, up_axis: str) -> bytes:
+    """A binary PLY of a mesh that is already turned, with its colours in eight bits."""
+    vertices = mesh.vertices.float().cpu().numpy()
+    columns: list[tuple[str, str]] = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+    if mesh.vertex_colors is not None:
+        columns += [(name, "u1") for name in _COLORS[0]]
+    rows = np.empty(len(vertices), dtype=columns)
+    for i, axis in enumerate("xyz"):
+        rows[axis] = vertices[:, i]
+    if mesh.vertex_colors is not None:
+        levels = (mesh.vertex_colors.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        for i, name in enumerate(_COLORS[0]):
+            rows[name] = levels[:, i]
+    faces = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.faces.cpu().numpy()
+    names = {"<f4": "float", "u1": "uchar"}
+    header = ["ply", "format binary_little_endian 1.0", "comment Image to 3D"]
+    header += [f"comment {_UP_AXIS} {up_axis}"] if up_axis != "y" else []
+    header += [f"element vertex {len(rows)}"] + [
+        f"property {names[kind]} {name}" for name, kind in columns
+    ]
+    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    return "\n".join(header).encode() + b"\n" + rows.tobytes() + faces.tobytes()
+
+
+def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]:
+    """Elements, byte order (None: text), comments, and where the data start."""
+    end = content.find(b"end_header")
+    start = content.find(b"\n", end) + 1
+    if not content.startswith(b"ply") or end < 0:
+        raise InvalidInput("it is damaged, or something else")
+    if not start or (
+        content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12
+    ):
+        start = end + len("end_header") + 1  # lines that end in a bare carriage return
+    elements: list[_Element] = []
+    comments: list[str] = []
+    order: str | None = None
+    for line in content[:end].decode("latin-1").replace("\r", "\n").split("\n"):
+        words = line.split()
+        match words:
+            case ["format", "ascii", *_]:
+                order = None
+            case ["format", kind, *_]:
+                if kind not in _ORDERS:
+                    raise InvalidInput(f"its format '{kind[:40]}' is not known")
+                order = _ORDERS[kind]
+            case ["comment" | "obj_info", *text]:
+                comments.append(" ".join(text))
+            case ["element", name, count]:
+                elements.append(_Element(name, int(count), []))
+            case ["property", "list", count_kind, kind, name]:
+                elements[-1].properties.append(_Property(name, _TYPES[kind], _TYPES[count_kind]))
+            case ["property", kind, name]:
+                elements[-1].properties.append(_Property(name, _TYPES[kind], None))
+    return elements, order, comments, start
+
+
+def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
+    lines = [
+        words
+        for words in (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
+        if words
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    at = 0
+    for element in elements:
+        rows = lines[at : at + element.count]
+        at += element.count
+        if len(rows) < element.count:
+            raise InvalidInput("it is cut off")
+        if all(p.count_kind is None for p in element.properties):
+            table = np.array(
+                [row[: len(element.properties)] for row in rows], dtype=np.float64
+            ).reshape(element.count, -1)
+            columns = (
+                {
+                    p.name: _as_declared(table[:, i], p.kind)
+                    for i, p in enumerate(element.properties)
+                }
+                if len(rows)
+                else {}
+            )
+            found[element.name] = columns
+            continue
+        values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
+        for row in rows:
+            place = 0
+            for p in element.properties:
+                if p.count_kind is None:
+                    values[p.name].append(float(row[place]))
+                    place += 1
+                    continue
+                count = int(row[place])
+                values[p.name].append([float(word) for word in row[place + 1 : place + 1 + count]])
+                if len(values[p.name][-1]) < count:
+                    raise InvalidInput("it is cut off")
+                place += 1 + count
+        found[element.name] = {
+            p.name: (
+                values[p.name] if p.count_kind else _as_declared(np.array(values[p.name]), p.kind)
+            )
+            for p in element.properties
+        }
+    return found
+
+
+def _as_declared(column: Floats, kind: str) -> np.ndarray:
+    return column.astype(kind) if kind[0] in "iu" else column
+
+
+def _binary_data(elements: list[_Element], data: bytes, order: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    at = 0
+    for element in elements:
+        rows, size = _equal_rows(element, data, at, order)
+        if rows is None:
+            columns, size = _different_rows(element, data, at, order)
+        else:
+            columns = {p.name: rows[p.name] for p in element.properties}
+        found[element.name] = columns
+        at += size
+    return found
+
+
+def _equal_rows(
+    element: _Element, data: bytes, at: int, order: str
+) -> tuple[np.ndarray | None, int]:
+    """The rows of an element as one array, if all lists are as long as those of the first row."""
+    if not element.count:
+        return np.empty(0, dtype=[(p.name, order + p.kind) for p in element.properties]), 0
+    fields: list[Any] = []
+    place = at
+    for p in element.properties:
+        if p.count_kind is None:
+            fields.append((p.name, order + p.kind))
+            place += np.dtype(p.kind).itemsize
+            continue
+        size = np.dtype(p.count_kind).itemsize
+        if place + size > len(data):
+            raise InvalidInput("it is cut off")
+        count = int(np.frombuffer(data, order + p.count_kind, 1, place)[0])
+        fields += [(f"count of {p.name}", order + p.count_kind), (p.name, order + p.kind, (count,))]
+        place += size + count * np.dtype(p.kind).itemsize
+    dtype = np.dtype(fields)
+    lists = [p.name for p in element.properties if p.count_kind]
+    if at + dtype.itemsize * element.count > len(data):
+        if lists:
+            return None, 0
+        raise InvalidInput("it is cut off")
+    rows = np.frombuffer(data, dtype, element.count, at)
+    if any((rows[f"count of {name}"] != rows[f"count of {name}"][0]).any() for name in lists):
+        return None, 0
+    return rows, dtype.itemsize * element.count
+
+
+def _different_rows(
+    element: _Element, data: bytes, at: int, order: str
+) -> tuple[dict[str, Any], int]:
+    """Row by row, for lists of different lengths."""
+    values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
+    kinds = [
+        (
+            p.name,
+            np.dtype(order + p.kind),
+            None if p.count_kind is None else np.dtype(order + p.count_kind),
+        )
+        for p in element.properties
+    ]
+    place = at
+    try:
+        for _ in range(element.count):
+            for name, kind, count_kind in kinds:
+                count = 1
+                if count_kind is not None:
+                    count = int(np.frombuffer(data, count_kind, 1, place)[0])
+                    place += count_kind.itemsize
+                row = np.frombuffer(data, kind, count, place)
+                values[name].append(row[0] if count_kind is None else row)
+                place += kind.itemsize * count
+    except ValueError as error:
+        raise InvalidInput("it is cut off") from error
+    return {
+        name: values[name] if count_kind else np.array(values[name])
+        for name, _, count_kind in kinds
+    }, place - at
+
+
+def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indices]:
+    """(F, 3) vertices, (F, 3) places in their polygons, and (F,) polygons."""
+    if isinstance(polygons, np.ndarray) and polygons.ndim == 2 and polygons.shape[1] == 3:
+        corners = polygons.astype(np.int64)
+        places, owners = np.tile(np.arange(3), (len(corners), 1)), np.arange(len(corners))
+    else:
+        numbers = [[int(i) for i in polygon] for polygon in polygons]
+        if any(
+            min(polygon, default=0) < 0 or max(polygon, default=0) >= len(vertices)
+            for polygon in numbers
+        ):
+            raise InvalidInput("a face names a vertex that is not there")
+        cut = [triangulated(vertices, polygon) if len(polygon) > 2 else [] for polygon in numbers]
+        places = np.array(
+            [triangle for polygon in cut for triangle in polygon], dtype=np.int64
+        ).reshape(-1, 3)
+        owners = np.repeat(np.arange(len(numbers)), [len(polygon) for polygon in cut])
+        corners = np.array(
+            [[numbers[o][k] for k in p] for o, p in zip(owners, places, strict=True)],
+            dtype=np.int64,
+        ).reshape(-1, 3)
+    if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
+        raise InvalidInput("a face names a vertex that is not there")
+    return corners, places, owners
+
+
+def _strips(element: dict[str, Any]) -> list[list[int]]:
+    """Triangles of strips, in which -1 starts anew."""
+    triangles = []
+    for strip in next(iter(element.values()), []):
+        run: list[int] = []
+        for number in [int(i) for i in strip] + [-1]:
+            if number >= 0:
+                run.append(number)
+                continue
+            for i in range(len(run) - 2):
+                a, b, c = run[i : i + 3]
+                triangles.append([a, b, c] if i % 2 == 0 else [b, a, c])
+            run = []
+    return triangles
+
+
+def _pair(element: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> Floats | None:
+    found = next((pair for pair in names if set(pair) <= element.keys()), None)
+    return (
+        None
+        if found is None
+        else np.stack([np.asarray(element[n], dtype=np.float64) for n in found], axis=1)
+    )
+
+
+def _colors(element: Mapping[str, Any]) -> Floats | None:
+    """(N, 3) in [0, 1] of whichever type.
+
+    Integers are scaled by their range, floats by 255 where they go beyond 1.
+    """
+    names = next((names for names in _COLORS if set(names) <= element.keys()), None)
+    if names is None or not len(element[names[0]]):
+        return None
+    columns = [np.asarray(element[name]) for name in names]
+    table = np.stack(columns, axis=1).astype(np.float64)
+    if columns[0].dtype.kind in "iu":
+        top = np.iinfo(columns[0].dtype).max if columns[0].dtype.itemsize <= 2 else 255
+    else:
+        top = 255 if table.max() > 1 else 1
+    return (table / top).clip(0, 1)
+
+
+def _image(path: Path, comments: list[str]) -> EmbeddedImage | None:
+    name = next(
+        (c.partition(" ")[2].strip() for c in comments if c.lower().startswith("texturefile ")),
+        None,
+    )
+    if name is None:
+        return None
+    place = path.parent / Path(name.replace("\\", "/")).name
+    try:
+        with Image.open(place) as image:
+            return read_embedded_image(image)
+    except Exception as error:  # missing, or whatever Pillow's plugins raise
+        log.warning(
+            "The image %s of %s cannot be read (%s): its texture is left out.",
+            name,
+            path.name,
+            type(error).__name__,
+        )
+        return None

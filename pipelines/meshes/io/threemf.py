@@ -1,0 +1,281 @@
+"""3MF: a zip of XML, for printing.
+
+trimesh reads 3MF too, but neither its materials nor its unit.
+Source: 3MF Consortium, Core Specification 1.3 and Materials and Properties Extension 1.2.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import InvalidInput
+from ..mesh import Mesh, shape_of
+from ..topology import Floats, by_corner
+from .pieces import Piece
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element as Element
+
+_MILLIMETRES = {
+    "micron": 1e-3,
+    "millimeter": 1.0,
+    "centimeter": 10.0,
+    "inch": 25.4,
+    "foot": 304.8,
+    "meter": 1000.0,
+}
+_CORE = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
+_MATERIALS = "http://schemas.microsoft.com/3dmanufacturing/material/2015/02"
+_RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
+_PATH = "{http://schemas.microsoft.com/3dmanufacturing/production/2015/06}path"
+_MAX_XML = 2**30  # bytes after unpacking
+_MAX_DEPTH = 32  # components in components
+_UP_AXIS = "image-to-3d:up_axis"
+
+
+def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
+    """The pieces of a 3MF's build plate in millimetres, and its upright axis.
+
+    Raises:
+        InvalidInput: if the file is damaged.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile as error:
+        raise InvalidInput("it is damaged, or something else") from error
+    package = _Package(archive)
+    root = package.root
+    build = root.find("{*}build")
+    items = [] if build is None else build.findall("{*}item")
+    scale = _MILLIMETRES.get(root.get("unit", "millimeter"))
+    if scale is None:
+        raise InvalidInput(f"its unit '{root.get('unit')}' is not known")
+    pieces: list[Piece] = []
+    for item in items:
+        place = np.diag([scale, scale, scale, 1.0]) @ _matrix(item.get("transform"))
+        pieces += package.pieces(
+            item.get(_PATH, package.name), item.get("objectid", ""), place, None
+        )
+    noted = next((m.text for m in root.findall("{*}metadata") if m.get("name") == _UP_AXIS), None)
+    return pieces, "z" if noted == "z" else "y"
+
+
+def write(mesh: Mesh, up_axis: str) -> bytes:
+    """A 3MF of a mesh that is already turned and in millimetres, with its colours at vertices.
+
+    Vertices at one position are one, so that slicers find the body closed.
+    """
+    body = shape_of(mesh)
+    vertices, faces = body.vertices.float().cpu().numpy(), body.faces.cpu().numpy()
+    group, properties = "", [""] * len(faces)
+    if mesh.vertex_colors is not None:
+        levels = (mesh.vertex_colors.clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8)
+        table, which = np.unique(levels, axis=0, return_inverse=True)
+        entries = "".join([f'<m:color color="#{r:02X}{g:02X}{b:02X}"/>' for r, g, b in table])
+        group = f'<m:colorgroup id="2">{entries}</m:colorgroup>'
+        corners = which.reshape(-1)[mesh.faces.cpu().numpy()].tolist()
+        properties = [f' pid="2" p1="{a}" p2="{b}" p3="{c}"' for a, b, c in corners]
+    model = [
+        (
+            '<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US"'
+            f' xmlns="{_CORE}" xmlns:m="{_MATERIALS}" xmlns:image-to-3d="urn:image-to-3d"><metadata'
+            ' name="Application">Image to 3D</metadata><metadata'
+            f' name="{_UP_AXIS}">{up_axis}</metadata><resources>{group}<object id="1"'
+            ' type="model"><mesh><vertices>'
+        ),
+        "".join(
+            [f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices.tolist()]
+        ),
+        "</vertices><triangles>",
+        "".join(
+            [
+                f'<triangle v1="{a}" v2="{b}" v3="{c}"{own}/>'
+                for (a, b, c), own in zip(faces.tolist(), properties, strict=True)
+            ]
+        ),
+        '</triangles></mesh></object></resources><build><item objectid="1"/></build></model>',
+    ]
+    types = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Types'
+        ' xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default'
+        ' Extension="rels"'
+        ' ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default'
+        ' Extension="model"'
+        ' ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/></Types>'
+    )
+    relations = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Relationships'
+        ' xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship'
+        f' Target="/3D/3dmodel.model" Id="rel0" Type="{_RELATION}"/></Relationships>'
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in (
+            ("[Content_Types].xml", types),
+            ("_rels/.rels", relations),
+            ("3D/3dmodel.model", "".join(model)),
+        ):
+            entry = zipfile.ZipInfo(name)  # of 1980: the same mesh gives the same file
+            archive.writestr(entry, text, zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+class _Package:
+    """The models of an archive, each parsed once."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self._models: dict[str, Element] = {}
+        self.name = self._start()
+        self.root = self.model(self.name)
+
+    def _start(self) -> str:
+        """The model that the package's relations name, or the only one."""
+        names = self._archive.namelist()
+        if "_rels/.rels" in names:
+            for relation in _parse(self._unpacked("_rels/.rels")):
+                if relation.get("Type") == _RELATION:
+                    return relation.get("Target", "").lstrip("/")
+        found = [name for name in names if name.lower().endswith(".model")]
+        if not found:
+            raise InvalidInput("it holds no model")
+        return found[0]
+
+    def model(self, name: str) -> Element:
+        name = posixpath.normpath(name).lstrip("/")
+        if name not in self._models:
+            self._models[name] = _parse(self._unpacked(name))
+        return self._models[name]
+
+    def _unpacked(self, name: str) -> bytes:
+        actual = next((n for n in self._archive.namelist() if n.lower() == name.lower()), None)
+        if actual is None:
+            raise InvalidInput(f"its part {name[:80]} is missing")
+        if self._archive.getinfo(actual).file_size > _MAX_XML:
+            raise InvalidInput("its model is larger than a gigabyte")
+        try:
+            return self._archive.read(actual)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            raise InvalidInput("it is damaged, or locked by a password") from error
+
+    def pieces(
+        self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int = 0
+    ) -> list[Piece]:
+        """The triangles of an object and of the objects in it."""
+        if depth > _MAX_DEPTH:
+            raise InvalidInput("its objects hold each other")
+        root = self.model(model)
+        entry = next(
+            (o for o in root.iterfind("{*}resources/{*}object") if o.get("id") == number), None
+        )
+        if entry is None:
+            raise InvalidInput(f"its object {number[:20]} is missing")
+        if entry.get("type", "model") not in ("model", "solidsupport"):
+            return []
+        property_of_object = (
+            (entry.get("pid", ""), entry.get("pindex", "0")) if entry.get("pid") else above
+        )
+        found = []
+        mesh = entry.find("{*}mesh")
+        if mesh is not None:
+            found.append(_mesh_piece(root, mesh, place, property_of_object))
+        for component in entry.iterfind("{*}components/{*}component"):
+            inner = place @ _matrix(component.get("transform"))
+            found += self.pieces(
+                component.get(_PATH, model),
+                component.get("objectid", ""),
+                inner,
+                property_of_object,
+                depth + 1,
+            )
+        return found
+
+
+def _parse(text: bytes) -> Element:
+    from lxml import etree
+
+    try:
+        return etree.fromstring(
+            text, etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
+        )
+    except etree.XMLSyntaxError as error:
+        raise InvalidInput("its XML is damaged") from error
+
+
+def _matrix(text: str | None) -> Floats:
+    """(4, 4) for column vectors, from the twelve numbers of a matrix for rows."""
+    place = np.eye(4)
+    if text:
+        place[:3] = np.array(text.split(), dtype=np.float64).reshape(4, 3).T
+    return place
+
+
+def _mesh_piece(
+    root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
+) -> Piece:
+    vertices = np.array(
+        [
+            [float(v.get(axis, "nan")) for axis in "xyz"]
+            for v in mesh.iterfind("{*}vertices/{*}vertex")
+        ]
+    ).reshape(-1, 3)
+    rows = list(mesh.iterfind("{*}triangles/{*}triangle"))
+    faces = np.array(
+        [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
+    ).reshape(-1, 3)
+    if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise InvalidInput("a triangle names a vertex that is not there")
+    palettes: dict[str, dict[int, Floats]] = {}
+    colors = np.ones((len(rows), 3, 3))
+    any_color = False
+    for i, triangle in enumerate(rows):
+        pid = triangle.get("pid") or (above[0] if above else None)
+        if not pid:
+            continue
+        if pid not in palettes:
+            palettes[pid] = _palette(root, pid)
+        first = triangle.get("p1") or (above[1] if above and above[0] == pid else "0")
+        numbers = [
+            int(n) for n in (first, triangle.get("p2") or first, triangle.get("p3") or first)
+        ]
+        for corner, n in enumerate(numbers):
+            if n in palettes[pid]:
+                colors[i, corner], any_color = palettes[pid][n], True
+    if np.linalg.det(place[:3, :3]) < 0:
+        faces, colors = faces[:, ::-1], colors[:, ::-1]
+    moved = vertices @ place[:3, :3].T + place[:3, 3]
+    if not any_color:
+        return Piece(moved, faces)
+    table, which = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
+    own, own_faces, (found,) = by_corner(moved, faces, (which.reshape(-1, 3), table))
+    return Piece(own, own_faces, vertex_colors=found)
+
+
+def _palette(root: Element, pid: str) -> dict[int, Floats]:
+    """SRGB colours of a group of base materials or colours; of other groups, none."""
+    group = next(
+        (
+            g
+            for g in root.iterfind("{*}resources/*")
+            if g.get("id") == pid and not g.tag.endswith("}object")
+        ),
+        None,
+    )
+    if group is None:
+        return {}
+    names = {"basematerials": "displaycolor", "colorgroup": "color"}
+    attribute = names.get(str(group.tag).rpartition("}")[2])
+    if attribute is None:
+        return {}
+    texts = [entry.get(attribute, "") for entry in group.iterfind("*")]
+    return {
+        i: np.array([int(t[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+        for i, t in enumerate(texts)
+        if len(t) >= 7 and t[0] == "#"
+    }

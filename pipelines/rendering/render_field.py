@@ -1,0 +1,62 @@
+"""Fields to images from all sides: the one entry of this package."""
+
+from __future__ import annotations
+
+import torch
+
+from ..cameras import Cameras
+from ..errors import InvalidInput
+from ..fields.field import Field, point_memory
+from ..progress import Progress, silent
+from .frames import Rendering
+from .ray_casting import render_signed_distance
+from .volume_rendering import render_density
+
+DEFAULT_CHUNK_SIZE = 262144
+_BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
+
+
+def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
+    """Bytes that `render_field` needs at most on the device, for any number of cameras.
+
+    These are one frame, and a chunk of points with their samples.
+    """
+    return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(
+        chunk_size
+    )  # pragma: no mutate (an estimate)
+
+
+@torch.no_grad()
+def render_field(
+    field: Field,
+    cameras: Cameras,
+    size: int,
+    *,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    progress: Progress = silent,
+) -> Rendering:
+    """Images of a field from cameras.
+
+    A density is rendered as a volume; rays are cast to a signed distance. Nothing is random.
+
+    Args:
+        field: of either kind.
+        cameras: N.
+        size: pixels of a side, at least 1.
+        chunk_size: points evaluated at once; bounds memory and changes no pixel.
+        progress: called after each camera with its image.
+
+    Returns:
+        colour, without light and shade, depth and weight. On the device there is never more than
+        one frame, its rays and a chunk of points.
+
+    Raises:
+        InvalidInput: if a number is out of range.
+    """
+    if size < 1 or chunk_size < 1:
+        raise InvalidInput(
+            f"An image's size and the chunk size must be at least 1, got {size} and {chunk_size}."
+        )
+    if field.kind == "signed_distance":
+        return render_signed_distance(field, cameras, size, chunk_size, progress)
+    return render_density(field, cameras, size, chunk_size, progress)

@@ -1,0 +1,70 @@
+"""Mesh to images: a z-buffer in plain torch, for previews."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..cameras import Cameras, cameras_around
+from ..meshes.color_transfer import surface_colors
+from ..meshes.mesh import Mesh
+from ..meshes.rasterization import on_screen, visible_triangles
+
+_GREY = 0.7
+_AMBIENT = 0.55
+_SUPERSAMPLING = 2
+
+
+def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True) -> Tensor:
+    """Images of a mesh under a light at the camera, on white.
+
+    Args:
+        mesh: with vertex colours, else it is grey. The side of a triangle that faces inward is
+            drawn dark.
+        cameras: N, outside the mesh.
+        size: pixels of a side.
+        shaded: under the light; else each pixel has the surface's own colour.
+
+    Returns:
+        (N, 3, size, size) float32 in [0, 1].
+    """
+    fine = size * _SUPERSAMPLING
+    images = torch.stack([_render(mesh, cameras[[i]], fine, shaded) for i in range(len(cameras))])
+    return F.avg_pool2d(images, _SUPERSAMPLING)
+
+
+def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
+    """(1, 3, size, 3 * size) images of the mesh from the front, the side and the back."""
+    views = render_mesh(mesh, cameras_around([20.0, 110.0, 200.0], [15.0] * 3, 4.0, 30.0), size)
+    return torch.cat(list(views.split(1)), dim=-1)
+
+
+def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
+    vertices, faces = mesh.vertices.cpu(), mesh.faces.cpu()
+    screen = on_screen(vertices, camera, size)[faces]  # (F, 3 corners, 3)
+    triangle, barycentric = visible_triangles(screen, size)
+    seen = triangle >= 0
+    corners = faces[triangle[seen]]
+    weights = barycentric[seen]
+    weights = weights * screen[triangle[seen], :, 2]  # perspective-correct
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    albedo = _albedo(mesh, corners, weights)
+    a, b, c = vertices[corners].unbind(dim=1)
+    normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+    toward = F.normalize(camera.c2w[0, :3, 3] - (a + b + c) / 3, dim=1)
+    facing = (normal * toward).sum(dim=1, keepdim=True)
+    image = torch.ones(size * size, 3)
+    light = torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)
+    image[seen] = albedo * light if shaded else albedo
+    return image.T.unflatten(1, (size, size)).clamp(0, 1)
+
+
+def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
+    """(N, 3) colours of points in triangles.
+
+    The points are given by their corners' numbers (N, 3) and their coordinates (N, 3) in them.
+    """
+    if not mesh.colored:
+        return torch.full((len(corners), 3), _GREY)
+    return surface_colors(mesh, corners, weights)

@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from pipelines import __main__ as command_line
+from pipelines import results
+from pipelines.__main__ import INTERRUPTED, main
+from pipelines.devices import memory_explained
+from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.meshes import camera_fit
+from pipelines.options import find_images, output_names
+from pipelines.rendering.render_mesh import preview_sheet
+
+from ..tiny_models import MODEL, VIEWS_MODEL
+
+
+@pytest.fixture(autouse=True)
+def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orbits and previews of a few pixels: what they show is tested elsewhere."""
+    monkeypatch.setattr(results, "ORBIT_SIZE", 32)
+    monkeypatch.setattr(results, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
+
+
+QUICK = ["--model", MODEL, "--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tiny_models(models_dir: Path) -> None:
+    QUICK.extend(["--dtype", "float32", "--models-dir", str(models_dir)])
+
+
+def test_image_to_obj_with_all_extras(image_path, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(image_path), "-o", str(out), *QUICK, "--save-views", "--orbit", "3"]) == 0
+    mesh = trimesh.load(out / "disc.obj", process=False)
+    assert mesh.is_watertight
+    assert mesh.volume > 0
+    with (
+        Image.open(out / "disc-preview.png") as preview,
+        Image.open(out / "disc-orbit.webp") as orbit,
+    ):
+        assert preview.size == (3 * 64, 64)
+        assert orbit.n_frames == 3
+    assert sorted(p.name for p in out.glob("disc-view-*.png")) == [
+        f"disc-view-{i}.png" for i in range(6)
+    ]
+    printed = capsys.readouterr().out
+    for word in ("views", "surface", "seed  7", "triangles", "disc.obj", "GiB"):
+        assert word in printed
+
+
+def test_seed_repeats_the_file_offloading_or_not(image_path, tmp_path):
+    for name, more in (("a", []), ("b", ["--offload"])):
+        assert main([str(image_path), "-o", str(tmp_path / name), *QUICK, *more]) == 0
+    assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
+
+
+def test_few_triangles_and_a_texture(image_path, tmp_path, capsys):
+    pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
+    assert (
+        main(
+            [str(image_path), "-o", str(tmp_path), *QUICK, "--max-faces", "300", "--texture", "512"]
+        )
+        == 0
+    )
+    assert {p.name for p in (tmp_path / "disc").iterdir()} == {"disc.obj", "disc.mtl", "disc.png"}
+    mesh = trimesh.load(tmp_path / "disc" / "disc.obj", force="mesh", process=False)
+    assert len(mesh.faces) <= 300
+    assert f"triangles  {len(mesh.faces)}" in capsys.readouterr().out
+    assert mesh.visual.material.image.size == (512, 512)
+
+
+@pytest.mark.parametrize("source", ["triplane", "views", "pictures"])
+def test_a_texture_from_what_is_asked_for(image_path, tmp_path, monkeypatch, source):
+    painted = {"triplane": 0, "views": 6, "pictures": 7}[source]
+    seen = []
+
+    def of_images(mesh, layers, size, **_):
+        seen.extend(camera for shots in layers for camera in shots.cameras.c2w)
+        assert size <= (1024 if layers else 4096), (
+            "views of 64 pixels and an image of 160 fill no more"
+        )
+        return mesh
+
+    monkeypatch.setattr(results, "texture_from_images", of_images)
+    monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 0.0)
+    options = ["--texture", "4096", "--texture-from", source, "--format", "glb"]
+    assert main([str(image_path), "-o", str(tmp_path), *QUICK, *options]) == 0
+    assert len(seen) == painted
+
+
+def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
+    image_path, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 1.0)
+    monkeypatch.setattr(
+        results, "texture_from_images", lambda mesh, layers, *_, **__: seen.extend(layers) or mesh
+    )
+    seen = []
+    assert main([str(image_path), "-o", str(tmp_path), *QUICK, "--texture", "512"]) == 0
+    assert len(seen) == 1
+    assert "left out" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["glb", "ply", "stl", "3mf"])
+def test_formats(image_path, tmp_path, suffix):
+    assert main([str(image_path), "-o", str(tmp_path), *QUICK, "--format", suffix]) == 0
+    assert trimesh.load(tmp_path / f"disc.{suffix}", force="mesh").volume > 0
+
+
+def test_folders_and_equal_names(tmp_path):
+    for name in ("b.png", "a.jpg", "a.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    found = find_images([tmp_path])
+    assert [p.name for p in found] == ["a.jpg", "a.png", "b.png"]
+    assert output_names(found, tmp_path / "out") == ["a", "a-2", "b"]
+
+
+def test_one_bad_image_does_not_stop_the_others(image_path, tmp_path, capsys):
+    fake = tmp_path / "aaa.png"
+    fake.write_text("text")
+    assert main([str(fake), str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    assert (tmp_path / "out/disc.obj").exists()
+    assert "aaa.png cannot be read as an image" in capsys.readouterr().err
+
+
+def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(image_path, tmp_path, capsys):
+    folder = image_path.parent
+    with Image.open(image_path) as image:
+        image.resize((50, 40)).save(folder / "disc-preview.png")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert main([str(image_path), "-o", str(folder), *QUICK]) == 0
+    made = {p.name for p in folder.iterdir()} - before.keys()
+    assert made == {"disc-2.obj", "disc-2-preview.png"}
+    assert main([str(folder), "-o", str(folder), *QUICK]) == 0
+    assert {p.name for p in find_images([folder])} == {"disc.png", "disc-preview.png"}
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert "disc-3.obj" in capsys.readouterr().out
+
+
+def test_earlier_results_are_replaced_only_where_that_is_asked_for(image_path, tmp_path):
+    out = tmp_path / "out"
+    for options, names in (
+        ([], ["disc.obj"]),
+        ([], ["disc-2.obj", "disc.obj"]),
+        (["--overwrite"], ["disc-2.obj", "disc.obj"]),
+    ):
+        assert main([str(image_path), "-o", str(out), *QUICK, *options]) == 0
+        assert sorted(p.name for p in out.glob("*.obj")) == names
+
+
+def test_a_image_of_this_run_is_never_a_results_place(tmp_path):
+    images = [tmp_path / "cat.png", tmp_path / "cat-preview.png"]
+    for image in images:
+        Image.new("RGB", (20, 20)).save(image)
+    assert output_names(images, tmp_path, overwrite=True) == ["cat-2", "cat-preview"]
+
+
+def test_orbit_animations_are_no_input(image_path, tmp_path):
+    assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK, "--orbit", "2"]) == 0
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".webp", ".png"}
+    with pytest.raises(InvalidInput, match="holds no image"):
+        find_images([tmp_path / "out"])
+
+
+def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(
+    image_path, tmp_path, capsys, monkeypatch
+):
+    for name in ("a.png", "b.png", "c.png"):
+        (image_path.parent / name).write_bytes(image_path.read_bytes())
+    real = command_line.read_image
+
+    def read(path: Path) -> torch.Tensor:
+        if path.name in ("a.png", "c.png"):
+            raise KeyError("something that nobody thought of")
+        return real(path)
+
+    monkeypatch.setattr(command_line, "read_image", read)
+    assert main([str(image_path.parent), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.obj")) == ["b.obj", "disc.obj"]
+    error = capsys.readouterr().err
+    assert "2 of 4 images failed:" in error
+    assert error.split("images failed:")[1].count("something that nobody thought of") == 2
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg"])
+def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
+    case = Path(__file__).parents[1] / "data" / "cases" / "exif-odd-tag"
+    assert (
+        main(
+            [
+                str(case / name),
+                str(case / "zz-next.png"),
+                "-o",
+                str(tmp_path),
+                *QUICK,
+                "--remove-bg",
+                "none",
+            ]
+        )
+        == 0
+    )
+    assert len(list(tmp_path.glob("*.obj"))) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--resolution", "0"],
+        ["--resolution", "10000"],
+        ["--steps", "none"],
+        ["--guidance", "nan"],
+        ["--model", "huge"],
+        ["--unknown"],
+        ["--texture-format", "webp"],
+    ],
+)
+def test_bad_arguments_exit_2_with_one_line(image_path, tmp_path, capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        main([str(image_path), "-o", str(tmp_path / "out"), *arguments])
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for path in ("empty", "nowhere.png"):
+        with pytest.raises(SystemExit) as caught:
+            main([str(tmp_path / path)])
+        assert caught.value.code == 2
+    assert "holds no image" in capsys.readouterr().err
+
+
+def test_unwritable_output_is_found_before_the_work(image_path, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(image_path), "-o", str(tmp_path / "file"), *QUICK]) == 1
+    error = capsys.readouterr().err
+    assert "Nothing can be written" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "option", [("--seed", "3"), ("--steps", "5"), ("--views-model", VIEWS_MODEL)]
+)
+def test_options_of_views_say_nothing_to_a_model_that_sees_the_image(
+    image_path, tmp_path, capsys, option
+):
+    with pytest.raises(SystemExit):
+        main([str(image_path), "-o", str(tmp_path / "out"), "--model", "triposr", *option])
+    assert "triposr sees the image itself: leave out" in capsys.readouterr().err
+
+
+def test_the_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("MODELSLAB_API_KEY", "a-secret")
+    weights = tmp_path / "InstantMesh" / "instant_mesh_large.ckpt"
+    weights.parent.mkdir()
+    weights.touch()
+    assert main(["doctor", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    for word in (torch.__version__.split("+")[0], "threads", str(weights), "embedded", "not here"):
+        assert word in printed
+    assert "a-secret" not in printed
+
+
+def test_ctrl_c_leaves_nothing_half(image_path, tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "preview_sheet", interrupt)
+    assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == INTERRUPTED
+    assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
+
+
+def test_too_little_memory_is_one_sentence(image_path, tmp_path, capsys, monkeypatch):
+    # More than any machine has.
+    monkeypatch.setattr(results, "save_mesh", lambda *_, **__: torch.empty(10**16))
+    assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    error = capsys.readouterr().err
+    assert "There was not enough memory: try --offload" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("MPS backend out of memory"),
+        MemoryError(),
+    ],
+)
+def test_every_way_to_say_that_memory_ran_out(error):
+    with (
+        pytest.raises(EnvironmentProblem, match="not enough memory: buy more"),
+        memory_explained("buy more."),
+    ):
+        raise error
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"), memory_explained("buy more."):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_no_object_is_one_sentence(tmp_path, capsys):
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
+    assert main([str(tmp_path / "blank.png"), "-o", str(tmp_path / "out"), *QUICK]) == 1
+    assert "The mask holds no object" in capsys.readouterr().err
+
+
+def test_importing_the_library_loads_no_heavy_package():
+    heavy = (
+        "diffusers",
+        "transformers",
+        "rembg",
+        "skimage",
+        "scipy.ndimage",
+        "trimesh",
+        "huggingface_hub",
+        "httpx",
+        "torchvision",
+    )
+    code = (
+        f"import sys, pipelines.image_to_3d; sys.exit(', '.join(n for n in {heavy} if n in"
+        " sys.modules) or 0)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,291 @@
+"""What stands beside the colour: metal, roughness, relief, glow, directions, opacity."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+
+import pytest
+import torch
+import trimesh
+
+from pipelines.errors import InvalidInput
+from pipelines.meshes.cleaning import clean
+from pipelines.meshes.color_transfer import texture_to_vertex_colors
+from pipelines.meshes.decimation import decimate
+from pipelines.meshes.io import load_mesh, lost, save_mesh
+from pipelines.meshes.material import Material
+from pipelines.meshes.mesh import Mesh, keep_large_parts
+from pipelines.meshes.placement import placed
+from pipelines.meshes.texture import bake_vertex_colors
+from pipelines.rendering.render_mesh import render_mesh
+
+
+def _levels(seed: int, size: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (size, size, 3), generator=generator) / 255
+
+
+def whole_mesh() -> Mesh:
+    """A ball with everything that a mesh can carry."""
+    ball = trimesh.creation.icosphere(2)
+    vertices = torch.tensor(ball.vertices).float()
+    normals = torch.tensor(ball.vertex_normals).float()
+    across = torch.linalg.cross(normals, torch.tensor([[0.3, 0.5, 0.8]]).expand_as(normals))
+    tangents = torch.cat([across / across.norm(dim=1, keepdim=True), -torch.ones(162, 1)], dim=1)
+    material = Material(
+        metallic_roughness=_levels(1),
+        normal_map=_levels(2),
+        emissive=_levels(3),
+        occlusion_in_mr=True,
+        factors={
+            "metallic_factor": 0.5,
+            "roughness_factor": 0.25,
+            "emissive_factor": [1.0, 0.5, 0.0],
+            "normal_scale": 2.0,
+            "occlusion_strength": 0.5,
+            "double_sided": True,
+            "alpha_mode": "BLEND",
+        },
+    )
+    return Mesh(
+        vertices,
+        torch.tensor(ball.faces).long(),
+        vertex_colors=(vertices + 1) / 2,
+        uvs=vertices[:, :2] / 4 + 0.5,
+        texture=_levels(0),
+        normals=normals,
+        tangents=tangents,
+        vertex_alpha=(vertices[:, 2] + 1) / 2,
+        material=material,
+    )
+
+
+def _same(found: Mesh, expected: Mesh, atol: float = 2e-5) -> None:
+    names = ("vertices", "faces", "vertex_colors", "uvs", "texture", "normals", "tangents")
+    for name in (*names, "vertex_alpha"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert (one is None) == (other is None), name
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=atol, rtol=0, msg=name)
+    assert (found.material is None) == (expected.material is None)
+    if found.material is None or expected.material is None:
+        return
+    own, wanted = found.material, expected.material
+    assert own.images.keys() == wanted.images.keys()
+    for name, image in own.images.items():
+        torch.testing.assert_close(image, wanted.images[name], atol=1e-6, rtol=0, msg=name)
+    assert own.occlusion_in_mr == wanted.occlusion_in_mr
+    assert own.unlit == wanted.unlit
+    assert dict(own.factors) == dict(wanted.factors)
+
+
+@pytest.mark.parametrize("up_axis", ["y", "z"])
+def test_a_glb_holds_all(tmp_path, up_axis):
+    mesh = whole_mesh()
+    save_mesh(mesh, tmp_path / "m.glb", up_axis=up_axis)
+    _same(load_mesh(tmp_path / "m.glb"), mesh)
+    assert lost(mesh, "glb") == ""
+
+
+@pytest.mark.parametrize(
+    "material",
+    [
+        Material(unlit=True),
+        Material(factors={"metallic_factor": 1.0}),
+        Material(factors={"metallic_factor": 0.25, "roughness_factor": 0.5}),
+        Material(metallic_roughness=_levels(1)),
+        Material(metallic_roughness=_levels(1), factors={"metallic_factor": 0.0}),
+        Material(emissive=_levels(1)),
+        Material(normal_map=_levels(1)),
+        Material(factors={"base_color_factor": [1.0, 1.0, 1.0, 0.5]}),
+        Material(factors={"alpha_mode": "MASK", "alpha_cutoff": 0.25}),
+        None,
+    ],
+)
+def test_each_part_of_a_material_comes_back_from_a_glb(tmp_path, material):
+    mesh = replace(whole_mesh(), material=material, vertex_alpha=None)
+    save_mesh(mesh, tmp_path / "m.glb")
+    _same(load_mesh(tmp_path / "m.glb"), mesh)
+
+
+def _tree(path) -> dict:
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<I", content, 12)
+    return json.loads(content[20 : 20 + length])
+
+
+def test_a_material_without_images_is_no_metal(tmp_path):
+    mesh = Mesh(whole_mesh().vertices, whole_mesh().faces)
+    save_mesh(mesh, tmp_path / "m.glb")
+    (material,) = _tree(tmp_path / "m.glb")["materials"]
+    assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    save_mesh(replace(mesh, material=Material(unlit=True)), tmp_path / "u.glb")
+    assert _tree(tmp_path / "u.glb")["extensionsUsed"] == ["KHR_materials_unlit"]
+
+
+def test_other_readers_find_the_material(tmp_path):
+    mesh = whole_mesh()
+    save_mesh(mesh, tmp_path / "m.glb")
+    scene = trimesh.load(tmp_path / "m.glb", process=False, force="mesh")
+    found = scene.visual.material
+    assert (found.metallicFactor, found.roughnessFactor) == (0.5, 0.25)
+    assert list(found.emissiveFactor) == [1.0, 0.5, 0.0]
+    assert found.doubleSided
+    assert found.alphaMode == "BLEND"
+    for image in (found.metallicRoughnessTexture, found.normalTexture, found.emissiveTexture):
+        assert image.size == (16, 16)
+    assert found.occlusionTexture.size == (16, 16)
+
+
+def test_an_obj_holds_most(tmp_path):
+    mesh = replace(whole_mesh(), vertex_colors=None, vertex_alpha=None)
+    save_mesh(mesh, tmp_path / "m.obj")
+    text = (tmp_path / "m.mtl").read_text()
+    for line in (
+        "map_Kd m.png",
+        "map_Pr m-roughness.png",
+        "map_Pm m-metallic.png",
+        "norm m-normal_map.png",
+        "map_Ke m-emissive.png",
+        "Pr 0.25",
+        "Pm 0.5",
+        "Ke 1 0.5 0",
+    ):
+        assert f"{line}\n" in text
+    assert lost(mesh, "obj") == "OBJ does not hold the ambient occlusion: save a GLB to keep all."
+    found = load_mesh(tmp_path / "m.obj")
+    own, wanted = found.material, mesh.material
+    torch.testing.assert_close(own.metallic_roughness[..., 1:], wanted.metallic_roughness[..., 1:])
+    torch.testing.assert_close(own.normal_map, wanted.normal_map)
+    torch.testing.assert_close(own.emissive, wanted.emissive)
+    named = ("metallic_factor", "roughness_factor", "emissive_factor")
+    assert own.factors == {name: wanted.factors[name] for name in named}
+    corners = (tmp_path / "m.obj").read_text().split("\nf ", 1)[1].split("\n")[0].split()
+    assert all(len(set(corner.split("/"))) == 1 for corner in corners)
+    assert all(corner.count("/") == 2 for corner in corners)
+
+
+def test_images_of_a_material_beside_vertex_colours_in_an_obj(tmp_path):
+    mesh = replace(whole_mesh(), texture=None)
+    save_mesh(mesh, tmp_path / "m.obj")
+    found = load_mesh(tmp_path / "m.obj")
+    assert found.material.images.keys() == mesh.material.images.keys()
+    torch.testing.assert_close(found.uvs, mesh.uvs)
+
+
+def test_numbers_alone_in_an_mtl(tmp_path):
+    factors = {"metallic_factor": 0.5, "roughness_factor": 0.25, "emissive_factor": [1.0, 0.5, 0.0]}
+    mesh = Mesh(whole_mesh().vertices, whole_mesh().faces, material=Material(factors=factors))
+    save_mesh(mesh, tmp_path / "m.obj")
+    assert dict(load_mesh(tmp_path / "m.obj").material.factors) == factors
+    save_mesh(replace(mesh, material=Material(unlit=True)), tmp_path / "u.obj")
+    assert load_mesh(tmp_path / "u.obj").material.unlit
+
+
+def test_3mf_keeps_colours_and_one_body(tmp_path):
+    mesh = whole_mesh()
+    doubled = Mesh(
+        mesh.vertices[mesh.faces.reshape(-1)],
+        torch.arange(3 * len(mesh.faces)).view(-1, 3),
+        ((mesh.vertices + 1) / 2)[mesh.faces.reshape(-1)],
+    )
+    save_mesh(doubled, tmp_path / "m.3mf")
+    assert trimesh.load(tmp_path / "m.3mf", force="mesh").is_watertight
+    found = load_mesh(tmp_path / "m.3mf")
+    expected = (found.vertices + 1) / 2
+    torch.testing.assert_close(found.vertex_colors, expected, atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"),
+    [
+        ("stl", "STL does not hold the colours, metal and roughness, the relief, the glow"),
+        ("ply", r"the opacity \(its texture is kept at the vertices\): save a GLB to keep all"),
+        ("3mf", "3MF does not hold metal and roughness"),
+        ("obj", "OBJ does not hold the vertex colours, the ambient occlusion, the opacity"),
+    ],
+)
+def test_what_a_format_does_not_hold_is_said(tmp_path, caplog, suffix, said):
+    save_mesh(whole_mesh(), tmp_path / f"m.{suffix}")
+    assert len(caplog.records) == 1
+    import re
+
+    assert re.search(said, caplog.text)
+    assert lost(Mesh(whole_mesh().vertices, whole_mesh().faces), suffix) == ""
+
+
+def test_directions_turn_with_the_mesh():
+    mesh = whole_mesh()
+    turned = placed(mesh, turn_deg=90, size=7, pivot="bottom")
+    x, y, z = mesh.normals.unbind(dim=1)
+    torch.testing.assert_close(turned.normals, torch.stack([-y, x, z], dim=1))
+    x, y, z, sign = mesh.tangents.unbind(dim=1)
+    torch.testing.assert_close(turned.tangents, torch.stack([-y, x, z, sign], dim=1))
+
+
+def test_other_triangles_drop_what_lay_on_the_old_ones(caplog):
+    mesh = whole_mesh()
+    fewer = decimate(mesh, 100)
+    assert (fewer.normals, fewer.tangents, fewer.uvs, fewer.texture) == (None,) * 4
+    assert fewer.material.images == {}
+    assert fewer.material.factors == mesh.material.factors
+    assert "its metallic_roughness and normal_map and emissive are left out" in caplog.text
+    assert clean(mesh, smoothing=1).material.factors == mesh.material.factors
+    kept = keep_large_parts(mesh, 0.0)
+    assert kept.material is mesh.material
+    torch.testing.assert_close(kept.normals, mesh.normals)
+
+
+def test_a_new_atlas_takes_metal_and_glow_along(caplog):
+    glow = torch.zeros(16, 16, 3)
+    glow[:, 8:] = torch.tensor([1.0, 0.0, 0.0])  # where x > 0
+    metal = torch.ones(16, 16, 3)
+    metal[:8, :, 2] = 0.0  # where y > 0
+    mesh = replace(
+        whole_mesh(), material=Material(metal, _levels(2), glow, factors={"metallic_factor": 0.5})
+    )
+    baked = bake_vertex_colors(mesh, 512)
+    assert "relief (normal map) is left out" in caplog.text
+    assert baked.material.images.keys() == {"metallic_roughness", "emissive"}
+    assert baked.material.factors == {"metallic_factor": 0.5}
+    shown = replace(baked, texture=baked.material.emissive, material=None)
+    found = texture_to_vertex_colors(shown)
+    right = found.vertices[:, 0] > 0.1
+    left = found.vertices[:, 0] < -0.1
+    torch.testing.assert_close(found.vertex_colors[right][:, 0].min(), torch.tensor(1.0))
+    assert float(found.vertex_colors[left].max()) < 1e-3
+    shown = replace(baked, texture=baked.material.metallic_roughness, material=None)
+    blue = texture_to_vertex_colors(shown).vertex_colors[:, 2]
+    assert float(blue[baked.vertices[:, 1] > 0.1].max()) < 1e-3
+    assert float(blue[baked.vertices[:, 1] < -0.1].min()) > 0.999
+
+
+def test_the_base_colour_is_seen_everywhere():
+    from pipelines.cameras import cameras_around
+
+    red = Material(factors={"base_color_factor": [1.0, 0.0, 0.0, 1.0]})
+    mesh = Mesh(whole_mesh().vertices, whole_mesh().faces, material=red)
+    camera = cameras_around([0.0], [0.0], 4.0, 30.0)
+    image = render_mesh(mesh, camera, 32, shaded=False)
+    torch.testing.assert_close(image[0, :, 16, 16], torch.tensor([1.0, 0.0, 0.0]))
+    painted = texture_to_vertex_colors(replace(mesh, vertex_colors=torch.ones_like(mesh.vertices)))
+    torch.testing.assert_close(painted.vertex_colors[0], torch.tensor([1.0, 0.0, 0.0]))
+    assert painted.material is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda m: replace(m, normals=m.normals[1:]), "normals must be"),
+        (lambda m: replace(m, tangents=m.normals), "tangents must be"),
+        (lambda m: replace(m, vertex_alpha=m.vertices), "vertex_alpha must be"),
+        (lambda m: replace(m, normals=m.normals / 0), "normals of the mesh hold values"),
+        (lambda m: Material(normal_map=torch.ones(4, 4)), "normal_map must be"),
+        (lambda m: Material(emissive=torch.full((4, 4, 3), torch.nan)), "emissive of the mesh"),
+    ],
+)
+def test_wrong_shapes_have_a_sentence(wrong, said):
+    with pytest.raises(InvalidInput, match=said):
+        wrong(whole_mesh())

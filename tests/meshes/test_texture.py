@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from pipelines.cameras import cameras_around
+from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.meshes import atlas
+from pipelines.meshes.atlas import unfold
+from pipelines.meshes.cleaning import clean
+from pipelines.meshes.color_transfer import nearest_colors, texture_colors, texture_to_vertex_colors
+from pipelines.meshes.io import load_mesh, save_mesh
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.projection import PosedImages
+from pipelines.meshes.texture import bake_texture, bake_vertex_colors, size_for, texture_of_field
+from pipelines.rendering.render_mesh import render_mesh
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import extract_mesh
+
+from ..fields import AnalyticField
+from ..shapes import textured_l
+
+CASES = Path(__file__).parents[1] / "data" / "cases"
+
+pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
+
+
+def _stripes(points: torch.Tensor) -> torch.Tensor:
+    """Colours that change smoothly with height and side: no two sides of an object look alike."""
+    return torch.stack(
+        [(points[:, 2] * 0.4 + 0.5), (points[:, 1] * 0.4 + 0.5), (points[:, 0] * 0.4 + 0.5)], dim=1
+    ).clamp(0, 1)
+
+
+def _ball(subdivisions: int = 4) -> Mesh:
+    ball = trimesh.creation.icosphere(subdivisions=subdivisions)
+    vertices = torch.tensor(ball.vertices, dtype=torch.float32)
+    return Mesh(vertices, torch.tensor(ball.faces), _stripes(vertices))
+
+
+def test_each_point_of_the_surface_finds_its_colour_in_the_texture():
+    ball = _ball()
+    textured = bake_texture(ball, _stripes, 512)
+    assert textured.texture.shape == (512, 512, 3)
+    assert textured.vertex_colors is None
+    assert textured.volume() == pytest.approx(ball.volume(), rel=1e-5)
+    assert float(textured.uvs.amin()) >= 0
+    assert float(textured.uvs.amax()) <= 1
+    # Points inside triangles, not only at vertices.
+    weights = torch.rand(len(textured.faces), 3, generator=torch.Generator().manual_seed(0))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    points = (textured.vertices[textured.faces] * weights[..., None]).sum(dim=1)
+    uv = (textured.uvs[textured.faces] * weights[..., None]).sum(dim=1)
+    column = (uv[:, 0] * 512).long().clamp(0, 511)
+    row = ((1 - uv[:, 1]) * 512).long().clamp(0, 511)
+    error = (textured.texture[row, column] - _stripes(points)).abs()
+    assert float(error.mean()) < 0.01
+    assert float(error.max()) < 0.05
+
+
+def test_no_background_shows_at_the_seams_of_smaller_copies():
+    textured = bake_texture(_ball(), lambda points: torch.zeros_like(points), 512)
+    assert float(textured.texture.max()) == 0.0, "white is what was never painted"
+
+
+def test_charts_do_not_overlap():
+    unfolded = unfold(_ball(3), 512)
+    corners = unfolded.uvs[unfolded.faces]
+    (a, b) = (corners[:, 1] - corners[:, 0]).unbind(dim=1)
+    (c, d) = (corners[:, 2] - corners[:, 0]).unbind(dim=1)
+    area = float((a * d - b * c).abs().sum() / 2)
+    from pipelines.meshes.rasterization import visible_triangles
+
+    screen = torch.cat([unfolded.uvs * 1024 - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[
+        unfolded.faces
+    ]
+    covered = float((visible_triangles(screen, 1024)[0] >= 0).float().mean())
+    assert covered == pytest.approx(area, rel=0.03)
+
+
+def test_vertex_colours_become_a_texture_and_back():
+    ball = _ball()
+    textured = bake_vertex_colors(ball, 512)
+    back = texture_to_vertex_colors(textured)
+    assert back.texture is None
+    torch.testing.assert_close(back.vertex_colors, _stripes(back.vertices), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        nearest_colors(ball, ball.vertices), ball.vertex_colors, atol=1e-3, rtol=0
+    )
+    with pytest.raises(InvalidInput, match="no vertex colours"):
+        bake_vertex_colors(Mesh(ball.vertices, ball.faces))
+
+
+@pytest.mark.parametrize("suffix", ["obj", "glb"])
+def test_files_with_textures_come_back(tmp_path, suffix):
+    mesh = textured_l()
+    path = tmp_path / f"l.{suffix}"
+    save_mesh(mesh, path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == (
+        ["l.mtl", "l.obj", "l.png"] if suffix == "obj" else ["l.glb"]
+    )
+    loaded = load_mesh(path)
+    assert loaded.texture.shape == (512, 512, 3)
+    assert loaded.volume() == pytest.approx(mesh.volume(), rel=1e-5)
+    torch.testing.assert_close(loaded.texture, mesh.texture, atol=1 / 255, rtol=0)
+    colors = texture_to_vertex_colors(loaded)
+    red = (colors.vertex_colors - torch.tensor([1.0, 0, 0])).abs().amax(dim=1) < 0.1
+    assert torch.equal(red, loaded.vertices[:, 1] > 0.3), "the tip is red, and nothing else"
+    assert (loaded.vertices[red][:, 2] < -0.7).all(), "and it is below"
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_a_glb_holds_its_texture_as_jpeg_or_webp(tmp_path, kind):
+    mesh = textured_l()
+    save_mesh(mesh, tmp_path / "l.glb", texture_format=kind)
+    assert f'"mimeType":"image/{kind}"'.encode() in (tmp_path / "l.glb").read_bytes()
+    close = (load_mesh(tmp_path / "l.glb").texture - mesh.texture).abs() < 0.03
+    assert float(close.float().mean()) > 0.98
+    with pytest.raises(InvalidInput, match="save a GLB, or take PNG"):
+        save_mesh(mesh, tmp_path / "l.obj", texture_format=kind)
+
+
+@pytest.mark.parametrize(("pixels", "size"), [(64, 512), (512, 1024), (1024, 2048), (4000, 4096)])
+def test_a_texture_is_as_fine_as_its_images(pixels, size):
+    """A ball of radius 0.5 at a distance of 2 in 60 degrees: at its nearest point a unit is
+    pixels * (1 / (2 tan 30)) / 1.5 pixels long."""
+    shots = PosedImages(
+        torch.ones(1, 3, 1, 1).expand(1, 3, pixels, pixels), cameras_around([0.0], [0.0], 2.0, 60.0)
+    )
+    ball = _ball()
+    scaled = Mesh(ball.vertices / ball.vertices.norm(dim=1).amax() / 2, ball.faces)
+    assert size_for(scaled, [shots], 4096) == size
+    assert size_for(scaled, [shots], 700) == min(size, 700)
+
+
+def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):
+    folder = tmp_path / "inside"
+    save_mesh(textured_l(), folder / "l.obj")
+    assert "map_Kd l.png\n" in (folder / "l.mtl").read_text()
+    assert "mtllib l.mtl\n" in (folder / "l.obj").read_text()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "secret.png")
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "..\\secret.png"):
+        (folder / "l.mtl").write_text(f"newmtl surface\nmap_Kd {name}\n")
+        caplog.clear()
+        assert load_mesh(folder / "l.obj").texture is None
+        assert name in caplog.text, "the image that is left out is named"
+
+
+def test_formats_without_textures_take_colours_or_shape(tmp_path):
+    mesh = textured_l()
+    for suffix in ("ply", "stl", "3mf"):
+        save_mesh(mesh, tmp_path / f"l.{suffix}")
+        assert load_mesh(tmp_path / f"l.{suffix}").volume() == pytest.approx(
+            mesh.volume(), rel=1e-4
+        )
+    assert load_mesh(tmp_path / "l.ply").vertex_colors is not None
+    assert clean(mesh).vertex_colors is not None
+
+
+def test_a_glb_holds_its_texture_and_is_not_a_metal(tmp_path):
+    save_mesh(textured_l(), tmp_path / "l.glb")
+    content = (tmp_path / "l.glb").read_bytes()
+    tree = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
+    assert tree["materials"][0]["pbrMetallicRoughness"]["metallicFactor"] == 0
+    assert "uri" not in json.dumps(tree)
+    assert len(tree["images"]) == 1
+
+
+def test_a_textured_mesh_is_drawn_as_one_with_colours():
+    ball = _ball()
+    cameras = cameras_around([20.0, 200.0], [10.0, 10.0], 4.0, 30.0)
+    with_colors = render_mesh(ball, cameras, 64)
+    with_texture = render_mesh(bake_texture(ball, _stripes, 512), cameras, 64)
+    assert float((with_colors - with_texture).abs().mean()) < 0.01
+
+
+@pytest.mark.parametrize("soup", range(12))
+def test_planar_soups_with_their_backs_do_not_end_the_process(soup):
+    rng = np.random.default_rng(soup)
+    count = int(rng.integers(1, 6))
+    vertices = rng.random((3 * count, 3)).astype(np.float32)
+    vertices[:, 2] = 0
+    if soup % 2:  # slivers
+        vertices[2::3] = (
+            vertices[0::3]
+            + (vertices[1::3] - vertices[0::3]) * rng.random((count, 1))
+            + rng.normal(0, 1e-3, (count, 3)) * [1, 1, 0]
+        )
+    faces = torch.arange(3 * count).view(-1, 3)
+    mesh = Mesh(
+        torch.from_numpy(vertices), torch.cat([faces, faces.flip(1)]), torch.rand(3 * count, 3)
+    )
+    baked = bake_vertex_colors(mesh, 512)
+    assert len(baked.faces) == 2 * count
+    assert set(map(tuple, baked.vertices.tolist())) <= set(map(tuple, mesh.vertices.tolist()))
+    for k in range(count):
+        front, back = baked.faces[k], baked.faces[count + k]
+        assert sorted(front.tolist()) == sorted(back.tolist()), "the back lies where the front lies"
+
+
+def test_slivers_alone_are_one_sentence():
+    with pytest.raises(InvalidInput, match="sliver"):
+        bake_vertex_colors(load_mesh(CASES / "xatlas-kills-process" / "slivers.obj"), 512)
+
+
+def test_a_crash_of_xatlas_is_one_sentence(monkeypatch, tmp_path):
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(atlas, "_PROCESS", crash)
+    with pytest.raises(EnvironmentProblem, match=r"xatlas failed .* clean the mesh first"):
+        unfold(_ball(1), 512)
+
+
+def test_a_hang_of_xatlas_ends(monkeypatch, tmp_path):
+    hang = tmp_path / "hang.py"
+    hang.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(atlas, "_PROCESS", hang)
+    monkeypatch.setattr(atlas, "_SECONDS", 0.2)
+    monkeypatch.setattr(atlas, "_SECONDS_PER_FACE", 0.0)
+    with pytest.raises(EnvironmentProblem, match="did not come to an end"):
+        unfold(_ball(1), 512)
+
+
+def test_unfolding_can_be_stopped(monkeypatch, tmp_path):
+    hang = tmp_path / "hang.py"
+    hang.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(atlas, "_PROCESS", hang)
+
+    def stop(done: int, total: int, preview: torch.Tensor | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unfold(_ball(1), 512, stop)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e8])
+def test_the_size_of_a_mesh_does_not_matter(size):
+    ball = _ball(2)
+    scaled = replace(ball, vertices=ball.vertices * size)
+    baked = bake_vertex_colors(scaled, 512)
+    torch.testing.assert_close(
+        texture_to_vertex_colors(baked).vertex_colors,
+        _stripes(baked.vertices / size),
+        atol=0.05,
+        rtol=0,
+    )
+
+
+def test_a_texture_is_painted_anew_on_fewer_triangles(caplog):
+    ball = _ball(4)
+    textured = bake_texture(ball, _stripes, 512)
+    again = bake_vertex_colors(textured, 512, max_faces=1000)
+    assert len(again.faces) <= 1000
+    middles = again.vertices[again.faces].mean(dim=1)
+    found = texture_colors(again.texture, again.uvs[again.faces].mean(dim=1))
+    torch.testing.assert_close(found, _stripes(middles), atol=0.03, rtol=0)
+    assert not caplog.text, "nothing is lost on the way"
+
+
+def test_coloured_corners_of_a_cube_do_not_become_tiles():
+    box = trimesh.creation.box()
+    corners = torch.tensor(box.vertices, dtype=torch.float32) + 0.5
+    baked = bake_vertex_colors(Mesh(corners, torch.tensor(box.faces), corners), 512)
+    weights = torch.rand(12, 3, generator=torch.Generator().manual_seed(0))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    points = (baked.vertices[baked.faces] * weights[..., None]).sum(dim=1)
+    uv = (baked.uvs[baked.faces] * weights[..., None]).sum(dim=1)
+    torch.testing.assert_close(texture_colors(baked.texture, uv), points, atol=0.01, rtol=0)
+
+
+def test_texels_lie_half_a_pixel_from_the_border(monkeypatch):
+    """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a
+    texel.
+    """
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    square = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+    monkeypatch.setattr(
+        "pipelines.meshes.texture.unfold",
+        lambda mesh, *_: replace(mesh, uvs=mesh.vertices[:, :2].contiguous()),
+    )
+    texture = bake_texture(square, lambda points: points, 512).texture
+    column, row = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="xy")
+    torch.testing.assert_close(texture[..., 0], (column + 0.5) / 512, atol=0.1 / 512, rtol=0)
+    torch.testing.assert_close(texture[..., 1], 1 - (row + 0.5) / 512, atol=0.1 / 512, rtol=0)
+
+
+@pytest.mark.parametrize("size", [0, 511, 4097])
+def test_sizes_out_of_range(size):
+    with pytest.raises(InvalidInput, match="512"):
+        bake_texture(_ball(2), _stripes, size)
+
+
+def test_large_meshes_are_decimated_first_unless_told_not_to():
+    ball = _ball(5)
+    assert len(bake_texture(ball, _stripes, 512, max_faces=1000).faces) <= 1000
+    assert len(bake_texture(ball, _stripes, 512, max_faces=0).faces) == len(ball.faces)
+
+
+def test_a_missing_xatlas_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    with pytest.raises(EnvironmentProblem, match="pip install xatlas"):
+        bake_vertex_colors(_ball(1), 512)
+
+
+def test_a_texture_has_the_colours_of_the_field():
+    field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda points: points + 0.5)
+    mesh = extract_mesh(field, SurfaceSettings(32, colors=False))
+    done = []
+    painted = texture_of_field(
+        mesh, field, 512, max_faces=400, progress=lambda *c: done.append(c[:2])
+    )
+    assert len(painted.faces) <= 400
+    assert done[-1] == (3, 3)
+    shown = texture_to_vertex_colors(painted).vertex_colors
+    assert float((shown - (painted.vertices + 0.5)).abs().mean()) < 0.02
+    assert len(texture_of_field(mesh, field, 512, max_faces=0).faces) == len(mesh.faces)

@@ -1,0 +1,568 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    ConnectionFailed,
+    EnvironmentProblem,
+    GenerationFailed,
+    InvalidInput,
+    JobTimedOut,
+    OutOfCredits,
+    QuotaExceeded,
+    RequestRejected,
+)
+from pipelines.modelslab.client import ModelsLab, data_uri, images_to_3d
+from pipelines.modelslab.jobs import PaidJobs
+from pipelines.modelslab.request import Request
+from pipelines.modelslab.servers import ApiKey, Server
+from pipelines.modelslab.transport import Timing
+from pipelines.progress import silent
+
+from .jobs import FAST, FETCH, FILE, IMAGE, START, a_job, against_service, failure_of
+from .server import KEY, OBJ, Reply, Service
+
+
+def test_immediate_success(tmp_path):
+    result, service = against_service(a_job(tmp_path, lambda s: s.success()))
+    assert result.path == tmp_path / "mesh-109655545.obj"
+    assert result.path.read_bytes() == OBJ, "what is paid for is kept as it came"
+    assert result.mesh.faces.shape == (4, 3)
+    assert (result.job_id, result.seed, result.generation_seconds, result.video) == (
+        "109655545",
+        3480183101,
+        10.62,
+        None,
+    )
+    assert result.meta == {"seed": "3480183101", "resolution": "256", "note": "sent with <key>"}
+    assert [r.path for r in service.received] == ["/api/base64_to_url", START, FILE]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh-109655545.obj"]
+
+
+#: The documented table of the v6 API: field, JSON type, default.
+DOCUMENTED = {
+    "key": (str, None),
+    "model_id": (str, "instantmesh"),
+    "image": (str, None),
+    "init_image": (str, None),
+    "render": (bool, False),
+    "foreground_ratio": (float, 0.85),
+    "remove_bg": (bool, False),
+    "resolution": (int, 256),
+    "chunk_size": (int, 8192),
+    "seed": (int, 0),
+    "temp": (str, "no"),
+    "output_format": (str, "obj"),
+    "ss_guidance_strength": (float, 7.5),
+    "ss_sampling_steps": (int, 12),
+    "slat_guidance_strength": (float, 3.0),
+    "slat_sampling_steps": (int, 12),
+    "mesh_simplify": (float, 0.9),
+}
+
+
+def test_what_is_sent_is_what_is_documented(tmp_path):
+    _, service = against_service(a_job(tmp_path, lambda s: s.success()))
+    body = service.of(START)[0].json
+    assert body.keys() == DOCUMENTED.keys()
+    for name, (kind, default) in DOCUMENTED.items():
+        assert type(body[name]) is kind, name
+        assert default is None or body[name] == default, name
+    assert body["image"] == body["init_image"] == "https://pictures.example/in.png"
+    upload = service.of("/api/base64_to_url")[0].json
+    assert upload.keys() == {"key", "base64_string"}
+    assert upload["base64_string"].startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resolution": 513},
+        {"resolution": 0},
+        {"chunk_size": 12001},
+        {"chunk_size": 0},
+        {"foreground_ratio": 0.0},
+        {"foreground_ratio": 1.5},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"output_format": "fbx"},
+        {"model_id": " "},
+        {"slat_sampling_steps": 51},
+        {"mesh_simplify": 0.5},
+    ],
+)
+def test_values_out_of_the_documented_bounds(wrong):
+    with pytest.raises(InvalidInput):
+        Request(**wrong)
+
+
+def test_an_address_is_passed_on_and_other_texts_are_refused(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[START] = [Reply(service.success())]
+        await client.image_to_3d("https://mine.example/x.png", Request(), tmp_path / "m")
+        assert [r.path for r in service.received] == [START, FILE]
+        assert service.received[0].json["image"] == "https://mine.example/x.png"
+        with pytest.raises(InvalidInput):
+            await client.image_to_3d("file:///etc/passwd", Request(), tmp_path / "m")
+
+    against_service(run)
+
+
+def test_queue_then_success(tmp_path):
+    result, service = against_service(
+        a_job(
+            tmp_path,
+            lambda s: s.queued(),
+            fetch=[lambda s: s.queued(), lambda s: s.queued(), lambda s: s.success(id=None)],
+        )
+    )
+    assert result.job_id == "7"
+    assert len(service.of(FETCH)) == 3
+    assert all(r.json == {"key": KEY} for r in service.of(FETCH))
+    assert len(service.of(START)) == 1
+    assert not service.of("/files/not-yet.obj"), "future links are no results"
+
+
+@pytest.mark.parametrize("message", ["no object", ["no", "object"], {"image": ["no object"]}])
+@pytest.mark.parametrize("name", ["message", "messege", "error"])
+def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
+    error = failure_of(
+        a_job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}])
+    )
+    assert isinstance(error, GenerationFailed)
+    assert "object" in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "words"),
+    [
+        (
+            Reply({"status": "error", "message": "The resolution field must be less than 512."}),
+            RequestRejected,
+            "less than 512",
+        ),
+        (
+            Reply({"status": "error", "message": {"resolution": ["too large"]}}),
+            RequestRejected,
+            "resolution: too large",
+        ),
+        (Reply({"status": "error", "messege": ["bad image"]}), RequestRejected, "bad image"),
+        (Reply({"status": "error", "message": "bad"}, 400), RequestRejected, "bad"),
+        (Reply({"status": "error", "message": "Invalid API key"}), AuthenticationFailed, "API key"),
+        (
+            Reply({"status": "error", "message": "Invalid API key"}, 401),
+            AuthenticationFailed,
+            "API key",
+        ),
+        (
+            Reply({"status": "error", "message": "You do not have enough credits"}),
+            OutOfCredits,
+            "credits",
+        ),
+        (Reply(b"", 402), OutOfCredits, "credits"),
+        (Reply({"status": "error", "message": "no"}, 429), QuotaExceeded, "wait"),
+        (Reply(b"<html>", 200), ConnectionFailed, "may have been started"),
+        (Reply(b'{"status": "succ', 200), ConnectionFailed, "may have been started"),
+        (Reply(b"[1]", 200), ConnectionFailed, "may have been started"),
+        (Reply(b'{"a":' * 9999, 200), ConnectionFailed, "may have been started"),
+        (Reply({"status": "dancing"}), ConnectionFailed, "dancing"),
+        (Reply({"status": "processing"}), ConnectionFailed, "without an id"),
+        (Reply(b"<html>", 403), AuthenticationFailed, "API key"),
+        (
+            Reply(b"no gzip", 200, {"Content-Encoding": "gzip"}),
+            ConnectionFailed,
+            "may have been started",
+        ),
+        (Reply(b"", 304), BadAnswer, "redirect"),
+        (Reply(b"", 302), BadAnswer, "redirect"),
+        (Reply({"status": "success", "id": 5, "output": []}), GenerationFailed, "without a file"),
+        (Reply(b"", 302, {"Location": "https://evil.example/"}), BadAnswer, "redirect"),
+    ],
+)
+def test_each_problem_has_its_error(tmp_path, reply, kind, words):
+    error = failure_of(a_job(tmp_path, reply))
+    assert type(error) is kind
+    assert words in str(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
+    services = []
+
+    def job(reply: Reply) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+        async def run(service: Service, client: ModelsLab) -> None:
+            services.append(service)
+            service.answers[START] = [reply]
+            await client.image_to_3d(IMAGE, Request(), tmp_path / "m")
+
+        return run
+
+    for reply in (
+        Reply({"status": "error", "message": "oops"}, 500),
+        Reply(b'{"status"', cut_after=4, length=100),
+        Reply(b"", 503),
+    ):
+        error = failure_of(job(reply))
+        assert "may have been started" in str(error), str(error)
+    assert [len(s.of(START)) for s in services] == [1, 1, 1]
+
+
+def test_what_surely_did_not_start_is_sent_again(tmp_path):
+    """429 says that nothing was started; a refused connection never carried a byte."""
+    busy = Reply({"status": "error", "message": "slow down", "retry_after": 0.05}, 429)
+    _, service = against_service(a_job(tmp_path, busy, busy, lambda s: s.success()))
+    assert len(service.of(START)) == 3
+    _, service = against_service(
+        a_job(tmp_path, Reply(b"", 429, {"Retry-After": "0.05"}), lambda s: s.success())
+    )
+    assert len(service.of(START)) == 2
+
+    async def nobody_listens(service: Service, client: ModelsLab) -> None:
+        nobody = Server("http://127.0.0.1:9", ApiKey(KEY), named=True)
+        async with ModelsLab(nobody, timing=FAST) as other:
+            await other.image_to_3d("https://x.example/y.png", Request(), tmp_path / "m")
+
+    error = failure_of(nobody_listens)
+    assert type(error) is ConnectionFailed
+    assert "may have been started" not in str(error)
+
+
+def test_retry_after_is_waited_for(tmp_path):
+    began = time.monotonic()
+    against_service(
+        a_job(
+            tmp_path,
+            Reply({"status": "error", "message": "slow down", "retry_after": "0.6"}, 429),
+            lambda s: s.success(),
+        )
+    )
+    assert time.monotonic() - began > 0.6
+
+
+def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
+    oops = Reply({"status": "error", "message": "oops"}, 500)
+    cut = Reply({"status": "success"}, cut_after=3)
+    _, service = against_service(
+        a_job(
+            tmp_path,
+            lambda s: s.queued(),
+            fetch=[oops, cut, Reply(b"", 503), lambda s: s.success()],
+        )
+    )
+    assert len(service.of(FETCH)) == 4
+    assert len(service.of(START)) == 1
+
+
+def test_a_job_is_taken_up_by_its_id(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[FETCH] = [Reply(service.queued()), Reply(service.success())]
+        result = await client.image_to_3d(IMAGE, Request(), tmp_path / "m", job_id=" 7 ")
+        assert result.path.exists()
+        assert not service.of(START)
+        assert not service.of("/api/base64_to_url")
+        with pytest.raises(InvalidInput):
+            await client.image_to_3d(IMAGE, Request(), tmp_path / "m", job_id="../../user")
+
+    against_service(run)
+
+
+def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    error = failure_of(
+        a_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]),
+        Timing(overall=0.4, first_poll=0.05, longest_poll=0.1, check=0.05),
+    )
+    assert isinstance(error, JobTimedOut)
+    assert "Job 7 is still at work" in str(error)
+    assert (error.job_id, error.take_up) == ("7", "7")
+    assert str(error).endswith("Put 7 into job_id to go on without paying again.")
+    assert "job 7 has started" in caplog.text
+
+
+def test_stop_within_a_second_wherever_it_waits(tmp_path):
+    class Stop(Exception):
+        pass
+
+    def job(slow: str) -> Callable[[Service, ModelsLab], Awaitable[object]]:
+        async def run(service: Service, client: ModelsLab) -> None:
+            service.answers[START] = [
+                Reply(
+                    service.queued() if slow == "fetch" else service.success(),
+                    drip=0.5 if slow == "start" else 0,
+                )
+            ]
+            service.answers[FETCH] = [Reply(service.queued(eta=1000))]
+            service.answers[FILE] = [Reply(OBJ, drip=0.5)]
+            began = time.monotonic()
+
+            def stop_after_half_a_second(done: int, total: int, preview: object = None) -> None:
+                if time.monotonic() - began > 0.5:
+                    raise Stop
+
+            with pytest.raises(Stop):
+                await client.image_to_3d(
+                    IMAGE, Request(), tmp_path / "m", progress=stop_after_half_a_second
+                )
+            assert time.monotonic() - began < 1.5
+            assert not list(tmp_path.iterdir())
+
+        return run
+
+    for slow in ("start", "fetch", "file"):
+        against_service(job(slow), Timing())
+
+
+def test_a_slow_answer_arrives(tmp_path):
+    result, _ = against_service(a_job(tmp_path, lambda s: Reply(s.success(), drip=0.001)))
+    assert result.path.exists()
+
+
+def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        started: list[str] = []
+
+        def start(request):
+            started.append(request.json["image"])
+            job = len(started)
+            service.answers[f"/api/3d/fetch/{job}"] = [
+                Reply(service.queued(job)),
+                Reply(service.success(f"/files/{job}.obj", id=job)),
+            ]
+            number = request.json["image"].removeprefix("https://p.example/")
+            service.answers[f"/files/{job}.obj"] = [
+                Reply(OBJ.replace(b"v 0 2 0", f"v 0 {number} 0".encode()))
+            ]
+            return Reply(service.queued(job))
+
+        service.answers[START] = [start]
+        jobs = [
+            client.image_to_3d(f"https://p.example/{i + 1}", Request(), tmp_path / f"m{i}")
+            for i in range(50)
+        ]
+        results = await asyncio.gather(*jobs)
+        assert len(started) == len(set(started)) == 50
+        assert len({r.job_id for r in results}) == 50
+        for i, result in enumerate(results):
+            assert f"v 0 {i + 1} 0" in result.path.read_text()
+
+    against_service(run)
+
+
+def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[START] = [
+            Reply(service.success(id=11)),
+            Reply(service.success(id=12)),
+            Reply({"status": "error", "message": "no"}),
+        ]
+        paths = [tmp_path / f"m{i}" for i in range(3)]
+        with pytest.raises(RequestRejected, match="Put 11, 12 into job_id to go on"):
+            await images_to_3d(
+                client, [IMAGE] * 3, {"seed": 5}, paths, progress_of=lambda i: silent, notice=print
+            )
+        assert [r.json["seed"] for r in service.of(START)] == [5, 6, 7]
+        assert [p.name for p in sorted(tmp_path.iterdir())] == ["m0-11.obj", "m1-12.obj"]
+
+    against_service(run)
+
+
+def test_large_images_are_made_to_fit():
+    notices: list[str] = []
+    small = data_uri(IMAGE, notices.append)
+    assert not notices
+    assert small.startswith("data:image/png")
+    noise = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (3000, 3000, 3), dtype=np.uint8)
+    )
+    large = data_uri(noise, notices.append)
+    assert large.startswith("data:image/jpeg")
+    assert len(large) <= 5_000_000
+    assert "too large to upload" in notices[0]
+    assert Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))).width > 500
+
+
+def test_a_image_of_any_size_is_made_to_fit_soon():
+    began = time.monotonic()
+    wide = data_uri(Image.new("RGB", (70_000, 300), "red"), print)
+    assert Image.open(io.BytesIO(base64.b64decode(wide.split(",")[1]))).width == 2048
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"status": "queued", "id": 7},
+        {"id": 7},
+        {"status": "dancing", "id": "7"},
+        Reply(b'{"status": "processing", "id": 7, "eta": 12, "fetch_'),
+        Reply({"status": "error", "message": "oops", "id": 7}, 500),
+        Reply(b'<html>{"id": 7}</html>'),
+    ],
+)
+def test_an_odd_answer_to_a_paid_start_loses_no_id(tmp_path, odd):
+    result, service = against_service(a_job(tmp_path, odd, fetch=[lambda s: s.success(id=7)]))
+    assert result.job_id == "7"
+    assert len(service.of(START)) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda s: s.success(status="completed"),
+        lambda s: {k: v for k, v in s.success().items() if k != "status"},
+        lambda s: s.success(output=f"{s.url}{FILE}"),
+        lambda s: s.success(output=[[f"{s.url}{FILE}"]]),
+        lambda s: s.success(meta={"seed": "1e400"}),
+        lambda s: s.success(meta={"seed": "9" * 5000}),
+        lambda s: s.success(eta="NaN", generationTime="Infinity"),
+    ],
+)
+def test_odd_answers_of_success(tmp_path, odd):
+    result, _ = against_service(a_job(tmp_path, odd))
+    assert result.path.exists()
+
+
+def test_between_start_and_end_everything_is_weather(tmp_path):
+    """Nothing but the service's own word ends the waiting for a job that is paid for."""
+    weather = [
+        Reply(b"<html>bad gateway</html>", 502),
+        Reply({"status": "error", "message": "not found"}, 404),
+        Reply(b"<html>hello</html>"),
+        Reply(b'{"status": "succ'),
+        Reply(b"<html>cloudflare</html>", 403),
+        Reply(b"", cut_after=0, length=50),
+        Reply(b"no gzip", headers={"Content-Encoding": "gzip"}),
+        Reply({"status": "error", "message": "slow", "retry_after": 0.01}, 429),
+        Reply(b"", 304),
+        Reply(b"", 302, {"Location": "https://login.example/"}),
+        Reply({"status": "processing", "eta": float("nan")}),
+    ]
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.queued(), fetch=[*weather * 2, lambda s: s.success(id=7)])
+    )
+    assert result.job_id == "7"
+    assert len(service.of(FETCH)) == 2 * len(weather) + 1
+
+
+def test_a_job_that_the_service_does_not_know_is_not_waited_for_until_the_end(tmp_path):
+    missing = Reply({"status": "error", "message": "no such job"}, 404)
+    error = failure_of(a_job(tmp_path, lambda s: s.queued(), fetch=[missing]))
+    assert isinstance(error, RequestRejected)
+    assert "no such job" in str(error)
+
+
+@pytest.mark.parametrize("slow", ["upload", "start", "fetch", "file"])
+def test_a_server_that_drips_ends_with_the_time(tmp_path, slow):
+    async def run(service: Service, client: ModelsLab) -> None:
+        drip = {"drip": 0.02}
+        service.answers["/api/base64_to_url"] = [
+            Reply(
+                {"status": "success", "output": ["https://pictures.example/in.png"] * 99},
+                **drip if slow == "upload" else {},
+            )
+        ]
+        service.answers[START] = [
+            Reply(service.queued(message="x" * 999), **drip if slow == "start" else {})
+        ]
+        service.answers[FETCH] = [
+            Reply(service.success(message="x" * 999), **drip if slow == "fetch" else {})
+        ]
+        service.answers[FILE] = [Reply(OBJ, **drip if slow == "file" else {})]
+        await client.image_to_3d(IMAGE, Request(), tmp_path / "m")
+
+    began = time.monotonic()
+    error = failure_of(run, replace(FAST, overall=1.0))
+    assert time.monotonic() - began < 3
+    told = {"start": "may have been started", "upload": "Nothing was started"}
+    assert told.get(slow, "Put 7 into job_id") in str(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_request_is_paid_for_once(tmp_path):
+    """Whatever ended the waiting: a Stop, an error, another prefix, a new client."""
+    jobs, notices = PaidJobs(tmp_path / "user" / "jobs.sqlite3"), []
+
+    async def run(service: Service, _: ModelsLab) -> None:
+        def client() -> ModelsLab:
+            server = Server(f"{service.url}/api", ApiKey(KEY), named=True)
+            return ModelsLab(server, jobs=jobs, timing=FAST)
+
+        async def job(image=IMAGE, seed=3, **more):
+            async with client() as one:
+                return await one.image_to_3d(
+                    image, Request(seed=seed), tmp_path / "m", notice=notices.append, **more
+                )
+
+        numbers = iter(range(7, 99))
+
+        def start(_: object) -> Reply:
+            return Reply(service.queued(next(numbers)))
+
+        service.answers[START] = [start]
+        service.answers[FETCH] = [Reply({"status": "error", "message": "Invalid API key"}, 401)]
+        with pytest.raises(AuthenticationFailed, match="Put 7 into job_id"):
+            await job()
+        service.answers[FETCH] = [Reply(service.success(id=7))]
+        assert (await job()).job_id == "7"
+        assert (await job()).job_id == "7"
+        assert len(service.of(START)) == 1
+        assert "job 7 of the same request is taken up" in notices[-1]
+        for n, change in enumerate(
+            ({"pay_again": True}, {"seed": 4}, {"image": IMAGE.rotate(90)}), 8
+        ):
+            service.answers[f"/api/3d/fetch/{n}"] = [Reply(service.success(id=n))]
+            assert (await job(**change)).job_id == str(n)
+        await job(seed=9, job_id="7")
+        assert any("made of another image or with other settings" in text for text in notices)
+        service.answers["/api/3d/fetch/8"] = [Reply({"status": "failed", "message": "no object"})]
+        with pytest.raises(GenerationFailed):
+            await job()
+        assert (await job()).job_id == "7", "a job that has failed is not taken up again"
+
+    against_service(run)
+    stored = (tmp_path / "user" / "jobs.sqlite3").read_bytes()
+    assert KEY.encode() not in stored
+
+
+def test_equal_requests_at_once_are_paid_for_once(tmp_path):
+    jobs = PaidJobs(tmp_path / "jobs.sqlite3")
+
+    async def run(service: Service, _: ModelsLab) -> None:
+        service.answers[START] = [Reply(service.queued(), drip=0.001)]
+        service.answers[FETCH] = [Reply(service.success(id=7))]
+
+        async def job(name: str) -> str:
+            server = Server(f"{service.url}/api", ApiKey(KEY), named=True)
+            async with ModelsLab(server, jobs=jobs, timing=FAST) as client:
+                return (await client.image_to_3d(IMAGE, Request(), tmp_path / name)).job_id
+
+        assert await asyncio.gather(job("a"), job("b"), job("c")) == ["7"] * 3
+        assert len(service.of(START)) == 1
+
+    against_service(run)
+
+
+def test_a_damaged_list_of_jobs_is_one_sentence_before_anything_is_paid(tmp_path):
+    (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 99)
+
+    async def run(service: Service, _: ModelsLab) -> None:
+        server = Server(f"{service.url}/api", ApiKey(KEY), named=True)
+        async with ModelsLab(server, jobs=PaidJobs(tmp_path / "jobs.sqlite3")) as client:
+            with pytest.raises(EnvironmentProblem, match="list of paid jobs"):
+                await client.image_to_3d(IMAGE, Request(), tmp_path / "m")
+        assert not service.of(START)
+
+    against_service(run)

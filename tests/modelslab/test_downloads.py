@@ -1,0 +1,163 @@
+"""ModelsLab: files that are fetched, and what becomes of those that are not what they should be."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.errors import BadAnswer, ConnectionFailed
+from pipelines.meshes.io import save_mesh
+from pipelines.modelslab import downloads
+from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.request import Request
+
+from ..shapes import l_shape
+from .jobs import FILE, IMAGE, START, a_job, against_service, failure_of
+from .server import OBJ, Reply, Service
+
+
+def test_a_cut_download_starts_again(tmp_path):
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)])
+    )
+    assert result.path.read_bytes().count(b"\nv ") == 4
+    assert len(service.of(FILE)) == 2
+
+
+def test_links_that_appear_late(tmp_path):
+    result, service = against_service(
+        a_job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)])
+    )
+    assert result.path.exists()
+    assert len(service.of(FILE)) == 3
+
+
+def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        for links in ([], [f"{service.url}/files/gone.obj"]):
+            service.answers[START] = [
+                Reply(service.success(output=links, proxy_links=[f"{service.url}{FILE}"]))
+            ]
+            service.answers["/files/gone.obj"] = [Reply(b"", 403)]
+            result = await client.image_to_3d(IMAGE, Request(), tmp_path / "m")
+            assert result.path.exists()
+
+    against_service(run)
+
+
+def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/moved.obj"] = [
+            Reply(b"", 302, {"Location": f"{service.url}{FILE}"})
+        ]
+        service.answers[START] = [Reply(service.success("/files/moved.obj"))]
+        assert (await client.image_to_3d(IMAGE, Request(), tmp_path / "m")).path.exists()
+        service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": "/files/moved.obj"})]
+        with pytest.raises(BadAnswer, match="redirects"):
+            await client.image_to_3d(IMAGE, Request(), tmp_path / "m")
+
+    against_service(run)
+
+
+def test_a_file_without_end_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "MAX_FILE", 2**20)
+    for reply in (
+        Reply(b"", length=10 * 2**30, endless=True),
+        Reply(b"", headers={"Transfer-Encoding": "identity"}, length=2**19, endless=True),
+    ):
+        error = failure_of(a_job(tmp_path, lambda s: s.success(), file=[reply]))
+        assert isinstance(error, (BadAnswer, ConnectionFailed)), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_without_end_is_left(tmp_path):
+    error = failure_of(a_job(tmp_path, Reply(b"", length=10 * 2**30, endless=True)))
+    assert isinstance(error, ConnectionFailed)
+    assert "may have been started" in str(error)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.exe", "..%2f..%2fevil", "a"])
+def test_other_files_are_left_where_they_are(tmp_path, name):
+    error = failure_of(a_job(tmp_path, lambda s: s.success(f"/files/{name}")))
+    assert isinstance(error, BadAnswer)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00\x01garbage", b"v 0 0\nf 1 2 3\n", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n"]
+)
+def test_what_is_paid_for_is_kept_even_if_it_cannot_be_read(tmp_path, content):
+    error = failure_of(a_job(tmp_path, lambda s: s.success(), file=[Reply(content)]))
+    assert isinstance(error, BadAnswer)
+    kept = tmp_path / "mesh-109655545.obj"
+    assert str(kept) in str(error)
+    assert kept.read_bytes() == content
+    assert error.job_id == "109655545"
+
+
+@pytest.mark.parametrize("page", [b"<html>404</html>", b"\n<!DOCTYPE html>", b""])
+def test_a_page_in_place_of_the_file_is_weather(tmp_path, page):
+    result, _ = against_service(
+        a_job(tmp_path, lambda s: s.success(), file=[Reply(page), Reply(OBJ)])
+    )
+    assert result.path.read_bytes() == OBJ
+    error = failure_of(a_job(tmp_path, lambda s: s.success(), file=[Reply(page)]))
+    assert isinstance(error, ConnectionFailed)
+    assert "Put 109655545 into job_id" in str(error)
+
+
+def test_an_obj_with_what_editors_leave_in_it(tmp_path):
+    content = b"\xef\xbb\xbf" + OBJ + b"f 1 2 3 # the last one\n"
+    result, _ = against_service(a_job(tmp_path, lambda s: s.success(), file=[Reply(content)]))
+    assert len(result.mesh.faces) == 5
+
+
+@pytest.mark.parametrize("suffix", ["glb", "stl", "ply"])
+def test_other_formats_of_meshes(tmp_path, suffix):
+    save_mesh(l_shape(), tmp_path / f"l.{suffix}")
+
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers[f"/files/l.{suffix}"] = [Reply((tmp_path / f"l.{suffix}").read_bytes())]
+        service.answers[START] = [Reply(service.success(f"/files/l.{suffix}"))]
+        result = await client.image_to_3d(IMAGE, Request(output_format=suffix), tmp_path / "m")
+        assert result.path.name == f"m-109655545.{suffix}"
+        assert result.mesh.volume() == pytest.approx(l_shape().volume(), rel=1e-5)
+
+    against_service(run)
+
+
+def test_a_video_that_cannot_be_had_does_not_hold_up_the_mesh(tmp_path):
+    notices: list[str] = []
+
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/v.mp4"] = [Reply(b"", 500)]
+        service.answers[START] = [Reply(service.success("/files/v.mp4", "/files/a.obj"))]
+        result = await client.image_to_3d(
+            IMAGE, Request(render=True), tmp_path / "m", notice=notices.append
+        )
+        assert result.video is None
+        assert result.path.exists()
+
+    against_service(run)
+    assert notices[-1].startswith("The video is missing")
+
+
+def test_mesh_and_video_of_a_rendered_job(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/v.mp4"] = [Reply(b"\x00\x00\x00\x18ftypmp42")]
+        service.answers[START] = [Reply(service.success("/files/v.mp4", "/files/a.obj"))]
+        result = await client.image_to_3d(IMAGE, Request(render=True), tmp_path / "m")
+        assert result.path.name == "m-109655545.obj"
+        assert result.video.name == "m-109655545.mp4"
+
+    against_service(run)
+
+
+def test_the_first_of_two_meshes_is_taken(tmp_path):
+    async def run(service: Service, client: ModelsLab) -> None:
+        service.answers["/files/b.obj"] = [Reply(OBJ.replace(b"v 0 2 0", b"v 0 9 0"))]
+        service.answers[START] = [Reply(service.success("/files/a.obj", "/files/b.obj"))]
+        result = await client.image_to_3d(IMAGE, Request(), tmp_path / "m")
+        assert "v 0 2 0" in result.path.read_text()
+        assert not service.of("/files/b.obj")
+
+    against_service(run)

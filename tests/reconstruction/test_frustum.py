@@ -1,0 +1,254 @@
+"""Volumes in a camera's frustum against truths, and the embedded model that sees photographs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.cameras import cameras_around
+from pipelines.fields.frustum_volume import FrustumVolume
+from pipelines.fields.point_grid import PointGrid
+from pipelines.image_to_3d import ImageTo3D, Result
+from pipelines.images.background import remove_background
+from pipelines.images.reading import read_image
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.report import report
+from pipelines.meshes.texture import texture_of_field
+from pipelines.reconstruction.frustum import FrustumConfig, lifted
+from pipelines.reconstruction.one_image import reconstruct_image
+from pipelines.rendering.render_field import render_field
+from pipelines.rendering.render_mesh import render_mesh
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import extract_mesh
+
+FOV, HALF_DEPTH, BINS, SIDE = 40.0, 0.85, 48, 64
+DISTANCE = 0.5 / math.tan(math.radians(FOV / 2))
+
+
+def _frustum_points() -> Tensor:
+    """(BINS, SIDE, SIDE, 3) right, up and backward of the volume's cells, in image sides."""
+    line = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    w = (torch.arange(BINS) + 0.5) / BINS * 2 - 1
+    w, v, u = torch.meshgrid(w, line, line, indexing="ij")
+    z = -w * HALF_DEPTH
+    near = (DISTANCE - z) / DISTANCE / 2
+    return torch.stack([u * near, -v * near, z], dim=-1)
+
+
+def _volume(inside, elevation: float = 0.0, pixels: int = 256) -> FrustumVolume:
+    """The volume of a solid, given as a level of camera points, with an exact mask."""
+    occupancy = (inside(_frustum_points()) * 60).clamp(-4, 4)[None, None]
+    line = (torch.arange(pixels) + 0.5) / pixels * 2 - 1
+    v, u = torch.meshgrid(line, line, indexing="ij")
+    mask = torch.zeros(pixels, pixels)
+    for w in torch.linspace(-1, 1, 161):
+        z = -w * HALF_DEPTH
+        near = (DISTANCE - z) / DISTANCE / 2
+        points = torch.stack([u * near, -v * near, z.expand_as(u)], dim=-1)
+        mask = torch.maximum(mask, (inside(points) > 0).float())
+    image = torch.tensor([0.9, 0.2, 0.1]).view(1, 3, 1, 1).expand(1, 3, pixels, pixels)
+    color = torch.logit(torch.tensor([0.1, 0.2, 0.9])).view(1, 3, 1, 1, 1).expand(1, 3, 6, 64, 64)
+    return FrustumVolume.of(
+        occupancy,
+        color,
+        image,
+        mask[None, None],
+        elevation_deg=elevation,
+        fov_y_deg=FOV,
+        half_depth=HALF_DEPTH,
+    )
+
+
+def _ball(points: Tensor) -> Tensor:
+    return 0.3 - points.norm(dim=-1)
+
+
+def test_a_ball_becomes_a_ball_in_the_middle_of_the_world():
+    mesh = extract_mesh(_volume(_ball), SurfaceSettings(96))
+    assert report(mesh).watertight
+    size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
+    assert float(size.amax()) == pytest.approx(1.9, abs=0.06)
+    assert float(size.amin()) == pytest.approx(float(size.amax()), rel=0.06)
+    middle = (mesh.vertices.amax(dim=0) + mesh.vertices.amin(dim=0)) / 2
+    assert middle.tolist() == pytest.approx([0, 0, 0], abs=0.05)
+    assert mesh.volume() == pytest.approx(math.pi / 6 * float(size.prod()), rel=0.08)
+
+
+@pytest.mark.parametrize("elevation", [0.0, 30.0, -10.0])
+def test_a_rod_that_stands_upright_is_upright_whatever_the_elevation(elevation):
+    e = math.radians(elevation)
+    up = torch.tensor([0.0, math.cos(e), math.sin(e)])  # the world's up in the camera's axes
+
+    def rod(points: Tensor) -> Tensor:
+        along = points @ up
+        across = (points - along[..., None] * up).norm(dim=-1)
+        return torch.minimum(0.07 - across, 0.3 - along.abs())
+
+    mesh = extract_mesh(_volume(rod, elevation), SurfaceSettings(96))
+    size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
+    assert float(size[2]) == pytest.approx(1.9, abs=0.1)
+    assert float(size[:2].amax()) < 0.65
+
+
+def test_right_is_right_and_what_stands_before_is_before():
+    def two(points: Tensor) -> Tensor:
+        large = 0.2 - points.norm(dim=-1)
+        right = 0.08 - (points - torch.tensor([0.25, 0.0, 0.0])).norm(dim=-1)
+        front = 0.08 - (points - torch.tensor([0.0, 0.0, 0.25])).norm(dim=-1)
+        return torch.stack([large, right, front]).amax(dim=0)
+
+    volume = _volume(two)
+    unit = volume.scale
+    center = volume.center
+    places = torch.tensor([[0.0, 0.25, 0.0], [0.0, -0.25, 0.0], [0.25, 0.0, 0.0], [-0.25, 0, 0]])
+    inside = volume.level((places - center) * unit, 100) > 0
+    assert inside.tolist() == [True, False, True, False], "right of the image is +y, front is +x"
+
+
+def test_the_outline_is_as_sharp_as_the_image():
+    """The volume's pixels are 1/64, the mask's 1/256 of the image; the volume is too fat."""
+    fat = _volume(lambda points: 0.4 - points.norm(dim=-1))
+    volume = replace(_volume(_ball), occupancy=fat.occupancy)
+    rows = volume.scale * torch.linspace(0.25, 0.36, 111)
+    points = torch.stack([torch.zeros(111), rows, torch.zeros(111)], dim=1)
+    edge = float((rows[volume.level(points - volume.center * volume.scale, 50) > 0]).amax())
+    silhouette = 0.3 / math.sqrt(1 - (0.3 / DISTANCE) ** 2)  # a ball's outline in perspective
+    assert edge / volume.scale == pytest.approx(silhouette, abs=1 / 200)
+
+
+def test_the_cameras_side_has_the_images_colours_and_the_other_side_its_own():
+    mesh = extract_mesh(_volume(_ball), SurfaceSettings(64))
+    front, back = mesh.vertices[:, 0] > 0.5, mesh.vertices[:, 0] < -0.3
+    assert mesh.vertex_colors[front].mean(dim=0).tolist() == pytest.approx(
+        [0.9, 0.2, 0.1], abs=0.02
+    )
+    assert mesh.vertex_colors[back].mean(dim=0).tolist() == pytest.approx([0.1, 0.2, 0.9], abs=0.02)
+
+
+def test_an_orbit_shows_the_image_from_its_own_side():
+    frame = render_field(_volume(_ball), cameras_around([0.0], [0.0], 4.0, 30.0), 32)
+    assert frame.rgb[0, :, 16, 16].tolist() == pytest.approx([0.9, 0.2, 0.1], abs=0.02)
+
+
+def test_every_ray_of_the_mask_has_something():
+    occupancy = torch.full((1, 1, 8, 4, 4), -3.0)
+    occupancy[0, 0, 5] = -1.0
+    shares = torch.zeros(1, 1, 4, 4)
+    shares[..., :1] = 1
+    found = lifted(occupancy, shares)
+    assert bool((found[..., :2].amax(dim=2) > 0).all()), "and those beside them"
+    assert bool((found[0, 0, :, :, 0].argmax(dim=0) == 5).all())
+    torch.testing.assert_close(found[..., 2:], occupancy[..., 2:])
+
+
+def test_a_thin_part_is_as_wide_as_in_the_image_and_has_its_own_colour():
+    """Half a cell wide, on white that the model is sure of."""
+    torch.manual_seed(0)
+    model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
+
+    def answers(images, masks):
+        occupancy = torch.full((len(images), 1, 48, 32, 32), -9.0)
+        occupancy[:, :, 22:26, :, 15] = -1.0
+        occupancy[:, :, 22:26, :, 16] = -1.0
+        color = torch.full((len(images), 3, 6, 32, 32), 4.0)
+        color[:, 1:, :, :, 15:17] = -4.0
+        return occupancy, color, torch.zeros(len(images), 1)
+
+    model.forward = answers
+    mask = torch.zeros(1, 1, 256, 256)
+    mask[..., 16:240, 126:130] = 1
+    field = model.field(torch.ones(1, 3, 256, 256), mask)
+    x = torch.linspace(-0.1, 0.1, 801)
+    middle = torch.stack([torch.zeros_like(x), x, torch.zeros_like(x)], dim=1)
+    inside = field.level(middle, 1000) > 0
+    width = float(inside.float().mean()) * 0.2 / field.scale * 256
+    assert width == pytest.approx(4, abs=1.2), "pixels"
+    height = torch.linspace(-0.99, 0.99, 801)
+    along = torch.stack([torch.zeros_like(x), torch.zeros_like(x), height], dim=1)
+    assert float((field.level(along, 1000) > 0).float().mean()) > 0.93, "unbroken"
+    behind = torch.tensor([[-0.1, 0.004, 0.0]])
+    assert field.color(behind, 10)[0].tolist() == pytest.approx([0.98, 0.02, 0.02], abs=0.05)
+
+
+def test_a_grid_of_points_asks_for_each_point_once():
+    x, y, z = torch.linspace(0, 1, 5), torch.linspace(2, 3, 6), torch.linspace(4, 5, 7)
+    grid = PointGrid(lambda p: p @ torch.tensor([1.0, 10.0, 100.0]), x, y, z)
+    volume = grid.volume(50)
+    assert volume.shape == grid.shape == (5, 6, 7)
+    assert float(volume[2, 3, 4]) == pytest.approx(float(x[2] + 10 * y[3] + 100 * z[4]), rel=1e-6)
+    assert grid.coarse(4).shape == (2, 3, 3)
+    index = torch.tensor([[1, 2]])
+    blocks = grid.blocks(index, index + 1, index + 2)
+    torch.testing.assert_close(blocks[0, ..., 0], volume[1:3, 2:4, 3:5])
+
+
+def test_a_model_answers_alike_to_a_image_and_its_mirror_image():
+    torch.manual_seed(0)
+    model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
+    mask = (((x - 30) / 20) ** 2 + ((y - 40) / 30) ** 2 < 1).float()[None, None]
+    image = torch.rand(1, 3, 80, 80) * mask + 1 - mask
+    one, other = (
+        reconstruct_image(model, *(t.flip(-1) if mirrored else t for t in (image, mask)))
+        for mirrored in (False, True)
+    )
+    torch.testing.assert_close(one.occupancy, other.occupancy.flip(-1), atol=1e-4, rtol=0)
+    assert one.elevation_deg == pytest.approx(other.elevation_deg, abs=1e-3)
+    mesh = extract_mesh(one, SurfaceSettings(48))
+    assert len(mesh.faces) > 100
+    moved = one.to("cpu").level(torch.rand(9, 3), 4)
+    assert moved.shape == (9,)
+
+
+@pytest.fixture(scope="module")
+def cup() -> Result:
+    image = read_image(Path(__file__).parents[2] / "workflows" / "cup.png")
+    return ImageTo3D.load(device="cpu")(image)
+
+
+def test_a_photograph_becomes_one_closed_object_with_the_images_outline(cup):
+    assert report(cup.mesh).watertight
+    assert report(cup.mesh).parts == 1
+    assert cup.views is None
+    shape, radius = cup.mesh.fitted(FOV)
+    drawn = render_mesh(shape, cameras_around([0.0], [cup.field.elevation_deg], radius, FOV), 128)[
+        :, :1
+    ]
+    mask = remove_background(cup.framed, "plain")
+
+    def boxed(solid: Tensor) -> Tensor:
+        rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
+        box = solid[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float()[None, None]
+        return F.interpolate(box, size=(64, 64), mode="area") > 0.5
+
+    ours, theirs = boxed(drawn[0, 0] < 0.999), boxed(mask[0, 0] > 0.5)
+    assert float((ours & theirs).sum() / (ours | theirs).sum()) > 0.9
+
+
+def test_the_photographs_camera_sees_the_mesh_where_the_photograph_has_it(cup):
+    (shots,) = cup.layers()
+    assert shots.masks is not None
+    black = Mesh(cup.mesh.vertices, cup.mesh.faces, torch.zeros_like(cup.mesh.vertices))
+    drawn = render_mesh(black, shots.cameras, 256, shaded=False)[0, 0] < 0.5
+    mask = F.interpolate(shots.masks, size=(256, 256), mode="area")[0, 0] > 0.5
+    assert float((drawn & mask).sum() / (drawn | mask).sum()) > 0.93
+    assert cup.layers(photograph=False) == []
+
+
+def test_a_photographs_front_has_its_colours(cup):
+    seen = render_field(cup.field, cameras_around([0.0], [cup.field.elevation_deg], 4.0, 30.0), 64)
+    red, green, blue = (seen.rgb[0, i][seen.weight[0, 0] > 0.9].mean() for i in range(3))
+    assert float(red) > float(green) > float(blue)
+    assert float(red) > 0.45
+
+
+def test_a_texture_has_the_photographs_colours(cup):
+    painted = texture_of_field(cup.mesh, cup.field, 512, max_faces=3000)
+    assert painted.texture is not None
+    assert float((painted.texture[..., 0] - painted.texture[..., 2]).mean()) > 0.1

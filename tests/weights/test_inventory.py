@@ -1,0 +1,211 @@
+"""Which models are here, the choice of the best, and the commands about them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+from pipelines import __main__ as command_line
+from pipelines.__main__ import main
+from pipelines.errors import InvalidInput
+from pipelines.weights import finding, inventory
+from pipelines.weights.finding import half_copy_of, local_file
+from pipelines.weights.inventory import best_model, download, files_of, missing
+from pipelines.weights.multiview_models import load_multiview_model
+from pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+
+from .. import tiny_models
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(tmp_path, monkeypatch):
+    """Whatever this machine's cache holds."""
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+
+
+def _put(folder: Path, name: str) -> None:
+    for file in files_of(name):
+        place = folder / file.repository.split("/")[1] / file.names[-1]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+
+
+def test_without_official_weights_the_embedded_model_is_the_best(tmp_path):
+    assert best_model(CPU) == best_model(GPU, [tmp_path]) == "photo"
+
+
+@pytest.mark.parametrize(
+    ("here", "on_cpu", "on_gpu"),
+    [
+        (["triposr"], "triposr", "triposr"),
+        (["instant-mesh-base"], "instant-mesh-base", "instant-mesh-base"),
+        (["triposr", "instant-mesh-large"], "triposr", "instant-mesh-large"),
+    ],
+)
+def test_the_best_of_the_models_that_are_here(tmp_path, here, on_cpu, on_gpu):
+    for name in here:
+        _put(tmp_path, name)
+    assert best_model(CPU, [tmp_path]) == on_cpu
+    assert best_model(GPU, [tmp_path]) == on_gpu
+
+
+def test_a_model_without_its_views_model_is_not_here(tmp_path):
+    _put(tmp_path, "instant-mesh-large")
+    assert not missing("instant-mesh-large", [tmp_path])
+    shutil.rmtree(tmp_path / "zero123plus-v1.2" / "tokenizer")
+    assert [file.names[0] for file in missing("instant-mesh-large", [tmp_path])] == [
+        f"tokenizer/{name}"
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+    ]
+    assert best_model(GPU, [tmp_path]) == "photo"
+
+
+def test_a_half_copy_is_enough(tmp_path):
+    place = half_copy_of(tmp_path / "TripoSR" / "model.ckpt")
+    place.parent.mkdir()
+    place.touch()
+    assert best_model(CPU, [tmp_path]) == "triposr"
+
+
+def test_the_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
+    tiny_models.write_multiview_model(tmp_path / "zero123plus-v1.2")
+    read: set[tuple[str, ...]] = set()
+
+    def recorded(repository: str, names: tuple[str, ...], *rest: object, **more: object) -> Path:
+        read.add(tuple(names))
+        return local_file(repository, names, *rest, **more)
+
+    monkeypatch.setattr(finding, "local_file", recorded)
+    load_multiview_model("zero123plus", models_dirs=[tmp_path])
+    assert read == {file.names for file in files_of("zero123plus")}
+
+
+def test_embedded_models_need_no_file_and_unknown_ones_are_named():
+    assert files_of("photo") == []
+    with pytest.raises(InvalidInput, match="no model 'instant-mash': it must be one of photo"):
+        files_of("instant-mash")
+
+
+def test_every_official_model_says_how_much_it_is():
+    for name in (*RECONSTRUCTION_PRESETS, *MULTIVIEW_PRESETS):
+        assert bool(files_of(name)) == (inventory.gigabytes(name) > 0), name
+
+
+def _hub(monkeypatch, content: bytes, digest: str) -> list[str]:
+    """A hub with one content for every file; returns the names that are asked for."""
+    asked: list[str] = []
+
+    def arrive(repository: str, name: str, *, local_dir: Path, tqdm_class: type, **_: str) -> str:
+        asked.append(name)
+        path = Path(local_dir) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        tqdm_class(total=len(content)).update(len(content))
+        return str(path)
+
+    class Metadata:
+        etag = digest
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", arrive)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: Metadata)
+    return asked
+
+
+def test_a_download_fetches_what_is_missing(tmp_path, monkeypatch):
+    content = b"weights"
+    asked = _hub(monkeypatch, content, hashlib.sha256(content).hexdigest())
+    _put(tmp_path, "zero123plus")
+    seen: list[tuple[int, int]] = []
+    count = download(
+        "instant-mesh-large", [tmp_path], lambda done, total: seen.append((done, total))
+    )
+    assert asked == ["instant_mesh_large.ckpt", "diffusion_pytorch_model.bin"]
+    assert (count, seen) == (2, [(7, 7), (7, 7)])
+    assert not missing("instant-mesh-large", [tmp_path])
+
+
+def test_the_command_downloads_and_says_size_and_licence(tmp_path, monkeypatch, capsys):
+    content = b"weights"
+    _hub(monkeypatch, content, hashlib.sha256(content).hexdigest())
+    words = ["download", "zero123plus-instantmesh", "--models-dir", str(tmp_path)]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    for word in ("4.5 GB", "CC-BY-NC-4.0", "16 files fetched"):
+        assert word in printed
+    assert main(words) == 0
+    assert capsys.readouterr().out == "zero123plus-instantmesh is here already\n"
+
+
+def test_a_download_that_arrives_otherwise_is_one_sentence(tmp_path, monkeypatch, capsys):
+    _hub(monkeypatch, b"a web page", "0" * 64)
+    assert main(["download", "triposr", "--models-dir", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "did not arrive as it should be" in captured.err
+    assert "is here now" not in captured.out
+    assert missing("triposr", [tmp_path]), "nothing of it is left"
+
+
+def test_ctrl_c_stops_a_download(tmp_path, monkeypatch, capsys):
+    def stop(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", stop)
+    assert main(["download", "triposr", "--models-dir", str(tmp_path)]) == 130
+    assert "goes on from here" in capsys.readouterr().err
+
+
+def test_the_table_of_models(tmp_path, capsys):
+    _put(tmp_path, "triposr")
+    assert main(["models", "--models-dir", str(tmp_path), "--device", "cpu"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert rows.keys() >= RECONSTRUCTION_PRESETS.keys()
+    assert "embedded" in rows["photo"]
+    assert str(tmp_path / "TripoSR" / "model.ckpt") in rows["triposr"]
+    assert "MIT" in rows["triposr"]
+    assert "not here" in rows["instant-mesh-large"]
+    assert "CC-BY-NC-4.0" in rows["instant-mesh-large"]
+
+
+def _loaded(monkeypatch) -> list[str]:
+    """Names of the models that a run loads, without loading them."""
+    names: list[str] = []
+
+    def load(model: str, *_: object, **__: object) -> None:
+        names.append(model)
+        raise InvalidInput("enough")
+
+    monkeypatch.setattr(command_line.ImageTo3D, "load", load)
+    return names
+
+
+def test_a_run_takes_the_best_model_and_says_what_the_embedded_one_is(
+    image_path, tmp_path, monkeypatch, capsys
+):
+    names = _loaded(monkeypatch)
+    words = [str(image_path), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    weights = ["--models-dir", str(tmp_path / "weights")]
+    main([*words, *weights])
+    lines = capsys.readouterr().err.splitlines()
+    assert "guesses what the image does not show" in lines[0]
+    for word in ("download triposr", "1.7 GB", "MIT", "15 s"):
+        assert word in lines[0]
+    _put(tmp_path / "weights", "triposr")
+    main([*words, *weights])
+    assert "triposr: the best model that is here" in capsys.readouterr().err
+    main([*words, *weights, "--model", "photo"])
+    assert "guesses" not in capsys.readouterr().err
+    assert names == ["photo", "triposr", "photo"]
+
+
+def test_a_catalogue_is_made_by_the_model_that_it_names(tmp_path):
+    """What it makes must not depend on what is on the machine that goes on with it."""
+    from pipelines.catalogue.__main__ import make_parser
+
+    assert make_parser().parse_args(["pictures", "-o", "out"]).model == "photo"

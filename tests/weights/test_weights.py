@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipelines.errors import CheckpointError, EnvironmentProblem, InvalidInput
+from pipelines.weights.finding import find_file
+from pipelines.weights.multiview_models import load_multiview_model
+from pipelines.weights.presets import EMBEDDED_DIR, MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+from pipelines.weights.reconstruction_models import (
+    load_reconstruction_model,
+    read_reconstruction_model,
+)
+from pipelines.weights.tensors import read_tensors
+
+from .. import tiny_models
+
+TINY = tiny_models.config()
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, torch.Tensor]:
+    return tiny_models.ball_model().half().state_dict()
+
+
+@pytest.fixture
+def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """The tiny model as the official files are: a pickle with a prefix, and other things beside
+    the weights.
+    """
+    path = tmp_path / "model.ckpt"
+    state = {f"lrm_generator.{k}": v.float() for k, v in weights.items()} | {
+        "lpips.net.weight": torch.zeros(3)
+    }
+    torch.save({"state_dict": state, "epoch": 3}, path)
+    return path
+
+
+def _half(path: Path) -> torch.Tensor:
+    """One of the weights of a model that is read for half precision."""
+    return read_reconstruction_model(path, TINY, dtype=torch.float16).transformer.pos_embed
+
+
+def test_a_lightning_file_is_the_same_model_and_leaves_a_half_copy(lightning, weights, caplog):
+    with caplog.at_level(logging.INFO):
+        found = _half(lightning)
+    assert "half-precision copy" in caplog.text
+    copy = lightning.with_name("model.fp16.safetensors")
+    dtypes = {name: value.dtype for name, value in load_file(copy).items()}
+    assert {d for n, d in dtypes.items() if not n.startswith("synthesizer.")} == {torch.float16}
+    assert {d for n, d in dtypes.items() if n.startswith("synthesizer.")} == {torch.float32}
+    torch.testing.assert_close(found, weights["transformer.pos_embed"].half())
+    before = copy.stat().st_mtime_ns
+    torch.testing.assert_close(_half(lightning), found)
+    assert copy.stat().st_mtime_ns == before, "it is read and not made again"
+
+
+def test_a_pickle_asked_for_in_float32_is_not_rounded(tmp_path, weights):
+    path = tmp_path / "exact.ckpt"
+    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
+    torch.save({"state_dict": exact}, path)
+    _half(path)  # leaves a copy
+    model = read_reconstruction_model(path, TINY, dtype=torch.float32)
+    torch.testing.assert_close(
+        model.transformer.pos_embed, exact["transformer.pos_embed"], atol=0, rtol=0
+    )
+
+
+def test_the_decoder_stays_in_float32(tmp_path, weights):
+    path = tmp_path / "exact.ckpt"
+    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
+    torch.save({"state_dict": exact}, path)
+    for _ in range(2):  # from the pickle, then from its copy
+        model = read_reconstruction_model(path, TINY, dtype=torch.bfloat16)
+        assert model.transformer.pos_embed.dtype == torch.bfloat16
+        name = "decoder.net_sdf.0.weight"
+        torch.testing.assert_close(
+            model.synthesizer.get_parameter(name), exact[f"synthesizer.{name}"], atol=0, rtol=0
+        )
+
+
+def test_no_copy_if_not_wanted(lightning):
+    read_reconstruction_model(lightning, TINY, dtype=torch.float16, keep_half_copy=False)
+    read_reconstruction_model(lightning, TINY, dtype=torch.float32)
+    assert os.listdir(lightning.parent) == ["model.ckpt"]
+
+
+@pytest.mark.parametrize("date", [0, 2**31])
+def test_a_replaced_pickle_wins_over_its_copy_whatever_its_date(lightning, weights, date):
+    _half(lightning)
+    size = lightning.stat().st_size
+    state = {f"lrm_generator.{k}": torch.zeros_like(v).float() for k, v in weights.items()} | {
+        "lpips.net.weight": torch.zeros(3)
+    }
+    torch.save({"state_dict": state, "epoch": 3}, lightning)
+    assert lightning.stat().st_size == size
+    os.utime(lightning, (date, date))
+    assert float(_half(lightning).abs().max()) == 0
+
+
+def test_a_pickle_whose_date_alone_changed_keeps_its_copy(lightning):
+    _half(lightning)
+    copy = lightning.with_name("model.fp16.safetensors")
+    before = copy.stat().st_mtime_ns
+    os.utime(lightning, (0, 0))
+    _half(lightning)
+    assert copy.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+            "Git LFS pointer",
+        ),
+        (b"<!DOCTYPE html><html>404</html>", "web page"),
+        (b"\n  <html>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.ckpt", "w.bin", "w.safetensors"])
+def test_what_is_there_in_place_of_weights_is_named(tmp_path, content, named, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=named):
+        read_tensors(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer/vocab.json", "{"),
+        ("tokenizer/merges.txt", "\x00"),
+        ("model_index.json", "{}"),
+        ("model_index.json", "[]"),
+        ("feature_extractor_vae/preprocessor_config.json", "{}"),
+        ("feature_extractor_clip/preprocessor_config.json", "{"),
+        ("unet/config.json", "[]"),
+        ("vae/config.json", '{"block_out_channels": 3}'),
+        ("vision_encoder/config.json", "{"),
+        ("scheduler/scheduler_config.json", "3"),
+    ],
+)
+def test_damaged_text_files_of_a_views_model_are_named(tmp_path, models_dir, name, content):
+    repository = tmp_path / "zero123plus-v1.2"
+    shutil.copytree(models_dir / repository.name, repository)
+    (repository / name).write_text(content)
+    with pytest.raises(CheckpointError, match=Path(name).name):
+        load_multiview_model(tiny_models.VIEWS_MODEL, models_dirs=[tmp_path, models_dir])
+
+
+def test_tokenizer_files_may_lie_in_different_folders(tmp_path, tiny):
+    first, second = tmp_path / "first", tmp_path / "second"
+    _official_layout(first)
+    moved = second / "zero123plus-v1.2" / "tokenizer" / "merges.txt"
+    moved.parent.mkdir(parents=True)
+    (first / "zero123plus-v1.2" / "tokenizer" / "merges.txt").rename(moved)
+    model = load_multiview_model("zero123plus", models_dirs=[first, second])
+    torch.testing.assert_close(model.empty_prompt, tiny.multiview.empty_prompt)
+
+
+def test_every_download_is_of_one_revision():
+    for preset in (*RECONSTRUCTION_PRESETS.values(), *MULTIVIEW_PRESETS.values()):
+        if preset.repository is not None:
+            assert re.fullmatch("[0-9a-f]{40}", preset.revision)
+    assert re.fullmatch("[0-9a-f]{40}", MULTIVIEW_PRESETS["zero123plus-instantmesh"].unet_revision)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole):
+    content = b"12345678"
+    announced = hashlib.sha256(content if whole else b"other").hexdigest()
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(content))
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_url", lambda *names, revision: asked.append((*names, revision))
+    )
+    monkeypatch.setattr(
+        huggingface_hub, "get_hf_file_metadata", lambda _: SimpleNamespace(etag=announced)
+    )
+    if whole:
+        assert (
+            find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc").read_bytes()
+            == content
+        )
+    else:
+        with pytest.raises(CheckpointError, match="did not arrive as it should be"):
+            find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc")
+        assert not (tmp_path / "InstantMesh" / "x.ckpt").exists()
+    assert asked == [("TencentARC/InstantMesh", "x.ckpt", "abc")]
+
+
+def test_a_download_is_held_against_a_known_sha256_without_asking_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
+    right = hashlib.sha256(b"12345678").hexdigest()
+    place = ("stabilityai/TripoSR", "model.ckpt", [tmp_path])
+    assert find_file(*place, revision="abc", digest=right).read_bytes() == b"12345678"
+    (tmp_path / "TripoSR" / "model.ckpt").unlink()
+    with pytest.raises(CheckpointError, match=f"SHA-256 {right[::-1]}"):
+        find_file(*place, revision="abc", digest=right[::-1])
+    assert not (tmp_path / "TripoSR" / "model.ckpt").exists()
+
+
+def test_missing_and_left_over_names_are_named(tmp_path, weights):
+    path = tmp_path / "w.safetensors"
+    changed = {k: v for k, v in weights.items() if k != "transformer.norm.bias"} | {
+        "surplus.weight": torch.zeros(1)
+    }
+    save_file(changed, path)
+    with pytest.raises(
+        CheckpointError,
+        match=r"1 missing \(transformer\.norm\.bias\); 1 unexpected \(surplus\.weight\)",
+    ):
+        read_reconstruction_model(path, TINY)
+
+
+def test_the_wrong_presets_file_says_which_it_is(tmp_path, weights, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    save_file(weights, path)
+    own = replace(RECONSTRUCTION_PRESETS["instant-mesh-base"], config=TINY)
+    monkeypatch.setitem(RECONSTRUCTION_PRESETS, "tiny", own)
+    with pytest.raises(CheckpointError, match="those of tiny: choose that model"):
+        read_reconstruction_model(path, RECONSTRUCTION_PRESETS["instant-nerf-base"].config)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt", "w.bin"])
+@pytest.mark.parametrize("content", ["half", "empty", "text"])
+def test_damaged_files_are_recognised(tmp_path, weights, name, content):
+    path = tmp_path / name
+    if name.endswith(".safetensors"):
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"half": whole[: len(whole) // 2], "empty": b"", "text": b"<html>404 not found</html>"}[
+            content
+        ]
+    )
+    with pytest.raises(CheckpointError, match=name):
+        read_tensors(path)
+    assert os.listdir(tmp_path) == [name]
+
+
+class _Payload:
+    def __reduce__(self):
+        return (os.mkdir, ("/tmp/image-to-3d-was-run",))
+
+
+def test_executable_content_is_refused_and_not_run(tmp_path):
+    path = tmp_path / "w.ckpt"
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "payload": _Payload()}, path)
+    with pytest.raises(CheckpointError, match="could run code"):
+        read_tensors(path)
+    assert not Path("/tmp/image-to-3d-was-run").exists()
+
+
+def test_a_file_without_weights(tmp_path):
+    path = tmp_path / "w.ckpt"
+    torch.save([1, 2], path)
+    with pytest.raises(CheckpointError, match="no named weights"):
+        read_tensors(path)
+
+
+def test_files_are_looked_for_in_the_callers_folder_first(tmp_path):
+    for place in (tmp_path / "InstantMesh" / "a.ckpt", tmp_path / "b.ckpt"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("")
+    assert (
+        find_file("TencentARC/InstantMesh", "a.ckpt", [tmp_path])
+        == tmp_path / "InstantMesh" / "a.ckpt"
+    )
+    assert find_file("TencentARC/InstantMesh", "b.ckpt", [tmp_path]) == tmp_path / "b.ckpt"
+
+
+def test_a_converted_copy_is_enough(tmp_path):
+    (tmp_path / "c.fp16.safetensors").write_text("")
+    assert (
+        find_file("TencentARC/InstantMesh", "c.ckpt", [tmp_path]) == tmp_path / "c.fp16.safetensors"
+    )
+
+
+def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+
+    def refuse(*_, **__):
+        raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(EnvironmentProblem, match="put it at") as caught:
+        load_reconstruction_model("instant-mesh-large", models_dirs=[tmp_path])
+    assert str(tmp_path / "InstantMesh" / "instant_mesh_large.ckpt") in str(caught.value)
+
+
+def test_the_hubs_own_cache_is_used(tmp_path, monkeypatch):
+    cached = tmp_path / "cached.ckpt"
+    cached.write_text("")
+    monkeypatch.setattr(
+        huggingface_hub, "try_to_load_from_cache", lambda repository, name, **_: str(cached)
+    )
+    assert find_file("TencentARC/InstantMesh", "x.ckpt") == cached
+
+
+def _hub(content: bytes):
+    """A hub that writes a file in four parts, reporting each as huggingface_hub does."""
+
+    def download(
+        repository: str,
+        name: str,
+        local_dir: Path | None = None,
+        tqdm_class: type | None = None,
+        revision: str = "",
+    ) -> str:
+        path = Path(local_dir) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bar = tqdm_class(total=len(content))
+        with path.open("wb") as file:
+            for start in range(0, len(content), len(content) // 4):
+                file.write(content[start : start + len(content) // 4])
+                bar.update(len(content) // 4)
+        return str(path)
+
+    return download
+
+
+def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
+    seen = []
+    path = find_file(
+        "TencentARC/InstantMesh",
+        "x.ckpt",
+        [tmp_path / "first", tmp_path / "second"],
+        lambda done, total: seen.append((done, total)),
+    )
+    assert path == tmp_path / "first" / "InstantMesh" / "x.ckpt"
+    assert path.read_bytes() == b"12345678"
+    assert seen == [(2, 8), (4, 8), (6, 8), (8, 8)]
+
+
+def test_a_download_can_be_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], stop)
+
+
+def _official_layout(folder: Path) -> None:
+    """The tiny Zero123++ where the official one is looked for, some of its weights as pickles with
+    the names of older releases.
+    """
+    repository = folder / "zero123plus-v1.2"
+    tiny_models.write_multiview_model(repository)
+    for part, stem, pickled in (
+        ("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"),
+        ("text_encoder", "model", "pytorch_model"),
+    ):
+        source = repository / part / f"{stem}.safetensors"
+        tensors = load_file(source)
+        source.unlink()
+        if part == "text_encoder":
+            tensors = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in tensors.items()}
+            tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+        torch.save(tensors, repository / part / f"{pickled}.bin")
+
+
+def test_official_layout_and_other_unet(tmp_path, tiny):
+    _official_layout(tmp_path)
+    changed = {k: v * 0.5 for k, v in tiny.multiview.unet.state_dict().items()}
+    (tmp_path / "InstantMesh").mkdir()
+    torch.save(changed, tmp_path / "InstantMesh" / "diffusion_pytorch_model.bin")
+    stock = load_multiview_model("zero123plus", models_dirs=[tmp_path])
+    white = load_multiview_model("zero123plus-instantmesh", models_dirs=[tmp_path])
+    torch.testing.assert_close(stock.empty_prompt, tiny.multiview.empty_prompt)
+    torch.testing.assert_close(stock.unet.conv_in.weight, tiny.multiview.unet.conv_in.weight)
+    torch.testing.assert_close(
+        white.unet.conv_in.weight, tiny.multiview.unet.conv_in.weight * 0.5, atol=1e-4, rtol=0
+    )
+    assert (stock.background, white.background) == (
+        MULTIVIEW_PRESETS["zero123plus"].background,
+        1.0,
+    )
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    _official_layout(tmp_path)
+    (tmp_path / "zero123plus-v1.2/vae/config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
+        load_multiview_model("zero123plus", models_dirs=[tmp_path])
+
+
+def test_unknown_names():
+    with pytest.raises(InvalidInput, match="instant-mesh-large"):
+        load_reconstruction_model("instant-mesh-huge")
+    with pytest.raises(InvalidInput, match="zero123plus-instantmesh"):
+        load_multiview_model("zero124")
+
+
+def test_the_repository_stays_below_40_mb():
+    assert (EMBEDDED_DIR / RECONSTRUCTION_PRESETS["photo"].file).stat().st_size <= 20_000_000
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        pytest.skip("not a clone")
+    names = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, text=True)
+    files = [root / name for name in names.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.exists()) < 40_000_000
