@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput, UnreadableImage
 from ..files import SIGNATURE, atomic_path
+from .formats import PHOTO_FORMATS, open_image
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def read_image(path: Path) -> Tensor:
     (1, 4, 512, 512)
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             width, height = opened.size
             if min(width, height) < MIN_SIDE:
                 raise InvalidInput(
@@ -147,7 +148,7 @@ def _why(path: Path) -> str:
             return (
                 "it is a HEIC: save it as JPEG or PNG first, which the program that shows it can do"
             )
-    return "it is damaged, or no image that Pillow knows"
+    return f"it is damaged, or not one of {', '.join(PHOTO_FORMATS)}"
 
 
 def to_tensor(image: Image.Image) -> Tensor:

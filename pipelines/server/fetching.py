@@ -10,6 +10,7 @@ import io
 from PIL import Image
 
 from ..errors import BadAnswer, InvalidInput
+from ..images.formats import open_image
 from ..modelslab.transport import HTTP_ERRORS, make_client
 
 MAX_BYTES = 20 * 2**20
@@ -59,7 +60,7 @@ def check_image(content: bytes) -> None:
         InvalidInput: if it is no image or has too many pixels.
     """
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with open_image(io.BytesIO(content)) as opened:
             width, height = opened.size
     except Image.DecompressionBombError:
         width = height = MAX_PIXELS

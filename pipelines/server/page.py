@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import ImageTo3DError
 from ..images.background import remove_background
+from ..images.formats import disable_ghostscript, open_image
 from ..images.framing import cut_out
 from ..images.reading import read_image, to_pillow
 from ..meshes.io import load_mesh, save_mesh
@@ -84,7 +85,7 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
             place = jobs.folder_of(job.token)
             if (place / PREVIEW).exists() and (place / PREVIEW).stat().st_mtime > seen:
                 seen = (place / PREVIEW).stat().st_mtime
-                shown[preview] = Image.open(io.BytesIO((place / PREVIEW).read_bytes()))
+                shown[preview] = open_image(io.BytesIO((place / PREVIEW).read_bytes()))
             if job.state in ENDED:
                 yield shown
                 return
@@ -104,6 +105,7 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
         if id is not None:
             workers.cancel(jobs.get(id))
 
+    disable_ghostscript()  # Gradio opens what is uploaded by itself
     with gr.Blocks(title="Image to 3D", analytics_enabled=False) as page:
         gr.Markdown("# Image to 3D\nOne image to a mesh, on this machine.")
         number = gr.State(None)

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...errors import InvalidInput
 from ...images.colors import to_srgb
+from ...images.formats import TEXTURE_FORMATS, open_image
 from ..material import Material
 from ..topology import Floats, Indices
 from .glb_container import COMPRESSED, GLB, WEBP
@@ -305,7 +305,7 @@ class _Scene:
         image = self.tree["images"][source]
         data = self.glb.bytes_of(image)
         try:
-            with Image.open(io.BytesIO(data)) as opened:
+            with open_image(io.BytesIO(data), TEXTURE_FORMATS) as opened:
                 return read_embedded_image(opened)
         except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
             raise InvalidInput(f"its image {image.get('name', source)} cannot be read") from error

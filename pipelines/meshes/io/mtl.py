@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from ...images.formats import TEXTURE_FORMATS, open_image
 from ..material import Material
 from ..topology import Floats
 from .pieces import EmbeddedImage, read_embedded_image
@@ -235,7 +235,7 @@ def image_beside(path: Path, name: str) -> EmbeddedImage | None:
         )
         return None
     try:
-        with Image.open(place) as image:
+        with open_image(place, TEXTURE_FORMATS) as image:
             return read_embedded_image(image)
     except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
         log.warning(

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ...errors import InvalidInput
+from ...images.formats import TEXTURE_FORMATS, open_image
 from ..mesh import Mesh
 from ..topology import Floats, Indices, by_corner
 from .pieces import EmbeddedImage, Piece, read_embedded_image, triangulated
@@ -372,7 +372,7 @@ def _image(path: Path, comments: list[str]) -> EmbeddedImage | None:
         return None
     place = path.parent / Path(name.replace("\\", "/")).name
     try:
-        with Image.open(place) as image:
+        with open_image(place, TEXTURE_FORMATS) as image:
             return read_embedded_image(image)
     except Exception as error:  # missing, or whatever Pillow's plugins raise
         log.warning(
