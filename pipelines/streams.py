@@ -1,0 +1,54 @@
+"""Let a run go on when its output cannot be shown."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+
+def make_streams_safe() -> None:
+    """Make stdout and stderr escape what they cannot encode, and ignore a closed pipe.
+
+    Without it, `print` raises UnicodeEncodeError on a code page without a name's characters, and
+    BrokenPipeError after `| head` has ended.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or isinstance(stream, _SafeStream):  # None: without a console on Windows
+            continue
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, _SafeStream(stream))
+
+
+class _SafeStream:
+    """A text stream whose writes never fail; after one that would, nothing more is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._discard()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Send what is still buffered, and all that follows, to the null device."""
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
