@@ -16,7 +16,7 @@ import torch
 from pipelines.cameras import cameras_around
 from pipelines.catalogue.__main__ import main, make_parser
 from pipelines.catalogue.items import Item
-from pipelines.catalogue.local_engine import done_here
+from pipelines.catalogue.local_engine import run_locally
 from pipelines.catalogue.manifest import Manifest, Row
 from pipelines.catalogue.recipe import Recipe, Task
 from pipelines.catalogue.run import opened, run, to_do
@@ -130,7 +130,9 @@ def _print_overhead(folder: Path) -> None:
 
     plain = timed(loop(tasks))
     print(f"plain loop: {plain:.2f} ms an item")
-    print(f"a process adds {timed(done_here(tasks, [stub], recipe, 60.0)) - plain:.2f} ms an item")
+    print(
+        f"a process adds {timed(run_locally(tasks, [stub], recipe, 60.0)) - plain:.2f} ms an item"
+    )
     try:
         from pipelines.catalogue.ray_engine import done_by_ray
     except ImportError as error:
@@ -153,7 +155,9 @@ def _print_growth(folder: Path) -> None:
                 run(
                     items,
                     tasks,
-                    lambda tasks, stubs=stubs, recipe=recipe: done_here(tasks, stubs, recipe, 60.0),
+                    lambda tasks, stubs=stubs, recipe=recipe: run_locally(
+                        tasks, stubs, recipe, 60.0
+                    ),
                     manifest,
                     out,
                     lambda row: None,

@@ -29,7 +29,7 @@ from ..options import (
     number,
 )
 from .items import find_items
-from .local_engine import done_here
+from .local_engine import run_locally
 from .manifest import Row
 from .recipe import Recipe, Task, unknown_columns
 from .run import Engine, Outcome, opened, run, seed_of_run, to_do
@@ -198,14 +198,16 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
     devices = [choose_device(device) for device in options.device or ["auto"]]
     on_cpu = devices[0].type == "cpu" and (name == "processes" or not options.gpus)
     embedded = recipe.preset.repository is None
-    threads = options.threads or (cores if on_cpu and not embedded else 1)
+    threads = options.threads or (None if on_cpu and not embedded else 1)
     if name == "processes":
-        workers = options.workers or (max(cores // threads, 1) if on_cpu else 1)
+        workers = options.workers or (max(cores // threads, 1) if on_cpu and threads else 1)
         makers = [
-            functools.partial(Work, recipe, folder, device=str(device), threads=threads)
+            functools.partial(Work, recipe, folder, device=str(device))
             for device in devices * workers
         ]
-        return lambda tasks: done_here(tasks, makers, recipe, options.item_timeout)
+        return lambda tasks: run_locally(
+            tasks, makers, recipe, options.item_timeout, threads=threads
+        )
     try:
         from .ray_engine import done_by_ray
     except ImportError as error:
@@ -214,7 +216,7 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
         ) from error
 
     def maker(parts: tuple[str, ...]) -> Callable[[], Callable[..., State]]:
-        return functools.partial(Work, recipe, folder, parts, threads=threads)
+        return functools.partial(Work, recipe, folder, parts)
 
     def engine(tasks: Sequence[Task]) -> Generator[Row, None, None]:
         return done_by_ray(
@@ -225,7 +227,7 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
             address=options.address,
             workers=options.workers or 0,
             gpus=options.gpus,
-            threads=threads,
+            threads=threads or cores,
         )
 
     return engine

@@ -18,7 +18,8 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from ..errors import EnvironmentProblem, ImageTo3DError
-from .local_engine import Guard
+from ..workers.process import WorkerProcess
+from .local_engine import run_item
 from .manifest import Row
 from .recipe import Recipe, Task
 from .work import State
@@ -29,34 +30,32 @@ _PARTS = ("prepare", "reconstruct", "finish")
 
 
 class _Actor:
-    """One worker; its work is done in a process of its own, so that no item takes it along."""
+    """One worker, which works in a process of its own: if that crashes, only its item fails."""
 
-    def __init__(
-        self, maker: Callable[[], Callable[..., State]], recipe: Recipe, limit: float
-    ) -> None:
-        self._guard = Guard(maker, recipe, limit)
+    def __init__(self, process: WorkerProcess, recipe: Recipe, timeout: float) -> None:
+        self._process, self._recipe, self._timeout = process, recipe, timeout
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"state": [pickle.dumps(self._done(pickle.loads(s))) for s in batch["state"]]}
 
     def _done(self, state: State | str) -> State | str | None:
-        """The state after the work, or why no work can be done, which ends the run."""
+        """Return the state after the work, or the reason why no work is possible."""
         if isinstance(state, str):
             return state
         try:
-            return self._guard.do(state)
+            return run_item(self._process, state, self._recipe, self._timeout)
         except ImageTo3DError as error:
             return str(error)
 
     def __del__(self) -> None:
-        self._guard.end()
+        self._process.stop()
 
 
 def done_by_ray(
     tasks: Sequence[Task],
     maker: Callable[[tuple[str, ...]], Callable[[], Callable[..., State]]],
     recipe: Recipe,
-    limit: float,
+    timeout: float,
     *,
     address: str | None = None,
     workers: int = 0,
@@ -69,7 +68,7 @@ def done_by_ray(
         tasks: what is to be done.
         maker: from parts of the work to what makes a worker's function, see `work.Work`.
         recipe: what is made.
-        limit: seconds for one part of one item.
+        timeout: seconds for one part of one item.
         address: of the cluster; None starts Ray on this machine.
         workers: actors with models; 0 makes as many as there is room for.
         gpus: share of a GPU for each of them, where there is any.
@@ -108,7 +107,7 @@ def done_by_ray(
     for parts, ((least, most), cpus, share) in zip(plan, pools, strict=True):
         data = data.map_batches(
             _Actor,
-            fn_constructor_args=(maker(parts), recipe, limit),
+            fn_constructor_args=(WorkerProcess(maker(parts), threads=threads), recipe, timeout),
             batch_size=1,
             compute=ActorPoolStrategy(min_size=least, max_size=most),
             num_cpus=cpus,

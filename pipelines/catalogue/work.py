@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .. import __version__
@@ -58,7 +57,6 @@ class Work:
         folder: the catalogue's, which this machine must see at the same place.
         parts: names of the methods to be run, of `prepare`, `reconstruct` and `finish`.
         device: of the models, see `devices.choose_device`.
-        threads: of PyTorch, which on a processor decide about the last digits of results.
 
     Raises:
         ImageTo3DError: if the models cannot be loaded, or the folder is not there.
@@ -71,9 +69,7 @@ class Work:
         parts: tuple[str, ...] = ("prepare", "reconstruct", "finish"),
         *,
         device: str = "auto",
-        threads: int = 1,
     ) -> None:
-        torch.set_num_threads(threads)
         if not (folder / UNFINISHED).is_dir():
             raise EnvironmentProblem(
                 f"{socket.gethostname()} does not see the folder {folder}: choose one with -o that"

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..errors import InvalidInput
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .fetching import check_image, decoded, fetch_image
-from .jobs import ENDED, Job, Jobs, QueueFull, State
+from .jobs import ENDED, Job, Jobs, JobState, QueueFull
 from .protocol import Answer, Hunyuan, ImageTo3D, JobSettings, Keyed, Upload
 from .webhooks import deliver
 from .workers import Workers
@@ -186,7 +186,7 @@ class Service:
         self.submitted = prometheus_client.Counter(
             "image_to_3d_jobs_submitted", "Jobs that were taken.", registry=self.registry
         )
-        gauges: dict[State, str] = {
+        gauges: dict[JobState, str] = {
             "queued": "that wait",
             "running": "at work",
             "failed": "that failed",
@@ -201,7 +201,7 @@ class Service:
             "image_to_3d_workers", "Workers.", registry=self.registry
         ).set_function(workers.alive)
 
-    def _count(self, state: State) -> float:
+    def _count(self, state: JobState) -> float:
         return self.jobs.count(state)
 
     async def owner_of(self, request: Request, key: str = "") -> str:

@@ -1,29 +1,42 @@
-"""The store: jobs, their states and their files, in SQLite and a folder.
+"""The store of the server's jobs, their states and their files: SQLite and a folder.
 
-It survives kill -9 at any moment: a job is queued, then running, then done, failed or cancelled,
-and each change is one transaction. What was running when the server died is queued again once.
+It survives kill -9 at any moment. A job is queued, then running, then done, failed or cancelled,
+and each change is one transaction. If a server dies, the next one queues its running jobs again,
+once.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
+from ..errors import EnvironmentProblem
+from ..files import check_writable
 from .protocol import JobSettings
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
+log = logging.getLogger(__name__)
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
-TEMPORARY = 3600.0  # seconds that temporary results stay
+TEMPORARY_S = 3600.0
+_LONGEST_UPLOAD_S = 86_400.0
 _LOST = "The server stopped twice while it worked on this job: it is not tried again."
+_UNREADABLE = (
+    "Another version of the server stored this job, and this one cannot read it: send it again."
+)
+#: The tables of 0.2.0 and, last, `leases`.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT UNIQUE, owner TEXT, state TEXT,
@@ -32,8 +45,11 @@ CREATE TABLE IF NOT EXISTS jobs (
     webhook TEXT DEFAULT '', track_id TEXT DEFAULT 'null', base TEXT DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id);
+CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended);
 CREATE TABLE IF NOT EXISTS deliveries (job INTEGER PRIMARY KEY, tries INTEGER, due REAL);
+CREATE TABLE IF NOT EXISTS leases (job INTEGER PRIMARY KEY, server TEXT);
 """
+_SETTING = "CASE WHEN json_valid(settings) THEN json_extract(settings, '$.{}') END"
 
 
 @dataclass(frozen=True)
@@ -41,23 +57,23 @@ class Job:
     """One row.
 
     Attributes:
-        id: what clients ask with.
-        token: the unguessable part of its files' addresses, and their folder's name.
-        owner: whose key started it.
-        images: names of files in its folder.
-        seed: that is used.
-        created, started, ended: seconds since 1970, or None.
-        tries: how often a worker has begun it.
-        message: what went wrong, in a sentence.
-        outputs: names of files in its folder, the mesh first.
+        id: what clients use to ask for the job.
+        token: unguessable; part of its files' addresses and the name of their folder.
+        owner: digest of the key that started it.
+        images: file names in its folder.
+        seed: the seed in use; never 0.
+        created, started, ended: seconds since 1970, or None; never before one another.
+        tries: how many times a worker has started it.
+        message: why it failed, in one sentence.
+        outputs: file names in its folder, the mesh first.
         webhook, track_id: as the client gave them.
-        base: the server's address, as that client called it.
+        base: the server's address, as the client used it.
     """
 
     id: int
     token: str
     owner: str
-    state: State
+    state: JobState
     settings: JobSettings
     images: Sequence[str]
     seed: int
@@ -78,51 +94,57 @@ class Job:
 
 
 class QueueFull(Exception):
-    """No more jobs are taken now."""
+    """Too many jobs are waiting."""
 
 
 class Jobs:
-    """The store. One connection for all threads, one transaction at a time.
+    """The store, for one server at a time; one connection for all threads.
 
     Args:
         folder: of the database and of all files.
-        limit: of jobs that wait.
-        keep: seconds that results stay after a job's end.
+        limit: most jobs that may wait.
+        keep: seconds to keep results after a job's end.
+
+    Raises:
+        EnvironmentProblem: if another server uses the folder, or it cannot be used.
     """
 
     def __init__(self, folder: Path, *, limit: int = 32, keep: float = 86_400.0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.limit, self.keep = folder, limit, keep
         self.changed = threading.Condition()
+        self._server = secrets.token_hex(8)
         self._lock = threading.RLock()
-        self._database = sqlite3.connect(folder / "jobs.sqlite3", check_same_thread=False)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.executescript(_TABLES)
-        with self._transaction() as database:
-            database.execute(
-                "UPDATE jobs SET state = 'queued' WHERE state = 'running' AND tries < 2"
-            )
-        for job in self._select("state = 'running'"):
-            self.end(job.id, "failed", message=_LOST)
+        self._folder_lock = _locked(folder)
+        try:
+            self._database = _opened(folder / "jobs.sqlite3")
+            self._take_over()
+        except (sqlite3.Error, OSError) as error:
+            self._folder_lock.release()
+            raise EnvironmentProblem(
+                f"could not open {folder / 'jobs.sqlite3'}: {error}. Choose another --folder."
+            ) from error
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database and unlock the folder."""
         with self._lock:
             self._database.close()
+            self._folder_lock.release()
 
     def folder_of(self, token: str) -> Path:
-        """Where a job's or an upload's files are."""
+        """Return the folder of a job's or an upload's files."""
         return self.folder / "files" / token
 
     def keep_files(self, files: Mapping[str, bytes]) -> str:
-        """Files in a new folder; returns its token."""
+        """Write files into a new folder and return its token."""
         token = secrets.token_urlsafe(18)
-        place = self.folder_of(token)
-        place.mkdir(parents=True)
-        for name, content in files.items():
-            (place / name).write_bytes(content)
+        folder = self.folder_of(token)
+        folder.mkdir(parents=True)
+        try:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return token
 
     def submit(
@@ -138,75 +160,92 @@ class Jobs:
         """Queue a job.
 
         Raises:
-            QueueFull: if too many wait.
+            QueueFull: if too many are waiting.
         """
         files = {f"picture-{i}": content for i, content in enumerate(images)}
-        with self._transaction() as database:
-            if self.count("queued") >= self.limit:
-                raise QueueFull
-            token = self.keep_files(files)
-            cursor = database.execute(
-                "INSERT INTO jobs (token, owner, state, settings, pictures, seed, created, webhook,"
-                " track_id, base) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    token,
-                    owner,
-                    settings.model_dump_json(),
-                    json.dumps(list(files)),
-                    settings.seed or secrets.randbelow(2**32 - 1) + 1,
-                    time.time(),
-                    webhook,
-                    json.dumps(track_id),
-                    base,
-                ),
-            )
+        token = self.keep_files(files)
+        row = {
+            "token": token,
+            "owner": owner,
+            "state": "queued",
+            "settings": settings.model_dump_json(),
+            "pictures": json.dumps(list(files)),
+            "seed": settings.seed or secrets.randbelow(2**32 - 1) + 1,
+            "created": time.time(),
+            "webhook": webhook,
+            "track_id": json.dumps(track_id),
+            "base": base,
+        }
+        columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
+        try:
+            with self._transaction() as database:
+                if self.count("queued") >= self.limit:
+                    raise QueueFull
+                query = f"INSERT INTO jobs ({columns}) VALUES ({values})"
+                id = database.execute(query, row).lastrowid
+        except BaseException:
+            shutil.rmtree(self.folder_of(token), ignore_errors=True)
+            raise
         self._announce()
-        assert cursor.lastrowid is not None
-        return self.get(cursor.lastrowid)
+        assert id is not None
+        return self.get(id)
 
     def get(self, id: int) -> Job:
-        """A job by its id.
+        """Return a job by its id.
 
         Raises:
             KeyError: if there is none.
         """
-        found = self._select("id = ?", id)
-        if not found:
-            raise KeyError(id)
-        return found[0]
+        return self._one("id = ?", id)
 
     def by_token(self, token: str) -> Job:
-        """A job by its token.
+        """Return a job by its token.
 
         Raises:
             KeyError: if there is none.
         """
-        found = self._select("token = ?", token)
-        if not found:
-            raise KeyError(token)
-        return found[0]
+        return self._one("token = ?", token)
 
     def claim(self) -> Job | None:
-        """The job that has waited longest, which is running from now on."""
-        with self._transaction() as database:
-            found = self._select("state = 'queued' ORDER BY id LIMIT 1")
-            if not found:
-                return None
-            database.execute(
-                "UPDATE jobs SET state = 'running', started = ?, tries = tries + 1 WHERE id = ?",
-                (time.time(), found[0].id),
-            )
-        return self.get(found[0].id)
+        """Mark the job that has waited longest as running here, and return it.
 
-    def end(self, id: int, state: State, *, message: str = "", outputs: Sequence[str] = ()) -> bool:
-        """A job's end; returns False where it had ended before, or is unknown."""
+        A job that this version cannot read is marked failed instead.
+        """
+        while True:
+            with self._transaction() as database:
+                waiting = self._select("state = 'queued' ORDER BY id LIMIT 1")
+                if not waiting:
+                    return None
+                (job,) = waiting
+                if job.state == "queued":
+                    database.execute(
+                        "UPDATE jobs SET state = 'running', started = max(?, created),"
+                        " tries = tries + 1 WHERE id = ?",
+                        (time.time(), job.id),
+                    )
+                    database.execute(
+                        "INSERT OR REPLACE INTO leases VALUES (?, ?)", (job.id, self._server)
+                    )
+                    return self.get(job.id)
+            log.error("job %d: %s", job.id, job.message)
+            self.end(job.id, "failed", message=job.message)
+
+    def end(
+        self, id: int, state: JobState, *, message: str = "", outputs: Sequence[str] = ()
+    ) -> bool:
+        """End a job that is queued, or running here.
+
+        Returns:
+            False if it had ended before, is unknown, or another server runs it.
+        """
         with self._transaction() as database:
             changed = database.execute(
-                "UPDATE jobs SET state = ?, message = ?, outputs = ?, ended = ? WHERE id = ? AND"
-                " state IN ('queued', 'running')",
-                (state, message, json.dumps(list(outputs)), time.time(), id),
+                "UPDATE jobs SET state = ?, message = ?, outputs = ?,"
+                f" ended = max(?, created, coalesce(started, 0)) WHERE id = ? AND {_OURS}",
+                (state, message, json.dumps(list(outputs)), time.time(), id, self._server),
             ).rowcount
             if changed:
+                database.execute("DELETE FROM leases WHERE job = ?", (id,))
                 database.execute(
                     "INSERT INTO deliveries SELECT id, 0, 0 FROM jobs WHERE id = ? AND webhook"
                     " != ''",
@@ -216,46 +255,46 @@ class Jobs:
         return bool(changed)
 
     def put_back(self, id: int) -> None:
-        """A running job waits again, as if it had not been begun."""
+        """Queue a job that is running here again, as if it had never been started."""
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND state ="
-                " 'running'",
-                (id,),
+                f" 'running' AND {_OURS}",
+                (id, self._server),
             )
+            database.execute("DELETE FROM leases WHERE job = ?", (id,))
 
-    def count(self, state: State) -> int:
-        """How many jobs are in a state."""
-        with self._lock:
-            row = self._database.execute("SELECT count(*) FROM jobs WHERE state = ?", (state,))
-            return int(row.fetchone()[0])
+    def count(self, state: JobState) -> int:
+        """Return how many jobs are in a state."""
+        return int(self._value("SELECT count(*) FROM jobs WHERE state = ?", state))
 
     def ahead_of(self, job: Job) -> int:
-        """How many jobs come before a queued one, those at work included."""
+        """Return how many jobs come before a queued one, including those that are running."""
         query = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND id < ?"
-        with self._lock:
-            return int(self._database.execute(query, (job.id,)).fetchone()[0])
+        return int(self._value(query, job.id))
 
     def usual_seconds(self, model_id: str) -> float:
-        """What the last jobs of a model took, in the mean; 10 if none is known."""
+        """Return the mean time of a model's last 10 jobs; 10 if there is none."""
         query = (
-            "SELECT avg(ended - started) FROM (SELECT ended, started FROM jobs WHERE state = 'done'"
-            " AND json_extract(settings, '$.model_id') = ? ORDER BY id DESC LIMIT 10)"
+            "SELECT avg(max(ended - started, 0)) FROM (SELECT ended, started FROM jobs WHERE"
+            f" state = 'done' AND {_SETTING.format('model_id')} = ? ORDER BY id DESC LIMIT 10)"
         )
-        with self._lock:
-            mean = self._database.execute(query, (model_id,)).fetchone()[0]
+        mean = self._value(query, model_id)
         return 10.0 if mean is None else float(mean)
 
     def due_deliveries(self) -> list[tuple[Job, int]]:
-        """Jobs whose webhook is to be called now, and how often it was tried."""
+        """Return the jobs whose webhook is to be called now, and how often it was tried."""
         with self._lock:
-            rows = self._database.execute(
-                "SELECT job, tries FROM deliveries WHERE due <= ?", (time.time(),)
-            ).fetchall()
-        return [(self.get(row["job"]), row["tries"]) for row in rows]
+            tries = dict(
+                self._database.execute(
+                    "SELECT job, tries FROM deliveries WHERE due <= ?", (time.time(),)
+                ).fetchall()
+            )
+            jobs = self._select("id IN (SELECT job FROM deliveries WHERE due <= ?)", time.time())
+        return [(job, tries[job.id]) for job in jobs if job.id in tries]
 
     def delivered(self, job: Job, *, again_in: float | None = None) -> None:
-        """Note that a webhook was called: for the last time, or not."""
+        """Note that a webhook was called; `again_in` seconds it is to be called again."""
         with self._transaction() as database:
             if again_in is None:
                 database.execute("DELETE FROM deliveries WHERE job = ?", (job.id,))
@@ -266,19 +305,51 @@ class Jobs:
                 )
 
     def clean(self) -> None:
-        """Remove jobs and files whose time is over."""
+        """Remove expired jobs with their files, and files that belong to no job."""
         now = time.time()
+        temporary, kept = now - min(TEMPORARY_S, self.keep), now - self.keep
+        expired = f"ended < CASE WHEN {_SETTING.format('temp')} THEN ? ELSE ? END"
+        with self._transaction() as database:
+            rows = database.execute(
+                f"SELECT id, token FROM jobs WHERE ended < ? AND {expired}",
+                (temporary, temporary, kept),
+            ).fetchall()
+            ids = [(row["id"],) for row in rows]
+            database.executemany("DELETE FROM jobs WHERE id = ?", ids)
+            database.executemany("DELETE FROM deliveries WHERE job = ?", ids)
+        for row in rows:
+            shutil.rmtree(self.folder_of(row["token"]), ignore_errors=True)
+        self._remove_orphans(now - min(self.keep, _LONGEST_UPLOAD_S))
+
+    def _remove_orphans(self, before: float) -> None:
+        """Remove uploads, and what a killed server left, if they are older than a time."""
+        for folder in (self.folder / "files").glob("*"):
+            with suppress(OSError):  # somebody else removed it
+                if folder.stat().st_mtime < before and not self._select("token = ?", folder.name):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _take_over(self) -> None:
+        """Queue what a dead server left running, or fail it if that has happened before."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM leases")
+            database.execute(
+                "UPDATE jobs SET state = 'queued' WHERE state = 'running' AND tries < 2"
+            )
+            database.execute(
+                "INSERT INTO leases SELECT id, ? FROM jobs WHERE state = 'running'", (self._server,)
+            )
+        for job in self._select("state = 'running'"):
+            self.end(job.id, "failed", message=_LOST)
+
+    def _value(self, query: str, *values: Any) -> Any:
         with self._lock:
-            for job in self._select("ended IS NOT NULL"):
-                assert job.ended is not None
-                if job.ended + (TEMPORARY if job.settings.temp else self.keep) < now:
-                    with self._transaction() as database:
-                        database.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-                        database.execute("DELETE FROM deliveries WHERE job = ?", (job.id,))
-            known = {row["token"] for row in self._database.execute("SELECT token FROM jobs")}
-        for place in (self.folder / "files").glob("*"):
-            if place.name not in known and place.stat().st_mtime + min(self.keep, 86_400) < now:
-                shutil.rmtree(place, ignore_errors=True)
+            return self._database.execute(query, values).fetchone()[0]
+
+    def _one(self, where: str, value: Any) -> Job:
+        found = self._select(where, value)
+        if not found:
+            raise KeyError(value)
+        return found[0]
 
     def _select(self, where: str, *values: Any) -> list[Job]:
         with self._lock:
@@ -295,12 +366,62 @@ class Jobs:
             self.changed.notify_all()
 
 
+#: The condition for a job that this server may change; takes the server's id.
+_OURS = (
+    "(state = 'queued' OR state = 'running' AND id IN (SELECT job FROM leases WHERE server = ?))"
+)
+
+
 def _job_of(row: dict[str, Any]) -> Job:
-    """Return the job that a row of the database stores."""
-    return Job(
-        settings=JobSettings.model_validate_json(row.pop("settings")),
-        images=json.loads(row.pop("pictures")),
-        outputs=json.loads(row.pop("outputs")),
-        track_id=json.loads(row.pop("track_id")),
-        **row,
-    )
+    """Return a row as a job; one that cannot be read is failed, with default settings."""
+    images = row.pop("pictures")
+    try:
+        return Job(
+            **row
+            | {
+                "settings": JobSettings.model_validate_json(row["settings"]),
+                "images": json.loads(images),
+                "outputs": json.loads(row["outputs"]),
+                "track_id": json.loads(row["track_id"]),
+            }
+        )
+    except (ValueError, TypeError):
+        return Job(
+            **row
+            | {
+                "settings": JobSettings(),
+                "state": row["state"] if row["state"] in ENDED else "failed",
+                "message": row["message"] or _UNREADABLE,
+                "images": (),
+                "outputs": (),
+                "track_id": None,
+            }
+        )
+
+
+def _locked(folder: Path) -> FileLock:
+    """Make a folder that only its owner can read, and lock it.
+
+    Raises:
+        EnvironmentProblem: if another server has locked it, or it cannot be written to.
+    """
+    check_writable(folder, "--folder")
+    with suppress(OSError):  # not ours, or a disk without modes
+        folder.chmod(0o700)
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise EnvironmentProblem(
+            f"Another server is running in {folder}: stop it, or choose another --folder."
+        ) from error
+    return lock
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, check_same_thread=False)
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.executescript(_TABLES)
+    return database

@@ -1,29 +1,28 @@
-"""One process for each device, which works on one job after the other.
-
-A process that crashes, runs out of memory or takes too long costs its job alone, and comes back.
-"""
+"""One worker process per device, which takes one job after another from the store."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..worker_process import WorkerProcess
+from ..workers.process import WorkerProcess, WorkResult
+from ..workers.supervisor import Supervisor
 from .jobs import Job, Jobs
 from .protocol import JobSettings
 
 log = logging.getLogger(__name__)
 
-_LOOK = 0.1  # seconds between looks at a worker that is busy
-#: Settings, seed, images, folder and a report to names of files; see `work.Maker`.
+_CLAIM_INTERVAL_S = 1.0
+_RETRY_INTERVAL_S = 5.0
+_BROKEN = "This job failed because of an error in the server: see the server's log."
+#: Settings, seed, images, folder and a report to file names; see `work.Maker`.
 Make = Callable[[JobSettings, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stage:
     """How far a running job is."""
 
@@ -47,95 +46,88 @@ class Workers:
     ) -> None:
         self.stages: dict[int, Stage] = {}
         self._jobs, self._limit = jobs, limit
-        self._stopped = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, args=(maker,), name=f"worker-{i}", daemon=True)
-            for i, maker in enumerate(makers)
-        ]
+        self._cancelled: set[int] = set()
+        self._supervisor = Supervisor(makers, self._step)
 
     def __len__(self) -> int:
-        return len(self._threads)
+        return len(self._supervisor)
 
     def start(self) -> None:
-        """Begin to work."""
-        for thread in self._threads:
-            thread.start()
+        """Start all workers."""
+        self._supervisor.start()
 
     def stop(self) -> None:
-        """End the processes; what they worked on is queued again."""
-        self._stopped.set()
+        """Kill the processes and queue their jobs again."""
+        self._supervisor.stopping.set()
         with self._jobs.changed:
             self._jobs.changed.notify_all()
-        for thread in self._threads:
-            thread.join(timeout=10)
+        self._supervisor.stop()
 
     def alive(self) -> int:
-        """How many workers are there."""
-        return sum(thread.is_alive() for thread in self._threads)
+        """Return the number of workers that are running."""
+        return self._supervisor.alive()
 
     def cancel(self, job: Job) -> bool:
-        """End a job that waits or is at work; returns False where it had ended."""
-        return self._jobs.end(job.id, "cancelled", message="The job was cancelled.")
+        """Cancel a queued or running job; return False if it had ended."""
+        cancelled = self._jobs.end(job.id, "cancelled", message="The job was cancelled.")
+        if cancelled and job.id in self.stages:
+            self._cancelled.add(job.id)
+        return cancelled
 
-    def _work(self, maker: Callable[[], Make]) -> None:
-        process = WorkerProcess(maker)
+    def _step(self, process: WorkerProcess) -> bool:
+        job = self._jobs.claim()
+        if job is None:
+            with self._jobs.changed:
+                self._jobs.changed.wait(timeout=_CLAIM_INTERVAL_S)
+            return True
+        self.stages[job.id] = Stage()
         try:
-            while not self._stopped.is_set():
-                job = self._jobs.claim()
-                if job is None:
-                    with self._jobs.changed:
-                        self._jobs.changed.wait(timeout=1.0)
-                    continue
-                self.stages[job.id] = Stage()
-                try:
-                    self._do(job, process)
-                except Exception:
-                    log.exception("job %d", job.id)
-                    process.end()
-                    self._jobs.end(job.id, "failed", message=_BROKEN)
-                finally:
-                    self.stages.pop(job.id, None)
+            self._settle(job, self._outcome(job, process))
         finally:
-            process.end()
+            self.stages.pop(job.id, None)
+            self._cancelled.discard(job.id)
+        return True
 
-    def _do(self, job: Job, process: WorkerProcess) -> None:
-        until = time.monotonic() + self._limit
+    def _outcome(self, job: Job, process: WorkerProcess) -> WorkResult:
         folder = self._jobs.folder_of(job.token)
-        images = [folder / name for name in job.images]
-        process.begin(job.settings, job.seed, images, folder)
-        while True:
-            if self._stopped.is_set():
-                process.end()
-                self._jobs.put_back(job.id)
-                return
+
+        def on_report(name: str, done: int, total: int) -> None:
+            self.stages[job.id] = Stage(name, done, total)
+
+        try:
+            # It may have been cancelled before `stages` knew it.
             if self._jobs.get(job.id).state == "cancelled":
-                process.end()
-                return
-            if time.monotonic() > until:
-                process.end()
-                sentence = f"The job took longer than {self._limit:.0f} seconds and was ended."
-                self._jobs.end(job.id, "failed", message=sentence)
-                return
-            message = process.listen(_LOOK)
-            if message is None:
-                continue
-            kind, *content = message
-            if kind == "began":
-                until = time.monotonic() + self._limit
-                continue
-            if kind == "report":
-                self.stages[job.id] = Stage(*content)
-                continue
-            if kind == "done":
-                self._jobs.end(job.id, "done", outputs=content[0])
-            else:
-                sentence = {"died": _CRASHED, "broken": _BROKEN}.get(kind) or content[0]
-                self._jobs.end(job.id, "failed", message=sentence)
-            return
+                self._cancelled.add(job.id)
+            return process.run(
+                job.settings,
+                job.seed,
+                [folder / name for name in job.images],
+                folder,
+                timeout=self._limit,
+                on_report=on_report,
+                cancelled=lambda: self._supervisor.stopping.is_set() or job.id in self._cancelled,
+            )
+        except Exception:
+            log.exception("job %d", job.id)
+            process.stop()
+            return WorkResult("broken")
 
+    def _settle(self, job: Job, outcome: WorkResult) -> None:
+        """Record how a job ended; retry while the database fails, until the server stops."""
+        while True:
+            try:
+                self._record(job, outcome)
+                return
+            except sqlite3.Error:
+                log.exception("could not record the end of job %d", job.id)
+                if self._supervisor.stopping.wait(_RETRY_INTERVAL_S):
+                    return
 
-_BROKEN = "The server made a mistake of its own with this job: its log says which."
-_CRASHED = (
-    "The process that worked on this job died, which lack of memory does most often: try a smaller"
-    " resolution."
-)
+    def _record(self, job: Job, outcome: WorkResult) -> None:
+        if outcome.kind == "done":
+            self._jobs.end(job.id, "done", outputs=outcome.value)
+        elif outcome.kind != "cancelled":
+            message = _BROKEN if outcome.kind == "broken" else outcome.message
+            self._jobs.end(job.id, "failed", message=message)
+        elif job.id not in self._cancelled:
+            self._jobs.put_back(job.id)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipelines.catalogue.local_engine import done_here
+from pipelines.catalogue.local_engine import run_locally
 from pipelines.errors import EnvironmentProblem
 
 from .conftest import items, recipe
@@ -31,7 +31,7 @@ def test_an_item_costs_itself_alone(tmp_path):
     ids = ["a", "crash", "slow", "bad", "bug", "b", "c"]
     made, tasks = _tasks(ids)
     workers = [functools.partial(makers.stub, made, tmp_path)] * 2
-    assert _kinds(done_here(tasks, workers, made, limit=4.0)) == {
+    assert _kinds(run_locally(tasks, workers, made, timeout=4.0)) == {
         "a": "done",
         "b": "done",
         "c": "done",
@@ -48,13 +48,13 @@ def test_workers_that_cannot_begin_end_the_run(tmp_path):
     made, tasks = _tasks(["a", "b"])
     unready = functools.partial(makers.unready, tmp_path)
     with pytest.raises(EnvironmentProblem, match="The weights are not there"):
-        list(done_here(tasks, [unready], made, limit=60.0))
+        list(run_locally(tasks, [unready], made, timeout=60.0))
 
 
 def test_loading_the_models_is_not_the_items_time(tmp_path):
     made, tasks = _tasks(["a", "slow", "b"])
     worker = functools.partial(makers.slow_to_load, made, tmp_path)
-    rows = _kinds(done_here(tasks, [worker], made, limit=1.0))
+    rows = _kinds(run_locally(tasks, [worker], made, timeout=1.0))
     assert rows == {"a": "done", "slow": "TimedOut", "b": "done"}
 
 
@@ -68,7 +68,7 @@ def test_tasks_are_taken_when_a_worker_is_free(tmp_path):
             yield task
 
     worker = functools.partial(makers.stub, made, tmp_path, 0.05)
-    rows = done_here(slowly(), [worker], made, limit=60.0)
+    rows = run_locally(slowly(), [worker], made, timeout=60.0)
     next(rows)
     assert len(taken) <= 4
     before = threading.active_count()

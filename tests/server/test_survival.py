@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from pipelines.server import webhooks
-from pipelines.server.jobs import Jobs, QueueFull
+from pipelines.server.jobs import Jobs
 from pipelines.server.protocol import JobSettings
 from pipelines.server.workers import Workers
 
@@ -77,31 +77,6 @@ def test_states_survive_a_restart(tmp_path):
     assert jobs.get(running).state == "failed", "done again once, not for ever"
     assert "stopped twice" in jobs.get(running).message
     assert submit(jobs) == queued + 1
-    jobs.close()
-
-
-def test_results_end_with_their_time(tmp_path, monkeypatch):
-    jobs = Jobs(tmp_path, limit=2, keep=100.0)
-    kept, temporary = (jobs.submit(JobSettings(temp=temp), [b"picture"]) for temp in (False, True))
-    with pytest.raises(QueueFull):
-        jobs.submit(JobSettings(), [b"picture"])
-    for job in (jobs.claim(), jobs.claim()):
-        jobs.end(job.id, "done")
-    upload = jobs.keep_files({"upload": b"x"})
-    jobs.clean()
-    assert jobs.get(kept.id)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 200)
-    jobs.clean()
-    with pytest.raises(KeyError):
-        jobs.get(kept.id)
-    assert not jobs.folder_of(kept.token).exists()
-    assert not jobs.folder_of(upload).exists()
-    assert jobs.get(temporary.id), "an hour"
-    monkeypatch.setattr(time, "time", lambda: now + 3700)
-    jobs.clean()
-    with pytest.raises(KeyError):
-        jobs.get(temporary.id)
     jobs.close()
 
 

@@ -1,0 +1,177 @@
+"""A process that does one piece of work after another, and can be killed without harm."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
+
+from ..errors import ImageTo3DError
+from .threads import configure_threads
+
+log = logging.getLogger(__name__)
+
+_POLL_INTERVAL_S = 0.1
+
+WorkFunction = Callable[..., Any]
+Kind = Literal["done", "failed", "not_ready", "broken", "died", "timed_out", "cancelled"]
+
+
+@dataclass(frozen=True)
+class WorkResult:
+    """How a piece of work ended.
+
+    Attributes:
+        kind: "done"; "failed" for an `ImageTo3DError`, "not_ready" for one while the worker loaded;
+            "broken" for any other exception, which the worker has logged; "died" if the process
+            crashed; "timed_out" or "cancelled" if it was killed.
+        value: the result, if done.
+        message: one sentence for the user, if not.
+    """
+
+    kind: Kind
+    value: Any = None
+    message: str = ""
+
+
+class WorkerProcess:
+    """A process that starts when it is first needed, and again after it has died.
+
+    Args:
+        make_work: called once in each process; makes the function that does the work. Must be
+            picklable. The function takes the arguments of `run`, and last a callback for reports.
+        threads: threads of the process; None keeps the libraries' default.
+    """
+
+    def __init__(
+        self, make_work: Callable[[], WorkFunction], *, threads: int | None = None
+    ) -> None:
+        self._make_work, self._threads = make_work, threads
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+
+    def run(
+        self,
+        *arguments: Any,
+        timeout: float,
+        on_report: Callable[..., None] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> WorkResult:
+        """Do one piece of work; never raise because of it.
+
+        Args:
+            arguments: of the work; must be picklable.
+            timeout: seconds, counted from when the process has loaded what it needs.
+            on_report: called with what the work reports.
+            cancelled: polled; True kills the process.
+        """
+        if not self._send(arguments):
+            return _DIED
+        deadline = float("inf")
+        while True:
+            if cancelled():
+                self.stop()
+                return WorkResult("cancelled", message="The work was cancelled.")
+            if time.monotonic() > deadline:
+                self.stop()
+                message = f"The work took longer than {timeout:g} seconds."
+                return WorkResult("timed_out", message=message)
+            kind, *content = self._receive()
+            if kind == "died":
+                return _DIED
+            if kind == "loaded":
+                deadline = time.monotonic() + timeout
+            elif kind == "report" and on_report is not None:
+                on_report(*content)
+            elif kind == "done":
+                return WorkResult("done", content[0])
+            elif kind in ("failed", "not_ready", "broken"):
+                return WorkResult(kind, message=content[0])
+
+    def stop(self) -> None:
+        """Kill the process, whatever it is doing; the next `run` starts a new one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _send(self, arguments: tuple[Any, ...]) -> bool:
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._connection is not None
+        try:
+            self._connection.send(arguments)
+        except OSError:
+            self.stop()
+            return False
+        return True
+
+    def _start(self) -> None:
+        self.stop()
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        # As bytes, so that the process imports PyTorch only after its threads are configured.
+        arguments = (pickle.dumps(self._make_work), theirs, self._threads)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def _receive(self) -> tuple[Any, ...]:
+        """Return the next message, ("nothing",) if none comes soon, ("died",) if none can come."""
+        assert self._connection is not None
+        try:
+            if self._connection.poll(_POLL_INTERVAL_S):
+                message: tuple[Any, ...] = self._connection.recv()
+                return message
+        except (EOFError, OSError):
+            self.stop()
+            return ("died",)
+        return ("nothing",)
+
+
+_DIED = WorkResult(
+    "died",
+    message="The worker process died, most often for lack of memory: try a smaller resolution"
+    " or fewer workers.",
+)
+
+
+def _serve(make_work: bytes, connection: Connection, threads: int | None) -> None:
+    """Run work in the child process until the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles a terminal's Ctrl-C
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    configure_threads(threads)
+    work: WorkFunction | None = None
+    while True:
+        arguments = connection.recv()
+        try:
+            if work is None:
+                work = pickle.loads(make_work)()
+            connection.send(("loaded",))
+            result = work(*arguments, lambda *report: connection.send(("report", *report)))
+            connection.send(("done", result))
+        except ImageTo3DError as error:
+            connection.send(("not_ready" if work is None else "failed", str(error)))
+        except Exception as error:
+            logging.basicConfig()
+            log.exception("a worker's task failed")
+            connection.send(("broken", f"{type(error).__name__}: {error}"))
+
+
+def _exit_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

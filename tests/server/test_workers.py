@@ -1,0 +1,98 @@
+"""Workers over a store whose database fails, and jobs that end while they begin."""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+import time
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the server's packages are not installed")
+
+from pipelines.server import workers as module
+from pipelines.server.jobs import Jobs
+from pipelines.server.protocol import JobSettings
+from pipelines.server.workers import Workers
+from pipelines.workers import supervisor
+
+makers = importlib.import_module("tests.server.makers")
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    store = Jobs(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def workers(jobs, monkeypatch):
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(module, "_RETRY_INTERVAL_S", 0.05)
+    started = Workers(jobs, [makers.fake])
+    yield started
+    started.stop()
+
+
+def _submit(jobs, **settings):
+    return jobs.submit(JobSettings(**settings), [b"image"]).id
+
+
+def _ended(jobs, id):
+    until = time.monotonic() + 60
+    while jobs.get(id).state in ("queued", "running"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return jobs.get(id)
+
+
+def _failing(method, times):
+    """The method, which raises a database error so many times first."""
+    left = [times]
+
+    def call(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return method(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize("method", ["claim", "end"])
+def test_worker_after_a_database_error_goes_on(jobs, workers, monkeypatch, method):
+    first = _submit(jobs)
+    monkeypatch.setattr(jobs, method, _failing(getattr(jobs, method), 2))
+    workers.start()
+    until = time.monotonic() + 60
+    while not jobs.count("done"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    second = _submit(jobs)
+    assert _ended(jobs, second).state == "done"
+    assert jobs.get(first).state == "done"
+    assert workers.alive() == 1
+
+
+def test_worker_after_an_unreadable_job_goes_on(jobs, workers):
+    bad, good = _submit(jobs), _submit(jobs)
+    with sqlite3.connect(jobs.folder / "jobs.sqlite3") as database:
+        database.execute("UPDATE jobs SET settings = '{}x' WHERE id = ?", (bad,))
+    database.close()
+    workers.start()
+    assert _ended(jobs, good).state == "done"
+    assert jobs.get(bad).state == "failed"
+
+
+def test_cancelled_job_ends_at_once_and_is_not_queued_again(jobs, workers):
+    slow, next_one = _submit(jobs, resolution=makers.SLOW), _submit(jobs)
+    workers.start()
+    until = time.monotonic() + 60
+    while workers.stages.get(slow) is None or workers.stages[slow].name == "starting":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert workers.cancel(jobs.get(slow))
+    assert not workers.cancel(jobs.get(slow))
+    assert _ended(jobs, next_one).state == "done"
+    assert jobs.get(slow).state == "cancelled"
