@@ -5,7 +5,7 @@ Source: Khronos, glTF 2.0, section 3.9; KHR_materials_unlit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -16,6 +16,14 @@ from ..errors import InvalidInput
 from ..images.colors import to_srgb
 
 BASE_COLOR = "base_color_factor"
+EMISSION, STRENGTH = "emissive_factor", "emissive_strength"
+#: The factors that scale each image. Without it they would apply to the whole surface: a black
+#: metal, or a white glow.
+SCALES = {
+    "metallic_roughness": ("metallic_factor", "roughness_factor", "occlusion_strength"),
+    "normal_map": ("normal_scale",),
+    "emissive": (EMISSION, STRENGTH),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +38,9 @@ class Material:
         occlusion_in_mr: whether red of `metallic_roughness` is ambient occlusion.
         unlit: whether the colour is shown as it is, without light.
         factors: numbers that multiply these, by glTF's names in snake case: metallic_factor,
-            roughness_factor, emissive_factor, `BASE_COLOR` (linear, with alpha), double_sided,
-            alpha_mode, alpha_cutoff, normal_scale, occlusion_strength; others are carried along.
+            roughness_factor (below 0: automatic), emissive_factor, emissive_strength, `BASE_COLOR`
+            (linear, with alpha), double_sided, alpha_mode, alpha_cutoff, normal_scale,
+            occlusion_strength; others are carried along.
 
     Raises:
         InvalidInput: if an image has another shape or holds values that are not finite.
@@ -67,10 +76,22 @@ class Material:
             return None
         return to_srgb(torch.tensor(list(factor)[:3], dtype=torch.float32).clamp(0, 1)).clamp(0, 1)
 
+    @property
+    def emission(self) -> tuple[list[float], float]:
+        """Colour (3,) and strength of the light that it gives; an image is multiplied by both."""
+        color = [max(float(c), 0.0) for c in self.factors.get(EMISSION, (0.0, 0.0, 0.0))]
+        if self.emissive is not None and not any(color):
+            color = [1.0, 1.0, 1.0]
+        return color, max(float(self.factors.get(STRENGTH, 1.0)), 0.0)
+
     def without_images(self) -> Material | None:
-        """What is left of it on other uvs: its numbers; None if these say nothing."""
-        kept = {"unlit": self.unlit, "factors": self.factors}
-        return Material(**kept).or_none()  # type: ignore[arg-type]
+        """Return what is left of it on other uvs, or None if nothing is.
+
+        Factors that scale an image are dropped with it.
+        """
+        dropped = {factor for name in self.images for factor in SCALES[name]}
+        factors = {name: value for name, value in self.factors.items() if name not in dropped}
+        return Material(unlit=self.unlit, factors=factors).or_none()
 
     def without_base_color(self) -> Material | None:
         """The same for a mesh whose colours have been multiplied by it already."""
@@ -86,3 +107,10 @@ class Material:
 
 
 IMAGES = tuple(f.name for f in fields(Material) if str(f.type).startswith("Tensor"))
+
+
+def emission_factors(color: Sequence[float], strength: float = 1.0) -> dict[str, Any]:
+    """Return light of a colour (3,) and strength as factors: glTF keeps the colour in [0, 1]."""
+    scale = max(1.0, *color)
+    factors: dict[str, Any] = {EMISSION: [c / scale for c in color]}
+    return factors if scale * strength == 1 else factors | {STRENGTH: scale * strength}

@@ -420,7 +420,7 @@ def test_files_of_cores_3d_nodes_are_read(nodes, tmp_path):
     ):
         (back,) = nodes.sockets.meshes_of(nodes.LoadMesh.execute("", file)[0])
         torch.testing.assert_close(back.vertices, _mesh().vertices)
-    with pytest.raises(InvalidInput, match="A mesh is read from obj"):
+    with pytest.raises(InvalidInput, match="The format of a mesh file must be obj"):
         nodes.LoadMesh.execute("", latest.File3D(BytesIO(b"x"), "fbx"))
 
 

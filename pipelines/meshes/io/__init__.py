@@ -2,6 +2,7 @@
 
 from .dispatch import (
     FORMATS,
+    READABLE_FORMATS,
     UpAxis,
     from_y_up,
     load_mesh,
@@ -14,6 +15,7 @@ from .dispatch import (
 
 __all__ = [
     "FORMATS",
+    "READABLE_FORMATS",
     "UpAxis",
     "from_y_up",
     "load_mesh",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -22,20 +22,29 @@ from ...files import atomic_path
 from ..color_transfer import texture_to_vertex_colors
 from ..material import Material
 from ..mesh import Mesh, turned
-from . import glb_reading, glb_writing, obj, ply, stl, threemf
+from . import glb_reading, glb_writing, obj_reading, obj_writing, ply, stl, threemf
 from .glb_material import TextureFormat
 from .pieces import mesh_of
 
 log = logging.getLogger(__name__)
 
 FORMATS = ("obj", "glb", "ply", "stl", "3mf")
+READABLE_FORMATS = (*FORMATS, "gltf")
 UpAxis = Literal["y", "z"]
-_MODULES: Mapping[str, ModuleType] = {
-    "obj": obj,
+_READERS: Mapping[str, ModuleType] = {
+    "obj": obj_reading,
     "glb": glb_reading,
+    "gltf": glb_reading,
     "ply": ply,
     "stl": stl,
     "3mf": threemf,
+}
+#: Formats that may refer to other files.
+_COMPANIONS: Mapping[str, Callable[[bytes, Path], list[Path]]] = {
+    "obj": obj_reading.companions,
+    "glb": glb_reading.companions,
+    "gltf": glb_reading.companions,
+    "ply": ply.companions,
 }
 _DAMAGE = (
     ValueError,
@@ -101,13 +110,13 @@ def save_mesh(
         log.warning("%s", left_out)
     upright = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
     if suffix == "obj":
-        obj.write(upright, path, metadata or {}, up_axis)
+        obj_writing.write(upright, path, metadata or {}, up_axis)
         return
     in_glb = suffix == "glb"
     content = (
         glb_writing.write(upright, metadata or {}, up_axis, texture_format)
         if in_glb
-        else _MODULES[suffix].write(texture_to_vertex_colors(upright), up_axis)
+        else _READERS[suffix].write(texture_to_vertex_colors(upright), up_axis)
     )
     with atomic_path(path) as partial:
         partial.write_bytes(content)
@@ -160,24 +169,27 @@ def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
 def load_mesh(path: Path) -> Mesh:
     """Read a mesh with its texture or colours.
 
-    It is taken to be y up with its front toward +z, unless a note of `save_mesh` says otherwise.
+    Files are y up with the front toward +z, unless a note of `save_mesh` says otherwise. Several
+    materials become one mesh with one texture. Colours of materials and faces become vertex
+    colours; vertices are doubled where colours meet. A 3MF is in millimetres.
 
-    Files of several materials become one mesh with one texture; colours of materials and faces
-    become colours of vertices, which are doubled where colours meet. Materials and images of an
-    OBJ or PLY are looked for in its folder and nowhere else. A 3MF is in millimetres.
+    Files that the mesh file names must be in its folder or below it. What is skipped, such as
+    missing images or free-form surfaces, is logged as a warning.
 
     Raises:
-        InvalidInput: if the ending is none of `FORMATS`; if the file is damaged, holds no
-            triangles, numbers that are not finite or absurdly large ones, or needs what is not
-            read.
+        InvalidInput: if the suffix is none of `READABLE_FORMATS`; if the file is damaged, has no
+            triangles, has coordinates that are not finite or absurdly large, or needs a feature
+            that is not supported.
     """
     suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        raise InvalidInput(f"A mesh is read from {', '.join(FORMATS)}, got '{path.name}'.")
+    if suffix not in READABLE_FORMATS:
+        raise InvalidInput(
+            f"The format of a mesh file must be {', '.join(READABLE_FORMATS)}, got '{path.name}'."
+        )
     content = _content(path)
     try:
         with np.errstate(all="ignore"):
-            pieces, up_axis = _MODULES[suffix].read(content, path)
+            pieces, up_axis = _READERS[suffix].read(content, path)
             mesh = mesh_of(pieces)
     except InvalidInput as error:
         raise InvalidInput(
@@ -193,14 +205,21 @@ def load_mesh(path: Path) -> Mesh:
 
 
 def mesh_files(path: Path) -> list[Path]:
-    """The file and all those that `load_mesh` reads with it.
+    """Return a mesh file and the files beside it that `load_mesh` reads with it.
+
+    These are materials, images and numbers that the file names and that exist. Of a damaged file,
+    only itself is returned.
 
     Raises:
-        InvalidInput: if the file is not there.
+        InvalidInput: if the file does not exist.
     """
-    return (
-        [path, *obj.companions(_content(path), path)] if path.suffix.lower() == ".obj" else [path]
-    )
+    content = _content(path)
+    companions = _COMPANIONS.get(path.suffix.lower().removeprefix("."))
+    try:
+        beside = companions(content, path) if companions else []
+    except (InvalidInput, *_DAMAGE):
+        beside = []
+    return list(dict.fromkeys([path, *beside]))
 
 
 def to_y_up(mesh: Mesh) -> Mesh:

@@ -1,4 +1,4 @@
-"""What lies in a binary glTF: its chunks, its tree and its numbers.
+"""What a glTF file holds, binary (GLB) or as JSON (.gltf): its tree, its numbers and its bytes.
 
 Source: Khronos, glTF 2.0, sections 3.6 and 4.
 """
@@ -10,12 +10,13 @@ import json
 import struct
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 
 from ...errors import InvalidInput
 from ..topology import Floats
+from .textures import find_companion
 
 MAGIC = 0x46546C67
 JSON, BIN = 0x4E4F534A, 0x004E4942
@@ -23,30 +24,32 @@ WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "M
 COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 WEBP = "EXT_texture_webp"
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_MAX_COUNT = 2**30  # rows of an accessor whose numbers are not in the file
 
 
-class GLB:
+class GltfFile:
     """The tree of a file, and the numbers and bytes that it names.
 
     Raises:
         InvalidInput: here and in its methods, if the file is damaged or what is asked for is not
-            read.
+            supported.
     """
 
     def __init__(self, content: bytes, path: Path) -> None:
-        self.tree, self._binary = _chunks(content)
-        self._folder = path.parent.resolve()
+        self.path = path
+        self.tree, self._binary = _parse(content)
+        self._fetched: dict[str, bytes] = {}
 
     def accessor(self, index: int) -> Floats:
-        """(N, width) numbers of an accessor, with sparse changes, integers in their range."""
+        """Return the (N, width) numbers of an accessor, normalized integers as fractions."""
         accessor = self.tree["accessors"][index]
         dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
         width = WIDTHS[accessor["type"]]
         count = accessor["count"]
-        if not self.has_data(index):
+        if not self.has_data(index) or count > _MAX_COUNT:
             raise InvalidInput(
-                "some of its numbers are stored in a way that is not read: save it anew, without"
-                " compression"
+                "some of its numbers are stored in a way that is not supported: save it again"
+                " without compression"
             )
         if "bufferView" in accessor:
             values = self._array(
@@ -69,17 +72,33 @@ class GLB:
         return values
 
     def has_data(self, index: int) -> bool:
-        """Whether an accessor's numbers lie in the file as plain ones."""
+        """Whether an accessor's numbers are in the file, uncompressed."""
         accessor = self.tree["accessors"][index]
         return "sparse" in accessor or "bufferView" in accessor
+
+    def image_bytes(self, index: int) -> bytes:
+        """Return the file of an image."""
+        image = self.tree["images"][index]
+        if "bufferView" not in image:
+            return self._fetch(image["uri"])
+        view = self.tree["bufferViews"][image["bufferView"]]
+        start = view.get("byteOffset", 0)
+        return self._buffer(view["buffer"])[start : start + view["byteLength"]]
+
+    def companions(self) -> list[Path]:
+        """Return the files beside it that it names and that exist."""
+        entries = [*self.tree.get("buffers", []), *self.tree.get("images", [])]
+        names = [entry["uri"] for entry in entries if "uri" in entry]
+        places = [find_companion(self.path, unquote(n)) for n in names if not n.startswith("data:")]
+        return [place for place in dict.fromkeys(places) if place is not None]
 
     def _array(
         self, view: int, offset: int, dtype: np.dtype[Any], width: int, count: int
     ) -> np.ndarray:
         where = self.tree["bufferViews"][view]
-        if COMPRESSED & where.get("extensions", {}).keys():
+        if compressed := COMPRESSED & where.get("extensions", {}).keys():
             raise InvalidInput(
-                "it is compressed (EXT_meshopt_compression), which is not read: save it without"
+                f"it is compressed ({compressed.pop()}), which is not supported: save it without"
                 " compression"
             )
         size = dtype.itemsize * width
@@ -94,30 +113,45 @@ class GLB:
         uri = self.tree["buffers"][index].get("uri")
         return self._binary if uri is None else self._fetch(uri)
 
-    def bytes_of(self, image: dict[str, Any]) -> bytes:
-        """An image's file."""
-        if "bufferView" not in image:
-            return self._fetch(image["uri"])
-        where = self.tree["bufferViews"][image["bufferView"]]
-        start = where.get("byteOffset", 0)
-        return self._buffer(where["buffer"])[start : start + where["byteLength"]]
-
     def _fetch(self, uri: str) -> bytes:
-        """What a data URI holds, or a file beside the GLB."""
+        """The content of a data URI, or of a file beside this one; read once."""
+        if uri not in self._fetched:
+            self._fetched[uri] = self._read(uri)
+        return self._fetched[uri]
+
+    def _read(self, uri: str) -> bytes:
         if uri.startswith("data:"):
-            return base64.b64decode(uri.partition(",")[2])
-        place = (self._folder / unquote(uri)).resolve()
-        if not place.is_relative_to(self._folder) or not place.is_file():
+            head, _, data = uri.partition(",")
+            if not head.endswith(";base64"):
+                return unquote_to_bytes(data)
+            return base64.b64decode(unquote(data) + "==")
+        place = find_companion(self.path, unquote(uri))
+        if place is None:
             raise InvalidInput(f"it names the file {unquote(uri)}, which is not beside it")
         return place.read_bytes()
 
 
-def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:
-    if len(content) < 20 or struct.unpack_from("<I", content)[0] != MAGIC:
+def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The tree and the binary chunk of a GLB, or of a .gltf, which has none."""
+    binary = b""
+    if content[:4] == MAGIC.to_bytes(4, "little"):
+        content, binary = _chunks(content)
+    elif not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        raise InvalidInput("it is damaged, or something else")
+    tree = json.loads(content)
+    version = str(tree.get("asset", {}).get("version", "2.0"))
+    if not version.startswith("2."):
+        raise InvalidInput(f"it is glTF {version[:20]}, but only version 2 is supported")
+    return tree, binary
+
+
+def _chunks(content: bytes) -> tuple[bytes, bytes]:
+    """The JSON and the binary chunk of a GLB."""
+    if len(content) < 20:
         raise InvalidInput("it is damaged, or something else")
     version, length = struct.unpack_from("<II", content, 4)
     if version != 2:
-        raise InvalidInput(f"it is glTF {version}, of which only version 2 is read")
+        raise InvalidInput(f"it is glTF {version}, but only version 2 is supported")
     if length > len(content):
         raise InvalidInput("it is cut off")
     chunks: dict[int, bytes] = {}
@@ -126,7 +160,4 @@ def _chunks(content: bytes) -> tuple[dict[str, Any], bytes]:
         size, kind = struct.unpack_from("<II", content, place)
         chunks.setdefault(kind, content[place + 8 : place + 8 + size])
         place += 8 + size
-    tree = json.loads(chunks[JSON])
-    if not isinstance(tree, dict):
-        raise InvalidInput("it is damaged, or something else")
-    return tree, chunks.get(BIN, b"")
+    return chunks[JSON], chunks.get(BIN, b"")

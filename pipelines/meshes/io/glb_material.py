@@ -1,6 +1,6 @@
-"""A GLB's material, beside the colour of the surface.
+"""A glTF material beside the colour of the surface, read and written.
 
-Source: Khronos, glTF 2.0, section 3.9, and KHR_materials_unlit.
+Source: Khronos, glTF 2.0, section 3.9, KHR_materials_unlit and KHR_materials_emissive_strength.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from ..material import Material
+from ..material import BASE_COLOR, EMISSION, SCALES, STRENGTH, Material, emission_factors
 from ..mesh import Mesh
 
 log = logging.getLogger(__name__)
@@ -19,121 +19,184 @@ log = logging.getLogger(__name__)
 TextureFormat = Literal["png", "jpeg", "webp"]
 TEXTURE_FORMATS = get_args(TextureFormat)
 
-_UNLIT = "KHR_materials_unlit"
-#: What a material's factors are where they change nothing.
+UNLIT = "KHR_materials_unlit"
+GLOSSY = "KHR_materials_pbrSpecularGlossiness"
+EMISSIVE_STRENGTH = "KHR_materials_emissive_strength"
+#: Values of factors that have no effect.
 _NEUTRAL = {
     "roughness_factor": 1.0,
-    "emissive_factor": [0.0, 0.0, 0.0],
+    EMISSION: [0.0, 0.0, 0.0],
+    STRENGTH: 1.0,
     "double_sided": False,
     "alpha_mode": "OPAQUE",
     "normal_scale": 1.0,
     "occlusion_strength": 1.0,
 }
-#: Where each of a material's factors stands in glTF.
-_FACTORS = {
-    "base_color_factor": ("pbrMetallicRoughness", "baseColorFactor"),
+#: Values that glTF assumes for factors it does not mention, where ours differ.
+_DEFAULTS = {"metallic_factor": 1.0, "roughness_factor": 1.0}
+#: Where each factor is in a glTF material.
+_PLACES: dict[str, tuple[str, ...]] = {
+    BASE_COLOR: ("pbrMetallicRoughness", "baseColorFactor"),
     "metallic_factor": ("pbrMetallicRoughness", "metallicFactor"),
     "roughness_factor": ("pbrMetallicRoughness", "roughnessFactor"),
-    "emissive_factor": ("", "emissiveFactor"),
-    "double_sided": ("", "doubleSided"),
-    "alpha_mode": ("", "alphaMode"),
-    "alpha_cutoff": ("", "alphaCutoff"),
+    EMISSION: ("emissiveFactor",),
+    STRENGTH: ("extensions", EMISSIVE_STRENGTH, "emissiveStrength"),
+    "double_sided": ("doubleSided",),
+    "alpha_mode": ("alphaMode",),
+    "alpha_cutoff": ("alphaCutoff",),
     "normal_scale": ("normalTexture", "scale"),
     "occlusion_strength": ("occlusionTexture", "strength"),
 }
+#: Where the image of each texture of `Material` is.
+_SLOTS: dict[str, tuple[str, ...]] = {
+    "metallic_roughness": ("pbrMetallicRoughness", "metallicRoughnessTexture"),
+    "normal_map": ("normalTexture",),
+    "emissive": ("emissiveTexture",),
+}
 
 
-def written_material(
+def write_material(
     mesh: Mesh, texture_format: TextureFormat, add_image: Callable[[Tensor, TextureFormat], int]
 ) -> dict[str, Any]:
-    """The material of a mesh as glTF has it, whose own default would be a metal."""
+    """Return the glTF material of a mesh. It is no metal unless the mesh says so.
+
+    Args:
+        mesh: of any colours.
+        texture_format: of the images that hold colours; others are PNG, as JPEG would blur their
+            numbers.
+        add_image: stores an image (H, W, 3) and returns its texture's number.
+    """
     own = mesh.material or Material()
-    images = own.images if mesh.uvs is not None else {}
+    if mesh.uvs is None:
+        own = own.without_images() or Material()
     pbr: dict[str, Any] = {
-        "metallicFactor": 1.0 if "metallic_roughness" in images else 0.0,
+        "metallicFactor": 0.0 if own.metallic_roughness is None else 1.0,
         "roughnessFactor": 1.0,
     }
     material: dict[str, Any] = {"pbrMetallicRoughness": pbr}
     if mesh.texture is not None and mesh.uvs is not None:
         pbr["baseColorTexture"] = {"index": add_image(mesh.texture, texture_format)}
-    if "metallic_roughness" in images:
-        # As PNG: their numbers are no colours, which the others blur.
-        index = add_image(images["metallic_roughness"], "png")
-        pbr["metallicRoughnessTexture"] = {"index": index}
-        if own.occlusion_in_mr:
+    for name, image in own.images.items():
+        index = add_image(image, texture_format if name == "emissive" else "png")
+        _put(material, _SLOTS[name], {"index": index})
+        if name == "metallic_roughness" and own.occlusion_in_mr:
             material["occlusionTexture"] = {"index": index}
-    if "normal_map" in images:
-        material["normalTexture"] = {"index": add_image(images["normal_map"], "png")}
-    if "emissive" in images:
-        material["emissiveTexture"] = {"index": add_image(images["emissive"], texture_format)}
-        material["emissiveFactor"] = [1.0, 1.0, 1.0]
     if mesh.vertex_alpha is not None and bool((mesh.vertex_alpha < 1).any()):
         material["alphaMode"] = "BLEND"
     if own.unlit:
-        material["extensions"] = {_UNLIT: {}}
-    for name, (path, key) in _FACTORS.items():
-        place = material.get(path) if path else material
-        if name in own.factors and place is not None:
-            place[key] = own.factors[name]
+        _put(material, ("extensions", UNLIT), {})
+    for name, value in _valid_factors(own).items():
+        of_texture = _PLACES[name][0] in ("normalTexture", "occlusionTexture")
+        if not of_texture or _PLACES[name][0] in material:
+            _put(material, _PLACES[name], value)
     return material
+
+
+def _valid_factors(own: Material) -> dict[str, Any]:
+    """The factors of a material that glTF allows; those below 0 are automatic and dropped."""
+    given = own.factors
+    found: dict[str, Any] = {}
+    for name in ("metallic_factor", "roughness_factor", "occlusion_strength"):
+        if given.get(name, -1.0) >= 0:
+            found[name] = min(float(given[name]), 1.0)
+    if given.get(BASE_COLOR) is not None:
+        found[BASE_COLOR] = [min(max(float(c), 0.0), 1.0) for c in given[BASE_COLOR]]
+    color, strength = own.emission
+    if any(color):
+        found |= emission_factors(color, strength)
+    if "normal_scale" in given:
+        found["normal_scale"] = float(given["normal_scale"])
+    if "double_sided" in given:
+        found["double_sided"] = bool(given["double_sided"])
+    if given.get("alpha_mode") in ("OPAQUE", "MASK", "BLEND"):
+        found["alpha_mode"] = given["alpha_mode"]
+    if found.get("alpha_mode") == "MASK" and given.get("alpha_cutoff", -1.0) >= 0:
+        found["alpha_cutoff"] = float(given["alpha_cutoff"])
+    return found
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a path, or None."""
+    for key in path[:-1]:
+        tree = tree.get(key, {})
+    return tree.get(path[-1])
 
 
 def read_material(
     material: Mapping[str, Any], pixels_of: Callable[[int], Tensor | None]
 ) -> Material | None:
-    """What a glTF material says beside its colour, or None for nothing.
+    """Return what a glTF material says beside its colour, or None for nothing.
 
-    Its images count where they lie as the colour's texture does, on coordinates that are not
-    changed.
+    An image that lies on other coordinates than the colour's texture is skipped with a warning, as
+    are the factors that scale it.
 
     Args:
         material: of the file's tree.
-        pixels_of: from a texture's number to its image (H, W, 3), or None.
+        pixels_of: from a texture's number to its image (H, W, 3), or None if it is not readable.
     """
-    if "KHR_materials_pbrSpecularGlossiness" in material.get("extensions", {}):
+    if GLOSSY in material.get("extensions", {}):
         return None
-    pbr = material.get("pbrMetallicRoughness", {})
-    slots = {
-        "metallic_roughness": pbr.get("metallicRoughnessTexture"),
-        "normal_map": material.get("normalTexture"),
-        "emissive": material.get("emissiveTexture"),
-    }
-    occlusion = material.get("occlusionTexture")
-    base = pbr.get("baseColorTexture", {})
+    slots = {name: slot for name, path in _SLOTS.items() if (slot := _get(material, path))}
+    base = _place_of(material.get("pbrMetallicRoughness", {}).get("baseColorTexture", {}))
     images: dict[str, Tensor] = {}
     for name, slot in slots.items():
-        if slot is None:
-            continue
-        if _place_of(slot) != _place_of(base) and _place_of(slot) != (0, {}):
-            log.warning("The %s lies on coordinates of its own: it is left out.", name)
+        if _place_of(slot) not in (base, (0, {})):
+            log.warning("The %s has texture coordinates of its own: skipped.", name)
             continue
         pixels = pixels_of(slot["index"])
         if pixels is not None:
             images[name] = pixels
-    shared = slots["metallic_roughness"]
-    in_mr = bool(occlusion and shared and occlusion["index"] == shared["index"])
-    if occlusion and not in_mr:
-        log.warning("The ambient occlusion has an image of its own: it is left out.")
-    alpha = pbr.get("baseColorFactor", (1.0,) * 4)[3]
-    factors: dict[str, Any] = {"base_color_factor": [1.0, 1.0, 1.0, alpha]} if alpha < 1 else {}
-    # What glTF assumes where it says nothing, and this library does not.
-    defaults = {"metallic_factor": 1.0, "roughness_factor": 1.0}
-    for name, (path, key) in _FACTORS.items():
-        holder = material.get(path, {}) if path else material
-        value = holder.get(key, defaults.get(name))
-        if name != "base_color_factor" and value is not None and value != _NEUTRAL.get(name):
-            factors[name] = value
-    if factors["metallic_factor"] == ("metallic_roughness" in images):
+    factors = _read_factors(material)
+    for name in slots.keys() - images.keys():
+        for factor in SCALES[name]:
+            factors.pop(factor, None)
+    # What equals our defaults says nothing.
+    if factors.get("metallic_factor") == ("metallic_roughness" in images):
         del factors["metallic_factor"]
-    unlit = _UNLIT in material.get("extensions", {})
-    if "emissive" in images and factors.get("emissive_factor") == [1.0, 1.0, 1.0]:
-        del factors["emissive_factor"]
-    elif "emissive" in images and "emissive_factor" not in factors:
-        del images["emissive"]  # by nothing
-    return Material(**images, occlusion_in_mr=in_mr, unlit=unlit, factors=factors).or_none()
+    if "emissive" in images and EMISSION not in factors:
+        del images["emissive"]  # multiplied by black
+    elif "emissive" in images and factors[EMISSION] == [1.0, 1.0, 1.0]:
+        del factors[EMISSION]
+    return Material(
+        **images,
+        occlusion_in_mr=_has_occlusion(material, slots) and "metallic_roughness" in images,
+        unlit=UNLIT in material.get("extensions", {}),
+        factors=factors,
+    ).or_none()
+
+
+def _read_factors(material: Mapping[str, Any]) -> dict[str, Any]:
+    """The factors that have an effect; of the colour, only its opacity."""
+    factors: dict[str, Any] = {}
+    for name, path in _PLACES.items():
+        value = _get(material, path)
+        value = _DEFAULTS.get(name) if value is None else value
+        if value is not None and value != _NEUTRAL.get(name):
+            factors[name] = value
+    alpha = factors.pop(BASE_COLOR, (1.0,) * 4)[3]
+    if alpha < 1:
+        factors[BASE_COLOR] = [1.0, 1.0, 1.0, alpha]
+    return factors
+
+
+def _has_occlusion(material: Mapping[str, Any], slots: Mapping[str, Any]) -> bool:
+    """Whether the ambient occlusion is in the image of metal and roughness."""
+    occlusion = material.get("occlusionTexture")
+    if not occlusion:
+        return False
+    shared = slots.get("metallic_roughness", {}).get("index")
+    if occlusion["index"] != shared:
+        log.warning("The ambient occlusion has an image of its own: skipped.")
+    return bool(occlusion["index"] == shared)
 
 
 def _place_of(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """On which coordinates a texture lies, and how they are changed."""
+    """On which coordinates a texture lies, and how they are transformed."""
     change = slot.get("extensions", {}).get("KHR_texture_transform", {})
     return change.get("texCoord", slot.get("texCoord", 0)), change

@@ -1,4 +1,6 @@
-"""Binary glTF, written: trimesh writes colours in eight bits.
+"""Binary glTF, written: trimesh would write colours in eight bits.
+
+Every file passes the Khronos validator without errors and warnings.
 
 Source: Khronos, glTF 2.0, and the extension EXT_texture_webp.
 """
@@ -18,126 +20,151 @@ from torch import Tensor
 from ...images.colors import to_linear
 from ...images.reading import png_bytes, to_pillow
 from ..mesh import Mesh
-from .glb_container import BIN, JSON, MAGIC, WEBP, WIDTHS
-from .glb_material import TextureFormat, written_material
+from .glb_container import BIN, JSON, MAGIC, WEBP
+from .glb_material import TextureFormat, write_material
 
 _QUALITY = 92  # of JPEG and WebP
-_ARRAY, _ELEMENTS = 34962, 34963
+_ARRAY, _ELEMENTS = 34962, 34963  # buffer targets
+_FLOAT, _UINT32 = 5126, 5125  # component types
+_KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 
 
 def write(
     mesh: Mesh, metadata: Mapping[str, str], up_axis: str, texture_format: TextureFormat
 ) -> bytes:
-    """A GLB of a mesh that is already turned.
+    """Return a GLB of a mesh whose axes are the file's already.
 
-    Its colours are float32 linear light; its images are inside. A WebP needs a reader that knows
+    Its colours are float32 linear light; its images are inside. A WebP needs a reader that supports
     the extension EXT_texture_webp.
     """
-    views: list[dict[str, Any]] = []
-    accessors: list[dict[str, Any]] = []
-    binary = bytearray()
-
-    def add_view(data: bytes, target: int | None = None) -> int:
-        binary.extend(b"\0" * (-len(binary) % 4))
-        views.append(
-            {"buffer": 0, "byteOffset": len(binary), "byteLength": len(data)}
-            | ({"target": target} if target else {})
-        )
-        binary.extend(data)
-        return len(views) - 1
-
-    def add(array: np.ndarray, kind: str, target: int, **bounds: list[float]) -> int:
-        component = 5125 if array.dtype == np.uint32 else 5126
-        view = add_view(array.tobytes(), target)
-        accessors.append(
-            {
-                "bufferView": view,
-                "componentType": component,
-                "count": len(array.reshape(-1, WIDTHS[kind])),
-                "type": kind,
-            }
-            | bounds
-        )
-        return len(accessors) - 1
-
-    vertices = mesh.vertices.float().cpu().numpy().astype("<f4")
+    writer = _Writer()
     attributes = {
-        "POSITION": add(
-            vertices,
-            "VEC3",
-            _ARRAY,
-            min=vertices.min(axis=0).tolist(),
-            max=vertices.max(axis=0).tolist(),
-        )
+        name: writer.add_array(values, bounds=name == "POSITION")
+        for name, values in _attributes(mesh).items()
     }
-    for attribute, values, kind in (
-        ("NORMAL", mesh.normals, "VEC3"),
-        ("TANGENT", mesh.tangents, "VEC4"),
-    ):
-        if values is not None:
-            attributes[attribute] = add(values.float().cpu().numpy().astype("<f4"), kind, _ARRAY)
-    tree: dict[str, Any] = {"asset": {"version": "2.0", "generator": "Image to 3D"}}
-    if mesh.vertex_colors is not None or mesh.vertex_alpha is not None:
-        srgb = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
-        colors = to_linear(srgb.float().clamp(0, 1)).cpu()
-        if mesh.vertex_alpha is not None:
-            colors = torch.cat([colors, mesh.vertex_alpha.float().cpu()[:, None]], dim=1)
-        kind = "VEC3" if mesh.vertex_alpha is None else "VEC4"
-        attributes["COLOR_0"] = add(colors.numpy().astype("<f4"), kind, _ARRAY)
-    if mesh.uvs is not None:
-        uvs = mesh.uvs.float().cpu().numpy().astype("<f4")
-        attributes["TEXCOORD_0"] = add(np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1), "VEC2", _ARRAY)
-
-    def add_image(image: Tensor, kind: TextureFormat) -> int:
-        view = add_view(_encoded(image.permute(2, 0, 1)[None], kind))
-        images = tree.setdefault("images", [])
-        images.append({"bufferView": view, "mimeType": f"image/{kind}"})
-        texture: dict[str, Any] = {"source": len(images) - 1}
-        if kind == "webp":
-            tree["extensionsRequired"] = [WEBP]
-            texture = {"extensions": {WEBP: texture}}
-        tree.setdefault("textures", []).append(texture)
-        return len(tree["textures"]) - 1
-
-    material = written_material(mesh, texture_format, add_image)
-    used = [*tree.get("extensionsRequired", []), *material.get("extensions", {})]
-    if used:
-        tree["extensionsUsed"] = used
-    faces = mesh.faces.cpu().numpy().astype("<u4").reshape(-1)
-    primitive = {
-        "attributes": attributes,
-        "indices": add(faces, "SCALAR", _ELEMENTS),
-        "material": 0,
-    }
+    faces = mesh.faces.cpu().numpy().reshape(-1, 1).astype("<u4")
+    indices = writer.add_array(faces, _ELEMENTS)
+    material = write_material(mesh, texture_format, writer.add_image)
     extras = dict(metadata) | ({"up_axis": "z"} if up_axis == "z" else {})
-    if extras:
-        tree["asset"]["extras"] = extras
-    tree |= {
+    used = [*writer.required, *material.get("extensions", {})]
+    tree: dict[str, Any] = {
+        "asset": {"version": "2.0", "generator": "Image to 3D"}
+        | ({"extras": extras} if extras else {}),
+        "extensionsUsed": used,
+        "extensionsRequired": writer.required,
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [primitive]}],
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
         "materials": [material],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(binary)}],
+        "textures": writer.textures,
+        "images": writer.images,
+        "accessors": writer.accessors,
+        "bufferViews": writer.views,
+        "buffers": [{"byteLength": len(writer.binary)}],
     }
+    return _packed({key: value for key, value in tree.items() if value != []}, writer.binary)
+
+
+def _attributes(mesh: Mesh) -> dict[str, np.ndarray]:
+    """The attributes of the vertices by glTF's names, in float32 and within glTF's ranges."""
+    found = {"POSITION": mesh.vertices}
+    if mesh.normals is not None:
+        found["NORMAL"] = _unit(mesh.normals)
+        if mesh.tangents is not None:
+            sign = torch.where(mesh.tangents[:, 3:] < 0, -1.0, 1.0)
+            found["TANGENT"] = torch.cat([_unit(mesh.tangents[:, :3]), sign], dim=1)
+    if mesh.vertex_colors is not None or mesh.vertex_alpha is not None:
+        srgb = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
+        found["COLOR_0"] = to_linear(srgb.float().clamp(0, 1)).clamp(0, 1)
+    if mesh.vertex_alpha is not None:
+        alpha = mesh.vertex_alpha.float().clamp(0, 1)[:, None]
+        found["COLOR_0"] = torch.cat([found["COLOR_0"], alpha.to(found["COLOR_0"])], dim=1)
+    if mesh.uvs is not None:
+        u, v = mesh.uvs.unbind(dim=1)
+        found["TEXCOORD_0"] = torch.stack([u, 1 - v], dim=1)
+    return {name: v.detach().float().cpu().numpy().astype("<f4") for name, v in found.items()}
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Directions (V, 3) of length one; rows without a direction point upward."""
+    rows = rows.double()
+    lengths = rows.norm(dim=1, keepdim=True)
+    up = torch.tensor([0.0, 1.0, 0.0], dtype=rows.dtype, device=rows.device)
+    return torch.where(lengths > 0, rows / lengths.clamp(min=1e-300), up)
+
+
+class _Writer:
+    """The binary part of a GLB, and what describes it.
+
+    Attributes:
+        binary: the bytes so far.
+        views, accessors, images, textures: entries of the tree.
+        required: extensions that a reader must support.
+    """
+
+    def __init__(self) -> None:
+        self.binary = bytearray()
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
+        self.textures: list[dict[str, Any]] = []
+        self.required: list[str] = []
+
+    def add_array(self, array: np.ndarray, target: int = _ARRAY, bounds: bool = False) -> int:
+        """Store an array (N, width) of float32 or uint32, and return its accessor's number."""
+        accessor: dict[str, Any] = {
+            "bufferView": self._add_view(array.tobytes(), target),
+            "componentType": _UINT32 if array.dtype.kind == "u" else _FLOAT,
+            "count": len(array),
+            "type": _KINDS[array.shape[1]],
+        }
+        if bounds:
+            accessor |= {"min": array.min(axis=0).tolist(), "max": array.max(axis=0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def add_image(self, image: Tensor, kind: TextureFormat) -> int:
+        """Store an image (H, W, 3), and return its texture's number."""
+        view = self._add_view(_encoded(image.permute(2, 0, 1)[None], kind))
+        self.images.append({"bufferView": view, "mimeType": f"image/{kind}"})
+        texture: dict[str, Any] = {"source": len(self.images) - 1}
+        if kind == "webp":
+            self.required = [WEBP]
+            texture = {"extensions": {WEBP: texture}}
+        self.textures.append(texture)
+        return len(self.textures) - 1
+
+    def _add_view(self, data: bytes, target: int | None = None) -> int:
+        self.binary.extend(b"\0" * (-len(self.binary) % 4))
+        view: dict[str, Any] = {
+            "buffer": 0,
+            "byteOffset": len(self.binary),
+            "byteLength": len(data),
+        }
+        self.views.append(view if target is None else view | {"target": target})
+        self.binary.extend(data)
+        return len(self.views) - 1
+
+
+def _packed(tree: Mapping[str, Any], binary: bytearray) -> bytes:
+    """A GLB of a tree and its binary part."""
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
-    binary.extend(b"\0" * (-len(binary) % 4))
-    length = 12 + 8 + len(text) + 8 + len(binary)
+    data = bytes(binary) + b"\0" * (-len(binary) % 4)
     return b"".join(
         [
-            struct.pack("<III", MAGIC, 2, length),
+            struct.pack("<III", MAGIC, 2, 12 + 8 + len(text) + 8 + len(data)),
             struct.pack("<II", len(text), JSON),
             text,
-            struct.pack("<II", len(binary), BIN),
-            binary,
+            struct.pack("<II", len(data), BIN),
+            data,
         ]
     )
 
 
 def _encoded(texture: Tensor, kind: TextureFormat) -> bytes:
+    """One image (1, 3, H, W) as a file."""
     if kind == "png":
         return png_bytes(texture)
     buffer = io.BytesIO()

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import InvalidInput
-from ...images.formats import TEXTURE_FORMATS, open_image
 from ..mesh import Mesh
 from ..topology import Floats, Indices, by_corner
-from .pieces import EmbeddedImage, Piece, read_embedded_image, triangulated
+from .pieces import Piece, triangulated
+from .textures import TextureImage, find_companion, read_texture
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +306,7 @@ def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indic
             min(polygon, default=0) < 0 or max(polygon, default=0) >= len(vertices)
             for polygon in numbers
         ):
-            raise InvalidInput("a face names a vertex that is not there")
+            raise InvalidInput("a face names a vertex that does not exist")
         cut = [triangulated(vertices, polygon) if len(polygon) > 2 else [] for polygon in numbers]
         places = np.array(
             [triangle for polygon in cut for triangle in polygon], dtype=np.int64
@@ -317,7 +317,7 @@ def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indic
             dtype=np.int64,
         ).reshape(-1, 3)
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
-        raise InvalidInput("a face names a vertex that is not there")
+        raise InvalidInput("a face names a vertex that does not exist")
     return corners, places, owners
 
 
@@ -363,22 +363,20 @@ def _colors(element: Mapping[str, Any]) -> Floats | None:
     return (table / top).clip(0, 1)
 
 
-def _image(path: Path, comments: list[str]) -> EmbeddedImage | None:
-    name = next(
-        (c.partition(" ")[2].strip() for c in comments if c.lower().startswith("texturefile ")),
-        None,
-    )
-    if name is None:
-        return None
-    place = path.parent / Path(name.replace("\\", "/")).name
-    try:
-        with open_image(place, TEXTURE_FORMATS) as image:
-            return read_embedded_image(image)
-    except Exception as error:  # missing, or whatever Pillow's plugins raise
-        log.warning(
-            "The image %s of %s cannot be read (%s): its texture is left out.",
-            name,
-            path.name,
-            type(error).__name__,
-        )
-        return None
+def companions(content: bytes, path: Path) -> list[Path]:
+    """Return the image files that a PLY names and that exist."""
+    places = [find_companion(path, name) for name in _image_names(_header(content)[2])]
+    return [place for place in places if place is not None]
+
+
+def _image_names(comments: list[str]) -> list[str]:
+    named = [comment.partition(" ") for comment in comments]
+    return [name.strip() for keyword, _, name in named if keyword.lower() == "texturefile"]
+
+
+def _image(path: Path, comments: list[str]) -> TextureImage | None:
+    """The texture of a PLY; of several, the first."""
+    names = _image_names(comments)
+    if len(names) > 1:
+        log.warning("%s names %d images: only the first is read.", path.name, len(names))
+    return read_texture(path, names[0]) if names else None

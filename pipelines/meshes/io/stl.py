@@ -1,54 +1,118 @@
-"""STL, as text and binary: triangles without colours.
+"""STL, as text and binary: loose triangles, in some dialects with a colour each.
 
-trimesh reads it. The binary form is written here, for the note in its header.
+Source: 3D Systems, "StereoLithography Interface Specification" (1989); the colours of VisCAM and of
+Materialise Magics as their files have them.
 """
 
 from __future__ import annotations
 
-import io
+import logging
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InvalidInput
 from ..mesh import Mesh
+from ..topology import Floats
 from .pieces import Piece
 
-_HEADER = 80  # bytes of free text
+log = logging.getLogger(__name__)
+
+_HEADER_BYTES = 80
 _UP_AXIS = b"up_axis="
+_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+#: Facet counts that writers leave in the header when they do not know the count yet.
+_UNKNOWN_COUNTS = (0, 2**31 - 1, 2**32 - 1)
+_COLOR_BIT = 0x8000
+_MAGICS = b"COLOR="
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """The one piece of an STL and its upright axis.
+    """Read the one piece of an STL and its up axis.
 
     Raises:
-        InvalidInput: if the file is damaged.
+        InvalidInput: if the file is damaged or cut off.
     """
-    import trimesh  # slow to import
-
-    try:
-        loaded = trimesh.load(io.BytesIO(content), file_type="stl", force="mesh", process=False)
-    except Exception as error:  # trimesh's parsers raise whatever goes wrong in them
-        raise InvalidInput("it is damaged, or something else") from error
-    up_axis = "z" if _UP_AXIS + b"z" in content[:_HEADER] else "y"
-    return [
-        Piece(
-            np.asarray(loaded.vertices, dtype=np.float64), np.asarray(loaded.faces, dtype=np.int64)
-        )
-    ], up_axis
+    if _is_text(content):
+        corners, colors = _read_text(content), None
+    else:
+        facets = _binary_facets(content, path)
+        corners = facets["corners"].astype(np.float64)
+        colors = _facet_colors(facets["attribute"], content[:_HEADER_BYTES])
+    piece = Piece(
+        corners.reshape(-1, 3),
+        np.arange(3 * len(corners), dtype=np.int64).reshape(-1, 3),
+        vertex_colors=None if colors is None else colors.repeat(3, axis=0),
+    )
+    return [piece], "z" if _UP_AXIS + b"z" in content[:_HEADER_BYTES] else "y"
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """A binary STL of a mesh that is already turned."""
+    """Return a binary STL of a mesh whose axes are the file's already."""
     corners = mesh.vertices.float()[mesh.faces].cpu().numpy()  # (F, 3, 3)
-    rows = np.zeros(
-        len(corners), dtype=[("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]
-    )
+    facets = np.zeros(len(corners), dtype=_FACET)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(
         np.float64
     )
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    rows["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
-    rows["corners"] = corners
+    facets["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
+    facets["corners"] = corners
     note = b"Image to 3D" + (b" " + _UP_AXIS + b"z" if up_axis == "z" else b"")
-    return note.ljust(_HEADER, b"\0") + np.uint32(len(rows)).tobytes() + rows.tobytes()
+    return note.ljust(_HEADER_BYTES, b"\0") + np.uint32(len(facets)).tobytes() + facets.tobytes()
+
+
+def _is_text(content: bytes) -> bool:
+    """Tell text from binary, whose header may start with "solid" too."""
+    head = content[:1024]
+    return b"\0" not in head and re.match(rb"(\xef\xbb\xbf)?\s*solid\b", head, re.I) is not None
+
+
+def _read_text(content: bytes) -> Floats:
+    """(F, 3, 3) corners of the facets, of all solids."""
+    lines = content.replace(b"\r", b"\n").lower()
+    text = re.sub(rb"(?m)^\W*(end)?solid\b.*$", b"", lines)  # a name may hold any word
+    rows = re.findall(rb"\bvertex\s+(\S+\s+\S+\s+\S+)", text)
+    if len(rows) != 3 * len(re.findall(rb"\bendloop\b", text)):
+        raise InvalidInput("it is cut off, or a facet has other than three corners")
+    return np.array(b" ".join(rows).split(), dtype=np.float64).reshape(-1, 3, 3)
+
+
+def _binary_facets(content: bytes, path: Path) -> np.ndarray:
+    """The facets of a binary STL, whose header may give a wrong count."""
+    start = _HEADER_BYTES + 4
+    if len(content) < start:
+        raise InvalidInput("it is damaged, or something else")
+    named = int.from_bytes(content[_HEADER_BYTES:start], "little")
+    present, left_over = divmod(len(content) - start, _FACET.itemsize)
+    count = present if named in _UNKNOWN_COUNTS else named
+    if count > present:
+        raise InvalidInput(f"it is cut off: its header names {named} triangles, {present} are left")
+    if named != present or left_over:
+        log.warning(
+            "%s: its header names %d triangles, but its length fits %d and %d bytes. Read %d.",
+            path.name,
+            named,
+            present,
+            left_over,
+            count,
+        )
+    return np.frombuffer(content, _FACET, count, start)
+
+
+def _facet_colors(attribute: np.ndarray, header: bytes) -> Floats | None:
+    """(F, 3) sRGB in [0, 1] from five bits a channel, or None if the file has no colours.
+
+    VisCAM sets the top bit of a facet with a colour and stores blue in the lowest bits. Magics
+    names the colour of the whole in the header, clears the bit, and stores red in the lowest bits.
+    """
+    magics = header.find(_MAGICS)
+    own = (attribute & _COLOR_BIT == 0) if magics >= 0 else (attribute & _COLOR_BIT != 0)
+    if magics < 0 and not own.any():
+        return None
+    channels = np.stack([attribute >> shift & 31 for shift in (10, 5, 0)], axis=1) / 31
+    whole: list[float] | Floats = [1.0, 1.0, 1.0]
+    if magics >= 0:
+        channels = channels[:, ::-1]
+        whole = np.frombuffer(header.ljust(90, b"\xff"), np.uint8, 3, magics + len(_MAGICS)) / 255
+    return np.where(own[:, None], channels, whole)

@@ -230,7 +230,7 @@ def _mesh_piece(
         [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
     ).reshape(-1, 3)
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
-        raise InvalidInput("a triangle names a vertex that is not there")
+        raise InvalidInput("a triangle names a vertex that does not exist")
     palettes: dict[str, dict[int, Floats]] = {}
     colors = np.ones((len(rows), 3, 3))
     any_color = False

@@ -40,6 +40,9 @@ def face_normals(mesh: Mesh) -> np.ndarray:
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
+SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+
+
 def save_obj(tmp_path: Path, text: str | bytes, **files: str) -> Path:
     path = tmp_path / "x.obj"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

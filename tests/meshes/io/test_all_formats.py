@@ -28,13 +28,13 @@ from .helpers import BLUE, CASES, ORANGE, RED, colors_of, is_a_cube
         "bake-hangs-on-huge-or-infinite/huge.obj",
     ],
 )
-def test_numbers_that_are_none_are_refused_at_the_door(case):
+def test_load_refuses_nan_and_huge_coordinates(case):
     with pytest.raises(InvalidInput, match=r"not finite|absurdly large"):
         load_mesh(CASES / case)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_what_was_saved_z_up_comes_back_upright(tmp_path, suffix):
+def test_load_reads_up_axis_of_saved_files(tmp_path, suffix):
     box = trimesh.creation.box((1, 2, 3))
     mesh = Mesh(
         torch.tensor(box.vertices, dtype=torch.float32) + torch.tensor([0.5, 0, 0]),
@@ -73,7 +73,7 @@ def _meshes(draw: st.DrawFn) -> Mesh:
 @settings(max_examples=40)
 @given(mesh=_meshes())
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_every_mesh_is_read_as_it_was_written(tmp_path, suffix, mesh):
+def test_load_returns_what_was_saved(tmp_path, suffix, mesh):
     save_mesh(mesh, tmp_path / f"x.{suffix}")
     back = load_mesh(tmp_path / f"x.{suffix}")
     size = float(mesh.vertices.abs().max())
@@ -97,7 +97,7 @@ def test_every_mesh_is_read_as_it_was_written(tmp_path, suffix, mesh):
 @settings(max_examples=120)
 @given(data=st.data())
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_damaged_files_are_a_mesh_or_one_sentence(tmp_path, suffix, data):
+def test_load_damaged_file_is_a_mesh_or_one_sentence(tmp_path, suffix, data):
     path = tmp_path / f"x.{suffix}"
     numbers = torch.linspace(0, 1, 18).view(6, 3) ** 2
     save_mesh(Mesh(numbers, torch.tensor([[0, 1, 2], [3, 4, 5]]), numbers.flip(0)), path)
@@ -113,7 +113,7 @@ def test_damaged_files_are_a_mesh_or_one_sentence(tmp_path, suffix, data):
     assert not said or (path.name in said and "\n" not in said)
 
 
-def test_a_image_of_the_users_is_not_overwritten_by_a_texture(tmp_path):
+def test_save_obj_never_overwrites_foreign_files(tmp_path):
     Image.new("RGB", (20, 20), "green").save(tmp_path / "photo.png")
     (tmp_path / "photo.mtl").write_text("newmtl mine\n")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -137,7 +137,7 @@ def test_a_image_of_the_users_is_not_overwritten_by_a_texture(tmp_path):
     )
 
 
-def test_a_texture_and_colours_in_an_obj_say_what_is_left_out(tmp_path, caplog):
+def test_save_obj_reports_lost_vertex_colors(tmp_path, caplog):
     mesh = Mesh(
         torch.rand(3, 3),
         torch.tensor([[0, 1, 2]]),
@@ -151,7 +151,7 @@ def test_a_texture_and_colours_in_an_obj_say_what_is_left_out(tmp_path, caplog):
     assert "y.obj" not in caplog.text
 
 
-def test_flat_colours_of_every_format():
+def test_load_flat_colors_of_every_format():
     folder = CASES / "flat-colours-lost"
     assert colors_of(load_mesh(folder / "base-colour.glb")) == {ORANGE}
     assert colors_of(load_mesh(folder / "kd.obj")) == {RED}

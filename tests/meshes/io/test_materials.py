@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import replace
 
 import pytest
@@ -20,6 +18,8 @@ from pipelines.meshes.mesh import Mesh, keep_large_parts
 from pipelines.meshes.placement import placed
 from pipelines.meshes.texture import bake_vertex_colors
 from pipelines.rendering.render_mesh import render_mesh
+
+from .gltf_builder import saved_tree
 
 
 def _levels(seed: int, size: int = 16) -> torch.Tensor:
@@ -82,7 +82,7 @@ def _same(found: Mesh, expected: Mesh, atol: float = 2e-5) -> None:
 
 
 @pytest.mark.parametrize("up_axis", ["y", "z"])
-def test_a_glb_holds_all(tmp_path, up_axis):
+def test_glb_keeps_everything(tmp_path, up_axis):
     mesh = whole_mesh()
     save_mesh(mesh, tmp_path / "m.glb", up_axis=up_axis)
     _same(load_mesh(tmp_path / "m.glb"), mesh)
@@ -101,31 +101,27 @@ def test_a_glb_holds_all(tmp_path, up_axis):
         Material(normal_map=_levels(1)),
         Material(factors={"base_color_factor": [1.0, 1.0, 1.0, 0.5]}),
         Material(factors={"alpha_mode": "MASK", "alpha_cutoff": 0.25}),
+        Material(factors={"emissive_factor": [0.5, 0.25, 0.1], "emissive_strength": 3.0}),
+        Material(emissive=_levels(1), factors={"emissive_strength": 3.0}),
         None,
     ],
 )
-def test_each_part_of_a_material_comes_back_from_a_glb(tmp_path, material):
+def test_glb_keeps_each_part_of_a_material(tmp_path, material):
     mesh = replace(whole_mesh(), material=material, vertex_alpha=None)
     save_mesh(mesh, tmp_path / "m.glb")
     _same(load_mesh(tmp_path / "m.glb"), mesh)
 
 
-def _tree(path) -> dict:
-    content = path.read_bytes()
-    (length,) = struct.unpack_from("<I", content, 12)
-    return json.loads(content[20 : 20 + length])
-
-
-def test_a_material_without_images_is_no_metal(tmp_path):
+def test_glb_material_without_images_is_no_metal(tmp_path):
     mesh = Mesh(whole_mesh().vertices, whole_mesh().faces)
     save_mesh(mesh, tmp_path / "m.glb")
-    (material,) = _tree(tmp_path / "m.glb")["materials"]
+    (material,) = saved_tree(tmp_path / "m.glb")["materials"]
     assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 1.0}
     save_mesh(replace(mesh, material=Material(unlit=True)), tmp_path / "u.glb")
-    assert _tree(tmp_path / "u.glb")["extensionsUsed"] == ["KHR_materials_unlit"]
+    assert saved_tree(tmp_path / "u.glb")["extensionsUsed"] == ["KHR_materials_unlit"]
 
 
-def test_other_readers_find_the_material(tmp_path):
+def test_glb_material_is_read_by_trimesh(tmp_path):
     mesh = whole_mesh()
     save_mesh(mesh, tmp_path / "m.glb")
     scene = trimesh.load(tmp_path / "m.glb", process=False, force="mesh")
@@ -139,7 +135,7 @@ def test_other_readers_find_the_material(tmp_path):
     assert found.occlusionTexture.size == (16, 16)
 
 
-def test_an_obj_holds_most(tmp_path):
+def test_obj_keeps_material_images_and_numbers(tmp_path):
     mesh = replace(whole_mesh(), vertex_colors=None, vertex_alpha=None)
     save_mesh(mesh, tmp_path / "m.obj")
     text = (tmp_path / "m.mtl").read_text()
@@ -167,7 +163,7 @@ def test_an_obj_holds_most(tmp_path):
     assert all(corner.count("/") == 2 for corner in corners)
 
 
-def test_images_of_a_material_beside_vertex_colours_in_an_obj(tmp_path):
+def test_obj_keeps_material_images_beside_vertex_colors(tmp_path):
     mesh = replace(whole_mesh(), texture=None)
     save_mesh(mesh, tmp_path / "m.obj")
     found = load_mesh(tmp_path / "m.obj")
@@ -175,7 +171,7 @@ def test_images_of_a_material_beside_vertex_colours_in_an_obj(tmp_path):
     torch.testing.assert_close(found.uvs, mesh.uvs)
 
 
-def test_numbers_alone_in_an_mtl(tmp_path):
+def test_obj_keeps_material_numbers_without_images(tmp_path):
     factors = {"metallic_factor": 0.5, "roughness_factor": 0.25, "emissive_factor": [1.0, 0.5, 0.0]}
     mesh = Mesh(whole_mesh().vertices, whole_mesh().faces, material=Material(factors=factors))
     save_mesh(mesh, tmp_path / "m.obj")
@@ -184,7 +180,7 @@ def test_numbers_alone_in_an_mtl(tmp_path):
     assert load_mesh(tmp_path / "u.obj").material.unlit
 
 
-def test_3mf_keeps_colours_and_one_body(tmp_path):
+def test_3mf_keeps_colors_and_one_body(tmp_path):
     mesh = whole_mesh()
     doubled = Mesh(
         mesh.vertices[mesh.faces.reshape(-1)],
@@ -207,7 +203,7 @@ def test_3mf_keeps_colours_and_one_body(tmp_path):
         ("obj", "OBJ does not hold the vertex colours, the ambient occlusion, the opacity"),
     ],
 )
-def test_what_a_format_does_not_hold_is_said(tmp_path, caplog, suffix, said):
+def test_save_reports_what_a_format_does_not_hold(tmp_path, caplog, suffix, said):
     save_mesh(whole_mesh(), tmp_path / f"m.{suffix}")
     assert len(caplog.records) == 1
     import re
@@ -216,7 +212,7 @@ def test_what_a_format_does_not_hold_is_said(tmp_path, caplog, suffix, said):
     assert lost(Mesh(whole_mesh().vertices, whole_mesh().faces), suffix) == ""
 
 
-def test_directions_turn_with_the_mesh():
+def test_place_rotates_normals_and_tangents():
     mesh = whole_mesh()
     turned = placed(mesh, turn_deg=90, size=7, pivot="bottom")
     x, y, z = mesh.normals.unbind(dim=1)
@@ -225,20 +221,20 @@ def test_directions_turn_with_the_mesh():
     torch.testing.assert_close(turned.tangents, torch.stack([-y, x, z, sign], dim=1))
 
 
-def test_other_triangles_drop_what_lay_on_the_old_ones(caplog):
+def test_decimate_drops_images_and_what_scaled_them(caplog):
     mesh = whole_mesh()
     fewer = decimate(mesh, 100)
     assert (fewer.normals, fewer.tangents, fewer.uvs, fewer.texture) == (None,) * 4
     assert fewer.material.images == {}
-    assert fewer.material.factors == mesh.material.factors
+    assert fewer.material.factors == {"double_sided": True, "alpha_mode": "BLEND"}
     assert "its metallic_roughness and normal_map and emissive are left out" in caplog.text
-    assert clean(mesh, smoothing=1).material.factors == mesh.material.factors
+    assert clean(mesh, smoothing=1).material.factors == fewer.material.factors
     kept = keep_large_parts(mesh, 0.0)
     assert kept.material is mesh.material
     torch.testing.assert_close(kept.normals, mesh.normals)
 
 
-def test_a_new_atlas_takes_metal_and_glow_along(caplog):
+def test_bake_transfers_metal_and_glow(caplog):
     glow = torch.zeros(16, 16, 3)
     glow[:, 8:] = torch.tensor([1.0, 0.0, 0.0])  # where x > 0
     metal = torch.ones(16, 16, 3)
@@ -262,7 +258,7 @@ def test_a_new_atlas_takes_metal_and_glow_along(caplog):
     assert float(blue[baked.vertices[:, 1] < -0.1].min()) > 0.999
 
 
-def test_the_base_colour_is_seen_everywhere():
+def test_base_color_multiplies_everything():
     from pipelines.cameras import cameras_around
 
     red = Material(factors={"base_color_factor": [1.0, 0.0, 0.0, 1.0]})
@@ -286,6 +282,74 @@ def test_the_base_colour_is_seen_everywhere():
         (lambda m: Material(emissive=torch.full((4, 4, 3), torch.nan)), "emissive of the mesh"),
     ],
 )
-def test_wrong_shapes_have_a_sentence(wrong, said):
+def test_mesh_wrong_shapes_are_one_sentence(wrong, said):
     with pytest.raises(InvalidInput, match=said):
         wrong(whole_mesh())
+
+
+def test_glb_automatic_factors_are_not_written(tmp_path):
+    factors = {"metallic_factor": -1.0, "roughness_factor": -1.0, "emissive_factor": [0, 0, 0]}
+    mesh = replace(whole_mesh(), material=Material(_levels(1), factors=factors))
+    save_mesh(mesh, tmp_path / "m.glb")
+    (material,) = saved_tree(tmp_path / "m.glb")["materials"]
+    pbr = material["pbrMetallicRoughness"]
+    assert (pbr["metallicFactor"], pbr["roughnessFactor"]) == (1.0, 1.0)
+    save_mesh(replace(mesh, material=Material(factors=factors)), tmp_path / "n.glb")
+    (material,) = saved_tree(tmp_path / "n.glb")["materials"]
+    assert material["pbrMetallicRoughness"]["metallicFactor"] == 0.0
+    assert "emissiveFactor" not in material
+    save_mesh(replace(mesh, material=Material(factors=factors)), tmp_path / "n.obj")
+    assert "-1" not in (tmp_path / "n.mtl").read_text()
+
+
+def test_glb_black_factor_of_a_glow_image_is_automatic(tmp_path):
+    """As in ComfyUI's own saver: black would hide the image."""
+    material = Material(emissive=_levels(1), factors={"emissive_factor": [0.0, 0.0, 0.0]})
+    save_mesh(replace(whole_mesh(), material=material), tmp_path / "m.glb")
+    found = load_mesh(tmp_path / "m.glb").material
+    assert found.images.keys() == {"emissive"}
+    assert "emissive_factor" not in found.factors
+
+
+def test_obj_keeps_strong_light(tmp_path):
+    factors = {"emissive_factor": [1.0, 0.5, 0.25], "emissive_strength": 4.0}
+    mesh = Mesh(whole_mesh().vertices, whole_mesh().faces, material=Material(factors=factors))
+    save_mesh(mesh, tmp_path / "m.obj")
+    assert "Ke 4 2 1\n" in (tmp_path / "m.mtl").read_text()
+    assert dict(load_mesh(tmp_path / "m.obj").material.factors) == factors
+
+
+@pytest.mark.parametrize("suffix", ["glb", "obj"])
+def test_save_without_uvs_drops_images_and_what_scaled_them(tmp_path, suffix):
+    material = Material(
+        _levels(1),
+        emissive=_levels(3),
+        factors={"metallic_factor": 1.0, "emissive_factor": [1.0, 1.0, 1.0], "double_sided": True},
+    )
+    mesh = replace(whole_mesh(), uvs=None, texture=None, vertex_alpha=None, material=material)
+    save_mesh(mesh, tmp_path / f"m.{suffix}")
+    found = load_mesh(tmp_path / f"m.{suffix}").material
+    kept = {"double_sided": True} if suffix == "glb" else None
+    assert (None if found is None else dict(found.factors)) == kept
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_without_images_keeps_numbers_that_scale_no_image():
+    metal = {"metallic_factor": 1.0, "roughness_factor": 0.2}
+    glow = {"emissive_factor": [1.0, 1.0, 1.0], "emissive_strength": 2.0}
+    assert Material(factors=metal | glow).without_images().factors == metal | glow
+    assert Material(_levels(1), factors=metal | glow).without_images().factors == glow
+    assert Material(emissive=_levels(1), factors=metal | glow).without_images().factors == metal
+    assert Material(_levels(1), emissive=_levels(1), factors=metal | glow).without_images() is None
+
+
+def test_materials_that_are_alike_are_kept(tmp_path, caplog):
+    """One of them has an image for its colour."""
+    lines = "newmtl a\nPr 0.5\nKd 1 0 0\nnewmtl b\nPr 0.5\nnewmtl c\nPr 0.25\n"
+    (tmp_path / "x.mtl").write_text(lines)
+    start = "mtllib x.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nusemtl a\nf 1 2 3\nusemtl "
+    for other, factors in (("b", {"roughness_factor": 0.5}), ("c", None)):
+        (tmp_path / "x.obj").write_text(f"{start}{other}\nf 3 2 1\n")
+        found = load_mesh(tmp_path / "x.obj").material
+        assert (None if found is None else dict(found.factors)) == factors
+    assert "Several materials become one" in caplog.text

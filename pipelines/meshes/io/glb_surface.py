@@ -1,0 +1,157 @@
+"""Colours, textures and texture coordinates of a glTF file.
+
+Source: Khronos, glTF 2.0, section 3.8, and the extensions KHR_texture_transform,
+KHR_materials_pbrSpecularGlossiness, EXT_texture_webp, EXT_texture_avif and MSFT_texture_dds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import InvalidInput
+from ...images.colors import to_srgb
+from ..material import Material
+from ..topology import Floats
+from .glb_container import WEBP, GltfFile
+from .glb_material import GLOSSY, read_material
+from .textures import TextureImage, decode_texture
+
+log = logging.getLogger(__name__)
+
+#: Extensions that name an image of another format beside the texture's own.
+TEXTURE_EXTENSIONS = (WEBP, "EXT_texture_avif", "MSFT_texture_dds")
+_CLAMP, _MIRROR = 33071, 33648
+
+
+class Surfaces:
+    """The materials and textures of a file, each read once."""
+
+    def __init__(self, file: GltfFile) -> None:
+        self._file, self._tree = file, file.tree
+        self._images: dict[tuple[int, str], TextureImage] = {}
+        self._materials: dict[int, Material | None] = {}
+
+    def beside_color(self, primitive: Mapping[str, Any]) -> Material | None:
+        """Return what a primitive's material says beside its colour; the same object each time."""
+        number = primitive.get("material")
+        if number is None:
+            return None
+        if number not in self._materials:
+            material = self._tree["materials"][number]
+            self._materials[number] = read_material(material, self._pixels)
+        return self._materials[number]
+
+    def color(
+        self, primitive: Mapping[str, Any]
+    ) -> tuple[Floats | None, TextureImage | None, Floats | None]:
+        """Return a primitive's sRGB colour (3,), its texture, and uvs (V, 2) from the lower left.
+
+        Raises:
+            InvalidInput: if the texture is not readable.
+        """
+        factor, texture = self._base_color(primitive)
+        color = None
+        if factor is not None and min(factor[:3]) < 1:
+            color = to_srgb(torch.tensor(factor[:3], dtype=torch.float64)).clamp(0, 1).numpy()
+        attributes = primitive["attributes"]
+        change = {} if texture is None else _transform(texture)
+        name = f"TEXCOORD_{change.get('texCoord', (texture or {}).get('texCoord', 0))}"
+        if name not in attributes:
+            return color, None, None
+        uvs = self._file.accessor(attributes[name])
+        image = None
+        if texture is not None:
+            uvs = _transformed(uvs, change)
+            image, uvs = self._texture(self._tree["textures"][texture["index"]], uvs)
+        return color, image, np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
+
+    def _base_color(
+        self, primitive: Mapping[str, Any]
+    ) -> tuple[list[float] | None, Mapping[str, Any] | None]:
+        """The factor (linear) and the texture of the colour, of either kind of material."""
+        if "material" not in primitive:
+            return None, None
+        material = self._tree["materials"][primitive["material"]]
+        glossy = material.get("extensions", {}).get(GLOSSY)
+        if glossy is not None:
+            return glossy.get("diffuseFactor"), glossy.get("diffuseTexture")
+        metallic = material.get("pbrMetallicRoughness", {})
+        return metallic.get("baseColorFactor"), metallic.get("baseColorTexture")
+
+    def _pixels(self, texture: int) -> Tensor | None:
+        """The image of a texture, or None with a warning."""
+        try:
+            return self._image(self._tree["textures"][texture]).pixels
+        except InvalidInput as error:
+            log.warning("%s: %s: skipped.", self._file.path.name, error)
+            return None
+
+    def _texture(self, texture: Mapping[str, Any], uvs: Floats) -> tuple[TextureImage, Floats]:
+        """The image of a texture, and coordinates that find in it what the sampler says."""
+        sampler = self._tree["samplers"][texture["sampler"]] if "sampler" in texture else {}
+        uvs = uvs.copy()
+        mirrored = ""
+        for axis, wrap in enumerate((sampler.get("wrapS"), sampler.get("wrapT"))):
+            if wrap == _CLAMP:
+                uvs[:, axis] = uvs[:, axis].clip(0, 1)
+            elif wrap == _MIRROR and (uvs[:, axis].min() < 0 or uvs[:, axis].max() > 1):
+                uvs[:, axis] /= 2
+                mirrored += "uv"[axis]
+        return self._image(texture, mirrored), uvs
+
+    def _image(self, texture: Mapping[str, Any], mirrored: str = "") -> TextureImage:
+        """The first readable image of a texture, with its mirror image beside it along some axes.
+
+        Pieces with the same image share one object.
+        """
+        extensions = texture.get("extensions", {})
+        found = [extensions.get(name, {}).get("source") for name in TEXTURE_EXTENSIONS]
+        sources = [source for source in (*found, texture.get("source")) if source is not None]
+        if not sources:
+            named = ", ".join(extensions) or "a source"
+            raise InvalidInput(
+                f"its texture needs {named}, which is not supported: save it with PNG or JPEG"
+            )
+        for source in sources:
+            key = (source, mirrored)
+            try:
+                if key not in self._images:
+                    self._images[key] = _mirrored(
+                        decode_texture(self._file.image_bytes(source)), mirrored
+                    )
+                return self._images[key]
+            except InvalidInput:
+                raise
+            except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+                log.debug("image %d: %s", source, error)
+        name = self._tree["images"][sources[-1]].get("name", sources[-1])
+        raise InvalidInput(f"its image {name} is not readable")
+
+
+def _mirrored(image: TextureImage, axes: str) -> TextureImage:
+    """An image with its mirror image beside it along "u", "v" or both."""
+    pixels = image.pixels
+    for axis in axes:
+        dim = 1 if axis == "u" else 0
+        pixels = torch.cat([pixels, pixels.flip(dim)], dim=dim)
+    return TextureImage(pixels) if axes else image
+
+
+def _transform(texture: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = texture.get("extensions", {}).get("KHR_texture_transform", {})
+    return found
+
+
+def _transformed(uvs: Floats, change: Mapping[str, Any]) -> Floats:
+    """Coordinates after KHR_texture_transform: scaled, rotated, moved."""
+    angle = change.get("rotation", 0.0)
+    scaled = uvs * np.array(change.get("scale", (1, 1)), dtype=np.float64)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    moved: Floats = scaled @ turn.T + np.array(change.get("offset", (0, 0)), dtype=np.float64)
+    return moved

@@ -1,0 +1,213 @@
+"""Wavefront OBJ, read with its MTL and images.
+
+Source: Wavefront, "Object Files (.obj)" and "MTL material format", versions 3.0 and 4.2.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InvalidInput
+from ..topology import Floats, Indices, by_corner
+from . import mtl
+from .mtl import MtlMaterial
+from .obj_statements import (
+    FaceLines,
+    Statements,
+    library_names,
+    numbers,
+    parse,
+    report_skipped,
+    vertex_table,
+)
+from .pieces import Piece, triangulated
+from .textures import TextureImage, find_companion, read_texture
+
+log = logging.getLogger(__name__)
+
+UP_AXIS = "# up axis: "
+_MISSING = -1  # number of the texture coordinate of a corner without one
+_CORNER = re.compile(rb"[-+]?0+(/([-+]?0+)?(/([-+]?0+)?)?)?")
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+
+
+def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
+    """Read the pieces of an OBJ and its up axis.
+
+    Materials and images are looked up in the OBJ's folder and below it, in any letter case. What is
+    missing there, and statements that are no polygons, are skipped with a warning.
+
+    Raises:
+        InvalidInput: if a line is invalid, with its text.
+    """
+    statements = parse(content)
+    report_skipped(statements, path)
+    reader = _Reader(path, statements)
+    pieces = [piece for name in statements.faces for piece in reader.pieces(name)]
+    head = content[:4096].decode("latin-1").splitlines()
+    noted = [line[len(UP_AXIS) :].strip() for line in head if line.startswith(UP_AXIS)]
+    return pieces, noted[0] if noted else "y"
+
+
+def companions(content: bytes, path: Path) -> list[Path]:
+    """Return the material and image files of an OBJ that exist."""
+    found: list[Path] = []
+    for library in library_names(content):
+        for place in mtl.library_files(path, library):
+            images = [find_companion(path, name) for name in mtl.image_names(place)]
+            found += [place, *(image for image in images if image is not None)]
+    return found
+
+
+class _Reader:
+    """What the faces of all materials of an OBJ share."""
+
+    def __init__(self, path: Path, statements: Statements) -> None:
+        self._path, self._blocks = path, statements.faces
+        self._positions, self._colors = vertex_table(statements, path)
+        self._uvs = np.nan_to_num(numbers(statements.texcoords, least=1, width=2))
+        self._materials = mtl.read_libraries(path, statements.libraries)
+        self._images: dict[str, TextureImage | None] = {}
+        unknown = [name for name in statements.faces if name and self._material(name) is None]
+        if self._materials and unknown:
+            log.warning("%s: no library has its material %s.", path.name, ", ".join(unknown[:8]))
+
+    def pieces(self, name: str) -> Iterator[Piece]:
+        """The triangles of a material: those with texture coordinates, and those without."""
+        material = self._material(name) or MtlMaterial()
+        image = self._image(material.image)
+        corners, uv_corners = _triangles(self._blocks[name], self._positions, len(self._uvs))
+        beside = mtl.beside_color(self._path, material)
+        laid = (uv_corners != _MISSING).all(axis=1) & bool(image or material.images)
+        if image is not None and self._colors is not None and laid.any():
+            log.warning(
+                "%s: its vertex colours are skipped where its material has the image %s.",
+                self._path.name,
+                material.image,
+            )
+        for on_texture in np.unique(laid):
+            chosen = laid == on_texture
+            vertices, faces, uvs, colors = self._split(
+                corners[chosen],
+                uv_corners[chosen] if on_texture else None,
+                self._uvs * material.scale + material.offset,
+            )
+            # As in other viewers, vertex colours replace Kd, and an image replaces both.
+            own_image = image if on_texture else None
+            yield Piece(
+                vertices,
+                faces,
+                material.color if own_image is None and colors is None else None,
+                colors if own_image is None else None,
+                uvs,
+                own_image,
+                material=beside,
+            )
+
+    def _material(self, name: str) -> MtlMaterial | None:
+        """The material of a `usemtl` line, behind whose name a comment may stand."""
+        return self._materials.get(name) or self._materials.get(name.partition(" #")[0].strip())
+
+    def _image(self, name: str | None) -> TextureImage | None:
+        if name is None:
+            return None
+        if name not in self._images:
+            self._images[name] = read_texture(self._path, name)
+        return self._images[name]
+
+    def _split(
+        self, corners: Indices, uv_corners: Indices | None, uvs: Floats
+    ) -> tuple[Floats, Indices, Floats | None, Floats | None]:
+        """Vertices of their own for some faces: positions, faces, uvs and colours."""
+        if uv_corners is None and len(self._blocks) == 1:
+            return self._positions, corners, None, self._colors
+        vertices, faces, (own_uvs, own_colors) = by_corner(
+            self._positions,
+            corners,
+            None if uv_corners is None else (uv_corners, uvs),
+            None if self._colors is None else (corners, self._colors),
+        )
+        return vertices, faces, own_uvs, own_colors
+
+
+def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indices, Indices]:
+    """(F, 3) numbers of vertices and of texture coordinates, in the order of the file.
+
+    Lines of one spelling (`1/2/3 4/5/6 7/8/9`, with any digits) are parsed together.
+    """
+    lines = [line.partition(b"#")[0].strip() for line in block.text]
+    spellings: dict[bytes, list[int]] = {}
+    for i, spelling in enumerate(b"\n".join(lines).translate(_DIGITS_TO_ZERO).split(b"\n")):
+        spellings.setdefault(spelling, []).append(i)
+    groups: dict[tuple[bytes, ...], list[int]] = {}
+    for spelling, members in spellings.items():
+        groups.setdefault(_shape(spelling, lines[members[0]]), []).extend(members)
+    above = np.array(block.above, dtype=np.int64)
+    parts = [np.zeros((0, 7), dtype=np.int64)]
+    for shape, members in groups.items():
+        if len(shape) >= 3:  # not a point or a line
+            limits = (len(vertices), texcoords)
+            polygons = _polygons([lines[i] for i in members], shape, above[members], limits)
+            parts.append(_cut(polygons, np.array(members), vertices))
+    rows = np.concatenate(parts)
+    rows = rows[rows[:, 0].argsort(kind="stable")]
+    return rows[:, 1:4], rows[:, 4:]
+
+
+def _shape(spelling: bytes, line: bytes) -> tuple[bytes, ...]:
+    """Which numbers each corner of a face has, as `0`, `0/0`, `0//0` or `0/0/0`."""
+    words = spelling.split()
+    if not all(_CORNER.fullmatch(word) for word in words):
+        raise InvalidInput(
+            f"a face holds something else than numbers of vertices: '{line.decode('latin-1')[:60]}'"
+        )
+    return tuple(re.sub(rb"[-+]?0+", b"0", word) for word in words)
+
+
+def _polygons(
+    lines: list[bytes], shape: tuple[bytes, ...], above: Indices, limits: tuple[int, int]
+) -> Indices:
+    """(N, corners, 2) numbers from 0 of vertices and texture coordinates, of faces of one shape.
+
+    Args:
+        lines: N faces as text.
+        shape: as `_shape` returns it.
+        above: (N, 2) how many vertices and coordinates stand above: negative numbers count back.
+        limits: how many vertices and coordinates there are.
+    """
+    words = b" ".join(lines).replace(b"/", b" ").split()
+    table = np.array(words, dtype=np.int64).reshape(len(lines), -1)
+    at_vertex = np.cumsum([0] + [corner.count(b"0") for corner in shape[:-1]])
+    has_uv = np.array([corner.startswith(b"0/0") for corner in shape])
+    written = np.stack([table[:, at_vertex], table[:, at_vertex + has_uv]], axis=2)
+    if (written == 0).any():
+        raise InvalidInput("a face names vertex 0, but numbers start from 1")
+    polygons = np.where(written < 0, written + above[:, None], written - 1)
+    exists = (polygons >= 0) & (polygons < limits)
+    if not exists[..., 0].all():
+        raise InvalidInput("a face names a vertex that does not exist")
+    if not exists[:, has_uv, 1].all():
+        raise InvalidInput("a face names a texture coordinate that does not exist")
+    polygons[:, ~has_uv, 1] = _MISSING
+    return polygons
+
+
+def _cut(polygons: Indices, members: Indices, vertices: Floats) -> Indices:
+    """Cut polygons of one size into triangles.
+
+    Returns:
+        (F, 7) number of the polygon's line, three of vertices, three of texture coordinates.
+    """
+    if polygons.shape[1] == 3:
+        places, owners = np.array([[0, 1, 2]]), np.arange(len(polygons))
+    else:
+        cut = [triangulated(vertices, polygon) for polygon in polygons[..., 0].tolist()]
+        places = np.array([triangle for polygon in cut for triangle in polygon])
+        owners = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in cut])
+    triangles = polygons[owners[:, None], places]  # (F, 3, 2)
+    return np.hstack([members[owners][:, None], triangles[..., 0], triangles[..., 1]])

@@ -1,0 +1,189 @@
+"""The statements of an OBJ, sorted by keyword.
+
+Source: Wavefront, "Object Files (.obj)", version 3.0; `#MRGB` as ZBrush writes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InvalidInput
+from ..topology import Floats
+
+log = logging.getLogger(__name__)
+
+_POLYPAINT = b"#MRGB"
+#: Statements that say nothing about shape and colour: names, groups, shading, display.
+_WITHOUT_EFFECT = (
+    b"vn g o s mg bevel c_interp d_interp lod shadow_obj trace_obj ctech stech end"
+).split()
+_SHOWN_KEYWORDS = 6
+
+
+@dataclass
+class FaceLines:
+    """Faces of one material as text, and how many vertices and coordinates stood above each."""
+
+    text: list[bytes] = field(default_factory=list)
+    above: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass
+class Statements:
+    """What an OBJ states, as text without keywords.
+
+    Attributes:
+        vertices, texcoords: numbers of the `v` and `vt` lines.
+        faces: of each material that has any, by its name; "" for none.
+        libraries: names in the `mtllib` lines.
+        polypaint: hexadecimal digits of ZBrush's colours.
+        skipped: how often each keyword that is not read occurs.
+    """
+
+    vertices: list[bytes] = field(default_factory=list)
+    texcoords: list[bytes] = field(default_factory=list)
+    faces: dict[str, FaceLines] = field(default_factory=dict)
+    libraries: list[str] = field(default_factory=list)
+    polypaint: list[bytes] = field(default_factory=list)
+    skipped: Counter[bytes] = field(default_factory=Counter)
+
+
+def parse(content: bytes) -> Statements:
+    """Sort the lines of an OBJ by their keywords."""
+    found = Statements()
+    block = found.faces.setdefault("", FaceLines())
+    for line in _lines(content):
+        keyword, _, rest = line.lstrip().replace(b"\t", b" ").partition(b" ")
+        if keyword == b"v":
+            found.vertices.append(rest)
+        elif keyword == b"vt":
+            found.texcoords.append(rest)
+        elif keyword in (b"f", b"fo"):
+            block.text.append(rest)
+            block.above.append((len(found.vertices), len(found.texcoords)))
+        elif keyword == b"usemtl":
+            block = found.faces.setdefault(_text(rest), FaceLines())
+        elif keyword == b"mtllib":
+            found.libraries.append(_text(rest))
+        elif keyword == _POLYPAINT:
+            found.polypaint.append(rest)
+        elif keyword[:1] not in (b"", b"#") and keyword not in _WITHOUT_EFFECT:
+            found.skipped[keyword] += 1
+    found.faces = {name: lines for name, lines in found.faces.items() if lines.text}
+    return found
+
+
+def library_names(content: bytes) -> list[str]:
+    """Return the names in the `mtllib` lines of an OBJ, without parsing the rest."""
+    if b"mtllib" not in content and content[:2] not in _UTF_16:
+        return []
+    return [
+        _text(line.split(None, 1)[1])
+        for line in _lines(content)
+        if line.split(None, 1)[0:1] == [b"mtllib"] and len(line.split(None, 1)) > 1
+    ]
+
+
+def report_skipped(statements: Statements, path: Path) -> None:
+    """Log which statements of an OBJ are not read, such as lines and free-form surfaces."""
+    if statements.skipped:
+        named = [
+            f"{count} {keyword[:20].decode('ascii', 'backslashreplace')}"
+            for keyword, count in statements.skipped.most_common(_SHOWN_KEYWORDS)
+        ]
+        more = ", ..." if len(statements.skipped) > _SHOWN_KEYWORDS else ""
+        log.warning(
+            "%s: skipped statements other than polygons (%s%s).", path.name, ", ".join(named), more
+        )
+
+
+def numbers(lines: list[bytes], least: int, width: int) -> Floats:
+    """Parse lines of numbers into a table.
+
+    Args:
+        lines: text, perhaps with a comment behind it.
+        least: how many numbers every line must have.
+        width: columns of the table; further numbers of a line are ignored.
+
+    Returns:
+        (N, width), NaN where a line has fewer numbers.
+
+    Raises:
+        InvalidInput: if a line is too short or holds something else.
+    """
+    rows = [line.partition(b"#")[0].split() for line in lines]
+    counts = np.array([len(row) for row in rows], dtype=np.int64)
+    if len(rows) and counts.min() < least:
+        shown = lines[int(counts.argmin())].decode("latin-1").strip()[:60]
+        raise InvalidInput(f"a line needs at least {least} numbers, got '{shown}'")
+    try:
+        flat = np.array([word for row in rows for word in row], dtype=np.float64)
+    except ValueError as error:
+        raise InvalidInput(f"a line holds something else than numbers ({error})") from error
+    table = np.full((len(rows), width), np.nan)
+    starts = counts.cumsum() - counts
+    for count in np.unique(counts):
+        members = np.flatnonzero(counts == count)
+        columns = np.arange(min(int(count), width))
+        table[members[:, None], columns] = flat[starts[members][:, None] + columns]
+    return table
+
+
+def vertex_table(statements: Statements, path: Path) -> tuple[Floats, Floats | None]:
+    """Return (V, 3) positions and (V, 3) sRGB colours in [0, 1], or None without colours.
+
+    Colours follow the coordinates (`v x y z r g b`), from 0 to 1 or to 255, or come from ZBrush.
+    Vertices without a colour are white.
+    """
+    table = numbers(statements.vertices, least=3, width=6)
+    positions, colors = table[:, :3], table[:, 3:]
+    missing = np.asarray(np.isnan(colors).any(axis=1))
+    if missing.all():
+        return positions, _polypaint_colors(statements.polypaint, len(positions), path)
+    scale = 255 if colors[~missing].max() > 1 else 1
+    return positions, np.where(missing[:, None], 1.0, (colors / scale).clip(0, 1))
+
+
+def _polypaint_colors(blocks: list[bytes], count: int, path: Path) -> Floats | None:
+    """ZBrush's colours: two digits each of mask, red, green and blue for every vertex."""
+    if not blocks:
+        return None
+    try:
+        levels = np.frombuffer(bytes.fromhex(b"".join(blocks).decode("ascii")), np.uint8)
+        colors = levels.reshape(-1, 4)[:, 1:] / 255
+    except ValueError:
+        log.warning("%s: its colours by ZBrush (#MRGB) are damaged: skipped.", path.name)
+        return None
+    if len(colors) != count:
+        log.warning(
+            "%s: ZBrush's #MRGB has %d colours for %d vertices: vertices without one are white.",
+            path.name,
+            len(colors),
+            count,
+        )
+    white = np.ones((max(count - len(colors), 0), 3))
+    return np.concatenate([colors[:count], white])
+
+
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """The lines of an OBJ in any encoding, with continued ones joined."""
+    if content[:2] in _UTF_16:
+        content = content.decode("utf-16", errors="replace").encode()
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\\" in content:  # a comment may end in a path
+        content = re.sub(rb"(?m)^[ \t]*#(?!MRGB).*$", b"", content)
+        content = re.sub(rb"\\[ \t]*\n", b" ", content)
+    return content.split(b"\n")
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", errors="replace").strip()

@@ -1,0 +1,113 @@
+"""Wavefront OBJ, written with its MTL and images.
+
+Colours at vertices follow their coordinates (`v x y z r g b`, as MeshLab and Blender write them).
+Source: Wavefront, "Object Files (.obj)" and "MTL material format", versions 3.0 and 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ...files import SIGNATURE, atomic_path, free_or_own
+from ...images.reading import save_image
+from ..material import Material
+from ..mesh import Mesh
+from .mtl import material_lines
+from .obj_reading import UP_AXIS
+
+_ROWS_AT_ONCE = 65536
+
+
+def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> None:
+    """Write a mesh whose axes are the file's already, and its material beside it.
+
+    The material goes into `<name>.mtl`, the texture into `<name>.png`, other images into
+    `<name>-roughness.png`, `-metallic`, `-normal_map` and `-emissive`. If another program's file
+    has such a name, the next free one with a number is used.
+    """
+    textured = mesh.texture is not None or mesh.material is not None
+    material = _write_material(mesh, path).name if textured else None
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        for part in _text(mesh, metadata, material, up_axis):
+            file.write(part)
+
+
+def _write_material(mesh: Mesh, path: Path) -> Path:
+    """Write the MTL of a mesh and its images beside an OBJ, and return the MTL's path."""
+    own = mesh.material or Material()
+    if mesh.uvs is None:
+        own = own.without_images() or Material()
+    names = {}
+    for name, image in _images(mesh, own).items():
+        place = free_or_own(path.with_name(f"{path.stem}{name and '-' + name}.png"))
+        save_image(image.permute(2, 0, 1)[None], place)
+        names[name] = place.name
+    base = own.base_color
+    color = "1 1 1" if base is None else " ".join(f"{c:.6g}" for c in base.tolist())
+    text = f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd {color}\nKs 0 0 0\n"
+    if "" in names:
+        text += f"map_Kd {names.pop('')}\n"
+    material = free_or_own(path.with_suffix(".mtl"))
+    with atomic_path(material) as partial:
+        partial.write_text(text + material_lines(own, names), encoding="utf-8")
+    return material
+
+
+def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:
+    """The images of a mesh (H, W, 3) by what their file names end in, "" for the colour."""
+    images: dict[str, Tensor] = {}
+    if mesh.texture is not None and mesh.uvs is not None:
+        images[""] = mesh.texture
+    packed = own.metallic_roughness
+    if packed is not None:
+        images["roughness"] = packed[..., 1:2].expand(-1, -1, 3)
+        images["metallic"] = packed[..., 2:3].expand(-1, -1, 3)
+    rest = {"normal_map": own.normal_map, "emissive": own.emissive}
+    return images | {name: image for name, image in rest.items() if image is not None}
+
+
+def decimals(values: np.ndarray) -> int:
+    """Return the digits after the point that give numbers of this size seven in all."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return int(np.clip(6 - np.floor(np.log10(largest)), 0, 45)) if largest else 6
+
+
+def _text(
+    mesh: Mesh, metadata: Mapping[str, str], material: str | None, up_axis: str
+) -> Iterator[bytes]:
+    if up_axis != "y":
+        yield f"{UP_AXIS}{up_axis}\n".encode()
+    for name, text in metadata.items():
+        for line in f"{name}: {text}".splitlines():
+            yield f"# {line}\n".encode()
+    vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
+    table = vertices
+    if mesh.vertex_colors is not None and mesh.texture is None:
+        table = np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])
+    row = "v " + " ".join([f"%.{decimals(vertices)}f"] * 3 + ["%.4f"] * (table.shape[1] - 3)) + "\n"
+    yield from _rows(row, table)
+    if material is not None:
+        yield f"mtllib {material}\nusemtl surface\n".encode()
+    if mesh.uvs is not None:
+        yield from _rows("vt %.6f %.6f\n", mesh.uvs.cpu().numpy())
+    if mesh.normals is not None:
+        yield from _rows("vn %.5f %.5f %.5f\n", mesh.normals.cpu().numpy())
+    # A vertex, its place in the texture and its normal have the same number.
+    corner = {
+        (False, False): "%d",
+        (True, False): "%d/%d",
+        (False, True): "%d//%d",
+        (True, True): "%d/%d/%d",
+    }[mesh.uvs is not None, mesh.normals is not None]
+    faces = (faces + 1).repeat(corner.count("%d"), axis=1)
+    yield from _rows(f"f {corner} {corner} {corner}\n", faces)
+
+
+def _rows(row: str, table: np.ndarray) -> Iterator[bytes]:
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        part = table[start : start + _ROWS_AT_ONCE]
+        yield ((row * len(part)) % tuple(part.ravel().tolist())).encode()

@@ -1,0 +1,176 @@
+"""One image for the triangles of several materials.
+
+Their images and colours are packed side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...images.colors import multiplied
+from ..topology import by_corner
+from .textures import TextureImage
+
+if TYPE_CHECKING:
+    from .pieces import Piece
+
+MAX_SIDE = 8192  # pixels of the sheet
+_SWATCH = 8  # pixels along a side of a plain colour on it
+_MARGIN = 4  # pixels around each image that repeat its border
+_ON_BORDER = 1e-4  # how far coordinates may stray from an image without repeating it
+
+
+def one_image(pieces: Sequence[Piece]) -> tuple[list[Piece], bool]:
+    """Return pieces that all have one image or none, and whether they got new coordinates.
+
+    Where there is an image, the colours of the materials go into it.
+    """
+    images = {id(piece.image): piece.image for piece in pieces}
+    if list(images.values()) == [None]:
+        return list(pieces), False
+    if len(images) == 1 and all(piece.color is None for piece in pieces):
+        return list(pieces), False
+    if len(images) > 1:
+        return _side_by_side(pieces), True
+    painted = _painted_over(pieces)
+    if len({id(piece.image) for piece in painted}) == 1:
+        return painted, False
+    return _side_by_side(painted), True
+
+
+def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
+    """Multiply the image of some pieces by their materials' colours.
+
+    Pieces of different colours get an image each.
+    """
+    images: dict[tuple[float, ...], TextureImage] = {}
+    painted = []
+    for piece in pieces:
+        assert piece.image is not None
+        color = (1.0, 1.0, 1.0) if piece.color is None else tuple(piece.color.tolist())
+        if color not in images:
+            white = min(color) >= 1.0
+            images[color] = (
+                piece.image
+                if white
+                else TextureImage(multiplied(piece.image.pixels, torch.tensor(color)))
+            )
+        painted.append(replace(piece, color=None, image=images[color]))
+    return painted
+
+
+def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pack the images and colours of pieces into one image.
+
+    An image that repeats is packed as often as it repeats.
+    """
+    moved = [_in_first_tile(piece) for piece in pieces]
+    repeats = [_repeats(piece) for piece in moved]
+    keys = [
+        (id(piece.image), None if piece.color is None else tuple(piece.color.tolist()), times)
+        for piece, times in zip(moved, repeats, strict=True)
+    ]
+    different = dict(zip(keys, zip(moved, repeats, strict=True), strict=True))
+    area = sum(
+        _SWATCH**2 if p.image is None else p.image.pixels[..., 0].numel() * r[0] * r[1]
+        for p, r in different.values()
+    )
+    tiles = {
+        key: _tile(*found, scale=min(1.0, MAX_SIDE / 2 / area**0.5))
+        for key, found in different.items()
+    }
+    places, (height, width) = _shelves([tile.shape[:2] for tile in tiles.values()])
+    sheet = torch.ones(height, width, 3)
+    place_of = {}
+    for (key, tile), (top, left) in zip(tiles.items(), places, strict=True):
+        h, w = tile.shape[:2]
+        sheet[top : top + h, left : left + w] = tile
+        place_of[key] = (top + _MARGIN, left + _MARGIN, h - 2 * _MARGIN, w - 2 * _MARGIN)
+    image = TextureImage(sheet)
+    placed = []
+    for piece, key, (across, up) in zip(moved, keys, repeats, strict=True):
+        top, left, h, w = place_of[key]
+        uvs = (
+            np.full((len(piece.vertices), 2), 0.5)
+            if piece.image is None or piece.uvs is None
+            else piece.uvs / (across, up)
+        )
+        u = (left + uvs[:, 0] * w) / width
+        v = 1 - (top + (1 - uvs[:, 1]) * h) / height
+        placed.append(replace(piece, color=None, uvs=np.stack([u, v], axis=1), image=image))
+    return placed
+
+
+def _in_first_tile(piece: Piece) -> Piece:
+    """Move each triangle's coordinates by whole images, so that they start in the first."""
+    if piece.image is None or piece.uvs is None:
+        return piece
+    if piece.uvs.min() >= -_ON_BORDER and piece.uvs.max() <= 1 + _ON_BORDER:
+        return replace(piece, uvs=piece.uvs.clip(0, 1))
+    corners = piece.uvs[piece.faces]  # (F, 3, 2)
+    low, high = corners.min(axis=1, keepdims=True), corners.max(axis=1, keepdims=True)
+    there = (low >= -_ON_BORDER) & (high <= 1 + _ON_BORDER)  # the upper border stays the upper one
+    corners = corners - np.where(there, 0, np.floor(low + _ON_BORDER))
+    table = corners.reshape(-1, 2)
+    own = np.arange(len(table)).reshape(-1, 3)
+    kept = ("vertex_colors", "normals", "tangents", "alpha")
+    values = [getattr(piece, name) for name in kept]
+    vertices, faces, (uvs, *found) = by_corner(
+        piece.vertices,
+        piece.faces,
+        (own, table),
+        *(None if value is None else (piece.faces, value) for value in values),
+    )
+    changed: dict[str, Any] = dict(zip(kept, found, strict=True))
+    return replace(piece, vertices=vertices, faces=faces, uvs=uvs, **changed)
+
+
+def _repeats(piece: Piece) -> tuple[int, int]:
+    """How often a piece's image repeats to the right and upward."""
+    if piece.image is None or piece.uvs is None:
+        return 1, 1
+    across, up = np.maximum(np.ceil(piece.uvs.max(axis=0) - _ON_BORDER), 1)
+    return int(across), int(up)
+
+
+def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
+    """(H, W, 3) the image of a piece with its repetitions, in its colour, with a margin."""
+    pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.image is None else piece.image.pixels
+    if piece.color is not None:
+        pixels = multiplied(pixels, torch.from_numpy(piece.color).float())
+    across, up = repeats
+    if scale < 1 and piece.image is not None:
+        size = (max(1, int(pixels.shape[0] * scale)), max(1, int(pixels.shape[1] * scale)))
+        small = torch.nn.functional.interpolate(
+            pixels.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
+        )
+        pixels = small[0].permute(1, 2, 0)
+    repeated = pixels.repeat(up, across, 1).permute(2, 0, 1)[None]
+    return torch.nn.functional.pad(repeated, (_MARGIN,) * 4, mode="replicate")[0].permute(1, 2, 0)
+
+
+def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Pack rectangles (height, width) row by row, the tallest first.
+
+    Returns:
+        places: top and left of each.
+        size: height and width of the sheet.
+    """
+    area = sum(h * w for h, w in sizes)
+    limit = max(int(area**0.5 * 1.1), *(w for _, w in sizes))
+    places: dict[int, tuple[int, int]] = {}
+    top = left = shelf = widest = 0
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i][0]):
+        height, width = sizes[i]
+        if left + width > limit:
+            top, left, shelf = top + shelf, 0, 0
+        places[i] = (top, left)
+        left, shelf = left + width, max(shelf, height)
+        widest = max(widest, left)
+    return [places[i] for i in range(len(sizes))], (top + shelf, widest)
