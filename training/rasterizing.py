@@ -1,77 +1,216 @@
-"""Which triangle of many is nearest at every pixel of many images, all at once.
+"""Triangles to pixels, and what many cameras see of points: the inner loops, compiled by numba.
 
-That is how a GPU is kept busy: `pipelines.meshes.rasterization` draws one image after another,
-row by row, which takes less memory and took several times as long for the training set on an H200.
+A training set needs hundreds of depth maps of every object, and looks millions of points up in
+them. `pipelines.rendering` renders few images of large meshes; here the triangles are few.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
 
-_PAIRS = 1 << 22  # of a triangle and a pixel that are looked at together: half a GiB
+import numpy as np
+from numba import njit
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
 _ON_EDGE = 1e-6
 
 
-def nearest(corners: Tensor, nearness: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The nearest triangle at the middle of each pixel.
-
-    A pixel's middle (x, y) in [-1, 1], x to the right and y down, is in a triangle with corners
-    (X, Y, W) where (x, y, 1) is a sum of them with no negative weight. Source: Olano and Greer,
-    Triangle scan conversion using 2D homogeneous coordinates (1997).
+@njit(cache=True)
+def rasterize(screen: Array, size: int) -> tuple[Array, Array, Array]:
+    """Find the nearest triangle at the centre of each pixel.
 
     Args:
-        corners: (V, T, 3, 3) homogeneous corners in each of V images: W is the distance before
-            the camera in perspective, 1 in parallel projection.
-        nearness: (V, T, 3) what is interpolated with those weights, without dividing by their sum,
-            and greatest is nearest: 1 in perspective, which gives 1 / W; positive.
-        size: pixels along a side of the square images.
+        screen: (T, 3, 3) corners as x, y in pixels (a pixel's centre is at + 0.5) and nearness,
+            which is positive, largest for what is nearest, and linear on the screen: 1 / depth in
+            perspective, -depth plus a constant in parallel projection.
+        size: pixels along a side of the square image.
 
     Returns:
-        triangle (V, size, size), -1 where there is none, and nearness, 0 there, float32.
+        triangle: (size, size) int32, -1 where there is none.
+        nearness: (size, size) float32, 0 where there is none.
+        barycentric: (size, size, 2) float32 weights of the second and third corner on the screen.
     """
-    views, count = corners.shape[:2]
-    low, high = _boxes(corners, size)
-    wide = (high - low).clamp_min(0)
-    pairs = wide[..., 0] * wide[..., 1]
-    if views > 1 and int(pairs.sum()) > _PAIRS:
-        halves = zip(corners.chunk(2), nearness.chunk(2), strict=True)
-        parts = [nearest(some, near, size) for some, near in halves]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-    weights = _weights(corners)
-    planes = torch.cat([weights, nearness[..., None, :] @ weights], dim=-2).float()
-    pairs, low, wide, planes = (x.flatten(0, 1) for x in (pairs, low, wide, planes))
-    triangle = torch.arange(len(pairs), device=pairs.device).repeat_interleave(pairs)
-    place = torch.arange(len(triangle), device=pairs.device)
-    place -= (pairs.cumsum(dim=0) - pairs)[triangle]
-    column = low[triangle, 0] + place % wide[triangle, 0]
-    row = low[triangle, 1] + place // wide[triangle, 0]
-    x, y = (((line + 0.5) / size * 2 - 1)[:, None] for line in (column, row))
-    at = planes[triangle]
-    values = at[..., 0] * x + at[..., 1] * y + at[..., 2]
-    hit = (values[:, :3].amin(dim=1) >= -_ON_EDGE) & (values[:, 3] > 0)
-    # Positive floats are in the order of their bits: nearness above, the triangle below.
-    key = values[:, 3][hit].view(torch.int32).long() << 32 | triangle[hit] % count
-    pixel = ((triangle // count * size + row) * size + column)[hit]
-    best = torch.full((views * size * size,), -1, dtype=torch.int64, device=pairs.device)
-    best = best.scatter_reduce(0, pixel, key, "amax").view(views, size, size)
-    found = (best >> 32).clamp_min(0).int().view(torch.float32)
-    return torch.where(best >= 0, best & 0xFFFFFFFF, -1), found
+    triangle = np.full((size, size), -1, np.int32)
+    nearness = np.zeros((size, size), np.float32)
+    barycentric = np.zeros((size, size, 2), np.float32)
+    for t in range(len(screen)):
+        ax, ay, az = screen[t, 0]
+        bx, by, bz = screen[t, 1]
+        cx, cy, cz = screen[t, 2]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if abs(area) < 1e-12:
+            continue
+        left = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
+        right = min(size - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
+        top = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
+        bottom = min(size - 1, int(np.floor(max(ay, by, cy) - 0.5)))
+        for row in range(top, bottom + 1):
+            for column in range(left, right + 1):
+                x, y = column + 0.5 - ax, row + 0.5 - ay
+                b = (x * (cy - ay) - y * (cx - ax)) / area
+                c = (y * (bx - ax) - x * (by - ay)) / area
+                if b < -_ON_EDGE or c < -_ON_EDGE or b + c > 1 + _ON_EDGE:
+                    continue
+                near = az + b * (bz - az) + c * (cz - az)
+                if near > nearness[row, column]:
+                    nearness[row, column] = near
+                    triangle[row, column] = t
+                    barycentric[row, column, 0], barycentric[row, column, 1] = b, c
+    return triangle, nearness, barycentric
 
 
-def _boxes(corners: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(V, T, 2) the first column and row of a triangle's box, and those after the last."""
-    depth = corners[..., 2:]
-    before = (depth > 1e-3).all(dim=2)
-    places = (corners[..., :2] / depth.clamp_min(1e-3) + 1) / 2 * size - 0.5
-    low = torch.where(before, places.amin(dim=2), 0.0).floor().clamp(0, size)
-    high = torch.where(before, places.amax(dim=2) + 1, size).ceil().clamp(0, size)
-    return low.long(), high.long()
+@njit(cache=True)
+def parallel_depth_maps(corners: Array, axes: Array, half: float, size: int) -> Array:
+    """Render (C, size, size) nearness of triangles from C parallel cameras; -1e9 is empty.
+
+    Args:
+        corners: (T, 3, 3) in the world.
+        axes: (C, 3, 3) rows: each camera's right, down and backward axis.
+        half: half of the side of the square around the origin that an image spans.
+        size: pixels along a side.
+    """
+    maps = np.empty((len(axes), size, size), np.float32)
+    screen = np.empty(corners.shape, np.float64)
+    for camera in range(len(axes)):
+        for t in range(len(corners)):
+            for k in range(3):
+                x, y, near = 0.0, 0.0, 0.0
+                for d in range(3):
+                    x += corners[t, k, d] * axes[camera, 0, d]
+                    y += corners[t, k, d] * axes[camera, 1, d]
+                    near += corners[t, k, d] * axes[camera, 2, d]
+                screen[t, k, 0] = (x / half + 1) / 2 * size
+                screen[t, k, 1] = (y / half + 1) / 2 * size
+                screen[t, k, 2] = near + 10
+        _, nearness, _ = rasterize(screen, size)
+        maps[camera] = np.where(nearness > 0, nearness - 10, np.float32(-1e9))
+    return maps
 
 
-def _weights(corners: Tensor) -> Tensor:
-    """(V, T, 3, 3) rows that give a corner's weight of a pixel; 0 for triangles seen edge-on."""
-    a, b, c = corners.unbind(dim=2)
-    rows = torch.stack([torch.linalg.cross(*two) for two in ((b, c), (c, a), (a, b))], dim=2)
-    volume = (a * rows[:, :, 0]).sum(dim=-1)[..., None, None]
-    return torch.where(volume.abs() > 1e-12, rows / volume, 0.0)
+@njit(cache=True)
+def hidden_from_all(points: Array, maps: Array, axes: Array, half: float, bias: float) -> Array:
+    """Return (N,) which points (N, 3) no camera of `parallel_depth_maps` sees."""
+    hidden = np.ones(len(points), np.bool_)
+    for i in range(len(points)):
+        for camera in range(len(axes)):
+            x, y, near = _project(points[i], axes[camera], half, maps.shape[1])
+            if near > maps[camera, y, x] + bias:
+                hidden[i] = False
+                break
+    return hidden
+
+
+@njit(cache=True)
+def visibility(points: Array, maps: Array, axes: Array, half: float, reach: int) -> Array:
+    """Return (N, C) how much of each camera's view of points (N, 3) is free, in [0, 1].
+
+    The share of the (2 `reach` + 1)^2 pixels around a point's own in which nothing is nearer: a
+    shadow with a soft edge.
+    """
+    size = maps.shape[1]
+    free = np.empty((len(points), len(axes)), np.float32)
+    for i in range(len(points)):
+        for camera in range(len(axes)):
+            x, y, near = _project(points[i], axes[camera], half, size)
+            count, total = 0, 0
+            for row in range(max(0, y - reach), min(size, y + reach + 1)):
+                for column in range(max(0, x - reach), min(size, x + reach + 1)):
+                    total += 1
+                    count += near >= maps[camera, row, column]
+            free[i, camera] = count / max(total, 1)
+    return free
+
+
+@njit(cache=True)
+def sky_light(
+    points: Array, normals: Array, maps: Array, axes: Array, half: float, radiance: Array
+) -> Array:
+    """Return (N, 3) the light at points (N, 3) with normals (N, 3) from all directions that are free.
+
+    Args:
+        points: a little off their surface.
+        normals: unit, away from it.
+        maps: see `parallel_depth_maps`, likewise `axes` and `half`.
+        radiance: (C, 3) from each camera's direction; 1 everywhere gives 1 where all is free.
+    """
+    light = np.zeros((len(points), 3), np.float32)
+    for i in range(len(points)):
+        total = 1e-6
+        for camera in range(len(axes)):
+            facing = 0.0
+            for d in range(3):
+                facing += normals[i, d] * axes[camera, 2, d]
+            if facing <= 0:
+                continue
+            total += facing
+            x, y, near = _project(points[i], axes[camera], half, maps.shape[1])
+            if near >= maps[camera, y, x]:
+                for d in range(3):
+                    light[i, d] += facing * radiance[camera, d]
+        for d in range(3):
+            light[i, d] /= total
+    return light
+
+
+@njit(cache=True)
+def _project(point: Array, axes: Array, half: float, size: int) -> tuple[int, int, float]:
+    """Return the column, row and nearness of a point (3,)."""
+    x, y, near = 0.0, 0.0, 0.0
+    for d in range(3):
+        x += point[d] * axes[0, d]
+        y += point[d] * axes[1, d]
+        near += point[d] * axes[2, d]
+    column = min(size - 1, max(0, int((x / half + 1) / 2 * size)))
+    row = min(size - 1, max(0, int((y / half + 1) / 2 * size)))
+    return column, row, near
+
+
+@njit(cache=True)
+def corner_normals(
+    corner_vertex: Array,
+    normals: Array,
+    areas: Array,
+    incident: Array,
+    starts: Array,
+    cosine: float,
+) -> Array:
+    """Return (T, 3, 3) unit normals of corners, smooth across edges flatter than the crease angle.
+
+    Neighbours whose triangles are oriented the other way count as if they were turned.
+
+    Args:
+        corner_vertex: (T, 3) the merged vertex of each corner.
+        normals: (T, 3) unit normals of triangles.
+        areas: (T,) of triangles.
+        incident: (3 T,) triangles, in the order of their merged vertices.
+        starts: (V + 1,) where each merged vertex's triangles begin in `incident`.
+        cosine: of the crease angle.
+    """
+    smooth = np.empty((len(normals), 3, 3), np.float64)
+    for t in range(len(normals)):
+        for k in range(3):
+            vertex = corner_vertex[t, k]
+            sx, sy, sz = 0.0, 0.0, 0.0
+            for j in range(starts[vertex], starts[vertex + 1]):
+                other = incident[j]
+                dot = (
+                    normals[t, 0] * normals[other, 0]
+                    + normals[t, 1] * normals[other, 1]
+                    + normals[t, 2] * normals[other, 2]
+                )
+                if abs(dot) >= cosine:
+                    weight = areas[other] * np.sign(dot)
+                    sx += weight * normals[other, 0]
+                    sy += weight * normals[other, 1]
+                    sz += weight * normals[other, 2]
+            length = np.sqrt(sx * sx + sy * sy + sz * sz)
+            if length < 1e-12:
+                smooth[t, k] = normals[t]
+            else:
+                smooth[t, k, 0], smooth[t, k, 1], smooth[t, k, 2] = (
+                    sx / length,
+                    sy / length,
+                    sz / length,
+                )
+    return smooth
