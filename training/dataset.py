@@ -86,13 +86,14 @@ def main() -> None:
     parser.add_argument("--smooth", type=int, default=default.smooth)
     parser.add_argument("--procedural", type=int, default=default.procedural, help="of each kind")
     parser.add_argument("--images", type=int, default=IMAGES, help="of each object")
-    parser.add_argument("--limit", type=int, help="number of objects (default: all)")
+    parser.add_argument("--limit", type=int, default=1_000_000, help="about so many of all")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     objects = Objects(options.objects)
     counts = Counts(options.deformed, options.joined, options.smooth, options.procedural)
-    names = objects.names(counts)[: options.limit]
+    names = objects.names(counts)
+    names = names[:: max(len(names) // options.limit, 1)]
     work = partial(_make_file, objects, options.cache, options.images)
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.processes, torch.set_num_threads, (1,)) as pool:

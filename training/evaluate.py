@@ -4,11 +4,11 @@ python -m training.evaluate CACHE [--weights FILE] [--photographs FOLDER] [--jso
 
 One image of each held-out object, for each file of objects, and five of each solid. Prints means,
 between the mesh and the true object in the camera's frame, of volume IoU at uniform points; IoU of
-silhouettes from the side, from above and from the front; F-score at 0.05 of the longest side; normal
-consistency over the outer surface; error of the first hit's depth in image sides; colour error over
-the surface; elevation error in degrees. Of a folder of photographs on plain or transparent ground,
-the front silhouette's IoU: the mesh from the camera's side, as far away as all of it is seen, best
-of elevations -10 to 40; and from where the model takes the camera to stand.
+silhouettes from the side, from above and from the front; F-score at 0.05 of the longest side;
+normal consistency over the outer surface; error of the first hit's depth in image sides; colour
+error over the surface; elevation error in degrees. Of a folder of photographs on plain or
+transparent ground, the front silhouette's IoU: the mesh from the camera's side, as far away as all
+of it is seen, best of elevations -10 to 40; and from where the model takes the camera to stand.
 """
 
 from __future__ import annotations

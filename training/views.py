@@ -85,7 +85,7 @@ def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
 
 
 def pixels_of(views: Views, vertices: Tensor, size: int) -> Tensor:
-    """Return (B, N, 3) x, y in pixels and 1 / depth of points (N, 3), for `rasterizing.rasterize`."""
+    """Return (B, N, 3) x, y in pixels and 1 / depth of points (N, 3), for `rasterize`."""
     u, v, w = views.frustum(vertices[None]).unbind(dim=-1)
     depth = views.distance[:, None] + w * CONFIG.half_depth
     return torch.stack([(u + 1) / 2 * size, (v + 1) / 2 * size, 1 / depth], dim=-1)

@@ -16,12 +16,11 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras, cameras_around
 from .point_grid import PointGrid
+from .thickness import depth_limit, smooth_within
 
 _FILL = 0.95  # largest coordinate of the object in the library's world
+_MIDDLE_SMOOTHING = 4  # times that the middles of rays are averaged with those beside them
 _OUTLINE = 0.5  # level that a pixel's distance from the outline is worth
-# Half of the depth that there is at most, at a distance from the outline: this times its square
-# root, both in image sides. A ball of half an image side has 1.
-_ROUNDING = 1.7
 _SEEN = 0.05  # image sides behind the first hit within which a point has the image's colour
 
 
@@ -37,6 +36,7 @@ class FrustumVolume:
         image: (1, 3, S, S) sRGB in [0, 1], the object in its own colours.
         outline: (1, 1, S, S) signed distance from the mask's outline in pixels of `occupancy`,
             positive inside: outside of the mask there is nothing.
+        limit: (1, 1, S, S) how far from the middle of its ray there is something, in image sides.
         first: (1, 1, H, W) w where each ray meets the object; 1 where it does not.
         middle: (1, 1, H, W) w of the middle of what stands on each ray.
         elevation_deg: of the camera.
@@ -51,6 +51,7 @@ class FrustumVolume:
     raw_color: Tensor
     image: Tensor
     outline: Tensor
+    limit: Tensor
     first: Tensor
     middle: Tensor
     elevation_deg: float
@@ -70,6 +71,7 @@ class FrustumVolume:
         image: Tensor,
         mask: Tensor,
         *,
+        uncertain: Tensor | None = None,
         elevation_deg: float,
         fov_y_deg: float,
         half_depth: float,
@@ -81,11 +83,17 @@ class FrustumVolume:
             raw_color: likewise.
             image: likewise.
             mask: (1, 1, S, S) in [0, 1], 1 is the object.
+            uncertain: (1, 1, H, W) how uncertain each ray's depth is, in [0, 1]; None is 0.
             elevation_deg: see the attributes.
             fov_y_deg: likewise.
             half_depth: likewise.
         """
         outline = _signed_pixels(mask, occupancy.shape[-1])
+        pixels = occupancy.shape[-1]  # to an image side
+        if uncertain is None:
+            uncertain = torch.zeros_like(occupancy[:, 0, :1])
+        limit = depth_limit(mask, outline / pixels, uncertain)
+        coverage = F.interpolate(mask, size=occupancy.shape[-2:], mode="area")
         within = F.interpolate(outline, size=occupancy.shape[-2:], mode="area") > -0.5
         inside = (occupancy[0, 0] > 0) & within[0]
         bins = len(inside)
@@ -97,8 +105,9 @@ class FrustumVolume:
             raw_color,
             image,
             outline,
+            limit,
             first,
-            _middle_of(occupancy, middles),
+            smooth_within(_middle_of(occupancy, middles), coverage, _MIDDLE_SMOOTHING),
             elevation_deg,
             fov_y_deg,
             half_depth,
@@ -141,6 +150,7 @@ class FrustumVolume:
             raw_color=self.raw_color.to(device),
             image=self.image.to(device),
             outline=self.outline.to(device),
+            limit=self.limit.to(device),
             first=self.first.to(device),
             middle=self.middle.to(device),
             center=self.center.to(device),
@@ -198,10 +208,8 @@ class FrustumVolume:
         """
         pixels = self.occupancy.shape[-1]  # to an image side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
-        # Toward the outline, the object becomes as thin as round things do. Else the outline's
-        # every detail would run along the rays as a ridge.
         depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth
-        rounded = (_ROUNDING * (outline.clamp_min(0) / pixels).sqrt() - depth) * pixels
+        rounded = (_at(self.limit, frustum[:, :2])[:, 0] - depth) * pixels
         # Beyond the frustum there is nothing.
         beyond = (1 - frustum.abs().amax(dim=1)) * pixels / 2
         limits = torch.stack([outline, rounded, beyond]).amin(dim=0) * _OUTLINE

@@ -15,15 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..fields.frustum_volume import FrustumVolume
+from ..fields.thickness import IN_MASK, expected_thickness, smooth_within
 from .efficientnet import CHANNELS, STEM, TAPS, EfficientNetLite0
 
 ELEVATION_UNIT_DEG = 20.0
 _FROZEN_BLOCKS = 3
-_MARGIN = 0.6  # logit that the likeliest place on each ray of the mask has at least
-_IN_MASK = 0.05  # of a pixel's area, from which its ray is one of the mask's
-_SMOOTHING = 1.0  # standard deviation, in cells
-_BACKGROUND = 1e-3  # weight, while smoothing, of a ray that is none of the mask's
-_SMOOTHED_AWAY = 0.3  # logit that smoothing takes from what is thin or convex
 
 
 @dataclass(frozen=True)
@@ -160,15 +156,14 @@ class FrustumModel(nn.Module):
             hidden = up(torch.cat([F.interpolate(hidden, size=size), skip, mask], dim=1))
         own = torch.logit(F.avg_pool2d(images, 2).float().clamp(0.02, 0.98))[:, :, None]
         color = self.color(hidden).float().unflatten(1, (3, self.config.color_bins)) + own
-        return self.occupancy(hidden).float()[:, None], color, elevation.float()
+        return blurred(self.occupancy(hidden)).float()[:, None], color, elevation.float()
 
     def field(self, image: Tensor, mask: Tensor) -> FrustumVolume:
         """As `one_image.ImageModel.field`.
 
-        The answers to the image and to its mirror image are averaged, then smoothed a little.
-        Each ray of the mask is lifted until something stands on it: thin parts have an uncertain
-        depth, and would be nowhere. Beside the mask the rays say what its own say, so that nothing
-        is lost between them: there its outline, which is exact, ends the object.
+        The answers to the image and to its mirror image are averaged, and `expected_thickness`
+        makes shapes of them. Beside the mask the rays say what its own say, so that nothing is lost
+        between them: there its outline, which is exact, ends the object.
         """
         # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
         place, side = cast(_Layer, self.middle[0]).place, self.config.image_size
@@ -187,27 +182,34 @@ class FrustumModel(nn.Module):
             for x in self(*both)
         )
         shares = F.interpolate(seen_mask.float(), size=occupancy.shape[-2:], mode="area").to(home)
+        logits, uncertain = expected_thickness(occupancy[:, 0], shares)
         return FrustumVolume.of(
-            lifted(_smooth(occupancy, shares) + _SMOOTHED_AWAY, shares),
+            logits[:, None],
             _spread(color, shares),
             image.to(home),
             mask.to(home),
             elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
             fov_y_deg=self.config.fov_y_deg,
             half_depth=self.config.half_depth,
+            uncertain=uncertain,
         )
 
 
-def lifted(occupancy: Tensor, shares: Tensor) -> Tensor:
-    """Logits (B, 1, D, H, W) with something on every ray of a mask and on those beside it.
+def blurred(occupancy: Tensor) -> Tensor:
+    """Convolve logits (B, D, H, W) with [1, 4, 6, 4, 1] / 16 along the last three axes.
 
-    A whole ray is raised until its largest logit is `_MARGIN`. `shares` (B, 1, H, W) is how much
-    of each ray's pixel the mask covers, in [0, 1].
+    The network learns to compensate for it, and rays beside each other cannot disagree by a bin.
     """
-    near = (F.max_pool2d(shares, 3, 1, 1) > _IN_MASK)[:, :, None]
-    return torch.where(
-        near, occupancy + F.relu(_MARGIN - occupancy.amax(dim=2, keepdim=True)), occupancy
-    )
+    bins = occupancy.shape[1]
+    taps = torch.tensor([1.0, 4, 6, 4, 1], device=occupancy.device, dtype=occupancy.dtype) / 16
+    for shape, padding in (((1, 5), (2, 2, 0, 0)), ((5, 1), (0, 0, 2, 2))):
+        kernel = taps.view(1, 1, *shape).expand(bins, 1, *shape)
+        occupancy = F.conv2d(F.pad(occupancy, padding, "replicate"), kernel, groups=bins)
+    # Bins are channels here: along them, it is a product with a banded matrix.
+    line = torch.eye(bins, device=occupancy.device, dtype=occupancy.dtype)
+    padded = torch.cat([line[:1], line[:1], line, line[-1:], line[-1:]])
+    band = (taps[:, None, None] * padded.unfold(0, bins, 1).transpose(1, 2)).sum(dim=0)
+    return F.conv2d(occupancy, band[:, :, None, None])
 
 
 def _placed(images: Tensor, masks: Tensor) -> Tensor:
@@ -218,29 +220,8 @@ def _placed(images: Tensor, masks: Tensor) -> Tensor:
     return torch.cat([own, place.expand(len(images), -1, -1, -1)], dim=1)
 
 
-def _smooth(volume: Tensor, shares: Tensor) -> Tensor:
-    """(1, 1, D, H, W), a mean of what is around, of the background's rays where no other is."""
-    weights = (shares + _BACKGROUND)[:, :, None].expand_as(volume)
-    axes = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
-    return _blurred(volume * weights, axes) / _blurred(weights, axes)
-
-
 def _spread(color: Tensor, shares: Tensor) -> Tensor:
-    """(1, 3, D, H, W), beside the mask the colours of its own rays, not the background's."""
-    kept = (shares > _IN_MASK).to(color)[:, :, None]
-    weights = kept.expand_as(color) + _BACKGROUND
-    axes = ((1, -1, 1), (1, 1, -1))
-    around, total = (
-        _blurred(x.transpose(0, 1), axes).transpose(0, 1) for x in (color * weights, weights)
-    )
-    return torch.lerp(around / total, color, kept * shares)
-
-
-def _blurred(volume: Tensor, axes: tuple[tuple[int, int, int], ...]) -> Tensor:
-    """(B, 1, D, H, W) convolved with a small Gaussian along axes, given as shapes of the kernel."""
-    taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=volume.device) / _SMOOTHING) ** 2)
-    taps = taps / taps.sum()
-    for axis in axes:
-        padding = [3 * (size == -1) for size in reversed(axis) for _ in range(2)]
-        volume = F.conv3d(F.pad(volume, padding, "replicate"), taps.view(1, 1, *axis))
-    return volume
+    """Give the rays beside the mask the colours (1, 3, D, H, W) of its own."""
+    kept = (shares > IN_MASK).to(color) * shares
+    around = smooth_within(color.flatten(1, 2), shares).view_as(color)
+    return torch.lerp(around, color, kept[:, :, None])

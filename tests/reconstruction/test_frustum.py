@@ -20,7 +20,7 @@ from pipelines.images.reading import read_image
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
 from pipelines.meshes.texture import texture_of_field
-from pipelines.reconstruction.frustum import FrustumConfig, lifted
+from pipelines.reconstruction.frustum import FrustumConfig, blurred
 from pipelines.reconstruction.one_image import reconstruct_image
 from pipelines.rendering.render_field import render_field
 from pipelines.rendering.render_mesh import render_mesh
@@ -136,17 +136,6 @@ def test_an_orbit_shows_the_image_from_its_own_side():
     assert frame.rgb[0, :, 16, 16].tolist() == pytest.approx([0.9, 0.2, 0.1], abs=0.02)
 
 
-def test_every_ray_of_the_mask_has_something():
-    occupancy = torch.full((1, 1, 8, 4, 4), -3.0)
-    occupancy[0, 0, 5] = -1.0
-    shares = torch.zeros(1, 1, 4, 4)
-    shares[..., :1] = 1
-    found = lifted(occupancy, shares)
-    assert bool((found[..., :2].amax(dim=2) > 0).all()), "and those beside them"
-    assert bool((found[0, 0, :, :, 0].argmax(dim=0) == 5).all())
-    torch.testing.assert_close(found[..., 2:], occupancy[..., 2:])
-
-
 def test_a_thin_part_is_as_wide_as_in_the_image_and_has_its_own_colour():
     """Half a cell wide, on white that the model is sure of."""
     torch.manual_seed(0)
@@ -174,6 +163,19 @@ def test_a_thin_part_is_as_wide_as_in_the_image_and_has_its_own_colour():
     assert float((field.level(along, 1000) > 0).float().mean()) > 0.93, "unbroken"
     behind = torch.tensor([[-0.1, 0.004, 0.0]])
     assert field.color(behind, 10)[0].tolist() == pytest.approx([0.98, 0.02, 0.02], abs=0.05)
+
+
+def test_blurred_smooths_along_all_three_axes_and_keeps_the_sum():
+    logits = torch.zeros(1, 12, 12, 12)
+    logits[0, 5, 6, 7] = 1
+    taps = torch.tensor([1.0, 4, 6, 4, 1]) / 16
+    expected = torch.zeros(12, 12, 12)
+    expected[3:8, 4:9, 5:10] = taps[:, None, None] * taps[:, None] * taps
+    torch.testing.assert_close(blurred(logits)[0], expected)
+
+
+def test_blurred_keeps_constants_at_the_borders():
+    torch.testing.assert_close(blurred(torch.ones(2, 6, 5, 5)), torch.ones(2, 6, 5, 5))
 
 
 def test_a_grid_of_points_asks_for_each_point_once():

@@ -104,5 +104,5 @@ def test_load_fills_missing_images_and_selects_by_name(tmp_path, photographed_ba
     assert data["image"].shape[:2] == (2, 4)
     assert np.array_equal(data["image"][1, 3], whole["image"][0])
     assert data["inside"].shape == (2, NEAR + ANYWHERE)
-    with pytest.raises(SystemExit, match="training.dataset"):
+    with pytest.raises(SystemExit, match="no objects"):
         load(tmp_path, lambda name: False)
