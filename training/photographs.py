@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from pipelines.images.formats import open_image
+
 from . import rasterizing
 from .shapes import HALF, Shape, axes_toward
 from .views import CONFIG, Views, pixels_of
@@ -172,7 +174,7 @@ def _as_jpeg(image: Array, rng: np.random.Generator) -> Array:
     if rng.random() < 0.4:
         file = io.BytesIO()
         Image.fromarray(_bytes(image)).save(file, "JPEG", quality=int(rng.integers(40, 95)))
-        image = np.asarray(Image.open(file)) / 255
+        image = np.asarray(open_image(file)) / 255
     return image
 
 
