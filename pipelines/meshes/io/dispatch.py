@@ -1,8 +1,8 @@
-"""Meshes to files and back. Axis changes live here and nowhere else.
+"""Save and load meshes. Only this module converts axes.
 
-Files are y up with the front toward +z, as glTF wants and viewers expect: (x, y, z) -> (y, z, x), a
-rotation, so that nothing is mirrored and no winding changes. They can be written z up (front -y, as
-in Blender), for slicers and CAD: each format then has a note of it, which `load_mesh` reads.
+Files are y up with the front toward +z, as glTF requires and viewers expect: (x, y, z) ->
+(y, z, x), a rotation, which keeps the winding. They can be written z up (front -y, as in Blender)
+for slicers and CAD; a note in the file then tells `load_mesh`.
 """
 
 from __future__ import annotations
@@ -66,27 +66,26 @@ def save_mesh(
     metadata: Mapping[str, str] | None = None,
     texture_format: TextureFormat = "png",
 ) -> None:
-    """Write a mesh in the format of the path's ending.
+    """Write a mesh in the format of the path's suffix.
+
+    A GLB holds everything. An OBJ has its material in `<name>.mtl` and its images in `<name>.png`
+    and similar files beside it, numbered if another program's file has that name. PLY and 3MF keep
+    colours at the vertices, STL only the shape. What a format cannot hold is logged as a warning.
 
     Args:
-        mesh: at least one triangle. A GLB holds all of it. Beside an OBJ its texture stands as
-            `<name>.mtl` and `<name>.png` (numbered where such a file is there that this library did
-            not write), and so do the images of its material; PLY and 3MF take its colours at the
-            vertices; STL is the shape alone. `lost` says what a format does not hold.
-        path: ends in .obj, .glb, .ply, .stl or .3mf; an existing file is replaced once the new one
-            is whole.
+        mesh: at least one triangle.
+        path: ends in .obj, .glb, .ply, .stl or .3mf. An existing file is replaced only by a
+            complete one.
         up_axis: "y" (front +z) or "z" (front -y, as in Blender).
-        metadata: texts by name: comments at the head of an OBJ, `asset.extras` of a GLB; the other
-            formats have no place for them.
-        texture_format: "png", "jpeg" or "webp", of a texture in a GLB. JPEG and WebP are a few
-            times smaller; not every viewer reads WebP. A texture beside an OBJ is a PNG.
+        metadata: texts by name: comments at the top of an OBJ, `asset.extras` of a GLB; dropped by
+            the other formats.
+        texture_format: "png", "jpeg" or "webp", for a GLB. JPEG and WebP are a few times smaller;
+            some viewers do not read WebP. Textures beside an OBJ are PNG.
 
     Raises:
-        InvalidInput: if the ending is none of these, the mesh is empty, or the texture's format is
-            no PNG outside of a GLB.
-        EnvironmentProblem: if the file cannot be written; no half file is left.
-
-    Source: the modules of `meshes.files`.
+        InvalidInput: if the suffix is none of these, the mesh is empty, or a texture format other
+            than PNG is given for another format than GLB.
+        EnvironmentProblem: if the file cannot be written; no partial file remains.
 
     >>> import tempfile, torch
     >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
@@ -98,13 +97,14 @@ def save_mesh(
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise InvalidInput(f"A mesh is saved as one of {', '.join(FORMATS)}, got '{path.name}'.")
+        raise InvalidInput(
+            f"The format of a mesh file must be {', '.join(FORMATS)}, got '{path.name}'."
+        )
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to save.")
     if texture_format != "png" and suffix != "glb":
         raise InvalidInput(
-            f"Only a GLB holds its texture as {texture_format}, got {path.name}: save a GLB, or"
-            " take PNG."
+            f"Only GLB supports {texture_format} textures, got {path.name}: save a GLB, or use PNG."
         )
     if left_out := lost(mesh, suffix):
         log.warning("%s", left_out)
@@ -123,12 +123,7 @@ def save_mesh(
 
 
 def lost(mesh: Mesh, suffix: str) -> str:
-    """What of a mesh a format does not hold, in a sentence; empty if it holds all.
-
-    Args:
-        mesh: any.
-        suffix: one of `FORMATS`.
-    """
+    """Return a sentence about what a format (one of `FORMATS`) cannot hold of a mesh, or ""."""
     own = mesh.material or Material()
     textured = mesh.texture is not None and mesh.uvs is not None
     names = {
@@ -155,9 +150,9 @@ def lost(mesh: Mesh, suffix: str) -> str:
 
 
 def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
-    """Where a mesh of this name goes: into the folder, or into a folder of its own in it.
+    """Return the path of a mesh of this name in a folder.
 
-    An OBJ with a texture or a material has its own, since it is several files.
+    An OBJ with a texture or a material gets a folder of its own, since it is several files.
     """
     return (
         folder / name / f"{name}.obj"
@@ -193,13 +188,13 @@ def load_mesh(path: Path) -> Mesh:
             mesh = mesh_of(pieces)
     except InvalidInput as error:
         raise InvalidInput(
-            f"{path.name} cannot be read as a mesh: {str(error).rstrip('.')}."
+            f"{path.name} is not readable as a mesh: {str(error).rstrip('.')}."
         ) from error
     except ImageTo3DError:
         raise
     except _DAMAGE as error:
         raise InvalidInput(
-            f"{path.name} cannot be read as a mesh: it is damaged, or something else."
+            f"{path.name} is not readable as a mesh: it is damaged, or something else."
         ) from error
     return from_y_up(mesh if up_axis == "y" else _z_up_to_y_up(mesh))
 
@@ -223,12 +218,12 @@ def mesh_files(path: Path) -> list[Path]:
 
 
 def to_y_up(mesh: Mesh) -> Mesh:
-    """The mesh as files have it: y up, front +z."""
+    """Rotate a mesh to the axes of files: y up, front +z."""
     return turned(mesh, torch.eye(3).roll(-1, dims=0))
 
 
 def from_y_up(mesh: Mesh) -> Mesh:
-    """The inverse of `to_y_up`: z up, front +x."""
+    """Rotate a mesh from the axes of files to the library's: z up, front +x."""
     return turned(mesh, torch.eye(3).roll(1, dims=0))
 
 
@@ -236,7 +231,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
-        raise InvalidInput(f"There is no file {str(path)[:200]!r} that can be read.") from error
+        raise InvalidInput(f"The file {str(path)[:200]!r} is missing or not readable.") from error
 
 
 def _y_up_to_z_up(mesh: Mesh) -> Mesh:

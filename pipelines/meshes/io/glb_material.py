@@ -163,6 +163,8 @@ def read_material(
         del images["emissive"]  # multiplied by black
     elif "emissive" in images and factors[EMISSION] == [1.0, 1.0, 1.0]:
         del factors[EMISSION]
+    if "emissive" not in images and EMISSION not in factors:
+        factors.pop(STRENGTH, None)
     return Material(
         **images,
         occlusion_in_mr=_has_occlusion(material, slots) and "metallic_roughness" in images,

@@ -7,7 +7,7 @@ map_Pm, norm, map_Ke).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,27 +66,29 @@ class MtlMaterial:
     skipped: list[str] = field(default_factory=list)
 
 
-def library_files(path: Path, library: str) -> Iterator[Path]:
-    """Yield the files of one `mtllib` line: one whose name has spaces, or several."""
-    library = library if find_companion(path, library) else library.partition(" #")[0]
-    named = [library] if find_companion(path, library) else library.split()
-    for name in named:
-        place = find_companion(path, name)
-        if place is None:
-            log.warning("%s names the materials %s, which are not beside it.", path.name, name)
-        else:
-            yield place
+def library_files(path: Path, library: str) -> dict[str, Path | None]:
+    """Return the files of one `mtllib` line by name: one whose name has spaces, or several."""
+    for name in (library, library.partition(" #")[0]):
+        if place := find_companion(path, name):
+            return {name: place}
+    return {name: find_companion(path, name) for name in library.partition(" #")[0].split()}
 
 
 def read_libraries(path: Path, libraries: Iterable[str]) -> dict[str, MtlMaterial]:
-    """Read the materials of all `mtllib` lines of an OBJ, by name."""
+    """Read the materials of all `mtllib` lines of an OBJ, by name.
+
+    Libraries that are missing, and maps that are not read, are logged as warnings.
+    """
     materials: dict[str, MtlMaterial] = {}
-    for library in dict.fromkeys(libraries):
-        for place in library_files(path, library):
-            own = parse(place)
-            materials |= own
-            if skipped := sorted({keyword for m in own.values() for keyword in m.skipped}):
-                log.warning("%s: %s are not read.", place.name, ", ".join(skipped))
+    files = {name: place for line in libraries for name, place in library_files(path, line).items()}
+    for name, place in files.items():
+        if place is None:
+            log.warning("%s names the materials %s, which are not beside it.", path.name, name)
+            continue
+        own = parse(place)
+        materials |= own
+        if skipped := sorted({keyword for m in own.values() for keyword in m.skipped}):
+            log.warning("%s: %s are not read.", place.name, ", ".join(skipped))
     return materials
 
 

@@ -58,7 +58,9 @@ def companions(content: bytes, path: Path) -> list[Path]:
     """Return the material and image files of an OBJ that exist."""
     found: list[Path] = []
     for library in library_names(content):
-        for place in mtl.library_files(path, library):
+        for place in mtl.library_files(path, library).values():
+            if place is None:
+                continue
             images = [find_companion(path, name) for name in mtl.image_names(place)]
             found += [place, *(image for image in images if image is not None)]
     return found

@@ -1,6 +1,6 @@
-"""PLY, as text and as either kind of binary.
+"""PLY, as text and as binary of either byte order.
 
-trimesh reads PLY too, but not binary polygons of different sizes, nor every name and type of
+trimesh reads PLY too, but neither binary polygons of different sizes nor every name and type of
 colour.
 Source: Turk, "The PLY Polygon File Format" (1994); property names as MeshLab, Blender, CloudCompare
 and Open3D write them.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,23 @@ class _Element:
     properties: list[_Property]
 
 
+@dataclass
+class _Triangles:
+    """Triangles of polygons.
+
+    Attributes:
+        corners: (F, 3) vertices.
+        places: (F, 3) where in its polygon each corner is.
+        owners: (F,) polygons.
+    """
+
+    corners: Indices
+    places: Indices
+    owners: Indices
+
+
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """The pieces of a PLY and its upright axis.
+    """Read the one piece of a PLY and its up axis.
 
     Raises:
         InvalidInput: if the file is damaged.
@@ -74,41 +89,50 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     polygons: Any = next((face[name] for name in _CORNERS if name in face), [])
     if "tristrips" in data and not len(polygons):
         polygons = _strips(data["tristrips"])
-    corners, places, owners = _triangles(vertices, polygons)
-    colors = _colors(vertex)
-    face_colors = _colors(face) if colors is None else None
+    triangles = _triangles(vertices, polygons)
     image = _image(path, comments)
-    uv_table = _pair(vertex, _UVS)
-    uv_corners = corners
-    if "texcoord" in face and len(corners):
+    uvs = None if image is None else _corner_uvs(vertex, face, triangles)
+    piece = _piece(vertices, triangles, _colors(vertex), _colors(face), uvs)
+    noted = (comment.split() for comment in comments)
+    up_axis = next((words[1] for words in noted if words[:1] == [_UP_AXIS] and words[1:]), "y")
+    return [replace(piece, image=image)], up_axis
+
+
+def _piece(
+    vertices: Floats,
+    triangles: _Triangles,
+    colors: Floats | None,
+    face_colors: Floats | None,
+    uvs: tuple[Indices, Floats] | None,
+) -> Piece:
+    """Triangles with colours of their vertices, or else of their faces, and with uvs."""
+    corners = triangles.corners
+    flat = None
+    if face_colors is not None and colors is None:
+        table, number = np.unique(face_colors, axis=0, return_inverse=True)
+        of_triangles = number.reshape(-1)[triangles.owners]
+        flat = (np.repeat(of_triangles[:, None], 3, axis=1), table)
+    if uvs is None and flat is None:
+        return Piece(vertices, corners, vertex_colors=colors)
+    smooth = None if colors is None else (corners, colors)
+    own, faces, (own_uvs, own_colors) = by_corner(vertices, corners, uvs, flat or smooth)
+    return Piece(own, faces, vertex_colors=own_colors, uvs=own_uvs)
+
+
+def _corner_uvs(
+    vertex: Mapping[str, Any], face: Mapping[str, Any], triangles: _Triangles
+) -> tuple[Indices, Floats] | None:
+    """Texture coordinates of faces' corners, or else of vertices, as `by_corner` takes them."""
+    if "texcoord" in face and len(triangles.corners):
         lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
         starts = np.cumsum([0] + [len(row) for row in lists[:-1]])
-        uv_table, uv_corners = np.concatenate(lists), starts[owners][:, None] + places
-    uvs = None if image is None or uv_table is None else (uv_corners, uv_table)
-    if uvs is None and face_colors is None:
-        piece = Piece(vertices, corners, vertex_colors=colors)
-    else:
-        of_faces = None
-        if face_colors is not None:
-            table, number = np.unique(face_colors, axis=0, return_inverse=True)
-            of_faces = (np.repeat(number.reshape(-1)[owners][:, None], 3, axis=1), table)
-        own, faces, (found, flat, smooth) = by_corner(
-            vertices, corners, uvs, of_faces, None if colors is None else (corners, colors)
-        )
-        piece = Piece(own, faces, None, flat if smooth is None else smooth, found, image)
-    noted = next(
-        (
-            words[1]
-            for words in (c.split() for c in comments)
-            if len(words) == 2 and words[0] == _UP_AXIS
-        ),
-        "y",
-    )
-    return [piece], noted
+        return starts[triangles.owners][:, None] + triangles.places, np.concatenate(lists)
+    table = _columns(vertex, _UVS)
+    return None if table is None else (triangles.corners, table.astype(np.float64))
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """A binary PLY of a mesh that is already turned, with its colours in eight bits."""
+    """Return a binary PLY of a mesh whose axes are the file's already, with 8-bit colours."""
     vertices = mesh.vertices.float().cpu().numpy()
     columns: list[tuple[str, str]] = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
     if mesh.vertex_colors is not None:
@@ -133,7 +157,7 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
 
 
 def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]:
-    """Elements, byte order (None: text), comments, and where the data start."""
+    """The elements, the byte order (None: text), the comments, and where the data start."""
     end = content.find(b"end_header")
     start = content.find(b"\n", end) + 1
     if not content.startswith(b"ply") or end < 0:
@@ -166,55 +190,50 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
-    lines = [
-        words
-        for words in (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
-        if words
-    ]
+    """The columns of each element of a text, by name."""
+    lines = (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
+    rows = [words for words in lines if words]
     found: dict[str, dict[str, Any]] = {}
     at = 0
     for element in elements:
-        rows = lines[at : at + element.count]
+        own = rows[at : at + element.count]
         at += element.count
-        if len(rows) < element.count:
+        if len(own) < element.count:
             raise InvalidInput("it is cut off")
-        if all(p.count_kind is None for p in element.properties):
-            table = np.array(
-                [row[: len(element.properties)] for row in rows], dtype=np.float64
-            ).reshape(element.count, -1)
-            columns = (
-                {
-                    p.name: _as_declared(table[:, i], p.kind)
-                    for i, p in enumerate(element.properties)
-                }
-                if len(rows)
-                else {}
-            )
-            found[element.name] = columns
-            continue
-        values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
-        for row in rows:
-            place = 0
-            for p in element.properties:
-                if p.count_kind is None:
-                    values[p.name].append(float(row[place]))
-                    place += 1
-                    continue
-                count = int(row[place])
-                values[p.name].append([float(word) for word in row[place + 1 : place + 1 + count]])
-                if len(values[p.name][-1]) < count:
-                    raise InvalidInput("it is cut off")
-                place += 1 + count
-        found[element.name] = {
-            p.name: (
-                values[p.name] if p.count_kind else _as_declared(np.array(values[p.name]), p.kind)
-            )
-            for p in element.properties
-        }
+        if any(p.count_kind for p in element.properties):
+            found[element.name] = _text_lists(element, own)
+        elif own:
+            width = len(element.properties)
+            table = np.array([row[:width] for row in own], dtype=np.float64).reshape(-1, width)
+            found[element.name] = {
+                p.name: _as_declared(table[:, i], p.kind) for i, p in enumerate(element.properties)
+            }
     return found
 
 
+def _text_lists(element: _Element, rows: list[list[bytes]]) -> dict[str, Any]:
+    """The columns of an element that has lists."""
+    values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
+    for row in rows:
+        place = 0
+        for p in element.properties:
+            if p.count_kind is None:
+                values[p.name].append(float(row[place]))
+                place += 1
+                continue
+            count = int(row[place])
+            values[p.name].append([float(word) for word in row[place + 1 : place + 1 + count]])
+            if len(values[p.name][-1]) < count:
+                raise InvalidInput("it is cut off")
+            place += 1 + count
+    return {
+        p.name: values[p.name] if p.count_kind else _as_declared(np.array(values[p.name]), p.kind)
+        for p in element.properties
+    }
+
+
 def _as_declared(column: Floats, kind: str) -> np.ndarray:
+    """A column as integers if the header says so: their type gives the range of colours."""
     return column.astype(kind) if kind[0] in "iu" else column
 
 
@@ -235,7 +254,7 @@ def _binary_data(elements: list[_Element], data: bytes, order: str) -> dict[str,
 def _equal_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[np.ndarray | None, int]:
-    """The rows of an element as one array, if all lists are as long as those of the first row."""
+    """The rows of an element as one array and their bytes; None if its lists differ in length."""
     if not element.count:
         return np.empty(0, dtype=[(p.name, order + p.kind) for p in element.properties]), 0
     fields: list[Any] = []
@@ -266,7 +285,7 @@ def _equal_rows(
 def _different_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[dict[str, Any], int]:
-    """Row by row, for lists of different lengths."""
+    """The columns of an element whose lists differ in length, and their bytes."""
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
     kinds = [
         (
@@ -295,8 +314,8 @@ def _different_rows(
     }, place - at
 
 
-def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indices]:
-    """(F, 3) vertices, (F, 3) places in their polygons, and (F,) polygons."""
+def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
+    """Cut polygons, an array or lists of numbers of vertices, into triangles."""
     if isinstance(polygons, np.ndarray) and polygons.ndim == 2 and polygons.shape[1] == 3:
         corners = polygons.astype(np.int64)
         places, owners = np.tile(np.arange(3), (len(corners), 1)), np.arange(len(corners))
@@ -318,11 +337,11 @@ def _triangles(vertices: Floats, polygons: Any) -> tuple[Indices, Indices, Indic
         ).reshape(-1, 3)
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
         raise InvalidInput("a face names a vertex that does not exist")
-    return corners, places, owners
+    return _Triangles(corners, places, owners)
 
 
 def _strips(element: dict[str, Any]) -> list[list[int]]:
-    """Triangles of strips, in which -1 starts anew."""
+    """The triangles of strips, in which -1 starts a new one."""
     triangles = []
     for strip in next(iter(element.values()), []):
         run: list[int] = []
@@ -337,30 +356,26 @@ def _strips(element: dict[str, Any]) -> list[list[int]]:
     return triangles
 
 
-def _pair(element: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> Floats | None:
-    found = next((pair for pair in names if set(pair) <= element.keys()), None)
-    return (
-        None
-        if found is None
-        else np.stack([np.asarray(element[n], dtype=np.float64) for n in found], axis=1)
-    )
+def _columns(element: Mapping[str, Any], names: tuple[tuple[str, ...], ...]) -> Any:
+    """(N, d) columns of the first names that an element has, in their type; None without."""
+    found = next((group for group in names if set(group) <= element.keys()), None)
+    return None if found is None else np.stack([np.asarray(element[n]) for n in found], axis=1)
 
 
 def _colors(element: Mapping[str, Any]) -> Floats | None:
-    """(N, 3) in [0, 1] of whichever type.
+    """(N, 3) colours in [0, 1], or None without.
 
-    Integers are scaled by their range, floats by 255 where they go beyond 1.
+    Integers are scaled by the range of their type, floats by 255 where they exceed 1.
     """
-    names = next((names for names in _COLORS if set(names) <= element.keys()), None)
-    if names is None or not len(element[names[0]]):
+    table = _columns(element, _COLORS)
+    if table is None or not len(table):
         return None
-    columns = [np.asarray(element[name]) for name in names]
-    table = np.stack(columns, axis=1).astype(np.float64)
-    if columns[0].dtype.kind in "iu":
-        top = np.iinfo(columns[0].dtype).max if columns[0].dtype.itemsize <= 2 else 255
+    if table.dtype.kind in "iu" and table.dtype.itemsize <= 2:
+        top = float(np.iinfo(table.dtype).max)
     else:
-        top = 255 if table.max() > 1 else 1
-    return (table / top).clip(0, 1)
+        top = 1.0 if table.dtype.kind == "f" and table.max() <= 1 else 255.0
+    colors: Floats = (table.astype(np.float64) / top).clip(0, 1)
+    return colors
 
 
 def companions(content: bytes, path: Path) -> list[Path]:

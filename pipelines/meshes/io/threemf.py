@@ -1,12 +1,13 @@
 """3MF: a zip of XML, for printing.
 
-trimesh reads 3MF too, but neither its materials nor its unit.
+trimesh reads 3MF too, but ignores its materials and its unit.
 Source: 3MF Consortium, Core Specification 1.3 and Materials and Properties Extension 1.2.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import posixpath
 import zipfile
 from pathlib import Path
@@ -22,6 +23,8 @@ from .pieces import Piece
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
 
+log = logging.getLogger(__name__)
+
 _MILLIMETRES = {
     "micron": 1e-3,
     "millimeter": 1.0,
@@ -33,14 +36,20 @@ _MILLIMETRES = {
 _CORE = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
 _MATERIALS = "http://schemas.microsoft.com/3dmanufacturing/material/2015/02"
 _RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
-_PATH = "{http://schemas.microsoft.com/3dmanufacturing/production/2015/06}path"
+_PRODUCTION = "http://schemas.microsoft.com/3dmanufacturing/production/2015/06"
+_PATH = f"{{{_PRODUCTION}}}path"
 _MAX_XML = 2**30  # bytes after unpacking
 _MAX_DEPTH = 32  # components in components
+_SHAPES = ("model", "solidsupport")  # types of objects that are part of the shape
+#: The attribute that has the sRGB colour of a group's entries.
+_COLOR_OF_GROUP = {"basematerials": "displaycolor", "colorgroup": "color"}
 _UP_AXIS = "image-to-3d:up_axis"
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """The pieces of a 3MF's build plate in millimetres, and its upright axis.
+    """Read the pieces on a 3MF's build plate in millimetres, and its up axis.
+
+    What is skipped is logged as a warning.
 
     Raises:
         InvalidInput: if the file is damaged.
@@ -62,14 +71,18 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         pieces += package.pieces(
             item.get(_PATH, package.name), item.get("objectid", ""), place, None
         )
+    skipped = [*_unsupported_extensions(root), *sorted(package.skipped)]
+    if skipped:
+        log.warning("%s: skipped %s.", path.name, ", ".join(skipped))
     noted = next((m.text for m in root.findall("{*}metadata") if m.get("name") == _UP_AXIS), None)
     return pieces, "z" if noted == "z" else "y"
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """A 3MF of a mesh that is already turned and in millimetres, with its colours at vertices.
+    """Return a 3MF of a mesh in millimetres whose axes are the file's already.
 
-    Vertices at one position are one, so that slicers find the body closed.
+    It has the vertex colours. Vertices at one position are merged, so that slicers see a closed
+    body.
     """
     body = shape_of(mesh)
     vertices, faces = body.vertices.float().cpu().numpy(), body.faces.cpu().numpy()
@@ -127,16 +140,22 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
 
 
 class _Package:
-    """The models of an archive, each parsed once."""
+    """The models of an archive, each parsed once.
+
+    Attributes:
+        name, root: of the model that the package starts with.
+        skipped: kinds of objects and properties that are not read.
+    """
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
         self._models: dict[str, Element] = {}
+        self.skipped: set[str] = set()
         self.name = self._start()
         self.root = self.model(self.name)
 
     def _start(self) -> str:
-        """The model that the package's relations name, or the only one."""
+        """The name of the model that the package's relations name, or of the first."""
         names = self._archive.namelist()
         if "_rels/.rels" in names:
             for relation in _parse(self._unpacked("_rels/.rels")):
@@ -167,16 +186,18 @@ class _Package:
     def pieces(
         self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int = 0
     ) -> list[Piece]:
-        """The triangles of an object and of the objects in it."""
+        """Return the triangles of an object and of its components."""
         if depth > _MAX_DEPTH:
-            raise InvalidInput("its objects hold each other")
+            raise InvalidInput("its objects contain each other")
         root = self.model(model)
         entry = next(
             (o for o in root.iterfind("{*}resources/{*}object") if o.get("id") == number), None
         )
         if entry is None:
             raise InvalidInput(f"its object {number[:20]} is missing")
-        if entry.get("type", "model") not in ("model", "solidsupport"):
+        kind = entry.get("type", "model")
+        if kind not in _SHAPES:
+            self.skipped.add(f"objects of type {kind[:20]}")
             return []
         property_of_object = (
             (entry.get("pid", ""), entry.get("pindex", "0")) if entry.get("pid") else above
@@ -184,7 +205,7 @@ class _Package:
         found = []
         mesh = entry.find("{*}mesh")
         if mesh is not None:
-            found.append(_mesh_piece(root, mesh, place, property_of_object))
+            found.append(self._mesh_piece(root, mesh, place, property_of_object))
         for component in entry.iterfind("{*}components/{*}component"):
             inner = place @ _matrix(component.get("transform"))
             found += self.pieces(
@@ -195,6 +216,81 @@ class _Package:
                 depth + 1,
             )
         return found
+
+    def _mesh_piece(
+        self, root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
+    ) -> Piece:
+        """The triangles of a mesh where a matrix (4, 4) puts them.
+
+        `above` is the group and entry of the object's own colour, or None.
+        """
+        vertices = np.array(
+            [
+                [float(v.get(axis, "nan")) for axis in "xyz"]
+                for v in mesh.iterfind("{*}vertices/{*}vertex")
+            ]
+        ).reshape(-1, 3)
+        rows = list(mesh.iterfind("{*}triangles/{*}triangle"))
+        faces = np.array(
+            [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
+        ).reshape(-1, 3)
+        if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
+            raise InvalidInput("a triangle names a vertex that does not exist")
+        colors = self._corner_colors(root, rows, above)
+        if np.linalg.det(place[:3, :3]) < 0:
+            faces = faces[:, ::-1]
+            colors = None if colors is None else colors[:, ::-1]
+        moved = vertices @ place[:3, :3].T + place[:3, 3]
+        if colors is None:
+            return Piece(moved, faces)
+        table, which = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
+        own, own_faces, (found,) = by_corner(moved, faces, (which.reshape(-1, 3), table))
+        return Piece(own, own_faces, vertex_colors=found)
+
+    def _corner_colors(
+        self, root: Element, rows: list[Element], above: tuple[str, str] | None
+    ) -> Floats | None:
+        """(F, 3, 3) sRGB at the corners of triangles, white without one; None without any."""
+        palettes: dict[str, dict[int, Floats]] = {}
+        colors = np.ones((len(rows), 3, 3))
+        found = False
+        for i, triangle in enumerate(rows):
+            group = triangle.get("pid") or (above[0] if above else None)
+            if not group:
+                continue
+            if group not in palettes:
+                palettes[group] = self._palette(root, group)
+            first = triangle.get("p1") or (above[1] if above and above[0] == group else "0")
+            entries = (first, triangle.get("p2") or first, triangle.get("p3") or first)
+            for corner, entry in enumerate(entries):
+                color = palettes[group].get(int(entry))
+                if color is not None:
+                    colors[i, corner], found = color, True
+        return colors if found else None
+
+    def _palette(self, root: Element, number: str) -> dict[int, Floats]:
+        """SRGB colours of a group of base materials or colours; none of other groups."""
+        groups = (g for g in root.iterfind("{*}resources/*") if g.get("id") == number)
+        group = next((g for g in groups if not g.tag.endswith("}object")), None)
+        if group is None:
+            return {}
+        kind = str(group.tag).rpartition("}")[2]
+        if kind not in _COLOR_OF_GROUP:
+            self.skipped.add(f"the colours of {kind}")
+            return {}
+        texts = [entry.get(_COLOR_OF_GROUP[kind], "") for entry in group.iterfind("*")]
+        return {
+            i: np.array([int(t[k : k + 2], 16) / 255 for k in (1, 3, 5)])
+            for i, t in enumerate(texts)
+            if len(t) >= 7 and t[0] == "#"
+        }
+
+
+def _unsupported_extensions(root: Element) -> list[str]:
+    """The extensions that a model requires and that are not read, by their namespaces."""
+    needed = [root.nsmap.get(prefix) for prefix in root.get("requiredextensions", "").split()]
+    known = (_CORE, _MATERIALS, _PRODUCTION)
+    return [f"the extension {name}" for name in needed if name and name not in known]
 
 
 def _parse(text: bytes) -> Element:
@@ -214,68 +310,3 @@ def _matrix(text: str | None) -> Floats:
     if text:
         place[:3] = np.array(text.split(), dtype=np.float64).reshape(4, 3).T
     return place
-
-
-def _mesh_piece(
-    root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
-) -> Piece:
-    vertices = np.array(
-        [
-            [float(v.get(axis, "nan")) for axis in "xyz"]
-            for v in mesh.iterfind("{*}vertices/{*}vertex")
-        ]
-    ).reshape(-1, 3)
-    rows = list(mesh.iterfind("{*}triangles/{*}triangle"))
-    faces = np.array(
-        [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
-    ).reshape(-1, 3)
-    if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
-        raise InvalidInput("a triangle names a vertex that does not exist")
-    palettes: dict[str, dict[int, Floats]] = {}
-    colors = np.ones((len(rows), 3, 3))
-    any_color = False
-    for i, triangle in enumerate(rows):
-        pid = triangle.get("pid") or (above[0] if above else None)
-        if not pid:
-            continue
-        if pid not in palettes:
-            palettes[pid] = _palette(root, pid)
-        first = triangle.get("p1") or (above[1] if above and above[0] == pid else "0")
-        numbers = [
-            int(n) for n in (first, triangle.get("p2") or first, triangle.get("p3") or first)
-        ]
-        for corner, n in enumerate(numbers):
-            if n in palettes[pid]:
-                colors[i, corner], any_color = palettes[pid][n], True
-    if np.linalg.det(place[:3, :3]) < 0:
-        faces, colors = faces[:, ::-1], colors[:, ::-1]
-    moved = vertices @ place[:3, :3].T + place[:3, 3]
-    if not any_color:
-        return Piece(moved, faces)
-    table, which = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
-    own, own_faces, (found,) = by_corner(moved, faces, (which.reshape(-1, 3), table))
-    return Piece(own, own_faces, vertex_colors=found)
-
-
-def _palette(root: Element, pid: str) -> dict[int, Floats]:
-    """SRGB colours of a group of base materials or colours; of other groups, none."""
-    group = next(
-        (
-            g
-            for g in root.iterfind("{*}resources/*")
-            if g.get("id") == pid and not g.tag.endswith("}object")
-        ),
-        None,
-    )
-    if group is None:
-        return {}
-    names = {"basematerials": "displaycolor", "colorgroup": "color"}
-    attribute = names.get(str(group.tag).rpartition("}")[2])
-    if attribute is None:
-        return {}
-    texts = [entry.get(attribute, "") for entry in group.iterfind("*")]
-    return {
-        i: np.array([int(t[k : k + 2], 16) / 255 for k in (1, 3, 5)])
-        for i, t in enumerate(texts)
-        if len(t) >= 7 and t[0] == "#"
-    }

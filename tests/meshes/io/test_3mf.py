@@ -169,7 +169,7 @@ def test_3mf_start_model_and_production_paths_are_followed(tmp_path):
                 ' objectid="1"/></components></object></resources><build><item'
                 ' objectid="1"/></build></model>'
             ),
-            "hold each other",
+            "contain each other",
         ),
         ("<model><resources>", "XML"),
         ("<model><resources/><build/></model>", "no triangles"),
@@ -202,3 +202,22 @@ def test_3mf_external_entities_are_refused(tmp_path):
         archive.writestr("3D/3dmodel.model", text)
     with pytest.raises(InvalidInput):
         load_mesh(tmp_path / "x.3mf")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ('<model requiredextensions="z"{}>{}', "the extension urn:of-tomorrow"),
+        ('<model requiredextensions="m"{}>{}', None),
+        ("<model{}>" + '{}<m:texture2dgroup id="5" texid="6"/>', "the colours of texture2dgroup"),
+        ("<model{}>" + '{}<object id="3" type="support"/>', "objects of type support"),
+    ],
+    ids=["unknown extension", "known extension", "texture", "support"],
+)
+def test_3mf_unsupported_parts_are_reported(tmp_path, caplog, model, said):
+    objects = f'<resources><object id="1" pid="5" pindex="0">{TETRAHEDRON.format(PLAIN)}</object>'
+    text = model.format(' xmlns:z="urn:of-tomorrow"', objects)
+    items = '<item objectid="1"/>' + ('<item objectid="3"/>' if "support" in text else "")
+    path = _3mf(tmp_path / "x.3mf", f"{text}</resources><build>{items}</build></model>")
+    assert len(load_mesh(path).faces) == 4
+    assert f"x.3mf: skipped {said}" in caplog.text if said else not caplog.text

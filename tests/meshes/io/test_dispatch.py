@@ -30,7 +30,7 @@ def test_mesh_files_of_obj_lists_materials_and_images(tmp_path):
         ),
     )
     assert mesh_files(path) == [path, tmp_path / "x.mtl", tmp_path / "a.png", tmp_path / "b.png"]
-    with pytest.raises(InvalidInput, match="no file"):
+    with pytest.raises(InvalidInput, match="missing or not readable"):
         mesh_files(tmp_path / "y.obj")
 
 
