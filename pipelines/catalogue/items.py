@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import EnvironmentProblem, InvalidInput
-from ..files import is_own
+from ..errors import EnvironmentProblem, InvalidInput, UnreadableImage
+from ..files import expand_home, files_in, is_hidden, is_own
 from ..images.reading import SUFFIXES
+from .fetching import downloaded, first_line
+from .lists import PICTURE, READERS, read_list
 
-ID, PICTURE = "id", "picture"
-LISTS = (".txt", ".csv", ".jsonl", ".ndjson", ".parquet")
+ID = "id"
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _MAX_NAME = 80
 
@@ -77,11 +77,12 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
 
 
 def folder_name(id: str) -> str:
-    """What files and folders of an item are called: its id, and a digest where that is no name."""
+    """Return the name of an item's folder: its id, or one with a digest if that is no name."""
     name = re.sub(r"[^a-z0-9._-]+", "-", id.lower()).strip("-.")[:_MAX_NAME]
     if name == id and name.partition(".")[0] not in _RESERVED:
         return name
-    return f"{name}-{hashlib.sha256(id.encode()).hexdigest()[:8]}".lstrip("-")
+    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name}-{digest[:8]}".lstrip("-")
 
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{p}{i}" for p in ("com", "lpt") for i in range(10))}
@@ -89,25 +90,31 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{p}{i}" for p in ("com", "lpt") for
 
 def _items_of(source: str) -> Iterator[Item]:
     if _ADDRESS.match(source):
-        if source.lower().endswith(LISTS):
-            yield from _listed(source)
-        else:
-            yield Item(source, source)
+        yield from _listed(source) if _is_list(source) else [Item(source, source)]
         return
-    path = Path(source)
+    path = expand_home(Path(source))
     if path.is_dir():
-        yield from _named({p.relative_to(path): p for p in sorted(path.rglob("*")) if _is_image(p)})
+        yield from _named({p.relative_to(path): p for p in files_in(path) if _is_image(p)})
     elif path.is_file():
-        if path.suffix.lower() in LISTS:
-            yield from _listed(source)
-        else:
-            yield Item(path.stem, str(path.absolute()))
+        named = Item(path.stem, str(path.absolute()))
+        yield from _listed(str(path)) if _is_list(source) else [named]
     else:
-        # Path.glob takes no absolute patterns.
-        found = [Path(p) for p in sorted(glob.glob(source, recursive=True))]  # noqa: PTH207
+        found = _matching(path)
         if not found:
             raise InvalidInput(f"There is no file or folder {source}, and nothing of that pattern.")
         yield from _named({p: p for p in found if _is_image(p)})
+
+
+def _is_list(source: str) -> bool:
+    return source.lower().endswith(tuple(READERS))
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """Return what a pattern matches, without what is hidden unless the pattern names it."""
+    # Path.glob takes no absolute patterns.
+    found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
+    hidden = {part for path in found for part in path.parts if is_hidden(Path(part))}
+    return [path for path in found if not hidden.intersection(path.parts).difference(pattern.parts)]
 
 
 def _is_image(path: Path) -> bool:
@@ -123,16 +130,18 @@ def _named(images: Mapping[Path, Path]) -> Iterator[Item]:
 
 
 def _listed(source: str) -> Iterator[Item]:
-    """The items of a list."""
-    ending = source[source.rindex(".") :].lower()
+    """Yield the items of a list."""
     try:
-        rows = list(_READERS[ending](source))
+        with downloaded(source) if _ADDRESS.match(source) else nullcontext(Path(source)) as path:
+            rows = read_list(path)
     except ImportError as error:
         raise EnvironmentProblem(
-            f"{source} needs a package that is not there: {error}. requirements-cluster.txt has it."
+            f"{source} needs a missing package: {error}. requirements-cluster.txt has it."
         ) from error
-    except Exception as error:  # of csv, json, pyarrow, fsspec and whatever these stand on
-        raise InvalidInput(f"The list {source} cannot be read: {_line(error)}.") from error
+    except UnreadableImage:
+        raise
+    except Exception as error:  # of csv, json and pyarrow
+        raise InvalidInput(f"The list {source} cannot be read: {first_line(error)}.") from error
     for number, row in enumerate(rows, 1):
         picture = _text(row.get(PICTURE))
         if not picture:
@@ -158,66 +167,20 @@ def _number(text: str) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
-def _lines(source: str) -> Iterator[str]:
-    import fsspec
-
-    with fsspec.open(source, "rt", encoding="utf-8-sig", newline="") as file:
-        yield from file
-
-
-def _text_rows(source: str) -> Iterator[dict[str, Any]]:
-    for line in _lines(source):
-        if line.strip() and not line.startswith("#"):
-            yield {PICTURE: line.strip()}
-
-
-def _csv_rows(source: str) -> Iterator[dict[str, Any]]:
-    for row in csv.DictReader(_lines(source), strict=True):
-        if None in row or None in row.values():
-            raise ValueError(f"the row {[*row.values()]} has not as many cells as the head")
-        yield row
-
-
-def _json_rows(source: str) -> Iterator[dict[str, Any]]:
-    for line in _lines(source):
-        if line.strip():
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"a line is no JSON object: {line.strip()[:60]}")
-            yield row
-
-
-def _parquet_rows(source: str) -> Iterator[dict[str, Any]]:
-    import fsspec
-    import pyarrow.parquet
-
-    with fsspec.open(source, "rb") as file:
-        yield from pyarrow.parquet.read_table(file).to_pylist()
-
-
-_READERS = {
-    ".txt": _text_rows,
-    ".csv": _csv_rows,
-    ".jsonl": _json_rows,
-    ".ndjson": _json_rows,
-    ".parquet": _parquet_rows,
-}
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-
-
 def _check_protocols(items: Sequence[Item]) -> None:
-    """See that fsspec has what each kind of address needs."""
-    for protocol in {item.picture.partition("://")[0].lower() for item in items if item.remote}:
+    """Raise if fsspec lacks what a kind of address needs; http and https need nothing."""
+    protocols = {item.picture.partition("://")[0].lower() for item in items if item.remote}
+    for protocol in protocols - {"http", "https"}:
         import fsspec
 
         try:
             fsspec.get_filesystem_class(protocol)
         except ImportError as error:
             raise EnvironmentProblem(
-                f"Addresses that start with {protocol}:// need a package: {_line(error)}."
+                f"Addresses that start with {protocol}:// need a package: {first_line(error)}."
             ) from error
         except ValueError as error:
-            raise InvalidInput(f"Nothing reads addresses that start with {protocol}://.") from error
+            raise InvalidInput(
+                f"Addresses that start with {protocol}:// are unsupported: fsspec does not know"
+                " them."
+            ) from error

@@ -104,10 +104,9 @@ class Manifest:
         Raises:
             EnvironmentProblem: if the disk refuses.
         """
-        line = json.dumps(asdict(row), ensure_ascii=False) + "\n"
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            with self._path.open("ab") as file:
+                file.write(_json(row) + b"\n")
         except OSError as error:
             raise EnvironmentProblem(
                 f"{self._path} cannot be written: {error.strerror}. What is done is kept: make"
@@ -140,12 +139,27 @@ class Manifest:
                 ("version", pa.string()),
             ]
         )
-        table = pa.Table.from_pylist(
-            [asdict(row) | {"seconds": [*row.seconds.items()]} for row in rows], schema
-        )
+        table = pa.Table.from_pylist([_columns(row) for row in rows], schema)
         with atomic_path(self._path.with_name(PARQUET)) as partial:
             pq.write_table(table, partial)
         return rows
+
+
+def _json(row: Row) -> bytes:
+    """Return a row as one line; in ASCII if the disk gave a name that is not Unicode."""
+    try:
+        return json.dumps(asdict(row), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(asdict(row)).encode()
+
+
+def _columns(row: Row) -> dict[str, Any]:
+    """Return a row for Parquet, which takes Unicode only: anything else is escaped."""
+    values = {
+        name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in asdict(row).items()
+    }
+    return values | {"seconds": [*row.seconds.items()]}
 
 
 def _row_of(content: dict[str, Any]) -> Row:

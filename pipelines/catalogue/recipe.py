@@ -76,7 +76,9 @@ class Recipe:
         seed = 0
         if self.preset.sees == "views":
             own = "seed" in {name for name, _ in item.overrides}
-            drawn = hashlib.sha256(f"{self.options.seed}:{item.id}".encode()).digest()
+            drawn = hashlib.sha256(
+                f"{self.options.seed}:{item.id}".encode(errors="surrogatepass")
+            ).digest()
             seed = options.seed if own else int.from_bytes(drawn[:7], "big") or 1
         decisive = {k: v for k, v in vars(options).items() if k in _decisive()} | {
             "seed": seed,

@@ -78,7 +78,7 @@ def write_sheet(rows: Sequence[Row], folder: Path) -> Path:
     )
     path = folder / SHEET
     with atomic_path(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

@@ -7,7 +7,6 @@ framing on processors, the models on GPUs, and finishing the mesh on processors 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from ..meshes.report import report as measured
 from ..options import settings_of
 from ..results import finished_mesh, peak_memory, save_result
 from ..settings import Settings
+from .fetching import downloaded
 from .items import Item
 from .manifest import Row
 from .recipe import Recipe, Task
@@ -215,17 +215,7 @@ def _local(item: Item) -> Iterator[Path]:
             raise UnreadableImage(f"There is no file {item.picture}.")
         yield Path(item.picture)
         return
-    import fsspec
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (item.picture.rstrip("/").rpartition("/")[2][-80:] or "picture")
-        try:
-            with fsspec.open(item.picture, "rb") as source, path.open("wb") as file:
-                shutil.copyfileobj(source, file)
-        except Exception as error:  # each kind of store has its own
-            raise UnreadableImage(
-                f"{item.picture} cannot be had: {type(error).__name__}: {error}."
-            ) from error
+    with downloaded(item.picture) as path:
         yield path
 
 

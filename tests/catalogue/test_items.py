@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipelines.catalogue import items as module
 from pipelines.catalogue.items import Item, find_items, folder_name
+from pipelines.catalogue.lists import READERS
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.images.reading import save_image, to_tensor
 
@@ -107,7 +109,7 @@ def test_a_list_at_an_address(tmp_path):
         ("l.parquet", "no table", "cannot be read"),
         ("l.csv", "picture\na.png\na.png", "Two items have the id 'a'"),
         ("l.txt", "# nothing\n", "There is no image in"),
-        ("l.txt", "odd://a/b.png", "Nothing reads addresses that start with odd://"),
+        ("l.txt", "odd://a/b.png", "Addresses that start with odd:// are unsupported"),
     ],
 )
 def test_bad_lists_have_a_sentence(tmp_path, name, content, said):
@@ -137,13 +139,77 @@ def test_what_an_address_needs_is_said_first(tmp_path, monkeypatch):
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
-    def missing(source: str) -> None:
+    def missing(path):
         raise ImportError("No module named 'pyarrow'")
 
     (tmp_path / "l.parquet").touch()
-    monkeypatch.setitem(module._READERS, ".parquet", missing)
+    monkeypatch.setitem(READERS, ".parquet", missing)
     with pytest.raises(EnvironmentProblem, match=r"requirements-cluster\.txt has it"):
         find_items([str(tmp_path / "l.parquet")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.csv", b'id;picture;title\nx;a.png;"b;c"\n;;\n\ny;b.png;\n'),
+        ("l.csv", "id\tpicture\nx\ta.png\ny\tb.png\n".encode("utf-16")),
+        ("l.csv", "id,picture\r\n\r\nx,a.png,\r\n,\r\ny,b.png\r\n".encode("utf-8-sig")),
+        ("l.csv", b"\xff\xfe\x00\x00" + "id,picture\nx,a.png\ny,b.png".encode("utf-32-le")),
+    ],
+    ids=["semicolons", "utf-16", "empty rows", "utf-32"],
+)
+def test_find_items_of_lists_as_spreadsheets_write_them(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert _found(tmp_path / name) == [("x", f"{tmp_path}/a.png"), ("y", f"{tmp_path}/b.png")]
+
+
+def test_find_items_of_a_utf_16_text_list(tmp_path):
+    (tmp_path / "l.txt").write_bytes("# mine\r\na.png\r\nü.png\r\n".encode("utf-16"))
+    assert [id for id, _ in _found(tmp_path / "l.txt")] == ["a", "ü"]
+
+
+def test_find_items_of_json_lines_with_line_separators(tmp_path):
+    (tmp_path / "l.jsonl").write_text('{"picture": "a.png", "title": "b\u2028c"}', encoding="utf-8")
+    assert [id for id, _ in _found(tmp_path / "l.jsonl")] == ["a"]
+
+
+def test_find_items_skips_what_systems_leave(tmp_path, images):
+    folder = images(2)
+    for name in ("._disc-0.png", "__MACOSX/disc-0.png", "@eaDir/disc-0.png/t.jpg", ".trash/a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"no image")
+    (folder / "sub.png").mkdir()
+    assert [id for id, _ in _found(folder)] == ["disc-0", "disc-1"]
+    found = [os.path.basename(id) for id, _ in _found(f"{folder}/**/*")]
+    assert found == ["disc-0", "disc-1"]
+    assert len(_found(f"{folder}/.trash/*")) == 1, "named in the pattern"
+
+
+def test_find_items_of_a_linked_folder_once(tmp_path, images):
+    folder = images(1)
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "to").symlink_to(folder, target_is_directory=True)
+    assert [id for id, _ in _found(folder)] == ["disc-0"]
+    assert [id for id, _ in _found(linked)] == ["to/disc-0"]
+
+
+def test_find_items_in_the_home_directory(tmp_path, images, monkeypatch):
+    folder = images(1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for source in (f"~/{folder.name}", f"~/{folder.name}/*.png", f"~/{folder.name}/disc-0.png"):
+        assert [path for _, path in _found(source)] == [f"{folder}/disc-0.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other disks hold Unicode only")
+def test_find_items_of_names_outside_unicode(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    with open(path, "wb") as file:
+        file.write(b"image")
+    ((id, _),) = _found(tmp_path)
+    assert folder_name(id).startswith("caf-")
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=2, unique=True))

@@ -106,3 +106,15 @@ def test_the_page_of_many_says_what_it_leaves_out(tmp_path):
     page = write_sheet(rows, tmp_path).read_text()
     assert page.count('<tr class="done"') == 2000
     assert "The first 2,000 are shown" in page
+
+
+def test_row_of_a_name_outside_unicode_is_kept(tmp_path):
+    row = Row("caf\udce9", "/caf\udce9.png", "failed", "f", error="caf\udce9 is no image.")
+    manifest = Manifest(tmp_path)
+    manifest.add(row)
+    manifest.add(GOOD)
+    assert Manifest(tmp_path).rows == {row.id: row, "a": GOOD}
+    assert manifest.finish([row.id, "a"]) == [row, GOOD]
+    assert r"caf\udce9" in write_sheet([row], tmp_path).read_text(encoding="utf-8")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert parquet.read_table(tmp_path / PARQUET).to_pylist()[0]["id"] == r"caf\udce9"
