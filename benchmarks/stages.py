@@ -148,7 +148,7 @@ def photograph(device: torch.device) -> Callable[[], object]:
 def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
         triplane, threshold = smooth_triplane(preset, device)
-        settings = SurfaceSettings(resolution, threshold=threshold, exact=exact)
+        settings = SurfaceSettings(resolution=resolution, threshold=threshold, exact=exact)
         # A fresh triplane each time: what it keeps between calls is part of the work.
         return lambda: extract_surface(triplane.to(device), settings)
 
@@ -226,7 +226,9 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
                 part.to("cpu")
 
         def run() -> None:
-            generate_views(zero123plus, image, settings=ViewSettings(steps, 4.0, seed=1))
+            generate_views(
+                zero123plus, image, settings=ViewSettings(steps=steps, guidance=4.0, seed=1)
+            )
             with at_work(large, device, offload):
                 reconstruct(large, views)
             save_mesh(extract_mesh(triplane.to(device)), path)

@@ -156,7 +156,12 @@ class GenerateViews(io.ComfyNode):
                 replace(model.model, device=device),
                 one,
                 its_mask,
-                ViewSettings(steps, guidance, scheduler, (first + i - 1) % 0xFFFFFFFFFFFFFFFF + 1),
+                ViewSettings(
+                    steps=steps,
+                    guidance=guidance,
+                    scheduler=scheduler,
+                    seed=(first + i - 1) % 0xFFFFFFFFFFFFFFFF + 1,
+                ),
                 progress=host.node_progress(i, len(images)),
             )
             for i, (one, its_mask) in enumerate(zip(images.split(1), masks, strict=True))

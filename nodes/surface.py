@@ -5,15 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..pipelines.fields.field import Field
-from ..pipelines.settings import DEFAULT_CHUNK_SIZE, SurfaceSettings
-from ..pipelines.surface.extraction import (
-    MAX_RESOLUTION,
-    MIN_RESOLUTION,
-    extract_mesh,
-    surface_memory,
-)
+from ..pipelines.settings import SurfaceSettings, declared
+from ..pipelines.surface.extraction import extract_mesh, surface_memory
 from . import host
 from .sockets import FieldSocket, mesh_socket
+
+_SETTINGS = declared(SurfaceSettings)
 
 
 class ExtractMesh(io.ComfyNode):
@@ -32,8 +29,8 @@ class ExtractMesh(io.ComfyNode):
                 io.Int.Input(
                     "resolution",
                     default=128,
-                    min=MIN_RESOLUTION,
-                    max=MAX_RESOLUTION,
+                    min=_SETTINGS["resolution"].low,
+                    max=_SETTINGS["resolution"].high,
                     step=16,
                     tooltip=(
                         "Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf"
@@ -42,7 +39,7 @@ class ExtractMesh(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "chunk_size",
-                    default=DEFAULT_CHUNK_SIZE,
+                    default=_SETTINGS["chunk_size"].default,
                     min=1024,
                     max=4194304,
                     step=1024,
@@ -87,9 +84,9 @@ class ExtractMesh(io.ComfyNode):
         colors: bool,
     ) -> io.NodeOutput:
         settings = SurfaceSettings(
-            resolution,
-            chunk_size,
-            threshold or None,
+            resolution=resolution,
+            chunk_size=chunk_size,
+            threshold=threshold or None,
             min_part_share=1.0 if keep_largest_part else 0.0,
             colors=colors,
         )

@@ -108,6 +108,8 @@ def frame_image(
         progress("background", 1, 1)
     with timed("framing", seconds):
         colors, ratio = image[:, :3].cpu().float(), settings.foreground_ratio
+        if ratio is None:  # as large as it is in the image
+            ratio = min(max(framed_side(mask, 1.0) / max(colors.shape[-2:]), 0.1), 1.0)
         framed, framed_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=size)
         sharp = min(framed_side(mask, ratio), MAX_PHOTOGRAPH)
         photograph, sharp_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=sharp)
@@ -178,7 +180,7 @@ class ImageTo3D:
     >>> from pipelines.images import read_image
     >>> from pipelines.settings import SurfaceSettings
     >>> chain = ImageTo3D.load(device="cpu")
-    >>> quick = Settings(surface=SurfaceSettings(32))
+    >>> quick = Settings(surface=SurfaceSettings(resolution=32))
     >>> result = chain(read_image(Path("workflows/cup.png")), quick)
     >>> len(result.mesh.faces) > 100, tuple(result.framed.shape)
     (True, (1, 3, 512, 512))

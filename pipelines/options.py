@@ -19,8 +19,8 @@ from .meshes.io.glb_material import TEXTURE_FORMATS
 from .meshes.placement import PIVOTS
 from .meshes.texture import MAX_SIZE, MIN_SIZE
 from .multiview.schedulers import SCHEDULERS
-from .settings import DEFAULT_CHUNK_SIZE, Settings, SurfaceSettings, ViewSettings
-from .surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
+from .settings import Settings, SurfaceSettings, ViewSettings
+from .surface.extraction import DEFAULT_CHUNK_SIZE
 from .weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="euler_ancestral")
     parser.add_argument(
         "--resolution",
-        type=number(int, MIN_RESOLUTION, MAX_RESOLUTION),
+        type=number(int, 32, 512),
         help="of the surface grid (default: the model's own)",
     )
     parser.add_argument(
@@ -249,13 +249,18 @@ def settings_of(options: argparse.Namespace) -> Settings:
         remove_bg=options.remove_bg,
         alpha_threshold=options.alpha_threshold,
         foreground_ratio=options.foreground_ratio,
-        views=ViewSettings(options.steps, options.guidance, options.scheduler, options.seed),
+        views=ViewSettings(
+            steps=options.steps,
+            guidance=options.guidance,
+            scheduler=options.scheduler,
+            seed=options.seed,
+        ),
         surface=SurfaceSettings(
-            options.resolution,
-            options.chunk_size,
-            options.threshold,
-            options.exact,
-            options.min_part_share,
+            resolution=options.resolution,
+            chunk_size=options.chunk_size,
+            threshold=options.threshold,
+            exact=options.exact,
+            min_part_share=options.min_part_share,
         ),
     )
 

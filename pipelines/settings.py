@@ -1,63 +1,317 @@
-"""What a caller can choose, handed whole to the stages. None stands for what suits the model."""
+"""Declare every setting once: its name, type, default, bounds and help text.
+
+The command line's flags, a catalogue's columns, the server's request body, a job's fingerprint and
+the nodes' bounds derive from these models. This module imports neither torch nor `weights/`.
+
+None stands for the model's own value. An invalid value raises `InvalidInput` in one sentence.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from .images.background import DEFAULT_THRESHOLD
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-DEFAULT_CHUNK_SIZE = 131072
+from .errors import InvalidInput
+
+ReconstructionName = Literal[
+    "photo",
+    "instant-mesh-large",
+    "instant-mesh-base",
+    "instant-nerf-large",
+    "instant-nerf-base",
+    "triposr",
+]
+MultiviewName = Literal["zero123plus-instantmesh", "zero123plus"]
+Scheduler = Literal["euler_ancestral", "dpmpp_2m", "unipc"]
+BackgroundMethod = Literal[
+    "auto",
+    "alpha",
+    "plain",
+    "none",
+    "u2net",
+    "u2netp",
+    "u2net_human_seg",
+    "silueta",
+    "isnet-general-use",
+    "isnet-anime",
+    "birefnet-general",
+    "birefnet-general-lite",
+    "birefnet-portrait",
+]
+MeshFormat = Literal["obj", "glb", "ply", "stl", "3mf"]
+UpAxis = Literal["y", "z"]
+Pivot = Literal["keep", "center", "bottom"]
+TextureSource = Literal["pictures", "views", "triplane"]
+TextureFormat = Literal["png", "jpeg", "webp"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+_Model = TypeVar("_Model", bound="_Settings")
+_FINITE = ConfigDict(allow_inf_nan=False)
+
+
+class _Settings(BaseModel):
+    """Base of all settings: frozen, without unknown names, errors in one sentence."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        defer_build=True,  # --help needs no validators
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InvalidInput(_sentence(type(self), error)) from None
+
+    def flat(self) -> dict[str, Any]:
+        """Return all values by name, those of nested settings beside the others."""
+        values: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            values |= value.flat() if isinstance(value, _Settings) else {name: value}
+        return values
+
+    @classmethod
+    def from_flat(cls: type[_Model], values: Mapping[str, Any]) -> _Model:
+        """Make settings of what `flat` returns; missing names keep their defaults.
+
+        Args:
+            values: by name. Texts are converted; names of other settings are ignored.
+
+        Raises:
+            InvalidInput: if a value is out of range.
+        """
+        own: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, _Settings):
+                own[name] = field.annotation.from_flat(values)
+            elif name in values:
+                own[name] = values[name]
+        return cls(**own)
+
+
+class ViewSettings(_Settings):
+    """How six views are generated from one image."""
+
+    steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
+    guidance: float | None = Field(
+        None, ge=0, le=100, description="how strictly the views follow the image; 1 or less: off"
+    )
+    scheduler: Scheduler = Field("euler_ancestral", description="sampling method")
+    seed: int = Field(0, ge=0, le=2**64 - 1, description="seed of the views; 0 draws one")
+
+
+class SurfaceSettings(_Settings):
+    """How a field becomes a mesh."""
+
+    resolution: int | None = Field(
+        None, ge=32, le=512, description="cells along an edge of the surface grid"
+    )
+    chunk_size: int = Field(
+        131072,
+        ge=1,
+        le=2**31,
+        description="points evaluated at once: bounds memory, changes no vertex",
+    )
+    threshold: float | None = Field(
+        None,
+        ge=1e-6,
+        le=1_000_000,
+        description="density of the surface, for triposr and instant-nerf",
+    )
+    exact: bool = Field(False, description="evaluate every grid point")
+    min_part_share: float = Field(
+        1.0, ge=0, le=1, description="smallest component to keep, as a share of the largest"
+    )
+    colors: bool = Field(True, description="give each vertex a colour")
+
+
+class OutputSettings(_Settings):
+    """How a mesh is finished, and which files are written."""
+
+    format: MeshFormat = Field("obj", description="format of the mesh file")
+    up_axis: UpAxis = Field("y", description="up axis of the mesh file; y has its front toward +z")
+    solid: bool = Field(
+        False, description="make one closed body to print, without inner walls (needs libigl)"
+    )
+    size: float = Field(
+        0.0,
+        ge=0,
+        le=10**9,
+        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0 keeps it",
+    )
+    pivot: Pivot = Field("keep", description="where the mesh's origin is")
+    max_faces: int | None = Field(
+        None, ge=4, le=10**9, description="decimate to at most this many triangles"
+    )
+    texture: int | None = Field(
+        None,
+        ge=512,
+        le=4096,
+        description="bake a texture of at most this many pixels a side; smaller where the images"
+        " hold no more detail",
+    )
+    texture_from: TextureSource = Field(
+        "pictures",
+        description="source of the texture: the photograph over the views over the triplane"
+        " (pictures), the views over the triplane, or the triplane alone",
+    )
+    texture_format: TextureFormat = Field("png", description="format of the texture in a GLB")
+    orbit: int = Field(
+        0, ge=0, le=360, description="render this many frames around the object, and a WebP of them"
+    )
+    save_views: bool = Field(False, description="save the framed image and the six views")
+    previews: bool = Field(False, description="save an image of the mesh from three sides")
+    video: bool = Field(False, description="save an MP4 video around the mesh (needs PyAV)")
+
+    @model_validator(mode="after")
+    def _check_texture_format(self) -> OutputSettings:
+        if self.texture_format != "png" and self.format != "glb":
+            raise InvalidInput(
+                f"texture_format {self.texture_format} needs format glb, got {self.format}."
+            )
+        return self
+
+
+class Settings(_Settings):
+    """How an image becomes a mesh."""
+
+    remove_bg: BackgroundMethod = Field("auto", description="how the background is removed")
+    alpha_threshold: float = Field(
+        0.05, ge=0, le=1, description="mask values below this count as background"
+    )
+    foreground_ratio: float | None = Field(
+        0.85, ge=0.1, le=1, description="share of the framed image's side that the object fills"
+    )
+    views: ViewSettings = Field(default_factory=ViewSettings)
+    surface: SurfaceSettings = Field(default_factory=SurfaceSettings)
+
+
+class JobSettings(Settings):
+    """Everything about one job but its images, its folder and how models are loaded."""
+
+    model: ReconstructionName = Field("photo", description="reconstruction model")
+    views_model: MultiviewName | None = Field(None, description="multiview model")
+    output: OutputSettings = Field(default_factory=OutputSettings)
+
+
+class LoadSettings(_Settings):
+    """How models are loaded."""
+
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$",
+        description="auto, cuda, cuda:1 and so on, mps or cpu",
+    )
+    dtype: Dtype = Field("auto", description="precision")
+    offload: bool = Field(
+        False, description="keep only the working model on the device: slower, needs less memory"
+    )
+    models_dir: Path | None = Field(
+        None, description="folder of weights: searched first, and filled by downloads"
+    )
 
 
 @dataclass(frozen=True)
-class ViewSettings:
-    """How views are drawn.
+class Setting:
+    """One declaration, as interfaces need it.
 
     Attributes:
-        steps: denoising steps, at least 1.
-        guidance: weight of the image; at 1 or below, the unconditional half is not computed.
-        scheduler: one of `multiview.schedulers.SCHEDULERS`.
-        seed: of all noise; 0 draws one.
+        name: unique among all settings.
+        kind: bool, int, float, str or Path.
+        default: None stands for the model's own value, or for "off".
+        low, high: inclusive bounds of a number, of its kind; None if unbounded.
+        choices: allowed words; empty if any.
+        help: one sentence without a full stop.
     """
 
-    steps: int | None = None
-    guidance: float | None = None
-    scheduler: str = "euler_ancestral"
-    seed: int = 0
+    name: str
+    kind: type
+    default: Any
+    low: Any
+    high: Any
+    choices: tuple[str, ...]
+    help: str
+    annotation: Any
+
+    @property
+    def requirement(self) -> str:
+        """Say what a value must be."""
+        if self.choices:
+            return f"must be one of {', '.join(self.choices)}"
+        if self.kind is bool:
+            return "must be true or false"
+        if self.kind not in (int, float):
+            return f"must be {self.help}"
+        noun = "a whole number" if self.kind is int else "a number"
+        if self.low is None or self.high is None:
+            return f"must be {noun}" + ("" if self.low is None else f" of at least {self.low:,}")
+        return f"must be {noun} between {self.low:,} and {self.high:,}"
+
+    def parse(self, text: str) -> Any:
+        """Convert a text to a value.
+
+        Raises:
+            InvalidInput: if it is invalid; the message begins with "must be".
+        """
+        try:
+            return TypeAdapter(self.annotation, config=_FINITE).validate_python(text)
+        except ValidationError:
+            raise InvalidInput(f"{self.requirement}, got '{text}'") from None
 
 
-@dataclass(frozen=True)
-class SurfaceSettings:
-    """How a field becomes a mesh.
-
-    Attributes:
-        resolution: cells along an edge of the grid, 32 to 512.
-        chunk_size: points evaluated at once, at least 1; bounds memory and changes no vertex.
-        threshold: density at which the surface lies; says nothing to signed distances.
-        exact: evaluate every point of the grid, see `surface.refinement.sample_volume`.
-        min_part_share: smallest part that stays, see `meshes.mesh.keep_large_parts`.
-        colors: give each vertex its colour.
-    """
-
-    resolution: int | None = None
-    chunk_size: int = DEFAULT_CHUNK_SIZE
-    threshold: float | None = None
-    exact: bool = False
-    min_part_share: float = 1.0
-    colors: bool = True
+def declared(*models: type[_Settings]) -> dict[str, Setting]:
+    """Return the settings of models by name, those of nested settings among them."""
+    return {setting.name: setting for model in models for setting in _declared(model)}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How an image becomes a mesh.
+def _declared(model: type[_Settings]) -> Iterator[Setting]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Settings):
+            yield from _declared(field.annotation)
+        else:
+            yield _setting(name, field)
 
-    Attributes:
-        remove_bg, alpha_threshold: see `images.background.remove_background`.
-        foreground_ratio: see `images.framing.frame_foreground`.
-    """
 
-    remove_bg: str = "auto"
-    alpha_threshold: float = DEFAULT_THRESHOLD
-    foreground_ratio: float = 0.85
-    views: ViewSettings = field(default_factory=ViewSettings)
-    surface: SurfaceSettings = field(default_factory=SurfaceSettings)
+def _setting(name: str, field: FieldInfo) -> Setting:
+    kind = field.annotation
+    if get_origin(kind) in (Union, UnionType):  # None is what an interface passes for "not given"
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    low, high = (
+        next((getattr(bound, key) for bound in field.metadata if isinstance(bound, cls)), None)
+        for cls, key in ((Ge, "ge"), (Le, "le"))
+    )
+    return Setting(
+        name,
+        str if choices else cast(type, kind),
+        field.get_default(call_default_factory=False),
+        low,
+        high,
+        choices,
+        field.description or "",
+        Annotated[kind, field],
+    )
+
+
+def _sentence(model: type[_Settings], error: ValidationError) -> str:
+    """Say what is wrong with the first invalid value."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "value_error":  # of a validator, or of nested settings
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    known = declared(model)
+    if first["type"] == "extra_forbidden":
+        return f"There is no setting '{name}': it must be one of {', '.join(known)}."
+    wanted = known[name].requirement if name in known else f"is invalid: {first['msg']}"
+    return f"{name} {wanted}, got {first['input']!r}."

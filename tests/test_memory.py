@@ -27,7 +27,8 @@ def peak():
 
 def work(size):
     if what == "surface":
-        extract_surface(triplane, SurfaceSettings(size, 65536, threshold))
+        settings = SurfaceSettings(resolution=size, chunk_size=65536, threshold=threshold)
+        extract_surface(triplane, settings)
         return surface_memory(size, 65536)
     render_field(triplane, orbit_cameras(1), size, chunk_size=65536)
     return render_memory(size, 65536)

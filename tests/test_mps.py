@@ -151,7 +151,9 @@ def triplane_stage(tiny):
 def views_stage(tiny):
     for scheduler in SCHEDULERS:
         sample_views(
-            tiny.multiview, torch.rand(1, 3, 64, 64), ViewSettings(2, scheduler=scheduler, seed=1)
+            tiny.multiview,
+            torch.rand(1, 3, 64, 64),
+            ViewSettings(steps=2, scheduler=scheduler, seed=1),
         )
 
 

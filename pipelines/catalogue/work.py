@@ -147,7 +147,9 @@ class Work:
         settings = settings_of(self._recipe.options_of(task.item))
         if not task.seed:
             return settings
-        return replace(settings, views=replace(settings.views, seed=task.seed))
+        return settings.model_copy(
+            update={"views": settings.views.model_copy(update={"seed": task.seed})}
+        )
 
     def _guarded(self, part: Callable[[State], None], state: State) -> None:
         _forget_peak()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,15 +74,14 @@ def sample_views(
         the views and the seed used.
 
     Raises:
-        InvalidInput: if a setting is out of range or the image has another shape or is not
-            finite.
+        InvalidInput: if the image has another shape or is not finite.
 
     Source: Shi et al., Zero123++ (arXiv 2310.15110), sections 2.2 to 2.4.
     """
     settings = settings or ViewSettings()
     steps = model.steps if settings.steps is None else settings.steps
     guidance = model.guidance if settings.guidance is None else settings.guidance
-    _check(image, steps, guidance)
+    _check(image)
     solver = make_scheduler(settings.scheduler, model.scheduler_config)
     seed = choose_seed(settings.seed)
     generator = torch.Generator().manual_seed(seed)
@@ -118,15 +116,11 @@ def sample_views(
     return GeneratedViews(views, seed)
 
 
-def _check(image: Tensor, steps: int, guidance: float) -> None:
+def _check(image: Tensor) -> None:
     if image.ndim != 4 or image.shape[:2] != (1, 3) or 0 in image.shape:
         raise InvalidInput(f"The image must be (1, 3, H, W), got {tuple(image.shape)}.")
     if not bool(torch.isfinite(image).all()):
         raise InvalidInput("The image holds values that are not finite numbers (NaN or infinity).")
-    if steps < 1:
-        raise InvalidInput(f"Generating views needs at least 1 step, got {steps}.")
-    if not math.isfinite(guidance):
-        raise InvalidInput(f"The guidance must be a finite number, got {guidance}.")
 
 
 def condition_latents(

@@ -19,7 +19,7 @@ from ..images.formats import disable_ghostscript, open_image
 from ..images.framing import cut_out
 from ..images.reading import read_image, to_pillow
 from ..meshes.io import load_mesh, save_mesh
-from ..surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
+from ..settings import SurfaceSettings, declared
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .jobs import ENDED, Job, Jobs, QueueFull
 from .protocol import JobSettings
@@ -27,6 +27,7 @@ from .work import PREVIEW
 from .workers import Workers
 
 _LOOK = 0.3
+_RESOLUTION = declared(SurfaceSettings)["resolution"]
 _EXAMPLE = Path(__file__).parents[2] / "workflows" / "cup.png"
 _FORMATS = ("glb", "obj", "stl", "ply")
 _TEXTURES = {"none": 0, "512": 512, "1024": 1024, "2048": 2048}
@@ -124,7 +125,7 @@ def make_page(jobs: Jobs, workers: Workers, *, model: str) -> gr.Blocks:
                     remove = gr.Checkbox(True, label="Remove the background")
                     ratio = gr.Slider(0.5, 1.0, 0.85, step=0.01, label="Foreground ratio")
                     resolution = gr.Slider(
-                        MIN_RESOLUTION, MAX_RESOLUTION, 128, step=16, label="Resolution"
+                        _RESOLUTION.low, _RESOLUTION.high, 128, step=16, label="Resolution"
                     )
                     seed = gr.Number(
                         0, precision=0, label="Seed (0 draws one)", minimum=0, maximum=2**32 - 1

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..surface.extraction import MAX_RESOLUTION, MIN_RESOLUTION
+from ..settings import SurfaceSettings, declared
 
 #: ModelsLab's names of models that are ours under another one.
 ALIASES = {"instantmesh": "instant-mesh-large"}
+_RESOLUTION = declared(SurfaceSettings)["resolution"]
 MAX_CHUNK_SIZE = 12_000
 VIEWS = 6
 
@@ -55,7 +56,7 @@ class JobSettings(BaseModel):
         0.85, ge=0.1, le=1, description="The object's side over the image's; with remove_bg."
     )
     remove_bg: YesNo = Field(False, description="Remove the background.")
-    resolution: int = Field(256, ge=MIN_RESOLUTION, le=MAX_RESOLUTION)
+    resolution: int = Field(256, ge=_RESOLUTION.low, le=_RESOLUTION.high)
     chunk_size: int = Field(8192, ge=1, le=MAX_CHUNK_SIZE)
     seed: int = Field(0, ge=0, lt=2**32, description="0 draws one.")
     temp: YesNo = Field(False, description="Keep the results for an hour.")
@@ -138,7 +139,7 @@ class Hunyuan(BaseModel):
         """The same wishes in ModelsLab's words."""
         return JobSettings(
             remove_bg=True,
-            resolution=min(max(self.octree_resolution, MIN_RESOLUTION), MAX_RESOLUTION),
+            resolution=min(max(self.octree_resolution, _RESOLUTION.low), _RESOLUTION.high),
             seed=self.seed,
             output_format=self.type,
             texture=1024 if self.texture and self.type in ("glb", "obj") else 0,

@@ -130,7 +130,7 @@ class Maker:
 
 
 def _surface(settings: JobSettings) -> SurfaceSettings:
-    return SurfaceSettings(settings.resolution, settings.chunk_size)
+    return SurfaceSettings(resolution=settings.resolution, chunk_size=settings.chunk_size)
 
 
 def _found(settings: JobSettings, image: Tensor) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..errors import EmptySurface, InvalidInput
+from ..errors import EmptySurface
 from ..fields.field import DensityField, Field, SignedDistanceField, point_memory
 from ..meshes.mesh import Mesh, keep_large_parts
 from ..progress import Progress, silent
-from ..settings import DEFAULT_CHUNK_SIZE, SurfaceSettings
+from ..settings import SurfaceSettings, declared
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
 from .refinement import sample_volume, stride_for
 
-MIN_RESOLUTION, MAX_RESOLUTION = 32, 512
+DEFAULT_CHUNK_SIZE: int = declared(SurfaceSettings)["chunk_size"].default
 _NO_OBJECT = (
     "The views held no object: its field has no surface. Use an image with one clear object, or"
     " look at the background removal."
@@ -43,7 +43,7 @@ def extract_mesh(
         progress: called while points are evaluated.
 
     Raises:
-        InvalidInput, EmptySurface: as in `extract_surface` and `keep_large_parts`.
+        EmptySurface: as in `extract_surface`.
     """
     settings = settings or SurfaceSettings()
     vertices, faces = extract_surface(field, settings, progress=progress)
@@ -79,7 +79,6 @@ def extract_surface(
         normals.
 
     Raises:
-        InvalidInput: if a number is out of range.
         EmptySurface: if there is no surface.
 
     Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2; Shen et al., FlexiCubes
@@ -88,20 +87,12 @@ def extract_surface(
     """
     settings = settings or SurfaceSettings()
     resolution = field.resolution if settings.resolution is None else settings.resolution
-    if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
-        raise InvalidInput(
-            f"The resolution must lie between {MIN_RESOLUTION} and {MAX_RESOLUTION}, got"
-            f" {resolution}."
-        )
-    if settings.chunk_size < 1:
-        raise InvalidInput(f"The chunk size must be at least 1, got {settings.chunk_size}.")
-    settings = replace(settings, resolution=resolution)
+    settings = settings.model_copy(update={"resolution": resolution})
     if field.kind == "signed_distance":
         return signed_distance_surface(field, settings, closed, empty_as_box, progress)
     threshold = field.threshold if settings.threshold is None else settings.threshold
-    if not 0 < threshold < float("inf"):
-        raise InvalidInput(f"The density threshold must be a number above 0, got {threshold}.")
-    return density_surface(field, replace(settings, threshold=threshold), closed, progress)
+    settings = settings.model_copy(update={"threshold": threshold})
+    return density_surface(field, settings, closed, progress)
 
 
 def signed_distance_surface(

@@ -167,7 +167,7 @@ def demo_triplane() -> Field:
     """
     chain = ImageTo3D.load(device="cpu")
     image = read_image(PACK / "workflows" / "cup.png")
-    return chain(image, Settings(surface=SurfaceSettings(32))).field
+    return chain(image, Settings(surface=SurfaceSettings(resolution=32))).field
 
 
 def _cut_out(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -116,7 +116,10 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     cubes = number[tensor_of(golden["cubes"]).long()[:, 0]]  # by their lowest corners
     yield compare("mesh model cube_weights", weights(cubes)[None], golden["cube_weights"], 1e-4)
     vertices, faces = signed_distance_surface(
-        triplane, SurfaceSettings(resolution, CHUNK, exact=True), closed=False, empty_as_box=True
+        triplane,
+        SurfaceSettings(resolution=resolution, chunk_size=CHUNK, exact=True),
+        closed=False,
+        empty_as_box=True,
     )
     ties = Ties.of(golden["sdf"].reshape((resolution + 1,) * 3), 0.0, 1e-4, grid.axis.numpy())
     rows, match = compare_meshes(

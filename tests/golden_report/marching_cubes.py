@@ -38,7 +38,9 @@ def compare_marching_cubes(
         color_tolerance: of these.
     """
     resolution, side = density.shape[0] - 1, field.half_side
-    settings = SurfaceSettings(resolution, CHUNK, threshold, exact=True)
+    settings = SurfaceSettings(
+        resolution=resolution, chunk_size=CHUNK, threshold=threshold, exact=True
+    )
     vertices, faces = density_surface(field, settings, closed=False)
     axis = np.linspace(-side, side, resolution + 1)
     # A value of the grid may be off by what is allowed of the densities.

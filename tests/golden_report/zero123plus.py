@@ -149,5 +149,5 @@ def report_zero123plus(folder: Path) -> Iterator[Row]:
             )
             yield compare(f"zero123plus unet_outputs[{i}]", output, golden["unet_outputs"][i], 1e-4)
     with _recorded_noise(golden):
-        generated = sample_views(model, image, ViewSettings(steps, guidance, seed=1))
+        generated = sample_views(model, image, ViewSettings(steps=steps, guidance=guidance, seed=1))
     yield compare("zero123plus views", generated.grid[0].permute(1, 2, 0), golden["views"], 1e-3)

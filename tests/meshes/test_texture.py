@@ -313,7 +313,7 @@ def test_a_missing_xatlas_is_one_sentence(monkeypatch):
 
 def test_a_texture_has_the_colours_of_the_field():
     field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda points: points + 0.5)
-    mesh = extract_mesh(field, SurfaceSettings(32, colors=False))
+    mesh = extract_mesh(field, SurfaceSettings(resolution=32, colors=False))
     done = []
     painted = texture_of_field(
         mesh, field, 512, max_faces=400, progress=lambda *c: done.append(c[:2])

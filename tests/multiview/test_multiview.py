@@ -23,7 +23,9 @@ def image() -> torch.Tensor:
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers_repeat_by_seed(tiny, image, scheduler):
     first, again, other = (
-        sample_views(tiny.multiview, image, ViewSettings(3, scheduler=scheduler, seed=s)).views
+        sample_views(
+            tiny.multiview, image, ViewSettings(steps=3, scheduler=scheduler, seed=s)
+        ).views
         for s in (5, 5, 6)
     )
     assert first.shape == (6, 3, tiny.multiview.view_size, tiny.multiview.view_size)
@@ -33,10 +35,11 @@ def test_schedulers_repeat_by_seed(tiny, image, scheduler):
 
 
 def test_seed_0_draws_one_that_repeats(tiny, image):
-    drawn = sample_views(tiny.multiview, image, ViewSettings(1, seed=0))
+    drawn = sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=0))
     assert drawn.seed > 0
     assert torch.equal(
-        sample_views(tiny.multiview, image, ViewSettings(1, seed=drawn.seed)).views, drawn.views
+        sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=drawn.seed)).views,
+        drawn.views,
     )
 
 
@@ -45,7 +48,7 @@ def test_progress_and_previews_come_with_every_step(tiny, image):
     sample_views(
         tiny.multiview,
         image,
-        ViewSettings(3, seed=1),
+        ViewSettings(steps=3, seed=1),
         progress=lambda *c: calls.append((*c[:2], c[2].shape)),
     )
     side = tiny.multiview.view_size // 8
@@ -63,13 +66,13 @@ def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(tin
         raise Stop
 
     with pytest.raises(Stop):
-        sample_views(tiny.multiview, image, ViewSettings(50, seed=1), progress=stop)
+        sample_views(tiny.multiview, image, ViewSettings(steps=50, seed=1), progress=stop)
     assert steps == [1]
-    sample_views(tiny.multiview, image, ViewSettings(1, seed=1))
+    sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=1))
 
 
 def test_grid_holds_the_views_row_by_row(tiny, image):
-    result = sample_views(tiny.multiview, image, ViewSettings(1, seed=1))
+    result = sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=1))
     size = tiny.multiview.view_size
     torch.testing.assert_close(result.grid[0, :, size : 2 * size, :size], result.views[2])
 
@@ -81,7 +84,7 @@ def test_views_are_cut_from_the_decoded_image_row_by_row(tiny, image, monkeypatc
     drawn = greys.repeat_interleave(size, 0).repeat_interleave(size, 1).expand(1, 3, -1, -1)
     pixels = (drawn - 0.5) * 2 / (0.8 / 0.5)  # undoes the scale of the model's pixels
     monkeypatch.setattr(type(tiny.multiview.vae), "decode", lambda *_, **__: (pixels,))
-    views = sample_views(tiny.multiview, image, ViewSettings(1, seed=1)).views
+    views = sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=1)).views
     assert views.mean(dim=(1, 2, 3)).tolist() == pytest.approx(
         [0.1, 0.25, 0.4, 0.55, 0.7, 0.85], abs=1e-4
     )
@@ -93,8 +96,8 @@ def test_without_guidance_there_is_no_negative_half(tiny, image):
     hook = tiny.multiview.unet.register_forward_pre_hook(
         lambda module, arguments: batches.append(len(arguments[0]))
     )
-    sample_views(tiny.multiview, image, ViewSettings(1, 1.0, seed=1))
-    sample_views(tiny.multiview, image, ViewSettings(1, 2.0, seed=1))
+    sample_views(tiny.multiview, image, ViewSettings(steps=1, guidance=1.0, seed=1))
+    sample_views(tiny.multiview, image, ViewSettings(steps=1, guidance=2.0, seed=1))
     hook.remove()
     assert batches == [1, 1, 2, 2]
 
@@ -142,14 +145,14 @@ def test_offloading_brings_one_part_at_a_time_and_changes_no_view(tiny, image, m
         moves.append((parts[id(module)], str(device)))
         return move(module, device)
 
-    expected = sample_views(tiny.multiview, image, ViewSettings(2, seed=4)).views
+    expected = sample_views(tiny.multiview, image, ViewSettings(steps=2, seed=4)).views
     monkeypatch.setattr(torch.nn.Module, "to", recording)
     # Diffusers have a method of their own.
     for part in (tiny.multiview.unet, tiny.multiview.vae):
         monkeypatch.setattr(type(part), "to", recording)
     device = torch.device("cpu", 0)  # a name to tell it from host memory by
     found = sample_views(
-        replace(tiny.multiview, device=device, offload=True), image, ViewSettings(2, seed=4)
+        replace(tiny.multiview, device=device, offload=True), image, ViewSettings(steps=2, seed=4)
     ).views
     assert torch.equal(found, expected)
     assert moves == [

@@ -204,7 +204,11 @@ def test_a_graph_makes_the_mesh_that_the_command_line_makes(nodes, managed):
     image = torch.cat([torch.zeros(3, size, size), alpha[None]])  # black, with a soft edge
     chain = ImageTo3D(managed[0].model, managed[1].model)
     expected = chain(
-        image[None], Settings(views=ViewSettings(STEPS, 2.0, seed=3), surface=SurfaceSettings(32))
+        image[None],
+        Settings(
+            views=ViewSettings(steps=STEPS, guidance=2.0, seed=3),
+            surface=SurfaceSettings(resolution=32),
+        ),
     )
     cut = nodes.RemoveBackground.execute(image.permute(1, 2, 0)[None], "auto", 0.05)
     framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")

@@ -70,7 +70,7 @@ def _ball(points: Tensor) -> Tensor:
 
 
 def test_a_ball_becomes_a_ball_in_the_middle_of_the_world():
-    mesh = extract_mesh(_volume(_ball), SurfaceSettings(96))
+    mesh = extract_mesh(_volume(_ball), SurfaceSettings(resolution=96))
     assert report(mesh).watertight
     size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
     assert float(size.amax()) == pytest.approx(1.9, abs=0.06)
@@ -90,7 +90,7 @@ def test_a_rod_that_stands_upright_is_upright_whatever_the_elevation(elevation):
         across = (points - along[..., None] * up).norm(dim=-1)
         return torch.minimum(0.07 - across, 0.3 - along.abs())
 
-    mesh = extract_mesh(_volume(rod, elevation), SurfaceSettings(96))
+    mesh = extract_mesh(_volume(rod, elevation), SurfaceSettings(resolution=96))
     size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
     assert float(size[2]) == pytest.approx(1.9, abs=0.1)
     assert float(size[:2].amax()) < 0.65
@@ -123,7 +123,7 @@ def test_the_outline_is_as_sharp_as_the_image():
 
 
 def test_the_cameras_side_has_the_images_colours_and_the_other_side_its_own():
-    mesh = extract_mesh(_volume(_ball), SurfaceSettings(64))
+    mesh = extract_mesh(_volume(_ball), SurfaceSettings(resolution=64))
     front, back = mesh.vertices[:, 0] > 0.5, mesh.vertices[:, 0] < -0.3
     assert mesh.vertex_colors[front].mean(dim=0).tolist() == pytest.approx(
         [0.9, 0.2, 0.1], abs=0.02
@@ -202,7 +202,7 @@ def test_a_model_answers_alike_to_a_image_and_its_mirror_image():
     )
     torch.testing.assert_close(one.occupancy, other.occupancy.flip(-1), atol=1e-4, rtol=0)
     assert one.elevation_deg == pytest.approx(other.elevation_deg, abs=1e-3)
-    mesh = extract_mesh(one, SurfaceSettings(48))
+    mesh = extract_mesh(one, SurfaceSettings(resolution=48))
     assert len(mesh.faces) > 100
     moved = one.to("cpu").level(torch.rand(9, 3), 4)
     assert moved.shape == (9,)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -227,7 +225,7 @@ def test_chunks_and_refinement_change_no_vertex(surface):
     settings = SurfaceSettings(resolution=40, threshold=threshold, chunk_size=100_000, exact=True)
     first = extract_surface(triplane, settings)
     for other in ({"chunk_size": 1000}, {"chunk_size": 3000, "exact": False}):
-        vertices, faces = extract_surface(triplane, replace(settings, **other))
+        vertices, faces = extract_surface(triplane, settings.model_copy(update=other))
         assert torch.equal(faces, first[1])
         torch.testing.assert_close(vertices, first[0], atol=1e-5, rtol=0)
     assert trimesh.Trimesh(first[0].numpy(), first[1].numpy(), process=False).volume > 0
@@ -355,9 +353,9 @@ def _two_balls(points: torch.Tensor) -> torch.Tensor:
 
 def test_a_mesh_has_the_fields_colours_and_no_floaters():
     field = AnalyticField(_two_balls, lambda points: points + 0.5)
-    mesh = extract_mesh(field, SurfaceSettings(48))
+    mesh = extract_mesh(field, SurfaceSettings(resolution=48))
     assert float(mesh.vertices.norm(dim=1).amax()) < 0.55
     torch.testing.assert_close(mesh.vertex_colors, (mesh.vertices + 0.5).clamp(0, 1))
-    both = extract_mesh(field, SurfaceSettings(48, min_part_share=0.0, colors=False))
+    both = extract_mesh(field, SurfaceSettings(resolution=48, min_part_share=0.0, colors=False))
     assert both.vertex_colors is None
     assert float(both.vertices.amax()) > 0.85
