@@ -1,4 +1,4 @@
-"""What the service says, in all its shapes, as values and errors.
+"""The service's answers, in all their shapes, as values and errors.
 
 Source: the vendor's public documentation of the v6 API.
 """
@@ -10,9 +10,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from ..errors import (
+from .errors import (
     AuthenticationFailed,
     BadAnswer,
     GenerationFailed,
@@ -22,22 +24,24 @@ from ..errors import (
     RequestRejected,
 )
 
-_ENDED, _FAILED = ("success", "completed", "succeeded"), ("error", "failed")
+_FINISHED, _FAILED = ("success", "completed", "succeeded"), ("error", "failed")
 _MESSAGE_FIELDS = ("message", "messege", "error", "tip", "detail")
-_LONGEST_MESSAGE = 500
+_MAX_MESSAGE_CHARACTERS = 500
+_JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TERMINAL_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", re.S)
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer to a request or to a question about a job.
+class ApiAnswer:
+    """One answer to a request or to a poll.
 
     Attributes:
         status: "success", or "processing".
-        id: the job's, or None.
+        id: the job's, or None if the answer has none that can be used.
         links, proxy_links: where the results are.
-        eta: seconds that the server expects to need, or None.
-        generation_seconds: what the job took, or None.
-        meta: the request as the server understood it.
+        eta: seconds that the service expects to need, or None.
+        generation_seconds: how long the job took, or None.
+        meta: the request as the service understood it.
     """
 
     status: Literal["success", "processing"]
@@ -49,143 +53,173 @@ class Answer:
     meta: Mapping[str, Any] | None = None
 
 
-class Unclear(Exception):
-    """An answer that is not the service's word on the job: a page, a part, a 404 or 5xx.
+class UnclearAnswer(Exception):
+    """An answer that tells nothing about the job: a web page, a fragment, a 404 or a 5xx.
 
     Attributes:
         reason: the error, if it stays so.
-        missing: whether the service itself says that it does not know the job.
+        missing: the service itself does not know the job.
+        retry_after: seconds to wait, if the answer names them.
     """
 
-    def __init__(self, reason: ModelsLabError, *, missing: bool = False) -> None:
+    def __init__(
+        self, reason: ModelsLabError, *, missing: bool = False, retry_after: float | None = None
+    ) -> None:
         super().__init__(str(reason))
-        self.reason, self.missing = reason, missing
+        self.reason, self.missing, self.retry_after = reason, missing, retry_after
 
 
-def parse(
+def parse_answer(
     body: bytes,
     http_status: int,
     *,
     retry_after: str | None = None,
     redact: Callable[[Any], Any] = lambda content: content,
-) -> Answer:
-    """The meaning of an answer.
+) -> ApiAnswer:
+    """Parse an answer.
 
     Args:
         body: of the HTTP answer.
-        http_status: likewise.
-        retry_after: likewise, in seconds.
-        redact: is given the answer's JSON before anything is made of it: servers have been seen to
-            echo requests, and the key with them.
+        http_status: its status.
+        retry_after: its header of that name.
+        redact: applied to the JSON first: some servers echo the request, with the key.
 
     Raises:
         AuthenticationFailed, OutOfCredits, QuotaExceeded, RequestRejected, GenerationFailed: if the
-            service says so, by HTTP status or in the text.
-        Unclear: if it says nothing of the job.
+            HTTP status or the text says so.
+        UnclearAnswer: if it tells nothing about the job.
     """
     try:
         content = redact(json.loads(body))
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        if http_status >= 400:
-            error = failure(http_status, "", retry_after)
-            raise error if isinstance(error, QuotaExceeded) else Unclear(error)
-        if http_status >= 300:
-            raise Unclear(
-                BadAnswer(
-                    f"ModelsLab's API answered with a redirect (HTTP {http_status}), which is not"
-                    " followed, since it would receive the API key."
-                )
-            )
-        raise Unclear(
-            BadAnswer("The answer of ModelsLab is no JSON object, or is cut off: try again later.")
-        )
+        raise _not_json(http_status, retry_after)
     status = str(content.get("status", "")).lower()
     if http_status >= 400 or status in _FAILED:
-        error = failure(
-            http_status,
-            message_of(content),
-            retry_after or content.get("retry_after"),
-            failed_job=status == "failed",
-        )
-        if http_status == 404 or http_status >= 500:
-            raise Unclear(error, missing=http_status == 404)
-        raise error
-    job, links = content.get("id"), _links(content.get("output"))
-    known = isinstance(job, (int, str)) and not isinstance(job, bool) and job != ""
-    ended = status in _ENDED or (bool(links) and status != "processing")
-    if not ended and not known and status not in ("processing", "queued"):
-        raise Unclear(
+        raise _failed(content, status, http_status, retry_after)
+    job_id, links = content.get("id"), _links(content.get("output"))
+    finished = status in _FINISHED or (bool(links) and status != "processing")
+    if not finished and status not in ("processing", "queued") and not is_job_id(job_id):
+        raise UnclearAnswer(
             BadAnswer(
-                f"ModelsLab answered with the unknown status '{status[:40]}': try again later."
+                f"ModelsLab answered with the unknown status '{printable(status)[:40]}': try again"
+                " later."
             )
         )
     meta = content.get("meta")
-    return Answer(
-        "success" if ended else "processing",
-        str(job) if known else None,
+    return ApiAnswer(
+        "success" if finished else "processing",
+        str(job_id) if is_job_id(job_id) else None,
         links,
         _links(content.get("proxy_links")),
-        number(content.get("eta")),
-        number(content.get("generationTime", content.get("generation_time"))),
+        parse_number(content.get("eta")),
+        parse_number(content.get("generationTime", content.get("generation_time"))),
         meta if isinstance(meta, dict) else None,
     )
 
 
-def id_in(body: bytes) -> str | None:
-    """A job's id in an answer that cannot be read as a whole."""
-    found = re.search(rb'"id"\s*:\s*"?([\w-]{1,64})"?\s*[,}]', body)
-    return found[1].decode("ascii", "ignore") if found else None
+def _not_json(http_status: int, retry_after: str | None) -> Exception:
+    if http_status >= 400:
+        error = error_for(http_status, "", retry_after)
+        if isinstance(error, QuotaExceeded):
+            return error
+        return UnclearAnswer(error, retry_after=parse_retry_after(retry_after))
+    if http_status >= 300:
+        return UnclearAnswer(
+            BadAnswer(
+                f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not"
+                " followed, because it would receive the API key."
+            )
+        )
+    return UnclearAnswer(
+        BadAnswer("ModelsLab's answer is not a JSON object, or is cut off: try again later.")
+    )
 
 
-def failure(
+def _failed(
+    content: Mapping[str, Any], status: str, http_status: int, retry_after: str | None
+) -> Exception:
+    pause = retry_after or content.get("retry_after")
+    error = error_for(http_status, message_of(content), pause, failed_job=status == "failed")
+    if http_status == 404 or http_status >= 500:
+        return UnclearAnswer(
+            error, missing=http_status == 404, retry_after=parse_retry_after(pause)
+        )
+    return error
+
+
+def is_job_id(value: Any) -> bool:
+    """Return whether a value can be a job's id: it becomes part of URLs and file names."""
+    return (
+        isinstance(value, (int, str))
+        and not isinstance(value, bool)
+        and _JOB_ID.fullmatch(str(value)) is not None
+    )
+
+
+def find_job_id(body: bytes) -> str | None:
+    """Find a job's id in an answer that cannot be read as a whole."""
+    found = re.search(rb'"id"\s*:\s*"?([A-Za-z0-9_-]{1,64})"?\s*[,}]', body)
+    return found[1].decode("ascii") if found else None
+
+
+def error_for(
     http_status: int, message: str, retry_after: Any = None, *, failed_job: bool = False
 ) -> ModelsLabError:
-    """The error that an HTTP status and a message stand for.
+    """Return the error that an HTTP status and a message stand for.
 
-    The status counts if it is one, else the words do.
+    An HTTP status of 400 or more decides. Below, the message's words do.
     """
-    said = f" It says: {message}" if message else ""
+    quoted = f" ModelsLab's message: {message.rstrip('.')}." if message else ""
 
-    def is_said(*words: str) -> bool:
+    def mentions(*words: str) -> bool:
         return http_status < 400 and any(word in message.lower() for word in words)
 
-    if http_status in (401, 403) or is_said("api key", "unauthorized"):
+    if http_status in (401, 403) or mentions("api key", "unauthorized"):
         return AuthenticationFailed(
-            f"ModelsLab does not take the API key: check it on modelslab.com.{said}"
+            f"ModelsLab rejects the API key: check it on modelslab.com.{quoted}"
         )
-    if http_status == 402 or is_said("credit", "payment", "subscri", "balance"):
+    if http_status == 402 or mentions("credit", "payment", "subscri", "balance"):
         return OutOfCredits(
-            f"The ModelsLab account has no credits for this job: top it up on modelslab.com.{said}"
+            "The ModelsLab account has no credits for this job: top it up on"
+            f" modelslab.com.{quoted}"
         )
-    if http_status == 429 or is_said("rate limit", "too many", "queue limit", "limit exceeded"):
+    if http_status == 429 or mentions("rate limit", "too many", "queue limit", "limit exceeded"):
+        seconds = parse_retry_after(retry_after)
+        when = f", {_duration(seconds)} from now" if seconds else ""
         return QuotaExceeded(
-            "ModelsLab has too many jobs or requests of this account: wait for the others to"
-            f" end.{said}",
-            number(retry_after),
+            "ModelsLab accepts no more jobs or requests of this account now: try again"
+            f" later{when}.{quoted}",
+            seconds,
         )
     if http_status >= 500:
         return GenerationFailed(
-            f"ModelsLab has a problem of its own (HTTP {http_status}): try again later.{said}"
+            f"ModelsLab has an internal problem (HTTP {http_status}): try again later.{quoted}"
         )
     if failed_job:
         return GenerationFailed(
-            f"ModelsLab could not make a mesh of the image: try another image or seed.{said}"
+            f"ModelsLab could not make a mesh of the image: try another image or seed.{quoted}"
         )
     return RequestRejected(
-        "ModelsLab does not take the request: change what it"
-        f" names.{said or f' (HTTP {http_status})'}"
+        f"ModelsLab rejects the request: change what its message"
+        f" names.{quoted or f' (HTTP {http_status})'}"
     )
 
 
 def message_of(content: Mapping[str, Any]) -> str:
-    """The server's own words, whichever field and shape they have, on one line."""
+    """Return the server's message, whatever its field and shape, as one printable line."""
     for name in _MESSAGE_FIELDS:
-        words = _words(content.get(name))
+        words = printable(_words(content.get(name)))
         if words:
-            return " ".join(words.split())[:_LONGEST_MESSAGE]
+            return words[:_MAX_MESSAGE_CHARACTERS]
     return ""
+
+
+def printable(text: str) -> str:
+    """Return a text as one line without terminal escapes, control and invisible characters."""
+    text = _TERMINAL_ESCAPE.sub("", text)
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def _words(value: Any) -> str:
@@ -198,17 +232,35 @@ def _words(value: Any) -> str:
     return "" if value is None or isinstance(value, bool) else str(value)
 
 
-def number(value: Any) -> float | None:
-    """A finite number, which the service may write as a text."""
+def parse_number(value: Any) -> float | None:
+    """Return a finite number, which the service may write as text."""
     try:
-        found = float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
+
+
+def parse_retry_after(value: Any) -> float | None:
+    """Return the seconds of a Retry-After: a number or an HTTP date (RFC 9110, 10.2.3)."""
+    seconds = parse_number(value)
+    if seconds is None and isinstance(value, str):
+        try:
+            date = parsedate_to_datetime(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        seconds = (date - datetime.now(timezone.utc)).total_seconds()
+    return None if seconds is None else max(seconds, 0.0)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _links(value: Any) -> tuple[str, ...]:
-    """Addresses in a text, a list, or lists in lists."""
+    """Return the URLs in a text, a list, or nested lists."""
     if isinstance(value, str):
         return (value,) if value else ()
     return tuple(link for item in value for link in _links(item)) if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""Results to files, from the first address that gives the whole of a file."""
+"""Results to files, from the first URL that gives the whole of a file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 
-from ..errors import BadAnswer, ConnectionFailed
+from ..errors import AddressRefused, InvalidInput
 from ..files import atomic_path
-from .transport import HTTP_ERRORS, Timing
+from ..net import HTTP_ERRORS, TooLarge, parse_url, read_chunks, stream
+from .errors import BadAnswer, ConnectionFailed
+from .timing import Timing
 
-MAX_FILE = 512 * 2**20
-# Anything else is left where it is: archives, materials, pages.
+MAX_FILE_BYTES = 512 * 2**20
+# Anything else is not downloaded: archives, materials, pages.
 _MESHES, _VIDEOS = (".obj", ".glb", ".stl", ".ply"), (".mp4", ".webm")
-_ATTEMPTS = 4
+_MIN_ATTEMPTS = 4
+_MAX_PAUSE_S = 5.0
 
 
-def suffix_of(addresses: Sequence[str]) -> str | None:
-    """The first ending that is of a mesh or a video, or None."""
-    for address in addresses:
+def suffix_of(urls: Sequence[str]) -> str | None:
+    """Return the first suffix that is a mesh's or a video's, or None."""
+    for url in urls:
         try:
-            suffix = PurePosixPath(httpx.URL(address).path).suffix.lower()
-        except httpx.InvalidURL:
+            suffix = PurePosixPath(parse_url(url).path).suffix.lower()
+        except InvalidInput:
             continue
         if suffix in _MESHES + _VIDEOS:
             return suffix
@@ -32,24 +35,24 @@ def suffix_of(addresses: Sequence[str]) -> str | None:
 
 
 def is_video(suffix: str) -> bool:
-    """Whether an ending is of a video, or else of a mesh."""
+    """Return whether a suffix is a video's; otherwise it is a mesh's."""
     return suffix in _VIDEOS
 
 
 async def download(
-    http: httpx.AsyncClient, addresses: Sequence[str], path: Path, timing: Timing
+    http: httpx.AsyncClient, urls: Sequence[str], path: Path, timing: Timing
 ) -> None:
-    """Fetch a file, whole or not at all.
+    """Download a file, whole or not at all.
 
     Args:
-        http: the client.
-        addresses: of the same file, the best first.
-        path: where it goes; nothing that the server says becomes part of it.
+        http: from `net.make_client`.
+        urls: of the same file, the best first.
+        path: where it goes. Nothing that the server names becomes part of it.
         timing: `appearing` and the pauses between attempts.
 
     Raises:
-        ConnectionFailed: if no address gives it.
-        BadAnswer: if no address is safe to use, or the file is too large.
+        ConnectionFailed: if no URL gives it.
+        BadAnswer: if no URL is safe to use, or the file is too large.
         EnvironmentProblem: if it cannot be written.
     """
     began, attempt = time.monotonic(), 0
@@ -57,48 +60,41 @@ async def download(
         attempt += 1
         refused: BadAnswer | None = None
         problem = ""
-        for address in addresses:
+        for url in urls:
             try:
-                await _fetch(http, address, path)
+                await _fetch(http, url, path)
                 return
-            except BadAnswer as error:
-                refused = refused or error
-            except httpx.TooManyRedirects:
-                refused = refused or BadAnswer(
-                    "The file of ModelsLab's job is behind too many redirects: it was not fetched."
-                )
+            except (BadAnswer, AddressRefused, httpx.TooManyRedirects) as error:
+                refused = refused or BadAnswer(f"Could not download the result: {error}.")
             except (*HTTP_ERRORS, _NotThere) as error:
                 problem = problem or str(error) or type(error).__name__
         if refused and not problem:
             raise refused
-        if attempt >= _ATTEMPTS and time.monotonic() - began > timing.appearing:
+        if attempt >= _MIN_ATTEMPTS and time.monotonic() - began > timing.appearing:
             raise refused or ConnectionFailed(
-                f"The file of ModelsLab's job could not be fetched ({problem}): try again later."
+                f"Could not download the result ({problem}): try again later."
             )
-        await asyncio.sleep(min(timing.pause(attempt), timing.longest_retry / 4))
+        await asyncio.sleep(min(timing.retry_pause(attempt), _MAX_PAUSE_S))
 
 
 class _NotThere(Exception):
-    """An answer that is not the file, which another attempt may better."""
+    """An answer is not the file; another attempt may be."""
 
 
-async def _fetch(http: httpx.AsyncClient, address: str, path: Path) -> None:
-    async with http.stream(
-        "GET", address, headers={"Accept-Encoding": "identity"}, follow_redirects=True
-    ) as response:
+async def _fetch(http: httpx.AsyncClient, url: str, path: Path) -> None:
+    async with stream(http, "GET", url, redirects=True) as response:
         if response.status_code != 200:
             raise _NotThere(f"HTTP {response.status_code}")
-        size = 0
+        empty = True
         with atomic_path(path) as partial, partial.open("wb") as file:
-            async for part in response.aiter_bytes():
-                if not size and part.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
-                    raise _NotThere("a web page")
-                size += len(part)
-                if size > MAX_FILE:
-                    raise BadAnswer(
-                        f"The file of ModelsLab's job is larger than {MAX_FILE // 2**20} MiB: it"
-                        " was not fetched."
-                    )
-                file.write(part)
-            if not size:
+            try:
+                async for piece in read_chunks(response, MAX_FILE_BYTES):
+                    if empty and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+                        raise _NotThere("a web page")
+                    empty = empty and not piece
+                    file.write(piece)
+            except TooLarge as error:
+                limit = MAX_FILE_BYTES // 2**20
+                raise BadAnswer(f"the file is larger than {limit} MiB") from error
+            if empty:
                 raise _NotThere("an empty file")

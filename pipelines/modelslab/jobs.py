@@ -2,49 +2,99 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from weakref import WeakValueDictionary
 
 from PIL import Image
 
 from ..errors import EnvironmentProblem
+from .request import Request
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS jobs (request TEXT, job TEXT);
+CREATE TABLE IF NOT EXISTS unanswered (request TEXT PRIMARY KEY, sent REAL);
+"""
+# The fields that 0.2.0 hashed. A field added later counts only where it differs from its default,
+# so that jobs paid for by earlier versions are still found.
+_HASHED_FIELDS = (
+    "remove_bg",
+    "foreground_ratio",
+    "resolution",
+    "chunk_size",
+    "seed",
+    "render",
+    "temp",
+    "output_format",
+    "model_id",
+    "ss_guidance_strength",
+    "ss_sampling_steps",
+    "slat_guidance_strength",
+    "slat_sampling_steps",
+    "mesh_simplify",
+)
+_LOCKS: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
 
 class PaidJobs:
-    """A small SQLite file of requests, as hashes, and the jobs that were started for them."""
+    """A small SQLite file of requests, as hashes, with the jobs that were started for them.
+
+    A request is noted before it is sent. If its answer never arrives, whatever the reason, the note
+    stays, and the next run finds it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def find(self, fingerprint: str) -> str | None:
-        """The latest job of a request.
+        """Return the latest job of a request.
 
         Raises:
-            EnvironmentProblem: if the file cannot be read.
+            EnvironmentProblem: if the file cannot be read, as do the other methods.
         """
         query = "SELECT job FROM jobs WHERE request = ? ORDER BY rowid DESC LIMIT 1"
         with self._open() as database:
             row = database.execute(query, (fingerprint,)).fetchone()
         return None if row is None else str(row[0])
 
-    def is_of_another(self, job: str, fingerprint: str) -> bool:
-        """Whether a job was started for another request, as far as is known."""
+    def belongs_to_another(self, job: str, fingerprint: str) -> bool:
+        """Return whether a job is known to have been started for another request."""
         with self._open() as database:
             rows = database.execute("SELECT request FROM jobs WHERE job = ?", (job,)).fetchall()
         return bool(rows) and (fingerprint,) not in rows
 
-    def keep(self, fingerprint: str, job: str) -> None:
-        """Remember a job."""
+    def begin(self, fingerprint: str) -> None:
+        """Note that a paid request is about to be sent."""
         with self._open() as database:
-            database.execute("INSERT INTO jobs VALUES (?, ?)", (fingerprint, job))
+            database.execute(
+                "INSERT OR REPLACE INTO unanswered VALUES (?, ?)", (fingerprint, time.time())
+            )
+
+    def settle(self, fingerprint: str, job: str | None = None) -> None:
+        """Note the answer to a paid request: the job, or None if it started none."""
+        with self._open() as database:
+            database.execute("DELETE FROM unanswered WHERE request = ?", (fingerprint,))
+            if job is not None:
+                database.execute("INSERT INTO jobs VALUES (?, ?)", (fingerprint, job))
+
+    def pop_unanswered(self, fingerprint: str) -> float | None:
+        """Return when an unanswered request was sent, and forget it. Return None without one."""
+        with self._open() as database:
+            row = database.execute(
+                "SELECT sent FROM unanswered WHERE request = ?", (fingerprint,)
+            ).fetchone()
+            database.execute("DELETE FROM unanswered WHERE request = ?", (fingerprint,))
+        return None if row is None else float(row[0])
 
     def forget(self, job: str) -> None:
-        """A job that has failed is not taken up again."""
+        """Do not resume a job that has failed."""
         with self._open() as database:
             database.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
@@ -52,19 +102,31 @@ class PaidJobs:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=10)) as database, database:
-                database.execute("CREATE TABLE IF NOT EXISTS jobs (request TEXT, job TEXT)")
-                yield database
+            with closing(sqlite3.connect(self._path, timeout=10)) as database:
+                database.executescript(_TABLES)
+                with database:
+                    yield database
         except (sqlite3.Error, OSError) as error:
             raise EnvironmentProblem(
-                f"The list of paid jobs {self._path} cannot be used ({error}): free it, or move it"
-                " away, after which jobs that it lists would be paid for again."
+                f"The list of paid jobs {self._path} cannot be used ({error}). Free it, or move it"
+                " away: the jobs it lists would then be paid for again."
             ) from error
 
 
-def fingerprint(api: str, image: Image.Image | str, body: Mapping[str, Any]) -> str:
-    """A hash of all that a job's result depends on."""
+def starting_lock(fingerprint: str) -> asyncio.Lock:
+    """Return the lock of a request, so that equal requests of two nodes start one job."""
+    key = (id(asyncio.get_running_loop()), fingerprint)
+    return _LOCKS.setdefault(key, asyncio.Lock())
+
+
+def fingerprint(api: str, image: Image.Image | str, request: Request) -> str:
+    """Return a hash of everything that a job's result depends on."""
+    values = {
+        field.name: getattr(request, field.name)
+        for field in fields(request)
+        if field.name in _HASHED_FIELDS or getattr(request, field.name) != field.default
+    }
     content = image.encode() if isinstance(image, str) else image.tobytes()
     size = "" if isinstance(image, str) else f"{image.size}{image.mode}"
-    head = json.dumps([api, size, dict(body)], sort_keys=True).encode()
+    head = json.dumps([api, size, values], sort_keys=True).encode()
     return hashlib.sha256(head + content).hexdigest()

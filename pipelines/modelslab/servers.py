@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import AuthenticationFailed, InvalidInput
+from ..errors import InvalidInput
+from .errors import AuthenticationFailed
 
 API = "https://modelslab.com/api/v6"
 DEFAULT = "modelslab.com"

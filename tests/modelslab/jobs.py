@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.errors import ModelsLabError
 from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.errors import ModelsLabError
 from pipelines.modelslab.request import Request
 from pipelines.modelslab.servers import ApiKey, Server
-from pipelines.modelslab.transport import Timing
+from pipelines.modelslab.timing import Timing
 
 from .server import KEY, Reply, Service
 

@@ -34,6 +34,7 @@ class Reply:
         drip: seconds between single bytes.
         length: what Content-Length claims, if not the truth.
         endless: send zeros until the other side closes.
+        delay: seconds before anything is sent.
     """
 
     body: Any = b""
@@ -43,6 +44,7 @@ class Reply:
     drip: float = 0.0
     length: int | None = None
     endless: bool = False
+    delay: float = 0.0
 
     def content(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -69,7 +71,7 @@ class Service:
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = defaultdict(list)
         self.received: list[Received] = []
-        self.cut = 0
+        self.cut = self.connections = 0
 
     async def __aenter__(self) -> Service:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -111,6 +113,7 @@ class Service:
         return [r for r in self.received if r.path == path]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             method, path, _ = head[0].split()
@@ -136,6 +139,7 @@ class Service:
             writer.close()
 
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
+        await asyncio.sleep(reply.delay)
         content = reply.content()
         length = len(content) if reply.length is None else reply.length
         headers = {

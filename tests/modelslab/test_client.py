@@ -12,23 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import (
+from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.modelslab.client import ModelsLab, images_to_3d
+from pipelines.modelslab.errors import (
     AuthenticationFailed,
     BadAnswer,
     ConnectionFailed,
-    EnvironmentProblem,
     GenerationFailed,
-    InvalidInput,
     JobTimedOut,
     OutOfCredits,
+    PossiblyStarted,
     QuotaExceeded,
     RequestRejected,
 )
-from pipelines.modelslab.client import ModelsLab, data_uri, images_to_3d
 from pipelines.modelslab.jobs import PaidJobs
 from pipelines.modelslab.request import Request
 from pipelines.modelslab.servers import ApiKey, Server
-from pipelines.modelslab.transport import Timing
+from pipelines.modelslab.timing import Timing
+from pipelines.modelslab.upload import data_uri
 from pipelines.progress import silent
 
 from .jobs import FAST, FETCH, FILE, IMAGE, START, a_job, against_service, failure_of
@@ -173,17 +174,17 @@ def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
             "credits",
         ),
         (Reply(b"", 402), OutOfCredits, "credits"),
-        (Reply({"status": "error", "message": "no"}, 429), QuotaExceeded, "wait"),
-        (Reply(b"<html>", 200), ConnectionFailed, "may have been started"),
-        (Reply(b'{"status": "succ', 200), ConnectionFailed, "may have been started"),
-        (Reply(b"[1]", 200), ConnectionFailed, "may have been started"),
-        (Reply(b'{"a":' * 9999, 200), ConnectionFailed, "may have been started"),
-        (Reply({"status": "dancing"}), ConnectionFailed, "dancing"),
-        (Reply({"status": "processing"}), ConnectionFailed, "without an id"),
+        (Reply({"status": "error", "message": "no"}, 429), QuotaExceeded, "try again later"),
+        (Reply(b"<html>", 200), PossiblyStarted, "may have been started"),
+        (Reply(b'{"status": "succ', 200), PossiblyStarted, "may have been started"),
+        (Reply(b"[1]", 200), PossiblyStarted, "may have been started"),
+        (Reply(b'{"a":' * 9999, 200), PossiblyStarted, "may have been started"),
+        (Reply({"status": "dancing"}), PossiblyStarted, "dancing"),
+        (Reply({"status": "processing"}), PossiblyStarted, "without a valid id"),
         (Reply(b"<html>", 403), AuthenticationFailed, "API key"),
         (
             Reply(b"no gzip", 200, {"Content-Encoding": "gzip"}),
-            ConnectionFailed,
+            PossiblyStarted,
             "may have been started",
         ),
         (Reply(b"", 304), BadAnswer, "redirect"),
@@ -286,9 +287,9 @@ def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
         Timing(overall=0.4, first_poll=0.05, longest_poll=0.1, check=0.05),
     )
     assert isinstance(error, JobTimedOut)
-    assert "Job 7 is still at work" in str(error)
-    assert (error.job_id, error.take_up) == ("7", "7")
-    assert str(error).endswith("Put 7 into job_id to go on without paying again.")
+    assert "Job 7 is still running" in str(error)
+    assert (error.job_id, error.resume_ids) == ("7", "7")
+    assert str(error).endswith("Put 7 into job_id to resume without paying again.")
     assert "job 7 has started" in caplog.text
 
 
@@ -369,7 +370,7 @@ def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
             Reply({"status": "error", "message": "no"}),
         ]
         paths = [tmp_path / f"m{i}" for i in range(3)]
-        with pytest.raises(RequestRejected, match="Put 11, 12 into job_id to go on"):
+        with pytest.raises(RequestRejected, match="Put 11, 12 into job_id to resume"):
             await images_to_3d(
                 client, [IMAGE] * 3, {"seed": 5}, paths, progress_of=lambda i: silent, notice=print
             )
@@ -519,14 +520,14 @@ def test_the_same_request_is_paid_for_once(tmp_path):
         assert (await job()).job_id == "7"
         assert (await job()).job_id == "7"
         assert len(service.of(START)) == 1
-        assert "job 7 of the same request is taken up" in notices[-1]
+        assert "Resuming ModelsLab job 7 of the same request" in notices[-1]
         for n, change in enumerate(
             ({"pay_again": True}, {"seed": 4}, {"image": IMAGE.rotate(90)}), 8
         ):
             service.answers[f"/api/3d/fetch/{n}"] = [Reply(service.success(id=n))]
             assert (await job(**change)).job_id == str(n)
         await job(seed=9, job_id="7")
-        assert any("made of another image or with other settings" in text for text in notices)
+        assert any("made from another image or with other settings" in text for text in notices)
         service.answers["/api/3d/fetch/8"] = [Reply({"status": "failed", "message": "no object"})]
         with pytest.raises(GenerationFailed):
             await job()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.errors import BadAnswer, ConnectionFailed
 from pipelines.meshes.io import save_mesh
 from pipelines.modelslab import downloads
 from pipelines.modelslab.client import ModelsLab
+from pipelines.modelslab.errors import BadAnswer, ConnectionFailed
 from pipelines.modelslab.request import Request
 
 from ..shapes import l_shape
@@ -59,7 +59,7 @@ def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_p
 
 
 def test_a_file_without_end_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "MAX_FILE", 2**20)
+    monkeypatch.setattr(downloads, "MAX_FILE_BYTES", 2**20)
     for reply in (
         Reply(b"", length=10 * 2**30, endless=True),
         Reply(b"", headers={"Transfer-Encoding": "identity"}, length=2**19, endless=True),

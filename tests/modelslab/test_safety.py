@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import pickle
 import traceback
 from pathlib import Path
 
-import httpx
 import pytest
 
-from pipelines.errors import AuthenticationFailed, BadAnswer, ConnectionFailed, InvalidInput
-from pipelines.modelslab.client import ModelsLab
-from pipelines.modelslab.request import Request
+from pipelines.errors import InvalidInput
+from pipelines.modelslab.errors import AuthenticationFailed
 from pipelines.modelslab.servers import ApiKey, find_server, server_names
-from pipelines.modelslab.transport import is_public, make_client
 
-from .jobs import START, a_job, against_service, failure_of
-from .server import KEY, Reply, Service
+from .jobs import a_job, against_service, failure_of
+from .server import KEY, Reply
 
 # The key
 
@@ -135,102 +131,3 @@ def test_a_key_goes_to_the_server_that_it_was_stored_for(folder, monkeypatch):
         monkeypatch.setenv("MODELSLAB_API_URL", wrong)
         with pytest.raises(InvalidInput, match="MODELSLAB_API_URL"):
             find_server("modelslab.com", folder)
-
-
-# Addresses
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "10.0.0.1",
-        "172.16.0.1",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "240.0.0.1",
-        "::1",
-        "fe80::1",
-        "fe80::1%eth0",
-        "fc00::1",
-        "::ffff:127.0.0.1",
-        "::ffff:169.254.169.254",
-        "2002:7f00:0001::",
-        "::",
-    ],
-)
-def test_addresses_that_are_not_of_the_open_internet(address):
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize(
-    "address", ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "198.18.0.7"]
-)
-def test_addresses_of_the_open_internet_and_of_proxies_that_answer_for_it(address):
-    assert is_public(address)
-
-
-async def _get(url: str, named: frozenset[str] = frozenset()) -> httpx.Response:
-    async with make_client(named) as client:
-        return await client.get(url, follow_redirects=True)
-
-
-@pytest.mark.parametrize("url", ["http://93.184.216.34/x.obj", "ftp://93.184.216.34/x.obj"])
-def test_only_https(url):
-    with pytest.raises(BadAnswer, match="not https"):
-        asyncio.run(_get(url))
-
-
-def test_a_private_address_is_let_go_before_a_byte_is_sent():
-    async def run() -> None:
-        async with Service() as service:
-            with pytest.raises(BadAnswer, match=r"leads to 127\.0\.0\.1, which is not an address"):
-                await _get(service.url.replace("http://127.0.0.1", "https://localhost"))
-            assert not service.received
-
-    asyncio.run(run())
-
-
-def test_every_redirect_is_checked_again(tmp_path):
-    for target in ("http://metadata.example/x.obj", "https://localhost:9/x.obj", "file:///etc/x"):
-
-        async def run(service: Service, client: ModelsLab, target: str = target) -> None:
-            service.answers[START] = [Reply(service.success("/files/moved.obj"))]
-            service.answers["/files/moved.obj"] = [Reply(b"", 302, {"Location": target})]
-            await client.image_to_3d("https://x.example/", Request(), tmp_path / "m")
-
-        error = failure_of(run)
-        assert isinstance(error, (BadAnswer, ConnectionFailed)), error
-        assert not list(tmp_path.iterdir())
-
-
-def test_a_name_stays_a_name_and_a_dead_address_beside_a_living_one_does_no_harm(monkeypatch):
-    """`localhost` has two addresses, of which only one is listened on."""
-
-    async def run() -> None:
-        async with Service() as service:
-            service.answers["/x"] = [Reply(b"hello")]
-            address = service.url.replace("127.0.0.1", "localhost")
-            found = await _get(f"{address}/x", frozenset({"localhost"}))
-            assert found.content == b"hello"
-            assert service.received[0].headers["host"] == address.removeprefix("http://")
-
-    asyncio.run(run())
-
-
-def test_a_proxy_of_the_environment_is_used(monkeypatch):
-    async def run() -> None:
-        async with Service() as proxy:
-            monkeypatch.setenv("http_proxy", proxy.url)
-            monkeypatch.delenv("no_proxy", raising=False)
-            proxy.answers["http://files.example/x"] = [Reply(b"through")]
-            found = await _get("http://files.example/x", frozenset({"files.example"}))
-            assert found.content == b"through"
-            monkeypatch.setenv("no_proxy", "files.example")
-            with pytest.raises(httpx.HTTPError):
-                await _get("http://files.example/x", frozenset({"files.example"}))
-
-    asyncio.run(run())

@@ -1,0 +1,116 @@
+"""The service's endpoints: one method each, which sends one request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from ..net import HTTP_ERRORS, NOT_SENT, TooLarge, read_chunks, stream
+from .answers import ApiAnswer, UnclearAnswer, find_job_id, parse_answer
+from .errors import BadAnswer, PossiblyStarted
+from .request import Request
+from .servers import Server
+
+log = logging.getLogger(__name__)
+
+_MAX_ANSWER_BYTES = 4 * 2**20
+# A paid request is not given up while its answer may still come: the job's whole time limits it.
+_PATIENT = httpx.Timeout(None, connect=15.0)
+
+
+class Api:
+    """A client of the endpoints.
+
+    Every method may raise `HTTP_ERRORS`, `AddressRefused`, `UnclearAnswer` and ModelsLabError.
+
+    Args:
+        http: from `net.make_client`.
+        server: its key goes into the bodies of requests to its address, and nowhere else.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, server: Server) -> None:
+        self._http, self._server = http, server
+
+    async def upload(self, data_uri: str) -> str:
+        """Upload an image and return its URL."""
+        answer = self._parse(*await self._post("base64_to_url", {"base64_string": data_uri}))
+        if not answer.links:
+            raise UnclearAnswer(
+                BadAnswer("ModelsLab accepted the image but gave no URL for it: try again later.")
+            )
+        return answer.links[0]
+
+    async def start(self, request: Request, image_url: str) -> ApiAnswer:
+        """Send the request that is paid for.
+
+        Raises:
+            PossiblyStarted: if it may have started a job whose id is unknown.
+            Any other: if it started none.
+        """
+        try:
+            status, retry_after, body = await self._post(
+                "3d/image_to_3d", request.body(image_url), _PATIENT
+            )
+        except NOT_SENT:
+            raise
+        except HTTP_ERRORS as error:
+            raise possibly_started(type(error).__name__) from None
+        except asyncio.CancelledError:
+            log.warning(
+                "Stopped while a job was being sent to ModelsLab: it may have been started and paid"
+                " for. Check modelslab.com."
+            )
+            raise
+        try:
+            answer = self._parse(status, retry_after, body)
+        except UnclearAnswer as error:
+            if 300 <= status < 500:
+                raise error.reason from None
+            answer = ApiAnswer("processing", find_job_id(body))
+            if answer.id is None:
+                raise possibly_started(str(error)) from None
+        if answer.status == "processing" and answer.id is None:
+            raise possibly_started("it was queued without a valid id")
+        return answer
+
+    async def poll(self, job_id: str) -> ApiAnswer:
+        """Ask for a job's state.
+
+        The URL is made from the id: one that the server names could lead elsewhere, and would
+        receive the key.
+        """
+        return self._parse(*await self._post(f"3d/fetch/{job_id}", {}))
+
+    def _parse(self, status: int, retry_after: str | None, body: bytes) -> ApiAnswer:
+        return parse_answer(body, status, retry_after=retry_after, redact=self._server.key.redact)
+
+    async def _post(
+        self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None
+    ) -> tuple[int, str | None, bytes]:
+        """Return the HTTP status, Retry-After and the body of the answer to a POST."""
+        content = bytearray()
+        async with stream(
+            self._http,
+            "POST",
+            f"{self._server.api}/{path}",
+            json={"key": self._server.key.reveal(), **body},
+            timeout=timeout or self._http.timeout,
+        ) as response:
+            try:
+                async for piece in read_chunks(response, _MAX_ANSWER_BYTES):
+                    content += piece
+            except TooLarge:
+                pass  # far more than any answer: unreadable, as if it were cut off
+            return response.status_code, response.headers.get("retry-after"), bytes(content)
+
+
+def possibly_started(why: str) -> PossiblyStarted:
+    """Return the error of a paid request whose outcome is unknown."""
+    return PossiblyStarted(
+        f"ModelsLab's answer to the job is unknown ({why.rstrip('.')}): it may have been started"
+        " and paid for. Check modelslab.com before you run it again."
+    )

@@ -1,0 +1,279 @@
+"""One job: started or resumed, polled until it is finished, and saved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from ..errors import AddressRefused, ImageTo3DError, InvalidInput
+from ..meshes.io import load_mesh
+from ..meshes.mesh import Mesh
+from ..net import HTTP_ERRORS, parse_url
+from .answers import ApiAnswer, UnclearAnswer, is_job_id
+from .api import Api, possibly_started
+from .downloads import download, is_video, suffix_of
+from .errors import (
+    BadAnswer,
+    GenerationFailed,
+    JobTimedOut,
+    ModelsLabError,
+    PossiblyStarted,
+    QuotaExceeded,
+)
+from .jobs import PaidJobs, fingerprint, starting_lock
+from .request import OUTPUT_FORMATS, Request
+from .servers import Server
+from .timing import Timing, retry
+from .upload import data_uri
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CloudResult:
+    """The result of a job.
+
+    Attributes:
+        job_id: resumes the job; empty if the service gave none that can be used.
+        path: the mesh's file on this machine.
+        mesh: its content.
+        video: the video's file, or None.
+        links: where the files are on the service.
+        generation_seconds: how long the service took, if known.
+        meta: the request as the service understood it, without the key.
+        seed: the seed that was used, if known.
+    """
+
+    job_id: str
+    path: Path
+    mesh: Mesh
+    video: Path | None
+    links: tuple[str, ...]
+    generation_seconds: float | None
+    meta: Mapping[str, Any]
+    seed: int | None
+
+
+@dataclass
+class JobRun:
+    """One image's way through the service.
+
+    Args:
+        http: for the files.
+        server: the service.
+        jobs: where paid jobs are recorded, or None.
+        timing: how long to wait.
+        image: to be uploaded, or its http(s) URL.
+        request: everything else.
+        prefix: of the files' paths.
+        notice: shown to the user.
+
+    Attributes:
+        id: the job's, once it is known.
+        sent: whether a paid request was sent and not answered yet.
+        expected_s: seconds that the job is expected to take in all.
+    """
+
+    http: httpx.AsyncClient
+    server: Server
+    jobs: PaidJobs | None
+    timing: Timing
+    image: Image.Image | str
+    request: Request
+    prefix: Path
+    notice: Callable[[str], None]
+    id: str | None = None
+    sent: bool = False
+    expected_s: float = 0.0
+    _fingerprint: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self._api = Api(self.http, self.server)
+        self._until = time.monotonic() + self.timing.overall
+
+    async def run(self, job_id: str, *, pay_again: bool) -> CloudResult:
+        """Run the job. See `ModelsLab.image_to_3d`."""
+        self._fingerprint = await asyncio.to_thread(
+            fingerprint, self.server.api, self.image, self.request
+        )
+        async with starting_lock(self._fingerprint):
+            known = self._known_job(job_id, pay_again)
+            if known is not None:
+                self.id, answer = known, ApiAnswer("processing", known)
+            else:
+                answer = await self._start(pay_again)
+        try:
+            answer = await self._wait_until_finished(answer)
+            if not answer.links and not answer.proxy_links:
+                raise GenerationFailed(
+                    "ModelsLab finished the job without a file: try another image or seed."
+                )
+        except GenerationFailed:
+            if self.jobs and self.id:
+                self.jobs.forget(self.id)
+            raise
+        result = await self._save(answer)
+        if self.jobs and self.id is None:
+            self.jobs.settle(self._fingerprint)
+        return result
+
+    def timed_out(self) -> ModelsLabError:
+        """Return the error of a job whose time is over."""
+        if self.sent:
+            return possibly_started("no answer in time")
+        state = f"Job {self.id} is still running." if self.id else "Nothing was started."
+        return JobTimedOut(f"ModelsLab timed out after {self.timing.overall:.0f} seconds. {state}")
+
+    def _known_job(self, job_id: str, pay_again: bool) -> str | None:
+        """Return the job to resume, if the user names one or the request was paid for before."""
+        if job_id:
+            if not is_job_id(job_id):
+                raise InvalidInput(
+                    f"A ModelsLab job id is a number such as 109655545, got '{job_id[:40]}'."
+                )
+            if self.jobs and self.jobs.belongs_to_another(job_id, self._fingerprint):
+                self.notice(
+                    f"ModelsLab job {job_id} was made from another image or with other settings."
+                )
+            return job_id
+        known = self.jobs.find(self._fingerprint) if self.jobs and not pay_again else None
+        if known:
+            self.notice(f"Resuming ModelsLab job {known} of the same request: nothing is paid.")
+        return known
+
+    async def _start(self, pay_again: bool) -> ApiAnswer:
+        """Start the job. Raise instead, once, if an earlier request was never answered."""
+        sent_at = self.jobs.pop_unanswered(self._fingerprint) if self.jobs else None
+        if sent_at is not None and not pay_again:
+            raise PossiblyStarted(
+                "A job for this image and these settings was sent to ModelsLab at"
+                f" {time.strftime('%Y-%m-%d %H:%M', time.localtime(sent_at))}, but its answer never"
+                " arrived: it may have been started and paid for. Look for it on modelslab.com and"
+                " put its id into job_id, or run again to send and pay for a new job."
+            )
+        url = await self._image_url()
+        answer = await retry(lambda: self._send_paid(url), self.timing, self._until)
+        self.id = answer.id
+        self.notice(f"ModelsLab job {answer.id} has started.")
+        return answer
+
+    async def _send_paid(self, image_url: str) -> ApiAnswer:
+        """Send the paid request once, and record it before and after."""
+        if self.jobs:
+            self.jobs.begin(self._fingerprint)
+        self.sent = True
+        try:
+            answer = await self._api.start(self.request, image_url)
+        except (PossiblyStarted, asyncio.CancelledError):
+            raise
+        except Exception:
+            self.sent = False
+            if self.jobs:
+                self.jobs.settle(self._fingerprint)
+            raise
+        self.sent = False
+        if self.jobs and answer.id:
+            self.jobs.settle(self._fingerprint, answer.id)
+        return answer
+
+    async def _image_url(self) -> str:
+        if isinstance(self.image, str):
+            parse_url(self.image)
+            return self.image
+        encoded = await asyncio.to_thread(data_uri, self.image, self.notice)
+        return await retry(lambda: self._api.upload(encoded), self.timing, self._until)
+
+    async def _wait_until_finished(self, answer: ApiAnswer) -> ApiAnswer:
+        """Poll until the job has finished.
+
+        Only the service's own answer ends it: errors of networks and proxies are transient.
+        """
+        polls, missing_since, began = 0, None, time.monotonic()
+        while answer.status == "processing":
+            assert self.id is not None
+            polls += 1
+            if answer.eta is not None:
+                self.expected_s = time.monotonic() - began + answer.eta
+            await asyncio.sleep(self.timing.poll_pause(polls, answer.eta))
+            try:
+                answer = await self._api.poll(self.id)
+                missing_since = None
+            except UnclearAnswer as error:
+                log.info("ModelsLab's answer does not tell about job %s: %s", self.id, error)
+                missing_since = (missing_since or time.monotonic()) if error.missing else None
+                if missing_since and time.monotonic() - missing_since > self.timing.appearing:
+                    raise error.reason from None
+                await asyncio.sleep(error.retry_after or 0)
+            except QuotaExceeded as error:
+                if time.monotonic() + (error.retry_after or 0) > self._until:
+                    raise
+                await asyncio.sleep(error.retry_after or 0)
+            except (*HTTP_ERRORS, AddressRefused) as error:
+                log.info("ModelsLab could not be asked for job %s: %r", self.id, error)
+        return answer
+
+    async def _save(self, answer: ApiAnswer) -> CloudResult:
+        path = mesh = video = None
+        name = self.id or self._fingerprint[:12]
+        for addresses in _pairs(answer.links, answer.proxy_links):
+            suffix = suffix_of(addresses)
+            if suffix is None or (video if is_video(suffix) else mesh) is not None:
+                continue
+            place = self.prefix.with_name(f"{self.prefix.name}-{name}{suffix}")
+            try:
+                await download(self.http, addresses, place, self.timing)
+            except ModelsLabError as error:
+                if not is_video(suffix):
+                    raise
+                self.notice(f"The video is missing: {error}")
+                continue
+            if is_video(suffix):
+                video = place
+            else:
+                path, mesh = place, await asyncio.to_thread(_load, place)
+        if path is None or mesh is None:
+            raise BadAnswer(
+                f"ModelsLab's result has no {', '.join(OUTPUT_FORMATS).upper()} file: nothing was"
+                " saved."
+            )
+        return _result(self.id or "", path, mesh, video, answer)
+
+
+def _pairs(links: tuple[str, ...], proxies: tuple[str, ...]) -> list[list[str]]:
+    """Return each file's addresses, the best first."""
+    count = max(len(links), len(proxies))
+    return [[several[i] for several in (links, proxies) if i < len(several)] for i in range(count)]
+
+
+def _result(
+    job_id: str, path: Path, mesh: Mesh, video: Path | None, answer: ApiAnswer
+) -> CloudResult:
+    meta = answer.meta or {}
+    seed = str(meta.get("seed", ""))
+    return CloudResult(
+        job_id=job_id,
+        path=path,
+        mesh=mesh,
+        video=video,
+        links=(*answer.links, *answer.proxy_links),
+        generation_seconds=answer.generation_seconds,
+        meta=meta,
+        seed=int(seed) if seed.isdecimal() and len(seed) < 20 else None,
+    )
+
+
+def _load(path: Path) -> Mesh:
+    try:
+        return load_mesh(path)
+    except ImageTo3DError as error:
+        raise BadAnswer(
+            f"ModelsLab's mesh is kept as {path}, but cannot be read: {error}"
+        ) from error

@@ -1,0 +1,365 @@
+"""An HTTP client that refuses private addresses and bounds what it reads.
+
+Host names stay names, so certificates and proxies keep working. A host is resolved and checked
+before a connection is made. The connection's own address is checked again before anything is sent,
+in case the name resolves differently the second time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.request
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from socket import SOCK_STREAM
+from typing import Any
+
+import anyio
+import httpcore
+import httpx
+
+from .errors import AddressRefused, InvalidInput
+
+# The request was not sent.
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, AddressRefused)
+# What httpx raises for servers and addresses of all kinds.
+HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+#: Some VPNs and proxies resolve every name to this range, and forward from there.
+FAKE_IP_NETWORK = ipaddress.ip_network("198.18.0.0/15")
+
+_TIMEOUT = httpx.Timeout(60.0, connect=15.0)
+_MAX_REDIRECTS = 5
+_MAX_CONNECTIONS, _MAX_IDLE_CONNECTIONS, _IDLE_S = 100, 20, 5.0
+_CHUNK_BYTES = 65_536
+
+# Source: IANA's registries of special-purpose addresses (RFC 6890 and its updates).
+_SPECIAL_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # Azure's services for virtual machines, in a public range
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",  # multicast and reserved
+        ),
+    )
+)
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # all else is reserved, local or multicast
+_SPECIAL_V6 = tuple(
+    map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are an IPv4 address
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a client may reach. By default: public addresses over https, directly or by a proxy.
+
+    Attributes:
+        http: allow http for every host.
+        private: allow private addresses for every host.
+        named_hosts: hosts that the user named: they may be private and use http.
+        networks: special networks that are allowed although they are not public.
+        proxies: use the proxies of the environment. A proxy resolves names itself, so the
+            guard is only complete without one.
+    """
+
+    http: bool = False
+    private: bool = False
+    named_hosts: frozenset[str] = frozenset()
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    proxies: bool = True
+
+    def allows(self, host: str, address: str) -> bool:
+        """Return whether a host may be reached at an address."""
+        if self.private or host in self.named_hosts or is_public(address):
+            return True
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        return any(ip in network for network in self.networks)
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address belongs to the open internet.
+
+    Private, loopback, link-local (cloud metadata), multicast, reserved, documentation and
+    benchmarking addresses do not, nor do IPv6 addresses that embed such an IPv4 address.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in _SPECIAL_V4)
+    if ip.ipv4_mapped is not None:
+        return is_public(str(ip.ipv4_mapped))
+    if ip in _NAT64:
+        return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    return ip in _GLOBAL_V6 and not any(ip in network for network in _SPECIAL_V6)
+
+
+def parse_url(text: str) -> httpx.URL:
+    """Parse an http or https address.
+
+    Raises:
+        InvalidInput: if it is malformed.
+    """
+    try:
+        url = httpx.URL(text)
+        usable = url.scheme in ("http", "https") and url.host and _is_port(url.port)
+    except (httpx.InvalidURL, ValueError):  # idna's errors are ValueErrors
+        usable = False
+    if not usable:
+        raise InvalidInput(
+            f"A URL must look like https://example.com/image.png, got {text!r:.100}."
+        )
+    return url
+
+
+def _is_port(port: int | None) -> bool:
+    return port is None or 0 < port < 65_536
+
+
+def make_client(access: Access) -> httpx.AsyncClient:
+    """Make a client that reaches only what `access` allows, at every hop of a redirect.
+
+    Open responses with `stream` and read them with `read_chunks`: httpx itself decodes without a
+    bound.
+    """
+
+    async def check(request: httpx.Request) -> None:
+        url = request.url
+        http = access.http or url.host in access.named_hosts
+        if url.scheme != "https" and not (url.scheme == "http" and http):
+            raise AddressRefused(f"Refused {url.scheme}://{url.host}: only https is allowed.")
+        if not _is_port(url.port):
+            raise AddressRefused(f"Refused {url.host}: {url.port} is not a port.")
+
+    client = httpx.AsyncClient(
+        transport=_Transport(access),
+        timeout=_TIMEOUT,
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"request": [check]},
+    )
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return client
+
+
+@asynccontextmanager
+async def stream(
+    client: httpx.AsyncClient, method: str, url: str, *, redirects: bool = False, **options: Any
+) -> AsyncIterator[httpx.Response]:
+    """Open a response whose body has not been read.
+
+    Args:
+        client: from `make_client`.
+        method: of HTTP.
+        url: its address.
+        redirects: follow redirects, without reading their bodies.
+        options: of `httpx.AsyncClient.build_request`.
+
+    Raises:
+        AddressRefused: if a hop is not allowed.
+        httpx.HTTPError, httpx.InvalidURL: if a hop fails.
+    """
+    request = client.build_request(method, url, **options)
+    for _ in range(_MAX_REDIRECTS + 1):
+        response = await _send(client, request)
+        try:
+            if not (redirects and response.next_request):
+                yield response
+                return
+            request = response.next_request
+        finally:
+            await response.aclose()
+    raise httpx.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects", request=request)
+
+
+async def read_chunks(response: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield a body, decoded, in pieces of at most 64 KiB.
+
+    Memory does not depend on what the body decodes to.
+
+    Raises:
+        TooLarge: once it decodes to more than `max_bytes`.
+        httpx.HTTPError: if the connection breaks, or the encoding is unsupported, damaged or cut
+            off.
+    """
+    decoder = _decoder(response.headers.get("content-encoding", ""))
+    size = 0
+    async for raw in response.aiter_raw():
+        for piece in decoder.decode(raw):
+            size += len(piece)
+            if size > max_bytes:
+                raise TooLarge(f"more than {max_bytes} bytes")
+            yield piece
+    decoder.finish()
+
+
+class TooLarge(Exception):
+    """A body decodes to more bytes than allowed."""
+
+
+class _Identity:
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        yield data
+
+    def finish(self) -> None:
+        pass
+
+
+class _Inflate(_Identity):
+    """Decode gzip (of one or more members) or deflate (with or without a zlib header)."""
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits = wbits
+        self._stream = zlib.decompressobj(wbits)
+        self._begun = False
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while True:
+            piece = self._inflated(data)
+            if piece:
+                yield piece
+            data = self._stream.unconsumed_tail
+            if self._stream.eof:
+                data = self._stream.unused_data
+                if not data:
+                    return
+                self._stream = zlib.decompressobj(self._wbits)
+            elif not data and len(piece) < _CHUNK_BYTES:
+                return
+
+    def _inflated(self, data: bytes) -> bytes:
+        try:
+            piece = self._stream.decompress(data, _CHUNK_BYTES)
+        except zlib.error as error:
+            if self._begun or self._wbits != zlib.MAX_WBITS:
+                raise httpx.DecodingError(f"damaged encoding: {error}") from error
+            self._wbits = -zlib.MAX_WBITS  # deflate without a header, as some servers send it
+            self._stream = zlib.decompressobj(self._wbits)
+            return self._inflated(data)
+        self._begun = self._begun or bool(piece)
+        return piece
+
+    def finish(self) -> None:
+        if not self._stream.eof:
+            raise httpx.DecodingError("the compressed body is cut off")
+
+
+def _decoder(encoding: str) -> _Identity:
+    """Return the decoder of a Content-Encoding.
+
+    Requests ask for none. Some servers send gzip or deflate nevertheless.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return _Identity()
+    if name in ("gzip", "x-gzip"):
+        return _Inflate(zlib.MAX_WBITS | 16)
+    if name == "deflate":
+        return _Inflate(zlib.MAX_WBITS)
+    raise httpx.DecodingError(f"unsupported Content-Encoding {name!r:.40}")
+
+
+async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    try:
+        return await client.send(request, stream=True, follow_redirects=False)
+    except UnicodeError as error:  # idna's, of a malformed host in the request or in its redirect
+        raise httpx.InvalidURL(f"malformed host name: {error}") from error
+
+
+class _GuardedNetwork(httpcore.AnyIOBackend):
+    """Connect to allowed addresses only."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            await _check_host(self._access, host, port, timeout)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout("could not resolve the host in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"could not resolve the host: {error}") from error
+        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        address = stream.get_extra_info("server_addr")[0]
+        if not self._access.allows(host, address):
+            await stream.aclose()
+            raise _refused(host, address)
+        return stream
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """Send through the environment's proxy where there is one, else directly."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        ssl_context = httpx.create_ssl_context()
+        self._direct = httpx.AsyncHTTPTransport(verify=ssl_context)
+        self._direct._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context,
+            max_connections=_MAX_CONNECTIONS,
+            max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=_IDLE_S,
+            network_backend=_GuardedNetwork(access),
+        )
+        self._proxied: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        proxy = _proxy_for(request.url) if self._access.proxies else None
+        if proxy is None:
+            return await self._direct.handle_async_request(request)
+        with suppress(OSError, UnicodeError):  # only the proxy may be able to resolve it
+            await _check_host(self._access, request.url.host, 443, _TIMEOUT.connect)
+        if proxy not in self._proxied:
+            self._proxied[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
+        return await self._proxied[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in (self._direct, *self._proxied.values()):
+            await transport.aclose()
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if not proxy or urllib.request.proxy_bypass(url.host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+async def _check_host(access: Access, host: str, port: int, timeout: float | None) -> None:
+    """Resolve a host and refuse it if one of its addresses is not allowed.
+
+    Raises:
+        AddressRefused: if so.
+        OSError, UnicodeError: if it cannot be resolved; TimeoutError: in time.
+    """
+    if access.private or host in access.named_hosts:
+        return
+    with anyio.fail_after(timeout):
+        found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM)
+    for *_, (address, *_) in found:
+        if not access.allows(host, str(address)):
+            raise _refused(host, str(address))
+
+
+def _refused(host: str, address: str) -> AddressRefused:
+    return AddressRefused(f"Refused {host}: it leads to {address}, which is not a public address.")
