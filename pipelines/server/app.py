@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import prometheus_client
 from fastapi import FastAPI, Request
@@ -25,11 +24,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import InvalidInput
+from ..net import parse_url
 from ..weights.presets import RECONSTRUCTION_PRESETS
-from .fetching import check_image, decoded, fetch_image
+from .fetching import check_image, decode_base64, fetch_image
 from .jobs import ENDED, Job, Jobs, JobState, QueueFull
 from .protocol import Answer, Hunyuan, ImageTo3D, JobSettings, Keyed, Upload
-from .webhooks import deliver
+from .webhooks import deliver_webhooks
 from .workers import Workers
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def create_app(jobs: Jobs, workers: Workers, config: Config) -> FastAPI:
         cleaning.start()
 
         delivering = asyncio.create_task(
-            deliver(
+            deliver_webhooks(
                 jobs,
                 service.webhook_body,
                 secret=config.webhook_secret,
@@ -224,7 +224,10 @@ class Service:
 
     async def image(self, source: str) -> bytes:
         """An image that a client named; those that were uploaded here need no way around."""
-        parts = urlsplit(source) if source.startswith(("http://", "https://")) else None
+        try:
+            parts = parse_url(source) if source.startswith(("http://", "https://")) else None
+        except InvalidInput as error:
+            raise ApiError(400, f"image: {error}") from error
         if parts and parts.path.startswith("/files/"):
             _, _, token, name = [*parts.path.split("/"), "", ""][:4]
             with contextlib.suppress(ApiError):
@@ -349,8 +352,11 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
     async def image_to_3d(body: ImageTo3D, request: Request) -> JSONResponse:
         """One image, or several of one object, to a mesh."""
         owner = await service.owner_of(request, body.key)
-        if body.webhook and not body.webhook.startswith(("http://", "https://")):
-            raise ApiError(400, "webhook: it must begin with http:// or https://.")
+        if body.webhook:
+            try:
+                parse_url(body.webhook)
+            except InvalidInput as error:
+                raise ApiError(400, f"webhook: {error}") from error
         base = service.base(request)
         job = await service.submit(
             body.settings(),
@@ -380,7 +386,7 @@ def _add_modelslab(app: FastAPI, service: Service) -> None:
         """An image to an address for `image`."""
         await service.owner_of(request, body.key)
         try:
-            content = decoded(body.base64_string)
+            content = decode_base64(body.base64_string)
             await asyncio.to_thread(check_image, content)
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error

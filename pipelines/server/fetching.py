@@ -1,4 +1,4 @@
-"""Images from what clients send: addresses, data URIs and base64."""
+"""Images from what clients send: URLs, data URIs and base64."""
 
 from __future__ import annotations
 
@@ -9,55 +9,77 @@ import io
 
 from PIL import Image
 
-from ..errors import BadAnswer, InvalidInput
-from ..images.formats import open_image
-from ..modelslab.transport import HTTP_ERRORS, make_client
+from ..errors import AddressRefused, InvalidInput
+from ..images.formats import PHOTO_FORMATS, open_image
+from ..net import HTTP_ERRORS, Access, TooLarge, make_client, parse_url, read_chunks, stream
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50_000_000
-SECONDS = 10.0
+TIMEOUT_S = 10.0
+_MAX_HEADER_CHARACTERS = 200  # of a data URI
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 async def fetch_image(source: str, *, allow_private: bool = False) -> bytes:
-    """The file of an image.
+    """Return an image file.
 
     Args:
-        source: an http(s) address, a data URI, or base64.
-        allow_private: whether the address may lead to a private network.
+        source: an http(s) URL, a data URI, or base64.
+        allow_private: allow URLs that lead to a private network.
 
     Raises:
-        InvalidInput: if it cannot be had, is too large, or is no image.
+        InvalidInput: if it cannot be fetched, is too large, or is not a readable image.
     """
-    if source.lower().startswith(("http://", "https://")):
-        content = await _fetched(source, allow_private)
+    if source[:8].lower().startswith(("http://", "https://")):
+        content = await _download(source, allow_private)
     else:
-        content = decoded(source)
+        content = await asyncio.to_thread(decode_base64, source)
     await asyncio.to_thread(check_image, content)
     return content
 
 
-def decoded(text: str) -> bytes:
-    """The bytes of a data URI or of bare base64.
+def decode_base64(text: str) -> bytes:
+    """Decode a data URI or bare base64, as browsers do.
+
+    Whitespace, percent-encoding, missing padding and the URL-safe alphabet are accepted.
 
     Raises:
         InvalidInput: if it is neither, or too large.
+
+    Source: WHATWG, Fetch ("data: URL processor") and Infra ("forgiving-base64 decode").
     """
-    head, comma, rest = text.partition(",")
-    if comma and not (head.lower().startswith("data:") and head.lower().endswith(";base64")):
-        raise InvalidInput("The image must be an http(s) address, a data URI or base64.")
-    if len(text) > MAX_BYTES * 4 // 3 + 200:
-        raise InvalidInput(f"The image is larger than {MAX_BYTES // 2**20} MiB.")
+    header, comma, body = text.partition(",")
+    if not comma:
+        header, body = "data:;base64", text
+    header = "".join(header[:_MAX_HEADER_CHARACTERS].lower().split())
     try:
-        return base64.b64decode("".join((rest if comma else text).split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput("The image must be an http(s) address, a data URI or base64.") from error
+        if not (header.startswith("data:") and header.endswith(";base64")):
+            raise ValueError("no data URI")
+        if len(body) > MAX_BYTES * 2:
+            raise _too_large()
+        content = _forgiving_base64(body.encode("ascii"))
+    except ValueError as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput("image must be an http(s) URL, a data URI or base64.") from error
+    if len(content) > MAX_BYTES:
+        raise _too_large()
+    return content
+
+
+def _forgiving_base64(text: bytes) -> bytes:
+    if b"%" in text:
+        # Quoted-printable differs by the sign alone, and is decoded in little memory.
+        text = binascii.a2b_qp(text.replace(b"=", b"=3D").replace(b"%", b"="))
+    text = text.translate(_URL_SAFE, delete=b" \t\n\f\r").removesuffix(b"=").removesuffix(b"=")
+    return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
 
 
 def check_image(content: bytes) -> None:
-    """Look at an image's head; nothing is decoded.
+    """Check an image's format and size by its head. No pixels are decoded.
 
     Raises:
-        InvalidInput: if it is no image or has too many pixels.
+        InvalidInput: if it is not a readable image or has too many pixels.
     """
     try:
         with open_image(io.BytesIO(content)) as opened:
@@ -65,34 +87,41 @@ def check_image(content: bytes) -> None:
     except Image.DecompressionBombError:
         width = height = MAX_PIXELS
     except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
-        raise InvalidInput("What was sent as an image is none that can be read.") from error
-    if width * height > MAX_PIXELS:
-        raise InvalidInput(f"The image has more than {MAX_PIXELS:,} pixels: make it smaller.")
-
-
-async def _fetched(address: str, allow_private: bool) -> bytes:
-    content = bytearray()
-    try:
-        async with make_client(http=True, private=allow_private) as client:
-
-            async def read() -> None:
-                async with client.stream("GET", address, follow_redirects=True) as response:
-                    if response.status_code != 200:
-                        raise InvalidInput(
-                            f"The image's address answers with HTTP {response.status_code}."
-                        )
-                    async for part in response.aiter_bytes():
-                        content.extend(part)
-                        if len(content) > MAX_BYTES:
-                            raise InvalidInput(
-                                f"The image is larger than {MAX_BYTES // 2**20} MiB."
-                            )
-
-            await asyncio.wait_for(read(), SECONDS)
-    # One sentence for all, or it would tell which doors of a private network are open.
-    except (*HTTP_ERRORS, BadAnswer, TimeoutError, asyncio.TimeoutError) as error:
         raise InvalidInput(
-            "The image's address must be one of the open internet that answers within"
-            f" {SECONDS:.0f} seconds."
+            f"image is not a readable image: send one of {', '.join(PHOTO_FORMATS)}."
+        ) from error
+    if width * height > MAX_PIXELS:
+        raise InvalidInput(
+            f"image has {width} x {height} pixels: send at most {MAX_PIXELS:,} pixels."
+        )
+
+
+async def _download(address: str, allow_private: bool) -> bytes:
+    parse_url(address)
+    content = bytearray()
+
+    async def read() -> None:
+        async with (
+            make_client(Access(http=True, private=allow_private, proxies=allow_private)) as client,
+            stream(client, "GET", address, redirects=True) as response,
+        ):
+            if response.status_code != 200:
+                raise InvalidInput(f"The image's URL answered with HTTP {response.status_code}.")
+            async for piece in read_chunks(response, MAX_BYTES):
+                content.extend(piece)
+
+    try:
+        await asyncio.wait_for(read(), TIMEOUT_S)
+    except TooLarge as error:
+        raise _too_large() from error
+    # One message for all, or it would tell which ports of a private network are open.
+    except (*HTTP_ERRORS, AddressRefused, TimeoutError, asyncio.TimeoutError) as error:
+        raise InvalidInput(
+            "The image's URL must be on the open internet and answer within"
+            f" {TIMEOUT_S:.0f} seconds."
         ) from error
     return bytes(content)
+
+
+def _too_large() -> InvalidInput:
+    return InvalidInput(f"The image is larger than {MAX_BYTES // 2**20} MiB.")

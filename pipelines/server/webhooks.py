@@ -1,54 +1,141 @@
-"""Clients that want to hear of a job's end are called, three times at most."""
+"""Webhooks: clients that want to hear of a job's end are called, at most three times.
+
+Every call is signed as Standard Webhooks does, and with `X-Signature-SHA256` as up to 0.2.
+
+Source: https://www.standardwebhooks.com, specification 1.0.0.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from ..errors import BadAnswer
-from ..modelslab.transport import HTTP_ERRORS, make_client
+import httpx
+
+from ..errors import AddressRefused
+from ..net import HTTP_ERRORS, Access, make_client, stream
 from .jobs import Job, Jobs
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 SIGNATURE_HEADER = "X-Signature-SHA256"
-PAUSES = (5.0, 30.0)  # seconds before the second and the third try
-_LOOK = 1.0
-_SECONDS = 30.0
+_TIMEOUT_S = 30.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0  # between tries of a store that fails
+_MAX_CONCURRENT = 64
+_SECRET_PREFIX = "whsec_"
 
 
-async def deliver(
-    jobs: Jobs, body_of: Callable[[Job], dict[str, Any]], *, secret: str, allow_private: bool
+async def deliver_webhooks(
+    jobs: Jobs,
+    body_of: Callable[[Job], dict[str, Any]],
+    *,
+    secret: str,
+    allow_private: bool,
+    retry_pauses_s: Sequence[float] = (5.0, 30.0),
+    poll_interval_s: float = 1.0,
 ) -> None:
-    """Call webhooks as they fall due, until cancelled. What is not delivered survives a restart.
+    """Call webhooks as they fall due, concurrently, until cancelled.
+
+    No exception ends it. What is not delivered survives a restart.
 
     Args:
         jobs: the store.
-        body_of: a job to what is posted.
-        secret: of the HMAC-SHA256 of the body in the header `SIGNATURE_HEADER`, if not empty.
-        allow_private: whether webhooks may lead to a private network.
+        body_of: makes what is posted.
+        secret: signs the body, if not empty; see `signed_headers`.
+        allow_private: allow webhooks in a private network.
+        retry_pauses_s: before the second try and further ones.
+        poll_interval_s: between looks into the store.
     """
-    async with make_client(http=True, private=allow_private) as client:
-        while True:
-            for job, tries in await asyncio.to_thread(jobs.due_deliveries):
-                content = json.dumps(body_of(job)).encode()
-                headers = {"Content-Type": "application/json"}
-                if secret:
-                    signature = hmac.new(secret.encode(), content, hashlib.sha256).hexdigest()
-                    headers[SIGNATURE_HEADER] = signature
-                try:
-                    answer = await asyncio.wait_for(
-                        client.post(job.webhook, content=content, headers=headers), _SECONDS
-                    )
-                    taken = answer.is_success
-                except (*HTTP_ERRORS, BadAnswer, TimeoutError, asyncio.TimeoutError) as error:
-                    log.info("the webhook of job %d failed: %s", job.id, type(error).__name__)
-                    taken = False
-                last = taken or tries >= len(PAUSES)
-                jobs.delivered(job, again_in=None if last else PAUSES[tries])
-            await asyncio.sleep(_LOOK)
+    access = Access(http=True, private=allow_private, proxies=allow_private)
+    calls: dict[int, asyncio.Task[None]] = {}
+    async with make_client(access) as client:
+
+        async def call(job: Job, tries: int) -> None:
+            delivered = await _call(client, job, body_of, secret)
+            last = delivered or tries >= len(retry_pauses_s)
+            again_in = None if last else retry_pauses_s[tries]
+            await _persistently(lambda: jobs.delivered(job, again_in=again_in))
+
+        try:
+            while True:
+                calls = {id: task for id, task in calls.items() if not task.done()}
+                for job, tries in await _persistently(jobs.due_deliveries):
+                    if job.id not in calls and len(calls) < _MAX_CONCURRENT:
+                        calls[job.id] = asyncio.create_task(call(job, tries))
+                await asyncio.sleep(poll_interval_s)
+        finally:
+            for task in calls.values():
+                task.cancel()
+            await asyncio.gather(*calls.values(), return_exceptions=True)
+
+
+async def _persistently(access_store: Callable[[], Result]) -> Result:
+    """Run a function of the store in a thread until it succeeds, with growing pauses."""
+    pause = _FIRST_PAUSE_S
+    while True:
+        try:
+            return await asyncio.to_thread(access_store)
+        except Exception:
+            log.exception("webhooks: the store failed; trying again in %.0f s", pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_S)
+
+
+async def _call(
+    client: httpx.AsyncClient, job: Job, body_of: Callable[[Job], dict[str, Any]], secret: str
+) -> bool:
+    """Post a job's state to its webhook. Return whether it was accepted."""
+
+    async def post() -> bool:
+        body = json.dumps(body_of(job)).encode()
+        headers = signed_headers(body, job.token, int(time.time()), secret)
+        async with stream(client, "POST", job.webhook, content=body, headers=headers) as response:
+            return response.is_success
+
+    try:
+        return await asyncio.wait_for(post(), _TIMEOUT_S)
+    except (*HTTP_ERRORS, AddressRefused, TimeoutError, asyncio.TimeoutError) as error:
+        log.info("the webhook of job %d failed: %s", job.id, type(error).__name__)
+    except Exception:
+        log.exception("the webhook of job %d failed", job.id)
+    return False
+
+
+def signed_headers(body: bytes, id: str, timestamp: int, secret: str) -> Mapping[str, str]:
+    """Return the headers of a webhook.
+
+    Args:
+        body: what is posted.
+        id: of the message, the same for every try.
+        timestamp: seconds since 1970.
+        secret: base64 after "whsec_", or any other text, whose UTF-8 bytes are the key. If it is
+            empty, nothing is signed.
+    """
+    headers = {
+        "Content-Type": "application/json",
+        "webhook-id": id,
+        "webhook-timestamp": str(timestamp),
+    }
+    if secret:
+        signature = hmac.digest(_key(secret), f"{id}.{timestamp}.".encode() + body, "sha256")
+        headers["webhook-signature"] = f"v1,{base64.b64encode(signature).decode()}"
+        headers[SIGNATURE_HEADER] = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return headers
+
+
+def _key(secret: str) -> bytes:
+    if secret.startswith(_SECRET_PREFIX):
+        try:
+            return base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+        except binascii.Error:
+            log.warning("the webhook secret is not base64 after 'whsec_': it is used as text")
+    return secret.encode()

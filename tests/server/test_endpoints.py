@@ -96,7 +96,7 @@ def test_failures_are_failures(serve, resolution, says):
         ({"image": ""}, "image is missing"),
         ({"image": "data:text/plain,hello"}, "data URI or base64"),
         ({"image": "not base64!"}, "data URI or base64"),
-        ({"image": base64.b64encode(b"no picture").decode()}, "none that can be read"),
+        ({"image": base64.b64encode(b"no picture").decode()}, "not a readable image"),
         ({"image": "https://127.0.0.1/x.png"}, "open internet"),
         ({"image": "http://localhost:1/x.png"}, "open internet"),
         ({"resolution": 513}, "resolution"),

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
 import random
 import sys
-import threading
 import time
 from typing import Any
 
 import httpx
 import pytest
 
-from pipelines.server import webhooks
 from pipelines.server.jobs import Jobs
 from pipelines.server.protocol import JobSettings
 from pipelines.server.workers import Workers
 
-from ..modelslab.server import Received, Reply, Service
-from .conftest import FETCH, START, ended, fake, image
-from .makers import CRASH, FAIL, SLOW
+from .conftest import FETCH, START, fake, image
+from .makers import CRASH, SLOW
 
 
 def test_a_worker_that_dies_costs_its_job_alone(serve):
@@ -155,68 +149,3 @@ def test_two_hundred_clients_for_a_minute(running):
     p99 = sorted(took)[int(len(took) * 0.99)]
     print(f"{len(took)} requests, {len(ids)} jobs, p99 {1000 * p99:.0f} ms")
     assert p99 < 0.1
-
-
-def test_webhooks_are_signed_tried_again_and_survive_a_restart(serve, monkeypatch):
-    monkeypatch.setattr(webhooks, "PAUSES", (0.1, 0.1))
-    monkeypatch.setattr(webhooks, "_LOOK", 0.05)
-    heard: list[Received] = []
-    ready, stop = threading.Event(), threading.Event()
-    address = ""
-
-    def listen() -> None:
-        async def run() -> None:
-            nonlocal address
-            async with Service() as service:
-                address = service.url
-
-                def hear(request: Received) -> Reply:
-                    heard.append(request)
-                    return Reply(b"", 500 if len(heard) == 1 else 200)
-
-                service.answers["/hook"] = [hear]
-                ready.set()
-                while not stop.is_set():
-                    await asyncio.sleep(0.02)
-
-        asyncio.run(run())
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    ready.wait(10)
-    try:
-        client = serve(wait=20.0, allow_private=True, webhook_secret="shared")
-        body = {"image": image(), "webhook": f"{address}/hook", "track_id": 5}
-        client.post(START, json=body)
-        client.post(START, json=body | {"resolution": FAIL})
-        for _ in range(200):
-            if len(heard) >= 3:
-                break
-            time.sleep(0.05)
-        time.sleep(0.3)
-        assert len(heard) == 3, "the first was told to come again"
-        told = {r.json["status"]: r.json for r in heard}
-        assert told["success"]["track_id"] == told["failed"]["track_id"] == 5
-        assert told["success"]["output"][0].startswith("http://testserver/files/")
-        assert told["failed"]["message"] == "The image holds no object."
-        for request in heard:
-            signature = hmac.new(b"shared", request.body, hashlib.sha256).hexdigest()
-            assert request.headers["x-signature-sha256"] == signature
-    finally:
-        stop.set()
-        thread.join()
-
-
-def test_a_webhook_into_a_private_network_is_not_called(serve, monkeypatch, caplog):
-    monkeypatch.setattr(webhooks, "PAUSES", ())
-    monkeypatch.setattr(webhooks, "_LOOK", 0.05)
-    caplog.set_level("INFO")
-    client = serve(wait=20.0)
-    client.post(START, json={"image": image(), "webhook": "https://127.0.0.1:9/hook"})
-    for _ in range(100):
-        if "webhook of job" in caplog.text:
-            break
-        time.sleep(0.05)
-    assert "webhook of job" in caplog.text
-    assert json.dumps(image())[:50] not in caplog.text
-    assert ended(client, 1)["status"] == "success"
