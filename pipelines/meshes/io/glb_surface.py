@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Surfaces:
         self._file, self._tree = file, file.tree
         self._images: dict[tuple[int, str], TextureImage] = {}
         self._materials: dict[int, Material | None] = {}
+        self._reported: set[int] = set()
 
     def beside_color(self, primitive: Mapping[str, Any]) -> Material | None:
         """Return what a primitive's material says beside its colour; the same object each time."""
@@ -69,7 +71,15 @@ class Surfaces:
         if texture is not None:
             uvs = _transformed(uvs, change)
             image, uvs = self._texture(self._tree["textures"][texture["index"]], uvs)
+            self._report_opacity(primitive["material"], image)
         return color, image, np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
+
+    def _report_opacity(self, number: int, image: TextureImage) -> None:
+        """Log once for each material that its texture's opacity is dropped."""
+        mode = self._tree["materials"][number].get("alphaMode", "OPAQUE")
+        if image.translucent and mode != "OPAQUE" and number not in self._reported:
+            self._reported.add(number)
+            log.warning("%s: skipped the opacity of a texture.", self._file.path.name)
 
     def _base_color(
         self, primitive: Mapping[str, Any]
@@ -140,7 +150,7 @@ def _mirrored(image: TextureImage, axes: str) -> TextureImage:
     for axis in axes:
         dim = 1 if axis == "u" else 0
         pixels = torch.cat([pixels, pixels.flip(dim)], dim=dim)
-    return TextureImage(pixels) if axes else image
+    return replace(image, pixels=pixels) if axes else image
 
 
 def _transform(texture: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from .obj_statements import (
     parse,
     report_skipped,
     vertex_table,
+    without_comments,
 )
 from .pieces import Piece, triangulated
 from .textures import TextureImage, find_companion, read_texture
@@ -142,7 +143,7 @@ def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indi
 
     Lines of one spelling (`1/2/3 4/5/6 7/8/9`, with any digits) are parsed together.
     """
-    lines = [line.partition(b"#")[0].strip() for line in block.text]
+    lines = [line.strip() for line in without_comments(block.text)]
     spellings: dict[bytes, list[int]] = {}
     for i, spelling in enumerate(b"\n".join(lines).translate(_DIGITS_TO_ZERO).split(b"\n")):
         spellings.setdefault(spelling, []).append(i)
@@ -151,11 +152,12 @@ def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indi
         groups.setdefault(_shape(spelling, lines[members[0]]), []).extend(members)
     above = np.array(block.above, dtype=np.int64)
     parts = [np.zeros((0, 7), dtype=np.int64)]
-    for shape, members in groups.items():
+    limits = (len(vertices), texcoords)
+    for shape, own in groups.items():
         if len(shape) >= 3:  # not a point or a line
-            limits = (len(vertices), texcoords)
-            polygons = _polygons([lines[i] for i in members], shape, above[members], limits)
-            parts.append(_cut(polygons, np.array(members), vertices))
+            order = np.sort(np.array(own, dtype=np.int64))
+            polygons = _polygons([lines[i] for i in order.tolist()], shape, above[order], limits)
+            parts.append(_cut(polygons, order, vertices))
     rows = np.concatenate(parts)
     rows = rows[rows[:, 0].argsort(kind="stable")]
     return rows[:, 1:4], rows[:, 4:]
@@ -182,8 +184,8 @@ def _polygons(
         above: (N, 2) how many vertices and coordinates stand above: negative numbers count back.
         limits: how many vertices and coordinates there are.
     """
-    words = b" ".join(lines).replace(b"/", b" ").split()
-    table = np.array(words, dtype=np.int64).reshape(len(lines), -1)
+    text = b" ".join(lines).replace(b"/", b" ")
+    table = np.fromstring(text, dtype=np.int64, sep=" ").reshape(len(lines), -1)
     at_vertex = np.cumsum([0] + [corner.count(b"0") for corner in shape[:-1]])
     has_uv = np.array([corner.startswith(b"0/0") for corner in shape])
     written = np.stack([table[:, at_vertex], table[:, at_vertex + has_uv]], axis=2)

@@ -9,6 +9,7 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +118,13 @@ def numbers(lines: list[bytes], least: int, width: int) -> Floats:
     Raises:
         InvalidInput: if a line is too short or holds something else.
     """
-    rows = [line.partition(b"#")[0].split() for line in lines]
+    rows = [line.split() for line in without_comments(lines)]
     counts = np.array([len(row) for row in rows], dtype=np.int64)
     if len(rows) and counts.min() < least:
         shown = lines[int(counts.argmin())].decode("latin-1").strip()[:60]
         raise InvalidInput(f"a line needs at least {least} numbers, got '{shown}'")
     try:
-        flat = np.array([word for row in rows for word in row], dtype=np.float64)
+        flat = np.array(list(chain.from_iterable(rows)), dtype=np.float64)
     except ValueError as error:
         raise InvalidInput(f"a line holds something else than numbers ({error})") from error
     table = np.full((len(rows), width), np.nan)
@@ -133,6 +134,13 @@ def numbers(lines: list[bytes], least: int, width: int) -> Floats:
         columns = np.arange(min(int(count), width))
         table[members[:, None], columns] = flat[starts[members][:, None] + columns]
     return table
+
+
+def without_comments(lines: list[bytes]) -> list[bytes]:
+    """Cut off the comments behind lines."""
+    if not any(b"#" in line for line in lines):
+        return lines
+    return [line.partition(b"#")[0] for line in lines]
 
 
 def vertex_table(statements: Statements, path: Path) -> tuple[Floats, Floats | None]:

@@ -22,9 +22,11 @@ class TextureImage:
     Attributes:
         pixels: (H, W, 3) float32 sRGB in [0, 1], rows from the top. Pieces that share an image
             share this very object.
+        translucent: whether the file has opacities below 1, which are dropped.
     """
 
     pixels: Tensor
+    translucent: bool = False
 
 
 def find_companion(mesh_path: Path, name: str) -> Path | None:
@@ -76,8 +78,8 @@ def decode_texture(source: Path | bytes) -> TextureImage:
     """
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     with open_image(opened, TEXTURE_FORMATS) as image:
-        rgb = to_tensor(image.convert("RGB"))
-    return TextureImage(rgb[0].permute(1, 2, 0).contiguous())
+        rgba = to_tensor(image.convert("RGBA"))[0].permute(1, 2, 0)
+    return TextureImage(rgba[..., :3].contiguous(), bool((rgba[..., 3] < 1).any()))
 
 
 def _entry(folder: Path, name: str) -> Path | None:

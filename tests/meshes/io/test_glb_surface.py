@@ -247,3 +247,16 @@ def test_glb_unreadable_webp_falls_back_to_png(tmp_path):
     attributes = {"POSITION": glb.add(QUAD), "TEXCOORD_0": glb.add([[0.5, 0.5]] * 4, "VEC2")}
     primitive = {"attributes": attributes, "mode": 5, "material": 0}
     assert colors_of(load_mesh(glb.save(tmp_path / "x.glb", primitive))) == {RED}
+
+
+@pytest.mark.parametrize("mode", ["OPAQUE", "MASK", "BLEND"])
+def test_glb_opacity_of_a_texture_is_reported(tmp_path, caplog, mode):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 100)).save(tmp_path / "t.png")
+    glb = Glb(images=[{"uri": "t.png"}], textures=[{"source": 0}])
+    metallic = {"baseColorTexture": {"index": 0}}
+    glb.tree["materials"] = [{"pbrMetallicRoughness": metallic, "alphaMode": mode}]
+    attributes = {"POSITION": glb.add(QUAD), "TEXCOORD_0": glb.add([[0.5, 0.5]] * 4, "VEC2")}
+    primitive = {"attributes": attributes, "mode": 5, "material": 0}
+    glb.tree["meshes"] = [{"primitives": [primitive, primitive]}]
+    assert colors_of(load_mesh(glb.save(tmp_path / "x.glb", {}))) == {RED}
+    assert caplog.text.count("skipped the opacity of a texture") == (mode != "OPAQUE")

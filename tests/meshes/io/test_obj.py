@@ -45,6 +45,7 @@ def test_obj_vertex_colors_beside_material_are_kept(name):
         (SQUARE + "f 0 1 2\n", "vertex 0"),
         (SQUARE + "f 1 2 5\n", "a vertex that does not exist"),
         (SQUARE + "f -5 1 2\n", "a vertex that does not exist"),
+        (SQUARE + "f 99999999999999999999 1 2\n", "a vertex that does not exist"),
         (SQUARE + "vt 0 0\nf 1/1 2/1 3/2\n", "a texture coordinate that does not exist"),
         (SQUARE + "vt 0 0\nf 1/-2 2/1 3/1\n", "a texture coordinate that does not exist"),
         (SQUARE + "f a b c\n", "something else than numbers"),
