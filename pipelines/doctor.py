@@ -20,7 +20,7 @@ from .weights.inventory import table
 
 _PACKAGES = (
     "torch", "numpy", "pillow", "trimesh", "diffusers", "transformers", "huggingface_hub", "rembg",
-    "onnxruntime", "xatlas", "libigl", "fast-simplification", "gradio", "ray",
+    "onnxruntime", "xatlas", "libigl", "fast-simplification", "ray",
 )  # fmt: skip
 
 

@@ -6,13 +6,13 @@ python -m pipelines.server
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+from ..errors import ImageTo3DError, InvalidInput
+
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 KEY_VARIABLE, SECRET_VARIABLE = "IMAGE_TO_3D_KEY", "IMAGE_TO_3D_WEBHOOK_SECRET"
@@ -61,6 +61,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--offload", action="store_true", help="as on the command line")
     parser.add_argument("--models-dir", type=Path, help="folder of weights")
     parser.add_argument("--model", default="photo", help="of jobs that name none (default: photo)")
+    parser.add_argument(
+        "--allow-models",
+        type=lambda names: [name.strip() for name in names.split(",") if name.strip()],
+        metavar="NAMES",
+        help="models that jobs may name beside --model, separated by commas; missing weights are"
+        " downloaded when they are first needed (default: all models whose weights are here)",
+    )
     parser.add_argument("--queue", type=int, default=32, help="jobs that may wait (default: 32)")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for a job")
     parser.add_argument("--keep", type=float, default=24, help="hours that results stay")
@@ -72,6 +79,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--allow-private",
         action="store_true",
         help="take images from, and call webhooks in, private networks",
+    )
+    parser.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let web pages of this origin use the endpoints, such as https://example.com; may be"
+        " repeated; * for all",
     )
     parser.add_argument("--no-page", action="store_true", help="the endpoints alone")
     return parser
@@ -85,74 +100,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     try:
-        import uvicorn
-
-        from .app import LOOPBACK, Config, create_app, digest
-        from .jobs import Jobs
-        from .work import Loading, Maker
-        from .workers import Make, Workers
+        from .serving import ServerOptions, serve
+        from .work import Loading
     except ImportError as error:
         print(f"{_MISSING} ({error})", file=sys.stderr)
         return 2
-    keys = [digest(key) for key in (*options.key, os.environ.get(KEY_VARIABLE, "")) if key]
-    if options.keys:
-        try:
-            keys += options.keys.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            parser.error(f"{options.keys} cannot be read: {error}")
-    if options.host not in LOOPBACK and not keys:
-        parser.error(
-            f"without a key only this machine may ask: set {KEY_VARIABLE}, or leave out --host"
+    models_dirs = (options.models_dir,) if options.models_dir else ()
+    environment_key = os.environ.get(KEY_VARIABLE, "")
+    try:
+        serve(
+            ServerOptions(
+                host=options.host,
+                port=options.port,
+                keys=[*options.key, *([environment_key] if environment_key else [])],
+                keys_file=options.keys,
+                folder=options.folder,
+                loadings=[
+                    Loading(device, options.dtype, models_dirs, options.offload)
+                    for device in options.device or ["auto"]
+                ],
+                ray=(options.ray_address, options.ray_actors, options.ray_gpus)
+                if options.workers == "ray"
+                else None,
+                queue=options.queue,
+                limit=options.limit,
+                keep=options.keep,
+                page=not options.no_page,
+                allow_models=options.allow_models,
+                models_dirs=models_dirs,
+                cors_origins=options.cors_origin,
+                model=options.model,
+                wait=options.wait,
+                public_url=options.public_url,
+                allow_private=options.allow_private,
+                webhook_secret=os.environ.get(SECRET_VARIABLE, ""),
+            )
         )
-    jobs = Jobs(options.folder, limit=options.queue, keep=options.keep * 3600)
-    loadings = [
-        Loading(
-            device,
-            options.dtype,
-            (options.models_dir,) if options.models_dir else (),
-            options.offload,
-        )
-        for device in options.device or ["auto"]
-    ]
-    makers: list[Callable[[], Make]] = [functools.partial(Maker, one) for one in loadings]
-    if options.workers == "ray":
-        try:
-            from .cluster import RayMaker
-        except ImportError:
-            parser.error("--workers ray needs Ray: run 'pip install -r requirements-cluster.txt'")
-        makers = [
-            functools.partial(RayMaker, makers[0], options.ray_address, options.ray_gpus)
-        ] * options.ray_actors
-    workers = Workers(jobs, makers, limit=options.limit)
-    config = Config(
-        keys=frozenset(keys),
-        wait=options.wait,
-        model=options.model,
-        public_url=options.public_url,
-        hosts=LOOPBACK if options.host in LOOPBACK and not options.public_url else None,
-        allow_private=options.allow_private,
-        webhook_secret=os.environ.get(SECRET_VARIABLE, ""),
-    )
-    app = create_app(jobs, workers, config)
-    if not options.no_page:
-        import gradio
-
-        from .page import make_page
-
-        page = make_page(jobs, workers, model=options.model)
-        auth = None if not keys else lambda _, password: digest(password) in config.keys
-        app = gradio.mount_gradio_app(
-            app,
-            page,
-            path="/",
-            auth=auth,
-            # Each job's are in a folder whose name cannot be guessed.
-            allowed_paths=[str(options.folder / "files")],
-            theme=gradio.themes.Default(font=["sans-serif"], font_mono=["monospace"]),
-        )
-    print(f"Image to 3D at http://{options.host}:{options.port}/ (endpoints: /docs)", flush=True)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
-    jobs.close()
+    except InvalidInput as error:
+        parser.error(str(error))
+    except ImageTo3DError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

@@ -26,10 +26,13 @@ class _Remote:
     def __init__(self, maker: Callable[[], Any]) -> None:
         self._make = maker()
 
-    def make(self, settings: JobSettings, seed: int, images: list[bytes]) -> dict[str, bytes] | str:
-        """A job's files by name, the mesh first; or what went wrong, in a sentence."""
+    def make(
+        self, settings: JobSettings, seed: int, images: list[bytes], token: str
+    ) -> dict[str, bytes] | str:
+        """Return a job's files by name, the mesh first; or what went wrong, in a sentence."""
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
+            folder = Path(place, token)  # the files are named after it
+            folder.mkdir()
             paths = [folder / f"picture-{i}" for i in range(len(images))]
             for path, content in zip(paths, images, strict=True):
                 path.write_bytes(content)
@@ -67,7 +70,7 @@ class RayMaker:
         for last in (False, True):
             report("cluster", 0, 1)
             try:
-                made = ray.get(self._actor.make.remote(settings, seed, contents))
+                made = ray.get(self._actor.make.remote(settings, seed, contents, folder.name))
                 break
             except ray.exceptions.RayActorError as error:
                 self._actor = self._actors.remote(self._maker)

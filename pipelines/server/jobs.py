@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import EnvironmentProblem
 from ..files import check_writable
-from .protocol import JobSettings
+from .protocol import JobSettings, names_of
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ CREATE TABLE IF NOT EXISTS deliveries (job INTEGER PRIMARY KEY, tries INTEGER, d
 CREATE TABLE IF NOT EXISTS leases (job INTEGER PRIMARY KEY, server TEXT);
 """
 _SETTING = "CASE WHEN json_valid(settings) THEN json_extract(settings, '$.{}') END"
+#: The condition for a job of some models; takes their names as JSON.
+_OF_MODELS = f"coalesce({_SETTING.format('model_id')}, '') IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ class Job:
     @property
     def expected_outputs(self) -> list[str]:
         """Names that the files will have."""
-        return [f"mesh.{self.settings.output_format}"] + ["orbit.mp4"] * self.settings.render
+        suffixes = [self.settings.output_format] + ["mp4"] * self.settings.render
+        return [f"{self.token}.{suffix}" for suffix in suffixes]
 
 
 class QueueFull(Exception):
@@ -114,6 +117,7 @@ class Jobs:
         self.changed = threading.Condition()
         self._server = secrets.token_hex(8)
         self._lock = threading.RLock()
+        self._held: set[str] = set()
         self._folder_lock = _locked(folder)
         try:
             self._database = _opened(folder / "jobs.sqlite3")
@@ -136,7 +140,7 @@ class Jobs:
 
     def keep_files(self, files: Mapping[str, bytes]) -> str:
         """Write files into a new folder and return its token."""
-        token = secrets.token_urlsafe(18)
+        token = secrets.token_hex(16)
         folder = self.folder_of(token)
         folder.mkdir(parents=True)
         try:
@@ -209,11 +213,16 @@ class Jobs:
     def claim(self) -> Job | None:
         """Mark the job that has waited longest as running here, and return it.
 
+        Jobs of models that are held back wait on.
+
         A job that this version cannot read is marked failed instead.
         """
         while True:
             with self._transaction() as database:
-                waiting = self._select("state = 'queued' ORDER BY id LIMIT 1")
+                waiting = self._select(
+                    f"state = 'queued' AND NOT {_OF_MODELS} ORDER BY id LIMIT 1",
+                    json.dumps(names_of(self._held)),
+                )
                 if not waiting:
                     return None
                 (job,) = waiting
@@ -253,6 +262,24 @@ class Jobs:
                 )
         self._announce()
         return bool(changed)
+
+    def hold(self, model: str) -> None:
+        """Hold back the queued jobs of a model until `release`."""
+        with self._lock:
+            self._held.add(model)
+
+    def release(self, model: str, *, failure: str = "") -> None:
+        """Let the queued jobs of a model run, or fail them with a message."""
+        with self._lock:
+            self._held.discard(model)
+            names = json.dumps(names_of([model]))
+            for job in self._select(f"state = 'queued' AND {_OF_MODELS}", names) if failure else ():
+                self.end(job.id, "failed", message=failure)
+        self._announce()
+
+    def queued_models(self) -> set[str]:
+        """Return the models of all queued jobs."""
+        return {job.settings.model for job in self._select("state = 'queued'")}
 
     def put_back(self, id: int) -> None:
         """Queue a job that is running here again, as if it had never been started."""
@@ -406,8 +433,7 @@ def _locked(folder: Path) -> FileLock:
         EnvironmentProblem: if another server has locked it, or it cannot be written to.
     """
     check_writable(folder, "--folder")
-    with suppress(OSError):  # not ours, or a disk without modes
-        folder.chmod(0o700)
+    _make_private(folder)
     lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
     try:
         lock.acquire()
@@ -416,6 +442,19 @@ def _locked(folder: Path) -> FileLock:
             f"Another server is running in {folder}: stop it, or choose another --folder."
         ) from error
     return lock
+
+
+def _make_private(folder: Path) -> None:
+    """Close a folder to other users, unless it also has files that are not the server's."""
+    ours = {"jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm"}
+    with suppress(OSError):  # somebody else's, or a disk without modes
+        if {path.name for path in folder.iterdir()} <= ours | {"files", ".lock"}:
+            folder.chmod(0o700)
+        for path in folder.iterdir():
+            if path.name in ours:
+                path.chmod(0o600)
+            elif path.name == "files":
+                path.chmod(0o700)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -6,10 +6,12 @@ api_server of Hunyuan3D-2, as its Blender add-on and blender-mcp speak to it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ..net import parse_url
 from ..settings import SurfaceSettings, declared
 
 #: ModelsLab's names of models that are ours under another one.
@@ -17,24 +19,57 @@ ALIASES = {"instantmesh": "instant-mesh-large"}
 _RESOLUTION = declared(SurfaceSettings)["resolution"]
 MAX_CHUNK_SIZE = 12_000
 VIEWS = 6
+#: One image of 20 MiB in base64, or several that are smaller together.
+MAX_BODY_BYTES = 28 * 2**20
 
 
 def _yes_or_no(value: Any) -> Any:
     return {"yes": True, "no": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
+def _web_address(value: str) -> str:
+    if value:
+        parse_url(value)
+    return value
+
+
+def _image_source(value: str) -> str:
+    return _web_address(value) if value[:6].lower().startswith(("http:", "https:")) else value
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+ImageSource = Annotated[str, AfterValidator(_image_source)]
+TrackId = Annotated[str, Field(max_length=1000)] | Annotated[int, Field(ge=-(2**63), lt=2**63)]
 YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 
 
-class Keyed(BaseModel):
-    """A body with the key inside, as ModelsLab wants it; unknown fields are ignored."""
+def names_of(models: Iterable[str]) -> list[str]:
+    """Return the names under which clients may ask for these models."""
+    wanted = set(models)
+    return [*wanted, *(alias for alias, model in ALIASES.items() if model in wanted)]
+
+
+class Body(BaseModel):
+    """A request's body. Unknown fields are ignored; null and "" mean that a field is not given."""
 
     model_config = ConfigDict(extra="ignore")
+    MAX_BYTES: ClassVar[int] = 64 * 2**10
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value not in (None, "")}
+
+
+class Keyed(Body):
+    """A body with the key inside, as ModelsLab has it."""
 
     key: str = Field("", max_length=500, description="API key; a server on loopback may need none.")
 
 
-class CameraAngles(BaseModel):
+class CameraAngles(Body):
     """Where an image was taken from, around the object."""
 
     azimuth: float = Field(ge=-360, le=360, description="Degrees counter-clockwise from above.")
@@ -76,13 +111,17 @@ class JobSettings(BaseModel):
 class ImageTo3D(JobSettings, Keyed):
     """POST /api/v6/3d/image_to_3d."""
 
-    image: str | list[str] | None = Field(
+    MAX_BYTES: ClassVar[int] = MAX_BODY_BYTES
+
+    image: ImageSource | list[ImageSource] | None = Field(
         None, description="Address, data URI or base64; a list with multi_image."
     )
-    init_image: str | list[str] | None = Field(None, description="The newer name of image.")
+    init_image: ImageSource | list[ImageSource] | None = Field(
+        None, description="The newer name of image."
+    )
     multi_image: YesNo = Field(False, description="Several images of one object.")
-    webhook: str = Field("", max_length=2000, description="Address that hears of the end.")
-    track_id: str | int | None = None
+    webhook: WebAddress = Field("", max_length=2000, description="Called when the job has ended.")
+    track_id: TrackId | None = Field(None, description="Comes back in each answer.")
 
     @model_validator(mode="after")
     def _one_or_several(self) -> ImageTo3D:
@@ -113,15 +152,17 @@ class ImageTo3D(JobSettings, Keyed):
 class Upload(Keyed):
     """POST /api/v6/base64_to_url."""
 
+    MAX_BYTES: ClassVar[int] = MAX_BODY_BYTES
+
     base64_string: str = Field(min_length=8)
 
 
-class Hunyuan(BaseModel):
+class Hunyuan(Body):
     """POST /generate and /send of Hunyuan3D-2's api_server."""
 
-    model_config = ConfigDict(extra="ignore")
+    MAX_BYTES: ClassVar[int] = MAX_BODY_BYTES
 
-    image: str = Field("", description="Base64 or a data URI.")
+    image: ImageSource = Field("", description="Base64 or a data URI.")
     text: str | None = None
     texture: bool = False
     seed: int = Field(1234, ge=0, lt=2**32)
@@ -155,6 +196,7 @@ class Answer(BaseModel):
     status: Literal["success", "processing", "failed", "error"]
     id: int | None = None
     message: str | None = None
+    tip: str | None = None
     output: list[str] | None = None
     proxy_links: list[str] | None = None
     future_links: list[str] | None = None

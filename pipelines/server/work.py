@@ -104,12 +104,12 @@ class Maker:
             field, mesh = result.field, result.mesh
             layers = result.layers() if settings.texture else []
         mesh = _finished(settings, mesh, field, layers)
-        names = [f"mesh.{settings.output_format}"]
+        names = [f"{folder.name}.{settings.output_format}"]
         save_mesh(mesh, folder / names[0], metadata={"seed": str(seed)})
         if settings.output_format == "obj" and mesh.texture is not None:
-            names += ["mesh.mtl", "mesh.png"]
+            names += [f"{folder.name}.mtl", f"{folder.name}.png"]
         if settings.render:
-            names.append("orbit.mp4")
+            names.append(f"{folder.name}.mp4")
             _save_video(mesh, folder / names[-1], progress)
         return names
 

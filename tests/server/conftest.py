@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
+import json
 import os
 import socket
 import subprocess
@@ -79,17 +80,19 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 _FAKE = """
+import json
 import sys
 from pathlib import Path
-import uvicorn
 from pipelines.server.app import Config, create_app
 from pipelines.server.jobs import Jobs
+from pipelines.server.listening import bind, run
 from pipelines.server.workers import Workers
 from tests.server.makers import fake
 if __name__ == "__main__":
     jobs = Jobs(Path(sys.argv[1]))
-    app = create_app(jobs, Workers(jobs, [fake] * 2), Config(wait=0.0))
-    uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
+    config = Config(**{"wait": 0.0} | json.loads(sys.argv[3]))
+    app = create_app(jobs, Workers(jobs, [fake] * 2), config)
+    run(app, bind("127.0.0.1", int(sys.argv[2])), app.state.closing)
 """
 
 
@@ -102,7 +105,7 @@ class Running:
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             self._command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
         )
         for _ in range(900):
@@ -114,30 +117,43 @@ class Running:
         raise AssertionError("the server did not start")
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
-def _unused_port() -> int:
+def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    """With two fake workers."""
+def running_with(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Starts a server with two fake workers: `running_with(wait=..., cors_origins=..., ...)`."""
     (tmp_path / "serve.py").write_text(_FAKE)
-    folder, port = tmp_path / "server", _unused_port()
-    server = Running(folder, port, [str(tmp_path / "serve.py"), str(folder), str(port)])
-    yield server
-    server.kill()
+    servers: list[Running] = []
+
+    def start(**config: Any) -> Running:
+        folder, port = tmp_path / "server", unused_port()
+        command = [str(tmp_path / "serve.py"), str(folder), str(port), json.dumps(config)]
+        servers.append(Running(folder, port, command))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def running(running_with: Callable[..., Running]) -> Running:
+    """With two fake workers."""
+    return running_with()
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """As a user starts it, with the embedded model and the page."""
-    folder, port = tmp_path_factory.mktemp("real") / "server", _unused_port()
+    folder, port = tmp_path_factory.mktemp("real") / "server", unused_port()
     options = ["--folder", str(folder), "--port", str(port), "--wait", "60", "--device", "cpu"]
     server = Running(folder, port, ["-m", "pipelines", "serve", *options])
     yield server

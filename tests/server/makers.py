@@ -36,7 +36,7 @@ def make(
         raise ZeroDivisionError("secret detail")
     if settings.resolution == SLOW:
         time.sleep(60)
-    name = f"mesh.{settings.output_format}"
+    name = f"{folder.name}.{settings.output_format}"
     (folder / name).write_text(f"# {seed} {len(images)}\n{OBJ}")
     return [name]
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import hashlib
 import io
 import json
-import time
 import zipfile
 
-import httpx
 import pytest
 from PIL import Image
 
-from pipelines.server.__main__ import main
-from pipelines.server.app import digest
+from pipelines.server.auth import digest
 
 from .conftest import FETCH, START, ended, image
 from .makers import BUG, FAIL, SLOW
@@ -45,7 +40,7 @@ def test_a_job_that_ends_within_the_wait_answers_at_once(serve):
     for source in (image(), image().split(",")[1]):
         answer = client.post(START, json={"init_image": source, "output_format": "glb"}).json()
         assert answer["status"] == "success"
-        assert answer["output"][0].endswith("/mesh.glb")
+        assert answer["output"][0].endswith(".glb")
 
 
 def test_links_begin_with_the_public_address(serve):
@@ -79,7 +74,7 @@ def test_several_images_of_one_object(serve):
 
 
 @pytest.mark.parametrize(
-    ("resolution", "says"), [(FAIL, "The image holds no object."), (BUG, "its log says which")]
+    ("resolution", "says"), [(FAIL, "The image holds no object."), (BUG, "the server's log")]
 )
 def test_failures_are_failures(serve, resolution, says):
     client = serve(wait=20.0)
@@ -131,6 +126,9 @@ def test_a_image_of_too_many_pixels_is_not_decoded(serve):
         (b'{"image": ', "application/json"),
         (b"\xff\xfe", "application/json"),
         (b"image=x", "application/x-www-form-urlencoded"),
+        (b"image=%ff", "application/x-www-form-urlencoded"),
+        (b"a&" * 1000, "application/x-www-form-urlencoded"),
+        (b"[]", "application/json"),
         (b"<image/>", "text/xml"),
         (b"", "application/json"),
     ],
@@ -139,12 +137,6 @@ def test_hostile_bodies_are_one_sentence(serve, content, kind):
     answer = serve().post(START, content=content, headers={"Content-Type": kind})
     assert answer.status_code in (400, 422)
     assert answer.json()["status"] == "error"
-
-
-def test_a_body_without_end_is_refused(serve, monkeypatch):
-    monkeypatch.setattr("pipelines.server.app._MAX_BODY", 10_000)
-    answer = serve().post(START, content=b"x" * 20_000)
-    assert answer.status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -157,18 +149,19 @@ def test_files_are_those_of_jobs(serve, path):
 def test_names_of_files_do_not_come_from_outside(serve):
     client = serve(wait=20.0)
     link = client.post(START, json={"image": image()}).json()["output"][0]
-    assert client.get(link.replace("mesh.obj", "picture-0")).status_code == 404
-    assert client.get(link.replace("mesh.obj", "..%2f..%2fjobs.sqlite3")).status_code == 404
+    folder = link.rpartition("/")[0]
+    for name in ("picture-0", "mesh.txt", "other.obj", "..%2f..%2fjobs.sqlite3", ""):
+        assert client.get(f"{folder}/{name}").status_code == 404
 
 
 def test_unknown_jobs(serve):
+    client = serve()
     for id in (1, -1, 10**30):
-        answer = serve().post(f"{FETCH}/{id}", json={})
+        answer = client.post(f"{FETCH}/{id}", json={})
         assert answer.status_code == 404
 
 
-def test_keys(serve, monkeypatch):
-    monkeypatch.setattr("pipelines.server.app._WRONG_KEY_SECONDS", 0.0)
+def test_keys(serve):
     client = serve(wait=20.0, keys=frozenset({digest("one"), digest("two")}))
     for wrong in ({}, {"key": "three"}, {"key": digest("one")}):
         answer = client.post(START, json={"image": image()} | wrong)
@@ -245,35 +238,3 @@ def test_archives_are_no_images(serve):
         archive.writestr("a.png", "x")
     answer = serve().post(START, json={"image": base64.b64encode(buffer.getvalue()).decode()})
     assert answer.status_code == 400
-
-
-def test_digests_are_sha256():
-    assert digest("one") == hashlib.sha256(b"one").hexdigest()
-
-
-def test_a_body_that_drips_ends_with_its_time(serve, monkeypatch):
-    monkeypatch.setattr("pipelines.server.app._BODY_SECONDS", 0.2)
-    app = serve().app
-
-    async def drip():
-        while True:
-            yield b" "
-            await asyncio.sleep(0.05)
-
-    async def run() -> httpx.Response:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
-            return await client.post(START, content=drip())
-
-    began = time.monotonic()
-    assert asyncio.run(run()).status_code == 408
-    assert time.monotonic() - began < 5
-
-
-def test_the_command_line_lets_nobody_else_in_without_a_key(capsys, monkeypatch, tmp_path):
-    monkeypatch.delenv("IMAGE_TO_3D_KEY", raising=False)
-    with pytest.raises(SystemExit) as caught:
-        main(["--host", "0.0.0.0", "--folder", str(tmp_path)])
-    assert caught.value.code == 2
-    assert "IMAGE_TO_3D_KEY" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())

@@ -38,7 +38,7 @@ def test_every_format(maker, tmp_path, kind, remove_bg):
     stages = []
     settings = JobSettings(resolution=32, output_format=kind, remove_bg=remove_bg)
     names = maker(settings, 5, [CUP], tmp_path, lambda *stage: stages.append(stage[0]))
-    assert names == [f"mesh.{kind}"]
+    assert names == [f"{tmp_path.name}.{kind}"]
     assert load_mesh(tmp_path / names[0]).volume() > 0.01
     assert "surface" in stages
     assert (tmp_path / work.PREVIEW).exists()
@@ -59,11 +59,11 @@ def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_p
     monkeypatch.setattr(work, "_ORBIT_SIZE", 64)
     settings = JobSettings(**SMALL, texture=512, max_faces=1500, render=True)
     names = maker(settings, 5, [CUP], tmp_path, lambda *_: None)
-    assert names == ["mesh.obj", "mesh.mtl", "mesh.png", "orbit.mp4"]
-    mesh = load_mesh(tmp_path / "mesh.obj")
+    assert names == [f"{tmp_path.name}.{kind}" for kind in ("obj", "mtl", "png", "mp4")]
+    mesh = load_mesh(tmp_path / f"{tmp_path.name}.obj")
     assert mesh.texture is not None
     assert len(mesh.faces) <= 1500
-    assert (tmp_path / "orbit.mp4").read_bytes()[4:8] == b"ftyp"
+    assert (tmp_path / f"{tmp_path.name}.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 def test_six_views_and_views_with_cameras(maker, tmp_path):
@@ -75,7 +75,7 @@ def test_six_views_and_views_with_cameras(maker, tmp_path):
         update={"cameras": angles, "remove_bg": True, "texture": 512}
     )
     maker(with_cameras, 5, _views(tmp_path, 4, (160, 120)), tmp_path, lambda *_: None)
-    assert load_mesh(tmp_path / "mesh.obj").texture is not None
+    assert load_mesh(tmp_path / f"{tmp_path.name}.obj").texture is not None
     with pytest.raises(InvalidInput, match="must be square"):
         maker(settings, 5, _views(tmp_path, 6, (160, 120)), tmp_path, lambda *_: None)
 

@@ -1,0 +1,111 @@
+"""API keys: who may use the server, and how often somebody may guess."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..errors import InvalidInput
+from .errors import ApiError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_GUESSES = 10
+_GUESSES_PER_S = 1.0
+
+
+def digest(key: str) -> str:
+    """Return the SHA-256 of a key in hexadecimal, which is all that is stored of it."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_digests(path: Path) -> list[str]:
+    """Read a file with the SHA-256 of one key per line.
+
+    Raises:
+        InvalidInput: if the file cannot be read, is empty, or has a line that is not a digest.
+            An empty file must not open the server to everybody.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"could not read the keys in {path}: {error}") from error
+    if not lines:
+        raise InvalidInput(f"{path} has no keys. Put the SHA-256 of one key on each line.")
+    digests = [line.lower() for line in lines]
+    for number, line in enumerate(digests, 1):
+        if not _DIGEST.fullmatch(line):
+            raise InvalidInput(
+                f"entry {number} of {path} must be the SHA-256 of a key: 64 hexadecimal digits."
+            )
+    return digests
+
+
+class Keys:
+    """The keys that a server accepts.
+
+    A correct key always passes at once. All wrong ones share one limit, so that nobody can lock
+    out anybody else and nothing is stored per client. Guessing is hopeless only for keys that are
+    long and random.
+
+    Args:
+        digests: see `digest`; without any, everybody may use the server.
+        guesses: wrong keys that are answered in a row before the limit counts.
+        guesses_per_s: wrong keys that are answered in the long run.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        digests: Iterable[str],
+        *,
+        guesses: int = _GUESSES,
+        guesses_per_s: float = _GUESSES_PER_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._digests = frozenset(digests)
+        self._guesses, self._rate, self._clock = guesses, guesses_per_s, clock
+        self._left, self._counted_at = float(guesses), clock()
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def owner(self, key: str) -> str:
+        """Return the digest of an accepted key; "" if the server needs none.
+
+        Raises:
+            ApiError: 401 for a wrong or missing key, 429 after too many wrong ones.
+        """
+        if not self._digests:
+            return ""
+        given = digest(key)
+        matches = [hmac.compare_digest(known, given) for known in self._digests]
+        if any(matches):  # of all of them, so that the time taken says nothing
+            return given
+        if key and not self._may_guess():
+            raise ApiError(429, "Too many wrong API keys: try again later.", self._wait())
+        raise ApiError(401, "Invalid API key.")
+
+    def owner_in_header(self, authorization: str) -> str | None:
+        """Return the owner of the bearer token in an Authorization header; None without one.
+
+        Raises:
+            ApiError: as `owner`.
+        """
+        scheme, _, token = authorization.partition(" ")
+        return self.owner(token.strip()) if scheme.lower() == "bearer" else None
+
+    def _may_guess(self) -> bool:
+        now = self._clock()
+        refilled = self._left + (now - self._counted_at) * self._rate
+        self._left, self._counted_at = min(refilled, float(self._guesses)), now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def _wait(self) -> int:
+        return max(1, round((1 - self._left) / self._rate))

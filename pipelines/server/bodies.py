@@ -1,0 +1,131 @@
+"""Request bodies: read within a size, a time and a budget, and parsed off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from typing import Any, TypeVar
+
+import pydantic_core
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from .auth import Keys
+from .errors import ApiError, invalid_body
+from .protocol import Body, Keyed
+
+_Body = TypeVar("_Body", bound=Body)
+_MAX_HELD_BYTES = 128 * 2**20
+_MAX_VALUES = 10_000
+_MAX_FORM_FIELDS = 200
+_RETRY_AFTER_S = 10
+_FORM = "application/x-www-form-urlencoded"
+#: Fields in which a form's space can only be the "+" of base64 that was not percent-encoded.
+_BASE64_FIELDS = ("image", "init_image", "base64_string")
+
+
+class BodyReader:
+    """Reads bodies and checks who sent them.
+
+    Args:
+        keys: that are accepted.
+        timeout_s: within which a body must arrive.
+        max_held_bytes: of all bodies that are on their way at once.
+    """
+
+    def __init__(
+        self, keys: Keys, *, timeout_s: float = 60.0, max_held_bytes: int = _MAX_HELD_BYTES
+    ) -> None:
+        self._keys, self._timeout_s, self._max_held = keys, timeout_s, max_held_bytes
+        self._held = 0
+
+    async def read(self, request: Request, model: type[_Body]) -> tuple[_Body, str]:
+        """Return a request's body and its owner, see `Keys.owner`.
+
+        A key in the header is checked before the body is read, one in the body before anything
+        else in it is looked at.
+
+        Raises:
+            ApiError: 400 for an invalid body, 401 or 429 for a wrong key, 408 for a slow client,
+                413 for a body larger than the model needs, 503 if too many bodies arrive at once.
+        """
+        owner = self._keys.owner_in_header(request.headers.get("authorization", ""))
+        if owner is None and not issubclass(model, Keyed):
+            owner = self._keys.owner("")
+        content = bytearray()
+        try:
+            await asyncio.wait_for(
+                self._receive(request, model.MAX_BYTES, content), self._timeout_s
+            )
+            kind = request.headers.get("content-type", "")
+            fields = await asyncio.to_thread(_parse, content, kind)
+        except asyncio.TimeoutError:
+            raise ApiError(408, "The request took too long to arrive.") from None
+        except ClientDisconnect:
+            raise ApiError(499, "The client closed the connection.") from None
+        finally:
+            self._held -= len(content)
+        if owner is None:
+            key = fields.get("key")
+            owner = self._keys.owner(key if isinstance(key, str) else "")
+        try:
+            return model.model_validate(fields), owner
+        except ValidationError as error:
+            raise invalid_body(error) from None
+
+    async def _receive(self, request: Request, limit: int, content: bytearray) -> None:
+        too_large = ApiError(
+            413,
+            f"The request is larger than {limit / 2**20:.3g} MiB: upload images one by one with"
+            " base64_to_url and send their links.",
+        )
+        if int(request.headers.get("content-length") or 0) > limit:
+            raise too_large
+        values = 0
+        async for chunk in request.stream():
+            content += chunk
+            self._held += len(chunk)
+            if len(content) > limit:
+                raise too_large
+            if self._held > self._max_held:
+                raise ApiError(503, "Too many requests arrive at once.", _RETRY_AFTER_S)
+            # JSON can need a hundred times its size once it is parsed.
+            values += sum(map(chunk.count, (b",", b"[", b"{")))
+            if values > _MAX_VALUES:
+                raise ApiError(413, f"The request has more than {_MAX_VALUES:,} values.")
+
+
+def _parse(content: bytearray, kind: str) -> dict[str, Any]:
+    """Parse JSON, whatever its Content-Type, or a form; an empty body has no fields.
+
+    Clients such as `curl -d` send JSON as a form, or without a type.
+    """
+    start = content[:100].lstrip()
+    if not start and len(content) <= 100:
+        return {}
+    if kind.partition(";")[0].strip().lower() == _FORM and not start.startswith(b"{"):
+        return _parse_form(content)
+    try:
+        fields = pydantic_core.from_json(content, cache_strings=False)
+    except ValueError as error:
+        raise ApiError(400, f"The request must be a JSON object: {error}") from None
+    if not isinstance(fields, dict):
+        raise ApiError(400, "The request must be a JSON object.")
+    return fields
+
+
+def _parse_form(content: bytearray) -> dict[str, Any]:
+    try:
+        pairs = urllib.parse.parse_qsl(
+            content.decode("ascii"), errors="strict", max_num_fields=_MAX_FORM_FIELDS
+        )
+    except ValueError as error:
+        raise ApiError(400, f"The request is not a valid form: {error}") from None
+    lists: dict[str, list[str]] = {}
+    for name, value in pairs:
+        name = name.removesuffix("[]")
+        lists.setdefault(name, []).append(
+            value.replace(" ", "+") if name in _BASE64_FIELDS else value
+        )
+    return {name: values if len(values) > 1 else values[0] for name, values in lists.items()}

@@ -1,0 +1,67 @@
+"""The endpoints of Hunyuan3D-2's api_server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+
+from .answers import without_paths
+from .errors import ApiError
+from .jobs import ENDED, Job
+from .protocol import Hunyuan
+from .routes import body_of, get
+from .service import Service
+
+_DISCONNECT_POLL_S = 1.0
+_RETRY_AFTER_S = 10
+
+
+def add_hunyuan_api(app: FastAPI, service: Service) -> None:
+    """Add generate, send and status."""
+
+    async def start(request: Request) -> Job:
+        body, owner = await service.read(request, Hunyuan)
+        return await service.submit(body.settings(), [body.image], owner)
+
+    @app.post(
+        "/generate",
+        response_class=FileResponse,
+        openapi_extra=body_of(Hunyuan),
+        tags=["Hunyuan3D-2"],
+    )
+    async def generate(request: Request) -> Response:
+        """Make a mesh of one image, and answer with its file."""
+        job = await start(request)
+        while job.state not in ENDED:
+            if service.closing.is_set():
+                raise ApiError(503, "The server is stopping: try again later.", _RETRY_AFTER_S)
+            if await request.is_disconnected():
+                await asyncio.to_thread(service.workers.cancel, job)
+                raise ApiError(499, "The client closed the connection.")
+            job = await service.finished(job, _DISCONNECT_POLL_S)
+        if job.state != "done":
+            raise ApiError(500, without_paths(job.message))
+        return service.file_response(job.token, job.outputs[0])
+
+    @app.post("/send", openapi_extra=body_of(Hunyuan), tags=["Hunyuan3D-2"])
+    async def send(request: Request) -> dict[str, str]:
+        """Queue an image, and return the uid to ask for its state."""
+        return {"uid": (await start(request)).token}
+
+    @get(app, "/status/{uid}", tags=["Hunyuan3D-2"])
+    async def status(uid: str) -> dict[str, str]:
+        """Return the state of a queued image, and the mesh in base64 when it is finished."""
+        try:
+            job = await asyncio.to_thread(service.jobs.by_token, uid)
+        except KeyError:
+            raise ApiError(404, "There is no such job.") from None
+        if job.state in ("failed", "cancelled"):
+            return {"status": "error", "message": without_paths(job.message)}
+        if job.state != "done":
+            return {"status": "processing" if job.state == "running" else "queued"}
+        path = service.jobs.folder_of(uid) / job.outputs[0]
+        content = await asyncio.to_thread(path.read_bytes)
+        return {"status": "completed", "model_base64": base64.b64encode(content).decode()}

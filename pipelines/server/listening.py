@@ -1,0 +1,113 @@
+"""The sockets of the server and its life from start to SIGTERM."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import socket
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from ..errors import EnvironmentProblem
+
+_GRACE_S = 3
+_BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind a port on all addresses of a host name.
+
+    Args:
+        host: a name or an address, such as "localhost", "0.0.0.0" or "::1".
+        port: 0 takes any free one.
+
+    Raises:
+        EnvironmentProblem: if that is not possible.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        if not 0 <= port < 2**16:  # getaddrinfo would take the rest of the division
+            raise OSError("a port is between 0 and 65535")
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            if port == 0 and sockets:  # all addresses get the same port
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            with contextlib.suppress(_AddressMissing):
+                sockets.append(_listen(family, address))
+        if not sockets:
+            raise OSError("this machine does not have that address")
+    except (OSError, UnicodeError) as error:
+        for listener in sockets:
+            listener.close()
+        raise EnvironmentProblem(
+            f"could not listen on {_url(host, port)}: {error}. Choose another --host or --port."
+        ) from error
+    return sockets
+
+
+class _AddressMissing(Exception):
+    """An address of "localhost" that this machine lacks, such as ::1 without IPv6."""
+
+
+def _listen(family: int, address: tuple[Any, ...]) -> socket.socket:
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _AddressMissing from error
+    try:
+        if sys.platform != "win32":  # there it would allow two servers on one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _AddressMissing from error
+        raise
+    return listener
+
+
+def address_of(host: str, sockets: list[socket.socket]) -> str:
+    """Return the address to open in a browser."""
+    return _url(host, sockets[0].getsockname()[1])
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which tells waiting requests at once that it has been asked to stop."""
+
+    def __init__(self, config: uvicorn.Config, closing: threading.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._closing.set()
+        super().handle_exit(sig, frame)
+
+
+def run(app: FastAPI, sockets: list[socket.socket], closing: threading.Event) -> None:
+    """Answer requests until SIGTERM or Ctrl-C.
+
+    Args:
+        app: the application.
+        sockets: see `bind`; are closed in the end.
+        closing: is set as soon as the server has been asked to stop.
+    """
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, server_header=False, ws="none"
+    )
+    # uvicorn sends itself the signal again when it has stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(config, closing).run(sockets=sockets)

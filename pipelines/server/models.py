@@ -1,0 +1,144 @@
+"""Which models jobs may name, and downloads of those whose weights are missing.
+
+A download runs in the server and not in a worker, so that jobs of other models pass by.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ImageTo3DError
+from ..weights import inventory
+from ..weights.presets import RECONSTRUCTION_PRESETS
+from .errors import ApiError
+from .jobs import Jobs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Download:
+    """How far a download is: bytes of the file that is on its way."""
+
+    model: str
+    done: int = 0
+    total: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        size = f" ({self.done / 1e6:,.0f} of {self.total / 1e6:,.0f} MB)" if self.total else ""
+        return f"The weights of {self.model} are being downloaded{size}."
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the file is here at the present pace; 0 if unknown."""
+        if not self.done:
+            return 0.0
+        return (time.monotonic() - self.began) * (self.total - self.done) / self.done
+
+
+class _Stopped(Exception):
+    """The server stops; the download goes on from here the next time."""
+
+
+class Models:
+    """The models that jobs may name.
+
+    Args:
+        jobs: the store, which holds back the jobs of a model until its weights are here.
+        default: allowed in any case.
+        allowed: likewise; None allows all models whose weights are here.
+        folders: of weights.
+        closing: set when the server stops.
+        download: fetches what is missing of a model; see `inventory.download`.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        default: str,
+        allowed: Sequence[str] | None,
+        folders: Sequence[Path],
+        closing: threading.Event,
+        download: Callable[..., int] = inventory.download,
+    ) -> None:
+        self._jobs, self._default, self._allowed = jobs, default, allowed
+        self._folders, self._closing, self._download = folders, closing, download
+        self._here: set[str] = set()
+        self._downloads: dict[str, Download] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        """Return the models that jobs may name."""
+        return [name for name in RECONSTRUCTION_PRESETS if self._is_allowed(name)]
+
+    def check(self, name: str) -> None:
+        """Refuse a model that is unknown or not allowed.
+
+        Raises:
+            ApiError: 400 that names the allowed ones, and the option that allows others.
+        """
+        if name not in RECONSTRUCTION_PRESETS or not self._is_allowed(name):
+            raise ApiError(
+                400,
+                f"model_id: {name!r:.100} is not available here; choose one of"
+                f" {', '.join(self.names())}. The server's option --allow-models adds others.",
+            )
+
+    def resume(self) -> None:
+        """Start the downloads that queued jobs wait for."""
+        for name in self._jobs.queued_models() & RECONSTRUCTION_PRESETS.keys():
+            self.want(name)
+
+    def want(self, name: str) -> None:
+        """Start the download of a model that is not here, unless it runs already."""
+        with self._lock:
+            if name in self._downloads or self._is_here(name):
+                return
+            self._downloads[name] = Download(name)
+            self._jobs.hold(name)
+        threading.Thread(target=self._fetch, args=(name,), daemon=True).start()
+
+    def download_of(self, name: str) -> Download | None:
+        """Return the download of a model that is running."""
+        return self._downloads.get(name)
+
+    def _is_allowed(self, name: str) -> bool:
+        if self._allowed is None:
+            return name == self._default or self._is_here(name)
+        return name == self._default or name in self._allowed
+
+    def _is_here(self, name: str) -> bool:
+        if name not in self._here and not inventory.missing(name, self._folders):
+            self._here.add(name)
+        return name in self._here
+
+    def _fetch(self, name: str) -> None:
+        state = self._downloads[name]
+
+        def progress(done: int, total: int) -> None:
+            if self._closing.is_set():
+                raise _Stopped
+            if total != state.total or done < state.done:
+                state.began = time.monotonic()
+            state.done, state.total = done, total
+
+        failure = ""
+        try:
+            self._download(name, self._folders, progress)
+        except _Stopped:
+            return
+        except ImageTo3DError as error:
+            log.error("could not download %s: %s", name, error)
+            failure = str(error)
+        except Exception:
+            log.exception("could not download %s", name)
+            failure = f"The weights of {name} could not be downloaded: the server's log says why."
+        with self._lock:
+            del self._downloads[name]
+            self._jobs.release(name, failure=failure)

@@ -1,0 +1,91 @@
+"""ModelsLab's endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from ..errors import InvalidInput
+from .errors import ApiError
+from .fetching import check_image, decode_base64
+from .protocol import Answer, ImageTo3D, Keyed, Upload
+from .routes import body_of
+from .service import Service
+
+
+def add_modelslab_api(app: FastAPI, service: Service) -> None:
+    """Add image_to_3d, fetch, cancel and base64_to_url."""
+
+    @app.post(
+        "/api/v6/3d/image_to_3d",
+        response_model=Answer,
+        openapi_extra=body_of(ImageTo3D),
+        tags=["ModelsLab"],
+    )
+    async def image_to_3d(request: Request) -> JSONResponse:
+        """Make a mesh of one image, or of several images of one object.
+
+        The answer is "processing" with a link to fetch the result, or "success" if the job ends
+        at once. Without model_id, the model is the server's own choice (its option --model).
+        """
+        body, owner = await service.read(request, ImageTo3D)
+        base = service.base(request)
+        job = await service.submit(
+            body.settings(),
+            body.images,
+            owner,
+            webhook=body.webhook,
+            track_id=body.track_id,
+            base=base,
+        )
+        del body  # images are large, and the job may take a while
+        return await service.say(await service.finished(job, service.config.wait), base)
+
+    @app.post(
+        "/api/v6/3d/fetch/{id}",
+        response_model=Answer,
+        openapi_extra=body_of(Keyed, required=False),
+        tags=["ModelsLab"],
+    )
+    async def fetch(id: int, request: Request) -> JSONResponse:
+        """Return the state of a job, and its files when it has succeeded."""
+        _, owner = await service.read(request, Keyed)
+        return await service.say(await service.job(id, owner), service.base(request))
+
+    @app.post(
+        "/api/v6/3d/cancel/{id}",
+        response_model=Answer,
+        openapi_extra=body_of(Keyed, required=False),
+        tags=["ModelsLab"],
+    )
+    async def cancel(id: int, request: Request) -> JSONResponse:
+        """End a job that is queued or running."""
+        _, owner = await service.read(request, Keyed)
+        job = await service.job(id, owner)
+        await asyncio.to_thread(service.workers.cancel, job)
+        return await service.say(await service.job(id, owner), service.base(request))
+
+    async def upload(request: Request) -> JSONResponse:
+        """Store an image, and return its link for `image`."""
+        body, _ = await service.read(request, Upload)
+        token = await asyncio.to_thread(_keep, service, body.base64_string)
+        link = f"{service.base(request)}/files/{token}/upload"
+        answer = Answer(status="success", id=0, output=[link], proxy_links=[link])
+        return JSONResponse(answer.model_dump(exclude_none=True))
+
+    for path in ("/api/v6/base64_to_url", "/api/v6/3d/base64_to_url"):
+        app.post(path, response_model=Answer, openapi_extra=body_of(Upload), tags=["ModelsLab"])(
+            upload
+        )
+
+
+def _keep(service: Service, source: str) -> str:
+    """Store an image that was uploaded; returns its token."""
+    try:
+        content = decode_base64(source)
+        check_image(content)
+    except InvalidInput as error:
+        raise ApiError(400, str(error)) from error
+    return service.jobs.keep_files({"upload": content})

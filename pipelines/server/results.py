@@ -1,0 +1,67 @@
+"""Files of jobs and uploads: their names, and meshes in formats that were not asked for."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+from ..meshes.io import load_mesh, save_mesh
+from .jobs import Job, Jobs
+from .work import PREVIEW
+
+MESH_FORMATS = ("obj", "glb", "stl", "ply")
+MEDIA_TYPES = {
+    ".obj": "model/obj",
+    ".glb": "model/gltf-binary",
+    ".stl": "model/stl",
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".mtl": "text/plain",
+}
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
+#: Names of jobs of version 0.2.0, whose links still work.
+_OLD_STEMS = {".mp4": "orbit"}
+_SUFFIXES = (*(f".{kind}" for kind in MESH_FORMATS), ".mtl", ".png", ".mp4")
+_converting = threading.Lock()
+
+
+def file_of(jobs: Jobs, token: str, name: str) -> Path | None:
+    """Return a file by the name in its link; None if there is none.
+
+    Args:
+        jobs: the store.
+        token: of a job or an upload.
+        name: "upload", "image" (a job's first image), "preview.png", or the job's prefix or the
+            name of version 0.2.0 ("mesh", "orbit") with the suffix of a result.
+    """
+    if not _TOKEN.fullmatch(token):
+        return None
+    folder = jobs.folder_of(token)
+    suffix = Path(name).suffix
+    old = f"{_OLD_STEMS.get(suffix, 'mesh')}{suffix}"
+    if name == "image":
+        candidates = ["picture-0"]
+    elif name in ("upload", PREVIEW):
+        candidates = [name]
+    elif suffix in _SUFFIXES and name in (f"{token}{suffix}", old):
+        candidates = [f"{token}{suffix}", old]
+    else:
+        candidates = []
+    return next((folder / each for each in candidates if (folder / each).is_file()), None)
+
+
+def converted(jobs: Jobs, job: Job, kind: str) -> Path:
+    """Write a finished job's mesh in another format, once.
+
+    Args:
+        jobs: the store.
+        job: done.
+        kind: one of `MESH_FORMATS`.
+    """
+    mesh = jobs.folder_of(job.token) / job.outputs[0]
+    path = mesh.with_suffix(f".{kind}")
+    with _converting:  # one at a time bounds the memory
+        if not path.is_file():
+            save_mesh(load_mesh(mesh), path)
+    return path

@@ -1,0 +1,182 @@
+"""What the endpoints do, in either dialect: check, queue, wait, and find files."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import prometheus_client
+from fastapi import Request
+from fastapi.responses import FileResponse, JSONResponse
+
+from ..errors import InvalidInput
+from .answers import answer_of
+from .auth import Keys
+from .bodies import BodyReader
+from .config import Config
+from .errors import ApiError
+from .fetching import fetch_image
+from .jobs import ENDED, Job, Jobs, JobState, QueueFull
+from .models import Models
+from .protocol import Answer, JobSettings
+from .results import MEDIA_TYPES, MESH_FORMATS, converted, file_of
+from .workers import Workers
+
+log = logging.getLogger(__name__)
+
+_RETRY_AFTER_S = 10
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
+_GAUGES: dict[JobState, str] = {
+    "queued": "Jobs in the queue.",
+    "running": "Jobs that are running.",
+    "failed": "Jobs that failed.",
+    "done": "Jobs that succeeded.",
+}
+
+
+class Service:
+    """What the endpoints do.
+
+    Args:
+        jobs: the store.
+        workers: that run the jobs.
+        config: see `Config`.
+    """
+
+    def __init__(self, jobs: Jobs, workers: Workers, config: Config) -> None:
+        self.jobs, self.workers, self.config = jobs, workers, config
+        self.closing = threading.Event()
+        self.models = Models(jobs, config.model, config.models, config.models_dirs, self.closing)
+        self.keys = Keys(config.keys)
+        self.read = BodyReader(self.keys, timeout_s=config.body_timeout_s).read
+        self.registry = prometheus_client.CollectorRegistry()
+        self.submitted = prometheus_client.Counter(
+            "image_to_3d_jobs_submitted", "Jobs that were queued.", registry=self.registry
+        )
+        for state, description in _GAUGES.items():
+            gauge = prometheus_client.Gauge(
+                f"image_to_3d_jobs_{state}", description, registry=self.registry
+            )
+            gauge.set_function(functools.partial(self._count, state))
+        prometheus_client.Gauge(
+            "image_to_3d_workers", "Workers.", registry=self.registry
+        ).set_function(workers.alive)
+
+    def _count(self, state: JobState) -> float:
+        return self.jobs.count(state)
+
+    def base(self, request: Request) -> str:
+        """Return the server's address as the client sees it, without a slash at the end."""
+        return (self.config.public_url or str(request.base_url)).rstrip("/")
+
+    async def submit(
+        self, settings: JobSettings, sources: Sequence[str], owner: str, **more: Any
+    ) -> Job:
+        """Queue a job.
+
+        Args:
+            settings: without a model's name, the configured one is used.
+            sources: of the images: links, data URIs or base64.
+            owner: see `Keys.owner`.
+            more: see `Jobs.submit`.
+
+        Raises:
+            ApiError: 400 for an image or a model that cannot be used, 429 if the queue is full.
+        """
+        settings = settings.model_copy(update={"model_id": settings.model_id or self.config.model})
+        await asyncio.to_thread(self.models.check, settings.model)
+        images = [await self._image(source) for source in sources]
+        await asyncio.to_thread(self.models.want, settings.model)
+        try:
+            job = await asyncio.to_thread(self.jobs.submit, settings, images, owner=owner, **more)
+        except QueueFull:
+            raise ApiError(429, "The queue is full: try again later.", _RETRY_AFTER_S) from None
+        self.submitted.inc()
+        return job
+
+    async def _image(self, source: str) -> bytes:
+        """Return an image file; one that was uploaded here is not fetched over the network."""
+        if (upload := self._uploaded(source)) is not None:
+            return await asyncio.to_thread(upload.read_bytes)
+        try:
+            return await fetch_image(source, allow_private=self.config.allow_private)
+        except InvalidInput as error:
+            raise ApiError(400, str(error)) from error
+
+    def _uploaded(self, source: str) -> Path | None:
+        if not source.startswith(("http://", "https://")):
+            return None
+        try:
+            path = urlsplit(source).path
+        except ValueError:
+            return None
+        parts = path.removeprefix(self.config.root_path).split("/")
+        if len(parts) != 4 or parts[:2] != ["", "files"]:
+            return None
+        return file_of(self.jobs, parts[2], parts[3])
+
+    async def finished(self, job: Job, timeout_s: float) -> Job:
+        """Return the job when it has ended, the time is over or the server stops."""
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + timeout_s, _FIRST_POLL_S
+        while job.state not in ENDED and loop.time() < until and not self.closing.is_set():
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_S)
+            job = await asyncio.to_thread(self.jobs.get, job.id)
+        return job
+
+    async def job(self, id: int, owner: str) -> Job:
+        """Return a job of this owner.
+
+        Raises:
+            ApiError: 404 if the owner has none of this id.
+        """
+        try:
+            job = await asyncio.to_thread(self.jobs.get, id)
+        except (KeyError, OverflowError):  # larger than SQLite's integers
+            pass
+        else:
+            if job.owner == owner:
+                return job
+        raise ApiError(404, f"There is no job {id}.")
+
+    async def say(self, job: Job, base: str) -> JSONResponse:
+        """Answer with a job's state; links begin with `base`."""
+        answer = await asyncio.to_thread(self._answer, job, base)
+        return JSONResponse(answer.model_dump(exclude_none=True, by_alias=True))
+
+    def webhook_body(self, job: Job) -> dict[str, Any]:
+        """Return what a webhook receives about a job that has ended."""
+        return self._answer(job, job.base).model_dump(exclude_none=True, by_alias=True)
+
+    def _answer(self, job: Job, base: str) -> Answer:
+        download = self.models.download_of(job.settings.model)
+        return answer_of(job, base, self.jobs, self.workers, download)
+
+    def file_response(self, token: str, name: str) -> FileResponse:
+        """Answer with a file of a job or an upload; a mesh in another format is made first.
+
+        Raises:
+            ApiError: 404 if there is none.
+        """
+        path = file_of(self.jobs, token, name) or self._converted(token, name)
+        if path is None:
+            raise ApiError(404, "There is no such file, or it has expired.")
+        kind = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+        return FileResponse(path, media_type=kind, filename=name)
+
+    def _converted(self, token: str, name: str) -> Path | None:
+        stem, _, kind = name.partition(".")
+        if stem != token or kind not in MESH_FORMATS:
+            return None
+        try:
+            job = self.jobs.by_token(token)
+        except KeyError:
+            return None
+        return converted(self.jobs, job, kind) if job.state == "done" else None
