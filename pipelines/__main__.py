@@ -113,7 +113,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 models_dirs=models_dirs,
                 device=options.device,
                 dtype=options.dtype,
-                keep_half_copy=not options.no_half_copy,
                 offload=options.offload,
             )
         names = output_names(images, options.output, overwrite=options.overwrite)

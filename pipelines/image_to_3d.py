@@ -201,7 +201,6 @@ class ImageTo3D:
         models_dirs: Sequence[Path] = (),
         device: str = "auto",
         dtype: str = "auto",
-        keep_half_copy: bool = True,
         offload: bool = False,
     ) -> ImageTo3D:
         """Load the models.
@@ -215,7 +214,6 @@ class ImageTo3D:
             device: a name of `devices.DEVICES`.
             dtype: "auto" or a name of `devices.DTYPES`; the embedded model, which is small, stays
                 in float32 by itself.
-            keep_half_copy: see `weights.tensors.read_tensors`.
             offload: keep on the device only the part that is at work, the others in host memory.
 
         Raises:
@@ -232,7 +230,6 @@ class ImageTo3D:
             models_dirs=models_dirs,
             device="cpu" if offload else where,
             dtype=precision(model),
-            keep_half_copy=keep_half_copy,
         )
         background_models = models_dirs[0] / "rembg" if models_dirs else None
         if (fitting := views_model_for(model)) is None:
@@ -245,7 +242,6 @@ class ImageTo3D:
             models_dirs=models_dirs,
             device=where,
             dtype=precision(views_model),
-            keep_half_copy=keep_half_copy,
             offload=offload,
         )
         return cls(multiview, reconstruction, background_models, where, offload)

@@ -89,7 +89,6 @@ class Work:
                     models_dirs=self._models_dirs,
                     device=device,
                     dtype=options.dtype,
-                    keep_half_copy=not options.no_half_copy,
                     offload=options.offload,
                 )
 

@@ -5,10 +5,12 @@ Parts are named as in the checkpoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, cast
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,10 +18,10 @@ from ..cameras import FOUR_VIEWS, Cameras, zero123plus_cameras
 from ..errors import InvalidInput
 from ..fields.triplane import Decoder, SignedDistanceDecoder, SoftplusDecoder, Triplane
 from .triplane_transformer import TriplaneTransformer
-from .vision_transformer import CameraViT, EncoderConfig
+from .vision_transformer import STRICT_SIZES, CameraViT, EncoderConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT_SIZES)
 class ReconstructionConfig:
     """Sizes of one model.
 
@@ -32,16 +34,16 @@ class ReconstructionConfig:
     """
 
     surface: Literal["mesh", "nerf"]
-    transformer_layers: int
-    triplane_dim: int
-    samples_per_ray: int
+    transformer_layers: PositiveInt
+    triplane_dim: PositiveInt
+    samples_per_ray: PositiveInt
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    transformer_dim: int = 1024
-    transformer_heads: int = 16
-    triplane_low_res: int = 32
-    grid_resolution: int = 128
-    grid_scale: float = 2.1
-    density_threshold: float = 10.0
+    transformer_dim: PositiveInt = 1024
+    transformer_heads: PositiveInt = 16
+    triplane_low_res: PositiveInt = 32
+    grid_resolution: PositiveInt = 128
+    grid_scale: PositiveFloat = 2.1
+    density_threshold: PositiveFloat = 10.0
 
     def build(self) -> ReconstructionModel:
         """A model of these sizes, without weights."""

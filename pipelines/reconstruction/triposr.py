@@ -7,19 +7,21 @@ Source: Tochilkin et al., TripoSR (arXiv 2403.02151); Hong et al., LRM (arXiv 23
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
 from .attention import attention, check_heads
-from .vision_transformer import EncoderConfig, VisionTransformer
+from .vision_transformer import STRICT_SIZES, EncoderConfig, VisionTransformer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT_SIZES)
 class TripoSRConfig:
     """Sizes of the model.
 
@@ -31,17 +33,17 @@ class TripoSRConfig:
     """
 
     encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(view_size=512))
-    transformer_layers: int = 16
-    transformer_dim: int = 1024
-    transformer_heads: int = 16
-    triplane_low_res: int = 32
-    triplane_dim: int = 40
-    decoder_dim: int = 64
-    decoder_layers: int = 9
-    radius: float = 0.87
-    samples_per_ray: int = 128
-    grid_resolution: int = 255
-    density_threshold: float = 25.0
+    transformer_layers: PositiveInt = 16
+    transformer_dim: PositiveInt = 1024
+    transformer_heads: PositiveInt = 16
+    triplane_low_res: PositiveInt = 32
+    triplane_dim: PositiveInt = 40
+    decoder_dim: PositiveInt = 64
+    decoder_layers: PositiveInt = 9
+    radius: PositiveFloat = 0.87
+    samples_per_ray: PositiveInt = 128
+    grid_resolution: PositiveInt = 255
+    density_threshold: PositiveFloat = 25.0
 
     def build(self) -> TripoSR:
         """A model of these sizes, without weights."""

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import attention, check_heads
 
+#: How the sizes of a model are validated when they come from a file.
+STRICT_SIZES = ConfigDict(extra="forbid", strict=True)
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT_SIZES)
 class EncoderConfig:
     """Sizes of the vision transformer.
 
     `image_size` is the image size of its position grid, `view_size` that of the views.
     """
 
-    hidden_size: int = 768
-    layers: int = 12
-    heads: int = 12
-    mlp_size: int = 3072
-    layer_norm_eps: float = 1e-12
-    image_size: int = 224
-    patch_size: int = 16
-    view_size: int = 320
+    hidden_size: PositiveInt = 768
+    layers: PositiveInt = 12
+    heads: PositiveInt = 12
+    mlp_size: PositiveInt = 3072
+    layer_norm_eps: PositiveFloat = 1e-12
+    image_size: PositiveInt = 224
+    patch_size: PositiveInt = 16
+    view_size: PositiveInt = 320
 
 
 class _Embeddings(nn.Module):

@@ -103,7 +103,14 @@ def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
         [folder / name] if "/" not in name else []
     )
     return next(
-        (file for place in places for file in (place, half_copy_of(place)) if file.is_file()), None
+        (
+            file
+            for place in places
+            # Version 0.2.0 kept half-precision copies, which may have replaced the originals.
+            for file in (place, place.with_name(f"{place.stem}.fp16.safetensors"))
+            if file.is_file()
+        ),
+        None,
     )
 
 
@@ -211,8 +218,3 @@ def weights_names(part: str) -> tuple[str, str]:
     diffusion = part in ("unet", "vae")
     stem, pickled = ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
     return f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin"
-
-
-def half_copy_of(path: Path) -> Path:
-    """Where the half-precision copy of a pickle is kept: beside it."""
-    return path.with_name(f"{path.stem}.fp16.safetensors")

@@ -51,7 +51,6 @@ def load_multiview_model(
     models_dirs: Sequence[Path] = (),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    keep_half_copy: bool = True,
     offload: bool = False,
     progress: Progress = silent,
 ) -> MultiviewModel:
@@ -77,7 +76,7 @@ def load_multiview_model(
             revision=preset.unet_revision,
         )
     return read_multiview_model(
-        files, unet_weights, preset.background, torch.device(device), dtype, keep_half_copy, offload
+        files, unet_weights, preset.background, torch.device(device), dtype, offload
     )
 
 
@@ -87,7 +86,6 @@ def read_multiview_model(
     background: float,
     device: torch.device,
     dtype: torch.dtype,
-    keep_half_copy: bool,
     offload: bool = False,
 ) -> MultiviewModel:
     """The parts of a repository in diffusers layout, put together.
@@ -115,9 +113,7 @@ def read_multiview_model(
         config = files.json(f"{name}/config.json")
         with files.understood(f"{name}/config.json"), torch.device("meta"):
             part = builders[name](config)
-        tensors = renamed(
-            name, read_tensors(path, dtype=dtype, keep_half_copy=keep_half_copy), part
-        )
+        tensors = renamed(name, read_tensors(path), part)
         load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
         _fill_position_ids(part)
         parts[name] = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, InvalidInput
@@ -51,20 +52,17 @@ def load_reconstruction_model(
     models_dirs: Sequence[Path] = (),
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    keep_half_copy: bool = True,
     progress: Progress = silent,
 ) -> AnyReconstructionModel:
     """A reconstruction model, ready to be used.
 
-    Weights of other sizes than the official ones have these beside them, see `sizes_beside`.
+    Weights of other sizes than the official ones have these beside them, see `read_sizes`.
 
     Args:
         name: one of `RECONSTRUCTION_PRESETS`.
         models_dirs: see `weights.finding.find_file`.
         device: where the model goes.
         dtype: of all but its decoder, which stays in float32: surfaces need the digits.
-        keep_half_copy: after a pickle is read for another dtype than float32, keep a half-precision
-            .safetensors beside it and use that.
         progress: see `weights.finding.find_file`.
 
     Raises:
@@ -91,64 +89,50 @@ def load_reconstruction_model(
             digest=preset.sha256,
         )
     beside = path.with_name(preset.file).with_suffix(".json")
-    sizes = sizes_beside(beside, preset.config) if beside.exists() else preset.config
+    sizes = read_sizes(beside, preset.config) if beside.exists() else preset.config
     # mypy joins the kinds of models to a Module.
     config = cast("ModelConfig[AnyReconstructionModel]", sizes)
-    return read_reconstruction_model(path, config, dtype=dtype, keep_half_copy=keep_half_copy).to(
-        device
-    )
+    return read_reconstruction_model(path, config, dtype=dtype).to(device)
 
 
-def sizes_beside(path: Path, official: Sizes) -> Sizes:
-    """A model's sizes where they are not the official ones.
+def read_sizes(path: Path, official: Sizes) -> Sizes:
+    """Read the sizes of a model that differ from the official ones.
 
     Args:
-        path: a JSON object that names those that differ as the sizes' own attributes are named, as
-            in `{"transformer_layers": 4, "encoder": {"layers": 6}}`.
-        official: all others.
+        path: a JSON object with the sizes that differ, named as the attributes of the model's
+            config: `{"transformer_layers": 4, "encoder": {"layers": 6}}`.
+        official: supplies all other sizes.
 
     Raises:
-        CheckpointError: if the file is damaged, or names what is no size, or gives one that no
-            model can have.
+        CheckpointError: if the file is not JSON, names an unknown size or gives an impossible one.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"The sizes in {path} cannot be read: {error}.") from error
-    sizes = _changed(official, given, path)
-    try:
+        merged = json.dumps(_merge(asdict(official), given))
+        sizes = TypeAdapter(type(official)).validate_json(merged)
         with torch.device("meta"):
             cast("ModelConfig[nn.Module]", sizes).build()
-    except (RuntimeError, ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"No model has the sizes in {path}: {error}.") from error
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        name = ".".join(map(str, first["loc"])) or "sizes"
+        raise CheckpointError(f"{path}: {name}: {first['msg']}, got {first['input']!r}.") from error
+    except (RuntimeError, ValueError, ArithmeticError, OSError) as error:
+        raise CheckpointError(f"{path}: no model has these sizes: {error}.") from error
     return sizes
 
 
-def _changed(official: Sizes, given: object, path: Path) -> Sizes:
+def _merge(official: dict[str, Any], given: Any) -> Any:
+    """Return `given` with what it leaves out taken from `official`, at every depth."""
     if not isinstance(given, dict):
-        raise CheckpointError(f"{path} must hold an object of sizes, got {given!r}.")
-    values: dict[str, Any] = {}
-    known = [s.name for s in fields(official) if not isinstance(getattr(official, s.name), str)]
-    for name, value in given.items():
-        if name not in known:
-            raise CheckpointError(f"{path}: '{name}' is no size; there are {', '.join(known)}.")
-        usual = getattr(official, name)
-        wanted = (int, float) if isinstance(usual, float) else (type(usual),)
-        if is_dataclass(usual) and not isinstance(usual, type):
-            value = _changed(usual, value, path)
-        elif not isinstance(value, wanted) or isinstance(value, bool) or not value > 0:
-            kind = "a number" if isinstance(usual, float) else "a whole number"
-            raise CheckpointError(f"{path}: '{name}' must be {kind} above 0, got {value!r}.")
-        values[name] = value
-    return replace(official, **values)
+        return given
+    return official | {
+        name: _merge(usual, value) if isinstance(usual := official.get(name), dict) else value
+        for name, value in given.items()
+    }
 
 
 def read_reconstruction_model(
-    path: Path,
-    config: ModelConfig[Model],
-    *,
-    dtype: torch.dtype = torch.float32,
-    keep_half_copy: bool = True,
+    path: Path, config: ModelConfig[Model], *, dtype: torch.dtype = torch.float32
 ) -> Model:
     """A model of the given sizes from one file, on the CPU.
 
@@ -158,19 +142,15 @@ def read_reconstruction_model(
         path: the file.
         config: sizes.
         dtype: of all but the decoder, which is in float32.
-        keep_half_copy: see `weights.tensors.read_tensors`.
 
     Raises:
         CheckpointError: if the file is damaged, unsafe, or does not fit the sizes.
     """
-    tensors = read_tensors(
-        path, dtype=dtype, keep_half_copy=keep_half_copy, prefix=_PREFIX, precise=_DECODERS
-    )
     tensors = {
         name: value.to(torch.float32 if name.startswith(_DECODERS) else dtype)
         if value.is_floating_point()
         else value
-        for name, value in tensors.items()
+        for name, value in read_tensors(path, prefix=_PREFIX).items()
         if not name.startswith(_UNUSED)
     }
     with torch.device("meta"):

@@ -1,105 +1,43 @@
-"""Files of weights to tensors, and tensors to models, safely.
+"""Read files of weights safely, and load them into models.
 
-Pickles are read with `weights_only=True`, which runs nothing that is in them. Where half precision
-is wanted, a half-precision .safetensors copy is kept beside the file, bound to its size and
-SHA-256, and used instead.
+Pickles are read with `weights_only=True`, which runs nothing that is in them.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, EnvironmentProblem
-from ..files import atomic_path, sha256
-from .finding import half_copy_of
-
-log = logging.getLogger(__name__)
+from ..errors import CheckpointError
 
 
-def read_tensors(
-    path: Path,
-    *,
-    dtype: torch.dtype = torch.float16,
-    keep_half_copy: bool = True,
-    prefix: str = "",
-    precise: tuple[str, ...] = (),
-) -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors or of a pickle (.ckpt, .bin, .pt).
+def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
+    """Read the named tensors of a .safetensors file or of a pickle (.ckpt, .bin, .pt).
 
-    Nothing that is in the file is run.
+    The tensors are mapped from the file where its format allows that, so that only what a caller
+    converts takes memory that the system cannot reclaim.
 
     Args:
         path: the file.
-        dtype: precision in which they will be used: in float32, a pickle itself is read, and no
-            copy is made.
-        keep_half_copy: write a half-precision .safetensors beside a pickle, and read that as long
-            as it is that pickle's.
-        prefix: is taken off the names. Where some names have it, the others are left out.
-        precise: beginnings of the names, after the prefix, of tensors that stay in the copy as they
-            are.
+        prefix: removed from the names. If any name has it, names without it are dropped.
 
     Raises:
-        CheckpointError: if the file is damaged, or a pickle that wants to run code.
+        CheckpointError: if the file is damaged, or is a pickle that wants to run code.
     """
     _refuse_strangers(path)
-    halves = keep_half_copy and dtype != torch.float32
-    copy = half_copy_of(path)
-    if halves and path.suffix != ".safetensors" and _is_copy_of(copy, path):
-        path = copy
-    if path.suffix == ".safetensors":
-        try:
-            return _without_prefix(load_file(path), prefix)
-        except (SafetensorError, OSError) as error:
-            raise _damaged(path) from error
-    tensors = _without_prefix(_read_pickle(path), prefix)
-    if not halves:
-        return tensors
-    halved = {
-        name: value.contiguous().clone() if name.startswith(precise) else _halved(value)
-        for name, value in tensors.items()
-    }
+    if path.suffix != ".safetensors":
+        return _without_prefix(_read_pickle(path), prefix)
     try:
-        with atomic_path(copy) as partial:
-            save_file(
-                halved, partial, {"source": json.dumps(_identity(path) | {"sha256": sha256(path)})}
-            )
-        log.info("kept a half-precision copy, which is used from now on: %s", copy)
-    except EnvironmentProblem as error:
-        log.warning("no half-precision copy could be kept: %s", error)
-    return halved
-
-
-def _identity(path: Path) -> dict[str, int]:
-    """What changes when a file is replaced, whatever date the new one bears."""
-    status = path.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
-
-
-def _is_copy_of(copy: Path, source: Path) -> bool:
-    """Whether a half-precision copy was made from this very file.
-
-    Where a date has changed, its SHA-256 tells.
-    """
-    if not copy.exists():
-        return False
-    try:
-        with safe_open(copy, "pt") as opened:
-            noted = json.loads((opened.metadata() or {}).get("source", "{}"))
-    except (SafetensorError, OSError, ValueError):
-        return False
-    identity = _identity(source)
-    if noted.get("size") != identity["size"]:
-        return False
-    return identity.items() <= noted.items() or sha256(source) == noted.get("sha256")
+        return _without_prefix(load_file(path), prefix)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path) from error
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -130,14 +68,10 @@ def _damaged(path: Path) -> CheckpointError:
     )
 
 
-def _halved(value: Tensor) -> Tensor:
-    half = value.half() if value.is_floating_point() else value
-    return (half if bool(torch.isfinite(half).all()) else value).contiguous().clone()
-
-
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = zipfile.is_zipfile(path)  # files of torch before 1.6 cannot be mapped
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise _damaged(path) from error

@@ -14,7 +14,7 @@ from pipelines import __main__ as command_line
 from pipelines.__main__ import main
 from pipelines.errors import InvalidInput
 from pipelines.weights import finding, inventory
-from pipelines.weights.finding import half_copy_of, local_file
+from pipelines.weights.finding import local_file
 from pipelines.weights.inventory import best_model, download, files_of, missing
 from pipelines.weights.multiview_models import load_multiview_model
 from pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
@@ -68,7 +68,7 @@ def test_a_model_without_its_views_model_is_not_here(tmp_path):
 
 
 def test_a_half_copy_is_enough(tmp_path):
-    place = half_copy_of(tmp_path / "TripoSR" / "model.ckpt")
+    place = tmp_path / "TripoSR" / "model.fp16.safetensors"
     place.parent.mkdir()
     place.touch()
     assert best_model(CPU, [tmp_path]) == "triposr"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 import shutil
@@ -48,75 +47,43 @@ def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
     return path
 
 
-def _half(path: Path) -> torch.Tensor:
-    """One of the weights of a model that is read for half precision."""
-    return read_reconstruction_model(path, TINY, dtype=torch.float16).transformer.pos_embed
+def test_read_model_takes_a_lightning_checkpoint_with_prefix_and_other_weights(lightning, weights):
+    model = read_reconstruction_model(lightning, TINY, dtype=torch.float16)
 
-
-def test_a_lightning_file_is_the_same_model_and_leaves_a_half_copy(lightning, weights, caplog):
-    with caplog.at_level(logging.INFO):
-        found = _half(lightning)
-    assert "half-precision copy" in caplog.text
-    copy = lightning.with_name("model.fp16.safetensors")
-    dtypes = {name: value.dtype for name, value in load_file(copy).items()}
-    assert {d for n, d in dtypes.items() if not n.startswith("synthesizer.")} == {torch.float16}
-    assert {d for n, d in dtypes.items() if n.startswith("synthesizer.")} == {torch.float32}
-    torch.testing.assert_close(found, weights["transformer.pos_embed"].half())
-    before = copy.stat().st_mtime_ns
-    torch.testing.assert_close(_half(lightning), found)
-    assert copy.stat().st_mtime_ns == before, "it is read and not made again"
-
-
-def test_a_pickle_asked_for_in_float32_is_not_rounded(tmp_path, weights):
-    path = tmp_path / "exact.ckpt"
-    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
-    torch.save({"state_dict": exact}, path)
-    _half(path)  # leaves a copy
-    model = read_reconstruction_model(path, TINY, dtype=torch.float32)
     torch.testing.assert_close(
-        model.transformer.pos_embed, exact["transformer.pos_embed"], atol=0, rtol=0
+        model.transformer.pos_embed, weights["transformer.pos_embed"].half(), atol=0, rtol=0
     )
 
 
-def test_the_decoder_stays_in_float32(tmp_path, weights):
-    path = tmp_path / "exact.ckpt"
-    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
-    torch.save({"state_dict": exact}, path)
-    for _ in range(2):  # from the pickle, then from its copy
-        model = read_reconstruction_model(path, TINY, dtype=torch.bfloat16)
-        assert model.transformer.pos_embed.dtype == torch.bfloat16
-        name = "decoder.net_sdf.0.weight"
-        torch.testing.assert_close(
-            model.synthesizer.get_parameter(name), exact[f"synthesizer.{name}"], atol=0, rtol=0
-        )
+def test_read_model_leaves_no_file_beside_the_weights(lightning):
+    read_reconstruction_model(lightning, TINY, dtype=torch.float16)
 
-
-def test_no_copy_if_not_wanted(lightning):
-    read_reconstruction_model(lightning, TINY, dtype=torch.float16, keep_half_copy=False)
-    read_reconstruction_model(lightning, TINY, dtype=torch.float32)
     assert os.listdir(lightning.parent) == ["model.ckpt"]
 
 
-@pytest.mark.parametrize("date", [0, 2**31])
-def test_a_replaced_pickle_wins_over_its_copy_whatever_its_date(lightning, weights, date):
-    _half(lightning)
-    size = lightning.stat().st_size
-    state = {f"lrm_generator.{k}": torch.zeros_like(v).float() for k, v in weights.items()} | {
-        "lpips.net.weight": torch.zeros(3)
-    }
-    torch.save({"state_dict": state, "epoch": 3}, lightning)
-    assert lightning.stat().st_size == size
-    os.utime(lightning, (date, date))
-    assert float(_half(lightning).abs().max()) == 0
+def test_read_model_takes_a_checkpoint_of_old_torch(lightning, tmp_path, weights):
+    state = {f"lrm_generator.{name}": value.float() for name, value in weights.items()}
+    torch.save({"state_dict": state}, lightning, _use_new_zipfile_serialization=False)
+
+    model = read_reconstruction_model(lightning, TINY)
+
+    torch.testing.assert_close(
+        model.transformer.pos_embed, weights["transformer.pos_embed"].float(), atol=0, rtol=0
+    )
 
 
-def test_a_pickle_whose_date_alone_changed_keeps_its_copy(lightning):
-    _half(lightning)
-    copy = lightning.with_name("model.fp16.safetensors")
-    before = copy.stat().st_mtime_ns
-    os.utime(lightning, (0, 0))
-    _half(lightning)
-    assert copy.stat().st_mtime_ns == before
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_read_model_converts_all_but_the_decoder(tmp_path, weights, dtype):
+    path = tmp_path / "exact.ckpt"
+    exact = {name: value.float() + 1e-5 for name, value in weights.items()}
+    torch.save({"state_dict": exact}, path)
+
+    model = read_reconstruction_model(path, TINY, dtype=dtype)
+
+    decoder = model.synthesizer.get_parameter(name := "decoder.net_sdf.0.weight")
+    torch.testing.assert_close(decoder, exact[f"synthesizer.{name}"], atol=0, rtol=0)
+    position = model.transformer.pos_embed
+    torch.testing.assert_close(position, exact["transformer.pos_embed"].to(dtype), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
