@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import shutil
 import sqlite3
@@ -350,10 +351,17 @@ class Jobs:
 
     def _remove_orphans(self, before: float) -> None:
         """Remove uploads, and what a killed server left, if they are older than a time."""
-        for folder in (self.folder / "files").glob("*"):
-            with suppress(OSError):  # somebody else removed it
-                if folder.stat().st_mtime < before and not self._select("token = ?", folder.name):
-                    shutil.rmtree(folder, ignore_errors=True)
+        files = self.folder / "files"
+        if not files.is_dir():
+            return
+        with os.scandir(files) as entries:
+            for entry in entries:
+                with suppress(OSError):  # somebody else removed it
+                    if entry.stat().st_mtime < before and not self._knows(entry.name):
+                        shutil.rmtree(entry.path, ignore_errors=True)
+
+    def _knows(self, token: str) -> bool:
+        return bool(self._value("SELECT count(*) FROM jobs WHERE token = ?", token))
 
     def _take_over(self) -> None:
         """Queue what a dead server left running, or fail it if that has happened before."""

@@ -120,6 +120,7 @@ class WorkerProcess:
 
     def _start(self) -> None:
         self.stop()
+        configure_threads()  # the process inherits the environment, whatever it imports first
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         # As bytes, so that the process imports PyTorch only after its threads are configured.
