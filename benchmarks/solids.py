@@ -14,10 +14,11 @@ import trimesh
 from numpy.typing import NDArray
 
 from pipelines.errors import ImageTo3DError
-from pipelines.meshes.color_transfer import nearest_points, strew, surface_colors
-from pipelines.meshes.mesh import Mesh, drop_unused, shape_of
-from pipelines.meshes.repair import merge_vertices
+from pipelines.meshes.color_transfer import nearest_points, surface_colors
+from pipelines.meshes.mesh import Mesh, drop_unused
+from pipelines.meshes.sampling import sample_surface
 from pipelines.meshes.solid import make_solid
+from pipelines.meshes.topology import bare_shape, merge_vertices
 
 from .textures import object_of
 
@@ -128,7 +129,7 @@ def _together(one: Mesh, other: Mesh) -> Mesh:
 
 def _body(mesh: Mesh) -> manifold3d.Manifold | None:
     """The mesh as manifold3d takes it; None if it is no closed body."""
-    shape = shape_of(mesh)
+    shape = bare_shape(mesh)
     if not len(shape.faces):
         return None
     own = manifold3d.Mesh(shape.vertices.numpy(), shape.faces.numpy().astype(np.uint32))
@@ -141,7 +142,7 @@ def _figures(
 ) -> tuple[float, ...]:
     """Closed; errors of volume in per cent, of the outside in cells, of colours; seconds."""
     extent = float((broken.vertices.amax(dim=0) - broken.vertices.amin(dim=0)).amax())
-    points, _ = strew(_corners(outside), extent / 60)
+    points, _ = sample_surface(_corners(outside), extent / 60)
     cells = _distance(made, points) / (extent / resolution)
     colors = float("nan")
     if made.vertex_colors is not None and outside.vertex_colors is not None:
@@ -175,7 +176,7 @@ def _distance(mesh: Mesh, points: Floats) -> Floats:
 def _by_pymeshfix(mesh: Mesh) -> Mesh:
     import pymeshfix
 
-    shape = shape_of(mesh)
+    shape = bare_shape(mesh)
     vertices, faces = pymeshfix.clean_from_arrays(shape.vertices.numpy(), shape.faces.numpy())
     return Mesh(torch.tensor(vertices).float(), torch.tensor(faces).long())
 

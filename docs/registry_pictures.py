@@ -34,7 +34,7 @@ def ground(size: tuple[int, int]) -> Image.Image:
 
 def seen(mesh: Mesh, azimuth_deg: float, side: int) -> Image.Image:
     """The mesh from one side, on nothing."""
-    shape, radius = mesh.fitted(FOV_DEG)
+    shape, radius = mesh.center_for_camera(FOV_DEG)
     camera = cameras_around([azimuth_deg], [25.0], radius * 0.8, FOV_DEG)
     drawn = render_mesh(shape, camera, side)
     return cut_out(drawn[:, :3], (drawn[:, :3] < 0.995).any(dim=1, keepdim=True).float())

@@ -309,7 +309,7 @@ class RenderMesh(io.ComfyNode):
         images = []
         meshes = meshes_of(mesh)
         for i, one in enumerate(meshes):
-            fitted, radius = one.fitted(ZERO123PLUS_FOV_Y_DEG)
+            fitted, radius = one.center_for_camera(ZERO123PLUS_FOV_Y_DEG)
             cameras = orbit_cameras(frames, elevation, radius)
             for frame in range(frames):
                 images.append(render_mesh(fitted, cameras[[frame]], size))

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..pipelines.meshes.io import FORMATS, UpAxis, lost, mesh_path, save_mesh
 from ..pipelines.meshes.io.glb_material import TEXTURE_FORMATS, TextureFormat
-from ..pipelines.meshes.placement import placed
+from ..pipelines.meshes.placement import place
 from . import host
 from .sockets import FILE_3D, file_3d, meshes_of
 
@@ -130,7 +130,7 @@ class SaveMesh(io.ComfyNode):
         ]
         for i, (one, path) in enumerate(zip(meshes, paths, strict=True)):
             save_mesh(
-                placed(one, size=longest_side, pivot=pivot, turn_deg=turn),
+                place(one, size=longest_side, pivot=pivot, turn_deg=turn),
                 path,
                 up_axis=up_axis,
                 metadata=metadata,

@@ -16,3 +16,12 @@ class Progress(Protocol):
 
 def silent(done: int, total: int, preview: Tensor | None = None) -> None:
     """Report to nobody."""
+
+
+def stage(progress: Progress, index: int, count: int) -> Progress:
+    """Return a callback for stage `index` of `count` that take about as long as each other."""
+
+    def report(done: int, total: int, preview: Tensor | None = None) -> None:
+        progress(index * total + done, count * total, preview)
+
+    return report

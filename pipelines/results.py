@@ -19,7 +19,7 @@ from .images.reading import save_image, to_pillow
 from .meshes.decimation import decimate
 from .meshes.io import mesh_path, save_mesh
 from .meshes.mesh import Mesh
-from .meshes.placement import placed
+from .meshes.placement import place
 from .meshes.solid import make_solid
 from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
 from .rendering.render_field import render_field
@@ -40,7 +40,7 @@ def finished_mesh(result: Result, options: argparse.Namespace, progress: StagePr
         mesh = decimate(mesh, most)
     if options.texture:
         mesh = _textured(result, mesh, options, progress)
-    return placed(mesh, size=options.size, pivot=options.pivot)
+    return place(mesh, size=options.size, pivot=options.pivot)
 
 
 def _textured(

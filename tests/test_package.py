@@ -36,7 +36,7 @@ def test_examples_in_docstrings_run(monkeypatch):
     monkeypatch.chdir(ROOT)
     tried = 0
     for name in MODULES:
-        if name.endswith(("__main__", "unfold_process", "mesh_io", "pictures")):
+        if name.endswith(("__main__", "native_process", "mesh_io", "pictures")):
             continue
         if ".modelslab" in name:
             continue

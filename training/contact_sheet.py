@@ -30,7 +30,7 @@ AZIMUTHS_DEG = (0.0, 55.0, 100.0, 180.0, 270.0)
 def row(chain: ImageTo3D, image: Tensor) -> Tensor:
     """Return (1, 3, SIZE, 6 SIZE): the framed image, then the mesh from five sides."""
     result = chain(image)
-    shape, radius = result.mesh.fitted(40.0)
+    shape, radius = result.mesh.center_for_camera(40.0)
     cameras = cameras_around(AZIMUTHS_DEG, [12.0] * len(AZIMUTHS_DEG), radius, 40.0)
     views = render_mesh(shape, cameras, SIZE)
     framed = F.interpolate(result.framed, size=(SIZE, SIZE), mode="bilinear", antialias=True)

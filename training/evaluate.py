@@ -151,7 +151,7 @@ def silhouettes(chain: ImageTo3D, path: Path) -> tuple[float, float]:
         found = _boxed((render_mesh(mesh, camera, 256)[:, :1] < 0.999).float())
         return float((found * truth).sum() / torch.maximum(found, truth).sum())
 
-    shape, radius = result.mesh.fitted(40.0)
+    shape, radius = result.mesh.center_for_camera(40.0)
     around = (cameras_around([0.0], [float(e)], radius, 40.0) for e in range(-10, 41, 5))
     assert result.field.camera is not None
     best = max(overlap(shape, camera) for camera in around)

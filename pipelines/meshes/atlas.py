@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
+from .isolation import run_isolated
 from .mesh import Mesh, face_areas
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64
 _THINNEST = 1e-4  # height of a triangle over its longest edge
 _SMALLEST = 1e-12  # area of a triangle in a mesh of size 1
-_PROCESS = Path(__file__).with_name("unfold_process.py")
-_SECONDS, _SECONDS_PER_FACE = 120.0, 5e-3  # some fifty times what xatlas takes
+_TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # some fifty times what xatlas takes
 
 
 def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
@@ -59,13 +54,21 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
             "Every triangle of the mesh is a sliver, so it cannot be unfolded: keep the colours at"
             " its vertices."
         )
-    origin, atlas_faces, uvs = _run(
-        unit.vertices.numpy(),
-        mesh.faces[good].numpy(),
-        face_areas(unit)[good].sum().item(),
-        size,
+    # xatlas spends most of its time on growing charts and flattening them, more than in proportion
+    # to their size.
+    atlas = run_isolated(
+        "unfold",
+        "xatlas",
+        "clean it first, or keep the colours at its vertices.",
+        _TIMEOUT_S + _TIMEOUT_S_PER_FACE * len(good),
         progress,
+        vertices=unit.vertices.numpy(),
+        faces=mesh.faces[good].numpy(),
+        chart_area=face_areas(unit)[good].sum().item() / _MIN_CHARTS,
+        size=size,
+        padding=_PADDING,
     )
+    origin, atlas_faces = atlas["origin"].astype(np.int64), atlas["faces"].astype(np.int64)
     # Where each vertex lies in the atlas: for triangles that were left out.
     place = np.full(len(mesh.vertices), -1, dtype=np.int64)
     place[origin[::-1]] = np.arange(len(origin))[::-1]
@@ -80,7 +83,9 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     # Thin triangles that hang on thin ones alone are in no chart.
     faces = faces[(faces >= 0).all(axis=1)]
     return Mesh(
-        mesh.vertices[torch.from_numpy(origin)], torch.from_numpy(faces), uvs=torch.from_numpy(uvs)
+        mesh.vertices[torch.from_numpy(origin)],
+        torch.from_numpy(faces),
+        uvs=torch.from_numpy(atlas["uvs"]).float(),
     )
 
 
@@ -101,48 +106,3 @@ def _good_faces(unit: Mesh) -> tuple[torch.Tensor, torch.Tensor]:
     is_first = first == torch.arange(len(same))
     twin = torch.where(thick & ~is_first & own_vertices, first, -1)
     return (thick & is_first).nonzero().squeeze(1), twin
-
-
-def _run(
-    vertices: np.ndarray, faces: np.ndarray, area: float, size: int, progress: Progress
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`unfold_process` on a mesh: origin (N,), faces (F, 3) and uvs (N, 2)."""
-    with tempfile.TemporaryDirectory(prefix="image-to-3d-") as name:
-        folder = Path(name)
-        # xatlas spends most of its time on growing charts and flattening them, and more than in
-        # proportion to their size.
-        np.savez(
-            folder / "mesh.npz",
-            vertices=vertices,
-            faces=faces,
-            chart_area=area / _MIN_CHARTS,
-            size=size,
-            padding=_PADDING,
-        )
-        deadline = time.monotonic() + _SECONDS + _SECONDS_PER_FACE * len(faces)
-        with subprocess.Popen(
-            [sys.executable, str(_PROCESS), name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                while process.poll() is None and time.monotonic() < deadline:
-                    progress(1, 3)
-                    time.sleep(0.05)
-            finally:
-                process.kill()
-            said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
-        if not (folder / "atlas.npz").exists():
-            what = (
-                "did not come to an end"
-                if process.returncode == -9
-                else f"failed ({said.splitlines()[-1] if said else process.returncode})"
-            )
-            raise EnvironmentProblem(
-                f"xatlas {what} on this mesh, so it has no texture: clean the mesh first, or keep"
-                " the colours at its vertices."
-            )
-        with np.load(folder / "atlas.npz") as atlas:
-            return (
-                atlas["origin"].astype(np.int64),
-                atlas["faces"].astype(np.int64),
-                atlas["uvs"].astype(np.float32),
-            )

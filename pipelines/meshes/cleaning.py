@@ -1,13 +1,17 @@
-"""Meshes to better meshes: all that mends one, in one call."""
+"""All repairs of a mesh in one call."""
 
 from __future__ import annotations
 
 from ..errors import InvalidInput
+from ..progress import Progress, silent, stage
 from .color_transfer import texture_to_vertex_colors
 from .decimation import MIN_FACES, decimate
-from .mesh import Mesh, face_areas, keep_large_parts
-from .repair import fill_holes, merge_vertices, smooth
+from .mesh import Mesh, face_areas
+from .repair import fill_holes, smooth
 from .solid import make_solid
+from .topology import keep_large_components, merge_vertices
+
+_STAGES = 5
 
 
 def clean(
@@ -18,35 +22,46 @@ def clean(
     max_faces: int = 0,
     smoothing: int = 0,
     watertight: bool = False,
+    progress: Progress = silent,
 ) -> Mesh:
-    """All that mends a mesh, in the order that suits.
+    """Repair a mesh.
 
-    The order is: merge, drop floaters, fill holes, smooth, make watertight, decimate.
+    Merge vertices, drop small components, fill holes, smooth, make watertight and decimate, in this
+    order.
 
     Args:
-        mesh: of at least one triangle.
-        min_part_share: see `meshes.mesh.keep_large_parts`.
+        mesh: at least one triangle.
+        min_part_share: see `meshes.topology.keep_large_components`.
         hole_edges: see `meshes.repair.fill_holes`.
-        max_faces: see `meshes.decimation.decimate`; 0 leaves all.
+        max_faces: see `meshes.decimation.decimate`; 0 keeps all.
         smoothing: see `meshes.repair.smooth`.
         watertight: see `meshes.solid.make_solid`.
+        progress: called after each step, and within long ones; an error that it raises stops the
+            work.
 
     Returns:
-        the mesh; a texture has become colours of its vertices, since its atlas does not fit other
-        triangles.
+        the mesh, with vertex colours instead of a texture, whose uvs do not fit other triangles.
 
     Raises:
-        InvalidInput: if a number is out of range, or the mesh has no triangles, or none with an
-            area.
+        InvalidInput: if a number is out of range, or no triangle of the mesh has an area.
+        EnvironmentProblem: if libigl is missing and needed, see `make_solid` and `decimate`.
     """
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to clean.")
     if max_faces and max_faces < MIN_FACES:
-        raise InvalidInput(f"A mesh needs at least {MIN_FACES} triangles, got {max_faces}.")
-    merged = merge_vertices(texture_to_vertex_colors(mesh))
-    if not len(merged.faces) or not float(face_areas(merged).sum()):
+        raise InvalidInput(f"max_faces must be at least {MIN_FACES}, got {max_faces}.")
+    mesh = merge_vertices(texture_to_vertex_colors(mesh))
+    if not len(mesh.faces) or not float(face_areas(mesh).sum()):
         raise InvalidInput("No triangle of the mesh has an area, so nothing is left of it.")
-    mesh = smooth(fill_holes(keep_large_parts(merged, min_part_share), hole_edges), smoothing)
+    progress(1, _STAGES)
+    mesh = keep_large_components(mesh, min_part_share)
+    progress(2, _STAGES)
+    mesh = fill_holes(mesh, hole_edges)
+    progress(3, _STAGES)
+    mesh = smooth(mesh, smoothing, stage(progress, 3, _STAGES))
     if watertight:
-        return make_solid(mesh, max_faces=max_faces)
-    return decimate(mesh, max_faces) if max_faces else mesh
+        mesh = make_solid(mesh, max_faces=max_faces, progress=stage(progress, 4, _STAGES))
+    elif max_faces:
+        mesh = decimate(mesh, max_faces, stage(progress, 4, _STAGES))
+    progress(_STAGES, _STAGES)
+    return mesh

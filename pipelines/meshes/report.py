@@ -1,55 +1,55 @@
-"""What a mesh is like, in numbers."""
+"""A mesh in numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
-from .mesh import Mesh, joined_faces, part_of_faces
-from .repair import is_watertight
+from .mesh import Mesh
+from .topology import component_labels, is_watertight, merged_faces
 
 
 @dataclass(frozen=True)
 class MeshReport:
-    """What a mesh is like.
+    """A mesh in numbers.
 
     Attributes:
-        parts: pieces that are not joined by a vertex.
-        watertight: every edge is run along as often one way as the other.
-        volume: enclosed, positive if normals point outward; means little if the mesh is not
-            watertight.
+        components: connected components.
+        watertight: whether as many triangles use each edge in one direction as in the other.
+        volume: enclosed volume, positive if normals point outward; only meaningful if watertight.
         size: (3,) edges of its box along x, y, z.
     """
 
     vertices: int
     triangles: int
-    parts: int
+    components: int
     watertight: bool
     volume: float
     size: tuple[float, float, float]
 
     def __str__(self) -> str:
         closed = "watertight" if self.watertight else "not watertight"
-        if self.watertight and self.parts == 1:
+        if self.watertight and self.components == 1:
             closed += ", one closed body"
         size = " x ".join(f"{s:.3g}" for s in self.size)
         return (
-            f"{self.triangles:,} triangles, {self.vertices:,} vertices, {self.parts} part(s),"
-            f" {closed}, volume {self.volume:.4g} ({self.volume / 1000:.3g} cm3 where it is in"
-            f" millimetres), size {size}"
+            f"{self.triangles:,} triangles, {self.vertices:,} vertices, {self.components} part(s),"
+            f" {closed}, volume {self.volume:.4g} ({self.volume / 1000:.3g} cm3 if in millimetres),"
+            f" size {size}"
         )
 
 
 def report(mesh: Mesh) -> MeshReport:
-    """What a mesh is like; vertices at one position count as one for parts and holes."""
-    size = (
-        mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
-        if len(mesh.vertices)
-        else torch.zeros(3)
+    """Measure a mesh; vertices at one position count as one for components and holes."""
+    empty = torch.zeros(1, 3)
+    vertices = mesh.vertices if len(mesh.vertices) else empty
+    x, y, z = (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist()
+    return MeshReport(
+        len(mesh.vertices),
+        len(mesh.faces),
+        int(component_labels(mesh).max(initial=-1)) + 1,
+        is_watertight(replace(mesh, faces=merged_faces(mesh))),
+        mesh.volume(),
+        (x, y, z),
     )
-    x, y, z = size.tolist()
-    parts = len(np.unique(part_of_faces(mesh))) if len(mesh.faces) else 0
-    closed = is_watertight(replace(mesh, faces=joined_faces(mesh)))
-    return MeshReport(len(mesh.vertices), len(mesh.faces), parts, closed, mesh.volume(), (x, y, z))

@@ -1,29 +1,27 @@
-"""Closed bodies, for printing.
+"""Closed bodies for printing.
 
-What the well-kept wheels give was looked at first (BENCHMARKS.md, 'Solid bodies'). manifold3d wants
-a manifold to begin with, and is what the results are checked by; pymeshfix keeps the largest part
-alone, which is right for double shells and wrong where parts meet or stand apart; open3d and
-trimesh fill voxels as blocks, and nothing where there is a hole. libigl's generalised winding
-number says what is inside of anything, and its distances where the surface is.
+Other libraries were tried first (BENCHMARKS.md, 'Solid bodies'). manifold3d requires a manifold;
+the tests check the results with it. pymeshfix keeps the largest component only: right for double
+shells, wrong where components touch or stand apart. open3d and trimesh fill voxels as blocks, and
+nothing where there is a hole. libigl's generalised winding number tells the inside of any triangle
+soup, and its distances tell where the surface is.
 """
 
 from __future__ import annotations
 
-import importlib.util
-
-from ..errors import EnvironmentProblem, InvalidInput
-from ..progress import Progress, silent
-from .color_transfer import painted_like, texture_to_vertex_colors
-from .decimation import MIN_FACES, decimate
-from .mending import mended, without_touching
-from .mesh import Mesh, face_areas, shape_of
-from .repair import is_watertight, merge_vertices
-from .winding import Skin, bodies, body_of
+from ..errors import InvalidInput
+from ..progress import Progress, silent, stage
+from .color_transfer import require_libigl, texture_to_vertex_colors, transfer_colors
+from .decimation import collapse_edges
+from .mesh import Mesh, face_areas
+from .repair import close_shape, separate_touching
+from .topology import bare_shape, is_closed_manifold, merge_vertices
+from .winding import TriangleSoup, drop_inner_bodies, extract_bodies
 
 DEFAULT_SOLID_RESOLUTION, MIN_SOLID_RESOLUTION, MAX_SOLID_RESOLUTION = 256, 16, 1024
-_MOST_REDUCTION = 100  # times fewer triangles by decimation; beyond that, larger cells do better
-_THINNEST = 1e-6  # thickness of a body over its length
-_CHANGE = 0.5  # of its volume that a body may undergo for the sake of fewer triangles
+_MIN_THICKNESS = 1e-6  # of a body over its length
+_MAX_VOLUME_CHANGE = 0.5  # by decimation, as a share
+_STAGES = 4
 
 
 def make_solid(
@@ -33,21 +31,22 @@ def make_solid(
     *,
     progress: Progress = silent,
 ) -> Mesh:
-    """A body for printing: watertight, outward, nowhere through itself, without walls inside.
+    """Make closed bodies for printing: watertight, outward, without inner walls.
 
-    Double and nested shells, open scans, parts that intersect and loose triangles become the body
-    that they are the skin of; parts that stand apart stay apart. What is such a body already, or is
-    when small holes are closed and inner shells left out, keeps its triangles.
+    Double and nested shells, open scans, components that intersect and loose triangles become the
+    body that they enclose; bodies that stand apart stay apart. A mesh that is closed already, or is
+    once small holes are closed and inner shells are dropped, keeps its triangles. At every edge of
+    the result exactly two triangles meet, also when vertices are merged by position.
 
     Args:
-        mesh: at least one triangle; a texture becomes colours of vertices.
+        mesh: at least one triangle; a texture becomes vertex colours.
         resolution: cells along the longest side, 16 to 1024. Details below a cell are lost. Memory
             grows with the square.
-        max_faces: most triangles of the result; 0 for no limit.
-        progress: called after each slab of the grid.
+        max_faces: largest number of triangles; 0 for no limit.
+        progress: called all along; an error that it raises stops the work.
 
     Returns:
-        the body in the colours of the nearest points of the mesh.
+        the bodies, in the colours of the nearest points of the mesh.
 
     Raises:
         InvalidInput: if a number is out of range, the mesh encloses nothing, or cannot be closed
@@ -60,57 +59,58 @@ def make_solid(
     """
     if not MIN_SOLID_RESOLUTION <= resolution <= MAX_SOLID_RESOLUTION:
         raise InvalidInput(
-            f"The resolution must lie between {MIN_SOLID_RESOLUTION} and {MAX_SOLID_RESOLUTION},"
-            f" got {resolution}."
+            f"resolution must be between {MIN_SOLID_RESOLUTION} and {MAX_SOLID_RESOLUTION}, got"
+            f" {resolution}."
         )
-    if importlib.util.find_spec("igl") is None:
-        raise EnvironmentProblem(
-            "Solid bodies need the package libigl: run 'pip install libigl', which is not there for"
-            " every platform."
-        )
+    require_libigl("Solid bodies")
     original = merge_vertices(texture_to_vertex_colors(mesh))
     if not len(original.faces):
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
-    shape = shape_of(original)
-    # Where rims can be closed, flat lids close holes better than winding numbers do.
-    skin, cells = Skin.of(mended(shape)), resolution
-    closes = _is_body(skin.mesh())
-    body = bodies(skin.mesh()) if closes else shape
-    if not closes or not Skin.plain(body).is_simple():
-        skin = skin if closes else Skin.of(shape)
-        body, cells = body_of(skin, cells, progress)
-    volume, closed = body.volume(), _fewer_and_closed(body, max_faces, body.volume())
-    while closed is None and cells > MIN_SOLID_RESOLUTION:
+    progress(0, _STAGES)
+    body = _solid_shape(bare_shape(original), resolution, max_faces, progress)
+    return transfer_colors(original, body, stage(progress, 3, _STAGES))
+
+
+def _solid_shape(shape: Mesh, cells: int, max_faces: int, progress: Progress) -> Mesh:
+    """Return the bodies of a shape without colours."""
+    # Flat lids close holes better than winding numbers do.
+    closed = close_shape(shape)
+    progress(1, 2 * _STAGES)
+    soup = TriangleSoup.oriented(closed)
+    closes = _is_body(soup.mesh())
+    body = drop_inner_bodies(soup.mesh()) if closes else shape
+    extracting = stage(progress, 1, _STAGES)
+    if not closes or not TriangleSoup.of(body).is_simple():
+        soup = soup if closes else TriangleSoup.oriented(shape)
+        body, cells = extract_bodies(soup, cells, extracting)
+    volume = body.volume()
+    found = _decimate_body(body, max_faces, volume, progress)
+    while found is None and cells > MIN_SOLID_RESOLUTION:
         try:
-            body, cells = body_of(skin, max(cells * 6 // 10, MIN_SOLID_RESOLUTION), progress)
+            body, cells = extract_bodies(
+                soup, max(cells * 6 // 10, MIN_SOLID_RESOLUTION), extracting
+            )
         except InvalidInput:  # all of it is smaller than a cell
             break
-        closed = _fewer_and_closed(body, max_faces, volume)
-    if closed is None:
+        found = _decimate_body(body, max_faces, volume, progress)
+    if found is None:
         raise InvalidInput(f"The mesh cannot be made solid with {max_faces} triangles: allow more.")
-    return painted_like(without_touching(closed), original)
+    return found
 
 
 def _is_body(shape: Mesh) -> bool:
-    """Whether a shape is closed and encloses more than rounding does.
+    """Return whether a shape is a closed manifold around a volume.
 
-    Triangles and their backs alone enclose something by rounding.
+    Triangles and their backs alone enclose a little by rounding.
     """
     extent = float((shape.vertices.amax(dim=0) - shape.vertices.amin(dim=0)).amax())
-    return is_watertight(shape) and shape.volume() > _THINNEST * extent * float(
-        face_areas(shape).sum()
-    )
+    area = float(face_areas(shape).sum())
+    return is_closed_manifold(shape) and shape.volume() > _MIN_THICKNESS * extent * area
 
 
-def _fewer_and_closed(closed: Mesh, max_faces: int, volume: float) -> Mesh | None:
-    """At most so many triangles, still closed and about so large; None where that comes not out."""
-    if not max_faces or len(closed.faces) <= max_faces:
-        return closed
-    if len(closed.faces) > _MOST_REDUCTION * max_faces:
-        return None
-    for share in (1.0, 0.9, 0.7):  # what is mended on the way may be over the limit
-        fewer = mended(decimate(closed, max(MIN_FACES, int(share * max_faces))))
-        same = abs(fewer.volume() / volume - 1) < _CHANGE
-        if len(fewer.faces) <= max_faces and same and _is_body(fewer):
-            return fewer
-    return None
+def _decimate_body(body: Mesh, max_faces: int, volume: float, progress: Progress) -> Mesh | None:
+    """Return the body with so few triangles, or None if it would be another one."""
+    fewer = collapse_edges(body, max_faces, stage(progress, 2, _STAGES)) if max_faces else body
+    fewer = separate_touching(fewer)
+    same = abs(fewer.volume() / volume - 1) < _MAX_VOLUME_CHANGE and _is_body(fewer)
+    return fewer if same and len(fewer.faces) <= (max_faces or len(fewer.faces)) else None

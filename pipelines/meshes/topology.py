@@ -1,26 +1,101 @@
-"""Which vertices, edges and triangles of a mesh belong together."""
+"""How vertices, edges and triangles are connected.
+
+Files and textures often store several vertices at one position: each corner with its own colour or
+uv. Functions that look at connections therefore treat vertices at the same position as one, unless
+they say otherwise.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import InvalidInput
+from .mesh import Mesh, drop_unused, face_areas
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+# Steps in which attributes are compared when vertices are merged.
+_COLOR_STEPS, _UV_STEPS = 512, 1_000_000
 
-def by_corner(
+
+def first_equal_rows(rows: NDArray[np.generic]) -> Indices:
+    """Return (N,) for each row of (N, d) the index of the first row that equals it."""
+    order = np.lexsort(rows.T)
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
+    first = np.minimum.reduceat(order, np.flatnonzero(new)) if len(order) else order
+    found = np.empty(len(order), dtype=np.int64)
+    found[order] = first[new.cumsum() - 1]
+    return found
+
+
+def merged_faces(mesh: Mesh) -> Tensor:
+    """Return (F, 3) faces that name the first of all vertices at the same position."""
+    return torch.from_numpy(first_equal_rows(mesh.vertices.cpu().numpy()))[mesh.faces.cpu()]
+
+
+def bare_shape(mesh: Mesh) -> Mesh:
+    """Return the triangles without attributes, with one vertex at each position."""
+    return drop_unused(Mesh(mesh.vertices, merged_faces(mesh)))
+
+
+def merge_vertices(mesh: Mesh, tolerance: float = 1e-6) -> Mesh:
+    """Merge vertices that are closer than a tolerance and have the same colours and uvs.
+
+    Vertices that differ in colours or uvs move to one position but stay apart. Triangles without
+    area and duplicate triangles are removed. A texture is kept. Normals and tangents are dropped:
+    they belong to the vertices before.
+
+    Args:
+        mesh: any.
+        tolerance: share of the mesh's longest side.
+    """
+    mesh = replace(mesh, normals=None, tangents=None)
+    if not len(mesh.faces):
+        return drop_unused(mesh)
+    low = mesh.vertices.amin(dim=0)
+    extent = float((mesh.vertices.amax(dim=0) - low).amax())
+    cells = ((mesh.vertices - low).double() / max(extent * tolerance, 1e-30)).round().long()
+    position = first_equal_rows(cells.numpy())
+    keys = [position[:, None]]
+    if mesh.vertex_colors is not None:
+        keys.append((mesh.vertex_colors * _COLOR_STEPS).round().long().numpy())
+    if mesh.uvs is not None:
+        keys.append((mesh.uvs * _UV_STEPS).round().long().numpy())
+    vertex = first_equal_rows(np.concatenate(keys, axis=1)) if len(keys) > 1 else position
+    corners = np.sort(position[mesh.faces.numpy()], axis=1)
+    has_area = (corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2])
+    is_first = first_equal_rows(corners) == np.arange(len(corners))
+    faces = vertex[mesh.faces.numpy()][has_area & is_first]
+    return drop_unused(
+        replace(
+            mesh, vertices=mesh.vertices[torch.from_numpy(position)], faces=torch.from_numpy(faces)
+        )
+    )
+
+
+def split_corners(
     vertices: Floats, corners: Indices, *attributes: tuple[Indices, Floats] | None
 ) -> tuple[Floats, Indices, list[Floats | None]]:
-    """Vertices split where the corners of triangles that meet there differ in an attribute.
+    """Split vertices whose triangles disagree about an attribute.
 
     Args:
         vertices: (V, 3).
-        corners: (F, 3) numbers of vertices.
-        attributes: each a table (N, d) and (F, 3) numbers of its rows, or None.
+        corners: (F, 3) indices of vertices.
+        attributes: each a table (N, d) and (F, 3) indices of its rows, or None.
 
     Returns:
-        the vertices, the faces, and each attribute at the vertices.
+        vertices: (W, 3).
+        faces: (F, 3).
+        attributes: each (W, d) at the vertices, or None.
     """
     numbers = [corners] + [a[0] for a in attributes if a is not None]
     keys = np.stack([n.reshape(-1) for n in numbers], axis=1)
@@ -28,3 +103,120 @@ def by_corner(
     columns = iter(unique[:, 1:].T)
     found = [None if a is None else a[1][next(columns)] for a in attributes]
     return vertices[unique[:, 0]], faces.reshape(-1, 3), found
+
+
+def component_labels(mesh: Mesh, by_position: bool = True) -> Indices:
+    """Return (F,) the connected component of each triangle, numbered from 0.
+
+    Triangles that share a vertex are connected; with `by_position`, also those whose vertices lie
+    at the same position. scipy finds the components, and not libigl, since
+    every mesh that is extracted passes through here, also where libigl has no wheel.
+    """
+    from scipy.sparse import coo_array  # slow to import
+    from scipy.sparse.csgraph import connected_components
+
+    faces = (merged_faces(mesh) if by_position else mesh.faces).numpy()
+    ends = faces[:, [0, 1, 1, 2]].reshape(-1, 2).astype(np.int32)  # int64 fails in old scipy
+    graph = coo_array((np.ones(len(ends), dtype=np.int8), ends.T), shape=(len(mesh.vertices),) * 2)
+    _, label_of_vertex = connected_components(graph, directed=False)
+    labels: Indices = np.unique(label_of_vertex[faces[:, 0]], return_inverse=True)[1].reshape(-1)
+    return labels
+
+
+def keep_large_components(mesh: Mesh, min_share: float = 1.0) -> Mesh:
+    """Remove connected components with a small area.
+
+    Args:
+        mesh: at least one triangle.
+        min_share: smallest area that stays, as a share of the largest component's, in [0, 1]; 1
+            keeps the largest only, 0 keeps all.
+
+    Raises:
+        InvalidInput: if the share is outside [0, 1] or the mesh has no triangles.
+    """
+    if not 0 <= min_share <= 1:
+        raise InvalidInput(f"min_share must be between 0 and 1, got {min_share}.")
+    if not len(mesh.faces):
+        raise InvalidInput("The mesh has no triangles.")
+    labels = component_labels(mesh)
+    areas = np.bincount(labels, weights=face_areas(mesh).numpy())
+    largest = labels == areas.argmax()
+    kept = largest if min_share == 1 else areas[labels] >= min_share * areas.max()
+    return drop_unused(replace(mesh, faces=mesh.faces[torch.from_numpy(kept)]))
+
+
+def directed_edges(faces: Tensor) -> Tensor:
+    """Return (3 F, 2) the edges of faces (F, 3), each from one corner to the next."""
+    return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+
+
+def is_watertight(mesh: Mesh) -> bool:
+    """Return whether as many triangles use each edge in one direction as in the other.
+
+    Vertices are compared by index, not by position.
+    """
+    start, end = directed_edges(mesh.faces).unbind(dim=1)
+    count = len(mesh.vertices)
+    forward, backward = start * count + end, end * count + start
+    return len(start) > 0 and bool(torch.equal(forward.sort().values, backward.sort().values))
+
+
+def is_closed_manifold(mesh: Mesh) -> bool:
+    """Return whether two triangles meet at each edge, in opposite directions.
+
+    Vertices are compared by index, not by position.
+    """
+    start, end = directed_edges(mesh.faces).unbind(dim=1)
+    code = start * len(mesh.vertices) + end
+    return is_watertight(mesh) and len(code.unique()) == len(code)
+
+
+def euler_number(mesh: Mesh) -> int:
+    """Return vertices - edges + triangles of a mesh without unused vertices."""
+    edges = directed_edges(mesh.faces).sort(dim=1).values
+    code = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
+    return len(mesh.vertices) - len(code.unique()) + len(mesh.faces)
+
+
+def split_nonmanifold(shape: Mesh) -> Mesh:
+    """Split vertices until at most two triangles meet at an edge, and one fan at a vertex.
+
+    Args:
+        shape: without attributes; vertices are compared by index.
+
+    Source: libigl's `split_nonmanifold`.
+    """
+    import igl
+
+    faces, origin = igl.split_nonmanifold(shape.faces.numpy())
+    return Mesh(shape.vertices[torch.from_numpy(origin)], torch.from_numpy(faces))
+
+
+def boundary_loops(mesh: Mesh, by_position: bool = True) -> Iterator[Tensor]:
+    """Yield closed walks along edges that only one triangle uses.
+
+    Args:
+        mesh: any.
+        by_position: treat vertices at the same position as one.
+
+    Yields:
+        (N, 2) edges of that triangle's own vertices, in its direction.
+    """
+    own = directed_edges(mesh.faces).numpy()
+    edges = directed_edges(merged_faces(mesh)).numpy() if by_position else own
+    count = len(mesh.vertices)
+    forward, backward = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
+    leaving: dict[int, list[int]] = defaultdict(list)
+    for edge in np.flatnonzero(~np.isin(forward, backward)).tolist():
+        leaving[int(edges[edge, 0])].append(edge)
+    while leaving:
+        start = at = next(iter(leaving))
+        walk: list[int] = []
+        while at in leaving:
+            walk.append(leaving[at].pop())
+            if not leaving[at]:
+                del leaving[at]
+            at = int(edges[walk[-1], 1])
+            if at == start:
+                yield torch.from_numpy(own[walk])
+                break

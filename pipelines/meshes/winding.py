@@ -7,8 +7,10 @@ libigl; Lewiner et al. (2003), as in scikit-image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,105 +18,133 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..progress import Progress
-from .color_transfer import count_strewn, strew
-from .mesh import Mesh, drop_unused, part_of_faces
+from .mesh import Mesh, drop_unused
+from .sampling import count_samples, sample_surface
+from .topology import Floats, Indices, component_labels, first_equal_rows
 
-_MOST_SAMPLES = 40_000_000  # points strewn over a surface: larger ones get larger cells
-_SPECK = 1e-3  # share of the largest body's volume below which a body is none
-_SLAB = 32  # layers of the grid in memory at once
-_BLOCK = 4  # cells along an edge of the blocks that holes are looked for in
-_MARGIN = 3  # cells of air around the mesh
-_BAND = 2.0  # cells from the surface beyond which distances do not matter
-#: Points whose winding number is asked for, at most: a soup that fills space gets larger cells.
-_LEAST_POINTS, _POINTS_PER_CELL = 1_000_000, 32
-_SOFT = 0.03  # winding numbers between this and its complement are near a hole
-_LOOKS = 2000  # triangles beside which a closed mesh is looked at
+_MAX_SAMPLES = 40_000_000  # points on a surface; larger surfaces get larger cells
+_SAMPLES_AT_ONCE, _QUERIES_AT_ONCE = 1_000_000, 65_536
+_MIN_BODY_VOLUME = 1e-3  # as a share of the largest body's; smaller ones are dropped
+_SLAB_LAYERS = 32  # of the grid, in memory at once
+_BLOCK_CELLS = 4  # along an edge of the blocks in which holes are looked for
+_MARGIN_CELLS = 3  # of air around the mesh
+_BAND_CELLS = 2.0  # from the surface; beyond that, distances do not matter
+# Largest number of points whose winding number is computed: a soup that fills space gets larger
+# cells.
+_MIN_POINTS, _POINTS_PER_CELL = 1_000_000, 32
+_HOLE_WINDING = 0.03  # winding numbers between this and 1 minus this are near a hole
+_CHECKED_TRIANGLES = 2000  # of a closed mesh
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
+Check = Callable[[], None]  # called between short steps; raises to stop
+
+
+def _never_stop() -> None:
+    """Let the work go on."""
 
 
 @dataclass(frozen=True)
-class Skin:
-    """Triangles whose winding number says what is inside.
+class TriangleSoup:
+    """Triangles whose winding number tells what is inside.
 
     Attributes:
         vertices: (V, 3).
-        faces: (F, 3), each part outward.
+        faces: (F, 3), each component outward.
     """
 
     vertices: Floats
     faces: Indices
 
     @classmethod
-    def of(cls, shape: Mesh) -> Skin:
-        """Of a shape with one vertex at each position.
+    def oriented(cls, shape: Mesh) -> TriangleSoup:
+        """Orient a shape with one vertex at each position.
 
-        Neighbours are made to run the same way, and parts that enclose less than nothing are
-        turned, so that the inner one of two shells makes what is in it more inside, not less.
+        Neighbours are made to run the same way, and components with a negative volume are reversed:
+        the inner one of two shells then makes its inside more inside, not less. Loose triangles
+        keep their direction.
         """
         import igl
 
         vertices = shape.vertices.double().numpy()
-        faces, part = igl.bfs_orient(shape.faces.numpy())
+        faces, label = igl.bfs_orient(shape.faces.numpy())
         a, b, c = (vertices[faces[:, i]] for i in range(3))
-        count = np.bincount(part)[:, None]
-        middle = np.stack([np.bincount(part, w) for w in ((a + b + c) / 3).T], axis=1) / count
-        a, b, c = (corner - middle[part] for corner in (a, b, c))
-        volumes = np.bincount(part, (a * np.cross(b, c)).sum(axis=1))
-        single = count[:, 0] == 1  # a loose triangle says nothing but the way it faces
-        turned = (volumes < 0) & ~single
-        faces = np.where(turned[part][:, None], faces[:, ::-1], faces)
-        # Loose ones keep the way that they had.
-        faces[single[part]] = shape.faces.numpy()[single[part]]
+        count = np.bincount(label)[:, None]
+        center = np.stack([np.bincount(label, w) for w in ((a + b + c) / 3).T], axis=1) / count
+        a, b, c = (corner - center[label] for corner in (a, b, c))
+        volumes = np.bincount(label, (a * np.cross(b, c)).sum(axis=1))
+        faces = np.where((volumes < 0)[label][:, None], faces[:, ::-1], faces)
+        loose = (count[:, 0] == 1)[label]
+        faces[loose] = shape.faces.numpy()[loose]
         return cls(vertices, np.ascontiguousarray(faces))
 
     @classmethod
-    def plain(cls, mesh: Mesh) -> Skin:
-        """Of a mesh as it is."""
+    def of(cls, mesh: Mesh) -> TriangleSoup:
+        """Take a mesh as it is."""
         return cls(mesh.vertices.double().numpy(), mesh.faces.numpy())
 
     def mesh(self) -> Mesh:
-        """Its triangles as a mesh."""
+        """Return the triangles as a mesh."""
         return Mesh(torch.from_numpy(self.vertices).float(), torch.from_numpy(self.faces))
 
-    def winding(self, points: Floats) -> Floats:
-        """(N,) how often the skin goes around points (N, 3).
+    @cached_property
+    def _winding_tree(self) -> Any:
+        import igl
 
-        That is 1 inside, 0 outside, and a number between where it has a hole.
+        tree = igl.FastWindingNumberBVH()
+        tree.init(self.vertices, self.faces)
+        return tree
+
+    @cached_property
+    def _distance_tree(self) -> Any:
+        import igl
+
+        tree = igl.AABB()
+        tree.init(self.vertices, self.faces)
+        return tree
+
+    def winding(self, points: Floats, check: Check = _never_stop) -> Floats:
+        """Return (N,) the winding number at points (N, 3).
+
+        It is 1 inside, 0 outside, and between them near a hole.
         """
-        import igl
+        return _in_chunks(self._winding_tree.winding_number, points, check)
 
-        found: Floats = igl.fast_winding_number(self.vertices, self.faces, points)
-        return found
+    def distance(self, points: Floats, check: Check = _never_stop) -> Floats:
+        """Return (N,) the distance of points (N, 3) to the nearest triangle."""
 
-    def distance(self, points: Floats) -> Floats:
-        """(N,) to the nearest point of the skin."""
-        import igl
+        def distance(chunk: Floats) -> Floats:
+            squared, _, _ = self._distance_tree.squared_distance(self.vertices, self.faces, chunk)
+            found: Floats = np.sqrt(squared)
+            return found
 
-        squared, _, _ = igl.point_mesh_squared_distance(points, self.vertices, self.faces)
-        found: Floats = np.sqrt(squared)
-        return found
+        return _in_chunks(distance, points, check)
 
     def is_simple(self) -> bool:
-        """Whether there is air just outside and matter, once, just inside, wherever one looks."""
-        step = max(1, len(self.faces) // _LOOKS)
+        """Return whether there is air just outside and matter, once, just inside."""
+        step = max(1, len(self.faces) // _CHECKED_TRIANGLES)
         a, b, c = (self.vertices[self.faces[::step, i]] for i in range(3))
         normal = np.cross(b - a, c - a)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
         extent = np.ptp(self.vertices, axis=0).max()
-        middle, off = (a + b + c) / 3, 1e-4 * extent * normal
-        outside, inside = self.winding(middle + off), self.winding(middle - off)
+        center, offset = (a + b + c) / 3, 1e-4 * extent * normal
+        outside, inside = self.winding(center + offset), self.winding(center - offset)
         return bool((np.abs(outside) < 0.3).all() and (np.abs(inside - 1) < 0.3).all())
+
+
+def _in_chunks(function: Callable[[Floats], Floats], points: Floats, check: Check) -> Floats:
+    found = [np.zeros(0)]
+    for start in range(0, len(points), _QUERIES_AT_ONCE):
+        found.append(function(points[start : start + _QUERIES_AT_ONCE]))
+        check()
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Points around a skin, so many cells along its longest side.
+    """Points around a soup, a number of cells along its longest side.
 
     Attributes:
-        low: (3,) of the first point.
-        cell: their distance.
+        low: (3,) the first point.
+        cell: distance between points.
         shape: points along x, y, z.
     """
 
@@ -123,155 +153,205 @@ class _Grid:
     shape: tuple[int, int, int]
 
     @classmethod
-    def around(cls, skin: Skin, cells: int) -> _Grid:
-        low, high = skin.vertices.min(axis=0), skin.vertices.max(axis=0)
+    def around(cls, soup: TriangleSoup, cells: int) -> _Grid:
+        low, high = soup.vertices.min(axis=0), soup.vertices.max(axis=0)
         cell = float((high - low).max()) / cells
-        corners = skin.vertices[skin.faces]
-        while count_strewn(corners, cell / 2) > _MOST_SAMPLES:
+        corners = soup.vertices[soup.faces]
+        while count_samples(corners, cell / 2) > _MAX_SAMPLES:
             cell *= 1.25
-        x, y, z = (np.ceil((high - low) / cell).astype(int) + 1 + 2 * _MARGIN).tolist()
-        # Half a cell aside, for flat sides of boxes are where their points are else.
-        return cls(low - (_MARGIN - 0.37) * cell, cell, (x, y, z))
+        x, y, z = (np.ceil((high - low) / cell).astype(int) + 1 + 2 * _MARGIN_CELLS).tolist()
+        # The offset keeps points off the flat sides of boxes.
+        return cls(low - (_MARGIN_CELLS - 0.37) * cell, cell, (x, y, z))
 
     def points(self, index: Indices) -> Floats:
-        """(N, 3) places of points by their numbers."""
+        """Return (N, 3) the positions of points by their indices (N, 3)."""
         found: Floats = self.low + index * self.cell
         return found
 
 
-def body_of(skin: Skin, cells: int, progress: Progress) -> tuple[Mesh, int]:
-    """The surface of what a skin encloses, and how many cells there are along its longest side."""
+def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[Mesh, int]:
+    """Extract the surface of what a soup encloses.
+
+    Args:
+        soup: any.
+        cells: along its longest side.
+        progress: called after each chunk of points.
+
+    Returns:
+        bodies: see `drop_inner_bodies`.
+        cells: fewer than asked for where the soup fills space.
+
+    Raises:
+        InvalidInput: if the soup encloses nothing.
+    """
     from skimage.measure import marching_cubes
 
-    grid = _Grid.around(skin, cells)
-    near, soft = _nearest_points(skin, grid), _soft_blocks(skin, grid)
-    most = max(_LEAST_POINTS, _POINTS_PER_CELL * cells**2)
-    while 3 * len(near) + _BLOCK**3 * int(soft.sum()) > most:
-        grid = _Grid.around(skin, cells := cells * 4 // 5)
-        near, soft = _nearest_points(skin, grid), _soft_blocks(skin, grid)
+    done, total = 0, 1
+
+    def check() -> None:
+        progress(done, total)
+
+    limit = max(_MIN_POINTS, _POINTS_PER_CELL * cells**2)
+    while True:
+        grid = _Grid.around(soup, cells)
+        near, holes = _points_near(soup, grid, check), _blocks_at_holes(soup, grid, check)
+        if 3 * len(near) + _BLOCK_CELLS**3 * int(holes.sum()) <= limit:
+            break
+        cells = cells * 4 // 5
     vertices, faces, count = [], [], 0
-    starts = range(0, grid.shape[2] - 1, _SLAB)
-    for done, start in enumerate(starts, 1):
-        level = _level_of_slab(skin, grid, near, soft, start)
+    starts = range(0, grid.shape[2] - 1, _SLAB_LAYERS)
+    total = len(starts)
+    for done, start in enumerate(starts):  # noqa: B007 - `check` reads it
+        level = _slab_values(soup, grid, near, holes, start, check)
         if level.min() < 0 < level.max():
             points, triangles, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
             vertices.append(points + np.array([0, 0, start]))
             faces.append(triangles.astype(np.int64) + count)
             count += len(points)
-        progress(done, len(starts))
     if not vertices:
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
-    # Slabs share a layer of points, and so the vertices in it.
-    table, same = np.unique(np.concatenate(vertices), axis=0, return_inverse=True)
-    joined = same.reshape(-1)[np.concatenate(faces)]
-    surface = Mesh(torch.from_numpy(grid.points(table)).float(), torch.from_numpy(joined))
-    return bodies(surface), cells
+    # Neighbouring slabs share a layer of points, and the vertices in it.
+    points = np.concatenate(vertices)
+    joined = first_equal_rows(points)[np.concatenate(faces)]
+    surface = Mesh(torch.from_numpy(grid.points(points)).float(), torch.from_numpy(joined))
+    return drop_inner_bodies(surface), cells
 
 
-def _nearest_points(skin: Skin, grid: _Grid) -> Indices:
-    """(N, 3) points of the grid that are the nearest to some point of the skin, in order of z.
+def _points_near(soup: TriangleSoup, grid: _Grid, check: Check) -> Indices:
+    """Return (N, 3) the grid points nearest to the soup's samples, ordered by z.
 
-    They and their neighbours hold both ends of each edge of the grid that the skin crosses.
+    They and their neighbours hold both ends of each edge of the grid that the soup crosses.
     """
-    corners = skin.vertices[skin.faces]
-    step = max(1, int(len(corners) * 2_000_000 / max(count_strewn(corners, grid.cell / 2), 1)))
+    corners = soup.vertices[soup.faces]
+    samples = max(count_samples(corners, grid.cell / 2), 1)
+    step = max(1, len(corners) * _SAMPLES_AT_ONCE // samples)
     found = []
     x, y, _ = grid.shape
     for start in range(0, len(corners), step):
-        points, _ = strew(corners[start : start + step], grid.cell / 2)
+        points, _ = sample_surface(corners[start : start + step], grid.cell / 2)
         index = ((points - grid.low) / grid.cell).round().astype(np.int64)
         found.append(np.unique((index[:, 2] * x + index[:, 0]) * y + index[:, 1]))
+        check()
     code = np.unique(np.concatenate(found))
     return np.stack([code // y % x, code % y, code // (x * y)], axis=1)
 
 
-def _soft_blocks(skin: Skin, grid: _Grid) -> NDArray[np.bool_]:
-    """(X, Y, Z) blocks of cells at whose corners the winding number is neither 0 nor 1.
+def _blocks_at_holes(soup: TriangleSoup, grid: _Grid, check: Check) -> NDArray[np.bool_]:
+    """Return (X, Y, Z) blocks of cells at whose corners the winding number is neither 0 nor 1.
 
-    There the body's surface closes a hole of the skin.
+    There the surface of the body closes a hole of the soup.
     """
-    axes = [np.arange(0, n + _BLOCK, _BLOCK) for n in grid.shape]
+    axes = [np.arange(0, n + _BLOCK_CELLS, _BLOCK_CELLS) for n in grid.shape]
     index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    winding = skin.winding(grid.points(index.reshape(-1, 3)).astype(np.float64))
+    winding = soup.winding(grid.points(index.reshape(-1, 3)), check)
     inside = np.clip(winding, 0, 1).reshape(index.shape[:3])
-    soft = (inside > _SOFT) & (inside < 1 - _SOFT)
-    found = np.zeros(tuple(n - 1 for n in soft.shape), dtype=bool)
+    between = (inside > _HOLE_WINDING) & (inside < 1 - _HOLE_WINDING)
+    found = np.zeros(tuple(n - 1 for n in between.shape), dtype=bool)
     for corner in np.ndindex(2, 2, 2):
-        found |= soft[tuple(slice(c, n - 1 + c) for c, n in zip(corner, soft.shape, strict=True))]
+        found |= between[
+            tuple(slice(c, n - 1 + c) for c, n in zip(corner, between.shape, strict=True))
+        ]
     return found
 
 
-def _level_of_slab(
-    skin: Skin, grid: _Grid, near: Indices, soft: NDArray[np.bool_], start: int
+def _slab_values(
+    soup: TriangleSoup,
+    grid: _Grid,
+    near: Indices,
+    holes: NDArray[np.bool_],
+    start: int,
+    check: Check,
 ) -> NDArray[np.float32]:
-    """(X, Y, at most `_SLAB` + 1) what the surface of the body is where it passes 0; above inside.
+    """Return (X, Y, `_SLAB_LAYERS` + 1 or fewer) values: positive inside, 0 on the surface.
 
-    Near the skin it is the distance times 2 w - 1, where w is the winding number; in holes of the
-    skin, which have no distance, it is 2 w - 1 times that of the band's border.
+    Near the soup that is the distance times 2 w - 1, where w is the winding number; in holes of the
+    soup, which have no distance, 2 w - 1 times the distance at the border of the band.
     """
-    from scipy.ndimage import label
-
     x, y, _ = grid.shape
-    layers = min(_SLAB + 1, grid.shape[2] - start)
-    band = np.zeros((x, y, layers), dtype=bool)
+    layers = min(_SLAB_LAYERS + 1, grid.shape[2] - start)
+    band, hole = _band(near, (x, y, layers), start), _hole(holes, (x, y, layers), start)
+    wanted = np.argwhere(band | hole) + np.array([0, 0, start])
+    values = np.zeros(band.shape, dtype=np.float32)
+    edge = _BAND_CELLS * grid.cell
+    if len(wanted):
+        points = grid.points(wanted)
+        inside = 2 * np.clip(soup.winding(points, check), 0, 1) - 1
+        distance = np.full(len(wanted), edge)
+        in_band = band[wanted[:, 0], wanted[:, 1], wanted[:, 2] - start]
+        distance[in_band] = np.minimum(soup.distance(points[in_band], check), edge)
+        values[band | hole] = inside * distance
+    _fill_rest(values, ~(band | hole), soup, grid, start)
+    tiny = np.float32(1e-3 * grid.cell)  # a point on the surface would make triangles without area
+    return np.where(np.abs(values) < tiny, np.where(values < 0, -tiny, tiny), values)
+
+
+def _band(near: Indices, shape: tuple[int, int, int], start: int) -> NDArray[np.bool_]:
+    """Return the points of a slab that are in `near`, and their neighbours."""
+    band, layers = np.zeros(shape, dtype=bool), shape[2]
     first, last = np.searchsorted(near[:, 2], [start - 1, start + layers + 1])
     for offset in np.ndindex(3, 3, 3):
         place = near[first:last] + offset - np.array([1, 1, 1 + start])
         place = place[(place[:, 2] >= 0) & (place[:, 2] < layers)]
         band[tuple(place.T)] = True
-    hole = np.zeros_like(band)
-    for b in np.argwhere(soft[:, :, start // _BLOCK : (start + layers) // _BLOCK + 1]):
-        low = b * _BLOCK - np.array([0, 0, start % _BLOCK])
-        i, j, k = (slice(max(n, 0), n + _BLOCK + 1) for n in low.tolist())
+    return band
+
+
+def _hole(holes: NDArray[np.bool_], shape: tuple[int, int, int], start: int) -> NDArray[np.bool_]:
+    """Return the points of a slab that are in blocks at holes."""
+    hole = np.zeros(shape, dtype=bool)
+    last = (start + shape[2]) // _BLOCK_CELLS + 1
+    for block in np.argwhere(holes[:, :, start // _BLOCK_CELLS : last]):
+        low = block * _BLOCK_CELLS - np.array([0, 0, start % _BLOCK_CELLS])
+        i, j, k = (slice(max(n, 0), n + _BLOCK_CELLS + 1) for n in low.tolist())
         hole[i, j, k] = True
-    wanted = np.argwhere(band | hole) + np.array([0, 0, start])
-    level = np.zeros(band.shape, dtype=np.float32)
-    edge = _BAND * grid.cell
-    if len(wanted):
-        places = grid.points(wanted)
-        inside = 2 * np.clip(skin.winding(places), 0, 1) - 1
-        distance = np.full(len(wanted), edge)
-        in_band = band[wanted[:, 0], wanted[:, 1], wanted[:, 2] - start]
-        distance[in_band] = np.minimum(skin.distance(places[in_band]), edge)
-        level[band | hole] = inside * distance
-    # All else is on one side wherever it hangs together.
-    parts, count = label(~(band | hole))
-    if count:
-        _, where = np.unique(parts, return_index=True)
-        where = where[-count:]
-        sample = np.stack(np.unravel_index(where, parts.shape), axis=1)
-        sample += np.array([0, 0, start])
-        side = np.where(skin.winding(grid.points(sample)) > 0.5, edge, -edge)
-        level[parts > 0] = side[parts[parts > 0] - 1]
-    tiny = np.float32(1e-3 * grid.cell)  # a point on the surface would make triangles without area
-    return np.where(np.abs(level) < tiny, np.where(level < 0, -tiny, tiny), level)
+    return hole
 
 
-def bodies(surface: Mesh) -> Mesh:
-    """The outer surfaces of all bodies but specks: voids go, and what is in them."""
-    parts = list(_parts_by_volume(surface))
-    largest = parts[0][0]
-    kept: list[Mesh] = []
-    for volume, part in parts:
-        if volume < _SPECK * largest:
+def _fill_rest(
+    values: NDArray[np.float32],
+    rest: NDArray[np.bool_],
+    soup: TriangleSoup,
+    grid: _Grid,
+    start: int,
+) -> None:
+    """Fill each region far from the surface by the winding number of one of its points."""
+    from scipy.ndimage import label
+
+    regions, count = label(rest)
+    if not count:
+        return
+    _, first = np.unique(regions, return_index=True)
+    sample = np.stack(np.unravel_index(first[-count:], regions.shape), axis=1)
+    inside = soup.winding(grid.points(sample + np.array([0, 0, start]))) > 0.5
+    side = np.where(inside, 1, -1) * _BAND_CELLS * grid.cell
+    values[rest] = side[regions[rest] - 1]
+
+
+def drop_inner_bodies(surface: Mesh) -> Mesh:
+    """Keep the outer surfaces of all bodies but specks; voids and their contents are dropped."""
+    components = list(_components_by_volume(surface))
+    largest = components[0][0]
+    kept: list[TriangleSoup] = []
+    for volume, component in components:
+        if volume < _MIN_BODY_VOLUME * largest:
             break
-        some = part.vertices[:: max(1, len(part.vertices) // _LOOKS)].double().numpy()
-        if not any((Skin.plain(m).winding(some) > 0.5).all() for m in kept):
-            kept.append(part)
-    offsets = np.cumsum([0] + [len(part.vertices) for part in kept])
-    return Mesh(
-        torch.cat([part.vertices for part in kept]),
-        torch.cat([part.faces + int(o) for part, o in zip(kept, offsets, strict=False)]),
-    )
+        some = component.vertices[:: max(1, len(component.vertices) // _CHECKED_TRIANGLES)]
+        if not any((outer.winding(some) > 0.5).all() for outer in kept):
+            kept.append(component)
+    starts = np.cumsum([0] + [len(body.vertices) for body in kept])
+    return TriangleSoup(
+        np.concatenate([body.vertices for body in kept]),
+        np.concatenate([body.faces + n for body, n in zip(kept, starts, strict=False)]),
+    ).mesh()
 
 
-def _parts_by_volume(surface: Mesh) -> Iterator[tuple[float, Mesh]]:
-    """Volume and triangles of each part, the largest first."""
-    part = part_of_faces(surface)
+def _components_by_volume(surface: Mesh) -> Iterator[tuple[float, TriangleSoup]]:
+    """Yield the volume and triangles of each component, the largest first."""
+    labels = component_labels(surface, by_position=False)
     a, b, c = (surface.vertices.double().numpy()[surface.faces[:, i].numpy()] for i in range(3))
-    volumes = np.bincount(part, (a * np.cross(b, c)).sum(axis=1) / 6)
-    order = np.argsort(part, kind="stable")
-    starts = np.searchsorted(part[order], np.arange(len(volumes) + 1))
+    volumes = np.bincount(labels, (a * np.cross(b, c)).sum(axis=1) / 6)
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(len(volumes) + 1))
     for i in np.argsort(-volumes):
         faces = surface.faces[torch.from_numpy(order[starts[i] : starts[i + 1]])]
-        yield float(volumes[i]), drop_unused(Mesh(surface.vertices, faces))
+        yield float(volumes[i]), TriangleSoup.of(drop_unused(Mesh(surface.vertices, faces)))

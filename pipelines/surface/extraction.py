@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..errors import EmptySurface
 from ..fields.field import DensityField, Field, SignedDistanceField, point_memory
-from ..meshes.mesh import Mesh, keep_large_parts
+from ..meshes.mesh import Mesh
+from ..meshes.topology import keep_large_components
 from ..progress import Progress, silent
 from ..settings import SurfaceSettings, declared
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
@@ -47,7 +48,7 @@ def extract_mesh(
     """
     settings = settings or SurfaceSettings()
     vertices, faces = extract_surface(field, settings, progress=progress)
-    mesh = keep_large_parts(Mesh(vertices.cpu(), faces.cpu()), settings.min_part_share)
+    mesh = keep_large_components(Mesh(vertices.cpu(), faces.cpu()), settings.min_part_share)
     if not settings.colors:
         return mesh
     with torch.no_grad():

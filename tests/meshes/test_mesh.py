@@ -15,14 +15,8 @@ from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.files import atomic_path
 from pipelines.images.colors import multiplied, to_linear, to_srgb
 from pipelines.meshes.io import FORMATS, from_y_up, load_mesh, save_mesh, to_y_up
-from pipelines.meshes.mesh import (
-    Mesh,
-    drop_unused,
-    face_areas,
-    joined_faces,
-    keep_large_parts,
-    part_of_faces,
-)
+from pipelines.meshes.mesh import Mesh, drop_unused, face_areas
+from pipelines.meshes.topology import component_labels, keep_large_components, merged_faces
 
 from ..shapes import l_shape
 
@@ -127,17 +121,17 @@ def test_floaters_go_by_share():
         torch.tensor(both.faces),
         torch.rand(len(both.vertices), 3),
     )
-    largest = keep_large_parts(mesh)
+    largest = keep_large_components(mesh)
     assert len(largest.faces) == len(large.faces)
     assert largest.volume() == pytest.approx(large.volume, rel=1e-4)
     torch.testing.assert_close(
         largest.vertex_colors,
         mesh.vertex_colors[len(small.vertices) : len(small.vertices) + len(large.vertices)],
     )
-    assert len(keep_large_parts(mesh, 0.2).faces) == len(large.faces) + len(middle.faces)
-    assert len(keep_large_parts(mesh, 0.0).faces) == len(both.faces)
+    assert len(keep_large_components(mesh, 0.2).faces) == len(large.faces) + len(middle.faces)
+    assert len(keep_large_components(mesh, 0.0).faces) == len(both.faces)
     with pytest.raises(InvalidInput):
-        keep_large_parts(mesh, 1.5)
+        keep_large_components(mesh, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +154,7 @@ def test_arrays_that_are_no_mesh(arguments):
         ({"vertices": torch.full((3, 3), float("nan"))}, "coordinates of the mesh are not finite"),
         ({"vertices": torch.full((3, 3), float("-inf"))}, "coordinates of the mesh are not finite"),
         ({"vertices": torch.full((3, 3), 1.1e9)}, "absurdly large"),
-        ({"vertex_colors": torch.full((3, 3), float("nan"))}, "colours of the mesh hold"),
+        ({"vertex_colors": torch.full((3, 3), float("nan"))}, "vertex_colors of the mesh hold"),
         ({"uvs": torch.full((3, 2), float("inf"))}, "uvs of the mesh hold"),
         ({"uvs": torch.zeros(2, 2)}, r"\(V, 2\) for its 3 vertices"),
         ({"texture": torch.zeros(4, 4)}, r"\(H, W, 3\)"),
@@ -181,20 +175,20 @@ def test_a_mesh_at_the_limit_is_one():
 def test_a_fitted_mesh_fills_the_camera_and_no_more(fov):
     """All of a ball's box is seen, and a camera a tenth nearer would cut it off."""
     corners = torch.tensor([[x, y, z] for x in (4.0, 6.0) for y in (-1.0, 3.0) for z in (0.0, 1.0)])
-    fitted, distance = Mesh(corners, torch.tensor([[0, 1, 2]])).fitted(fov)
+    fitted, distance = Mesh(corners, torch.tensor([[0, 1, 2]])).center_for_camera(fov)
     torch.testing.assert_close(fitted.vertices.amin(dim=0), -fitted.vertices.amax(dim=0))
     reach = float(fitted.vertices.norm(dim=1).max())
     # A sphere of that reach touches the sides of the view.
     assert np.degrees(np.arcsin(reach / distance)) == pytest.approx(fov / 2, rel=0.06)
     assert distance == pytest.approx(1.05 * reach / np.sin(np.radians(fov / 2)))
-    assert Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])).fitted(fov)[1] > 0
+    assert Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])).center_for_camera(fov)[1] > 0
 
 
 def test_joined_faces_have_the_lowest_number_at_each_position():
     vertices = torch.tensor([[9.0, 9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3], [0, 2, 3], [1, 2, 4]])
     faces = torch.tensor([[3, 5, 4], [0, 2, 1]])
-    assert joined_faces(Mesh(vertices, faces)).tolist() == [[1, 2, 4], [0, 2, 1]]
-    assert part_of_faces(
+    assert merged_faces(Mesh(vertices, faces)).tolist() == [[1, 2, 4], [0, 2, 1]]
+    assert component_labels(
         Mesh(vertices, torch.tensor([[3, 5, 4], [1, 2, 4], [0, 0, 0]]))
     ).tolist() in ([0, 0, 1], [1, 1, 0])
 
@@ -214,7 +208,7 @@ def test_vertices_keep_what_they_bear():
         torch.testing.assert_close(getattr(few, name), getattr(mesh, name)[1:])
     assert few.texture is mesh.texture
     with pytest.raises(InvalidInput, match="no triangles"):
-        keep_large_parts(replace(mesh, faces=mesh.faces[:0]))
+        keep_large_components(replace(mesh, faces=mesh.faces[:0]))
 
 
 def test_light_there_and_back():

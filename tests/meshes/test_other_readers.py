@@ -17,7 +17,7 @@ import trimesh
 
 from pipelines.meshes.io import FORMATS, save_mesh
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.placement import placed
+from pipelines.meshes.placement import place
 from pipelines.meshes.solid import make_solid
 
 from ..shapes import l_shape, textured_l
@@ -136,7 +136,7 @@ def test_a_slicer_has_nothing_to_repair(tmp_path, suffix, most):
     torn = Mesh(torch.tensor(shell.vertices).float(), torch.tensor(shell.faces[kept]).long())
     path = tmp_path / f"solid.{suffix}"
     solid = make_solid(torn, 96, most)
-    save_mesh(placed(solid, size=40, pivot="bottom"), path, up_axis="z")
+    save_mesh(place(solid, size=40, pivot="bottom"), path, up_axis="z")
     said = subprocess.run([slicer, "--info", str(path)], capture_output=True, text=True, check=True)
     assert "manifold = yes" in said.stdout
     for word in ("open_edges", "facets_reversed", "degenerate", "edges_fixed", "facets_removed"):

@@ -216,9 +216,9 @@ def cup() -> Result:
 
 def test_a_photograph_becomes_one_closed_object_with_the_images_outline(cup):
     assert report(cup.mesh).watertight
-    assert report(cup.mesh).parts == 1
+    assert report(cup.mesh).components == 1
     assert cup.views is None
-    shape, radius = cup.mesh.fitted(FOV)
+    shape, radius = cup.mesh.center_for_camera(FOV)
     drawn = render_mesh(shape, cameras_around([0.0], [cup.field.elevation_deg], radius, FOV), 128)[
         :, :1
     ]

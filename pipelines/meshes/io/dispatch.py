@@ -21,7 +21,7 @@ from ...errors import ImageTo3DError, InvalidInput
 from ...files import atomic_path
 from ..color_transfer import texture_to_vertex_colors
 from ..material import Material
-from ..mesh import Mesh, turned
+from ..mesh import Mesh, rotate
 from . import glb_reading, glb_writing, obj_reading, obj_writing, ply, stl, threemf
 from .glb_material import TextureFormat
 from .pieces import mesh_of
@@ -219,12 +219,12 @@ def mesh_files(path: Path) -> list[Path]:
 
 def to_y_up(mesh: Mesh) -> Mesh:
     """Rotate a mesh to the axes of files: y up, front +z."""
-    return turned(mesh, torch.eye(3).roll(-1, dims=0))
+    return rotate(mesh, torch.eye(3).roll(-1, dims=0))
 
 
 def from_y_up(mesh: Mesh) -> Mesh:
     """Rotate a mesh from the axes of files to the library's: z up, front +x."""
-    return turned(mesh, torch.eye(3).roll(1, dims=0))
+    return rotate(mesh, torch.eye(3).roll(1, dims=0))
 
 
 def _content(path: Path) -> bytes:
@@ -235,8 +235,8 @@ def _content(path: Path) -> bytes:
 
 
 def _y_up_to_z_up(mesh: Mesh) -> Mesh:
-    return turned(mesh, torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
+    return rotate(mesh, torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
 
 
 def _z_up_to_y_up(mesh: Mesh) -> Mesh:
-    return turned(mesh, torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))
+    return rotate(mesh, torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InvalidInput
-from ..topology import Floats, Indices, by_corner
+from ..topology import Floats, Indices, split_corners
 from . import mtl
 from .mtl import MtlMaterial
 from .obj_statements import (
@@ -129,7 +129,7 @@ class _Reader:
         """Vertices of their own for some faces: positions, faces, uvs and colours."""
         if uv_corners is None and len(self._blocks) == 1:
             return self._positions, corners, None, self._colors
-        vertices, faces, (own_uvs, own_colors) = by_corner(
+        vertices, faces, (own_uvs, own_colors) = split_corners(
             self._positions,
             corners,
             None if uv_corners is None else (uv_corners, uvs),

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...errors import InvalidInput
 from ..mesh import Mesh
-from ..topology import Floats, Indices, by_corner
+from ..topology import Floats, Indices, split_corners
 from .pieces import Piece, triangulated
 from .textures import TextureImage, find_companion, read_texture
 
@@ -115,14 +115,14 @@ def _piece(
     if uvs is None and flat is None:
         return Piece(vertices, corners, vertex_colors=colors)
     smooth = None if colors is None else (corners, colors)
-    own, faces, (own_uvs, own_colors) = by_corner(vertices, corners, uvs, flat or smooth)
+    own, faces, (own_uvs, own_colors) = split_corners(vertices, corners, uvs, flat or smooth)
     return Piece(own, faces, vertex_colors=own_colors, uvs=own_uvs)
 
 
 def _corner_uvs(
     vertex: Mapping[str, Any], face: Mapping[str, Any], triangles: _Triangles
 ) -> tuple[Indices, Floats] | None:
-    """Texture coordinates of faces' corners, or else of vertices, as `by_corner` takes them."""
+    """Texture coordinates of faces' corners, or else of vertices, as `split_corners` takes them."""
     if "texcoord" in face and len(triangles.corners):
         lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
         starts = np.cumsum([0] + [len(row) for row in lists[:-1]])

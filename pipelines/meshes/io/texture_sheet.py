@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...images.colors import multiplied
-from ..topology import by_corner
+from ..topology import split_corners
 from .textures import TextureImage
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _in_first_tile(piece: Piece) -> Piece:
     own = np.arange(len(table)).reshape(-1, 3)
     kept = ("vertex_colors", "normals", "tangents", "alpha")
     values = [getattr(piece, name) for name in kept]
-    vertices, faces, (uvs, *found) = by_corner(
+    vertices, faces, (uvs, *found) = split_corners(
         piece.vertices,
         piece.faces,
         (own, table),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InvalidInput
-from ..mesh import Mesh, shape_of
-from ..topology import Floats, by_corner
+from ..mesh import Mesh
+from ..topology import Floats, bare_shape, split_corners
 from .pieces import Piece
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
     It has the vertex colours. Vertices at one position are merged, so that slicers see a closed
     body.
     """
-    body = shape_of(mesh)
+    body = bare_shape(mesh)
     vertices, faces = body.vertices.float().cpu().numpy(), body.faces.cpu().numpy()
     group, properties = "", [""] * len(faces)
     if mesh.vertex_colors is not None:
@@ -244,7 +244,7 @@ class _Package:
         if colors is None:
             return Piece(moved, faces)
         table, which = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
-        own, own_faces, (found,) = by_corner(moved, faces, (which.reshape(-1, 3), table))
+        own, own_faces, (found,) = split_corners(moved, faces, (which.reshape(-1, 3), table))
         return Piece(own, own_faces, vertex_colors=found)
 
     def _corner_colors(

@@ -14,9 +14,10 @@ from pipelines.meshes.color_transfer import texture_to_vertex_colors
 from pipelines.meshes.decimation import decimate
 from pipelines.meshes.io import load_mesh, lost, save_mesh
 from pipelines.meshes.material import Material
-from pipelines.meshes.mesh import Mesh, keep_large_parts
-from pipelines.meshes.placement import placed
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.placement import place
 from pipelines.meshes.texture import bake_vertex_colors
+from pipelines.meshes.topology import keep_large_components
 from pipelines.rendering.render_mesh import render_mesh
 
 from .gltf_builder import saved_tree
@@ -214,7 +215,7 @@ def test_save_reports_what_a_format_does_not_hold(tmp_path, caplog, suffix, said
 
 def test_place_rotates_normals_and_tangents():
     mesh = whole_mesh()
-    turned = placed(mesh, turn_deg=90, size=7, pivot="bottom")
+    turned = place(mesh, turn_deg=90, size=7, pivot="bottom")
     x, y, z = mesh.normals.unbind(dim=1)
     torch.testing.assert_close(turned.normals, torch.stack([-y, x, z], dim=1))
     x, y, z, sign = mesh.tangents.unbind(dim=1)
@@ -229,7 +230,7 @@ def test_decimate_drops_images_and_what_scaled_them(caplog):
     assert fewer.material.factors == {"double_sided": True, "alpha_mode": "BLEND"}
     assert "its metallic_roughness and normal_map and emissive are left out" in caplog.text
     assert clean(mesh, smoothing=1).material.factors == fewer.material.factors
-    kept = keep_large_parts(mesh, 0.0)
+    kept = keep_large_components(mesh, 0.0)
     assert kept.material is mesh.material
     torch.testing.assert_close(kept.normals, mesh.normals)
 

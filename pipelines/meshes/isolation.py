@@ -1,0 +1,67 @@
+"""Run a C++ library in a process of its own, where Stop and crashes cannot hurt the caller."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EnvironmentProblem
+from ..progress import Progress, silent
+from .native_process import Arrays
+
+_PROCESS = Path(__file__).with_name("native_process.py")
+_POLL_INTERVAL_S = 0.05
+
+
+def run_isolated(
+    task: str,
+    library: str,
+    remedy: str,
+    timeout_s: float,
+    progress: Progress = silent,
+    **arguments: object,
+) -> Arrays:
+    """Run one of `native_process.TASKS` in a process of its own.
+
+    Args:
+        task: its name.
+        library: for the error, whose code it is.
+        remedy: for the error, what the user can do.
+        timeout_s: seconds after which the process is stopped.
+        progress: called all along; what it raises stops the process.
+        arguments: arrays and numbers.
+
+    Returns:
+        the arrays that the task returns.
+
+    Raises:
+        EnvironmentProblem: if the process crashes, fails or times out.
+    """
+    with tempfile.TemporaryDirectory(prefix="image-to-3d-") as name:
+        folder = Path(name)
+        np.savez(folder / "input.npz", **arguments)  # type: ignore[arg-type]
+        deadline = time.monotonic() + timeout_s
+        with subprocess.Popen(
+            [sys.executable, str(_PROCESS), task, name],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                while process.poll() is None and time.monotonic() < deadline:
+                    progress(1, 3)
+                    time.sleep(_POLL_INTERVAL_S)
+                timed_out = process.poll() is None
+            finally:
+                process.kill()
+            said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
+        if not (folder / "output.npz").exists() or process.returncode:
+            reason = said.splitlines()[-1] if said else f"exit code {process.returncode}"
+            failed = "timed out" if timed_out else f"failed ({reason})"
+            raise EnvironmentProblem(f"{library} {failed} on this mesh: {remedy}")
+        with np.load(folder / "output.npz") as stored:
+            return {key: stored[key] for key in stored.files}
