@@ -14,7 +14,7 @@ from ..errors import EnvironmentProblem
 from ..progress import Progress, silent
 from .native_process import Arrays
 
-_PROCESS = Path(__file__).with_name("native_process.py")
+_SCRIPT = Path(__file__).with_name("native_process.py")
 _POLL_INTERVAL_S = 0.05
 
 
@@ -24,6 +24,7 @@ def run_isolated(
     remedy: str,
     timeout_s: float,
     progress: Progress = silent,
+    script: Path = _SCRIPT,
     **arguments: object,
 ) -> Arrays:
     """Run one of `native_process.TASKS` in a process of its own.
@@ -34,6 +35,7 @@ def run_isolated(
         remedy: for the error, what the user can do.
         timeout_s: seconds after which the process is stopped.
         progress: called all along; what it raises stops the process.
+        script: runs the task.
         arguments: arrays and numbers.
 
     Returns:
@@ -47,7 +49,7 @@ def run_isolated(
         np.savez(folder / "input.npz", **arguments)  # type: ignore[arg-type]
         deadline = time.monotonic() + timeout_s
         with subprocess.Popen(
-            [sys.executable, str(_PROCESS), task, name],
+            [sys.executable, str(script), task, name],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         ) as process:

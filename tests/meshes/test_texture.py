@@ -14,8 +14,6 @@ from PIL import Image
 
 from pipelines.cameras import cameras_around
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.meshes import atlas
-from pipelines.meshes.atlas import unfold
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.color_transfer import nearest_colors, texture_colors, texture_to_vertex_colors
 from pipelines.meshes.io import load_mesh, save_mesh
@@ -210,36 +208,6 @@ def test_planar_soups_with_their_backs_do_not_end_the_process(soup):
 def test_slivers_alone_are_one_sentence():
     with pytest.raises(InvalidInput, match="sliver"):
         bake_vertex_colors(load_mesh(CASES / "xatlas-kills-process" / "slivers.obj"), 512)
-
-
-def test_a_crash_of_xatlas_is_one_sentence(monkeypatch, tmp_path):
-    crash = tmp_path / "crash.py"
-    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    monkeypatch.setattr(atlas, "_PROCESS", crash)
-    with pytest.raises(EnvironmentProblem, match=r"xatlas failed .* clean the mesh first"):
-        unfold(_ball(1), 512)
-
-
-def test_a_hang_of_xatlas_ends(monkeypatch, tmp_path):
-    hang = tmp_path / "hang.py"
-    hang.write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(atlas, "_PROCESS", hang)
-    monkeypatch.setattr(atlas, "_SECONDS", 0.2)
-    monkeypatch.setattr(atlas, "_SECONDS_PER_FACE", 0.0)
-    with pytest.raises(EnvironmentProblem, match="did not come to an end"):
-        unfold(_ball(1), 512)
-
-
-def test_unfolding_can_be_stopped(monkeypatch, tmp_path):
-    hang = tmp_path / "hang.py"
-    hang.write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(atlas, "_PROCESS", hang)
-
-    def stop(done: int, total: int, preview: torch.Tensor | None = None) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        unfold(_ball(1), 512, stop)
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e8])
