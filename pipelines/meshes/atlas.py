@@ -58,15 +58,17 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     # to their size.
     atlas = run_isolated(
         "unfold",
-        "xatlas",
-        "clean it first, or keep the colours at its vertices.",
-        _TIMEOUT_S + _TIMEOUT_S_PER_FACE * len(good),
-        progress,
-        vertices=unit.vertices.numpy(),
-        faces=mesh.faces[good].numpy(),
-        chart_area=face_areas(unit)[good].sum().item() / _MIN_CHARTS,
-        size=size,
-        padding=_PADDING,
+        {
+            "vertices": unit.vertices.numpy(),
+            "faces": mesh.faces[good].numpy(),
+            "chart_area": face_areas(unit)[good].sum().item() / _MIN_CHARTS,
+            "size": size,
+            "padding": _PADDING,
+        },
+        library="xatlas",
+        remedy="clean it first, or keep the colours at its vertices.",
+        timeout_s=_TIMEOUT_S + _TIMEOUT_S_PER_FACE * len(good),
+        progress=progress,
     )
     origin, atlas_faces = atlas["origin"].astype(np.int64), atlas["faces"].astype(np.int64)
     # Where each vertex lies in the atlas: for triangles that were left out.

@@ -114,13 +114,11 @@ def _run(task: str, shape: Mesh, progress: Progress, **numbers: int) -> Mesh:
     else:
         found = run_isolated(
             task,
-            "Decimation",
-            "clean the mesh first, or allow more triangles.",
-            _TIMEOUT_S + _TIMEOUT_S_PER_FACE * len(faces),
-            progress,
-            vertices=vertices,
-            faces=faces,
-            **numbers,
+            {"vertices": vertices, "faces": faces, **numbers},
+            library="Decimation",
+            remedy="clean the mesh first, or allow more triangles.",
+            timeout_s=_TIMEOUT_S + _TIMEOUT_S_PER_FACE * len(faces),
+            progress=progress,
         )
     return drop_unused(
         Mesh(

@@ -20,23 +20,24 @@ _POLL_INTERVAL_S = 0.05
 
 def run_isolated(
     task: str,
+    arguments: Arrays,
+    *,
     library: str,
     remedy: str,
     timeout_s: float,
     progress: Progress = silent,
     script: Path = _SCRIPT,
-    **arguments: object,
 ) -> Arrays:
     """Run one of `native_process.TASKS` in a process of its own.
 
     Args:
         task: its name.
+        arguments: arrays and numbers, by name.
         library: for the error, whose code it is.
         remedy: for the error, what the user can do.
         timeout_s: seconds after which the process is stopped.
         progress: called all along; what it raises stops the process.
         script: runs the task.
-        arguments: arrays and numbers.
 
     Returns:
         the arrays that the task returns.
@@ -46,7 +47,7 @@ def run_isolated(
     """
     with tempfile.TemporaryDirectory(prefix="image-to-3d-") as name:
         folder = Path(name)
-        np.savez(folder / "input.npz", **arguments)  # type: ignore[arg-type]
+        np.savez(folder / "input.npz", **arguments)
         deadline = time.monotonic() + timeout_s
         with subprocess.Popen(
             [sys.executable, str(script), task, name],

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import pytest
 import trimesh
 
@@ -17,7 +16,13 @@ def _run(tmp_path, code, timeout_s=30.0, **options):
     script = tmp_path / "script.py"
     script.write_text(code)
     return run_isolated(
-        "task", "The library", "clean it first.", timeout_s, script=script, **options
+        "task",
+        {},
+        library="The library",
+        remedy="clean it first.",
+        timeout_s=timeout_s,
+        script=script,
+        **options,
     )
 
 
@@ -25,12 +30,10 @@ def test_run_isolated_returns_what_the_task_returns():
     ball = trimesh.creation.icosphere(subdivisions=3)
     found = run_isolated(
         "collapse_exactly",
-        "libigl",
-        "clean it first.",
-        60.0,
-        vertices=np.asarray(ball.vertices),
-        faces=np.asarray(ball.faces),
-        max_faces=100,
+        {"vertices": ball.vertices, "faces": ball.faces, "max_faces": 100},
+        library="libigl",
+        remedy="clean it first.",
+        timeout_s=60.0,
     )
     assert found["faces"].shape == (100, 3)
 

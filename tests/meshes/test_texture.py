@@ -14,6 +14,7 @@ from PIL import Image
 
 from pipelines.cameras import cameras_around
 from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.meshes.atlas import unfold
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.color_transfer import nearest_colors, texture_colors, texture_to_vertex_colors
 from pipelines.meshes.io import load_mesh, save_mesh
@@ -123,7 +124,7 @@ def test_a_glb_holds_its_texture_as_jpeg_or_webp(tmp_path, kind):
     assert f'"mimeType":"image/{kind}"'.encode() in (tmp_path / "l.glb").read_bytes()
     close = (load_mesh(tmp_path / "l.glb").texture - mesh.texture).abs() < 0.03
     assert float(close.float().mean()) > 0.98
-    with pytest.raises(InvalidInput, match="save a GLB, or take PNG"):
+    with pytest.raises(InvalidInput, match="save a GLB, or use PNG"):
         save_mesh(mesh, tmp_path / "l.obj", texture_format=kind)
 
 
