@@ -291,5 +291,5 @@ def test_files_that_are_no_mesh(tmp_path, suffix, content):
 def test_a_mesh_that_is_not_there(tmp_path):
     with pytest.raises(InvalidInput, match="missing or not readable"):
         load_mesh(tmp_path / "x.obj")
-    with pytest.raises(InvalidInput, match="obj, glb, .*ply, stl"):
+    with pytest.raises(InvalidInput, match="obj, glb, "):
         load_mesh(tmp_path / "x.fbx")
