@@ -447,7 +447,7 @@ def test_make_solid_and_what_a_format_does_not_hold(nodes, tmp_path, monkeypatch
     shown = []
     monkeypatch.setattr(nodes.host, "show_on_node", lambda node, text: shown.append(text))
     nodes.SaveMesh.execute(socket, "solid", "stl", "z", 80.0, "bottom")
-    assert shown == ["STL does not hold the colours: save a GLB to keep all."]
+    assert shown == ["STL cannot store the colours: save a GLB to keep everything."]
     nodes.SaveMesh.execute(socket, "solid", "3mf", "z", 80.0, "bottom")
     assert len(shown) == 1
 

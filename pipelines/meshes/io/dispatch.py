@@ -143,10 +143,10 @@ def lost(mesh: Mesh, suffix: str) -> str:
     elif suffix != "glb":
         parts = ["the colours"] if suffix == "stl" and mesh.colored else []
         parts += material + opacity
-    kept = " (its texture is kept at the vertices)" if textured and suffix in ("ply", "3mf") else ""
+    kept = " (its texture becomes vertex colours)" if textured and suffix in ("ply", "3mf") else ""
     if not parts:
-        return f"{suffix.upper()} holds no texture{kept}." if kept else ""
-    return f"{suffix.upper()} does not hold {', '.join(parts)}{kept}: save a GLB to keep all."
+        return f"{suffix.upper()} cannot store a texture{kept}." if kept else ""
+    return f"{suffix.upper()} cannot store {', '.join(parts)}{kept}: save a GLB to keep everything."
 
 
 def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:

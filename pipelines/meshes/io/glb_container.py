@@ -72,7 +72,7 @@ class GltfFile:
         return values
 
     def has_data(self, index: int) -> bool:
-        """Whether an accessor's numbers are in the file, uncompressed."""
+        """Return whether an accessor's numbers are in the file, uncompressed."""
         accessor = self.tree["accessors"][index]
         return "sparse" in accessor or "bufferView" in accessor
 
@@ -114,7 +114,7 @@ class GltfFile:
         return self._binary if uri is None else self._fetch(uri)
 
     def _fetch(self, uri: str) -> bytes:
-        """The content of a data URI, or of a file beside this one; read once."""
+        """Return the content of a data URI, or of a file beside this one; read once."""
         if uri not in self._fetched:
             self._fetched[uri] = self._read(uri)
         return self._fetched[uri]
@@ -132,7 +132,7 @@ class GltfFile:
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """The tree and the binary chunk of a GLB, or of a .gltf, which has none."""
+    """Return the tree and the binary chunk of a GLB, or of a .gltf, which has none."""
     binary = b""
     if content[:4] == MAGIC.to_bytes(4, "little"):
         content, binary = _chunks(content)
@@ -146,7 +146,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _chunks(content: bytes) -> tuple[bytes, bytes]:
-    """The JSON and the binary chunk of a GLB."""
+    """Return the JSON and the binary chunk of a GLB."""
     if len(content) < 20:
         raise InvalidInput("it is damaged, or something else")
     version, length = struct.unpack_from("<II", content, 4)

@@ -1,4 +1,4 @@
-"""A glTF material beside the colour of the surface, read and written.
+"""Read and write what a glTF material has besides its colour.
 
 Source: Khronos, glTF 2.0, section 3.9, KHR_materials_unlit and KHR_materials_emissive_strength.
 """
@@ -93,7 +93,7 @@ def write_material(
 
 
 def _valid_factors(own: Material) -> dict[str, Any]:
-    """The factors of a material that glTF allows; those below 0 are automatic and dropped."""
+    """Return a material's factors within glTF's ranges, without automatic (negative) ones."""
     given = own.factors
     found: dict[str, Any] = {}
     for name in ("metallic_factor", "roughness_factor", "occlusion_strength"):
@@ -122,7 +122,7 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
 
 
 def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a path, or None."""
+    """Return the value at a path, or None."""
     for key in path[:-1]:
         tree = tree.get(key, {})
     return tree.get(path[-1])
@@ -131,7 +131,7 @@ def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def read_material(
     material: Mapping[str, Any], pixels_of: Callable[[int], Tensor | None]
 ) -> Material | None:
-    """Return what a glTF material says beside its colour, or None for nothing.
+    """Return what a glTF material has besides its colour, or None for nothing.
 
     An image that lies on other coordinates than the colour's texture is skipped with a warning, as
     are the factors that scale it.
@@ -156,7 +156,7 @@ def read_material(
     for name in slots.keys() - images.keys():
         for factor in SCALES[name]:
             factors.pop(factor, None)
-    # What equals our defaults says nothing.
+    # Drop what equals our defaults.
     if factors.get("metallic_factor") == ("metallic_roughness" in images):
         del factors["metallic_factor"]
     if "emissive" in images and EMISSION not in factors:
@@ -174,7 +174,7 @@ def read_material(
 
 
 def _read_factors(material: Mapping[str, Any]) -> dict[str, Any]:
-    """The factors that have an effect; of the colour, only its opacity."""
+    """Return the factors that have an effect; of the colour, only its opacity."""
     factors: dict[str, Any] = {}
     for name, path in _PLACES.items():
         value = _get(material, path)
@@ -188,7 +188,7 @@ def _read_factors(material: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_occlusion(material: Mapping[str, Any], slots: Mapping[str, Any]) -> bool:
-    """Whether the ambient occlusion is in the image of metal and roughness."""
+    """Return whether the ambient occlusion is in the image of metal and roughness."""
     occlusion = material.get("occlusionTexture")
     if not occlusion:
         return False
@@ -199,6 +199,6 @@ def _has_occlusion(material: Mapping[str, Any], slots: Mapping[str, Any]) -> boo
 
 
 def _place_of(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """On which coordinates a texture lies, and how they are transformed."""
+    """Return the number of a texture's coordinates, and their transform."""
     change = slot.get("extensions", {}).get("KHR_texture_transform", {})
     return change.get("texCoord", slot.get("texCoord", 0)), change

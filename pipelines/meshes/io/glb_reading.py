@@ -1,4 +1,4 @@
-"""glTF, read: binary (GLB), or JSON with files beside it (.gltf).
+"""Read glTF: binary (GLB), or JSON with files beside it (.gltf).
 
 trimesh reads glTF too, but misreads normalized integers, leaves sparse and compressed data at zero,
 and loses texture transforms, second texture coordinates, skins, instances, fans and strips.
@@ -70,7 +70,7 @@ def companions(content: bytes, path: Path) -> list[Path]:
 
 
 def _check_extensions(file: GltfFile) -> None:
-    """Refuse extensions that the file requires, and report others, where they are unsupported."""
+    """Refuse unsupported extensions if the file requires them; else log a warning."""
     required = file.tree.get("extensionsRequired", [])
     for extension in required:
         if extension in COMPRESSED:
@@ -120,7 +120,7 @@ class _Scene:
     def _placed(
         self, node: dict[str, Any], primitive: dict[str, Any], places: Floats
     ) -> Iterator[Piece]:
-        """The triangles of a primitive at each of the places (N, 4, 4)."""
+        """Yield the triangles of a primitive at each of the places (N, 4, 4)."""
         if primitive.get("mode", _TRIANGLES) not in (_TRIANGLES, _STRIP, _FAN):
             self._skip("sets of points or lines")
             return
@@ -143,7 +143,7 @@ class _Scene:
         self.skipped[what] = self.skipped.get(what, 0) + 1
 
     def _piece(self, node: dict[str, Any], primitive: dict[str, Any]) -> Piece:
-        """The triangles of a primitive in the axes of its mesh."""
+        """Return the triangles of a primitive in the axes of its mesh."""
         attributes = primitive["attributes"]
         compressed = COMPRESSED & primitive.get("extensions", {}).keys()
         plain = "POSITION" in attributes and self._file.has_data(attributes["POSITION"])
@@ -173,7 +173,7 @@ class _Scene:
         return self._file.accessor(attributes[name]) if name in attributes else None
 
     def _vertex_colors(self, attributes: dict[str, int]) -> tuple[Floats | None, Floats | None]:
-        """SRGB colours (V, 3) and opacities (V,), each None where they are all 1."""
+        """Return sRGB colours (V, 3) and opacities (V,), each None where they are all 1."""
         rgba = self._optional(attributes, "COLOR_0")
         if rgba is None:
             return None, None
@@ -184,7 +184,7 @@ class _Scene:
         return colors, alpha
 
     def _positions(self, node: dict[str, Any], primitive: dict[str, Any]) -> Floats:
-        """Positions (V, 3) with morph targets and joints applied."""
+        """Return positions (V, 3) with morph targets and joints applied."""
         attributes = primitive["attributes"]
         positions = self._file.accessor(attributes["POSITION"])
         weights = node.get("weights", self._tree["meshes"][node["mesh"]].get("weights", []))
@@ -218,7 +218,7 @@ class _Scene:
     def _skinned(
         self, positions: Floats, attributes: dict[str, int], skin: dict[str, Any]
     ) -> Floats:
-        """Positions where the joints of a skin hold them."""
+        """Move positions with the joints of a skin."""
         outside = (np.eye(4), True)
         joints = np.stack([self._places.get(joint, outside)[0] for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:

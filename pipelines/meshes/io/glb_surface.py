@@ -40,7 +40,7 @@ class Surfaces:
         self._reported: set[int] = set()
 
     def beside_color(self, primitive: Mapping[str, Any]) -> Material | None:
-        """Return what a primitive's material says beside its colour; the same object each time."""
+        """Return what a primitive's material has besides its colour; the same object each time."""
         number = primitive.get("material")
         if number is None:
             return None
@@ -84,7 +84,7 @@ class Surfaces:
     def _base_color(
         self, primitive: Mapping[str, Any]
     ) -> tuple[list[float] | None, Mapping[str, Any] | None]:
-        """The factor (linear) and the texture of the colour, of either kind of material."""
+        """Return the factor (linear) and the texture of the colour, of either kind of material."""
         if "material" not in primitive:
             return None, None
         material = self._tree["materials"][primitive["material"]]
@@ -95,7 +95,7 @@ class Surfaces:
         return metallic.get("baseColorFactor"), metallic.get("baseColorTexture")
 
     def _pixels(self, texture: int) -> Tensor | None:
-        """The image of a texture, or None with a warning."""
+        """Return the image of a texture, or None with a warning."""
         try:
             return self._image(self._tree["textures"][texture]).pixels
         except InvalidInput as error:
@@ -103,7 +103,7 @@ class Surfaces:
             return None
 
     def _texture(self, texture: Mapping[str, Any], uvs: Floats) -> tuple[TextureImage, Floats]:
-        """The image of a texture, and coordinates that find in it what the sampler says."""
+        """Return the image of a texture, and coordinates with the sampler's wrapping applied."""
         sampler = self._tree["samplers"][texture["sampler"]] if "sampler" in texture else {}
         uvs = uvs.copy()
         mirrored = ""
@@ -116,7 +116,7 @@ class Surfaces:
         return self._image(texture, mirrored), uvs
 
     def _image(self, texture: Mapping[str, Any], mirrored: str = "") -> TextureImage:
-        """The first readable image of a texture, with its mirror image beside it along some axes.
+        """Return the first readable image of a texture, mirrored along the axes in `mirrored`.
 
         Pieces with the same image share one object.
         """
@@ -145,7 +145,7 @@ class Surfaces:
 
 
 def _mirrored(image: TextureImage, axes: str) -> TextureImage:
-    """An image with its mirror image beside it along "u", "v" or both."""
+    """Return an image with its mirror image beside it along "u", "v" or both."""
     pixels = image.pixels
     for axis in axes:
         dim = 1 if axis == "u" else 0
@@ -159,7 +159,7 @@ def _transform(texture: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _transformed(uvs: Floats, change: Mapping[str, Any]) -> Floats:
-    """Coordinates after KHR_texture_transform: scaled, rotated, moved."""
+    """Return coordinates after KHR_texture_transform: scaled, rotated, moved."""
     angle = change.get("rotation", 0.0)
     scaled = uvs * np.array(change.get("scale", (1, 1)), dtype=np.float64)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

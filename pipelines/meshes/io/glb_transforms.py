@@ -1,4 +1,4 @@
-"""Where the nodes of a glTF file put their meshes.
+"""Place the meshes of a glTF file where its nodes say.
 
 Source: Khronos, glTF 2.0, section 3.5, and EXT_mesh_gpu_instancing.
 """
@@ -88,12 +88,12 @@ def place_piece(piece: Piece, place: Floats) -> Piece:
 
 
 def is_flat(place: Floats) -> bool:
-    """Whether a matrix (4, 4) turns everything into a line or a point, as scale 0 does."""
+    """Return whether a matrix (4, 4) flattens everything to a line or a point, as scale 0 does."""
     return bool(np.linalg.matrix_rank(place[:3, :3]) < 2)
 
 
 def _node_matrix(node: Mapping[str, Any]) -> Floats:
-    """(4, 4) of a node: its matrix, or its translation, rotation (x, y, z, w) and scale."""
+    """Return a node's matrix (4, 4), or that of its translation, rotation (x, y, z, w), scale."""
     if "matrix" in node:
         return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
     rows = [
@@ -105,7 +105,7 @@ def _node_matrix(node: Mapping[str, Any]) -> Floats:
 
 
 def _composed(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
-    """(N, 4, 4) matrices that scale, rotate and then translate."""
+    """Return (N, 4, 4) matrices that scale, rotate and then translate."""
     lengths = np.linalg.norm(rotation, axis=1)
     rotation = np.where(lengths[:, None] > 0, rotation, _DEFAULTS["ROTATION"])
     x, y, z, w = (rotation / np.where(lengths > 0, lengths, 1.0)[:, None]).T
@@ -121,6 +121,6 @@ def _composed(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
 
 
 def _unit(rows: Floats) -> Floats:
-    """Directions of length one."""
+    """Normalize directions."""
     found: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
     return found

@@ -1,4 +1,4 @@
-"""Binary glTF, written: trimesh would write colours in eight bits.
+"""Write binary glTF. trimesh would write colours in eight bits.
 
 Every file passes the Khronos validator without errors and warnings.
 
@@ -67,7 +67,7 @@ def write(
 
 
 def _attributes(mesh: Mesh) -> dict[str, np.ndarray]:
-    """The attributes of the vertices by glTF's names, in float32 and within glTF's ranges."""
+    """Return the vertices' attributes by glTF's names, as float32 within glTF's ranges."""
     found = {"POSITION": mesh.vertices}
     if mesh.normals is not None:
         found["NORMAL"] = _unit(mesh.normals)
@@ -87,7 +87,7 @@ def _attributes(mesh: Mesh) -> dict[str, np.ndarray]:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """Directions (V, 3) of length one; rows without a direction point upward."""
+    """Normalize directions (V, 3); rows of length 0 point upward."""
     rows = rows.double()
     lengths = rows.norm(dim=1, keepdim=True)
     up = torch.tensor([0.0, 1.0, 0.0], dtype=rows.dtype, device=rows.device)
@@ -148,7 +148,7 @@ class _Writer:
 
 
 def _packed(tree: Mapping[str, Any], binary: bytearray) -> bytes:
-    """A GLB of a tree and its binary part."""
+    """Join a tree and its binary part into a GLB."""
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     data = bytes(binary) + b"\0" * (-len(binary) % 4)
@@ -164,7 +164,7 @@ def _packed(tree: Mapping[str, Any], binary: bytearray) -> bytes:
 
 
 def _encoded(texture: Tensor, kind: TextureFormat) -> bytes:
-    """One image (1, 3, H, W) as a file."""
+    """Encode one image (1, 3, H, W)."""
     if kind == "png":
         return png_bytes(texture)
     buffer = io.BytesIO()

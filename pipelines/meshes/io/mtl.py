@@ -140,7 +140,7 @@ def _read_line(material: MtlMaterial, keyword: str, rest: str) -> None:
 
 
 def beside_color(path: Path, own: MtlMaterial) -> Material | None:
-    """Return what a material of an OBJ says beside its colour, with its images read.
+    """Return what a material of an OBJ has besides its colour, with its images read.
 
     Roughness and metal are two images in an MTL, and one in a `Material`. A number that scales an
     image is dropped with an image that is missing.
@@ -170,7 +170,7 @@ def beside_color(path: Path, own: MtlMaterial) -> Material | None:
 
 
 def _packed(roughness: Tensor | None, metal: Tensor | None) -> Tensor | None:
-    """(H, W, 3) roughness in green and metal in blue, or None without either."""
+    """Return (H, W, 3) roughness in green and metal in blue, or None without either."""
     like = metal if roughness is None else roughness
     if like is None:
         return None
@@ -182,7 +182,7 @@ def _packed(roughness: Tensor | None, metal: Tensor | None) -> Tensor | None:
 
 
 def material_lines(material: Material | None, images: Mapping[str, str]) -> str:
-    """Return an MTL's lines of what a material says beside the colour.
+    """Return an MTL's lines of what a material has besides its colour.
 
     Args:
         material: of the mesh.
@@ -218,7 +218,7 @@ def _of_size(image: Tensor, like: Tensor) -> Tensor:
 
 
 def _numbers(text: str) -> Floats | None:
-    """(3,) numbers of a line; one number stands for all three."""
+    """Parse the three numbers of a line; one number stands for all three."""
     try:
         numbers = [float(word) for word in text.partition("#")[0].split()]
     except ValueError:  # "spectral" and "xyz" name colours that nobody writes
@@ -250,7 +250,7 @@ def _read_map(material: MtlMaterial, text: str) -> None:
 
 
 def _leading_numbers(text: str) -> tuple[list[float], str]:
-    """Up to three numbers at the start of a text, and the rest."""
+    """Split up to three numbers from the start of a text."""
     found: list[float] = []
     while len(found) < 3:
         word, _, after = text.lstrip().partition(" ")

@@ -1,4 +1,4 @@
-"""Wavefront OBJ, read with its MTL and images.
+"""Read Wavefront OBJ with its MTL and images.
 
 Source: Wavefront, "Object Files (.obj)" and "MTL material format", versions 3.0 and 4.2.
 """
@@ -68,7 +68,7 @@ def companions(content: bytes, path: Path) -> list[Path]:
 
 
 class _Reader:
-    """What the faces of all materials of an OBJ share."""
+    """Turns the statements of an OBJ into pieces."""
 
     def __init__(self, path: Path, statements: Statements) -> None:
         self._path, self._blocks = path, statements.faces
@@ -81,7 +81,7 @@ class _Reader:
             log.warning("%s: no library has its material %s.", path.name, ", ".join(unknown[:8]))
 
     def pieces(self, name: str) -> Iterator[Piece]:
-        """The triangles of a material: those with texture coordinates, and those without."""
+        """Yield the triangles of a material: those with texture coordinates, and those without."""
         material = self._material(name) or MtlMaterial()
         image = self._image(material.image)
         corners, uv_corners = _triangles(self._blocks[name], self._positions, len(self._uvs))
@@ -113,7 +113,7 @@ class _Reader:
             )
 
     def _material(self, name: str) -> MtlMaterial | None:
-        """The material of a `usemtl` line, behind whose name a comment may stand."""
+        """Return the material of a `usemtl` line, whose name a comment may follow."""
         return self._materials.get(name) or self._materials.get(name.partition(" #")[0].strip())
 
     def _image(self, name: str | None) -> TextureImage | None:
@@ -126,7 +126,7 @@ class _Reader:
     def _split(
         self, corners: Indices, uv_corners: Indices | None, uvs: Floats
     ) -> tuple[Floats, Indices, Floats | None, Floats | None]:
-        """Vertices of their own for some faces: positions, faces, uvs and colours."""
+        """Split the vertices of some faces from others; return positions, faces, uvs, colours."""
         if uv_corners is None and len(self._blocks) == 1:
             return self._positions, corners, None, self._colors
         vertices, faces, (own_uvs, own_colors) = split_corners(
@@ -139,7 +139,7 @@ class _Reader:
 
 
 def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indices, Indices]:
-    """(F, 3) numbers of vertices and of texture coordinates, in the order of the file.
+    """Return (F, 3) indices of vertices and of texture coordinates, in the order of the file.
 
     Lines of one spelling (`1/2/3 4/5/6 7/8/9`, with any digits) are parsed together.
     """
@@ -164,7 +164,7 @@ def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indi
 
 
 def _shape(spelling: bytes, line: bytes) -> tuple[bytes, ...]:
-    """Which numbers each corner of a face has, as `0`, `0/0`, `0//0` or `0/0/0`."""
+    """Return which numbers each corner of a face has, as `0`, `0/0`, `0//0` or `0/0/0`."""
     words = spelling.split()
     if not all(_CORNER.fullmatch(word) for word in words):
         raise InvalidInput(
@@ -176,13 +176,16 @@ def _shape(spelling: bytes, line: bytes) -> tuple[bytes, ...]:
 def _polygons(
     lines: list[bytes], shape: tuple[bytes, ...], above: Indices, limits: tuple[int, int]
 ) -> Indices:
-    """(N, corners, 2) numbers from 0 of vertices and texture coordinates, of faces of one shape.
+    """Parse faces of one shape into indices of vertices and texture coordinates.
 
     Args:
         lines: N faces as text.
         shape: as `_shape` returns it.
         above: (N, 2) how many vertices and coordinates stand above: negative numbers count back.
         limits: how many vertices and coordinates there are.
+
+    Returns:
+        (N, corners, 2) indices from 0.
     """
     text = b" ".join(lines).replace(b"/", b" ")
     table = np.fromstring(text, dtype=np.int64, sep=" ").reshape(len(lines), -1)

@@ -1,4 +1,4 @@
-"""The statements of an OBJ, sorted by keyword.
+"""Sort the statements of an OBJ by keyword.
 
 Source: Wavefront, "Object Files (.obj)", version 3.0; `#MRGB` as ZBrush writes it.
 """
@@ -159,7 +159,7 @@ def vertex_table(statements: Statements, path: Path) -> tuple[Floats, Floats | N
 
 
 def _polypaint_colors(blocks: list[bytes], count: int, path: Path) -> Floats | None:
-    """ZBrush's colours: two digits each of mask, red, green and blue for every vertex."""
+    """Return ZBrush's colours: two digits each of mask, red, green and blue for every vertex."""
     if not blocks:
         return None
     try:
@@ -183,7 +183,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def _lines(content: bytes) -> list[bytes]:
-    """The lines of an OBJ in any encoding, with continued ones joined."""
+    """Split an OBJ of any encoding into lines, and join continued ones."""
     if content[:2] in _UTF_16:
         content = content.decode("utf-16", errors="replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")

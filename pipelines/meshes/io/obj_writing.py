@@ -1,4 +1,4 @@
-"""Wavefront OBJ, written with its MTL and images.
+"""Write Wavefront OBJ with its MTL and images.
 
 Colours at vertices follow their coordinates (`v x y z r g b`, as MeshLab and Blender write them).
 Source: Wavefront, "Object Files (.obj)" and "MTL material format", versions 3.0 and 4.2.
@@ -58,7 +58,7 @@ def _write_material(mesh: Mesh, path: Path) -> Path:
 
 
 def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:
-    """The images of a mesh (H, W, 3) by what their file names end in, "" for the colour."""
+    """Return the images of a mesh (H, W, 3) by the ends of their file names, "" for the colour."""
     images: dict[str, Tensor] = {}
     if mesh.texture is not None and mesh.uvs is not None:
         images[""] = mesh.texture

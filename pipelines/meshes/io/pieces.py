@@ -1,4 +1,4 @@
-"""Pieces of a mesh file, each of one material, and how they become one mesh."""
+"""Join the pieces of a mesh file, each of one material, into one mesh."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Piece:
     Attributes:
         vertices: (V, 3) float64, in the file's axes and units.
         faces: (F, 3) int64.
-        color: (3,) sRGB in [0, 1] of the material, or None where the file says nothing.
+        color: (3,) sRGB in [0, 1] of the material, or None.
         vertex_colors: (V, 3) sRGB in [0, 1], or None. They are multiplied with the material's
             colour and image, as light.
         uvs: (V, 2) from the lower left, repeating outside [0, 1], or None.
@@ -62,7 +62,7 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
         if len(piece.faces)
     ]
     if not pieces:
-        raise InvalidInput("it holds no triangles")
+        raise InvalidInput("it has no triangles")
     material = _common_material(pieces)
     merged, moved = one_image(pieces)
     image = merged[0].image
@@ -87,7 +87,7 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
 
 
 def _common_material(pieces: Sequence[Piece]) -> Material | None:
-    """The material of all pieces; None, with a warning, if they differ."""
+    """Return the material of all pieces; None, with a warning, if they differ."""
     first, *others = {id(piece.material): piece.material for piece in pieces}.values()
     if all(_alike(first or Material(), other or Material()) for other in others):
         return first
@@ -108,7 +108,7 @@ def _listed(material: Material) -> str:
 
 
 def _concatenated(parts: Sequence[Floats | None]) -> Tensor | None:
-    """An attribute of all pieces one after the other, or None if a piece lacks it."""
+    """Concatenate an attribute of all pieces; None if a piece lacks it."""
     present = [part for part in parts if part is not None]
     if len(present) < len(parts):
         return None
@@ -116,14 +116,14 @@ def _concatenated(parts: Sequence[Floats | None]) -> Tensor | None:
 
 
 def _alpha(pieces: Sequence[Piece]) -> Tensor | None:
-    """(V,) opacities, 1 for pieces without; None if no piece has any."""
+    """Return (V,) opacities, 1 for pieces without; None if no piece has any."""
     if all(piece.alpha is None for piece in pieces):
         return None
     return _concatenated([np.ones(len(p.vertices)) if p.alpha is None else p.alpha for p in pieces])
 
 
 def _vertex_colors(pieces: Sequence[Piece]) -> Tensor | None:
-    """(V, 3) colours of the vertices times those of the materials, or None if no piece has any."""
+    """Return (V, 3) vertex colours times material colours, or None if no piece has any."""
     if all(piece.vertex_colors is None and piece.color is None for piece in pieces):
         return None
     return torch.cat([_piece_colors(piece) for piece in pieces])
@@ -139,11 +139,14 @@ def _piece_colors(piece: Piece) -> Tensor:
 
 
 def triangulated(vertices: Floats, polygon: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Places in a polygon, three for each of its triangles; a concave one is cut by its ears.
+    """Cut a polygon into triangles, a concave one by its ears.
 
     Args:
         vertices: (V, 3).
-        polygon: numbers of its n corners, in order.
+        polygon: its corners in order, as indices of vertices.
+
+    Returns:
+        Positions in the polygon, three for each triangle.
 
     Source: Newell's normal (Sutherland et al., 1974); ear clipping by mapbox_earcut.
     """

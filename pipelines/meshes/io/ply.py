@@ -105,7 +105,7 @@ def _piece(
     face_colors: Floats | None,
     uvs: tuple[Indices, Floats] | None,
 ) -> Piece:
-    """Triangles with colours of their vertices, or else of their faces, and with uvs."""
+    """Return triangles with colours of their vertices, or else of their faces, and with uvs."""
     corners = triangles.corners
     flat = None
     if face_colors is not None and colors is None:
@@ -122,7 +122,7 @@ def _piece(
 def _corner_uvs(
     vertex: Mapping[str, Any], face: Mapping[str, Any], triangles: _Triangles
 ) -> tuple[Indices, Floats] | None:
-    """Texture coordinates of faces' corners, or else of vertices, as `split_corners` takes them."""
+    """Return uvs of corners, or else of vertices, as `split_corners` takes them."""
     if "texcoord" in face and len(triangles.corners):
         lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
         starts = np.cumsum([0] + [len(row) for row in lists[:-1]])
@@ -157,7 +157,7 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
 
 
 def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]:
-    """The elements, the byte order (None: text), the comments, and where the data start."""
+    """Return the elements, the byte order (None: text), the comments, and where the data start."""
     end = content.find(b"end_header")
     start = content.find(b"\n", end) + 1
     if not content.startswith(b"ply") or end < 0:
@@ -190,7 +190,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
-    """The columns of each element of a text, by name."""
+    """Return the columns of each element of a text, by name."""
     lines = (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
     rows = [words for words in lines if words]
     found: dict[str, dict[str, Any]] = {}
@@ -212,7 +212,7 @@ def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any
 
 
 def _text_lists(element: _Element, rows: list[list[bytes]]) -> dict[str, Any]:
-    """The columns of an element that has lists."""
+    """Return the columns of an element that has lists."""
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
     for row in rows:
         place = 0
@@ -233,7 +233,7 @@ def _text_lists(element: _Element, rows: list[list[bytes]]) -> dict[str, Any]:
 
 
 def _as_declared(column: Floats, kind: str) -> np.ndarray:
-    """A column as integers if the header says so: their type gives the range of colours."""
+    """Convert a column to the integers of its header: their type gives the range of colours."""
     return column.astype(kind) if kind[0] in "iu" else column
 
 
@@ -254,7 +254,7 @@ def _binary_data(elements: list[_Element], data: bytes, order: str) -> dict[str,
 def _equal_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[np.ndarray | None, int]:
-    """The rows of an element as one array and their bytes; None if its lists differ in length."""
+    """Return an element's rows as one array and their bytes; None if its lists differ in length."""
     if not element.count:
         return np.empty(0, dtype=[(p.name, order + p.kind) for p in element.properties]), 0
     fields: list[Any] = []
@@ -285,7 +285,7 @@ def _equal_rows(
 def _different_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[dict[str, Any], int]:
-    """The columns of an element whose lists differ in length, and their bytes."""
+    """Return the columns of an element whose lists differ in length, and their bytes."""
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
     kinds = [
         (
@@ -341,7 +341,7 @@ def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
 
 
 def _strips(element: dict[str, Any]) -> list[list[int]]:
-    """The triangles of strips, in which -1 starts a new one."""
+    """Return the triangles of strips, in which -1 starts a new one."""
     triangles = []
     for strip in next(iter(element.values()), []):
         run: list[int] = []
@@ -357,13 +357,13 @@ def _strips(element: dict[str, Any]) -> list[list[int]]:
 
 
 def _columns(element: Mapping[str, Any], names: tuple[tuple[str, ...], ...]) -> Any:
-    """(N, d) columns of the first names that an element has, in their type; None without."""
+    """Return (N, d) columns of the first names that an element has, in their type; None without."""
     found = next((group for group in names if set(group) <= element.keys()), None)
     return None if found is None else np.stack([np.asarray(element[n]) for n in found], axis=1)
 
 
 def _colors(element: Mapping[str, Any]) -> Floats | None:
-    """(N, 3) colours in [0, 1], or None without.
+    """Return (N, 3) colours in [0, 1], or None without.
 
     Integers are scaled by the range of their type, floats by 255 where they exceed 1.
     """
@@ -390,7 +390,7 @@ def _image_names(comments: list[str]) -> list[str]:
 
 
 def _image(path: Path, comments: list[str]) -> TextureImage | None:
-    """The texture of a PLY; of several, the first."""
+    """Return the texture of a PLY; of several, the first."""
     names = _image_names(comments)
     if len(names) > 1:
         log.warning("%s names %d images: only the first is read.", path.name, len(names))

@@ -69,7 +69,7 @@ def _is_text(content: bytes) -> bool:
 
 
 def _read_text(content: bytes) -> Floats:
-    """(F, 3, 3) corners of the facets, of all solids."""
+    """Return (F, 3, 3) corners of the facets, of all solids."""
     lines = content.replace(b"\r", b"\n").lower()
     text = re.sub(rb"(?m)^\W*(end)?solid\b.*$", b"", lines)  # a name may hold any word
     rows = re.findall(rb"\bvertex\s+(\S+\s+\S+\s+\S+)", text)
@@ -79,7 +79,7 @@ def _read_text(content: bytes) -> Floats:
 
 
 def _binary_facets(content: bytes, path: Path) -> np.ndarray:
-    """The facets of a binary STL, whose header may give a wrong count."""
+    """Return the facets of a binary STL, whose header may give a wrong count."""
     start = _HEADER_BYTES + 4
     if len(content) < start:
         raise InvalidInput("it is damaged, or something else")
@@ -101,7 +101,7 @@ def _binary_facets(content: bytes, path: Path) -> np.ndarray:
 
 
 def _facet_colors(attribute: np.ndarray, header: bytes) -> Floats | None:
-    """(F, 3) sRGB in [0, 1] from five bits a channel, or None if the file has no colours.
+    """Return (F, 3) sRGB in [0, 1] from five bits a channel, or None if the file has no colours.
 
     VisCAM sets the top bit of a facet with a colour and stores blue in the lowest bits. Magics
     names the colour of the whole in the header, clears the bit, and stores red in the lowest bits.

@@ -132,7 +132,7 @@ def _in_first_tile(piece: Piece) -> Piece:
 
 
 def _repeats(piece: Piece) -> tuple[int, int]:
-    """How often a piece's image repeats to the right and upward."""
+    """Return how often a piece's image repeats to the right and upward."""
     if piece.image is None or piece.uvs is None:
         return 1, 1
     across, up = np.maximum(np.ceil(piece.uvs.max(axis=0) - _ON_BORDER), 1)
@@ -140,7 +140,7 @@ def _repeats(piece: Piece) -> tuple[int, int]:
 
 
 def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
-    """(H, W, 3) the image of a piece with its repetitions, in its colour, with a margin."""
+    """Return (H, W, 3) the image of a piece with its repetitions, in its colour, with a margin."""
     pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.image is None else piece.image.pixels
     if piece.color is not None:
         pixels = multiplied(pixels, torch.from_numpy(piece.color).float())

@@ -155,7 +155,7 @@ class _Package:
         self.root = self.model(self.name)
 
     def _start(self) -> str:
-        """The name of the model that the package's relations name, or of the first."""
+        """Return the name of the model that the package's relations name, or of the first."""
         names = self._archive.namelist()
         if "_rels/.rels" in names:
             for relation in _parse(self._unpacked("_rels/.rels")):
@@ -163,7 +163,7 @@ class _Package:
                     return relation.get("Target", "").lstrip("/")
         found = [name for name in names if name.lower().endswith(".model")]
         if not found:
-            raise InvalidInput("it holds no model")
+            raise InvalidInput("it has no model")
         return found[0]
 
     def model(self, name: str) -> Element:
@@ -220,7 +220,7 @@ class _Package:
     def _mesh_piece(
         self, root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
     ) -> Piece:
-        """The triangles of a mesh where a matrix (4, 4) puts them.
+        """Return the triangles of a mesh where a matrix (4, 4) puts them.
 
         `above` is the group and entry of the object's own colour, or None.
         """
@@ -250,7 +250,7 @@ class _Package:
     def _corner_colors(
         self, root: Element, rows: list[Element], above: tuple[str, str] | None
     ) -> Floats | None:
-        """(F, 3, 3) sRGB at the corners of triangles, white without one; None without any."""
+        """Return (F, 3, 3) sRGB at the corners, white by default; None without any colour."""
         palettes: dict[str, dict[int, Floats]] = {}
         colors = np.ones((len(rows), 3, 3))
         found = False
@@ -269,7 +269,7 @@ class _Package:
         return colors if found else None
 
     def _palette(self, root: Element, number: str) -> dict[int, Floats]:
-        """SRGB colours of a group of base materials or colours; none of other groups."""
+        """Return sRGB colours of a group of base materials or colours; none of other groups."""
         groups = (g for g in root.iterfind("{*}resources/*") if g.get("id") == number)
         group = next((g for g in groups if not g.tag.endswith("}object")), None)
         if group is None:
@@ -287,7 +287,7 @@ class _Package:
 
 
 def _unsupported_extensions(root: Element) -> list[str]:
-    """The extensions that a model requires and that are not read, by their namespaces."""
+    """Return the extensions that a model requires and that are not read, by their namespaces."""
     needed = [root.nsmap.get(prefix) for prefix in root.get("requiredextensions", "").split()]
     known = (_CORE, _MATERIALS, _PRODUCTION)
     return [f"the extension {name}" for name in needed if name and name not in known]
@@ -305,7 +305,7 @@ def _parse(text: bytes) -> Element:
 
 
 def _matrix(text: str | None) -> Floats:
-    """(4, 4) for column vectors, from the twelve numbers of a matrix for rows."""
+    """Return the (4, 4) matrix for column vectors of twelve numbers for row vectors."""
     place = np.eye(4)
     if text:
         place[:3] = np.array(text.split(), dtype=np.float64).reshape(4, 3).T

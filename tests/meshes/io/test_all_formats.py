@@ -146,7 +146,7 @@ def test_save_obj_reports_lost_vertex_colors(tmp_path, caplog):
         torch.full((8, 8, 3), 0.25),
     )
     save_mesh(mesh, tmp_path / "x.obj")
-    assert "OBJ does not hold the vertex colours: save a GLB" in caplog.text
+    assert "OBJ cannot store the vertex colours: save a GLB" in caplog.text
     save_mesh(replace(mesh, vertex_colors=None), tmp_path / "y.obj")
     assert "y.obj" not in caplog.text
 

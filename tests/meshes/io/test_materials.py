@@ -151,7 +151,10 @@ def test_obj_keeps_material_images_and_numbers(tmp_path):
         "Ke 1 0.5 0",
     ):
         assert f"{line}\n" in text
-    assert lost(mesh, "obj") == "OBJ does not hold the ambient occlusion: save a GLB to keep all."
+    assert (
+        lost(mesh, "obj")
+        == "OBJ cannot store the ambient occlusion: save a GLB to keep everything."
+    )
     found = load_mesh(tmp_path / "m.obj")
     own, wanted = found.material, mesh.material
     torch.testing.assert_close(own.metallic_roughness[..., 1:], wanted.metallic_roughness[..., 1:])
@@ -198,10 +201,13 @@ def test_3mf_keeps_colors_and_one_body(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "said"),
     [
-        ("stl", "STL does not hold the colours, metal and roughness, the relief, the glow"),
-        ("ply", r"the opacity \(its texture is kept at the vertices\): save a GLB to keep all"),
-        ("3mf", "3MF does not hold metal and roughness"),
-        ("obj", "OBJ does not hold the vertex colours, the ambient occlusion, the opacity"),
+        ("stl", "STL cannot store the colours, metal and roughness, the relief, the glow"),
+        (
+            "ply",
+            r"the opacity \(its texture becomes vertex colours\): save a GLB to keep everything",
+        ),
+        ("3mf", "3MF cannot store metal and roughness"),
+        ("obj", "OBJ cannot store the vertex colours, the ambient occlusion, the opacity"),
     ],
 )
 def test_save_reports_what_a_format_does_not_hold(tmp_path, caplog, suffix, said):
