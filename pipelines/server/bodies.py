@@ -77,8 +77,8 @@ class BodyReader:
     async def _receive(self, request: Request, limit: int, content: bytearray) -> None:
         too_large = ApiError(
             413,
-            f"The request is larger than {limit / 2**20:.3g} MiB: upload images one by one with"
-            " base64_to_url and send their links.",
+            f"The request is larger than {limit / 2**20:.3g} MiB. Upload large images one by one"
+            " with base64_to_url, and send their links.",
         )
         if int(request.headers.get("content-length") or 0) > limit:
             raise too_large

@@ -24,7 +24,7 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
 
     async def start(request: Request) -> Job:
         body, owner = await service.read(request, Hunyuan)
-        return await service.submit(body.settings(), [body.image], owner)
+        return await service.submit(request, body.settings(), [body.image], owner)
 
     @app.post(
         "/generate",

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from ..errors import ImageTo3DError
 from ..weights import inventory
@@ -55,7 +57,6 @@ class Models:
         allowed: likewise; None allows all models whose weights are here.
         folders: of weights.
         closing: set when the server stops.
-        download: fetches what is missing of a model; see `inventory.download`.
     """
 
     def __init__(
@@ -65,10 +66,9 @@ class Models:
         allowed: Sequence[str] | None,
         folders: Sequence[Path],
         closing: threading.Event,
-        download: Callable[..., int] = inventory.download,
     ) -> None:
         self._jobs, self._default, self._allowed = jobs, default, allowed
-        self._folders, self._closing, self._download = folders, closing, download
+        self._folders, self._closing = folders, closing
         self._here: set[str] = set()
         self._downloads: dict[str, Download] = {}
         self._lock = threading.Lock()
@@ -121,7 +121,7 @@ class Models:
     def _fetch(self, name: str) -> None:
         state = self._downloads[name]
 
-        def progress(done: int, total: int) -> None:
+        def progress(done: int, total: int, preview: Tensor | None = None) -> None:
             if self._closing.is_set():
                 raise _Stopped
             if total != state.total or done < state.done:
@@ -130,14 +130,12 @@ class Models:
 
         failure = ""
         try:
-            self._download(name, self._folders, progress)
+            inventory.download(name, self._folders, progress)
         except _Stopped:
             return
-        except ImageTo3DError as error:
-            log.error("could not download %s: %s", name, error)
-            failure = str(error)
-        except Exception:
-            log.exception("could not download %s", name)
+        except Exception as error:
+            expected = isinstance(error, ImageTo3DError)
+            log.error("could not download %s: %s", name, error, exc_info=not expected)
             failure = f"The weights of {name} could not be downloaded: the server's log says why."
         with self._lock:
             del self._downloads[name]

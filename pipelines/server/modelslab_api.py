@@ -31,17 +31,16 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         at once. Without model_id, the model is the server's own choice (its option --model).
         """
         body, owner = await service.read(request, ImageTo3D)
-        base = service.base(request)
         job = await service.submit(
+            request,
             body.settings(),
             body.images,
             owner,
             webhook=body.webhook,
             track_id=body.track_id,
-            base=base,
         )
         del body  # images are large, and the job may take a while
-        return await service.say(await service.finished(job, service.config.wait), base)
+        return await service.say(await service.finished(job, service.config.wait), job.base)
 
     @app.post(
         "/api/v6/3d/fetch/{id}",

@@ -76,11 +76,17 @@ class Service:
         return (self.config.public_url or str(request.base_url)).rstrip("/")
 
     async def submit(
-        self, settings: JobSettings, sources: Sequence[str], owner: str, **more: Any
+        self,
+        request: Request,
+        settings: JobSettings,
+        sources: Sequence[str],
+        owner: str,
+        **more: Any,
     ) -> Job:
         """Queue a job.
 
         Args:
+            request: of the client.
             settings: without a model's name, the configured one is used.
             sources: of the images: links, data URIs or base64.
             owner: see `Keys.owner`.
@@ -91,19 +97,24 @@ class Service:
         """
         settings = settings.model_copy(update={"model_id": settings.model_id or self.config.model})
         await asyncio.to_thread(self.models.check, settings.model)
-        images = [await self._image(source) for source in sources]
+        base = self.base(request)
+        images = [await self._image(source, base) for source in sources]
         await asyncio.to_thread(self.models.want, settings.model)
         try:
-            job = await asyncio.to_thread(self.jobs.submit, settings, images, owner=owner, **more)
+            job = await asyncio.to_thread(
+                self.jobs.submit, settings, images, owner=owner, base=base, **more
+            )
         except QueueFull:
             raise ApiError(429, "The queue is full: try again later.", _RETRY_AFTER_S) from None
         self.submitted.inc()
         return job
 
-    async def _image(self, source: str) -> bytes:
+    async def _image(self, source: str, base: str) -> bytes:
         """Return an image file; one that was uploaded here is not fetched over the network."""
         if (upload := self._uploaded(source)) is not None:
             return await asyncio.to_thread(upload.read_bytes)
+        if source.startswith(f"{base}/files/"):
+            raise ApiError(400, "image: the uploaded image has expired, upload it again.")
         try:
             return await fetch_image(source, allow_private=self.config.allow_private)
         except InvalidInput as error:
@@ -112,11 +123,7 @@ class Service:
     def _uploaded(self, source: str) -> Path | None:
         if not source.startswith(("http://", "https://")):
             return None
-        try:
-            path = urlsplit(source).path
-        except ValueError:
-            return None
-        parts = path.removeprefix(self.config.root_path).split("/")
+        parts = urlsplit(source).path.removeprefix(self.config.root_path).split("/")
         if len(parts) != 4 or parts[:2] != ["", "files"]:
             return None
         return file_of(self.jobs, parts[2], parts[3])

@@ -63,11 +63,12 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         limit: float = 30.0,
         queue: int = 32,
         keep: float = 3600.0,
+        page: bool = False,
         **more: Any,
     ) -> TestClient:
         jobs = Jobs(tmp_path / "server", limit=queue, keep=keep)
         config = Config(**{"wait": 0.0} | more)
-        app = create_app(jobs, Workers(jobs, [maker] * workers, limit=limit), config)
+        app = create_app(jobs, Workers(jobs, [maker] * workers, limit=limit), config, page=page)
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         running.append((client, jobs))
