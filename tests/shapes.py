@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import trimesh
 
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import bake_texture
+from pipelines.meshes.topology import merge_vertices
 
 #: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points
 #: to +y, which is the left of someone who
@@ -30,3 +33,87 @@ def textured_l() -> Mesh:
     mesh = l_shape()
     red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
     return bake_texture(mesh, lambda points: torch.where(points[:, 1:2] > 0.3, red, blue), 512)
+
+
+def to_mesh(shape: trimesh.Trimesh, colors: bool = True) -> Mesh:
+    vertices = torch.tensor(shape.vertices, dtype=torch.float32)
+    return Mesh(
+        vertices,
+        torch.tensor(shape.faces),
+        (vertices - vertices.amin(dim=0)) / 2 if colors else None,
+    )
+
+
+def ball() -> Mesh:
+    return to_mesh(trimesh.creation.icosphere(subdivisions=4))
+
+
+def soup(mesh: Mesh) -> Mesh:
+    """Each triangle with vertices of its own."""
+    faces = torch.arange(3 * len(mesh.faces)).view(-1, 3)
+    return Mesh(
+        mesh.vertices[mesh.faces].reshape(-1, 3),
+        faces,
+        mesh.vertex_colors[mesh.faces].reshape(-1, 3),
+    )
+
+
+def flat_cube(merged: bool = True) -> Mesh:
+    """A unit cube whose six sides have six colours, with vertices of their own where colours
+    meet.
+    """
+    box = trimesh.creation.box()
+    faces = torch.tensor(box.faces)
+    vertices = torch.tensor(box.vertices, dtype=torch.float32)[faces].reshape(-1, 3)
+    sides = (
+        (torch.tensor(box.face_normals).float() + torch.tensor([0.1, 0.2, 0.3]))
+        .clamp(0, 1)
+        .repeat_interleave(3, dim=0)
+    )
+    mesh = Mesh(vertices, torch.arange(36).view(-1, 3), sides)
+    return merge_vertices(mesh) if merged else mesh
+
+
+def open_box() -> Mesh:
+    box = to_mesh(trimesh.creation.box((1, 2, 3)))
+    return replace(box, faces=box.faces[2:])
+
+
+def ball_with_fin() -> Mesh:
+    """A sphere with one triangle more, which stands on one of its edges."""
+    sphere = ball()
+    faces = torch.cat(
+        [
+            sphere.faces,
+            torch.tensor(
+                [[int(sphere.faces[0, 0]), int(sphere.faces[0, 1]), len(sphere.vertices)]]
+            ),
+        ]
+    )
+    return Mesh(
+        torch.cat([sphere.vertices, torch.tensor([[0.0, 0, 2]])]),
+        faces,
+        torch.cat([sphere.vertex_colors, torch.zeros(1, 3)]),
+    )
+
+
+def ring(around: int, across: int, bent: float = 0.0) -> Mesh:
+    angle = torch.arange(around) / around * 2 * torch.pi
+    rings = [
+        torch.stack([r * angle.cos(), r * angle.sin(), bent * r * (3 * angle).sin()], dim=1)
+        for r in torch.linspace(0.5, 1, across + 1)
+    ]
+    i = torch.arange(around)
+    after = (i + 1) % around
+    faces = []
+    for k in range(across):
+        a = k * around + i
+        b = k * around + after
+        c = (k + 1) * around + i
+        d = (k + 1) * around + after
+        faces += [torch.stack([a, c, b], dim=1), torch.stack([b, c, d], dim=1)]
+    return Mesh(torch.cat(rings), torch.cat(faces))
+
+
+def without_faces(shape: trimesh.Trimesh, gone: np.ndarray) -> Mesh:
+    return replace(to_mesh(shape, colors=False), faces=torch.tensor(shape.faces[~gone]))

@@ -16,7 +16,7 @@ from pipelines.files import atomic_path
 from pipelines.images.colors import multiplied, to_linear, to_srgb
 from pipelines.meshes.io import FORMATS, from_y_up, load_mesh, save_mesh, to_y_up
 from pipelines.meshes.mesh import Mesh, drop_unused, face_areas
-from pipelines.meshes.topology import component_labels, keep_large_components, merged_faces
+from pipelines.meshes.topology import keep_large_components
 
 from ..shapes import l_shape
 
@@ -108,32 +108,6 @@ def test_a_large_obj_is_written_in_portions(tmp_path):
     torch.testing.assert_close(back.vertices, mesh.vertices, atol=1e-6, rtol=0)
 
 
-def test_floaters_go_by_share():
-    large = trimesh.creation.icosphere(subdivisions=3)
-    middle = trimesh.creation.icosphere(subdivisions=2)
-    middle.apply_translation([3, 0, 0])
-    # More triangles than both, less area.
-    small = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide().subdivide().subdivide()
-    small.apply_translation([0, 5, 0])
-    both = trimesh.util.concatenate([small, large, middle])
-    mesh = Mesh(
-        torch.tensor(both.vertices, dtype=torch.float32),
-        torch.tensor(both.faces),
-        torch.rand(len(both.vertices), 3),
-    )
-    largest = keep_large_components(mesh)
-    assert len(largest.faces) == len(large.faces)
-    assert largest.volume() == pytest.approx(large.volume, rel=1e-4)
-    torch.testing.assert_close(
-        largest.vertex_colors,
-        mesh.vertex_colors[len(small.vertices) : len(small.vertices) + len(large.vertices)],
-    )
-    assert len(keep_large_components(mesh, 0.2).faces) == len(large.faces) + len(middle.faces)
-    assert len(keep_large_components(mesh, 0.0).faces) == len(both.faces)
-    with pytest.raises(InvalidInput):
-        keep_large_components(mesh, 1.5)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -182,15 +156,6 @@ def test_a_fitted_mesh_fills_the_camera_and_no_more(fov):
     assert np.degrees(np.arcsin(reach / distance)) == pytest.approx(fov / 2, rel=0.06)
     assert distance == pytest.approx(1.05 * reach / np.sin(np.radians(fov / 2)))
     assert Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])).center_for_camera(fov)[1] > 0
-
-
-def test_joined_faces_have_the_lowest_number_at_each_position():
-    vertices = torch.tensor([[9.0, 9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3], [0, 2, 3], [1, 2, 4]])
-    faces = torch.tensor([[3, 5, 4], [0, 2, 1]])
-    assert merged_faces(Mesh(vertices, faces)).tolist() == [[1, 2, 4], [0, 2, 1]]
-    assert component_labels(
-        Mesh(vertices, torch.tensor([[3, 5, 4], [1, 2, 4], [0, 0, 0]]))
-    ).tolist() in ([0, 0, 1], [1, 1, 0])
 
 
 def test_areas_and_volume():
