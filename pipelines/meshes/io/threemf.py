@@ -10,6 +10,7 @@ import io
 import logging
 import posixpath
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,7 +181,7 @@ class _Package:
             raise InvalidInput("its model is larger than a gigabyte")
         try:
             return self._archive.read(actual)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise InvalidInput("it is damaged, or locked by a password") from error
 
     def pieces(

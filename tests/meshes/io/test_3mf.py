@@ -221,3 +221,14 @@ def test_3mf_unsupported_parts_are_reported(tmp_path, caplog, model, said):
     path = _3mf(tmp_path / "x.3mf", f"{text}</resources><build>{items}</build></model>")
     assert len(load_mesh(path).faces) == 4
     assert f"x.3mf: skipped {said}" in caplog.text if said else not caplog.text
+
+
+def test_3mf_damaged_compression_is_one_sentence(tmp_path):
+    mesh = Mesh(torch.rand(9, 3), torch.arange(9).view(3, 3))
+    save_mesh(mesh, tmp_path / "x.3mf")
+    content = bytearray((tmp_path / "x.3mf").read_bytes())
+    start = content.index(b"3D/3dmodel.model") + len("3D/3dmodel.model")
+    content[start : start + 4] = b"\xff" * 4
+    (tmp_path / "x.3mf").write_bytes(content)
+    with pytest.raises(InvalidInput, match="damaged, or locked by a password"):
+        load_mesh(tmp_path / "x.3mf")
