@@ -95,7 +95,7 @@ def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float 
     planes = F.interpolate(noise, size=(size, size), mode="bicubic")
     triplane = decoder.triplane(planes)
     points = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(2)).to(device) * 2 - 1
-    level = triplane.level(points * triplane.half_side, 20_000).quantile(1 - INSIDE)
+    level = triplane.values(points * triplane.half_side, 20_000).quantile(1 - INSIDE)
     if triplane.kind == "density":
         return triplane, float(triplane.density(level))
     last = triplane.decoder.net_sdf[-1]
@@ -241,7 +241,7 @@ def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
 def vertex_colors(device: torch.device) -> Callable[[], object]:
     triplane, _ = smooth_triplane("instant-mesh-large", device)
     points = torch.rand(1_000_000, 3, device=device) * 2 - 1
-    return lambda: triplane.to(device).color(points, 131072)
+    return lambda: triplane.to(device).colors(points, 131072)
 
 
 def texture(device: torch.device) -> Callable[[], object]:
@@ -249,7 +249,7 @@ def texture(device: torch.device) -> Callable[[], object]:
     triplane, _ = smooth_triplane("instant-mesh-large", device)
     mesh = extract_mesh(triplane, SurfaceSettings(resolution=192, colors=False))
     return lambda: bake_texture(
-        mesh, lambda points: triplane.color(points.to(device), 131072), 1024, max_faces=100_000
+        mesh, lambda points: triplane.colors(points.to(device), 131072), 1024, max_faces=100_000
     )
 
 

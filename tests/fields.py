@@ -22,9 +22,9 @@ def density_of(level: Tensor) -> Tensor:
     return _ANY_DENSITY.density(level)
 
 
-def level_of(density: float) -> float:
+def raw_density(density: float) -> float:
     """Its inverse."""
-    return _ANY_DENSITY.level_of(density)
+    return _ANY_DENSITY.raw_density(density)
 
 
 def random_triplane(surface: Literal["mesh", "nerf"], seed: int = 0) -> Triplane:
@@ -45,7 +45,7 @@ def random_triplane(surface: Literal["mesh", "nerf"], seed: int = 0) -> Triplane
 
 def half_inside(triplane: Triplane) -> tuple[Triplane, float | None]:
     """The triplane with half of its volume inside, and, of a density, the threshold of that."""
-    levels = triplane.level(torch.rand(4000, 3) * 2 - 1, 4000)
+    levels = triplane.values(torch.rand(4000, 3) * 2 - 1, 4000)
     if isinstance(triplane, SignedDistanceTriplane):
         triplane.decoder.net_sdf[-1].bias -= levels.median()  # type: ignore[operator]
         return triplane.to("cpu"), None
@@ -94,28 +94,28 @@ class AnalyticField:
     ) -> None:
         self.kind = kind
         self.half_side = 1.05 if kind == "signed_distance" else 1.0
-        self._level, self._color = level, color
+        self._values, self._colors = level, color
 
     def to(self, device: Any) -> AnalyticField:
         return self
 
-    def level(self, points: Tensor, chunk_size: int) -> Tensor:
-        return self._level(points)
+    def values(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._values(points)
 
-    def color(self, points: Tensor, chunk_size: int) -> Tensor:
-        return self._color(points)
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._colors(points)
 
-    def level_and_color(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-        return self._level(points), self._color(points)
+    def values_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+        return self._values(points), self._colors(points)
 
-    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
-        return analytic_grid(self._level, x)
+    def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
+        return analytic_grid(self._values, x)
 
-    def density(self, level: Tensor) -> Tensor:
-        return density_of(level)
+    def density(self, raw: Tensor) -> Tensor:
+        return density_of(raw)
 
-    def level_of(self, density: float) -> float:
-        return level_of(density)
+    def raw_density(self, density: float) -> float:
+        return raw_density(density)
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
         return None

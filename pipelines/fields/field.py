@@ -20,7 +20,7 @@ from ..progress import Progress, silent
 _PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4
 
 
-class LevelGrid(Protocol):
+class ValueGrid(Protocol):
     """The level of a field at the points of a regular grid, evaluated on demand.
 
     Attributes:
@@ -32,7 +32,7 @@ class LevelGrid(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def coarse(self, stride: int) -> LevelGrid:
+    def coarse(self, stride: int) -> ValueGrid:
         """Every `stride`-th point along each axis, and the last."""
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
@@ -70,16 +70,16 @@ class AnyField(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def level(self, points: Tensor, chunk_size: int) -> Tensor:
+    def values(self, points: Tensor, chunk_size: int) -> Tensor:
         """(N,) signed distance, positive inside, or raw density at points (N, 3).
 
         `DensityField.density` makes densities of raw ones.
         """
 
-    def color(self, points: Tensor, chunk_size: int) -> Tensor:
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
         """(N, 3) sRGB at points (N, 3), a little beyond [0, 1] at most."""
 
-    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> LevelGrid:
+    def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> ValueGrid:
         """The level on the regular grid of these coordinates, nothing evaluated yet."""
 
 
@@ -143,13 +143,13 @@ class DensityField(AnyField, Protocol):
     def to(self, device: torch.device | str) -> DensityField:
         """The same field on another device."""
 
-    def density(self, level: Tensor) -> Tensor:
+    def density(self, raw: Tensor) -> Tensor:
         """Densities, at least 0, of raw ones."""
 
-    def level_of(self, density: float) -> float:
+    def raw_density(self, density: float) -> float:
         """The raw density of a density: the inverse of `density`."""
 
-    def level_and_color(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+    def values_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
         """(N,) `level` and (N, 3) `color` at points (N, 3), at the price of one."""
 
 

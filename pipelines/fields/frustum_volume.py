@@ -156,15 +156,15 @@ class FrustumVolume:
             center=self.center.to(device),
         )
 
-    def level(self, points: Tensor, chunk_size: int) -> Tensor:
-        return torch.cat([self._level(chunk) for chunk in points.split(chunk_size)])
+    def values(self, points: Tensor, chunk_size: int) -> Tensor:
+        return torch.cat([self._values(chunk) for chunk in points.split(chunk_size)])
 
-    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> PointGrid:
-        return PointGrid(self._level, x, y, z)
+    def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> PointGrid:
+        return PointGrid(self._values, x, y, z)
 
-    def color(self, points: Tensor, chunk_size: int) -> Tensor:
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
         """As `field.Field.color`: the image's own colours where the camera sees a point."""
-        return torch.cat([self._color(chunk) for chunk in points.split(chunk_size)])
+        return torch.cat([self._colors(chunk) for chunk in points.split(chunk_size)])
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
         return None
@@ -198,7 +198,7 @@ class FrustumVolume:
         nearness = 2 * distance / (distance - z).clamp_min(1e-3)
         return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
 
-    def _level(self, points: Tensor) -> Tensor:
+    def _values(self, points: Tensor) -> Tensor:
         return self.level_in_frustum(self._frustum_points(points))
 
     def level_in_frustum(self, frustum: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ class FrustumVolume:
         limits = torch.stack([outline, rounded, beyond]).amin(dim=0) * _OUTLINE
         return torch.minimum(_at(self.occupancy, frustum)[:, 0], limits)
 
-    def _color(self, points: Tensor) -> Tensor:
+    def _colors(self, points: Tensor) -> Tensor:
         frustum = self._frustum_points(points)
         own = _at(self.raw_color, frustum).sigmoid()
         shown = _at(self.image, frustum[:, :2])

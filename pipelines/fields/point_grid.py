@@ -11,7 +11,7 @@ from ..progress import Progress, silent
 
 
 class PointGrid:
-    """A `field.LevelGrid` of a function of points.
+    """A `field.ValueGrid` of a function of points.
 
     Args:
         level: points (N, 3) to levels (N,), any number at once.
@@ -21,7 +21,7 @@ class PointGrid:
     """
 
     def __init__(self, level: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, z: Tensor) -> None:
-        self._level, self._axes = level, (x, y, z)
+        self._values, self._axes = level, (x, y, z)
         self.shape = (len(x), len(y), len(z))
 
     @property
@@ -31,7 +31,7 @@ class PointGrid:
     def coarse(self, stride: int) -> PointGrid:
         """Every `stride`-th point along each axis, and the last."""
         kept = (axis[[*range(0, len(axis) - 1, stride), len(axis) - 1]] for axis in self._axes)
-        return PointGrid(self._level, *kept)
+        return PointGrid(self._values, *kept)
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
         """(X, Y, Z) the level at all points, whole layers of about `chunk_size` at once."""
@@ -40,7 +40,7 @@ class PointGrid:
         layers = max(1, chunk_size // (len(y) * len(z)))
         for start in range(0, len(x), layers):
             points = torch.cartesian_prod(x[start : start + layers], y, z)
-            volume[start : start + layers] = self._level(points).view(-1, len(y), len(z))
+            volume[start : start + layers] = self._values(points).view(-1, len(y), len(z))
             progress(min(start + layers, len(x)), len(x))
         return volume
 
@@ -56,4 +56,4 @@ class PointGrid:
             ],
             dim=-1,
         )
-        return self._level(points.reshape(-1, 3)).view(*shape, 1)
+        return self._values(points.reshape(-1, 3)).view(*shape, 1)

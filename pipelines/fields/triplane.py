@@ -82,15 +82,15 @@ class DensityDecoder(nn.Module):
         """
         return DensityTriplane(planes.float(), _copy_for(self, planes))
 
-    def density(self, level: Tensor) -> Tensor:
+    def density(self, raw: Tensor) -> Tensor:
         """As `field.DensityField.density`."""
         raise NotImplementedError
 
-    def level_of(self, density: float) -> float:
-        """As `field.DensityField.level_of`."""
+    def raw_density(self, density: float) -> float:
+        """As `field.DensityField.raw_density`."""
         raise NotImplementedError
 
-    def color(self, raw: Tensor) -> Tensor:
+    def srgb(self, raw: Tensor) -> Tensor:
         """The sRGB values (..., 3) of raw colours."""
         raise NotImplementedError
 
@@ -111,15 +111,15 @@ class SoftplusDecoder(DensityDecoder):
     def mlp(self) -> nn.Sequential:  # type: ignore[override]
         return self.net
 
-    def density(self, level: Tensor) -> Tensor:
-        return F.softplus(level - 1)
+    def density(self, raw: Tensor) -> Tensor:
+        return F.softplus(raw - 1)
 
-    def level_of(self, density: float) -> float:
+    def raw_density(self, density: float) -> float:
         value = torch.tensor(density, dtype=torch.float64)
         return float(value + torch.log(-torch.expm1(-value)) + 1)
 
-    def color(self, raw: Tensor) -> Tensor:
-        return color_of(raw)
+    def srgb(self, raw: Tensor) -> Tensor:
+        return srgb_from_raw(raw)
 
 
 class ExponentialDecoder(DensityDecoder):
@@ -150,13 +150,13 @@ class ExponentialDecoder(DensityDecoder):
         first, second, third = planes
         return super().triplane(torch.stack([first, second, third.transpose(1, 2)]))
 
-    def density(self, level: Tensor) -> Tensor:
-        return torch.exp(level - 1)
+    def density(self, raw: Tensor) -> Tensor:
+        return torch.exp(raw - 1)
 
-    def level_of(self, density: float) -> float:
+    def raw_density(self, density: float) -> float:
         return math.log(density) + 1
 
-    def color(self, raw: Tensor) -> Tensor:
+    def srgb(self, raw: Tensor) -> Tensor:
         return raw.sigmoid()
 
 
@@ -215,21 +215,21 @@ class SignedDistanceTriplane(_Triplane):
         )
 
     @cached_property
-    def _level(self) -> PlaneNetwork:
+    def _values(self) -> PlaneNetwork:
         return PlaneNetwork(self.planes, self.decoder.net_sdf)
 
     @cached_property
-    def _color(self) -> PlaneNetwork:
+    def _colors(self) -> PlaneNetwork:
         return PlaneNetwork(self.planes, self.decoder.net_rgb)
 
-    def level(self, points: Tensor, chunk_size: int) -> Tensor:
-        return self._level.at(points, chunk_size)[:, 0]
+    def values(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._values.at(points, chunk_size)[:, 0]
 
-    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
-        return self._level.on_grid(x, y, z)
+    def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
+        return self._values.on_grid(x, y, z)
 
-    def color(self, points: Tensor, chunk_size: int) -> Tensor:
-        return color_of(self._color.at(points, chunk_size))
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
+        return srgb_from_raw(self._colors.at(points, chunk_size))
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
         """As in `SignedDistanceField`: at most a quarter of a cube of a unit grid."""
@@ -281,36 +281,36 @@ class DensityTriplane(_Triplane):
         return DensityTriplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device))
 
     @cached_property
-    def _level(self) -> PlaneNetwork:
+    def _values(self) -> PlaneNetwork:
         return PlaneNetwork(self.planes, self.decoder.mlp, outputs=1)
 
     @cached_property
-    def _level_and_color(self) -> PlaneNetwork:
+    def _density_and_colors(self) -> PlaneNetwork:
         return PlaneNetwork(self.planes, self.decoder.mlp)
 
-    def level(self, points: Tensor, chunk_size: int) -> Tensor:
-        return self._level.at(points / self.half_side, chunk_size)[:, 0]
+    def values(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self._values.at(points / self.half_side, chunk_size)[:, 0]
 
-    def level_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
-        return self._level.on_grid(*(axis / self.half_side for axis in (x, y, z)))
+    def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
+        return self._values.on_grid(*(axis / self.half_side for axis in (x, y, z)))
 
-    def color(self, points: Tensor, chunk_size: int) -> Tensor:
-        return self.level_and_color(points, chunk_size)[1]
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
+        return self.values_and_colors(points, chunk_size)[1]
 
-    def level_and_color(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-        outputs = self._level_and_color.at(points / self.half_side, chunk_size)
-        return outputs[:, 0], self.decoder.color(outputs[:, 1:])
+    def values_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
+        outputs = self._density_and_colors.at(points / self.half_side, chunk_size)
+        return outputs[:, 0], self.decoder.srgb(outputs[:, 1:])
 
-    def density(self, level: Tensor) -> Tensor:
-        return self.decoder.density(level)
+    def density(self, raw: Tensor) -> Tensor:
+        return self.decoder.density(raw)
 
-    def level_of(self, density: float) -> float:
-        return self.decoder.level_of(density)
+    def raw_density(self, density: float) -> float:
+        return self.decoder.raw_density(density)
 
 
 Triplane = SignedDistanceTriplane | DensityTriplane
 
 
-def color_of(raw: Tensor) -> Tensor:
+def srgb_from_raw(raw: Tensor) -> Tensor:
     """SRGB (..., 3) of raw outputs."""
     return raw.sigmoid() * (1 + 2 * _COLOR_MARGIN) - _COLOR_MARGIN

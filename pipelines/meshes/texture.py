@@ -184,7 +184,7 @@ def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:
 
     def color_at(points: Tensor) -> Tensor:
         with torch.no_grad():
-            return field.color(points.to(field.device), CHUNK_SIZE).cpu()
+            return field.colors(points.to(field.device), CHUNK_SIZE).cpu()
 
     return color_at
 

@@ -27,7 +27,7 @@ def render_signed_distance(
     missed.
     """
     axis = torch.linspace(-field.half_side, field.half_side, _GRID, device=field.device)
-    volume = field.level_on_grid(axis, axis, axis).volume(chunk_size)
+    volume = field.values_on_grid(axis, axis, axis).volume(chunk_size)
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only
@@ -111,12 +111,12 @@ def _cast(
     for _ in range(_REFINEMENTS):
         share = (outer / (outer - inner)).nan_to_num(0.5).clamp(0.05, 0.95)
         middle = near + share * (far - near)
-        value = field.level(origins + middle[:, None] * directions, chunk_size)
+        value = field.values(origins + middle[:, None] * directions, chunk_size)
         entered = value > 0
         near, outer = torch.where(entered, near, middle), torch.where(entered, outer, value)
         far, inner = torch.where(entered, middle, far), torch.where(entered, value, inner)
     depth = (near + far) / 2
-    colors = field.color(origins + depth[:, None] * directions, chunk_size)
+    colors = field.colors(origins + depth[:, None] * directions, chunk_size)
     result[crossing[hit]] = torch.cat(
         [colors, torch.ones_like(depth)[:, None], depth[:, None]], dim=1
     )

@@ -140,7 +140,7 @@ def _evaluate(
 ) -> Tensor:
     """(R, n, 4) colour and raw density at depths (R, n); nothing outside the box."""
     points = origins[:, None] + depths[..., None] * directions[:, None]
-    raw_density, colors = field.level_and_color(points.flatten(0, 1), chunk_size)
+    raw_density, colors = field.values_and_colors(points.flatten(0, 1), chunk_size)
     values = torch.cat([colors, raw_density[:, None]], dim=1).view(*depths.shape, 4)
     outside = (points.abs() > field.half_side).any(dim=-1, keepdim=True)
     return torch.where(outside, values.new_tensor([0.0, 0.0, 0.0, _OUTSIDE]), values)

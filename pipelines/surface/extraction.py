@@ -52,7 +52,7 @@ def extract_mesh(
     if not settings.colors:
         return mesh
     with torch.no_grad():
-        found = field.color(mesh.vertices.to(field.device), settings.chunk_size)
+        found = field.colors(mesh.vertices.to(field.device), settings.chunk_size)
     return replace(mesh, vertex_colors=found.clamp(0, 1).cpu())
 
 
@@ -108,7 +108,7 @@ def signed_distance_surface(
     grid = CubeGrid(settings.resolution, 2 * field.half_side, field.device)
     stride = stride_for(float(grid.axis[1] - grid.axis[0]), field.detail)
     signed_distance, _ = sample_volume(
-        field.level_on_grid(grid.axis, grid.axis, grid.axis),
+        field.values_on_grid(grid.axis, grid.axis, grid.axis),
         0.0,
         settings.chunk_size,
         stride=stride,
@@ -145,8 +145,8 @@ def density_surface(
     )
     spacing = float(axis[1] - axis[0])
     density, evaluated = sample_volume(
-        field.level_on_grid(axis, axis, axis),
-        field.level_of(threshold),
+        field.values_on_grid(axis, axis, axis),
+        field.raw_density(threshold),
         settings.chunk_size,
         stride=stride_for(spacing, field.detail),
         exact=settings.exact,

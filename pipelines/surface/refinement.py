@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..fields.field import LevelGrid
+from ..fields.field import ValueGrid
 from ..fields.plane_networks import points_at_once
 from ..progress import Progress, silent
 
@@ -17,7 +17,7 @@ _MARGIN = 0.25
 
 
 def sample_volume(
-    grid: LevelGrid,
+    grid: ValueGrid,
     level: float,
     chunk_size: int,
     *,

@@ -158,7 +158,7 @@ def test_earlier_results_are_replaced_only_where_that_is_asked_for(image_path, t
         assert sorted(p.name for p in out.glob("*.obj")) == names
 
 
-def test_a_image_of_this_run_is_never_a_results_place(tmp_path):
+def test_an_image_of_this_run_is_never_a_results_place(tmp_path):
     images = [tmp_path / "cat.png", tmp_path / "cat-preview.png"]
     for image in images:
         Image.new("RGB", (20, 20)).save(image)

@@ -106,7 +106,7 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     yield from _planes(model, golden, "mesh model")
     triplane, resolution = _reconstruct(model, golden), model.config.grid_resolution
     grid = CubeGrid(resolution, model.config.grid_scale)
-    signed_distance = triplane.level_on_grid(grid.axis, grid.axis, grid.axis).volume(CHUNK)
+    signed_distance = triplane.values_on_grid(grid.axis, grid.axis, grid.axis).volume(CHUNK)
     yield compare("mesh model sdf", signed_distance.reshape(1, -1, 1), golden["sdf"], 1e-4)
     number = torch.cartesian_prod(*[torch.arange(resolution + 1)] * 3)
     yield compare("mesh model grid_vertices", grid.vertices(number), golden["grid_vertices"], 1e-5)
@@ -134,7 +134,7 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     )
     yield from rows
     sure = ~ties.beside(vertices.numpy())
-    colors = (triplane.color(vertices, CHUNK).clamp(0, 1) * 255).numpy()
+    colors = (triplane.colors(vertices, CHUNK).clamp(0, 1) * 255).numpy()
     one_level = 1 / 255 + 1e-4  # the golden colours were cut to bytes
     yield compare(
         "mesh model vertex_colors",
@@ -162,7 +162,7 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
     model = _model(folder, "instant_nerf_tiny", "nerf", golden["images"].shape[-1])
     yield from _planes(model, golden, "nerf model")
     triplane = _reconstruct(model, golden)
-    raw, colors = triplane.level_and_color(tensor_of(golden["points"]), CHUNK)
+    raw, colors = triplane.values_and_colors(tensor_of(golden["points"]), CHUNK)
     yield compare(
         "nerf model point_sigma",
         triplane.density(raw)[:, None],
@@ -173,12 +173,12 @@ def report_nerf_model(folder: Path) -> Iterator[Row]:
     yield compare("nerf model point_rgb", colors, golden["point_rgb"], 1e-4, relative=True)
     resolution, threshold = golden["sigma_grid"].shape[0] - 1, float(golden["threshold"])
     axis = torch.linspace(-1, 1, resolution + 1)
-    raw = triplane.level_on_grid(axis, axis, axis).volume(CHUNK)
+    raw = triplane.values_on_grid(axis, axis, axis).volume(CHUNK)
     yield compare(
         "nerf model sigma_grid", triplane.density(raw), golden["sigma_grid"], 1e-4, relative=True
     )
     half = 5e-4 if golden["rgb_grid"].dtype == np.float16 else 1e-4
-    colors = triplane.color(torch.cartesian_prod(axis, axis, axis), CHUNK).unflatten(
+    colors = triplane.colors(torch.cartesian_prod(axis, axis, axis), CHUNK).unflatten(
         0, (resolution + 1,) * 3
     )
     yield compare("nerf model rgb_grid", colors, golden["rgb_grid"], half, relative=True)

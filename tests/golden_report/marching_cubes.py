@@ -70,7 +70,7 @@ def compare_marching_cubes(
     )
     sure = ~ties.beside(vertices.numpy()) & ~inner.numpy()
     with torch.no_grad():
-        found = field.color(vertices, CHUNK).clamp(0, 1)
+        found = field.colors(vertices, CHUNK).clamp(0, 1)
     wanted = colors[numbers[sure]].clip(0, 1)
     yield compare(f"{name} mc_colors", found[sure], wanted, color_tolerance)
 

@@ -72,13 +72,13 @@ def report_triposr(folder: Path) -> Iterator[Row]:
     planes = model(condition)
     yield compare("triposr planes", planes, golden["planes"], 1e-4, relative=True)
     field = model.decoder.triplane(planes[0])
-    level, colors = field.level_and_color(tensor_of(golden["points"]), CHUNK)
+    level, colors = field.values_and_colors(tensor_of(golden["points"]), CHUNK)
     density = field.density(level)[:, None]
     yield compare("triposr point_density", density, golden["point_density"], 1e-4, relative=True)
     yield compare("triposr point_rgb", colors, golden["point_rgb"], 1e-4)
     grid = golden["density_grid"]
     axis = torch.linspace(-field.half_side, field.half_side, len(grid))
-    density = field.density(field.level_on_grid(axis, axis, axis).volume(CHUNK))
+    density = field.density(field.values_on_grid(axis, axis, axis).volume(CHUNK))
     yield compare("triposr density_grid", density, grid, 1e-4, relative=True)
     one_level = 1 / 255 + 1e-4  # the golden colours are bytes
     yield from compare_marching_cubes(

@@ -153,7 +153,7 @@ def test_colours_beyond_their_range_are_cut_before_they_are_mixed():
     torch.testing.assert_close(bright, white)
 
 
-def test_a_image_of_one_pixel():
+def test_an_image_of_one_pixel():
     image, mask = torch.full((1, 3, 20, 20), 0.25), torch.ones(1, 1, 20, 20)
     framed, _ = frame_foreground(image, mask, foreground_ratio=1.0, size=1)
     assert framed.flatten().tolist() == pytest.approx([0.25] * 3, abs=1e-4)

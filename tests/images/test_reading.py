@@ -166,7 +166,7 @@ def _encoded(kind: str) -> bytes:
 @pytest.mark.parametrize(
     "kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "ICO", "PPM", "TGA", "DDS"]
 )
-def test_any_bytes_are_a_image_or_said_to_be_none(tmp_path, kind, data):
+def test_any_bytes_are_an_image_or_said_to_be_none(tmp_path, kind, data):
     content = bytearray(_ENCODED.setdefault(kind, _encoded(kind)))
     for _ in range(data.draw(st.integers(0, 8))):
         content[data.draw(st.integers(0, min(300, len(content) - 1)))] = data.draw(

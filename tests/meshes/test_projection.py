@@ -80,7 +80,7 @@ def test_what_images_show_stands_on_the_surface_sharper_than_its_vertices():
     assert float(error.mean()) < 0.5 * float((at_vertices - _pattern(positions)).abs().mean())
 
 
-def test_the_ground_of_a_image_does_not_bleed_into_the_object():
+def test_the_ground_of_an_image_does_not_bleed_into_the_object():
     ball = _ball()
     points, _ = _points(ball)
     for with_mask in (True, False):
@@ -225,7 +225,7 @@ def test_a_camera_that_was_rolled_is_found():
     assert fit.roll_deg == pytest.approx(8.0, abs=1.5)
 
 
-def test_a_image_of_another_object_is_not_trusted():
+def test_an_image_of_another_object_is_not_trusted():
     ball = _ball()
     camera = cameras_around([0.0], [15.0], 4.0, 35.0)
     shots = _shots(ball, camera, lambda p: torch.full_like(p, 0.5), 128)

@@ -395,7 +395,7 @@ def test_large_images_are_made_to_fit():
     assert Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))).width > 500
 
 
-def test_a_image_of_any_size_is_made_to_fit_soon():
+def test_an_image_of_any_size_is_made_to_fit_soon():
     began = time.monotonic()
     wide = data_uri(Image.new("RGB", (70_000, 300), "red"), print)
     assert Image.open(io.BytesIO(base64.b64decode(wide.split(",")[1]))).width == 2048

@@ -285,7 +285,7 @@ def test_extract_mesh_asks_for_memory_and_gives_linear_colours(nodes, triplane, 
     mesh = nodes.ExtractMesh.execute(triplane * 2, 32, 131072, 10.0, True, True)[0]
     assert mesh.vertices.shape[0] == 2
     assert model_management.freed[-1] > 0
-    colors = triplane[0].color(nodes.sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
+    colors = triplane[0].colors(nodes.sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
     torch.testing.assert_close(
         nodes.sockets.meshes_of(mesh)[0].vertex_colors, colors, atol=1e-4, rtol=0
     )

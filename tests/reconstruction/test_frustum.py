@@ -107,7 +107,7 @@ def test_right_is_right_and_what_stands_before_is_before():
     unit = volume.scale
     center = volume.center
     places = torch.tensor([[0.0, 0.25, 0.0], [0.0, -0.25, 0.0], [0.25, 0.0, 0.0], [-0.25, 0, 0]])
-    inside = volume.level((places - center) * unit, 100) > 0
+    inside = volume.values((places - center) * unit, 100) > 0
     assert inside.tolist() == [True, False, True, False], "right of the image is +y, front is +x"
 
 
@@ -117,7 +117,7 @@ def test_the_outline_is_as_sharp_as_the_image():
     volume = replace(_volume(_ball), occupancy=fat.occupancy)
     rows = volume.scale * torch.linspace(0.25, 0.36, 111)
     points = torch.stack([torch.zeros(111), rows, torch.zeros(111)], dim=1)
-    edge = float((rows[volume.level(points - volume.center * volume.scale, 50) > 0]).amax())
+    edge = float((rows[volume.values(points - volume.center * volume.scale, 50) > 0]).amax())
     silhouette = 0.3 / math.sqrt(1 - (0.3 / DISTANCE) ** 2)  # a ball's outline in perspective
     assert edge / volume.scale == pytest.approx(silhouette, abs=1 / 200)
 
@@ -155,14 +155,14 @@ def test_a_thin_part_is_as_wide_as_in_the_image_and_has_its_own_colour():
     field = model.field(torch.ones(1, 3, 256, 256), mask)
     x = torch.linspace(-0.1, 0.1, 801)
     middle = torch.stack([torch.zeros_like(x), x, torch.zeros_like(x)], dim=1)
-    inside = field.level(middle, 1000) > 0
+    inside = field.values(middle, 1000) > 0
     width = float(inside.float().mean()) * 0.2 / field.scale * 256
     assert width == pytest.approx(4, abs=1.2), "pixels"
     height = torch.linspace(-0.99, 0.99, 801)
     along = torch.stack([torch.zeros_like(x), torch.zeros_like(x), height], dim=1)
-    assert float((field.level(along, 1000) > 0).float().mean()) > 0.93, "unbroken"
+    assert float((field.values(along, 1000) > 0).float().mean()) > 0.93, "unbroken"
     behind = torch.tensor([[-0.1, 0.004, 0.0]])
-    assert field.color(behind, 10)[0].tolist() == pytest.approx([0.98, 0.02, 0.02], abs=0.05)
+    assert field.colors(behind, 10)[0].tolist() == pytest.approx([0.98, 0.02, 0.02], abs=0.05)
 
 
 def test_blurred_smooths_along_all_three_axes_and_keeps_the_sum():
@@ -190,7 +190,7 @@ def test_a_grid_of_points_asks_for_each_point_once():
     torch.testing.assert_close(blocks[0, ..., 0], volume[1:3, 2:4, 3:5])
 
 
-def test_a_model_answers_alike_to_a_image_and_its_mirror_image():
+def test_a_model_answers_alike_to_an_image_and_its_mirror_image():
     torch.manual_seed(0)
     model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
     y, x = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
@@ -204,7 +204,7 @@ def test_a_model_answers_alike_to_a_image_and_its_mirror_image():
     assert one.elevation_deg == pytest.approx(other.elevation_deg, abs=1e-3)
     mesh = extract_mesh(one, SurfaceSettings(resolution=48))
     assert len(mesh.faces) > 100
-    moved = one.to("cpu").level(torch.rand(9, 3), 4)
+    moved = one.to("cpu").values(torch.rand(9, 3), 4)
     assert moved.shape == (9,)
 
 

@@ -86,7 +86,7 @@ def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(tiny):
     )
     moved = triplane.to("cpu")
     points = torch.rand(50, 3) * 2 - 1
-    torch.testing.assert_close(moved.color(points, 7), triplane.color(points, 100))
+    torch.testing.assert_close(moved.colors(points, 7), triplane.colors(points, 100))
     assert moved.decoder is not triplane.decoder
 
 
@@ -106,11 +106,11 @@ def test_colours_and_densities_come_from_their_own_outputs(surface):
     decoder = triplane.decoder
     raw = decoder.net_rgb(features) if surface == "mesh" else decoder.net(features)[:, 1:]
     expected = raw.sigmoid() * 1.002 - 0.001
-    torch.testing.assert_close(triplane.color(points, 7), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(triplane.colors(points, 7), expected, atol=1e-5, rtol=0)
     level = decoder.net_sdf(features) if surface == "mesh" else decoder.net(features)[:, :1]
-    torch.testing.assert_close(triplane.level(points, 7)[:, None], level, atol=1e-5, rtol=0)
+    torch.testing.assert_close(triplane.values(points, 7)[:, None], level, atol=1e-5, rtol=0)
     if surface == "nerf":
-        density, colors = triplane.level_and_color(points, 7)
+        density, colors = triplane.values_and_colors(points, 7)
         torch.testing.assert_close(density[:, None], level, atol=1e-5, rtol=0)
         torch.testing.assert_close(colors, expected, atol=1e-5, rtol=0)
         return
@@ -186,7 +186,7 @@ def test_a_triplane_keeps_its_decoder_when_the_model_changes(surface):
     triplane = random_triplane(surface)
     model_decoder = random_triplane(surface).decoder
     kept = model_decoder.triplane(triplane.planes)
-    before = kept.level(torch.zeros(1, 3), 1).clone()
+    before = kept.values(torch.zeros(1, 3), 1).clone()
     for parameter in model_decoder.parameters():
         parameter.data.zero_()
-    torch.testing.assert_close(kept.level(torch.zeros(1, 3), 1), before)
+    torch.testing.assert_close(kept.values(torch.zeros(1, 3), 1), before)

@@ -110,7 +110,7 @@ def test_a_wrong_value_is_named(serve, change, word):
     assert word in answer.json()["message"]
 
 
-def test_a_image_of_too_many_pixels_is_not_decoded(serve):
+def test_an_image_of_too_many_pixels_is_not_decoded(serve):
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     bomb = base64.b64encode(buffer.getvalue()).decode()

@@ -28,8 +28,8 @@ from ..fields import (
     analytic_grid,
     density_of,
     half_inside,
-    level_of,
     random_triplane,
+    raw_density,
     sphere,
 )
 from ..tiny_models import VIEW_SIZE, ball_model
@@ -200,7 +200,7 @@ def test_refinement_of_many_random_fields():
     axis = torch.linspace(-1, 1, 65)
     for seed in range(20):
         triplane = random_triplane("mesh", seed)
-        grid = triplane.level_on_grid(axis, axis, axis)
+        grid = triplane.values_on_grid(axis, axis, axis)
         dense, _ = sample_volume(grid, 0.0, 10**6, exact=True)
         level = float(dense.flatten()[::7].quantile(0.8)) + 1e-5  # no point lies exactly on it
         refined, _ = sample_volume(grid, level, 10**6, stride=stride_for(2 / 64, triplane.detail))
@@ -237,7 +237,7 @@ def _box_field(half: tuple[float, float, float], kind: str) -> AnalyticField:
     def level(points: torch.Tensor) -> torch.Tensor:
         q = points.abs() - torch.tensor(half)
         distance = -(q.clamp_min(0).norm(dim=-1) + q.amax(dim=-1).clamp_max(0))
-        return distance if kind == "signed_distance" else 200 * distance + level_of(10.0)
+        return distance if kind == "signed_distance" else 200 * distance + raw_density(10.0)
 
     return AnalyticField(level, kind=kind)
 
@@ -277,7 +277,7 @@ def test_a_density_surface_lies_where_the_density_is_the_threshold():
         vertices, _ = extract_surface(
             field, SurfaceSettings(resolution=64, threshold=threshold), closed=False
         )
-        expected = (20 - level_of(threshold)) / 30
+        expected = (20 - raw_density(threshold)) / 30
         assert vertices[:, 2].tolist() == pytest.approx([expected] * len(vertices), abs=1e-3)
         assert vertices[:, 0].amin() == pytest.approx(-1.0)
         assert vertices[:, 1].amax() == pytest.approx(1.0)
@@ -325,7 +325,7 @@ def test_a_signed_distance_without_a_surface_is_said_or_is_the_official_box(ever
 def test_raw_density_is_the_inverse_of_density():
     for density in (0.01, 1.0, 10.0, 1000.0):
         assert float(
-            density_of(torch.tensor(level_of(density), dtype=torch.float64))
+            density_of(torch.tensor(raw_density(density), dtype=torch.float64))
         ) == pytest.approx(density, rel=1e-9)
 
 
