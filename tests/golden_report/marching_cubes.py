@@ -38,9 +38,8 @@ def compare_marching_cubes(
         color_tolerance: of these.
     """
     resolution, side = density.shape[0] - 1, field.half_side
-    settings = SurfaceSettings(
-        resolution=resolution, chunk_size=CHUNK, threshold=threshold, exact=True
-    )
+    settings = SurfaceSettings(chunk_size=CHUNK, threshold=threshold, exact=True)
+    settings = settings.model_copy(update={"resolution": resolution})  # tiny: below users' bound
     vertices, faces = density_surface(field, settings, closed=False)
     axis = np.linspace(-side, side, resolution + 1)
     # A value of the grid may be off by what is allowed of the densities.
