@@ -1,11 +1,14 @@
-"""Images to masks of the object, by alpha, by a plain background, or by rembg's models."""
+"""Masks of the object in an image: from its alpha, a plain background, or one of rembg's models."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import EnvironmentProblem, InvalidInput
+from .checks import check_images
 from .reading import to_pillow
 
 if TYPE_CHECKING:
@@ -38,19 +42,17 @@ METHODS = ("auto", "alpha", "plain", "none", *MODELS)
 AUTO_MODEL = "u2net"
 DEFAULT_THRESHOLD = 0.05
 
-_LAB_TOLERANCE = (
-    12.0  # CIE76; 2.3 is just noticeable, compressed photographs of white paper vary by some 5
-)
-_SOFT_EDGE = 2  # pixels over which the edge of a plain background may fade
-_PLAIN_SHARE = 0.97  # of the border within the tolerance, for "auto" to call a background plain
-# What stands in front is a rectangle if it fills so much of its box. Rounded corners of a fifth of
-# the side leave 0.966.
+_LAB_TOLERANCE = 12.0  # CIE76; 2.3 is just noticeable, photographs of white paper vary by about 5
+_SOFT_EDGE_PX = 2  # over which the edge of a plain background may fade
+_PLAIN_SHARE = 0.97  # of the border that must have one colour for "auto" to choose "plain"
+# The foreground is a rectangle if it fills this share of its box. Rounded corners of a fifth of the
+# side leave 0.966.
 _SHEET_FILL = 0.95
-# A rectangle is the whole sheet, and no object on it, if it leaves free at most so much of a side,
-# or two pixels.
+# A rectangle is the whole image, not an object, if it leaves at most this share of a side free, or
+# two pixels.
 _SHEET_MARGIN = 0.02
 _CPU = ["CPUExecutionProvider"]
-_MOST_FRAMES = 4  # thin frames, one in another, that are looked through
+_MAX_BORDERS = 4  # nested thin borders that are ignored
 
 
 def remove_background(
@@ -61,26 +63,26 @@ def remove_background(
     device: str = "cpu",
     threshold: float = DEFAULT_THRESHOLD,
 ) -> Tensor:
-    """Masks of what stands in front.
+    """Find the object in each image.
 
     Args:
         images: (B, 3, H, W), or (B, 4, H, W) with straight alpha, in [0, 1].
-        method: "none" keeps everything. "alpha" uses the image's own alpha. "plain" takes away
-            what has the border's colour and touches the border. A name of `MODELS` runs that model
-            of rembg. "auto" chooses: "alpha" where the alpha describes an object, "plain" where the
-            border has one colour, else the model u2net. An alpha that covers the whole sheet
-            describes none. Thin frames are looked through.
+        method: "none" keeps everything. "alpha" uses the image's own alpha. "plain" removes
+            everything of the border's colour that touches the border. A name of `MODELS` runs that
+            model of rembg. "auto" chooses "alpha" if the alpha outlines an object, "plain" if the
+            border has one colour, and otherwise the model u2net. It ignores thin borders, and an
+            alpha that covers the whole image.
         models_dir: folder of rembg's models, `<name>.onnx`; rembg's own folder if None. A missing
             model is downloaded there.
         device: "cuda", "mps" or "cpu", for the execution provider.
-        threshold: mask values below this become 0: takes away faint remains.
+        threshold: mask values below this become 0, which removes faint remains.
 
     Returns:
-        (B, 1, H, W) float32 in [0, 1], 1 is the object.
+        (B, 1, H, W) float32 in [0, 1], 1 on the object.
 
     Raises:
-        InvalidInput: if the method is unknown, the shape is another, the threshold is outside [0,
-            1], or "alpha" is asked for without one.
+        InvalidInput: if the images, the method or the threshold are invalid, or "alpha" is chosen
+            for images without one.
         EnvironmentProblem: if a model is missing and cannot be downloaded, or cannot be run.
 
     Source: rembg's models (U^2-Net arXiv 2005.09007, IS-Net arXiv 2203.03041, BiRefNet arXiv
@@ -88,14 +90,11 @@ def remove_background(
     """
     if method not in METHODS:
         raise InvalidInput(
-            f"The background removal must be one of {', '.join(METHODS)}, got '{method}'."
+            f"background removal must be one of {', '.join(METHODS)}, got '{method}'."
         )
-    if images.ndim != 4 or images.shape[1] not in (3, 4) or 0 in images.shape:
-        raise InvalidInput(f"Images must be (B, 3 or 4, H, W), got {tuple(images.shape)}.")
-    if not bool(torch.isfinite(images).all()):
-        raise InvalidInput("The image holds values that are not finite numbers (NaN or infinity).")
+    check_images(images, 3, 4)
     if not 0 <= threshold <= 1:
-        raise InvalidInput(f"The alpha threshold must lie between 0 and 1, got {threshold}.")
+        raise InvalidInput(f"alpha threshold must be between 0 and 1, got {threshold}.")
     masks = torch.stack(
         [_mask(image.float().cpu().clamp(0, 1), method, models_dir, device) for image in images]
     )
@@ -103,7 +102,7 @@ def remove_background(
 
 
 def forget_models() -> None:
-    """Let go of the model that was kept for the next image."""
+    """Free the model that is kept for the next image."""
     _session.cache_clear()
 
 
@@ -123,13 +122,13 @@ def _mask(image: Tensor, method: str, models_dir: Path | None, device: str) -> T
 
 
 def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
-    if image.shape[0] == 4 and _describes_an_object(image[3]):
+    if image.shape[0] == 4 and _outlines_an_object(image[3]):
         log.info("background removal: alpha")
         return image[3:].clone()
     rgb = _on_white(image)
     top, left = 0, 0
     height, width = rgb.shape[1:]
-    for _ in range(_MOST_FRAMES):
+    for _ in range(_MAX_BORDERS):
         inner = rgb[:, top : top + height, left : left + width]
         if not _is_plain(inner):
             break
@@ -148,25 +147,24 @@ def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
 
 
 def _on_white(image: Tensor) -> Tensor:
-    """(3, H, W) the image on white.
+    """Return an image on white, (3, H, W).
 
-    Where the alpha is 0 everywhere, as in some 32-bit BMPs and TGAs, the colours are meant all the
-    same.
+    An alpha that is 0 everywhere, as in some 32-bit BMPs and TGAs, is ignored.
     """
     if image.shape[0] == 3 or not bool(image[3].any()):
         return image[:3]
     return image[:3] * image[3:] + 1 - image[3:]
 
 
-def _describes_an_object(alpha: Tensor) -> bool:
-    """Whether an alpha (H, W) has something solid in it that is not the whole sheet."""
+def _outlines_an_object(alpha: Tensor) -> bool:
+    """Return whether an alpha (H, W) has something solid in it that is not the whole image."""
     return bool((alpha > 0.5).any()) and _sheet_box(alpha) is None
 
 
 def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
-    """Top, left, height and width of what stands in front if it is the whole sheet, else None.
+    """Return top, left, height and width of a foreground that is the whole image, else None.
 
-    Rounded corners and a thin frame do not count.
+    Rounded corners and a thin border are allowed.
     """
     solid = mask > 0.5
     rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
@@ -184,7 +182,7 @@ def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
 
 
 def _is_plain(rgb: Tensor) -> bool:
-    """Whether the border of an image (3, H, W) has one colour."""
+    """Return whether the border of an image (3, H, W) has one colour."""
     distance, _ = _distance_from_border_color(rgb)
     border = np.concatenate([distance[0], distance[-1], distance[:, 0], distance[:, -1]])
     return bool((border < _LAB_TOLERANCE).mean() >= _PLAIN_SHARE)
@@ -196,8 +194,8 @@ def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -
 
 
 def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) distance in Lab from the border's median colour, and that colour (3,)."""
-    # Slow to import, like all that is imported inside a function here.
+    """Return the distance in Lab from the border's median colour, (H, W), and that colour, (3,)."""
+    # Slow to import, as everything that is imported inside a function here.
     from skimage.color import rgb2lab
 
     lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
@@ -213,8 +211,8 @@ def _plain_mask(rgb: Tensor) -> Tensor:
     regions, _ = ndimage.label(distance < _LAB_TOLERANCE)
     at_border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
     background = np.isin(regions, at_border[at_border > 0])
-    # Beside the background, mixed pixels fade by how much of its colour is in them.
-    edge = ndimage.binary_dilation(background, iterations=_SOFT_EDGE) & ~background
+    # Next to the background, pixels fade by their share of its colour.
+    edge = ndimage.binary_dilation(background, iterations=_SOFT_EDGE_PX) & ~background
     opacity = np.where(background, 0.0, 1.0)
     opacity[edge] = np.clip(distance[edge] / (2 * _LAB_TOLERANCE), 0, 1)
     return torch.from_numpy(opacity).float()[None]
@@ -222,21 +220,9 @@ def _plain_mask(rgb: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
-    """A rembg session, kept for the next image until `forget_models`."""
-    try:
-        from rembg import new_session
-    except ModuleNotFoundError as error:
-        raise EnvironmentProblem(
-            f"Background models need the package {error.name}: pip install 'rembg[cpu]'."
-        ) from error
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy
-        raise EnvironmentProblem(
-            f"The package rembg cannot be imported ({error}): mend that, or choose another"
-            " background removal."
-        ) from error
+    """Make a rembg session, kept for the next image until `forget_models`."""
+    homes = _homes(models_dir)
+    new_session = _import_rembg()
     providers = _providers(device)
     try:
         with _rembg_home(models_dir):
@@ -246,16 +232,15 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 if providers == _CPU:
                     raise
                 session = new_session(model, providers=_CPU)
-                log.warning("%s does not run on %s: it runs on the CPU.", model, device)
+                log.warning("%s does not run on %s; using the CPU", model, device)
                 return session
     except Exception as error:  # pooch, requests and onnxruntime each have their own
-        homes = _homes(models_dir)
         file = next(
             (found for home in homes if (found := find_model(model, home)) is not None), None
         )
         if file is not None:
             raise EnvironmentProblem(
-                f"The background model {file} cannot be loaded: delete it, and it is downloaded"
+                f"could not load the background model {file}: delete it, and it will be downloaded"
                 " again."
             ) from error
         place = homes[0] / f"{model}.onnx"
@@ -265,20 +250,75 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
         ) from error
 
 
+def _import_rembg() -> Callable[..., BaseSession]:
+    """Import rembg, whose dependency numba needs a folder for compiled code."""
+    try:
+        try:
+            from rembg import new_session
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):  # numba's, of a user who can write nowhere near
+                raise
+            numba = importlib.import_module("numba")
+            numba.config.CACHE_DIR = str(_private_temporary_folder("numba"))
+            from rembg import new_session
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(
+            f"Background models need the package {error.name}: pip install 'rembg[cpu]'."
+        ) from error
+    # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy.
+    except (Exception, SystemExit) as error:
+        raise EnvironmentProblem(
+            f"could not import the package rembg ({error}): repair it, or choose another"
+            " background removal."
+        ) from error
+    return new_session
+
+
+def _private_temporary_folder(name: str) -> Path:
+    """Return a temporary folder that later processes of this user find again.
+
+    What is in it is executed, so it must be nobody else's.
+    """
+    if os.name != "posix":
+        return Path(tempfile.mkdtemp())
+    folder = Path(tempfile.gettempdir()) / f"image-to-3d-{name}-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
+    if is_private and found.st_uid == os.getuid():
+        return folder
+    return Path(tempfile.mkdtemp())
+
+
 def _homes(models_dir: Path | None) -> list[Path]:
-    """Where rembg looks: the caller's folder, or the environment's, or its own, newer and older."""
+    """Return where rembg looks: the caller's folder, or the environment's and its own.
+
+    Raises:
+        EnvironmentProblem: if there is none, because the user has no home directory.
+    """
     if models_dir is not None:
         return [models_dir]
     named = [
-        os.environ[variable] for variable in ("U2NET_HOME", "REMBG_HOME") if variable in os.environ
+        Path(os.environ[variable])
+        for variable in ("U2NET_HOME", "REMBG_HOME")
+        if variable in os.environ
     ]
-    return [Path(home).expanduser() for home in (*named, "~/.rembg", "~/.u2net")]
+    try:
+        return [*named, Path("~/.rembg").expanduser(), Path("~/.u2net").expanduser()]
+    except RuntimeError as error:
+        if named:
+            return named
+        raise EnvironmentProblem(
+            "Background models have no folder, because this user has no home directory: set"
+            " U2NET_HOME, or choose a folder of models."
+        ) from error
 
 
 def find_model(model: str, folder: Path) -> Path | None:
-    """The file of a background model in a folder.
+    """Find the file of a background model in a folder.
 
-    rembg takes the one in a folder of its own before the one in the folder itself.
+    rembg prefers the model's own subfolder to the folder itself.
     """
     places = (folder / "models" / model / f"{model}.onnx", folder / f"{model}.onnx")
     return next((place for place in places if place.exists()), None)
@@ -286,7 +326,7 @@ def find_model(model: str, folder: Path) -> Path | None:
 
 @contextmanager
 def _rembg_home(models_dir: Path | None) -> Iterator[None]:
-    """Rembg reads its folder from the environment alone."""
+    """Set rembg's folder, which it reads from the environment only."""
     if models_dir is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Images and masks to framed images: objects in the middle, at a known size, on one colour."""
+"""Framing: objects centred, at a known size, on one colour."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidInput, NothingInImage
+from .checks import check_images, check_masks
 
 WHITE = (1.0, 1.0, 1.0)
 DEFAULT_SIZE = 512
 _OBJECT = 0.5  # mask value from which a pixel counts for the box
-_SPECK = 0.01  # parts below this share of the largest part's area do not count for the box
-_MIN_OBJECT_SIDE = 2
+_MIN_AREA_SHARE = 0.01  # smaller components, relative to the largest, do not count for the box
+_MIN_OBJECT_SIDE_PX = 2
 
 
 def frame_foreground(
@@ -22,37 +23,31 @@ def frame_foreground(
     size: int = DEFAULT_SIZE,
     background: tuple[float, float, float] = WHITE,
 ) -> tuple[Tensor, Tensor]:
-    """Each object centred in a square of its own colour.
+    """Centre each object in a square.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        masks: (B, 1, H, W) in [0, 1], 1 is the object.
-        foreground_ratio: larger side of the object's box over the image's side, in (0, 1].
-        size: pixels of a side of the results.
+        masks: (B, 1, H, W) in [0, 1], 1 on the object.
+        foreground_ratio: larger side of the object's box over the result's side, in (0, 1].
+        size: side of the results, in pixels.
         background: RGB in [0, 1] behind the object.
 
     Returns:
-        images (B, 3, size, size) on the background and masks (B, 1, size, size).
+        images: (B, 3, size, size) on the background.
+        masks: (B, 1, size, size).
 
     Raises:
-        InvalidInput: if shapes do not fit or a number is out of range.
+        InvalidInput: if shapes do not match or a number is out of range.
         NothingInImage: if a mask is empty.
     """
-    if (
-        images.ndim != 4
-        or images.shape[1] != 3
-        or masks.shape != (images.shape[0], 1, *images.shape[2:])
-    ):
-        raise InvalidInput(
-            f"Images must be (B, 3, H, W) and masks (B, 1, H, W), got {tuple(images.shape)} and"
-            f" {tuple(masks.shape)}."
-        )
+    check_images(images, 3)
+    check_masks(masks, images)
     if not 0 < foreground_ratio <= 1:
         raise InvalidInput(
-            f"The foreground ratio must lie above 0 and be at most 1, got {foreground_ratio}."
+            f"foreground ratio must be above 0 and at most 1, got {foreground_ratio}."
         )
     if size < 1:
-        raise InvalidInput(f"The framed image's size must be at least 1, got {size}.")
+        raise InvalidInput(f"size must be at least 1, got {size}.")
     color = images.new_tensor(background)[:, None, None]
     framed = [
         _frame(image, mask, foreground_ratio, size, color)
@@ -63,10 +58,10 @@ def frame_foreground(
 
 
 def framed_side(mask: Tensor, foreground_ratio: float) -> int:
-    """Pixels, in the image itself, of the square that `frame_foreground` cuts out.
+    """Return the side, in the image's pixels, of the square that `frame_foreground` cuts out.
 
     Args:
-        mask: (1, 1, H, W) in [0, 1], 1 is the object.
+        mask: (1, 1, H, W) in [0, 1], 1 on the object.
         foreground_ratio: as in `frame_foreground`.
 
     Raises:
@@ -79,14 +74,14 @@ def framed_side(mask: Tensor, foreground_ratio: float) -> int:
 def cut_out(
     images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
 ) -> Tensor:
-    """Objects in their own colours, with one colour where the mask is 0.
+    """Replace the background, where the mask is 0, with one colour.
 
-    The soft edge is in the mask alone. So `composite` and `frame_foreground` give the same of the
-    result as of the images themselves.
+    Soft edges keep their colours, so `composite` and `frame_foreground` give the same for the
+    result as for the images.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        masks: (B, 1, H, W) in [0, 1], 1 is the object.
+        masks: (B, 1, H, W) in [0, 1], 1 on the object.
         background: RGB in [0, 1].
 
     Returns:
@@ -98,11 +93,11 @@ def cut_out(
 def composite(
     images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
 ) -> Tensor:
-    """Objects on one colour.
+    """Blend objects onto one colour.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
-        masks: (B, 1, H, W) in [0, 1], 1 is the object.
+        masks: (B, 1, H, W) in [0, 1], 1 on the object.
         background: RGB in [0, 1].
 
     Returns:
@@ -121,23 +116,20 @@ def _frame(
     down = _resampling(first_row, side, size, mask.shape[1]).to(image)
     across = _resampling(first_column, side, size, mask.shape[2]).to(image)
     alpha = mask.clamp(0, 1)
-    # Beyond the image stands the background: what is resampled is the difference from it, which
-    # is 0 there.
+    # Outside the image is background, so the difference from it is resampled: it is 0 there.
     difference = (image.clamp(0, 1) - color) * alpha
     resized = down @ torch.cat([difference, alpha]) @ across.T  # (4, size, size)
     return (resized[:3] + color).clamp(0, 1), resized[3:].clamp(0, 1)
 
 
 def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
-    """(size, length) weights of an antialiased bicubic resize from `side` pixels.
+    """Return the weights (size, length) of an antialiased bicubic resize from `side` pixels.
 
-    An image's `length` pixels are those from `first` on.
+    They apply to the image's own `length` pixels; the square begins at pixel `first`. The square
+    itself is never made: with a small foreground ratio it would take gigabytes.
 
-    The square around the object is never made: of a small object in a large image it would take
-    gigabytes.
-
-    Source: Keys, "Cubic convolution interpolation" (1981), a = -0.5, stretched where the result is
-    smaller, as Pillow and torch do.
+    Source: Keys, "Cubic convolution interpolation" (1981), a = -0.5, stretched when shrinking, as
+    Pillow and torch do.
     """
     scale = side / size
     stretch = max(scale, 1.0)
@@ -157,7 +149,7 @@ def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
 
 
 def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of the object, ends excluded; specks do not count."""
+    """Return top, bottom, left and right of the object, ends excluded. Specks do not count."""
     from scipy import ndimage  # slow to import
 
     solid = (mask > _OBJECT).cpu().numpy()
@@ -171,12 +163,12 @@ def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
     boxes = [
         box
         for box, area in zip(ndimage.find_objects(parts), areas, strict=True)
-        if area >= _SPECK * areas.max()
+        if area >= _MIN_AREA_SHARE * areas.max()
     ]
     rows, columns = zip(*boxes, strict=True)
     top, bottom = min(r.start for r in rows), max(r.stop for r in rows)
     left, right = min(c.start for c in columns), max(c.stop for c in columns)
-    if max(bottom - top, right - left) < _MIN_OBJECT_SIDE:
+    if max(bottom - top, right - left) < _MIN_OBJECT_SIDE_PX:
         raise NothingInImage(
             "The object in the mask is a single pixel: choose another background removal, or a"
             " larger image."

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..errors import InvalidInput
+from ..images.checks import check_finite
 from ..progress import Progress, silent
 from ..settings import ViewSettings
 from .previews import preview
@@ -119,8 +120,7 @@ def sample_views(
 def _check(image: Tensor) -> None:
     if image.ndim != 4 or image.shape[:2] != (1, 3) or 0 in image.shape:
         raise InvalidInput(f"The image must be (1, 3, H, W), got {tuple(image.shape)}.")
-    if not bool(torch.isfinite(image).all()):
-        raise InvalidInput("The image holds values that are not finite numbers (NaN or infinity).")
+    check_finite("image", image)
 
 
 def condition_latents(

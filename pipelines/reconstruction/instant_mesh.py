@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..cameras import FOUR_VIEWS, Cameras, zero123plus_cameras
 from ..errors import InvalidInput
 from ..fields.triplane import Decoder, SignedDistanceDecoder, SoftplusDecoder, Triplane
+from ..images.checks import check_finite
 from .triplane_transformer import TriplaneTransformer
 from .vision_transformer import STRICT_SIZES, CameraViT, EncoderConfig
 
@@ -129,8 +130,7 @@ def reconstruct(
         or not views.shape[2]
     ):
         raise InvalidInput(f"Views must be (N, 3, S, S), got {tuple(views.shape)}.")
-    if not bool(torch.isfinite(views).all()):
-        raise InvalidInput("The views hold values that are not finite numbers (NaN or infinity).")
+    check_finite("views", views)
     if cameras is None:
         if len(views) not in (4, 6):
             raise InvalidInput(

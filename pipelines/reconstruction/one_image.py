@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..fields.field import Field
+from ..images.checks import check_finite
 
 
 class ImageModel(Protocol):
@@ -53,10 +54,8 @@ def reconstruct_image(model: ImageModel, image: Tensor, mask: Tensor) -> Field:
             f"The mask must be (1, 1, S, S) like its image {tuple(image.shape)}, got"
             f" {tuple(mask.shape)}."
         )
-    if not bool(torch.isfinite(image).all()) or not bool(torch.isfinite(mask).all()):
-        raise InvalidInput(
-            "The image or its mask holds values that are not finite numbers (NaN or infinity)."
-        )
+    check_finite("image", image)
+    check_finite("mask", mask)
     if not bool((mask > 0.5).any()):
         raise InvalidInput("The mask holds no object: look at the background removal.")
     mask = mask.to(image.device).float()

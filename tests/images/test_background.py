@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ def _disc(size: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
     return image[None], disc
 
 
-def test_alpha_is_the_images_own():
+def test_remove_background_alpha_returns_the_images_own():
     image, disc = _disc()
     rgba = torch.cat([image, disc[None, None] * 0.7], dim=1)
     torch.testing.assert_close(remove_background(rgba, "alpha")[0, 0], disc * 0.7)
@@ -34,7 +37,7 @@ def test_alpha_is_the_images_own():
         remove_background(image, "alpha")
 
 
-def test_plain_takes_the_border_and_keeps_holes():
+def test_remove_background_plain_keeps_holes():
     image, disc = _disc()
     mask = remove_background(
         image + torch.randn(image.shape, generator=torch.Generator().manual_seed(0)) * 0.01, "plain"
@@ -44,7 +47,7 @@ def test_plain_takes_the_border_and_keeps_holes():
     assert float(mask[0, 0]) == 0.0
 
 
-def test_auto_is_plain_where_the_border_has_one_colour():
+def test_remove_background_auto_chooses_plain_for_a_border_of_one_colour():
     image, _ = _disc()
     opaque = torch.cat([image, torch.ones_like(image[:, :1])], dim=1)
     torch.testing.assert_close(
@@ -53,7 +56,7 @@ def test_auto_is_plain_where_the_border_has_one_colour():
 
 
 @pytest.mark.parametrize("name", ["rounded", "one-pixel", "translucent"])
-def test_alpha_that_describes_no_object_is_not_taken_for_one(name):
+def test_remove_background_auto_ignores_alpha_without_an_object(name):
     read = read_image(CASES / "alpha-that-says-nothing" / f"{name}.png")
     assert float(remove_background(read, "auto").mean()) == pytest.approx(0.19, abs=0.01)
 
@@ -147,7 +150,7 @@ def test_rembgs_own_path_with_a_small_network(small_u2netp, monkeypatch):
     assert background._session("u2netp", small_u2netp, "cpu") is not first
 
 
-def test_missing_model_names_its_file_and_place(tmp_path, monkeypatch):
+def test_remove_background_missing_model_names_file_and_place(tmp_path, monkeypatch):
     import pooch
 
     def refuse(*_, **__):
@@ -160,9 +163,7 @@ def test_missing_model_names_its_file_and_place(tmp_path, monkeypatch):
     assert str(tmp_path / "silueta.onnx") in str(caught.value)
 
 
-def test_a_device_that_does_not_run_a_model_is_not_the_files_fault(
-    small_u2netp, monkeypatch, caplog
-):
+def test_remove_background_falls_back_to_the_cpu(small_u2netp, monkeypatch, caplog):
     import rembg
 
     real, tried = rembg.new_session, []
@@ -182,15 +183,15 @@ def test_a_device_that_does_not_run_a_model_is_not_the_files_fault(
         _disc()[0], "u2netp", models_dir=small_u2netp, device="cuda"
     ).shape == (1, 1, 96, 96)
     assert tried == [["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]]
-    assert "runs on the CPU" in caplog.text
+    assert "using the CPU" in caplog.text
 
 
-def test_the_damaged_one_of_two_files_is_named(tmp_path):
+def test_remove_background_damaged_file_of_two_is_named(tmp_path):
     nested = tmp_path / "models" / "u2netp" / "u2netp.onnx"
     nested.parent.mkdir(parents=True)
     nested.write_bytes(b"not a network")
     forget_models()
-    with pytest.raises(EnvironmentProblem, match="cannot be loaded") as caught:
+    with pytest.raises(EnvironmentProblem, match="could not load") as caught:
         remove_background(_disc()[0], "u2netp", models_dir=tmp_path)
     assert str(nested) in str(caught.value)
 
@@ -198,7 +199,7 @@ def test_the_damaged_one_of_two_files_is_named(tmp_path):
 @pytest.mark.parametrize(
     "error", [ImportError("Numba needs NumPy 2.2 or less"), SystemExit(1), RuntimeError("odd")]
 )
-def test_an_import_that_fails_says_what_failed(monkeypatch, error):
+def test_remove_background_failing_import_names_the_reason(monkeypatch, error):
     import builtins
 
     real = builtins.__import__
@@ -210,15 +211,79 @@ def test_an_import_that_fails_says_what_failed(monkeypatch, error):
 
     forget_models()
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(EnvironmentProblem, match="rembg cannot be imported") as caught:
+    with pytest.raises(EnvironmentProblem, match="could not import the package rembg") as caught:
         remove_background(_disc()[0], "u2netp")
     assert str(error) in str(caught.value)
 
 
-def test_damaged_model_is_named(tmp_path):
+@pytest.fixture
+def uncacheable_rembg(tmp_path, monkeypatch):
+    """Stand-ins for rembg and numba, as a user without writable folders meets them."""
+    (tmp_path / "numba.py").write_text("class config:\n    CACHE_DIR = ''\n")
+    (tmp_path / "rembg.py").write_text(
+        "import numba\n"
+        "if not numba.config.CACHE_DIR:\n"
+        "    raise RuntimeError(\"cannot cache function 'f': no locator available for file 'x'\")\n"
+        "def new_session(model, providers):\n"
+        "    raise OSError(numba.config.CACHE_DIR)\n"
+    )
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("rembg", "numba")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    forget_models()
+    yield tmp_path
+    for name in ("rembg", "numba"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no modes")
+def test_remove_background_without_a_writable_cache_uses_a_private_temporary_folder(
+    uncacheable_rembg, tmp_path
+):
+    for _ in range(2):
+        with pytest.raises(EnvironmentProblem) as caught:
+            remove_background(_disc()[0], "u2netp", models_dir=tmp_path)
+        folder = Path(str(caught.value.__cause__))
+        assert folder == tmp_path / f"image-to-3d-numba-{os.getuid()}"
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders have no modes")
+@pytest.mark.parametrize("kind", ["open", "link", "file"])
+def test_remove_background_does_not_trust_a_temporary_folder_of_others(
+    uncacheable_rembg, tmp_path, kind
+):
+    planted = tmp_path / f"image-to-3d-numba-{os.getuid()}"
+    if kind == "open":
+        planted.mkdir()
+        planted.chmod(0o777)
+    elif kind == "link":
+        (tmp_path / "theirs").mkdir(mode=0o700)
+        planted.symlink_to(tmp_path / "theirs")
+    else:
+        planted.touch()
+    with pytest.raises(EnvironmentProblem) as caught:
+        remove_background(_disc()[0], "u2netp", models_dir=tmp_path)
+    assert str(caught.value.__cause__) != str(planted)
+
+
+def test_remove_background_without_a_home_names_the_remedy(monkeypatch):
+    def no_home(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    forget_models()
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.delenv("U2NET_HOME", raising=False)
+    monkeypatch.delenv("REMBG_HOME", raising=False)
+    with pytest.raises(EnvironmentProblem, match="no home directory: set U2NET_HOME"):
+        remove_background(_disc()[0], "u2netp")
+
+
+def test_remove_background_damaged_model_is_named(tmp_path):
     (tmp_path / "u2netp.onnx").write_bytes(b"not a network")
     background._session.cache_clear()
-    with pytest.raises(EnvironmentProblem, match="cannot be loaded"):
+    with pytest.raises(EnvironmentProblem, match="could not load"):
         remove_background(_disc()[0], "u2netp", models_dir=tmp_path)
 
 
@@ -231,11 +296,11 @@ def test_damaged_model_is_named(tmp_path):
         torch.full((1, 3, 8, 8), np.nan),
     ],
 )
-def test_arrays_that_are_no_images(images):
+def test_remove_background_refuses_arrays_of_other_shapes(images):
     with pytest.raises(InvalidInput):
         remove_background(images, "plain")
 
 
-def test_unknown_method():
+def test_remove_background_refuses_an_unknown_method():
     with pytest.raises(InvalidInput, match="must be one of auto, alpha"):
         remove_background(_disc()[0], "magic")
