@@ -51,7 +51,7 @@ class Cameras:
         return Cameras(self.c2w[list(index)], self.intrinsics_normalized[list(index)])
 
     def tokens(self) -> Tensor:
-        """The encoder's description of each camera.
+        """Describe each camera as the encoder expects it.
 
         Returns:
             (N, 16): the first three rows of c2w, row by row, then fx, fy, cx, cy.
@@ -60,7 +60,7 @@ class Cameras:
         return torch.cat([self.c2w[:, :3].flatten(1), k[:, (0, 1, 0, 1), (0, 1, 2, 2)]], dim=1)
 
     def rays(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Rays through the pixel centres ((i + 0.5) / size).
+        """Cast rays through the pixel centres ((i + 0.5) / size).
 
         Returns:
             origins and unit directions, each (N, height * width, 3) float32, pixels row by row.
@@ -80,7 +80,7 @@ class Cameras:
 def look_at_origin(
     azimuths_deg: Sequence[float], elevations_deg: Sequence[float], radius: float | Sequence[float]
 ) -> Tensor:
-    """Camera-to-world matrices of cameras that look at the origin with +z up.
+    """Return camera-to-world matrices of cameras that look at the origin with +z up.
 
     Args:
         azimuths_deg: N angles in degrees, from +x toward +y.
@@ -127,7 +127,7 @@ def look_at_origin(
 
 
 def intrinsics_from_fov(fov_y_deg: float) -> Tensor:
-    """Normalised intrinsics of a square image.
+    """Return the normalised intrinsics of a square image.
 
     Args:
         fov_y_deg: vertical field of view in degrees, inside (0, 180).
@@ -152,7 +152,7 @@ def cameras_around(
     radius: float | Sequence[float],
     fov_y_deg: float,
 ) -> Cameras:
-    """Cameras at the given angles that look at the origin, all with one field of view.
+    """Place cameras at the given angles, looking at the origin with one field of view.
 
     Raises:
         InvalidInput: as in `look_at_origin` and `intrinsics_from_fov`.
@@ -162,7 +162,7 @@ def cameras_around(
 
 
 def parse_cameras(azimuths: str, elevations: str, radius: float, fov_y_deg: float) -> Cameras:
-    """`cameras_around` for angles as people write them.
+    """Parse angles as people write them, and call `cameras_around`.
 
     Numbers are in degrees, with commas or spaces between. One elevation serves all cameras.
 
@@ -190,7 +190,7 @@ def _parse_angles(name: str, text: str) -> list[float]:
 def zero123plus_cameras(
     radius: float = ZERO123PLUS_RADIUS, fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG
 ) -> Cameras:
-    """The six cameras of Zero123++'s views, in the order of its 3x2 grid, row by row.
+    """Return the six cameras of Zero123++'s views, in the order of its 3x2 grid, row by row.
 
     Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.1; radius and field of view as in
     InstantMesh.
@@ -204,7 +204,7 @@ def orbit_cameras(
     radius: float = ZERO123PLUS_RADIUS,
     fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG,
 ) -> Cameras:
-    """Cameras on a circle: frame i stands at azimuth 360 i / frames.
+    """Place cameras on a circle: frame i is at azimuth 360 i / frames.
 
     Raises:
         InvalidInput: if `frames` is below 1, or as in `cameras_around`.

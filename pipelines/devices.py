@@ -15,7 +15,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name: one of `DEVICES`, or "cuda:1" for the second GPU, and so on.
+    """Choose the device of a name: one of `DEVICES`, or "cuda:1" for the second GPU.
 
     "auto" is CUDA (or ROCm, which goes by that name), then MPS, then the CPU.
 
@@ -43,7 +43,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The precision of a name.
+    """Choose the precision of a name.
 
     "auto" is float16 on CUDA, bfloat16 on CPUs that compute in it, else float32.
 
@@ -73,7 +73,7 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[None]:
-    """A module while it is needed on a device.
+    """Keep a module on a device while it is needed there.
 
     With `offload`, it comes there from host memory, and goes back in the end.
     """
@@ -91,7 +91,7 @@ def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[
 
 @contextmanager
 def memory_explained(advice: str) -> Iterator[None]:
-    """Says in one sentence that memory ran out, of whichever device.
+    """Turn any device's out-of-memory error into one sentence.
 
     Args:
         advice: ends the sentence "There was not enough memory: ...".

@@ -11,7 +11,10 @@ class Progress(Protocol):
     """Called after each step of a stage. What it raises ends the stage and reaches the caller."""
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """`done` of `total` steps, and perhaps an image (1, 3, H, W) in [0, 1] of it so far."""
+        """Report `done` of `total` steps.
+
+        `preview` is an optional image (1, 3, H, W) in [0, 1] of the result so far.
+        """
 
 
 def silent(done: int, total: int, preview: Tensor | None = None) -> None:

@@ -33,13 +33,13 @@ class ValueGrid(Protocol):
     def device(self) -> torch.device: ...
 
     def coarse(self, stride: int) -> ValueGrid:
-        """Every `stride`-th point along each axis, and the last."""
+        """Return the grid of every `stride`-th point along each axis, and the last."""
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """(X, Y, Z) the level at all points, `chunk_size` at once."""
+        """Evaluate all points, `chunk_size` at once; returns (X, Y, Z) values."""
 
     def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """(N, s, s, s, 1 or more) numbers in N boxes of the grid; the level comes first.
+        """Evaluate N boxes of the grid; returns (N, s, s, s, 1 or more), the value first.
 
         The boxes are given by indices (N, s) along each axis.
         """
@@ -71,16 +71,16 @@ class AnyField(Protocol):
     def device(self) -> torch.device: ...
 
     def values(self, points: Tensor, chunk_size: int) -> Tensor:
-        """(N,) signed distance, positive inside, or raw density at points (N, 3).
+        """Return (N,) signed distances, positive inside, or raw densities at points (N, 3).
 
         `DensityField.density` makes densities of raw ones.
         """
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
-        """(N, 3) sRGB at points (N, 3), a little beyond [0, 1] at most."""
+        """Return (N, 3) sRGB at points (N, 3), at most slightly outside [0, 1]."""
 
     def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> ValueGrid:
-        """The level on the regular grid of these coordinates, nothing evaluated yet."""
+        """Prepare the values on the regular grid of these coordinates; evaluates nothing yet."""
 
 
 class SignedDistanceField(AnyField, Protocol):
@@ -90,10 +90,10 @@ class SignedDistanceField(AnyField, Protocol):
     def kind(self) -> Literal["signed_distance"]: ...
 
     def to(self, device: torch.device | str) -> SignedDistanceField:
-        """The same field on another device."""
+        """Move the field to another device."""
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
-        """How far the vertices of a cubic grid move.
+        """Return how far the vertices of a cubic grid move.
 
         Args:
             axis: (R + 1,) coordinates of the grid, the same along x, y and z.
@@ -105,7 +105,7 @@ class SignedDistanceField(AnyField, Protocol):
         """
 
     def cube_weights(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
-        """FlexiCubes weights of the cubes of a grid.
+        """Return the FlexiCubes weights of the cubes of a grid.
 
         Args:
             axis: as in `deformation`.
@@ -141,23 +141,23 @@ class DensityField(AnyField, Protocol):
     def samples_per_ray(self) -> int: ...
 
     def to(self, device: torch.device | str) -> DensityField:
-        """The same field on another device."""
+        """Move the field to another device."""
 
     def density(self, raw: Tensor) -> Tensor:
-        """Densities, at least 0, of raw ones."""
+        """Convert raw densities to densities, at least 0."""
 
     def raw_density(self, density: float) -> float:
-        """The raw density of a density: the inverse of `density`."""
+        """Convert a density to a raw one: the inverse of `density`."""
 
     def values_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-        """(N,) `level` and (N, 3) `color` at points (N, 3), at the price of one."""
+        """Return (N,) `values` and (N, 3) `colors` at points (N, 3) at the cost of one."""
 
 
 Field = SignedDistanceField | DensityField
 
 
 def point_memory(chunk_size: int) -> int:
-    """Bytes that are at most needed to ask a field about so many points at once.
+    """Return the bytes needed to evaluate a field at this many points at once.
 
     These are some five layers of 64 numbers for each point, and the field's planes.
     """

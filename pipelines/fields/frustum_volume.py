@@ -76,7 +76,7 @@ class FrustumVolume:
         fov_y_deg: float,
         half_depth: float,
     ) -> FrustumVolume:
-        """The volume with the object in the middle of the world, at the size of other models'.
+        """Centre an object in the world, at the size of other models' objects.
 
         Args:
             occupancy: see the attributes.
@@ -163,7 +163,7 @@ class FrustumVolume:
         return PointGrid(self._values, x, y, z)
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
-        """As `field.Field.color`: the image's own colours where the camera sees a point."""
+        """Return sRGB (N, 3): the image's own where the camera sees a point."""
         return torch.cat([self._colors(chunk) for chunk in points.split(chunk_size)])
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
@@ -173,17 +173,17 @@ class FrustumVolume:
         return None
 
     def _rotation(self) -> Tensor:
-        """(3, 3) rows: the camera's right, up and backward axes in the upright frame."""
+        """Return (3, 3) rows: the camera's right, up and backward axes in the upright frame."""
         e = math.radians(self.elevation_deg)
         rows = [[0.0, 1.0, 0.0], [-math.sin(e), 0.0, math.cos(e)], [math.cos(e), 0.0, math.sin(e)]]
         return torch.tensor(rows, device=self.device)
 
     def _upright(self, camera: Tensor) -> Tensor:
-        """Camera points (N, 3), in image sides, in the upright frame."""
+        """Rotate camera points (N, 3), in image sides, into the upright frame."""
         return camera @ self._rotation()
 
     def _camera_points(self, frustum: Tensor) -> Tensor:
-        """(N, 3) right, up, backward in image sides, of u, v, w (N, 3)."""
+        """Convert u, v, w (N, 3) to right, up, backward (N, 3) in image sides."""
         distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         u, v, w = frustum.unbind(dim=1)
         z = -w * self.half_depth
@@ -191,7 +191,7 @@ class FrustumVolume:
         return torch.stack([u * near, -v * near, z], dim=1)
 
     def _frustum_points(self, points: Tensor) -> Tensor:
-        """(N, 3) u, v, w of world points (N, 3)."""
+        """Convert world points (N, 3) to u, v, w (N, 3)."""
         camera = (points / self.scale + self.center) @ self._rotation().T
         distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         x, y, z = camera.unbind(dim=1)
@@ -202,7 +202,7 @@ class FrustumVolume:
         return self.level_in_frustum(self._frustum_points(points))
 
     def level_in_frustum(self, frustum: Tensor) -> Tensor:
-        """(N,) levels at u, v, w (N, 3): what the model says, within three limits.
+        """Return (N,) values at u, v, w (N, 3): the model's, within three limits.
 
         The limits are counted in pixels.
         """
@@ -226,7 +226,7 @@ class FrustumVolume:
 
 
 def _at(volume: Tensor, frustum: Tensor) -> Tensor:
-    """(N, C) linear samples of (1, C, D, H, W) at u, v, w (N, 3), or of (1, C, H, W) at (N, 2)."""
+    """Sample (1, C, D, H, W) at u, v, w (N, 3), or (1, C, H, W) at (N, 2); returns (N, C)."""
     if frustum.shape[1] == 2:
         found = F.grid_sample(
             volume, frustum[None, None], align_corners=False, padding_mode="border"
@@ -239,13 +239,13 @@ def _at(volume: Tensor, frustum: Tensor) -> Tensor:
 
 
 def _middle_of(occupancy: Tensor, bins: Tensor) -> Tensor:
-    """(1, 1, H, W) mean w of each ray's occupancy, of logits (1, 1, D, H, W) at w (D,)."""
+    """Return (1, 1, H, W): the mean w of each ray's occupancy."""
     share = occupancy.sigmoid()
     return (share * bins[:, None, None]).sum(dim=2) / share.sum(dim=2).clamp_min(1e-6)
 
 
 def _signed_pixels(mask: Tensor, width: int) -> Tensor:
-    """(1, 1, S, S) signed distance from a mask's outline, in pixels of an image of that width."""
+    """Return (1, 1, S, S): the signed distance from a mask's outline, in pixels."""
     from scipy.ndimage import distance_transform_edt  # slow to import
 
     levels = mask[0, 0].cpu().numpy()

@@ -21,7 +21,7 @@ PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # what runs along a plane's width, then a
 
 
 def plane_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Sequential:
-    """The decoders' MLP: three hidden layers with ReLU."""
+    """Build the decoders' MLP: three hidden layers with ReLU."""
     return nn.Sequential(
         nn.Linear(in_features, hidden),
         nn.ReLU(inplace=True),
@@ -34,7 +34,7 @@ def plane_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Seque
 
 
 def points_at_once(chunk_size: int, device: torch.device) -> int:
-    """How many points are evaluated in one go.
+    """Return how many points to evaluate at once.
 
     On a CPU these are no more than stay in its cache, where they are several times as fast.
     """
@@ -42,7 +42,7 @@ def points_at_once(chunk_size: int, device: torch.device) -> int:
 
 
 def project_planes(planes: Tensor, weight: Tensor) -> Tensor:
-    """Planes through a first layer's weight.
+    """Apply a first layer's weight to planes.
 
     Args:
         planes: (B, 3, C, H, W).
@@ -105,7 +105,7 @@ class PlaneNetwork:
         return self._projected.device
 
     def at(self, points: Tensor, chunk_size: int) -> Tensor:
-        """Raw outputs at points.
+        """Return (N, out_features) outputs at points of the grid, `chunk_size` at once.
 
         Args:
             points: (N, 3) in [-1, 1]; outside, the planes count as zero.
@@ -123,7 +123,7 @@ class PlaneNetwork:
         )
 
     def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
-        """The network on the regular grid of these coordinates, nothing evaluated yet."""
+        """Prepare the network on the regular grid of these coordinates; evaluates nothing yet."""
         xy, xz, zy = (
             _sample_lattice(plane, across, down)
             for plane, (across, down) in zip(
@@ -134,7 +134,7 @@ class PlaneNetwork:
 
 
 def _sample_lattice(plane: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """(len(across), len(down), D) samples of a plane (D, H, W)."""
+    """Sample a plane (D, H, W) on a lattice; returns (len(across), len(down), D)."""
     lattice = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)  # (down, across, 2)
     sampled = F.grid_sample(
         plane[None], lattice[None], mode="bilinear", padding_mode="zeros", align_corners=False
@@ -165,14 +165,14 @@ class NetworkGrid:
         return self._xy.device
 
     def coarse(self, stride: int) -> NetworkGrid:
-        """Every `stride`-th point along each axis, and the last."""
+        """Return the grid of every `stride`-th point along each axis, and the last."""
         x, y, z = (
             torch.tensor([*range(0, n - 1, stride), n - 1], device=self.device) for n in self.shape
         )
         return NetworkGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
 
     def slabs(self, chunk_size: int) -> Iterator[tuple[int, Tensor]]:
-        """All points, layer by layer: the first x index, and outputs (layers, Y, Z, out_features).
+        """Yield all points by layer: first x index, outputs (layers, Y, Z, out_features).
 
         A layer is cut along y where it has more than `chunk_size` points.
         """
@@ -189,7 +189,7 @@ class NetworkGrid:
             yield start, torch.cat(parts, dim=1)
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """(X, Y, Z) channel 0 at all points; `progress` is called after each chunk."""
+        """Return (X, Y, Z): channel 0 at all points; calls `progress` after each chunk."""
         volume = torch.empty(self.shape, device=self.device)
         for start, outputs in self.slabs(chunk_size):
             volume[start : start + len(outputs)] = outputs[..., 0]
@@ -197,7 +197,7 @@ class NetworkGrid:
         return volume
 
     def at(self, index: Tensor, chunk_size: int) -> Tensor:
-        """(N, out_features) outputs at points of the grid, `chunk_size` at once.
+        """Return (N, out_features) outputs at points of the grid, `chunk_size` at once.
 
         The points (N, 3) are given by their numbers along x, y and z.
         """
@@ -208,7 +208,7 @@ class NetworkGrid:
         return torch.cat(outputs)
 
     def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Outputs in boxes of the grid.
+        """Return outputs in boxes of the grid.
 
         Args:
             x: (N, s) indices along the first axis of N boxes.
@@ -229,7 +229,7 @@ class NetworkGrid:
 
 
 def cube_network(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> NetworkGrid:
-    """An MLP on the features of a cube's eight corners side by side, on a grid of cubes.
+    """Prepare an MLP on the features of cubes' eight corners, on a grid of cubes.
 
     The grid has all cubes between the coordinates of an axis.
 

@@ -29,12 +29,12 @@ class PointGrid:
         return self._axes[0].device
 
     def coarse(self, stride: int) -> PointGrid:
-        """Every `stride`-th point along each axis, and the last."""
+        """Return the grid of every `stride`-th point along each axis, and the last."""
         kept = (axis[[*range(0, len(axis) - 1, stride), len(axis) - 1]] for axis in self._axes)
         return PointGrid(self._values, *kept)
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """(X, Y, Z) the level at all points, whole layers of about `chunk_size` at once."""
+        """Return (X, Y, Z) values at all points, whole layers of about `chunk_size` at once."""
         volume = torch.empty(self.shape, device=self.device)
         x, y, z = self._axes
         layers = max(1, chunk_size // (len(y) * len(z)))
@@ -45,7 +45,7 @@ class PointGrid:
         return volume
 
     def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """(N, s, s, s, 1) the level in N boxes of the grid, given by indices (N, s)."""
+        """Return (N, s, s, s, 1) values in N boxes of the grid, given by indices (N, s)."""
         across, along, above = (axis[i] for axis, i in zip(self._axes, (x, y, z), strict=True))
         shape = (*x.shape, y.shape[1], z.shape[1])
         points = torch.stack(

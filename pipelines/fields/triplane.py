@@ -42,7 +42,7 @@ class SignedDistanceDecoder(nn.Module):
         self.resolution, self.side = resolution, side
 
     def triplane(self, planes: Tensor) -> SignedDistanceTriplane:
-        """These planes (3, C, H, W), read by a float32 copy of this decoder.
+        """Wrap planes (3, C, H, W) with a float32 copy of this decoder.
 
         A copy, since the model may be moved away, or be in another precision.
         """
@@ -76,22 +76,22 @@ class DensityDecoder(nn.Module):
         self.half_side = half_side
 
     def triplane(self, planes: Tensor) -> DensityTriplane:
-        """These planes (3, C, H, W), read by a float32 copy of this decoder.
+        """Wrap planes (3, C, H, W) with a float32 copy of this decoder.
 
         A copy, since the model may be moved away, or be in another precision.
         """
         return DensityTriplane(planes.float(), _copy_for(self, planes))
 
     def density(self, raw: Tensor) -> Tensor:
-        """As `field.DensityField.density`."""
+        """See `field.DensityField.density`."""
         raise NotImplementedError
 
     def raw_density(self, density: float) -> float:
-        """As `field.DensityField.raw_density`."""
+        """See `field.DensityField.raw_density`."""
         raise NotImplementedError
 
     def srgb(self, raw: Tensor) -> Tensor:
-        """The sRGB values (..., 3) of raw colours."""
+        """Convert raw colours to sRGB (..., 3)."""
         raise NotImplementedError
 
 
@@ -146,7 +146,7 @@ class ExponentialDecoder(DensityDecoder):
         return self.layers
 
     def triplane(self, planes: Tensor) -> DensityTriplane:
-        """As in `DensityDecoder`; TripoSR's third plane is (y, z), which here is (z, y)."""
+        """Wrap planes as `DensityDecoder` does; TripoSR's third plane is (y, z), ours is (z, y)."""
         first, second, third = planes
         return super().triplane(torch.stack([first, second, third.transpose(1, 2)]))
 
@@ -232,7 +232,7 @@ class SignedDistanceTriplane(_Triplane):
         return srgb_from_raw(self._colors.at(points, chunk_size))
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
-        """As in `SignedDistanceField`: at most a quarter of a cube of a unit grid."""
+        """See `SignedDistanceField`: at most a quarter of a cube of a unit grid."""
         network = PlaneNetwork(self.planes, self.decoder.net_deformation).on_grid(axis, axis, axis)
         return lambda index: network.at(index, chunk_size).tanh() / (4 * (len(axis) - 1))
 
@@ -312,5 +312,5 @@ Triplane = SignedDistanceTriplane | DensityTriplane
 
 
 def srgb_from_raw(raw: Tensor) -> Tensor:
-    """SRGB (..., 3) of raw outputs."""
+    """Convert raw outputs to sRGB (..., 3)."""
     return raw.sigmoid() * (1 + 2 * _COLOR_MARGIN) - _COLOR_MARGIN

@@ -22,7 +22,7 @@ def generate_views(
     *,
     progress: Progress = silent,
 ) -> GeneratedViews:
-    """Six views on white, whatever grey the model was trained on.
+    """Generate six views on white, whatever grey the model was trained on.
 
     Args:
         model: the parts, on one device.
@@ -43,5 +43,5 @@ def generate_views(
 
 
 def on_white(views: Tensor) -> Tensor:
-    """Views (N, 3, S, S) that a model drew on plain grey, on white instead."""
+    """Put views (N, 3, S, S) that a model drew on plain grey onto white."""
     return composite(views, remove_background(views, "plain"))

@@ -41,7 +41,7 @@ class ImageTransform:
         )
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Normalised pixels.
+        """Resize, crop and normalise an image.
 
         Args:
             image: (1, 3, H, W) in [0, 1].

@@ -19,7 +19,7 @@ _RGB = torch.tensor(
 
 
 def preview(latents: Tensor) -> Tensor:
-    """(1, 3, h, w) image in [0, 1] of latents (1, 4, h, w)."""
+    """Decode latents (1, 4, h, w) roughly to an image (1, 3, h, w) in [0, 1]."""
     table = _RGB.to(latents)
     last = latents.permute(0, 2, 3, 1)  # (1, h, w, 4)
     return (last @ table[:4] + table[4]).clamp(0, 1).permute(0, 3, 1, 2)

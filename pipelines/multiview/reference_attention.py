@@ -70,7 +70,7 @@ class ReferenceUNet:
     def __call__(
         self, latents: Tensor, timestep: Tensor, context: Tensor, reference_latents: Tensor
     ) -> Tensor:
-        """The U-Net's output with the reference in view.
+        """Run the U-Net with the reference in view.
 
         Args:
             latents: (B, 4, h, w), scaled for the U-Net.

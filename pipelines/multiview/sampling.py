@@ -45,12 +45,12 @@ class GeneratedViews:
 
 
 def choose_seed(seed: int) -> int:
-    """The seed itself, or a random one in place of 0."""
+    """Return the seed, or draw one in place of 0."""
     return seed if seed else secrets.randbelow(2**32 - 1) + 1
 
 
 def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Normal noise, drawn on the CPU so that a seed gives the same on every device."""
+    """Draw normal noise on the CPU, so that a seed gives the same on every device."""
     return torch.randn(tuple(shape), generator=generator).to(device)
 
 
@@ -62,7 +62,7 @@ def sample_views(
     *,
     progress: Progress = silent,
 ) -> GeneratedViews:
-    """Six views around the object of one image, on the model's own background.
+    """Sample six views around the object of one image, on the model's own background.
 
     Args:
         model: the parts, on one device.
@@ -126,7 +126,7 @@ def _check(image: Tensor) -> None:
 def condition_latents(
     model: MultiviewModel, image: Tensor, guided: bool, draw: Callable[..., Tensor]
 ) -> Tensor:
-    """(2 or 1, 4, s, s) unscaled samples of the posteriors of zero and of the image.
+    """Sample (2 or 1, 4, s, s) unscaled posteriors of zero and of the image.
 
     They come in this order; the image's is drawn first.
     """
@@ -139,7 +139,7 @@ def condition_latents(
 
 
 def contexts(model: MultiviewModel, image: Tensor, guided: bool) -> Tensor:
-    """(2 or 1, 77, D): the empty prompt, then the same with the image embedding along the ramp."""
+    """Return (2 or 1, 77, D): the empty prompt, without and with the image embedding."""
     pixels = model.clip_transform(image).to(model.vision_encoder.dtype)
     embedding = model.vision_encoder(pixels).image_embeds  # (1, D)
     text = model.empty_prompt.to(model.device, torch.float32)

@@ -15,7 +15,7 @@ SCHEDULERS = ("euler_ancestral", "dpmpp_2m", "unipc")
 
 
 def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
-    """A fresh scheduler of diffusers with trailing timesteps.
+    """Make a fresh diffusers scheduler with trailing timesteps.
 
     Raises:
         InvalidInput: if the name is none of `SCHEDULERS`.

@@ -56,7 +56,7 @@ class MultiviewModel:
     offload: bool = False
 
     def at_work(self, part: nn.Module) -> AbstractContextManager[None]:
-        """One of the parts, on the device."""
+        """Keep one of the parts on the device while it works."""
         return at_work(part, self.device, self.offload)
 
     @property

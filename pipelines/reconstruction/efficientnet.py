@@ -75,7 +75,7 @@ class EfficientNetLite0(nn.Module):
         self._blocks = nn.ModuleList(blocks)
 
     def forward(self, images: Tensor, frozen: int = 0) -> tuple[Tensor, dict[int, Tensor]]:
-        """Features of images.
+        """Compute the features of images.
 
         Args:
             images: (B, 3, H, W) in [0, 1], sides multiples of 32.

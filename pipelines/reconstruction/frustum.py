@@ -49,7 +49,7 @@ class FrustumConfig:
     widths: tuple[int, int, int, int] = (256, 192, 128, 96)
 
     def build(self) -> FrustumModel:
-        """A model of these sizes, without weights."""
+        """Build a model of these sizes, without weights."""
         return FrustumModel(self)
 
 
@@ -128,7 +128,7 @@ class FrustumModel(nn.Module):
         nn.init.constant_(self.occupancy[-1].bias, -2.0)  # type: ignore[arg-type]
 
     def train(self, mode: bool = True) -> FrustumModel:
-        """As of any module, but the encoder's batch norms keep what ImageNet taught them."""
+        """Switch modes, but keep the encoder's batch norms as ImageNet trained them."""
         super().train(mode)
         for module in self.encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -136,7 +136,7 @@ class FrustumModel(nn.Module):
         return self
 
     def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Volumes of B images, S the config's size.
+        """Compute volumes of B images; S is the config's size.
 
         Args:
             images: (B, 3, S, S) in [0, 1], on white.
@@ -159,7 +159,7 @@ class FrustumModel(nn.Module):
         return blurred(self.occupancy(hidden)).float()[:, None], color, elevation.float()
 
     def field(self, image: Tensor, mask: Tensor) -> FrustumVolume:
-        """As `one_image.ImageModel.field`.
+        """See `one_image.ImageModel.field`.
 
         The answers to the image and to its mirror image are averaged, and `expected_thickness`
         makes shapes of them. Beside the mask the rays say what its own say, so that nothing is lost
@@ -213,7 +213,7 @@ def blurred(occupancy: Tensor) -> Tensor:
 
 
 def _placed(images: Tensor, masks: Tensor) -> Tensor:
-    """(B, 6, S, S) image and mask in [-1, 1], and each pixel's place."""
+    """Stack image and mask in [-1, 1] and each pixel's position: (B, 6, S, S)."""
     line = torch.linspace(-1, 1, images.shape[-1], device=images.device, dtype=images.dtype)
     place = torch.stack([line.expand(len(line), -1), line[:, None].expand(-1, len(line))])
     own = torch.cat([images, masks], dim=1) * 2 - 1

@@ -47,7 +47,7 @@ class ReconstructionConfig:
     density_threshold: PositiveFloat = 10.0
 
     def build(self) -> ReconstructionModel:
-        """A model of these sizes, without weights."""
+        """Build a model of these sizes, without weights."""
         return ReconstructionModel(self)
 
 
@@ -89,7 +89,7 @@ class ReconstructionModel(nn.Module):
         return cast(Decoder, self.synthesizer["decoder"])
 
     def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
-        """Triplanes of B objects.
+        """Compute the triplanes of B objects.
 
         Args:
             views: (B, N, 3, S, S) in [0, 1], S the encoder's view size.
@@ -107,7 +107,7 @@ class ReconstructionModel(nn.Module):
 def reconstruct(
     model: ReconstructionModel, views: Tensor, cameras: Cameras | None = None
 ) -> Triplane:
-    """The triplane of one object.
+    """Reconstruct the triplane of one object.
 
     Args:
         model: on one device, in one precision; its decoder is copied in float32.
@@ -157,7 +157,7 @@ def reconstruct(
 
 
 def split_objects(views: Tensor, each: int) -> list[Tensor]:
-    """Views of several objects, one after the other, as one tensor for each.
+    """Split the views of several objects into one tensor for each.
 
     Args:
         views: (N, 3, H, W).

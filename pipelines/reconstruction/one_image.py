@@ -26,12 +26,12 @@ class ImageModel(Protocol):
     def background(self) -> float: ...
 
     def field(self, image: Tensor, mask: Tensor) -> Field:
-        """The field of the object in an image (1, 3, S, S) whose mask is (1, 1, S, S)."""
+        """Reconstruct the object in an image (1, 3, S, S) with mask (1, 1, S, S)."""
 
 
 @torch.no_grad()
 def reconstruct_image(model: ImageModel, image: Tensor, mask: Tensor) -> Field:
-    """The field of the object in one image.
+    """Reconstruct the field of the object in one image.
 
     Args:
         model: on one device, in one precision.
@@ -63,7 +63,7 @@ def reconstruct_image(model: ImageModel, image: Tensor, mask: Tensor) -> Field:
 
 
 def _on_level(image: Tensor, mask: Tensor, level: float) -> Tensor:
-    """The image with grey in place of the plain colour that shows where the mask is 0."""
+    """Replace the plain colour where the mask is 0 by grey."""
     outside = (mask < 1e-3).expand_as(image)
     color = torch.where(outside, image, 0).sum(dim=(2, 3)) / outside.sum(dim=(2, 3)).clamp_min(1)
     return image + (1 - mask) * (level - color[..., None, None])

@@ -35,7 +35,7 @@ class Attention(nn.Module):
     def queries_keys_values(
         self, tokens: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, heads, L, D / heads) of tokens (B, L, D), and keys and values.
+        """Return queries (B, heads, L, D / heads) of tokens (B, L, D), and keys and values.
 
         Keys and values (B, heads, M, D / heads) are of a context (B, M, context_dim), or of the
         tokens.
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         return q, k, v
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """(B, L, D) from tokens that attend to a context (B, M, context_dim), or to themselves."""
+        """Let tokens (B, L, D) attend to a context (B, M, context_dim), or to themselves."""
         q, k, v = self.queries_keys_values(tokens, context)
         attended: Tensor = self.out_proj(attention(q, k, v).transpose(1, 2).flatten(2))
         return attended
@@ -94,7 +94,7 @@ class TriplaneTransformer(nn.Module):
         self.deconv = nn.ConvTranspose2d(dim, triplane_dim, kernel_size=2, stride=2)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Triplanes of B objects.
+        """Compute the triplanes of B objects.
 
         Args:
             features: (B, tokens of all views, feature_dim).

@@ -46,7 +46,7 @@ class TripoSRConfig:
     density_threshold: PositiveFloat = 25.0
 
     def build(self) -> TripoSR:
-        """A model of these sizes, without weights."""
+        """Build a model of these sizes, without weights."""
         return TripoSR(self)
 
 
@@ -110,7 +110,7 @@ class _Backbone(nn.Module):
         self.proj_out = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
-        """(B, L, D) of tokens (B, L, D) and a context (B, M, context_dim)."""
+        """Transform tokens (B, L, D) with a context (B, M, context_dim)."""
         hidden = self.proj_in(self.norm(tokens.transpose(1, 2)).transpose(1, 2))
         for block in self.transformer_blocks:
             hidden = block(hidden, context)
@@ -149,12 +149,12 @@ class TripoSR(nn.Module):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, 1 + patches, D) image features of images (B, 3, S, S) in [0, 1], on grey."""
+        """Return image features (B, 1 + patches, D) of images (B, 3, S, S) in [0, 1], on grey."""
         found: Tensor = self.image_tokenizer["model"](images)
         return found
 
     def field(self, image: Tensor, mask: Tensor) -> DensityTriplane:
-        """As `one_image.ImageModel.field`."""
+        """See `one_image.ImageModel.field`."""
         size = self.config.encoder.view_size
         # On the CPU: MPS has this since PyTorch 2.8 only.
         resized = F.interpolate(
@@ -164,7 +164,7 @@ class TripoSR(nn.Module):
         return self.decoder.triplane(planes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Triplanes of B objects.
+        """Compute the triplanes of B objects.
 
         Args:
             images: (B, 3, S, S) in [0, 1], on grey, S the encoder's view size.

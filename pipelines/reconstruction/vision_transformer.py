@@ -131,7 +131,7 @@ class VisionTransformer(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor, camera: Tensor | None = None) -> Tensor:
-        """Features (N, 1 + patches, D), the class token first.
+        """Return features (N, 1 + patches, D), the class token first.
 
         Args:
             pixels: (N, 3, H, W) in [0, 1], H and W multiples of the patch size.
@@ -163,7 +163,7 @@ class CameraViT(nn.Module):
         )
 
     def forward(self, views: Tensor, camera_tokens: Tensor) -> Tensor:
-        """Features of each view.
+        """Compute the features of each view.
 
         Args:
             views: (N, 3, H, W) in [0, 1], H and W multiples of the patch size.

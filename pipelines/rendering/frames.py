@@ -26,7 +26,7 @@ class Rendering:
 
 
 def depth_images(rendering: Rendering) -> Tensor:
-    """(N, 3, H, W) in [0, 1]: white where the object is nearest, toward black with distance.
+    """Return (N, 3, H, W) in [0, 1]: white where the object is nearest, darker with distance.
 
     It is black where the object is not. All images have one scale.
     """
@@ -41,7 +41,7 @@ def depth_images(rendering: Rendering) -> Tensor:
 def box_interval(
     origins: Tensor, directions: Tensor, low: Tensor | float, high: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """Where rays (..., 3) enter and leave the box from `low` to `high`, each (...).
+    """Return where rays (..., 3) enter and leave the box from `low` to `high`, each (...).
 
     A ray that misses the box leaves before it enters.
     """

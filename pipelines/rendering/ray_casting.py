@@ -20,7 +20,7 @@ _SUPERSAMPLING = 2
 def render_signed_distance(
     field: SignedDistanceField, cameras: Cameras, size: int, chunk_size: int, progress: Progress
 ) -> Rendering:
-    """`orbit.rendering.render` for a signed distance.
+    """Render a signed distance as `render_field` does.
 
     A ray looks for its first step inside on a grid of the field, then closes in on the crossing in
     the field itself. A part thinner than a cell of that grid (1/128 of the field's side) may be
@@ -53,7 +53,7 @@ def render_signed_distance(
 
 
 def _box_around(volume: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
-    """Corners of the box of all points inside and the points beside them.
+    """Return the corners of the box of all points inside and their neighbours.
 
     If there are none, an empty box at the origin.
     """
@@ -75,7 +75,7 @@ def _cast(
     directions: Tensor,
     chunk_size: int,
 ) -> Tensor:
-    """(R, 5) colour, weight and depth.
+    """Cast rays; returns (R, 5): colour, weight and depth.
 
     A ray that meets nothing is white and as deep as the origin of the world.
     """

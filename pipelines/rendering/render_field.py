@@ -17,7 +17,7 @@ _BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
 
 
 def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
-    """Bytes that `render_field` needs at most on the device, for any number of cameras.
+    """Return the bytes that `render_field` needs on the device, for any number of cameras.
 
     These are one frame, and a chunk of points with their samples.
     """
@@ -35,7 +35,7 @@ def render_field(
     chunk_size: int = DEFAULT_CHUNK_SIZE,
     progress: Progress = silent,
 ) -> Rendering:
-    """Images of a field from cameras.
+    """Render a field from cameras.
 
     A density is rendered as a volume; rays are cast to a signed distance. Nothing is random.
 

@@ -17,7 +17,7 @@ _SUPERSAMPLING = 2
 
 
 def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True) -> Tensor:
-    """Images of a mesh under a light at the camera, on white.
+    """Render a mesh under a light at the camera, on white.
 
     Args:
         mesh: with vertex colours, else it is grey. The side of a triangle that faces inward is
@@ -35,7 +35,7 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True)
 
 
 def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
-    """(1, 3, size, 3 * size) images of the mesh from the front, the side and the back."""
+    """Render the mesh from the front, the side and the back; returns (1, 3, size, 3 * size)."""
     views = render_mesh(mesh, cameras_around([20.0, 110.0, 200.0], [15.0] * 3, 4.0, 30.0), size)
     return torch.cat(list(views.split(1)), dim=-1)
 
@@ -61,7 +61,7 @@ def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
 
 
 def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
-    """(N, 3) colours of points in triangles.
+    """Return the colours (N, 3) of points in triangles.
 
     The points are given by their corners' numbers (N, 3) and their coordinates (N, 3) in them.
     """

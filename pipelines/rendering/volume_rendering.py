@@ -22,7 +22,7 @@ _EVEN_BOX, _SHORTEST = 0.999, 0.01
 def render_density(
     field: DensityField, cameras: Cameras, size: int, chunk_size: int, progress: Progress
 ) -> Rendering:
-    """`orbit.rendering.render` for a density.
+    """Render a density as `render_field` does.
 
     Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022);
     midpoint rule and white background as in InstantMesh (arXiv 2404.07191). Jitter is 0.5 and
@@ -56,7 +56,7 @@ def render_density(
 
 
 def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[float, float]:
-    """Where rays that miss the box start and end: at the first and last entry of all rays."""
+    """Give rays that miss the box the first entry and the last exit of all rays."""
     low, high = float("inf"), float("-inf")
     for camera in range(len(cameras)):
         origins, directions = (r[0].to(field.device) for r in cameras[[camera]].rays(size, size))
@@ -70,7 +70,7 @@ def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[
 def _rays_in_box(
     camera: Cameras, size: int, field: DensityField, missed: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Origins and directions (R, 3) of one camera's rays, and their ends in the box."""
+    """Return origins and directions (R, 3) of one camera's rays, and their ends in the box."""
     origins, directions = (r[0].to(field.device) for r in camera.rays(size, size))
     half = field.half_side * (_EVEN_BOX if field.even_steps else 1)
     start, end = box_interval(origins, directions, -half, half)
@@ -89,7 +89,7 @@ def _march(
     samples: int,
     chunk_size: int,
 ) -> Tensor:
-    """(R, 7): colour, weight, depth, and the ray's smallest and largest sample depth."""
+    """March along rays; returns (R, 7): colour, weight, depth, least and largest sample depth."""
     steps = torch.linspace(0, 1, samples, device=start.device)
     coarse = start[:, None] + (end - start)[:, None] * (steps + 0.5 / (samples - 1))  # (R, n)
     coarse_values = _evaluate(field, origins, directions, coarse, chunk_size)
@@ -116,7 +116,7 @@ def _march_evenly(
     samples: int,
     chunk_size: int,
 ) -> Tensor:
-    """As `_march`, with samples in the middles of equal parts that count as steps of one length.
+    """March like `_march`, with samples in the middles of equal parts that count as equal steps.
 
     Rays that pass less than a hundredth of the box, or miss it, see nothing.
 
@@ -138,7 +138,7 @@ def _march_evenly(
 def _evaluate(
     field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int
 ) -> Tensor:
-    """(R, n, 4) colour and raw density at depths (R, n); nothing outside the box."""
+    """Return (R, n, 4) colour and raw density at depths (R, n); nothing outside the box."""
     points = origins[:, None] + depths[..., None] * directions[:, None]
     raw_density, colors = field.values_and_colors(points.flatten(0, 1), chunk_size)
     values = torch.cat([colors, raw_density[:, None]], dim=1).view(*depths.shape, 4)
@@ -147,7 +147,7 @@ def _evaluate(
 
 
 def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths: Tensor) -> Tensor:
-    """(R, n - 1) share of each interval in what is seen, from raw densities and depths (R, n)."""
+    """Return (R, n - 1): each interval's share of what is seen."""
     density = density_of((raw_density[:, :-1] + raw_density[:, 1:]) / 2)
     alpha = 1 - torch.exp(-density * depths.diff(dim=1))
     passed = torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], dim=1).cumprod(dim=1)
@@ -155,7 +155,7 @@ def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths
 
 
 def _importance_samples(depths: Tensor, weights: Tensor) -> Tensor:
-    """(R, n) depths where the weights (R, n - 1) are, by their inverse cumulative distribution."""
+    """Sample (R, n) depths from the inverse cumulative distribution of weights (R, n - 1)."""
     smooth = (
         F.avg_pool1d(F.max_pool1d(weights[:, None], 2, stride=1, padding=1), 2, stride=1)[:, 0]
         + 0.01

@@ -24,7 +24,7 @@ _NO_OBJECT = (
 
 
 def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
-    """Bytes that `extract_surface` needs at most.
+    """Return the bytes that `extract_surface` needs at most.
 
     A few for each point of the grid, more for each cube of its surface, and a chunk of points.
     """
@@ -36,7 +36,7 @@ def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int
 def extract_mesh(
     field: Field, settings: SurfaceSettings | None = None, *, progress: Progress = silent
 ) -> Mesh:
-    """The surface of a field as a mesh on the CPU, without floaters, with colours at its vertices.
+    """Extract a mesh on the CPU from a field, without floaters, with vertex colours.
 
     Args:
         field: of either kind.
@@ -65,7 +65,7 @@ def extract_surface(
     empty_as_box: bool = False,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
-    """The surface of a field: FlexiCubes for signed distances, marching cubes for densities.
+    """Extract the surface: FlexiCubes for signed distances, marching cubes for densities.
 
     Args:
         field: of either kind.
@@ -103,7 +103,7 @@ def signed_distance_surface(
     empty_as_box: bool,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
-    """`extract_surface` for a signed distance, at any resolution, which the settings must name."""
+    """Extract the surface of a signed distance at any resolution, which the settings must name."""
     assert settings.resolution is not None
     grid = CubeGrid(settings.resolution, 2 * field.half_side, field.device)
     stride = stride_for(float(grid.axis[1] - grid.axis[0]), field.detail)
@@ -131,7 +131,7 @@ def signed_distance_surface(
 def density_surface(
     field: DensityField, settings: SurfaceSettings, closed: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
-    """`extract_surface` for a density, at any resolution.
+    """Extract the surface of a density at any resolution.
 
     The settings must name the resolution and the threshold.
     """

@@ -80,7 +80,7 @@ def _edge_groups(case: int) -> tuple[list[int], list[int]]:
 
 @cache
 def _tables() -> tuple[Tensor, Tensor, Tensor]:
-    """Edge groups (256, 12), number of groups (256,), and doubtful cases' ambiguous face (256,).
+    """Build edge groups (256, 12), their number (256,), and doubtful cases' ambiguous face (256,).
 
     Where a case is not doubtful, the face is -1.
 
@@ -106,16 +106,16 @@ class CubeGrid:
         self.axis = (torch.arange(resolution + 1, device=device) / resolution - 0.5) * scale
 
     def vertices(self, index: Tensor) -> Tensor:
-        """(..., 3) positions of grid vertices (..., 3) given by their integer coordinates."""
+        """Return positions (..., 3) of grid vertices given by integer coordinates (..., 3)."""
         return self.axis[index]
 
     def cube_corners(self, cubes: Tensor) -> Tensor:
-        """(N, 8, 3) integer coordinates of the corners of cubes (N, 3)."""
+        """Return the integer coordinates (N, 8, 3) of the corners of cubes (N, 3)."""
         return cubes[:, None] + torch.tensor(CORNERS, device=cubes.device)
 
 
 def close_boundary(values: Tensor) -> Tensor:
-    """The values with the outermost grid vertices outside, so that the surface is closed.
+    """Put the outermost grid vertices outside, so that the surface is closed.
 
     Their sign is turned where it was positive.
     """
@@ -125,7 +125,7 @@ def close_boundary(values: Tensor) -> Tensor:
 
 
 def official_box(values: Tensor) -> Tensor:
-    """What the official code makes of a field without a surface.
+    """Return what the official code makes of a field without a surface.
 
     It sets other values in the middle and in the two outermost layers.
 
@@ -140,7 +140,7 @@ def official_box(values: Tensor) -> Tensor:
 
 
 def has_surface(values: Tensor) -> bool:
-    """Whether the values (X, Y, Z) change their sign somewhere inside the outermost layer."""
+    """Return whether values (X, Y, Z) change sign inside the outermost layer."""
     inner = values[1:-1, 1:-1, 1:-1]
     return bool((inner < 0).any()) and bool((inner >= 0).any())
 
@@ -152,7 +152,7 @@ def flexicubes(
     deformation: Callable[[Tensor], Tensor] | None = None,
     weights: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The zero level set as a triangle mesh.
+    """Triangulate the zero level set.
 
     Only cubes that the surface crosses are looked at: `deformation` and `weights` are asked for
     nothing else.
@@ -187,7 +187,7 @@ def flexicubes(
 
 
 def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Cubes (N, 3) with corners on both sides, in ascending order, and their cases (N,)."""
+    """Find cubes (N, 3) with corners on both sides, in ascending order, and their cases (N,)."""
     length = occupied.shape[0] - 1
     case = torch.zeros((length,) * 3, dtype=torch.uint8, device=occupied.device)
     for k, (x, y, z) in enumerate(CORNERS):
@@ -197,17 +197,17 @@ def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ids(index: Tensor, length: int) -> Tensor:
-    """(...) numbers of grid points or cubes (..., 3), `length` along each axis."""
+    """Number grid points or cubes (..., 3), `length` along each axis."""
     return (index[..., 0] * length + index[..., 1]) * length + index[..., 2]
 
 
 def _coordinates(ids: Tensor, length: int) -> Tensor:
-    """The inverse of `_ids`."""
+    """Invert `_ids`."""
     return torch.stack([ids // length**2, ids // length % length, ids % length], dim=-1)
 
 
 def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
-    """Cases in which two doubtful neighbours are complemented.
+    """Complement the cases of two doubtful neighbours.
 
     Both are, where they share their ambiguous face.
     """
@@ -240,7 +240,7 @@ def _dual_vertices(
     deformation: Callable[[Tensor], Tensor] | None,
     weights: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """One vertex for each group of crossed edges of each cube, and the cubes' gammas (N,)."""
+    """Place one vertex for each group of crossed edges of each cube; also return gammas (N,)."""
     groups, counts, _ = (t.to(values.device) for t in _tables())
     total = int(first_vertex[-1] + counts[case[-1]])
     sums = torch.zeros(total, 4, device=values.device)
@@ -278,7 +278,7 @@ def _quads(
     resolution: int,
     groups: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Quads around each crossed edge inside the grid.
+    """Build the quads around each crossed edge inside the grid.
 
     Returns:
         (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,)
@@ -324,7 +324,7 @@ def _quads(
 
 
 def _triangles(quads: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:
-    """Each quad (Q, 4) as two triangles that face negative values.
+    """Split each quad (Q, 4) into two triangles that face negative values.
 
     It is split along the diagonal of the larger gammas.
     """

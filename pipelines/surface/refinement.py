@@ -25,7 +25,7 @@ def sample_volume(
     exact: bool = False,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor | None]:
-    """Channel 0 of a field on its grid.
+    """Evaluate channel 0 of a field on its grid.
 
     A first pass takes every `stride`-th point along each axis. A block between eight of those is
     evaluated if the level lies between the corners' values, or beyond them by up to a quarter of
@@ -84,7 +84,7 @@ def sample_volume(
 
 
 def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tensor:
-    """Each point's block's value, from one value for each block."""
+    """Expand one value for each block to each of its points."""
     for axis in (2, 1, 0):  # the last axis first, while there is little to move
         index = (torch.arange(shape[axis], device=values.device) // stride).clamp_max(
             values.shape[axis] - 1
@@ -94,7 +94,7 @@ def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tens
 
 
 def stride_for(spacing: float, detail: float) -> int:
-    """A stride whose blocks are no larger than the detail of a field.
+    """Choose a stride whose blocks are no larger than the detail of a field.
 
     Args:
         spacing: between points of the grid.
@@ -104,7 +104,7 @@ def stride_for(spacing: float, detail: float) -> int:
 
 
 def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:
-    """Bool, like coarse: whether the level may cross the block whose lower corner is there."""
+    """Mark blocks that the level may cross, at their lower corners."""
     lowest, highest = -_highest_of(-coarse, 2), _highest_of(coarse, 2)
     reach = _MARGIN * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
@@ -114,14 +114,14 @@ def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:
 
 
 def _highest_of(values: Tensor, size: int) -> Tensor:
-    """Highest of `size` ** 3 neighbours: a max_pool3d, which MPS has since PyTorch 2.9 only."""
+    """Return the highest of `size` ** 3 neighbours (max_pool3d, but on MPS before PyTorch 2.9)."""
     for axis in range(3):
         values = values.unfold(axis, size, 1).amax(dim=-1)
     return values
 
 
 def _border(blocks: Tensor) -> Tensor:
-    """Bool, like blocks: whether a block holds points of the grid's faces or beside them."""
+    """Mark blocks that hold points on the grid's faces or next to them."""
     border = torch.ones_like(blocks)
     border[1:-2, 1:-2, 1:-2] = False
     return border

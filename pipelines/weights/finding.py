@@ -32,7 +32,7 @@ def find_file(
     revision: str | None = None,
     digest: str | None = None,
 ) -> Path:
-    """Where a file of a repository is on this machine, after a download if need be.
+    """Find a repository's file on this machine, or download it.
 
     Args:
         repository: on the hub, "owner/name".
@@ -83,7 +83,7 @@ def local_file(
     *,
     revision: str | None = None,
 ) -> Path | None:
-    """`find_file` without a download: None where the file is not on this machine."""
+    """Find a file as `find_file` does, without a download; None if it is missing."""
     from huggingface_hub import try_to_load_from_cache
 
     for folder in models_dirs:
@@ -176,7 +176,7 @@ class Repository:
         self.progress = progress
 
     def file(self, *names: str) -> Path:
-        """The first of these files that there is."""
+        """Find the first of these files that exists."""
         return find_file(
             self.repository, names, self.folders, self.progress, revision=self.revision
         )
@@ -191,7 +191,7 @@ class Repository:
 
     @contextmanager
     def understood(self, *names: str) -> Iterator[None]:
-        """Names these text files in one sentence where what is in them cannot be used.
+        """Turn any error in reading these text files into one sentence that names them.
 
         Raises:
             CheckpointError: in place of whatever the libraries that read them raise.
@@ -209,12 +209,12 @@ class Repository:
             ) from error
 
     def weights(self, part: str) -> Path:
-        """The weights of a part, in whichever format the repository has them."""
+        """Find the weights of a part, in whichever format the repository has them."""
         return self.file(*weights_names(part))
 
 
 def weights_names(part: str) -> tuple[str, str]:
-    """What the weights of a part are called in diffusers layout, safetensors first."""
+    """Return the file names of a part's weights in diffusers layout, safetensors first."""
     diffusion = part in ("unet", "vae")
     stem, pickled = ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
     return f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin"

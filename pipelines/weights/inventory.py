@@ -42,12 +42,12 @@ class WeightsFile:
     digest: str | None = None
 
     def here(self, models_dirs: Sequence[Path]) -> Path | None:
-        """Where it is on this machine, or None."""
+        """Return its path on this machine, or None."""
         return local_file(self.repository, self.names, models_dirs, revision=self.revision)
 
 
 def files_of(name: str) -> list[WeightsFile]:
-    """All files of a model, with those of the views' model that it works with; none if embedded.
+    """List all files of a model and of its multiview model; none if embedded.
 
     Args:
         name: of `RECONSTRUCTION_PRESETS` or `MULTIVIEW_PRESETS`.
@@ -77,12 +77,12 @@ def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:
 
 
 def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:
-    """Those of `files_of` that are not on this machine."""
+    """List the files of a model that are not on this machine."""
     return [file for file in files_of(name) if file.here(models_dirs) is None]
 
 
 def best_model(device: torch.device, models_dirs: Sequence[Path] = ()) -> str:
-    """The best reconstruction model whose files are all here: official weights, else `photo`.
+    """Choose the best reconstruction model whose files are all on this machine.
 
     Args:
         device: where it would work.
@@ -118,7 +118,7 @@ def download(name: str, models_dirs: Sequence[Path] = (), progress: Progress = s
 
 
 def gigabytes(name: str) -> float:
-    """About how much `download` fetches where nothing is here; 0 for embedded models."""
+    """Return about how much `download` fetches on a new machine; 0 for embedded models."""
     if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
         return MULTIVIEW_PRESETS[name].gigabytes
     views = views_model_for(name)
@@ -126,14 +126,14 @@ def gigabytes(name: str) -> float:
 
 
 def duration(name: str, device: torch.device) -> str:
-    """About how long a reconstruction model takes from an image to its OBJ."""
+    """Return about how long a reconstruction model takes from an image to its OBJ."""
     of_gpu, of_cpu = next(s for start, s in _SECONDS.items() if name.startswith(start))
     took = of_cpu if device.type == "cpu" else of_gpu
     return f"{took} s" if took < 90 else f"{took // 60} min"
 
 
 def licenses(name: str) -> str:
-    """Of a model's weights and of those of its views' model."""
+    """Name the licences of a model's weights and of its multiview model's."""
     if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
         return MULTIVIEW_PRESETS[name].license
     views = views_model_for(name)
@@ -142,7 +142,7 @@ def licenses(name: str) -> str:
 
 
 def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[str, ...]]:
-    """A row for each model: name, what it sees, size, time, where it is, licences."""
+    """Return a row for each model: name, input, size, time, location, licences."""
     rows: list[tuple[str, ...]] = []
     for name, preset in RECONSTRUCTION_PRESETS.items():
         rows.append(

@@ -36,7 +36,7 @@ def _transform(which: str) -> str:
 
 
 def repository_files(*, with_unet: bool) -> list[tuple[str, ...]]:
-    """What `read_multiview_model` reads of a repository: of each tuple the first that there is."""
+    """List the files that `read_multiview_model` reads; of each tuple, the first that exists."""
     single = (_INDEX, _SCHEDULER, _transform("vae"), _transform("clip"), *_TOKENIZER)
     return [
         *((name,) for name in single),
@@ -54,7 +54,7 @@ def load_multiview_model(
     offload: bool = False,
     progress: Progress = silent,
 ) -> MultiviewModel:
-    """A multiview model, ready to be used.
+    """Load a multiview model.
 
     Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`; for `offload` see
     `MultiviewModel`.
@@ -88,7 +88,7 @@ def read_multiview_model(
     dtype: torch.dtype,
     offload: bool = False,
 ) -> MultiviewModel:
-    """The parts of a repository in diffusers layout, put together.
+    """Assemble a multiview model from a repository in diffusers layout.
 
     The U-Net's weights may come from another file.
     """
@@ -146,7 +146,7 @@ def read_multiview_model(
 
 
 def empty_prompt_ids(files: Repository) -> Tensor:
-    """(1, 77) tokens of the empty prompt: begin, end, and padding to the model's length."""
+    """Tokenize the empty prompt: (1, 77), begin, end and padding."""
     from transformers import CLIPTokenizer
 
     with tempfile.TemporaryDirectory(prefix="image-to-3d-") as folder:
@@ -162,7 +162,7 @@ def empty_prompt_ids(files: Repository) -> Tensor:
 
 
 def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Names of older releases of diffusers and transformers as the installed ones have them."""
+    """Rename weights of older diffusers and transformers to the installed versions' names."""
     found = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
     if part in ("text_encoder", "vision_encoder"):
         family = "text_model." if part == "text_encoder" else "vision_model."

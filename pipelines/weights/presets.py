@@ -111,7 +111,7 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
 
 
 def views_model_for(model: str) -> str | None:
-    """The multiview model that fits a reconstruction model; None if that sees the image."""
+    """Return the multiview model that fits a reconstruction model; None if it takes one image."""
     if RECONSTRUCTION_PRESETS[model].sees == "picture":
         return None
     return "zero123plus-instantmesh"

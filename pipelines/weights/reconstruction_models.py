@@ -43,7 +43,7 @@ class ModelConfig(Protocol[Model]):
     """Sizes that know their model."""
 
     def build(self) -> Model:
-        """A model of these sizes, without weights."""
+        """Build a model of these sizes, without weights."""
 
 
 def load_reconstruction_model(
@@ -54,7 +54,7 @@ def load_reconstruction_model(
     dtype: torch.dtype = torch.float32,
     progress: Progress = silent,
 ) -> AnyReconstructionModel:
-    """A reconstruction model, ready to be used.
+    """Load a reconstruction model.
 
     Weights of other sizes than the official ones have these beside them, see `read_sizes`.
 
@@ -134,7 +134,7 @@ def _merge(official: dict[str, Any], given: Any) -> Any:
 def read_reconstruction_model(
     path: Path, config: ModelConfig[Model], *, dtype: torch.dtype = torch.float32
 ) -> Model:
-    """A model of the given sizes from one file, on the CPU.
+    """Read a model of the given sizes from one file, on the CPU.
 
     Names are those of the official checkpoints; their prefix is optional.
 
