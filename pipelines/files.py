@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and never over what somebody else put there."""
+"""Write files whole or not at all, never over somebody else's; find inputs and choose names."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ SIGNATURE = "Image to 3D"
 #: What systems put beside a user's files, in lower case.
 _SYSTEM_NAMES = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
 _MAX_NAME_BYTES = 200  # leaves room for "-preview.png" within the 255 of most disks
-_LOOKED_AT = 1024  # bytes at a file's head and end in which the signature stands
+_SIGNATURE_BYTES = 1024  # at a file's beginning and end, where the signature is
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its name if the block ends well.
+    """Yield a temporary path beside `path`, and rename it to `path` if the block succeeds.
 
-    If not, it vanishes.
+    If it fails, remove the temporary file.
 
     Raises:
-        EnvironmentProblem: if the disk refuses.
+        EnvironmentProblem: if the disk is full or read-only, or the name is invalid.
     """
     partial: Path | None = None
     try:
         if "\0" in str(path):
-            raise OSError("the name holds a NUL character")
+            raise OSError("the name contains a NUL character")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
         os.close(handle)
@@ -74,14 +74,14 @@ def check_writable(folder: Path, option: str = "-o") -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file bears this library's signature.
+    """Return whether this library wrote a file, by its signature.
 
-    Materials have it in their first line, PNG files as Software, WebP files likewise in their EXIF.
+    Materials have it in their first line, PNG files as Software, WebP files in their EXIF.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(_LOOKED_AT)
-            file.seek(-min(_LOOKED_AT, path.stat().st_size), os.SEEK_END)
+            head = file.read(_SIGNATURE_BYTES)
+            file.seek(-min(_SIGNATURE_BYTES, path.stat().st_size), os.SEEK_END)
             end = file.read()
     except OSError:
         return False
@@ -94,10 +94,7 @@ def is_own(path: Path) -> bool:
 
 
 def free_or_own(path: Path) -> Path:
-    """The path itself where nothing is there or a file of this library's.
-
-    Else the next free one with a number.
-    """
+    """Return the path, with a number if somebody else's file has that name."""
     number, free = 2, path
     while free.exists() and not is_own(free):
         free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
@@ -189,7 +186,7 @@ def _cut(name: str) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return a file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**22):

@@ -1,4 +1,4 @@
-"""What a catalogue is made of: images with their ids, from folders, patterns and lists."""
+"""Find a catalogue's images and give them ids: from folders, patterns and lists."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Item:
 
     Attributes:
         id: unique in its catalogue.
-        image: an absolute path, as workers may start elsewhere, or an address that fsspec reads.
-        overrides: columns of its row that are neither, as (name, text), in order of names; empty
-            cells are left out.
+        picture: an absolute path, because workers may start in another folder, or an address.
+        overrides: the other columns of its row as (name, text), sorted by name, without empty
+            cells.
     """
 
     id: str
@@ -40,26 +40,26 @@ class Item:
 
     @property
     def remote(self) -> bool:
-        """Whether the image is at an address."""
+        """Return whether the image is at an address."""
         return bool(_ADDRESS.match(self.picture))
 
 
 def find_items(inputs: Sequence[str]) -> list[Item]:
-    """The items of folders, patterns, lists and single images, in this order.
+    """Return the items of folders, patterns, lists and single images.
 
-    A folder's images come with all of its folders' within, in order of names, but for those
-    that this library wrote; their ids are their paths in it without the ending, or with it where
-    two would be the same. A text list has an image in each line. CSV (with a head), JSON Lines and
-    Parquet have a column `image`, perhaps one `id`, and others for settings. Paths in a list
-    start at the list's folder.
+    A folder's images include those of its subfolders, sorted, but neither hidden ones nor those
+    that this library wrote. Their ids are relative paths without the suffix, or with it where two
+    would be equal. A text list has one image per line. CSV (with a header), JSON Lines and Parquet
+    have a column `picture`, optionally `id`, and columns of settings. Paths in a list are relative
+    to the list.
 
     Args:
-        inputs: paths, patterns as of `glob`, or addresses of images or lists.
+        inputs: paths, glob patterns, or addresses of images or lists.
 
     Raises:
-        InvalidInput: if there is nothing there, a list cannot be read or lacks a column, or two
-            items have one id.
-        EnvironmentProblem: if a package is missing for a list or an address.
+        InvalidInput: if an input is missing, a list is damaged or lacks a column, or two items
+            share an id.
+        EnvironmentProblem: if a list or an address needs a missing package.
     """
     items = [item for source in inputs for item in _items_of(source)]
     if not items:
@@ -101,7 +101,9 @@ def _items_of(source: str) -> Iterator[Item]:
     else:
         found = _matching(path)
         if not found:
-            raise InvalidInput(f"There is no file or folder {source}, and nothing of that pattern.")
+            raise InvalidInput(
+                f"There is no file or folder {source}, and the pattern matches nothing."
+            )
         yield from _named({p: p for p in found if _is_image(p)})
 
 
@@ -122,7 +124,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _named(images: Mapping[Path, Path]) -> Iterator[Item]:
-    """Items whose ids are paths."""
+    """Yield items whose ids are paths."""
     stems = [name.with_suffix("").as_posix() for name in images]
     times = Counter(stems)
     for (name, path), stem in zip(images.items(), stems, strict=True):
@@ -146,8 +148,8 @@ def _listed(source: str) -> Iterator[Item]:
         picture = _text(row.get(PICTURE))
         if not picture:
             raise InvalidInput(
-                f"Row {number} of {source} has no image: the column '{PICTURE}' must hold a path"
-                f" or an address (its columns: {', '.join(map(str, row)) or 'none'})."
+                f"Row {number} of {source} has no image: the column '{PICTURE}' must be a path"
+                f" or an address (columns: {', '.join(map(str, row)) or 'none'})."
             )
         remote = bool(_ADDRESS.match(picture))
         if not remote and not Path(picture).is_absolute() and not _ADDRESS.match(source):
@@ -163,7 +165,7 @@ def _text(value: Any) -> str:
 
 
 def _number(text: str) -> str:
-    """Whole numbers without a point: columns with gaps are often written as floats."""
+    """Strip '.0' from whole numbers: tools write columns with gaps as floats."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 

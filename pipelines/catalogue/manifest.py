@@ -1,4 +1,4 @@
-"""What became of each item: one row each, good or bad, in one schema."""
+"""Record how each item ended: one row each, in one schema for successes and failures."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ JSON_LINES, PARQUET = "manifest.jsonl", "manifest.parquet"
 
 @dataclass(frozen=True)
 class Row:
-    """What became of an item.
+    """How an item ended.
 
     Attributes:
         id, picture: of the item.
-        picture_sha256: hexadecimal, empty where the image could not be had.
-        status: how it ended.
-        outputs: paths of its files within the catalogue's folder, the mesh first.
-        error_kind, error: class of the error and its sentence; empty where it is done.
-        seed: of the views; 0 without any.
-        model, revision: of the reconstruction; the hub's commit, or the version of embedded ones.
-        fingerprint: of all settings that decide about the result; see `work.Recipe`.
+        picture_sha256: hexadecimal; empty if the image could not be read.
+        outputs: paths of its files relative to the catalogue's folder, the mesh first.
+        error_kind, error: class and message of the error; empty if done.
+        seed: of the views; 0 if the model needs none.
+        model, revision: of the reconstruction; a commit on the hub, or this library's version for
+            embedded models.
+        fingerprint: of all settings that change the result; see `recipe.Recipe`.
         triangles, watertight, volume, size: of the mesh, see `meshes.report.MeshReport`.
         seconds: by stage.
-        peak_memory: bytes that the process held at most while it worked on the item.
+        peak_memory: bytes that the process used at most for this item.
         worker: machine and process.
         version: of this library.
     """
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def in_all(self) -> float:
-        """Seconds of all stages."""
+        """Return the seconds of all stages together."""
         return sum(self.seconds.values())
 
 
@@ -67,13 +67,13 @@ _NAMES = {one.name for one in fields(Row)}
 
 
 class Manifest:
-    """The rows of a catalogue, on the disk as soon as they are known.
+    """The rows of a catalogue; each is written to the disk at once.
 
     Args:
         folder: of the catalogue.
 
     Raises:
-        InvalidInput: if the folder's manifest is none.
+        InvalidInput: if the folder's manifest is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,38 +90,38 @@ class Manifest:
                 row = _row_of(json.loads(line))
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise InvalidInput(
-                    f"Line {number} of {self._path} is no row of a catalogue: mend or remove it, or"
-                    " choose another folder."
+                    f"Line {number} of {self._path} is not a catalogue's row: repair or remove it,"
+                    " or choose another folder."
                 ) from error
             self.rows[row.id] = row
-        if len(whole) < len(content):  # a row was being written when the machine went down
+        if len(whole) < len(content):  # a crash cut the last row off
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
 
     def add(self, row: Row) -> None:
-        """Keep a row; it takes the place of an earlier one of its id.
+        """Append a row; it replaces an earlier one with the same id.
 
         Raises:
-            EnvironmentProblem: if the disk refuses.
+            EnvironmentProblem: if the disk is full or read-only.
         """
         try:
             with self._path.open("ab") as file:
                 file.write(_json(row) + b"\n")
         except OSError as error:
             raise EnvironmentProblem(
-                f"{self._path} cannot be written: {error.strerror}. What is done is kept: make"
+                f"could not write {self._path}: {error.strerror}. Finished items are kept: make"
                 " space and run the same command again."
             ) from error
         self.rows[row.id] = row
 
     def finish(self, ids: Iterable[str]) -> list[Row]:
-        """Write the rows of these ids, in their order, as Parquet where pyarrow is there."""
+        """Return the rows of these ids in order; write them as Parquet if pyarrow is there."""
         rows = [self.rows[id] for id in ids if id in self.rows]
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError:
-            log.info("%s needs pyarrow, which is not there; %s has all rows", PARQUET, JSON_LINES)
+            log.info("wrote no %s: pyarrow is not installed; %s has all rows", PARQUET, JSON_LINES)
             return rows
         strings = "id picture picture_sha256 status error_kind error model revision fingerprint"
         schema = pa.schema(

@@ -1,7 +1,7 @@
-"""A catalogue's work on a Ray cluster: Ray Data hands the items out, and makes lost ones again.
+"""Run a catalogue on a Ray cluster: Ray Data distributes the items, and repeats lost ones.
 
-Where the cluster has GPUs, the models have them to themselves: reading, framing and finishing are
-done by actors on processors beside, as many as keep the GPUs at work.
+If the cluster has GPUs, only the models use them. Actors on CPUs read, frame and finish, enough of
+them to keep the GPUs busy.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .manifest import Row
 from .recipe import Recipe, Task
 from .work import State
 
-_BLOCK = 16  # items that Ray hands out together, and makes again together
-_SECONDS = 10.0  # for a cluster to answer
+_BLOCK_ITEMS = 16  # distributed, and repeated, together
+_CONNECT_TIMEOUT_S = 10.0
 _PARTS = ("prepare", "reconstruct", "finish")
 
 
@@ -62,40 +62,41 @@ def done_by_ray(
     gpus: float = 1.0,
     threads: int = 1,
 ) -> Generator[Row, None, None]:
-    """Rows of tasks, as they end.
+    """Yield the rows of tasks as they end.
 
     Args:
-        tasks: what is to be done.
-        maker: from parts of the work to what makes a worker's function, see `work.Work`.
+        tasks: what to do.
+        maker: takes parts of the work and returns what makes a worker's function; see `work.Work`.
         recipe: what is made.
         timeout: seconds for one part of one item.
         address: of the cluster; None starts Ray on this machine.
-        workers: actors with models; 0 makes as many as there is room for.
-        gpus: share of a GPU for each of them, where there is any.
-        threads: processors for each where there is none.
+        workers: actors with models; 0 starts as many as fit.
+        gpus: share of a GPU for each of them, if the cluster has any.
+        threads: threads of each worker; without GPUs also its number of CPUs.
 
     Raises:
-        EnvironmentProblem: if the cluster cannot be reached, has no room, or a worker cannot begin.
+        EnvironmentProblem: if the cluster cannot be reached or is too small, or a worker cannot
+            load its models.
     """
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address or "local", log_to_driver=False, ignore_reinit_error=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise EnvironmentProblem(f"There is no Ray cluster at {address}: {error}.") from error
+        raise EnvironmentProblem(f"could not reach a Ray cluster at {address}: {error}.") from error
     room = ray.cluster_resources()
     split = room.get("GPU", 0) > 0 and gpus > 0
     possible = int(room.get("GPU", 0) / gpus) if split else int(room.get("CPU", 0) / threads)
     count = min(workers or possible, len(tasks))
     if not 0 < count <= possible:
         raise EnvironmentProblem(
-            f"The cluster has room for {possible} workers, {count or 1} are asked for: choose"
-            " fewer --workers or a smaller --gpus."
+            f"The cluster has room for {possible} workers, not for {count or 1}: choose fewer"
+            " --workers or a smaller --gpus."
         )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     states = [{"state": pickle.dumps(State(task))} for task in tasks]
-    blocks = max(min(len(states), 4 * count), len(states) // _BLOCK)
+    blocks = max(min(len(states), 4 * count), len(states) // _BLOCK_ITEMS)
     data = ray.data.from_items(states, override_num_blocks=blocks)
     if split:
         # Each GPU's actor takes half a processor; two beside it read, frame and finish.
@@ -123,19 +124,19 @@ def done_by_ray(
     except ray.exceptions.RayError as error:
         last = str(error).strip().splitlines()[-1]
         raise EnvironmentProblem(
-            f"The cluster gave up: {last} Run the same command again to go on."
+            f"The cluster failed: {last} Run the same command again to continue."
         ) from error
     finally:
         with suppress(Exception):
             ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """See that something listens at host:port, where Ray would try for minutes.
+def _check_reachable(address: str | None) -> None:
+    """Raise at once if nothing listens at host:port; Ray itself would retry for minutes.
 
     Raises:
-        OSError: if nothing does.
+        OSError: if nothing listens.
     """
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()

@@ -1,4 +1,4 @@
-"""A run over a catalogue: what is to be done, what is done already, and what became of it."""
+"""Run a catalogue: find what is unfinished, have it done, and record every item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import EnvironmentProblem, InvalidInput
-from ..files import atomic_path, check_writable, sha256
+from ..files import atomic_path, check_writable, is_hidden, sha256
 from .items import Item, folder_name
 from .manifest import JSON_LINES, PARQUET, Manifest, Row
 from .recipe import Recipe, Task
@@ -25,22 +25,22 @@ from .work import UNFINISHED
 log = logging.getLogger(__name__)
 
 LOCK, SEED = ".lock", ".seed"
-_FLAT = 1000  # items up to which their folders stand beside each other
-_SHARDS = 2  # hexadecimal digits of a shard's name
-_SPACE = 256 * 2**20  # bytes that must be free at least
-#: Tasks that are to be done, to their rows as they end.
+_MAX_UNSHARDED_ITEMS = 1000  # beyond this, folders of items are spread over shards
+_SHARD_DIGITS = 2  # hexadecimal
+_MIN_FREE_BYTES = 256 * 2**20
+#: Takes the tasks to do and yields their rows as they end.
 Engine = Callable[[Sequence[Task]], Generator[Row, None, None]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did.
+    """Summary of a run.
 
     Attributes:
-        done, failed: items, of this run and of earlier ones.
-        skipped: items that were done or had failed before.
-        stopped: why it ended before all was done; None if it did not.
-        sheet: the page that shows all.
+        done, failed: number of items, earlier runs included.
+        skipped: number of items that an earlier run had finished.
+        stopped: why the run ended early; None if it did not.
+        sheet: path of the report page.
     """
 
     done: int
@@ -52,23 +52,26 @@ class Outcome:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Manifest]:
-    """A catalogue's folder, for this run alone; what an earlier one left unfinished is removed.
+    """Lock a catalogue's folder and remove what an earlier run left unfinished.
+
+    Yields:
+        the folder's manifest.
 
     Raises:
-        InvalidInput: if it holds something else.
-        EnvironmentProblem: if it cannot be written to, is full, or another run is at work in it.
+        InvalidInput: if the folder holds other files.
+        EnvironmentProblem: if it is not writable, full, or in use by another run.
     """
     known = {JSON_LINES, PARQUET, SHEET, LOCK, SEED, UNFINISHED}
     if folder.is_dir() and not (folder / JSON_LINES).exists():
-        strangers = sorted(p.name for p in folder.iterdir() if p.name not in known)
-        if strangers:
+        names = {path.name for path in folder.iterdir() if not is_hidden(Path(path.name))}
+        if others := sorted(names - known):
             raise InvalidInput(
-                f"{folder} holds other files ({', '.join(strangers[:3])}) and no {JSON_LINES}:"
+                f"{folder} holds other files ({', '.join(others[:3])}) and no {JSON_LINES}:"
                 " choose a new folder with -o."
             )
     check_writable(folder)
     free = shutil.disk_usage(folder).free
-    if free < _SPACE:
+    if free < _MIN_FREE_BYTES:
         raise EnvironmentProblem(
             f"Only {free / 2**20:.0f} MiB are free at {folder}: make space, or choose another"
             " folder with -o."
@@ -82,14 +85,21 @@ def opened(folder: Path) -> Iterator[Manifest]:
             finally:
                 shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     except Timeout as error:
-        raise EnvironmentProblem(f"Another run is at work in {folder}: wait for it.") from error
+        raise EnvironmentProblem(f"Another run is using {folder}: wait for it.") from error
 
 
 def seed_of_run(folder: Path, asked: int) -> int:
-    """The seed that is asked for; for 0, that of the folder's last run, or a new one."""
+    """Return the given seed; for 0, the seed of the folder's last run, or a new one.
+
+    Raises:
+        InvalidInput: if the folder's seed cannot be read.
+    """
     place = folder / SEED
     if not asked and place.exists():
-        asked = int(place.read_text())
+        try:
+            asked = int(place.read_text())
+        except ValueError as error:
+            raise InvalidInput(f"{place} holds no number: remove it, or give --seed.") from error
     asked = asked or secrets.randbelow(2**31 - 1) + 1
     with atomic_path(place) as partial:
         partial.write_text(f"{asked}\n")
@@ -104,22 +114,22 @@ def to_do(
     *,
     retry_failed: bool = False,
 ) -> list[Task]:
-    """The tasks of items that are not done, or of which a setting or the image has changed.
+    """Return the tasks of items that are unfinished, or whose settings or image have changed.
 
-    Images at addresses are taken as unchanged.
+    Images at addresses count as unchanged.
 
     Raises:
-        InvalidInput: if a row's setting is wrong, or the folder is another catalogue's.
+        InvalidInput: if a row's setting is invalid, or the folder belongs to another catalogue.
     """
     if manifest.rows and not any(item.id in manifest.rows for item in items):
         raise InvalidInput(
-            f"{folder} holds another catalogue, of {len(manifest.rows):,} items: choose a new"
+            f"{folder} holds another catalogue with {len(manifest.rows):,} items: choose a new"
             " folder with -o."
         )
     tasks = []
     for item in items:
         name, row = folder_name(item.id), manifest.rows.get(item.id)
-        shard = f"{_shard(name)}/" if len(items) > _FLAT else ""
+        shard = f"{_shard(name)}/" if len(items) > _MAX_UNSHARDED_ITEMS else ""
         place = Path(row.outputs[0]).parent.as_posix() if row and row.outputs else ""
         tasks.append(recipe.task(item, place or f"{shard}{name}"))
     with ThreadPoolExecutor() as pool:
@@ -137,19 +147,19 @@ def run(
     *,
     stop_after: int = 0,
 ) -> Outcome:
-    """Do the tasks, keep their rows and write Parquet and the page, however it ends.
+    """Do the tasks and record their rows; write Parquet and the report page even if that fails.
 
     Args:
         items: the whole catalogue.
-        tasks: what is to be done of it.
-        engine: does it.
+        tasks: the part to do.
+        engine: does the tasks.
         manifest: of the catalogue.
         folder: of the catalogue.
         progress: called with each row.
-        stop_after: failures in a row that end the run; 0 never does.
+        stop_after: end the run after this many failures in a row; 0 never does.
 
     Raises:
-        EnvironmentProblem: if the disk or the engine refuses.
+        EnvironmentProblem: if the disk or the engine fails.
     """
     in_a_row, stopped = 0, None
     try:
@@ -161,7 +171,7 @@ def run(
                 if stop_after and in_a_row >= stop_after:
                     stopped = (
                         f"{in_a_row} items in a row failed, the last with: {row.error} Run the same"
-                        " command again to go on, with --retry-failed to try these again."
+                        " command again to continue; add --retry-failed to retry these."
                     )
                     break
     finally:
@@ -172,7 +182,7 @@ def run(
 
 
 def _engaged(engine: Engine, tasks: Sequence[Task]) -> Generator[Row, None, None]:
-    """Each task's row once, whatever the engine does twice."""
+    """Yield each task's row once, even if the engine does a task twice."""
     waiting = {task.item.id for task in tasks}
     if not tasks:
         return
@@ -184,7 +194,7 @@ def _engaged(engine: Engine, tasks: Sequence[Task]) -> Generator[Row, None, None
 
 
 def _shard(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:_SHARDS]
+    return hashlib.sha256(name.encode()).hexdigest()[:_SHARD_DIGITS]
 
 
 def _is_settled(task: Task, manifest: Manifest, folder: Path, retry_failed: bool) -> bool:

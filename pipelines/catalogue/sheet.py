@@ -1,4 +1,4 @@
-"""A page that shows a catalogue: a double click opens it, and it needs no server."""
+"""Write a catalogue's report page, which opens with a double click and needs no server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..files import atomic_path
 from .manifest import PARQUET, Row
 
 SHEET = "index.html"
-_MOST = 2000  # rows that a browser shows without a pause
+_MAX_ROWS = 2000  # more make a browser slow
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -55,21 +55,21 @@ _HEADS = (
     ("size", "data-number"),
     ("volume", "data-number"),
     ("seconds", "data-number"),
-    ("what went wrong", ""),
+    ("error", ""),
 )
 
 
 def write_sheet(rows: Sequence[Row], folder: Path) -> Path:
-    """Write the page of these rows, failures first; returns its path.
+    """Write the page, failures first, and return its path.
 
     Raises:
-        EnvironmentProblem: if the disk refuses.
+        EnvironmentProblem: if the disk is full or read-only.
     """
     failed = sum(row.status == "failed" for row in rows)
-    shown = sorted(rows, key=lambda row: row.status != "failed")[:_MOST]
+    shown = sorted(rows, key=lambda row: row.status != "failed")[:_MAX_ROWS]
     summary = f"{len(rows) - failed:,} done, {failed:,} failed."
     if len(shown) < len(rows):
-        summary += f" The first {_MOST:,} are shown; {PARQUET} has all."
+        summary += f" The first {_MAX_ROWS:,} are shown; {PARQUET} has all."
     page = _PAGE.format(
         title=html.escape(folder.resolve().name or "Catalogue"),
         summary=summary,

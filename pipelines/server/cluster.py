@@ -1,7 +1,9 @@
-"""Jobs on a Ray cluster instead of on this machine.
+"""Run the server's jobs on a Ray cluster.
 
-Each worker's process here stands for one actor there, which loads a model once. An actor whose
-node is lost is made anew elsewhere, and its job done again, once.
+Each worker process here drives one actor there, so that the supervisor's timeouts and
+cancellations work as for local jobs. If an actor's machine is lost, a new actor repeats the job
+once. A catalogue uses Ray Data instead (`catalogue.ray_engine`): it needs throughput over three
+stages, where a job needs its progress and a way to stop.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from ..errors import EnvironmentProblem, ImageTo3DError
 from .protocol import JobSettings
 from .work import Report
 
-_LOST = "The machine that worked on this job was lost, and so was the next: try again later."
+_LOST = "Two machines were lost while they worked on this job: try again later."
 
 
 class _Remote:
-    """What runs in an actor: files come and go as bytes, since no disk is shared."""
+    """Run jobs in an actor; files travel as bytes, because the machines share no disk."""
 
     def __init__(self, maker: Callable[[], Any]) -> None:
         self._make = maker()
@@ -29,7 +31,7 @@ class _Remote:
     def make(
         self, settings: JobSettings, seed: int, images: list[bytes], token: str
     ) -> dict[str, bytes] | str:
-        """Return a job's files by name, the mesh first; or what went wrong, in a sentence."""
+        """Return a job's files by name, the mesh first; or the message of its error."""
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place, token)  # the files are named after it
             folder.mkdir()
@@ -44,11 +46,11 @@ class _Remote:
 
 
 class RayMaker:
-    """A `Make` that hands jobs to an actor.
+    """A `Make` that passes jobs to an actor.
 
     Args:
-        maker: makes the function that does the work, in the actor; must be picklable.
-        address: of the cluster; "auto" is the one that this machine is part of.
+        maker: called in the actor; makes the function that does the work. Must be picklable.
+        address: of the cluster; "auto" for the one that this machine is part of.
         gpus: share of a GPU that the actor takes.
     """
 
@@ -64,7 +66,7 @@ class RayMaker:
         """Make a job's files, as `work.Maker` does.
 
         Raises:
-            ImageTo3DError: in a sentence that the client may see.
+            ImageTo3DError: with a message for the client.
         """
         contents = [image.read_bytes() for image in images]
         for last in (False, True):

@@ -51,14 +51,14 @@ def test_a_row_that_was_cut_off_is_forgotten(tmp_path):
 @pytest.mark.parametrize("line", ["no json", "[1]", '{"id": "a"}', '{"outputs": [], "size": []}'])
 def test_a_manifest_that_is_none(tmp_path, line):
     (tmp_path / JSON_LINES).write_text(f"{line}\n")
-    with pytest.raises(InvalidInput, match=r"Line 1 of .* is no row of a catalogue"):
+    with pytest.raises(InvalidInput, match=r"Line 1 of .* is not a catalogue's row"):
         Manifest(tmp_path)
 
 
 def test_a_full_disk_has_a_sentence(tmp_path):
     manifest = Manifest(tmp_path)
     (tmp_path / JSON_LINES).mkdir()
-    with pytest.raises(EnvironmentProblem, match=r"cannot be written: .* run the same command"):
+    with pytest.raises(EnvironmentProblem, match=r"could not write .* run the same command"):
         manifest.add(GOOD)
     assert manifest.rows == {}
 

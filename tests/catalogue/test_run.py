@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from pipelines.catalogue.items import Item
 from pipelines.catalogue.manifest import JSON_LINES, Manifest
-from pipelines.catalogue.run import LOCK, opened, run, seed_of_run, to_do
+from pipelines.catalogue.run import LOCK, SEED, opened, run, seed_of_run, to_do
 from pipelines.catalogue.work import UNFINISHED, State
 from pipelines.errors import EnvironmentProblem, InvalidInput
 
@@ -121,18 +121,20 @@ def test_large_catalogues_have_shards_and_keep_their_places(tmp_path):
 def test_folders_that_are_not_for_a_run(tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.doc").touch()
+    (tmp_path / "own" / ".DS_Store").touch()
     with (
         pytest.raises(InvalidInput, match=r"holds other files \(thesis.doc\)"),
         opened(tmp_path / "own"),
     ):
         pass
-    assert [p.name for p in (tmp_path / "own").iterdir()] == ["thesis.doc"]
+    (tmp_path / "own" / "thesis.doc").unlink()
+    _run(tmp_path / "own", items(["a"]))
     _run(tmp_path / "one", items(["a"]))
-    with pytest.raises(InvalidInput, match="holds another catalogue, of 1 items"):
+    with pytest.raises(InvalidInput, match="holds another catalogue with 1 items"):
         _run(tmp_path / "one", items(["b"]))
     with (
         FileLock(tmp_path / "one" / LOCK),
-        pytest.raises(EnvironmentProblem, match="Another run is at work"),
+        pytest.raises(EnvironmentProblem, match="Another run is using"),
     ):
         _run(tmp_path / "one", items(["a"]))
     usage = namedtuple("usage", "total used free")
@@ -156,3 +158,7 @@ def test_the_runs_seed_is_drawn_once(tmp_path):
     assert seed_of_run(tmp_path, 0) == drawn
     assert seed_of_run(tmp_path, 7) == 7
     assert seed_of_run(tmp_path, 0) == 7
+    (tmp_path / SEED).write_text("")
+    with pytest.raises(InvalidInput, match="holds no number: remove it, or give --seed"):
+        seed_of_run(tmp_path, 0)
+    assert seed_of_run(tmp_path, 9) == 9
