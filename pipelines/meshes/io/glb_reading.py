@@ -58,7 +58,7 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     scene = _Scene(file)
     pieces = list(scene.pieces())
     for what, count in scene.skipped.items():
-        log.warning("%s: skipped %d %s.", path.name, count, what)
+        log.warning("%s: skipped %s (%d).", path.name, what, count)
     extras = file.tree.get("asset", {}).get("extras")
     up_axis = extras.get("up_axis", "y") if isinstance(extras, dict) else "y"
     return pieces, "z" if up_axis == "z" else "y"

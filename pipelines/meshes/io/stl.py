@@ -90,7 +90,7 @@ def _binary_facets(content: bytes, path: Path) -> np.ndarray:
         raise InvalidInput(f"it is cut off: its header names {named} triangles, {present} are left")
     if named != present or left_over:
         log.warning(
-            "%s: its header names %d triangles, but its length fits %d and %d bytes. Read %d.",
+            "%s: its header names %d triangles, but it has %d and %d more bytes. Read %d.",
             path.name,
             named,
             present,

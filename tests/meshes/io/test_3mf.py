@@ -146,7 +146,7 @@ def test_3mf_start_model_and_production_paths_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (
             '<model><resources><object id="1">'
@@ -175,8 +175,8 @@ def test_3mf_start_model_and_production_paths_are_followed(tmp_path):
         ("<model><resources/><build/></model>", "no triangles"),
     ],
 )
-def test_3mf_damaged_is_one_sentence(tmp_path, model, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_3mf_damaged_is_one_sentence(tmp_path, model, message):
+    with pytest.raises(InvalidInput, match=message):
         load_mesh(_3mf(tmp_path / "x.3mf", model))
 
 
@@ -205,7 +205,7 @@ def test_3mf_external_entities_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ('<model requiredextensions="z"{}>{}', "the extension urn:of-tomorrow"),
         ('<model requiredextensions="m"{}>{}', None),
@@ -214,13 +214,13 @@ def test_3mf_external_entities_are_refused(tmp_path):
     ],
     ids=["unknown extension", "known extension", "texture", "support"],
 )
-def test_3mf_unsupported_parts_are_reported(tmp_path, caplog, model, said):
+def test_3mf_unsupported_parts_are_reported(tmp_path, caplog, model, message):
     objects = f'<resources><object id="1" pid="5" pindex="0">{TETRAHEDRON.format(PLAIN)}</object>'
     text = model.format(' xmlns:z="urn:of-tomorrow"', objects)
     items = '<item objectid="1"/>' + ('<item objectid="3"/>' if "support" in text else "")
     path = _3mf(tmp_path / "x.3mf", f"{text}</resources><build>{items}</build></model>")
     assert len(load_mesh(path).faces) == 4
-    assert f"x.3mf: skipped {said}" in caplog.text if said else not caplog.text
+    assert f"x.3mf: skipped {message}" in caplog.text if message else not caplog.text
 
 
 def test_3mf_damaged_compression_is_one_sentence(tmp_path):

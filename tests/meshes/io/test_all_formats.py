@@ -105,12 +105,12 @@ def test_load_damaged_file_is_a_mesh_or_one_sentence(tmp_path, suffix, data):
     for _ in range(data.draw(st.integers(0, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    said = ""
+    message = ""
     try:
         assert len(load_mesh(path).faces)
     except InvalidInput as error:
-        said = str(error)
-    assert not said or (path.name in said and "\n" not in said)
+        message = str(error)
+    assert not message or (path.name in message and "\n" not in message)
 
 
 def test_save_obj_never_overwrites_foreign_files(tmp_path):

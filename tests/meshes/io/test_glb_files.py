@@ -109,7 +109,7 @@ def _bad_image(glb: Glb) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (_without_data, "not supported"),
         (_cut_off, "cut off"),
@@ -120,10 +120,10 @@ def _bad_image(glb: Glb) -> dict[str, Any]:
         (_bad_image, "its image 0 is not readable"),
     ],
 )
-def test_glb_damaged_is_one_sentence(tmp_path, make: Callable[[Glb], dict[str, Any]], said):
+def test_glb_damaged_is_one_sentence(tmp_path, make: Callable[[Glb], dict[str, Any]], message):
     glb = Glb()
     primitive = make(glb)
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         load_mesh(glb.save(tmp_path / "x.glb", primitive))
 
 
@@ -148,16 +148,16 @@ def test_glb_meshopt_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"glTF" + struct.pack("<II", 1, 20) + bytes(8), "glTF 1"),
         (b"glTF" + struct.pack("<II", 2, 400) + bytes(8), "cut off"),
         (b"glTF", "damaged"),
     ],
 )
-def test_glb_other_version_or_kind_is_one_sentence(tmp_path, content, said):
+def test_glb_other_version_or_kind_is_one_sentence(tmp_path, content, message):
     (tmp_path / "x.glb").write_bytes(content)
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         load_mesh(tmp_path / "x.glb")
 
 

@@ -1,4 +1,4 @@
-"""What stands beside the colour: metal, roughness, relief, glow, directions, opacity."""
+"""What a mesh has besides its colour: metal, roughness, relief, glow, directions, opacity."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_3mf_keeps_colors_and_one_body(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "said"),
+    ("suffix", "message"),
     [
         ("stl", "STL cannot store the colours, metal and roughness, the relief, the glow"),
         (
@@ -210,12 +210,12 @@ def test_3mf_keeps_colors_and_one_body(tmp_path):
         ("obj", "OBJ cannot store the vertex colours, the ambient occlusion, the opacity"),
     ],
 )
-def test_save_reports_what_a_format_does_not_hold(tmp_path, caplog, suffix, said):
+def test_save_reports_what_a_format_does_not_hold(tmp_path, caplog, suffix, message):
     save_mesh(whole_mesh(), tmp_path / f"m.{suffix}")
     assert len(caplog.records) == 1
     import re
 
-    assert re.search(said, caplog.text)
+    assert re.search(message, caplog.text)
     assert lost(Mesh(whole_mesh().vertices, whole_mesh().faces), suffix) == ""
 
 
@@ -279,7 +279,7 @@ def test_base_color_multiplies_everything():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         (lambda m: replace(m, normals=m.normals[1:]), "normals must be"),
         (lambda m: replace(m, tangents=m.normals), "tangents must be"),
@@ -289,8 +289,8 @@ def test_base_color_multiplies_everything():
         (lambda m: Material(emissive=torch.full((4, 4, 3), torch.nan)), "emissive of the mesh"),
     ],
 )
-def test_mesh_wrong_shapes_are_one_sentence(wrong, said):
-    with pytest.raises(InvalidInput, match=said):
+def test_mesh_wrong_shapes_are_one_sentence(wrong, message):
+    with pytest.raises(InvalidInput, match=message):
         wrong(whole_mesh())
 
 

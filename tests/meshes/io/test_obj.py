@@ -40,7 +40,7 @@ def test_obj_vertex_colors_beside_material_are_kept(name):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (SQUARE + "f 0 1 2\n", "vertex 0"),
         (SQUARE + "f 1 2 5\n", "a vertex that does not exist"),
@@ -58,8 +58,8 @@ def test_obj_vertex_colors_beside_material_are_kept(name):
         (SQUARE + "v 1e30 0 0\nf 1 2 5\n", "absurdly large"),
     ],
 )
-def test_obj_invalid_line_is_one_sentence(tmp_path, text, said):
-    with pytest.raises(InvalidInput, match=said) as caught:
+def test_obj_invalid_line_is_one_sentence(tmp_path, text, message):
+    with pytest.raises(InvalidInput, match=message) as caught:
         load_mesh(save_obj(tmp_path, text))
     assert "x.obj" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_obj_polypaint_colors_are_read():
 
 
 @pytest.mark.parametrize(
-    ("blocks", "colors", "said"),
+    ("blocks", "colors", "message"),
     [
         ("#MRGB ffff0000\n#MRGB ff0000FFffff0000\n", [RED, BLUE, RED], None),
         ("#MRGB ffff0000\n", [RED, (1, 1, 1), (1, 1, 1)], "1 colours for 3 vertices"),
@@ -147,11 +147,11 @@ def test_obj_polypaint_colors_are_read():
     ],
     ids=["two blocks", "too few", "too many", "half a colour", "no digits"],
 )
-def test_obj_polypaint_of_any_length_is_read(tmp_path, caplog, blocks, colors, said):
+def test_obj_polypaint_of_any_length_is_read(tmp_path, caplog, blocks, colors, message):
     mesh = load_mesh(save_obj(tmp_path, "v 0 0 0\nv 1 0 0\nv 1 1 0\nf 1 2 3\n" + blocks))
     found = None if mesh.vertex_colors is None else mesh.vertex_colors.tolist()
     assert found == (None if colors is None else [list(color) for color in colors])
-    assert said in caplog.text if said else not caplog.text
+    assert message in caplog.text if message else not caplog.text
 
 
 def test_obj_own_vertex_colors_replace_polypaint(tmp_path):

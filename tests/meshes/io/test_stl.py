@@ -103,7 +103,7 @@ def test_stl_text_in_every_spelling_is_read(tmp_path, text, triangles):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"solid a\n" + FACET[:-25].encode(), "cut off"),
         (b"solid a\n" + FACET.replace("vertex 0 1 0", "").encode(), "other than three corners"),
@@ -113,9 +113,9 @@ def test_stl_text_in_every_spelling_is_read(tmp_path, text, triangles):
         (bytes(84), "no triangles"),
     ],
 )
-def test_stl_damaged_is_one_sentence(tmp_path, content, said):
+def test_stl_damaged_is_one_sentence(tmp_path, content, message):
     (tmp_path / "x.stl").write_bytes(content)
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         load_mesh(tmp_path / "x.stl")
 
 
