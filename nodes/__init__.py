@@ -1,4 +1,4 @@
-"""What ComfyUI sees: the list of nodes."""
+"""List the nodes for ComfyUI."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .background import RemoveBackground
+from .cleaning import CleanMesh, MakeSolid, MeshInfo
 from .framing import FrameForeground
-from .meshes import CleanMesh, LoadMesh, MakeSolid, MeshInfo, RenderMesh
+from .loading import LoadMesh
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
 from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
-from .rendering import RenderOrbit
+from .rendering import RenderMesh, RenderOrbit
 from .saving import SaveMesh
 from .surface import ExtractMesh
 from .texturing import ApplyTexture, BakeVertexColors, TextureMesh

@@ -1,4 +1,4 @@
-"""Image to object on white, and a mask."""
+"""Turn images into the object on white, and its mask."""
 
 from __future__ import annotations
 
@@ -14,30 +14,44 @@ from ..pipelines.images.background import (
 )
 from ..pipelines.images.framing import cut_out
 from . import host
+from .errors import explained
+from .schema import RARE, schema
 from .sockets import image_socket, images_of, mask_socket, masks_of
+
+_EVERYTHING = (
+    "The mask is 1 everywhere, so the whole image is the object. Load Image's mask of an opaque"
+    " image, inverted, looks like this: disconnect it to remove the background here."
+)
 
 
 class RemoveBackground(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_RemoveBackground",
-            display_name="Remove Background",
-            category="3d/Image to 3D",
-            description="Finds what stands in front of each image, and leaves white around it.",
+            display_name="Remove Background for 3D",
+            aliases=(
+                "remove background",
+                "background removal",
+                "rembg",
+                "u2net",
+                "cut out",
+                "mask",
+            ),
+            description="Cuts the object out of each image, puts it on white and gives its mask.",
             inputs=[
                 io.Image.Input(
-                    "image", tooltip="One or several images. A fourth channel counts as alpha."
+                    "image", tooltip="One or more images. A fourth channel is used as alpha."
                 ),
                 io.Combo.Input(
                     "model",
                     options=list(METHODS),
                     default="auto",
                     tooltip=(
-                        "auto: the image's own alpha where it describes an object, 'plain' where"
-                        " the border has one colour, otherwise u2net. plain: takes away the"
-                        " border's colour, needs no model. The names are models of rembg, found in"
-                        " models/rembg or downloaded."
+                        "auto: the image's alpha if it shows an object, plain if the border has one"
+                        " colour, otherwise u2net. plain: removes the border's colour and needs no"
+                        " model. The other names are models of rembg, read from models/rembg or"
+                        " downloaded."
                     ),
                 ),
                 io.Float.Input(
@@ -46,14 +60,15 @@ class RemoveBackground(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Less alpha than this counts as background: takes away faint remains.",
+                    tooltip="Mask values below this become 0, which removes faint remains.",
+                    **RARE,
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
-                        "Your own mask, 1 = object: no model runs then. LoadImage's mask is the"
-                        " other way round: put Invert Mask between."
+                        "Your own mask, 1 = object; no model runs then. Load Image's mask is the"
+                        " other way round: put Invert Mask in between."
                     ),
                 ),
             ],
@@ -62,16 +77,17 @@ class RemoveBackground(io.ComfyNode):
                     "image_on_white",
                     display_name="image",
                     tooltip=(
-                        "The object, white around it. Its soft edge is in the mask: Frame"
-                        " Foreground blends it."
+                        "The object on white. Its soft edge is in the mask: Frame Foreground blends"
+                        " it."
                     ),
                 ),
                 io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(
         cls, image: Tensor, model: str, alpha_threshold: float, mask: Tensor | None = None
     ) -> io.NodeOutput:
@@ -81,6 +97,8 @@ class RemoveBackground(io.ComfyNode):
         else:
             masks = masks_of(mask, images).cpu()
             masks = masks * (masks >= alpha_threshold)
+            if bool((masks == 1).all()):
+                host.show_on_node(cls.hidden.unique_id, _EVERYTHING)
         return io.NodeOutput(image_socket(cut_out(images[:, :3].cpu(), masks)), mask_socket(masks))
 
 

@@ -1,4 +1,4 @@
-"""Image and mask to a framed image and mask."""
+"""Turn images and masks into framed images and masks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from torch import Tensor
 
 from ..pipelines.images.colors import parse_color
 from ..pipelines.images.framing import frame_foreground
-from . import host
+from .errors import explained
+from .schema import RARE, complaint, schema
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
 
 class FrameForeground(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_FrameForeground",
             display_name="Frame Foreground",
-            category="3d/Image to 3D",
-            description=(
-                "Puts each object in the middle of a square, at the size that the models expect."
-            ),
+            aliases=("resize foreground", "center object", "crop to mask"),
+            description="Centres each object in a square, at the size that the models expect.",
             inputs=[
-                io.Image.Input("image", tooltip="One or several images."),
+                io.Image.Input("image", tooltip="One or more images."),
                 io.Mask.Input("mask", tooltip="1 = object; one for all images, or one for each."),
                 io.Float.Input(
                     "foreground_ratio",
@@ -30,7 +29,7 @@ class FrameForeground(io.ComfyNode):
                     min=0.1,
                     max=1.0,
                     step=0.01,
-                    tooltip="The object's larger side over the image's side.",
+                    tooltip="Longer side of the object as a share of the image's side.",
                 ),
                 io.Int.Input(
                     "size",
@@ -38,14 +37,14 @@ class FrameForeground(io.ComfyNode):
                     min=64,
                     max=2048,
                     step=8,
-                    tooltip="Pixels of a side of the result.",
+                    tooltip="Side of the result in pixels.",
+                    **RARE,
                 ),
                 io.String.Input(
                     "background",
                     default="#ffffff",
-                    tooltip=(
-                        "Colour behind the object, as #rrggbb or a name. The models expect white."
-                    ),
+                    tooltip="Colour behind the object: #rrggbb or a name. The models need white.",
+                    **RARE,
                 ),
             ],
             outputs=[
@@ -55,7 +54,11 @@ class FrameForeground(io.ComfyNode):
         )
 
     @classmethod
-    @host.explained
+    def validate_inputs(cls, background: str | None = None) -> bool | str:
+        return background is None or complaint(lambda: parse_color(background))
+
+    @classmethod
+    @explained
     def execute(
         cls, image: Tensor, mask: Tensor, foreground_ratio: float, size: int, background: str
     ) -> io.NodeOutput:

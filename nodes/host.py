@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import logging
+import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from server import PromptServer
 from torch import Tensor, nn
 
 from ..pipelines.devices import DTYPES, choose_dtype
-from ..pipelines.errors import EnvironmentProblem, InvalidInput
+from ..pipelines.errors import InvalidInput
 from ..pipelines.images.background import AUTO_MODEL, find_model
 from ..pipelines.images.reading import to_pillow
 from ..pipelines.progress import Progress
@@ -38,42 +36,15 @@ log = logging.getLogger(__name__)
 # Folders below models/, and their names in extra_model_paths.yaml.
 MODELS_FOLDER, BACKGROUND_FOLDER = ("image_to_3d", "rembg")
 _PREVIEW_SIDE = 512
+_MEASURED_S = 0.05
+_LONGEST_NAME = 200  # bytes: counter, suffix and MTL names are added
 _PAID_JOBS = "modelslab_jobs.sqlite3"
 # Layers for which ComfyUI has classes of the same shape that bring their own weights.
 _CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)
 _PACK = Path(__file__).parent.parent
-_REQUIREMENTS = _PACK / "requirements.txt"
 _DEMO_IMAGES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
 
 Model = TypeVar("Model")
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def explained(execute: Function) -> Function:
-    """A node's `execute` that says what to install where a package is missing."""
-
-    @functools.wraps(execute)
-    def run(*positional: Any, **named: Any) -> Any:
-        with _missing_packages_named():
-            return execute(*positional, **named)
-
-    @functools.wraps(execute)
-    async def run_async(*positional: Any, **named: Any) -> Any:
-        with _missing_packages_named():
-            return await execute(*positional, **named)
-
-    return run_async if inspect.iscoroutinefunction(execute) else run  # type: ignore[return-value]
-
-
-@contextmanager
-def _missing_packages_named() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise EnvironmentProblem(
-            f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r"
-            f" {_REQUIREMENTS}' and restart ComfyUI."
-        ) from error
 
 
 def register_folders() -> None:
@@ -215,6 +186,31 @@ def modelslab_servers() -> list[str]:
     return server_names(Path(folder_paths.get_user_directory()))
 
 
+@contextmanager
+def free_cores() -> Iterator[None]:
+    """Run with as many threads as there are cores that no other process uses.
+
+    OpenMP's threads spin while they wait for each other. With one busy process beside, a thread
+    that has lost its core holds up all others at each step: template 1 took 15 s instead of 1.
+    """
+    before = torch.get_num_threads()
+    if working_device().type == "cpu":
+        torch.set_num_threads(max(1, before - round(busy_cores())))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def busy_cores() -> float:
+    """Return how many cores are in use now, measured for a moment in which this thread sleeps."""
+    try:
+        import psutil  # which ComfyUI requires
+    except ImportError:
+        return 0.0
+    return psutil.cpu_percent(_MEASURED_S) / 100 * (psutil.cpu_count() or 1)
+
+
 def node_progress(part: int = 0, parts: int = 1) -> Progress:
     """The running node's bar, with previews, for one of several equal parts.
 
@@ -236,28 +232,47 @@ def show_on_node(node_id: str, text: str) -> None:
     PromptServer.instance.send_progress_text(text, node_id)
 
 
+def check_prefix(prefix: str) -> None:
+    """Raise an error if files cannot be named so; nothing is written.
+
+    Raises:
+        InvalidInput: if the prefix leads outside the output folder, or no file can have the name.
+    """
+    output = Path(folder_paths.get_output_directory()).resolve()
+    try:
+        inside = (output / prefix).resolve().is_relative_to(output)
+    except (OSError, ValueError):  # NUL characters
+        inside = True
+    if not inside:
+        raise InvalidInput(
+            f"The file name '{_shown(prefix)}' leads outside ComfyUI's output folder: use one"
+            " without '..' and drive names."
+        )
+    if "\0" in prefix or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
+        raise InvalidInput(
+            f"The file name '{_shown(prefix)}' is none that a file can have: use a shorter one of"
+            " letters and numbers."
+        )
+
+
 def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
-    """Where files go, named as core's savers name them.
+    """Return where files go, named as core's savers name them.
 
     Returns:
         the folder, and the files' names without their endings.
 
     Raises:
-        InvalidInput: if the prefix leads outside the output folder.
+        InvalidInput: as `check_prefix` does.
     """
+    check_prefix(prefix)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
             prefix, folder_paths.get_output_directory()
         )
-    except (OSError, ValueError) as error:  # NUL characters, names of more than 255
-        raise InvalidInput(
-            f"The file name '{_shown(prefix)}' is none that a file can have: use a shorter one of"
-            " letters and numbers."
-        ) from error
     except Exception as error:  # core raises a bare Exception
         raise InvalidInput(
-            f"The file name '{prefix}' leads outside ComfyUI's output folder: use one without '..'"
-            " and drive names."
+            f"The file name '{_shown(prefix)}' cannot be used: {error}. Use a shorter one below"
+            " ComfyUI's output folder."
         ) from error
     return Path(folder), [f"{name}_{counter + i:05}_" for i in range(count)]
 
@@ -267,29 +282,58 @@ def below_output(path: Path) -> Path:
     return path.relative_to(folder_paths.get_output_directory())
 
 
-def file_below_comfyui(name: str) -> Path:
-    """A file below the input folder, or else below the output folder.
+def input_files(suffixes: Sequence[str]) -> list[str]:
+    """Return the files of the input folder with these endings, as paths below it."""
+    folder = Path(folder_paths.get_input_directory())
+    found = (
+        Path(parent, name).relative_to(folder)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    )
+    wanted = {f".{suffix}" for suffix in suffixes}
+    return sorted(
+        path.as_posix()
+        for path in found
+        if path.suffix.lower() in wanted and not path.name.startswith(".")
+    )
+
+
+def check_file_name(name: str) -> None:
+    """Raise an error if a name leads outside ComfyUI's folders; the file need not exist yet.
 
     Raises:
-        InvalidInput: if there is none, or the name leads elsewhere.
+        InvalidInput: if it does.
     """
-    for folder in (
-        Path(folder_paths.get_input_directory()),
-        Path(folder_paths.get_output_directory()),
-    ):
+    for folder in _file_folders():
         try:
-            path = (folder / name).resolve()
-            there = path.is_file()
-        except (OSError, ValueError):  # NUL characters, names of more than 255
-            break
-        if not path.is_relative_to(folder.resolve()):
+            inside = (folder / name).resolve().is_relative_to(folder.resolve())
+        except (OSError, ValueError):  # NUL characters, names of more than 255 bytes
+            return
+        if not inside:
             raise InvalidInput(
                 f"The file name '{_shown(name)}' leads outside ComfyUI's folders: use one below the"
                 " input or output folder."
             )
-        if there:
-            return path
+
+
+def file_below_comfyui(name: str) -> Path:
+    """Return a file below the input folder, or else below the output folder.
+
+    Raises:
+        InvalidInput: if there is none, or the name leads elsewhere.
+    """
+    check_file_name(name)
+    for folder in _file_folders():
+        try:
+            if (path := (folder / name).resolve()).is_file():
+                return path
+        except (OSError, ValueError):  # NUL characters, names of more than 255 bytes
+            break
     raise InvalidInput(f"There is no file '{_shown(name)}' below ComfyUI's input or output folder.")
+
+
+def _file_folders() -> tuple[Path, Path]:
+    return Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
 
 
 def _shown(name: str) -> str:

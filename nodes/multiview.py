@@ -1,4 +1,4 @@
-"""Framed image to six views."""
+"""Turn a framed image into six views."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from ..pipelines.settings import ViewSettings
 from ..pipelines.weights.multiview_models import load_multiview_model
 from ..pipelines.weights.presets import MULTIVIEW_PRESETS
 from . import host
+from .errors import explained
+from .graph import check_loaders
+from .schema import RARE, schema
 from .sockets import MultiviewModelSocket, image_socket, images_of, masks_of
 
 _WORKING_MEMORY = 3 * 2**30  # bytes at views of 320 x 320
@@ -25,13 +28,13 @@ _WORKING_MEMORY = 3 * 2**30  # bytes at views of 320 x 320
 class LoadMultiviewModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_LoadMultiviewModel",
             display_name="Load Multiview Model",
-            category="3d/Image to 3D",
+            aliases=("zero123", "zero123plus", "zero123++", "multiview diffusion"),
             description=(
-                "Loads a model that draws six views of an object: from models/image_to_3d, the"
-                " Hugging Face cache, or the hub."
+                "Loads a model that draws six views of an object. Looks in models/image_to_3d,"
+                " then in the Hugging Face cache, then downloads."
             ),
             inputs=[
                 io.Combo.Input(
@@ -39,8 +42,8 @@ class LoadMultiviewModel(io.ComfyNode):
                     options=list(MULTIVIEW_PRESETS),
                     default="zero123plus-instantmesh",
                     tooltip=(
-                        "zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, the one"
-                        " for photographs (some 6 GB, CC-BY-NC). zero123plus: the stock v1.2."
+                        "zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, best for"
+                        " photographs (about 6 GB, CC-BY-NC). zero123plus: the stock v1.2."
                     ),
                 ),
                 io.Combo.Input(
@@ -48,14 +51,17 @@ class LoadMultiviewModel(io.ComfyNode):
                     options=["auto", *DTYPES],
                     default="auto",
                     tooltip="auto follows ComfyUI's options and the device.",
+                    **RARE,
                 ),
             ],
             outputs=[MultiviewModelSocket.Output("multiview_model", display_name="model")],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        check_loaders(cls.hidden.prompt, model, host.models_dirs())
         loaded = load_multiview_model(
             model,
             models_dirs=host.models_dirs(),
@@ -69,12 +75,12 @@ class LoadMultiviewModel(io.ComfyNode):
 class GenerateViews(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_GenerateViews",
             display_name="Generate Views",
-            category="3d/Image to 3D",
+            aliases=("zero123", "multiview", "novel views", "instantmesh"),
             description=(
-                "Draws six views around the object of each image: azimuths 30 to 330 degrees,"
+                "Draws six views around the object in each image: azimuths 30 to 330 degrees,"
                 " elevations 20 and -10 in turn."
             ),
             inputs=[
@@ -87,8 +93,8 @@ class GenerateViews(io.ComfyNode):
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
                     tooltip=(
-                        "The same seed and image give the same views; 0 draws one and shows it."
-                        " The second image of a batch has the next seed, and so on."
+                        "The same seed and image give the same views; 0 draws a seed and shows it."
+                        " Further images of a batch use the next seeds."
                     ),
                 ),
                 io.Int.Input(
@@ -104,19 +110,21 @@ class GenerateViews(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How strictly the views follow the image.",
+                    tooltip="How closely the views follow the image.",
+                    **RARE,
                 ),
                 io.Combo.Input(
                     "scheduler",
                     options=list(SCHEDULERS),
                     default="euler_ancestral",
                     tooltip="The sampling method.",
+                    **RARE,
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
-                        "1 = object. The stock zero123plus needs it to put the object on its grey."
+                        "1 = object. The stock zero123plus needs it to put the object on grey."
                     ),
                 ),
             ],
@@ -128,13 +136,13 @@ class GenerateViews(io.ComfyNode):
                 io.Image.Output(
                     "grid",
                     display_name="grid",
-                    tooltip="The same as one image, three rows of two, for each image.",
+                    tooltip="The six views as one image, three rows of two, for each image.",
                 ),
             ],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(
         cls,
         model: host.Managed[MultiviewModel],
@@ -150,7 +158,7 @@ class GenerateViews(io.ComfyNode):
         device = model.load(_WORKING_MEMORY * model.model.view_size**2 // 320**2)
         first = choose_seed(seed)
         if not seed:
-            host.show_on_node(cls.hidden.unique_id, f"The seed that was drawn: {first}")
+            host.show_on_node(cls.hidden.unique_id, f"Seed: {first}")
         generated = [
             generate_views(
                 replace(model.model, device=device),

@@ -1,6 +1,8 @@
-"""Views, or one image, to triplanes."""
+"""Turn views, or one image, into a field."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -17,21 +19,25 @@ from ..pipelines.weights.reconstruction_models import (
     load_reconstruction_model,
 )
 from . import host
+from .errors import explained
+from .graph import check_loaders
+from .schema import RARE, complaint, schema
 from .sockets import CamerasSocket, FieldSocket, ReconstructionModelSocket, images_of, masks_of
 
 _WORKING_MEMORY = 2**30  # bytes, of the large models
+_NO_EFFECT = "cameras and views_per_object have no effect: this model takes one image."
 
 
 class LoadReconstructionModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_LoadReconstructionModel",
             display_name="Load Reconstruction Model",
-            category="3d/Image to 3D",
+            aliases=("triposr", "instantmesh", "instant nerf", "photo", "lrm", "image to 3d model"),
             description=(
-                "Loads a model that turns views, or one image, into a shape: from"
-                " models/image_to_3d, the Hugging Face cache, or the hub."
+                "Loads a model that turns six views, or one image, into a shape. Looks in"
+                " models/image_to_3d, then in the Hugging Face cache, then downloads."
             ),
             inputs=[
                 io.Combo.Input(
@@ -39,9 +45,9 @@ class LoadReconstructionModel(io.ComfyNode):
                     options=list(RECONSTRUCTION_PRESETS),
                     default="photo",
                     tooltip=(
-                        "photo: embedded, sees one framed image of any object, in seconds."
-                        " triposr: one framed image too, finer (1.7 GB, MIT)."
-                        " instant-mesh-large: the best surface, of six views. The nerf models"
+                        "photo: comes with the pack, takes one framed image, needs seconds."
+                        " triposr: takes one framed image too, finer (1.7 GB, MIT)."
+                        " instant-mesh-large: the best surface, needs six views. The nerf models"
                         " render better orbits."
                     ),
                 ),
@@ -50,16 +56,19 @@ class LoadReconstructionModel(io.ComfyNode):
                     options=["auto", *DTYPES],
                     default="auto",
                     tooltip="auto follows ComfyUI's options and the device.",
+                    **RARE,
                 ),
             ],
             outputs=[
                 ReconstructionModelSocket.Output("reconstruction_model", display_name="model")
             ],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        check_loaders(cls.hidden.prompt, model, host.models_dirs())
         loaded = load_reconstruction_model(
             model,
             models_dirs=host.models_dirs(),
@@ -74,26 +83,27 @@ class LoadReconstructionModel(io.ComfyNode):
 class ViewCameras(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_ViewCameras",
             display_name="View Cameras",
-            category="3d/Image to 3D",
+            aliases=("camera positions", "multiview cameras", "azimuth", "elevation"),
             description=(
-                "Says from where views of your own were taken. All cameras look at the middle of"
-                " the object, with z up."
+                "Sets from where your own views were taken. All cameras look at the centre of the"
+                " object and are upright."
             ),
             inputs=[
                 io.String.Input(
                     "azimuths",
                     default="0, 90, 180, 270",
                     tooltip=(
-                        "Degrees around the object, one for each view: 0 is the front, 90 its left."
+                        "Degrees around the object, one for each view: 0 is its front, 90 its left"
+                        " side."
                     ),
                 ),
                 io.String.Input(
                     "elevations",
                     default="0",
-                    tooltip="Degrees above the horizon: one for all views, or one for each.",
+                    tooltip="Degrees above the horizon, one for all views or one for each.",
                 ),
                 io.Float.Input(
                     "radius",
@@ -101,7 +111,7 @@ class ViewCameras(io.ComfyNode):
                     min=0.1,
                     max=100.0,
                     step=0.05,
-                    tooltip="Distance from the middle of the object.",
+                    tooltip="Distance from the centre of the object.",
                 ),
                 io.Float.Input(
                     "fov",
@@ -109,14 +119,22 @@ class ViewCameras(io.ComfyNode):
                     min=1.0,
                     max=170.0,
                     step=0.5,
-                    tooltip="Field of view in degrees, from top to bottom.",
+                    tooltip="Vertical field of view in degrees.",
                 ),
             ],
             outputs=[CamerasSocket.Output("cameras", display_name="cameras")],
         )
 
     @classmethod
-    @host.explained
+    def validate_inputs(
+        cls, azimuths: str | None = None, elevations: str | None = None
+    ) -> bool | str:
+        if azimuths is None or elevations is None:
+            return True  # linked, not known yet
+        return complaint(lambda: parse_cameras(azimuths, elevations, 1.0, 30.0))
+
+    @classmethod
+    @explained
     def execute(cls, azimuths: str, elevations: str, radius: float, fov: float) -> io.NodeOutput:
         return io.NodeOutput(parse_cameras(azimuths, elevations, radius, fov))
 
@@ -124,26 +142,28 @@ class ViewCameras(io.ComfyNode):
 class Reconstruct(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_Reconstruct",
             display_name="Reconstruct",
-            category="3d/Image to 3D",
+            aliases=("image to 3d", "views to 3d", "triplane", "triposr", "instantmesh"),
             description=(
-                "Turns the views of each object, or one framed image of it, into a triplane, from"
-                " which meshes of any resolution and orbits are made in seconds."
+                "Turns six views of each object, or one framed image of it, into a triplane."
+                " Extract Mesh and Render Orbit work from it in seconds, at any resolution."
             ),
             inputs=[
                 ReconstructionModelSocket.Input("model"),
                 io.Image.Input(
                     "views",
                     tooltip=(
-                        "Six views for each object as Generate Views makes them, or four of these"
-                        " (say so below); with cameras, one for each. For photo and triposr: one"
-                        " framed image of each object, from Frame Foreground."
+                        "For the instant models: six views of each object from Generate Views, or"
+                        " your own with cameras. For photo and triposr: one framed image of each"
+                        " object, from Frame Foreground."
                     ),
                 ),
                 CamerasSocket.Input(
-                    "cameras", optional=True, tooltip="Where views of your own were taken from."
+                    "cameras",
+                    optional=True,
+                    tooltip="Where your own views were taken from. No effect on photo and triposr.",
                 ),
                 io.Combo.Input(
                     "views_per_object",
@@ -151,24 +171,26 @@ class Reconstruct(io.ComfyNode):
                     default="6",
                     optional=True,
                     tooltip=(
-                        "Without cameras: how many views belong to one object. 4 are views 1, 3, 5"
-                        " and 6 of Generate Views' six. photo and triposr do not ask."
+                        "Without cameras: how many views belong to one object. 4 means views 1, 3,"
+                        " 5 and 6 of Generate Views. No effect on photo and triposr."
                     ),
+                    **RARE,
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
                     tooltip=(
-                        "For photo and triposr: the masks of the framed images, 1 = object."
-                        " Whatever colour is behind the object, the model's own takes its place."
+                        "For photo and triposr: the masks of the framed images, 1 = object. The"
+                        " model replaces the colour behind the object by its own."
                     ),
                 ),
             ],
             outputs=[FieldSocket.Output("triplane", display_name="triplane")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(
         cls,
         model: host.Managed[AnyReconstructionModel],
@@ -178,34 +200,39 @@ class Reconstruct(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         images = images_of(views)[:, :3]
-        inner = model.model
-        if inner.sees == "picture":
-            if mask is None:
-                raise InvalidInput(
-                    "This model sees one image and its mask: connect Frame Foreground's mask."
-                )
-            pairs = list(zip(images.split(1), masks_of(mask, images).split(1), strict=True))
-            device = model.load(_WORKING_MEMORY)
-            return io.NodeOutput(
-                [
-                    _reported(
-                        reconstruct_image(inner, one.to(device), its.to(device)), i, len(pairs)
-                    )
-                    for i, (one, its) in enumerate(pairs)
-                ]
-            )
+        if model.model.sees == "picture":
+            if cameras is not None or views_per_object != "6":
+                host.show_on_node(cls.hidden.unique_id, _NO_EFFECT)
+            return io.NodeOutput(_from_images(model, images, mask))
         each = int(views_per_object) if cameras is None else len(cameras)
         objects = split_objects(images, each)
         device = model.load(_WORKING_MEMORY)
-        return io.NodeOutput(
-            [
-                _reported(reconstruct(inner, own.to(device), cameras), i, len(objects))
+        with host.free_cores():
+            fields = [
+                _reported(reconstruct(model.model, own.to(device), cameras), i, len(objects))
                 for i, own in enumerate(objects)
             ]
+        return io.NodeOutput(fields)
+
+
+def _from_images(model: host.Managed[Any], images: Tensor, mask: Tensor | None) -> list[Field]:
+    """Return the field of each framed image."""
+    if mask is None:
+        raise InvalidInput(
+            "This model takes one framed image and its mask: connect Frame Foreground's mask."
         )
+    masks = masks_of(mask, images)
+    device = model.load(_WORKING_MEMORY)
+    with host.free_cores():
+        return [
+            _reported(
+                reconstruct_image(model.model, one.to(device), own.to(device)), i, len(images)
+            )
+            for i, (one, own) in enumerate(zip(images.split(1), masks.split(1), strict=True))
+        ]
 
 
 def _reported(field: Field, number: int, count: int) -> Field:
-    """The field in host memory; the node's bar has moved on."""
+    """Move a finished field to host memory and the node's bar on."""
     host.node_progress()(number + 1, count)
     return field.to("cpu")

@@ -1,4 +1,4 @@
-"""Triplanes to meshes."""
+"""Turn fields into meshes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from ..pipelines.fields.field import Field
 from ..pipelines.settings import SurfaceSettings, declared
 from ..pipelines.surface.extraction import extract_mesh, surface_memory
 from . import host
-from .sockets import FieldSocket, mesh_socket
+from .errors import explained
+from .mesh_sockets import mesh_socket
+from .schema import RARE, schema
+from .sockets import FieldSocket
 
 _SETTINGS = declared(SurfaceSettings)
 
@@ -16,13 +19,13 @@ _SETTINGS = declared(SurfaceSettings)
 class ExtractMesh(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_ExtractMesh",
             display_name="Extract Mesh",
-            category="3d/Image to 3D",
+            aliases=("marching cubes", "flexicubes", "triplane to mesh", "voxel to mesh"),
             description=(
-                "Pulls the surface out of each triplane: FlexiCubes for the mesh models, marching"
-                " cubes for the nerf models and TripoSR."
+                "Extracts the surface of each triplane as a mesh: with FlexiCubes for photo and the"
+                " mesh models, with marching cubes for the nerf models and TripoSR."
             ),
             inputs=[
                 FieldSocket.Input("triplane"),
@@ -44,8 +47,9 @@ class ExtractMesh(io.ComfyNode):
                     max=4194304,
                     step=1024,
                     tooltip=(
-                        "Points evaluated at once. Less needs less memory; the mesh stays the same."
+                        "Points evaluated at once. Fewer need less memory; the mesh stays the same."
                     ),
+                    **RARE,
                 ),
                 io.Float.Input(
                     "threshold",
@@ -54,14 +58,15 @@ class ExtractMesh(io.ComfyNode):
                     max=1000.0,
                     step=0.1,
                     tooltip=(
-                        "Density at which the surface lies, for the nerf models (10) and TripoSR"
-                        " (25). 0 takes the model's own."
+                        "Density at the surface, for the nerf models (10) and TripoSR (25). 0 uses"
+                        " the model's own."
                     ),
+                    **RARE,
                 ),
                 io.Boolean.Input(
                     "keep_largest_part",
                     default=True,
-                    tooltip="Drop everything that is not joined to the largest part.",
+                    tooltip="Drop everything that is not connected to the largest component.",
                 ),
                 io.Boolean.Input("colors", default=True, tooltip="Give each vertex its colour."),
             ],
@@ -73,7 +78,7 @@ class ExtractMesh(io.ComfyNode):
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(
         cls,
         triplane: list[Field],
@@ -91,8 +96,11 @@ class ExtractMesh(io.ComfyNode):
             colors=colors,
         )
         device = host.reserve(surface_memory(resolution, chunk_size))
-        meshes = [
-            extract_mesh(one.to(device), settings, progress=host.node_progress(i, len(triplane)))
-            for i, one in enumerate(triplane)
-        ]
+        with host.free_cores():
+            meshes = [
+                extract_mesh(
+                    one.to(device), settings, progress=host.node_progress(i, len(triplane))
+                )
+                for i, one in enumerate(triplane)
+            ]
         return io.NodeOutput(mesh_socket(meshes))

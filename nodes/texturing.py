@@ -1,8 +1,8 @@
-"""Colours to textures: of fields, images and vertices."""
+"""Turn colours of fields, images and vertices into textures."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,16 +23,14 @@ from ..pipelines.meshes.texture import (
     texture_from_images,
     texture_of_field,
 )
+from ..pipelines.progress import Progress
 from . import host
-from .sockets import (
-    CamerasSocket,
-    FieldSocket,
-    images_of,
-    masks_of,
-    mesh_socket,
-    meshes_of,
-    texture_socket,
-)
+from .errors import explained
+from .mesh_sockets import mesh_socket, meshes_of, texture_socket
+from .schema import schema
+from .sockets import CamerasSocket, FieldSocket, images_of, masks_of
+
+_FOLDER = "texturing"
 
 
 def _size_input() -> io.Int.Input:
@@ -42,7 +40,7 @@ def _size_input() -> io.Int.Input:
         min=MIN_SIZE,
         max=MAX_SIZE,
         step=256,
-        tooltip="Pixels of the texture's side.",
+        tooltip="Side of the texture in pixels.",
     )
 
 
@@ -54,8 +52,8 @@ def _faces_input() -> io.Int.Input:
         max=2_000_000,
         step=1000,
         tooltip=(
-            "Larger meshes are decimated to so many triangles first: unfolding takes time with"
-            " their number. 0 leaves all."
+            "Decimate larger meshes to this many triangles first: unwrapping takes longer the more"
+            " there are. 0 keeps all."
         ),
     )
 
@@ -63,25 +61,26 @@ def _faces_input() -> io.Int.Input:
 class TextureMesh(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_TextureMesh",
             display_name="Texture Mesh",
-            category="3d/Image to 3D",
+            folder=_FOLDER,
+            aliases=("unwrap", "uv", "bake texture", "project texture", "paint mesh"),
             description=(
-                "Unfolds each mesh and paints its texture: with the photograph where it shows the"
-                " object, else with the views, else with the colours of the triplane."
+                "Unwraps each mesh and paints its texture: from the photograph where it shows the"
+                " object, else from the views, else from the colours of the triplane."
             ),
             inputs=[
                 io.Mesh.Input(
                     "mesh",
-                    tooltip="Meshes of the triplanes, in the same order; cleaned ones fit as well.",
+                    tooltip="Meshes of the triplanes, in the same order; cleaned ones fit too.",
                 ),
                 FieldSocket.Input(
                     "triplane",
                     optional=True,
                     tooltip=(
-                        "Colours where no image sees. Without it, the neighbourhood fills these"
-                        " places."
+                        "Colours of what no image shows. Without it, such places take the colours"
+                        " around them."
                     ),
                 ),
                 _size_input(),
@@ -90,8 +89,8 @@ class TextureMesh(io.ComfyNode):
                     "views",
                     optional=True,
                     tooltip=(
-                        "Images around each mesh, as many for each: those of Generate Views, or"
-                        " others with their cameras. Not for meshes that were moved or turned."
+                        "Images around each mesh, the same number for each: from Generate Views, or"
+                        " your own with cameras. Not for meshes that were moved or rotated."
                     ),
                 ),
                 CamerasSocket.Input(
@@ -103,8 +102,8 @@ class TextureMesh(io.ComfyNode):
                     "photograph",
                     optional=True,
                     tooltip=(
-                        "One for each mesh, from Frame Foreground. Where its camera stood is found"
-                        " from the outlines; a photograph that does not fit is left out."
+                        "One for each mesh, from Frame Foreground. Its camera is found from the"
+                        " outlines; a photograph that does not fit is skipped with a note."
                     ),
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
@@ -114,14 +113,14 @@ class TextureMesh(io.ComfyNode):
                 io.Image.Output(
                     "texture",
                     display_name="texture",
-                    tooltip="To be upscaled or repainted, and given back with Apply Texture.",
+                    tooltip="Upscale or repaint it, and put it back with Replace Mesh Texture.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(
         cls,
         mesh: Any,
@@ -134,43 +133,77 @@ class TextureMesh(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
-        fields = _one_each(triplane, meshes, "triplane")
-        shots = _view_shots(views, cameras, meshes)
-        photographs = _photographs(photograph, mask, meshes)
+        sources = _sources(meshes, triplane, views, cameras, photograph, mask)
         device = host.reserve(point_memory(CHUNK_SIZE))
         textured, notes = [], []
-        for i, (one, own, around, image) in enumerate(
-            zip(meshes, fields, shots, photographs, strict=True)
-        ):
+        for i, (one, source) in enumerate(zip(meshes, sources, strict=True)):
+            layers, note = source.layers(one)
+            notes += [note] if note else []
+            field = None if source.field is None else source.field.to(device)
             progress = host.node_progress(i, len(meshes))
-            layers = [] if around is None else [around]
-            if image is not None:
-                fit = _camera_of(one, own, *image)
-                notes.append(fit.sentence)
-                layers += [PosedImages(image[0], fit.camera, image[1])] if fit.trusted else []
-            field = None if own is None else own.to(device)
-            if layers:
-                textured.append(
-                    texture_from_images(
-                        one, layers, size, field=field, max_faces=max_faces, progress=progress
-                    )
-                )
-            elif field is not None:
-                textured.append(
-                    texture_of_field(one, field, size, max_faces=max_faces, progress=progress)
-                )
-            else:
-                raise InvalidInput(
-                    "There is nothing to paint with: connect a triplane, views, or a photograph"
-                    " that fits the mesh." + "".join(f" {note}" for note in notes[-1:])
-                )
+            textured.append(_textured(one, layers, field, size, max_faces, progress, note))
         if notes:
             host.show_on_node(cls.hidden.unique_id, "\n".join(notes))
         return io.NodeOutput(mesh_socket(textured), texture_socket(textured))
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What one mesh is painted with: its field, its views, its photograph with its mask."""
+
+    field: Field | None
+    views: PosedImages | None
+    photograph: tuple[torch.Tensor, torch.Tensor] | None
+
+    def layers(self, mesh: Mesh) -> tuple[list[PosedImages], str]:
+        """Return the images to paint with, the sharpest last, and a note on the photograph."""
+        layers = [] if self.views is None else [self.views]
+        if self.photograph is None:
+            return layers, ""
+        image, mask = self.photograph
+        fit = _camera_of(mesh, self.field, image, mask)
+        return layers + (
+            [PosedImages(image, fit.camera, mask)] if fit.trusted else []
+        ), fit.sentence
+
+
+def _sources(
+    meshes: list[Mesh],
+    triplane: list[Field] | None,
+    views: torch.Tensor | None,
+    cameras: Cameras | None,
+    photograph: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> list[_Source]:
+    fields = _one_each(triplane, meshes, "triplane")
+    posed = _posed_views(views, cameras, meshes)
+    photographs = _photographs(photograph, mask, meshes)
+    return [_Source(*own) for own in zip(fields, posed, photographs, strict=True)]
+
+
+def _textured(
+    mesh: Mesh,
+    layers: list[PosedImages],
+    field: Field | None,
+    size: int,
+    max_faces: int,
+    progress: Progress,
+    note: str,
+) -> Mesh:
+    if layers:
+        return texture_from_images(
+            mesh, layers, size, field=field, max_faces=max_faces, progress=progress
+        )
+    if field is not None:
+        return texture_of_field(mesh, field, size, max_faces=max_faces, progress=progress)
+    raise InvalidInput(
+        "There is nothing to paint with: connect a triplane, views, or a photograph that fits the"
+        f" mesh. {note}".rstrip()
+    )
+
+
 def _one_each(values: Any, meshes: list[Mesh], name: str) -> list[Any]:
-    """The values, one for each mesh; None for each where there are none."""
+    """Return one value for each mesh, or None for each if there are none."""
     if values is None:
         return [None] * len(meshes)
     if len(values) != len(meshes):
@@ -181,10 +214,10 @@ def _one_each(values: Any, meshes: list[Mesh], name: str) -> list[Any]:
     return list(values)
 
 
-def _view_shots(
+def _posed_views(
     views: torch.Tensor | None, cameras: Cameras | None, meshes: list[Mesh]
 ) -> list[PosedImages | None]:
-    """The views of each mesh."""
+    """Return the views of each mesh."""
     if views is None:
         return [None] * len(meshes)
     cameras = zero123plus_cameras() if cameras is None else cameras
@@ -200,7 +233,7 @@ def _view_shots(
 def _photographs(
     photograph: torch.Tensor | None, mask: torch.Tensor | None, meshes: list[Mesh]
 ) -> list[tuple[torch.Tensor, torch.Tensor] | None]:
-    """The photograph (1, 3, S, S) and the mask (1, 1, S, S) of each mesh."""
+    """Return the photograph (1, 3, S, S) and the mask (1, 1, S, S) of each mesh."""
     if photograph is None:
         return [None] * len(meshes)
     if mask is None:
@@ -219,7 +252,7 @@ def _photographs(
 def _camera_of(
     mesh: Mesh, field: Field | None, image: torch.Tensor, mask: torch.Tensor
 ) -> CameraFit:
-    """Of the photograph: the field's own, where it has one that fits the mesh, else looked for."""
+    """Return the photograph's camera: the field's own if it fits the mesh, else a fitted one."""
     known = None if field is None else field.camera
     if known is not None:
         fit = fit_of(mesh, known, mask)
@@ -231,25 +264,26 @@ def _camera_of(
 class ApplyTexture(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_ApplyTexture",
-            display_name="Apply Texture",
-            category="3d/Image to 3D",
+            display_name="Replace Mesh Texture",
+            folder=_FOLDER,
+            aliases=("apply texture", "set texture", "retexture"),
             description=(
-                "Gives a textured mesh another texture: the one of Texture Mesh, upscaled or"
-                " repainted in between."
+                "Replaces the texture of a mesh, for instance by that of Texture Mesh after it was"
+                " upscaled or repainted."
             ),
             inputs=[
                 io.Mesh.Input("mesh", tooltip="With uvs, as Texture Mesh makes them."),
                 io.Image.Input(
-                    "texture", tooltip="One for each mesh, or one for all; of any size."
+                    "texture", tooltip="One for each mesh, or one for all, of any size."
                 ),
             ],
             outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(cls, mesh: Any, texture: torch.Tensor) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         if any(one.uvs is None for one in meshes):
@@ -270,20 +304,21 @@ class ApplyTexture(io.ComfyNode):
 class BakeVertexColors(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="ImageTo3D_BakeVertexColors",
             display_name="Bake Vertex Colors",
-            category="3d/Image to 3D",
+            folder=_FOLDER,
+            aliases=("vertex colors to texture", "unwrap", "uv"),
             description=(
-                "Unfolds each mesh and turns the colours of its vertices into a texture: for meshes"
-                " of other nodes, and of files."
+                "Unwraps each mesh and bakes its vertex colours into a texture: for meshes from"
+                " other nodes and from files."
             ),
             inputs=[io.Mesh.Input("mesh"), _size_input(), _faces_input()],
             outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
         )
 
     @classmethod
-    @host.explained
+    @explained
     def execute(cls, mesh: Any, size: int, max_faces: int) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         baked = [

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import EnvironmentProblem, InvalidInput
+from ..reachability import is_reachable
 from .checks import check_images
 from .reading import to_pillow
 
@@ -40,6 +41,13 @@ MODELS = (
 )
 METHODS = ("auto", "alpha", "plain", "none", *MODELS)
 AUTO_MODEL = "u2net"
+_RELEASES = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
+#: Files of models that have another name there.
+_OTHER_FILES = {
+    "birefnet-general": "BiRefNet-general-epoch_244",
+    "birefnet-general-lite": "BiRefNet-general-bb_swin_v1_tiny-epoch_232",
+    "birefnet-portrait": "BiRefNet-portrait-epoch_150",
+}
 DEFAULT_THRESHOLD = 0.05
 
 _LAB_TOLERANCE = 12.0  # CIE76; 2.3 is just noticeable, photographs of white paper vary by about 5
@@ -223,6 +231,8 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
     """Make a rembg session, kept for the next image until `forget_models`."""
     homes = _homes(models_dir)
     new_session = _import_rembg()
+    if not any(find_model(model, home) for home in homes) and not is_reachable(_RELEASES):
+        raise _missing_model(model, homes[0])
     providers = _providers(device)
     try:
         with _rembg_home(models_dir):
@@ -243,11 +253,16 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 f"could not load the background model {file}: delete it, and it will be downloaded"
                 " again."
             ) from error
-        place = homes[0] / f"{model}.onnx"
-        raise EnvironmentProblem(
-            f"The background model {model}.onnx is missing and could not be downloaded: put it at"
-            f" {place}."
-        ) from error
+        raise _missing_model(model, homes[0]) from error
+
+
+def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
+    file = _OTHER_FILES.get(model, model)
+    return EnvironmentProblem(
+        f"The background model {model}.onnx is missing and could not be downloaded: put it at"
+        f" {folder / model}.onnx (from {_RELEASES}/{file}.onnx). A plain background (plain), an"
+        " alpha channel or a mask of your own needs no model."
+    )
 
 
 def _import_rembg() -> Callable[..., BaseSession]:

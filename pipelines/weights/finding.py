@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..errors import CheckpointError, EnvironmentProblem
 from ..files import sha256
 from ..progress import Progress, silent
+from ..reachability import is_reachable
 
 _SHA256_DIGITS = 64
 
@@ -69,11 +70,32 @@ def find_file(
             reason = error
             if not isinstance(error, EntryNotFoundError):
                 break
-    place = home or f"<folder of --models-dir>/{repository.split('/')[1]}"
     raise EnvironmentProblem(
-        f"{names[0]} of {repository} is not on this machine and could not be downloaded"
-        f" ({type(reason).__name__}): put it at {place}/{names[0]}."
+        f"{names[0]} of {repository} is missing and could not be downloaded"
+        f" ({type(reason).__name__}): put it at"
+        f" {place_of(repository, names, models_dirs)} (from"
+        f" {url_of(repository, names, revision)}). The model photo needs no download."
     ) from reason
+
+
+def place_of(repository: str, names: Sequence[str], models_dirs: Sequence[Path] = ()) -> str:
+    """Return where a file of a repository belongs on this machine."""
+    folder = models_dirs[0] if models_dirs else "<folder of --models-dir>"
+    return f"{folder}/{repository.split('/')[1]}/{names[0]}"
+
+
+def url_of(repository: str, names: Sequence[str], revision: str | None = None) -> str:
+    """Return the address of a repository's file on the hub or its mirror."""
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(repository, names[0], revision=revision)
+
+
+def hub_is_reachable() -> bool:
+    """Return within seconds whether the hub, or its mirror, may be asked and takes connections."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)
 
 
 def local_file(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import InvalidInput
+from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
-from .finding import find_file, local_file
+from .finding import find_file, hub_is_reachable, local_file, place_of, url_of
 from .multiview_models import repository_files
 from .presets import (
     MULTIVIEW_PRESETS,
@@ -79,6 +79,45 @@ def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:
 def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:
     """List the files of a model that are not on this machine."""
     return [file for file in files_of(name) if file.here(models_dirs) is None]
+
+
+def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> None:
+    """Raise an error that lists every missing file if the hub cannot be reached.
+
+    Libraries take half a minute to notice that, for each file anew.
+
+    Args:
+        names: models, see `files_of`; reconstruction models count without their views' model.
+        models_dirs: see `finding.find_file`.
+
+    Raises:
+        EnvironmentProblem: with the address of each file and the place where it belongs.
+    """
+    files = dict.fromkeys(file for name in names for file in _files_alone(name))
+    wanted = [file for file in files if file.here(models_dirs) is None]
+    if not wanted or hub_is_reachable():
+        return
+    places = [
+        f"put it at {place_of(file.repository, file.names, models_dirs)} (from"
+        f" {url_of(file.repository, file.names, file.revision)})"
+        for file in wanted
+    ]
+    if len(wanted) == 1:
+        (name,) = wanted[0].names[:1]
+        raise EnvironmentProblem(
+            f"{name} of {wanted[0].repository} is missing and could not be downloaded (no network):"
+            f" {places[0]}. The model photo needs no download."
+        )
+    raise EnvironmentProblem(
+        f"{len(wanted)} files of {' and '.join(names)} are missing and could not be downloaded (no"
+        " network). The model photo needs no download. For each file:\n" + "\n".join(places)
+    )
+
+
+def _files_alone(name: str) -> list[WeightsFile]:
+    """`files_of` without the files of the views' model that a reconstruction model works with."""
+    preset = RECONSTRUCTION_PRESETS.get(name)
+    return files_of(name) if preset is None else list(_own_files(preset))
 
 
 def best_model(device: torch.device, models_dirs: Sequence[Path] = ()) -> str:

@@ -89,6 +89,20 @@ class Server:
     def object_info(self) -> dict[str, Any]:
         return self.http.get("/object_info").raise_for_status().json()
 
+    def with_defaults(self, prompt: dict[str, Any]) -> dict[str, Any]:
+        """The graph with the defaults of required widgets that other versions do not have."""
+        known = self.object_info()
+        filled = {}
+        for key, node in prompt.items():
+            required = known[node["class_type"]]["input"].get("required", {})
+            defaults = {
+                name: spec[1]["default"]
+                for name, spec in required.items()
+                if len(spec) > 1 and "default" in spec[1]
+            }
+            filled[key] = node | {"inputs": defaults | node["inputs"]}
+        return filled
+
     def run(self, prompt: dict[str, Any], interrupt_at: int | None = None) -> Run:
         """Queue a graph in API format and follow it to its end; interrupt it when some node has
         done so many steps.

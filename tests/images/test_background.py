@@ -229,6 +229,7 @@ def uncacheable_rembg(tmp_path, monkeypatch):
     )
     for name in [n for n in sys.modules if n.partition(".")[0] in ("rembg", "numba")]:
         monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(background, "is_reachable", lambda url: True)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     forget_models()

@@ -10,11 +10,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import folder_paths
 import pytest
 from comfy import model_management, utils
 from server import PromptServer
+
+from pipelines.images.framing import frame_foreground
+
+from ..tiny_models import MODEL, VIEWS_MODEL
+from .inputs import STEPS, red_box
 
 PACK = Path(__file__).parents[2]
 NAME = "image_to_3d_pack"
@@ -72,3 +78,21 @@ def comfyui(tmp_path: Path, nodes: ModuleType) -> Iterator[Path]:
     model_management.interrupted = False
     utils.bars.clear()
     PromptServer.instance.texts.clear()
+
+
+@pytest.fixture(scope="session")
+def managed(nodes: ModuleType, models_dir: Path) -> tuple[Any, Any]:
+    """Both tiny models as the loader nodes give them."""
+    folder_paths.add_model_folder_path("image_to_3d", str(models_dir))
+    views = nodes.LoadMultiviewModel.execute(VIEWS_MODEL, "float32")[0]
+    return views, nodes.LoadReconstructionModel.execute(MODEL, "float32")[0]
+
+
+@pytest.fixture(scope="session")
+def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
+    image = red_box().permute(0, 3, 1, 2)
+    framed, _ = frame_foreground(image, (image[:, 1:2] < 0.5).float(), size=128)
+    views = nodes.GenerateViews.execute(
+        managed[0], framed.permute(0, 2, 3, 1), 1, STEPS, 2.0, "euler_ancestral"
+    )[0]
+    return nodes.Reconstruct.execute(managed[1], views)[0]

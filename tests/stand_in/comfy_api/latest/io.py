@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,8 @@ from typing import Any
 class _Port:
     io_type: str
 
-    def __init__(self, id: str, **options: Any) -> None:
-        self.id, self.options = id, options
+    def __init__(self, id: str, *, advanced: bool = False, **options: Any) -> None:
+        self.id, self.advanced, self.options = id, advanced, options
 
 
 class Image:
@@ -94,6 +95,20 @@ class File3DAny:
         io_type = "File3DAny"
 
 
+class File3DGLB:
+    class Input(_Port):
+        io_type = "File3DGLB"
+
+
+class MultiType:
+    class Input(_Port):
+        """Of the first of its types, with all of them among its options."""
+
+        def __init__(self, id: str, types: list[Any], **options: Any) -> None:
+            super().__init__(id, types=types, **options)
+            self.io_type = types[0].Input.io_type
+
+
 def Custom(name: str) -> Any:
     """A socket type of a pack's own."""
     ports = {port: type(port, (_Port,), {"io_type": name}) for port in ("Input", "Output")}
@@ -111,7 +126,8 @@ class Hidden(enum.Enum):
 
 
 class Schema:
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, search_aliases: Sequence[str] = (), **fields: Any) -> None:
+        self.search_aliases = search_aliases
         self.inputs: list[_Port] = fields.pop("inputs", [])
         self.outputs: list[_Port] = fields.pop("outputs", [])
         self.fields = fields

@@ -1,0 +1,61 @@
+"""What a node raises, as ComfyUI's page shows it: the class with its module, and the message."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..pipelines.errors import EnvironmentProblem, ImageTo3DError
+
+_REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
+_SHOWN_MODULE = "image_to_3d"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def explained(execute: Function) -> Function:
+    """Wrap a node's `execute`, so that its errors say on the page what to do."""
+
+    @functools.wraps(execute)
+    def run(*positional: Any, **named: Any) -> Any:
+        with _shown_errors():
+            return execute(*positional, **named)
+
+    @functools.wraps(execute)
+    async def run_async(*positional: Any, **named: Any) -> Any:
+        with _shown_errors():
+            return await execute(*positional, **named)
+
+    return run_async if inspect.iscoroutinefunction(execute) else run  # type: ignore[return-value]
+
+
+@contextmanager
+def _shown_errors() -> Iterator[None]:
+    try:
+        yield
+    except ImageTo3DError as error:
+        error.__class__ = _shown_class(type(error))
+        raise
+    except ModuleNotFoundError as error:
+        raise _shown_class(EnvironmentProblem)(
+            f"The package '{error.name}' is missing: run '{sys.executable} -m pip install -r"
+            f" {_REQUIREMENTS}' and restart ComfyUI."
+        ) from error
+
+
+def _shown_class(kind: type[ImageTo3DError]) -> type[ImageTo3DError]:
+    """Return a subclass of the same name in a short module.
+
+    The modules of a pack begin with its folder's whole path, and the page prints them. Pickled, an
+    error becomes one of the library's class again.
+    """
+
+    def reduce(self: ImageTo3DError) -> tuple[Any, ...]:
+        return kind, self.args, self.__dict__
+
+    return type(kind.__name__, (kind,), {"__module__": _SHOWN_MODULE, "__reduce__": reduce})

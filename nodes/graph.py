@@ -1,0 +1,88 @@
+"""Check a queued graph before anything is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..pipelines.errors import InvalidInput
+from ..pipelines.weights.inventory import check_available
+from ..pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+
+#: Nodes that pass images on one for one.
+_FRAMING = ("ImageTo3D_FrameForeground", "ImageTo3D_RemoveBackground")
+
+
+def check_loaders(
+    prompt: Mapping[str, Any] | None, model: str, models_dirs: Sequence[Path]
+) -> None:
+    """Raise an error if the graph cannot work, in the loader that runs first.
+
+    Args:
+        prompt: the graph in API format, as ComfyUI hands it to nodes.
+        model: of the loader that asks.
+        models_dirs: folders with weights.
+
+    Raises:
+        InvalidInput: if a Reconstruct node gets what its model cannot use.
+        EnvironmentProblem: if weights of any loader are missing and there is no network.
+    """
+    nodes = [node for node in (prompt or {}).values() if "class_type" in node]
+    for node in nodes:
+        if node["class_type"] == "ImageTo3D_Reconstruct":
+            _check_reconstruct(prompt or {}, node.get("inputs", {}))
+    models = [node.get("inputs", {}).get("model") for node in nodes if _is_loader(node)]
+    known = [
+        name
+        for name in (model, *models)
+        if isinstance(name, str) and (name in RECONSTRUCTION_PRESETS or name in MULTIVIEW_PRESETS)
+    ]
+    check_available(list(dict.fromkeys(known)), models_dirs)
+
+
+def _is_loader(node: Mapping[str, Any]) -> bool:
+    return node["class_type"] in (
+        "ImageTo3D_LoadReconstructionModel",
+        "ImageTo3D_LoadMultiviewModel",
+    )
+
+
+def _check_reconstruct(prompt: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    loader = _source(prompt, inputs.get("model"))
+    model = loader.get("inputs", {}).get("model")
+    preset = RECONSTRUCTION_PRESETS.get(model) if isinstance(model, str) else None
+    if preset is None:
+        return
+    views = _source(prompt, inputs.get("views")).get("class_type")
+    if preset.sees == "picture":
+        if views == "ImageTo3D_GenerateViews":
+            raise InvalidInput(
+                f"The model {model} takes one framed image, but Reconstruct gets six views:"
+                " connect Frame Foreground's image and mask, or choose an instant-mesh model."
+            )
+        if "mask" not in inputs:
+            raise InvalidInput(
+                f"The model {model} takes one framed image and its mask: connect the mask of Frame"
+                " Foreground to Reconstruct."
+            )
+    elif views in _FRAMING and "cameras" not in inputs and _is_one_image(prompt, inputs["views"]):
+        raise InvalidInput(
+            f"The model {model} needs six views of the object, but Reconstruct gets one image:"
+            " choose photo or triposr, or put Generate Views in between."
+        )
+
+
+def _is_one_image(prompt: Mapping[str, Any], link: Any) -> bool:
+    """Whether an IMAGE comes from Load Image, through framing nodes only."""
+    node = _source(prompt, link)
+    while node.get("class_type") in _FRAMING:
+        node = _source(prompt, node.get("inputs", {}).get("image"))
+    return node.get("class_type") == "LoadImage"
+
+
+def _source(prompt: Mapping[str, Any], link: Any) -> Mapping[str, Any]:
+    """The node at the other end of a link; empty if there is none."""
+    linked = isinstance(link, list) and len(link) == 2
+    node: Mapping[str, Any] = prompt.get(str(link[0]), {}) if linked else {}
+    return node

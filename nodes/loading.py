@@ -1,0 +1,85 @@
+"""Turn mesh files into meshes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..pipelines.errors import InvalidInput
+from ..pipelines.meshes.io import READABLE_FORMATS, load_mesh, mesh_files
+from . import host
+from .cleaning import FOLDER
+from .errors import explained
+from .mesh_sockets import mesh_socket
+from .schema import complaint, schema
+from .sockets import FILE_3D, file_3d_input, mesh_of_file_3d
+
+_NONE = "none"
+
+
+class LoadMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="ImageTo3D_LoadMesh",
+            display_name="Load Mesh File",
+            folder=FOLDER,
+            aliases=("load mesh", "import mesh", *(f"load {name}" for name in READABLE_FORMATS)),
+            description=(
+                "Reads a mesh file from ComfyUI's input or output folder: OBJ with its MTL and"
+                " textures, GLB, glTF, PLY, STL or 3MF."
+            ),
+            inputs=[
+                io.String.Input(
+                    "file",
+                    default="3d/mesh.obj",
+                    tooltip=(
+                        "Path below ComfyUI's input folder, or else its output folder"
+                        f" ({', '.join(READABLE_FORMATS)}). Save Mesh's path fits."
+                    ),
+                ),
+                *([file_3d_input()] if FILE_3D else []),
+                io.Combo.Input(
+                    "input_file",
+                    options=[_NONE, *host.input_files(READABLE_FORMATS)],
+                    default=_NONE,
+                    optional=True,
+                    tooltip="A file of the input folder. If one is chosen, the path is not used.",
+                    extra_dict={"mesh_upload": True, "upload_subfolder": "3d"},
+                ),
+            ],
+            outputs=[
+                io.Mesh.Output(
+                    "mesh", display_name="mesh", tooltip="With its texture or vertex colours."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None, input_file: str | None = None) -> bool | str:
+        """Check what is typed or chosen; a file that a node of the graph writes comes later."""
+        if input_file not in (None, _NONE):
+            return complaint(lambda: host.file_below_comfyui(str(input_file)))
+        return file is None or complaint(lambda: host.check_file_name(file))
+
+    @classmethod
+    @explained
+    def execute(cls, file: str, file_3d: Any = None, input_file: str = _NONE) -> io.NodeOutput:
+        if file_3d is not None:
+            return io.NodeOutput(mesh_socket([mesh_of_file_3d(file_3d)]))
+        return io.NodeOutput(mesh_socket([load_mesh(_path(file, input_file))]))
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, file_3d: Any = None, input_file: str = _NONE) -> Any:
+        """Return what changes with the file, its material and its textures."""
+        try:
+            files: list[Path] = mesh_files(_path(file, input_file))
+        except InvalidInput:
+            return file if input_file == _NONE else input_file
+        return [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+
+
+def _path(file: str, input_file: str) -> Path:
+    return host.file_below_comfyui(file if input_file == _NONE else input_file)

@@ -1,0 +1,246 @@
+"""Convert between ComfyUI's MESH and the library's meshes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..pipelines.errors import InvalidInput
+from ..pipelines.images.colors import to_linear, to_srgb
+from ..pipelines.meshes.color_transfer import texture_to_vertex_colors
+from ..pipelines.meshes.io import from_y_up, to_y_up
+from ..pipelines.meshes.material import Material
+from ..pipelines.meshes.mesh import Mesh
+from .foreign_meshes import foreign_mesh
+
+log = logging.getLogger(__name__)
+
+
+def mesh_socket(meshes: Sequence[Mesh]) -> Any:
+    """Return meshes as MESH: y up, padded to one length with empty triangles.
+
+    Core's savers write the values into GLB unchanged, so uvs start at the upper left and vertex
+    colours are linear. What the running version has no place for is attached all the same: this
+    pack's nodes read it, core's ignore it. A batch has one set of material factors.
+    """
+    textured = [mesh.texture is not None and mesh.uvs is not None for mesh in meshes]
+    if any(textured) and not all(textured):
+        meshes = [texture_to_vertex_colors(mesh) for mesh in meshes]
+    upright = [to_y_up(mesh) for mesh in meshes]
+    socket = _mesh_class()(
+        _padded([mesh.vertices for mesh in upright]),
+        _padded([mesh.faces for mesh in upright], fill=0),
+    )
+    fields = _vertex_fields(upright) | _material_fields([m.material or Material() for m in upright])
+    if all(textured):
+        fields["texture"] = _same_size([m.texture for m in upright if m.texture is not None])
+    for name, value in fields.items():
+        setattr(socket, name, value)
+    return socket
+
+
+def _vertex_fields(meshes: Sequence[Mesh]) -> dict[str, Any]:
+    """Return MESH's fields that have a row for each vertex, and the numbers of rows."""
+    fields: dict[str, Any] = {
+        "vertex_counts": torch.tensor([len(mesh.vertices) for mesh in meshes]),
+        "face_counts": torch.tensor([len(mesh.faces) for mesh in meshes]),
+    }
+    if any(mesh.vertex_colors is not None or mesh.vertex_alpha is not None for mesh in meshes):
+        fields["vertex_colors"] = _padded([_linear_colors(mesh) for mesh in _alike(meshes)])
+    for name in ("uvs", "normals", "tangents"):
+        values = [getattr(mesh, name) for mesh in meshes]
+        if all(value is not None for value in values):
+            fields[name] = _padded(values)
+    if "uvs" in fields:
+        fields["uvs"] = _v_flipped(fields["uvs"])
+    return fields
+
+
+def _alike(meshes: Sequence[Mesh]) -> list[Mesh]:
+    """Give all meshes opacities if one of them has any."""
+    if all(m.vertex_alpha is None for m in meshes):
+        return list(meshes)
+    return [
+        m if m.vertex_alpha is not None else replace(m, vertex_alpha=torch.ones(len(m.vertices)))
+        for m in meshes
+    ]
+
+
+def _linear_colors(mesh: Mesh) -> Tensor:
+    """Return linear colours (V, 3), white by default, with opacity (V, 4) if the mesh has it."""
+    srgb = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
+    linear = to_linear(srgb.clamp(0, 1))
+    alpha = mesh.vertex_alpha
+    return linear if alpha is None else torch.cat([linear, alpha[:, None]], dim=1)
+
+
+#: Images that change nothing, for the meshes of a batch without one.
+_PLAIN = {
+    "metallic_roughness": (1.0, 1.0, 0.0),
+    "normal_map": (0.5, 0.5, 1.0),
+    "emissive": (0.0, 0.0, 0.0),
+}
+
+
+def _material_fields(materials: list[Material]) -> dict[str, Any]:
+    """Return MESH's fields of the materials of a batch."""
+    found: dict[str, Any] = {}
+    for name, plain in _PLAIN.items():
+        images = [getattr(material, name) for material in materials]
+        if any(image is not None for image in images):
+            found[name] = _same_size(
+                [torch.tensor(plain).expand(1, 1, 3) if p is None else p for p in images]
+            )
+    first = materials[0]
+    if any(material.unlit for material in materials):
+        found["unlit"] = all(material.unlit for material in materials)
+    if all(material.occlusion_in_mr for material in materials):
+        found["occlusion_in_mr"] = True
+    if all(dict(material.factors) == dict(first.factors) for material in materials):
+        if first.factors:
+            found["material"] = dict(first.factors)
+    else:
+        log.warning("The meshes of this batch have different materials: their factors are dropped.")
+    return found
+
+
+def texture_socket(meshes: Sequence[Mesh]) -> Tensor:
+    """Return the meshes' textures as IMAGE, all at the size of the largest."""
+    return _same_size([mesh.texture for mesh in meshes if mesh.texture is not None])
+
+
+def meshes_of(mesh: Any) -> list[Mesh]:
+    """Return the meshes of a MESH, whichever node, version or pack made it.
+
+    Raises:
+        InvalidInput: if it is no batch of triangle meshes, or one of them is empty or holds numbers
+            that are not finite.
+    """
+    if isinstance(mesh, (list, tuple)) and mesh:
+        return [found for one in mesh for found in meshes_of(one)]
+    if (foreign := foreign_mesh(mesh)) is not None:
+        return [from_y_up(foreign)]
+    items = _items_of(mesh)
+    for i, item in enumerate(items):
+        if not all(len(item.get(name, ())) for name in ("vertices", "faces")):
+            raise InvalidInput(
+                f"Mesh {i + 1} of {len(items)} has no triangles: check the node that made it."
+            )
+    return [from_y_up(_mesh_of(item, mesh)) for item in items]
+
+
+def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:
+    """Return one mesh, still y up, of its own rows and images and the batch's factors."""
+    colors, uvs, texture = (item.get(name) for name in ("vertex_colors", "uvs", "texture"))
+    material = Material(
+        **{name: item[name][..., :3] for name in _PLAIN if name in item},
+        occlusion_in_mr=bool(getattr(mesh, "occlusion_in_mr", None)),
+        unlit=bool(getattr(mesh, "unlit", None)),
+        factors=dict(getattr(mesh, "material", None) or {}),
+    )
+    return Mesh(
+        item["vertices"],
+        item["faces"].long(),
+        None if colors is None else to_srgb(colors[:, :3].clamp(0, 1)).clamp(0, 1),
+        None if uvs is None else _v_flipped(uvs),
+        None if texture is None or uvs is None else texture[..., :3],
+        item.get("normals"),
+        item.get("tangents"),
+        None if colors is None or colors.shape[1] < 4 else colors[:, 3].clamp(0, 1),
+        material.without_images() if uvs is None else material.or_none(),
+    )
+
+
+#: MESH's fields that have a row for each vertex, for each triangle, or an image for each mesh.
+_ROWS = {
+    "vertices": "vertex_counts",
+    "faces": "face_counts",
+    "vertex_colors": "vertex_counts",
+    "uvs": "vertex_counts",
+    "normals": "vertex_counts",
+    "tangents": "vertex_counts",
+}
+
+
+def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
+    """Return each mesh's own rows and images, of padded batches, lists and single meshes."""
+    single = isinstance(mesh.vertices, Tensor) and mesh.vertices.ndim == 2
+    count = 1 if single else len(mesh.vertices)
+    items: list[dict[str, Tensor]] = [{} for _ in range(count)]
+    for name in (*_ROWS, "texture", *_PLAIN):
+        values = getattr(mesh, name, None)
+        if values is None:
+            continue
+        wanted = 2 if name in _ROWS else 3
+        if isinstance(values, Tensor) and values.ndim == wanted:
+            values = values[None]
+        if len(values) == 1 < count and name not in _ROWS:
+            values = [values[0]] * count  # one image for all
+        if len(values) != count:
+            raise InvalidInput(
+                f"The batch has {count} meshes and {len(values)} of {name}: check the node that"
+                " made it."
+            )
+        counts = getattr(mesh, _ROWS.get(name, ""), None)
+        for i, item in enumerate(items):
+            own = values[i] if counts is None else values[i][: int(counts[i])]
+            item[name] = own.float().cpu() if name != "faces" else own.cpu()
+    return items
+
+
+def _v_flipped(uvs: Tensor) -> Tensor:
+    """Convert uvs (..., 2) between those from the lower and those from the upper left."""
+    u, v = uvs.unbind(dim=-1)
+    return torch.stack([u, 1 - v], dim=-1)
+
+
+def _same_size(textures: list[Tensor]) -> Tensor:
+    """Stack textures (H, W, 3), all at the size of the largest."""
+    height, width = (max(t.shape[axis] for t in textures) for axis in (0, 1))
+    return torch.stack(
+        [
+            (
+                t
+                if t.shape[:2] == (height, width)
+                else F.interpolate(t.permute(2, 0, 1)[None], size=(height, width), mode="bilinear")[
+                    0
+                ].permute(1, 2, 0)
+            )
+            for t in textures
+        ]
+    )
+
+
+def _padded(parts: list[Tensor], fill: int | None = None) -> Tensor:
+    """Stack tensors (n, d) as (B, longest, d), padded with a number or their own first row."""
+    longest = max(map(len, parts))
+    return torch.stack(
+        [
+            torch.cat(
+                [
+                    p,
+                    (p[:1] if fill is None else torch.full_like(p[:1], fill)).expand(
+                        longest - len(p), -1
+                    ),
+                ]
+            )
+            for p in parts
+        ]
+    )
+
+
+def _mesh_class() -> Any:
+    try:
+        from comfy_api.latest import Types
+
+        return Types.MESH
+    except AttributeError:  # 0.3.64
+        from comfy_extras.nodes_hunyuan3d import MESH
+
+        return MESH

@@ -1,0 +1,41 @@
+"""Find out within seconds that there is no network, where libraries retry for half a minute."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+_DEFAULT_PORTS = {"https": 443, "http": 80, "socks5": 1080, "socks5h": 1080}
+
+
+def is_reachable(url: str, timeout_s: float = 2.0) -> bool:
+    """Return whether the host of a URL, or the proxy in front of it, takes a connection.
+
+    Nothing is sent. The connection is made in a thread because resolving a name has no timeout.
+    """
+    host, port = _first_hop(url)
+    answered = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=timeout_s).close()
+        except OSError:
+            return
+        answered.append(True)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return bool(answered)
+
+
+def _first_hop(url: str) -> tuple[str, int]:
+    """The host and port that a request for a URL connects to first."""
+    target = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(target.scheme) or proxies.get("all")
+    if proxy and not proxy_bypass(target.hostname or ""):
+        target = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return target.hostname or "", target.port or _DEFAULT_PORTS.get(target.scheme, 443)

@@ -1,0 +1,94 @@
+"""Clean Mesh, Make Solid, Mesh Report and Render Mesh."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import trimesh
+from comfy import model_management, utils
+from server import PromptServer
+
+from pipelines.meshes.material import Material
+from pipelines.meshes.mesh import Mesh
+
+from .inputs import small_ball
+
+
+def test_make_solid_makes_one_body_and_save_mesh_names_what_stl_drops(nodes, tmp_path, monkeypatch):
+    pytest.importorskip("igl")
+    ball = trimesh.creation.icosphere(3)
+    inner = trimesh.creation.icosphere(3, 0.9)
+    shell = trimesh.util.concatenate([ball, inner])
+    mesh = Mesh(
+        torch.tensor(shell.vertices).float(),
+        torch.tensor(shell.faces),
+        torch.ones(len(shell.vertices), 3),
+    )
+    socket, text = nodes.MakeSolid.execute(nodes.mesh_sockets.mesh_socket([mesh]), 64, 4000)[:2]
+    assert text.splitlines()[1].startswith("before: 2,560 triangles, 1,284 vertices, 2 part(s)")
+    assert "one closed body" in text.splitlines()[0]
+    (solid,) = nodes.mesh_sockets.meshes_of(socket)
+    assert len(solid.faces) <= 4000
+    assert solid.volume() == pytest.approx(ball.volume, rel=0.03)
+    shown = []
+    monkeypatch.setattr(nodes.host, "show_on_node", lambda node, text: shown.append(text))
+    nodes.SaveMesh.execute(socket, "solid", "stl", "z", 80.0, "bottom")
+    assert shown == ["STL cannot store the colours: save a GLB to keep everything."]
+    nodes.SaveMesh.execute(socket, "solid", "3mf", "z", 80.0, "bottom")
+    assert len(shown) == 1
+
+
+def test_clean_mesh_names_what_it_drops(nodes):
+    count = len(small_ball().vertices)
+    mesh = replace(
+        small_ball(), uvs=torch.rand(count, 2), material=Material(normal_map=torch.rand(4, 4, 3))
+    )
+    text = nodes.CleanMesh.execute(nodes.mesh_sockets.mesh_socket([mesh]), 0.0, 0, 0, 0, False)[1]
+    assert text.splitlines()[-1] == "dropped, since they need the old uvs: normal_map"
+
+
+def test_clean_mesh_reports_after_and_before(nodes):
+    socket = nodes.mesh_sockets.mesh_socket([small_ball()])
+    cleaned, text = nodes.CleanMesh.execute(socket, 0.05, 32, 0, 100, False).args
+    assert len(nodes.mesh_sockets.meshes_of(cleaned)[0].faces) <= 100
+    assert text.splitlines()[1].startswith("before: 320 triangles")
+    assert PromptServer.instance.texts[-1] == ("1", text)
+
+
+def test_render_mesh_renders_each_frame(nodes):
+    images = nodes.RenderMesh.execute(nodes.mesh_sockets.mesh_socket([small_ball()]), 3, 10.0, 32)[
+        0
+    ]
+    assert images.shape == (3, 32, 32, 3)
+    assert float(images.amin()) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("node", "values"),
+    [
+        pytest.param("CleanMesh", (0.05, 32, 20, 100, False), id="clean"),
+        pytest.param("CleanMesh", (0.05, 32, 0, 0, True), id="clean-watertight"),
+        pytest.param("MakeSolid", (64, 0), id="solid"),
+    ],
+)
+def test_clean_mesh_and_make_solid_report_progress_and_stop(nodes, monkeypatch, node, values):
+    pytest.importorskip("igl")
+    socket = nodes.mesh_sockets.mesh_socket([small_ball()])
+    getattr(nodes, node).execute(socket, *values)
+    steps = [step[0] / step[1] for step in utils.bars[-1].steps]
+    assert len(steps) > 1
+    assert steps == sorted(steps)
+    assert steps[-1] == 1
+    monkeypatch.setattr(model_management, "interrupted", True)
+    with pytest.raises(model_management.InterruptProcessingException):
+        getattr(nodes, node).execute(socket, *values)
+
+
+def test_clean_mesh_fits_into_cores_unit_cube(nodes):
+    moved = replace(small_ball(), vertices=small_ball().vertices * torch.tensor([1.0, 2, 3]) + 5)
+    socket = nodes.mesh_sockets.mesh_socket([moved])
+    cleaned = nodes.CleanMesh.execute(socket, 0.0, 0, 0, 0, False, unit_cube=True)[0]
+    assert float(cleaned.vertices.amin()) == pytest.approx(-0.5, abs=1e-5)
+    assert float(cleaned.vertices.amax()) == pytest.approx(0.5, abs=1e-5)

@@ -1,0 +1,85 @@
+"""Chains that cannot work fail in the loader that runs first, before its download."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.errors import EnvironmentProblem, InvalidInput
+
+PACK = Path(__file__).parents[2]
+TEMPLATES = sorted((PACK / "workflows" / "api").glob("*.json"))
+
+
+def _chain(model: str, views: str, **more: Any) -> dict[str, Any]:
+    """Load Image, framing, perhaps views, Reconstruct."""
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "ImageTo3D_RemoveBackground", "inputs": {"image": ["1", 0]}},
+        "3": {"class_type": "ImageTo3D_FrameForeground", "inputs": {"image": ["2", 0]}},
+        "4": {"class_type": "ImageTo3D_LoadReconstructionModel", "inputs": {"model": model}},
+        "5": {"class_type": "ImageTo3D_GenerateViews", "inputs": {"image": ["3", 0]}},
+        "6": {
+            "class_type": "ImageTo3D_Reconstruct",
+            "inputs": {"model": ["4", 0], "views": [views, 0], **more},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        pytest.param(
+            _chain("instant-mesh-large", "3"), "instant-mesh-large needs six views", id="blueprint"
+        ),
+        pytest.param(
+            _chain("triposr", "5", mask=["3", 1]), "triposr takes one framed image", id="six-views"
+        ),
+        pytest.param(_chain("photo", "3"), "connect the mask of Frame Foreground", id="no-mask"),
+    ],
+)
+@pytest.mark.parametrize("loader", ["LoadReconstructionModel", "LoadMultiviewModel"])
+def test_loaders_refuse_a_chain_that_cannot_work(nodes, monkeypatch, prompt, message, loader):
+    node = getattr(nodes, loader)
+    monkeypatch.setattr(node.hidden, "prompt", prompt)
+    name = "photo" if loader == "LoadReconstructionModel" else "zero123plus"
+    with pytest.raises(InvalidInput, match=message):
+        node.execute(name, "auto")
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
+def test_the_templates_pass(nodes, path, monkeypatch):
+    monkeypatch.setattr(nodes.graph, "check_available", lambda *_: None)
+    nodes.graph.check_loaders(json.loads(path.read_text()), "photo", [])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        None,
+        {"1": {}},
+        _chain("instant-mesh-large", "3", cameras=["9", 0]),
+        _chain("a model of another pack", "3"),
+        {"6": {"class_type": "ImageTo3D_Reconstruct", "inputs": {}}},
+    ],
+    ids=["none", "empty", "own-cameras", "unknown-model", "nothing-linked"],
+)
+def test_graphs_of_which_nothing_is_known_pass(nodes, prompt, monkeypatch):
+    monkeypatch.setattr(nodes.graph, "check_available", lambda *_: None)
+    nodes.graph.check_loaders(prompt, "photo", [])
+
+
+def test_one_error_names_the_files_of_all_loaders(nodes, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipelines.weights.inventory.hub_is_reachable", lambda: False)
+    prompt = _chain("instant-mesh-large", "5")
+    prompt["7"] = {
+        "class_type": "ImageTo3D_LoadMultiviewModel",
+        "inputs": {"model": "zero123plus-instantmesh"},
+    }
+    with pytest.raises(EnvironmentProblem) as caught:
+        nodes.graph.check_loaders(prompt, "instant-mesh-large", [tmp_path])
+    for name in ("instant_mesh_large.ckpt", "diffusion_pytorch_model.bin", "vae/config.json"):
+        assert name in str(caught.value)

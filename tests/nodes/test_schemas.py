@@ -1,0 +1,71 @@
+"""Every node's schema."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import folder_paths
+
+
+def _names(nodes: ModuleType) -> list[str]:
+    return [node.__name__ for node in nodes.NODES]
+
+
+def test_extension_lists_all_nodes_and_copies_the_templates_images(nodes):
+    listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
+    assert len(listed) == len(set(_names(nodes))) == 19
+    for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
+        assert (Path(folder_paths.get_input_directory()) / name).exists()
+    schemas = [node.define_schema() for node in listed]
+    assert len({s.fields["node_id"] for s in schemas}) == len(listed)
+    for node, schema in zip(listed, schemas, strict=True):
+        parameters = inspect.signature(node.execute).parameters
+        named = {port.id for port in schema.inputs}
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        assert parameters.keys() - {"cls", "values"} <= named
+        assert takes_any or named <= parameters.keys()
+        for port in schema.inputs:
+            if port.options.get("optional") and port.id in parameters:
+                assert parameters[port.id].default is not inspect.Parameter.empty, (
+                    f"{node.__name__}.{port.id}"
+                )
+
+
+def test_extension_gives_every_node_aliases_and_a_category(nodes):
+    for node in nodes.NODES:
+        schema = node.define_schema()
+        assert schema.search_aliases, node.__name__
+        assert schema.fields["category"].split("/")[:2] == ["3d", "Image to 3D"]
+
+
+def test_display_names_differ_from_cores(nodes):
+    """Those of ComfyUI 0.33, near ones too."""
+    core = {
+        "Remove Background",
+        "Render Mesh",
+        "Mesh Info",
+        "Get Mesh Info",
+        "Apply Texture",
+        "Apply Texture to Mesh",
+        "Save Mesh",
+        "Save 3D Model",
+        "Load Mesh",
+        "Load 3D",
+        "Load 3D (Advanced)",
+    }
+    assert not core & {node.define_schema().fields["display_name"] for node in nodes.NODES}
+
+
+def test_rare_widgets_are_folded_and_the_main_ones_are_not(nodes):
+    folded = {
+        (node.__name__, port.id)
+        for node in nodes.NODES
+        for port in node.define_schema().inputs
+        if port.advanced
+    }
+    assert ("GenerateViews", "scheduler") in folded
+    assert ("ExtractMesh", "chunk_size") in folded
+    assert not folded & {("ExtractMesh", "resolution"), ("SaveMesh", "format")}
