@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import tempfile
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from ..errors import UnreadableImage
+from ..errors import ImageTo3DError, UnreadableImage
+from ..net import Access, TooLarge, make_client, parse_url, read_chunks, stream
 
 _ATTEMPTS, _PAUSE_S = 3, 1.0
 _READ_TIMEOUT_S = 20.0
@@ -50,43 +52,42 @@ class _Failed(Exception):
 def _fetch(address: str, path: Path) -> None:
     """Download over HTTP, and retry transient errors."""
     for attempt in range(1, _ATTEMPTS + 1):
-        last = attempt == _ATTEMPTS
         try:
-            with httpx.stream(
-                "GET",
-                address,
-                headers={"Accept-Encoding": "identity"},
-                follow_redirects=True,
-                timeout=_TIMEOUT,
-            ) as response:
-                if not (response.status_code in _TRANSIENT and not last):
-                    _save(response, path)
-                    return
-        except httpx.TimeoutException as error:
-            if last:
-                reason = f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds"
-                raise _Failed(reason) from error
-        except httpx.TransportError as error:
-            if last:
-                raise _Failed(f"the connection failed ({first_line(error)})") from error
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            asyncio.run(_get(address, path, accept_transient=attempt == _ATTEMPTS))
+            return
+        except (_Transient, httpx.TimeoutException, httpx.TransportError) as error:
+            if attempt == _ATTEMPTS:
+                raise _Failed(_reason(error)) from error
+        except (httpx.HTTPError, httpx.InvalidURL, ImageTo3DError) as error:
             raise _Failed(first_line(error)) from error
+        except TooLarge as error:
+            raise _Failed(f"it is larger than {_MAX_BYTES // 2**20} MiB") from error
         time.sleep(attempt * _PAUSE_S)
 
 
-def _save(response: httpx.Response, path: Path) -> None:
-    if not response.is_success:
-        raise _Failed(f"the server answered {response.status_code} {response.reason_phrase}")
-    # Not decoded: a few kilobytes can decode to gigabytes.
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise _Failed("the server compresses the file, although it was asked not to")
-    size = 0
-    with path.open("wb") as file:
-        for part in response.iter_raw():
-            size += len(part)
-            if size > _MAX_BYTES:
-                raise _Failed(f"it is larger than {_MAX_BYTES // 2**20} MiB")
-            file.write(part)
+class _Transient(Exception):
+    """A status that another attempt may better."""
+
+
+async def _get(address: str, path: Path, *, accept_transient: bool) -> None:
+    parse_url(address)
+    async with (
+        make_client(Access(http=True, private=True)) as client,
+        stream(client, "GET", address, redirects=True, timeout=_TIMEOUT) as response,
+    ):
+        if response.status_code in _TRANSIENT and not accept_transient:
+            raise _Transient
+        if not response.is_success:
+            raise _Failed(f"the server answered {response.status_code} {response.reason_phrase}")
+        with path.open("wb") as file:
+            async for piece in read_chunks(response, _MAX_BYTES):
+                file.write(piece)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds"
+    return f"the connection failed ({first_line(error)})"
 
 
 def _copy(address: str, path: Path) -> None:

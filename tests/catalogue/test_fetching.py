@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import threading
 
@@ -23,19 +24,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.asked.append(self.path)
         name = self.path.partition("?")[0].strip("/")
-        status = {"busy": 503, "down": 503, "forbidden": 403, "gone": 404}.get(name, 200)
+        status = {"busy": 503, "down": 503, "forbidden": 403, "gone": 404, "moved": 302}.get(
+            name, 200
+        )
         if name == "busy" and len(self.asked) == 3:
             status = 200
         self.send_response(status)
         content = b"id,picture\na,b.png\n" if name == "list.csv" else CONTENT
-        length = len(content) * (1 + (name in ("stalls", "short")))
+        content = gzip.compress(content) if name == "gzip" else content
+        length = len(content) * (1 + (name in ("stalls", "short", "moved")))
         if name != "unknown":
             self.send_header("Content-Length", str(length))
-        if name == "compressed":
+        if name in ("compressed", "gzip"):
             self.send_header("Content-Encoding", "gzip")
+        if name == "moved":
+            self.send_header("Location", "/plain.png")
         self.end_headers()
         self.wfile.write(content)
-        if name == "stalls":
+        if name in ("stalls", "moved"):
             self.wfile.flush()
             self.release.wait(30)
 
@@ -56,7 +62,7 @@ def server(monkeypatch):
         running.shutdown()
 
 
-@pytest.mark.parametrize("name", ["plain.png", "unknown", "busy"])
+@pytest.mark.parametrize("name", ["plain.png", "unknown", "busy", "gzip", "moved"])
 def test_downloaded_returns_the_file(server, name):
     with downloaded(f"{server.url}/{name}") as path:
         assert path.read_bytes() == CONTENT
@@ -78,7 +84,7 @@ def test_downloaded_sends_the_address_as_written(server):
         ("down", "the server answered 503 Service Unavailable", 3),
         ("stalls", "the server did not answer for", 3),
         ("short", "the connection failed", 3),
-        ("compressed", "the server compresses the file", 1),
+        ("compressed", "damaged encoding", 1),
     ],
 )
 def test_downloaded_failure_is_one_sentence(server, name, message, requests):
