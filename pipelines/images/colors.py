@@ -1,4 +1,4 @@
-"""Colours: as screens show them (sRGB), as light adds up (linear), and as people write them.
+"""Colours: sRGB as screens show them, linear as light adds up, and text as people write them.
 
 Source: IEC 61966-2-1. glTF's factors and vertex colours are linear (glTF 2.0, section 3.9.2), its
 images are sRGB.
@@ -14,27 +14,30 @@ from ..errors import InvalidInput
 
 
 def to_linear(srgb: Tensor) -> Tensor:
-    """SRGB values, in [0, 1], as linear light."""
+    """Convert sRGB values in [0, 1] to linear light."""
     return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055).clamp_min(0) ** 2.4)
 
 
 def to_srgb(linear: Tensor) -> Tensor:
-    """Linear light, in [0, 1], as sRGB values: the inverse of `to_linear`."""
+    """Convert linear light in [0, 1] to sRGB values: the inverse of `to_linear`."""
     return torch.where(
         linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055
     )
 
 
 def multiplied(colors: Tensor, factors: Tensor) -> Tensor:
-    """SRGB colours times sRGB factors, multiplied as light is."""
+    """Multiply sRGB colours by sRGB factors in linear light."""
     return to_srgb(to_linear(colors) * to_linear(factors))
 
 
 def parse_color(text: str) -> tuple[float, float, float]:
-    """RGB in [0, 1] of a colour as CSS writes it: "#ffffff", "white", "rgb(255, 255, 255)".
+    """Parse a colour as CSS writes it: "#ffffff", "white", "rgb(255, 255, 255)".
+
+    Returns:
+        RGB in [0, 1].
 
     Raises:
-        InvalidInput: if it is none.
+        InvalidInput: if it is malformed.
     """
     try:
         red, green, blue = ImageColor.getrgb(text.strip())[:3]

@@ -33,7 +33,7 @@ SUFFIXES = (
 )
 MIN_SIDE = 16
 MAX_PIXELS = 100_000_000
-_WORKING_SIDE = 2048  # the models see 320 pixels: more than this only costs time
+_WORKING_SIDE_PX = 2048  # the models get 320 pixels: more than this only costs time
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 #: How to turn what an EXIF orientation says back to upright.
 _UPRIGHT = {
@@ -48,18 +48,19 @@ _UPRIGHT = {
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as an array, upright, at most 2048 pixels wide or high.
+    """Read an image file, upright and at most 2048 pixels wide or high.
 
     Args:
-        path: any format and mode that Pillow reads; of an animation, the first frame. Grey levels
-            of more than eight bits are scaled by the bits that they use, floats by their range.
+        path: in one of `formats.PHOTO_FORMATS`, of any mode. Of an animation, the first frame is
+            read. Grey levels of more than eight bits are scaled by the bits that they use, floats
+            by their range.
 
     Returns:
         (1, 4, H, W) float32 in [0, 1]: RGB and straight alpha.
 
     Raises:
-        UnreadableImage: if the file is missing or no image.
-        InvalidInput: if it has fewer than 16 pixels along a side, or more than 100 million in all.
+        UnreadableImage: if the file is missing or not a readable image.
+        InvalidInput: if a side has fewer than 16 pixels, or the image more than 100 million.
 
     >>> tuple(read_image(Path("workflows/demo.png")).shape)
     (1, 4, 512, 512)
@@ -77,7 +78,7 @@ def read_image(path: Path) -> Tensor:
                     f"{path.name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: make it"
                     " smaller first."
                 )
-            opened.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))
+            opened.draft("RGB", (_WORKING_SIDE_PX, _WORKING_SIDE_PX))
             opened.load()
             upright = _upright(opened)
             levels = _to_8_bit(upright, opened) if upright.mode.startswith(("I", "F")) else upright
@@ -92,15 +93,12 @@ def read_image(path: Path) -> Tensor:
         raise UnreadableImage(f"There is no file {path}.") from error
     except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
         raise UnreadableImage(f"{path.name} cannot be read as an image: {_why(path)}.") from error
-    rgba.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.LANCZOS)
+    rgba.thumbnail((_WORKING_SIDE_PX, _WORKING_SIDE_PX), Image.Resampling.LANCZOS)
     return to_tensor(rgba)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF says that it is to be seen.
-
-    Of the EXIF, nothing else is looked at.
-    """
+    """Turn an image upright by its EXIF orientation. The rest of the EXIF is ignored."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # Pillow parses all of it, and some of it may be damaged
@@ -111,11 +109,11 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """Deep grey levels as 8-bit ones; Pillow's own conversion clips them."""
+    """Scale deep grey levels to 8 bits; Pillow's own conversion clips them."""
     levels = np.asarray(image).astype(np.float64)
     finite = np.isfinite(levels)
     if not finite.any():
-        raise UnreadableImage("it holds no numbers")
+        raise UnreadableImage("it has no finite values")
     low, high = float(levels[finite].min()), float(levels[finite].max())
     if image.mode.startswith("F"):
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (min(low, 0.0), high)
@@ -128,7 +126,7 @@ def _to_8_bit(image: Image.Image, opened: Image.Image) -> Image.Image:
 
 
 def _why(path: Path) -> str:
-    """What stands in the way of reading a file that is there, and what to do."""
+    """Return why an existing file cannot be read, and what to do."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -138,26 +136,24 @@ def _why(path: Path) -> str:
         brands = head[8:12] + head[16:48]
         if b"avif" in brands or b"avis" in brands:
             return (
-                "it is an AVIF that is damaged, or this Pillow reads none: save it as PNG or JPEG,"
+                "it is a damaged AVIF, or this Pillow does not read AVIF: save it as PNG or JPEG,"
                 " or update Pillow to 11.3 or newer"
             )
         if any(
             brand in brands
             for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
         ):
-            return (
-                "it is a HEIC: save it as JPEG or PNG first, which the program that shows it can do"
-            )
+            return "it is a HEIC: save it as JPEG or PNG first, for example in an image viewer"
     return f"it is damaged, or not one of {', '.join(PHOTO_FORMATS)}"
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """(1, C, H, W) float32 in [0, 1]."""
+    """Convert an image to (1, C, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """One image (1, C, H, W) in [0, 1]: grey, RGB or RGB with alpha."""
+    """Convert one image (1, C, H, W) in [0, 1]: grey, RGB or RGB with alpha."""
     (levels,) = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
     return Image.fromarray(
         levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy()
@@ -165,7 +161,7 @@ def to_pillow(image: Tensor) -> Image.Image:
 
 
 def png_bytes(image: Tensor) -> bytes:
-    """A PNG of one image (1, C, H, W) in [0, 1], signed as this library's."""
+    """Encode one image (1, C, H, W) in [0, 1] as a PNG, marked as this library's."""
     signature = PngImagePlugin.PngInfo()
     signature.add_text("Software", SIGNATURE)
     buffer = io.BytesIO()
@@ -174,9 +170,7 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def save_image(image: Tensor, path: Path) -> None:
-    """Write one image (1, C, H, W) in [0, 1] as a PNG, whole or not at all.
-
-    The file is signed as this library's.
+    """Write one image (1, C, H, W) in [0, 1] as a PNG, marked as this library's, atomically.
 
     Raises:
         EnvironmentProblem: if the file cannot be written.

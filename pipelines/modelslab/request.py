@@ -1,4 +1,4 @@
-"""What the service is asked for.
+"""The parameters of a job.
 
 Source: the vendor's public documentation of the v6 API, in its older and its newer form.
 """
@@ -28,23 +28,24 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """What the service is asked for; names, defaults and bounds are its own.
+    """The parameters of a job, with the service's own names, defaults and bounds.
 
-    Servers leave out what they do not know: the last five are of the vendor's newer documents.
+    Servers ignore unknown fields: the last five are from the vendor's newer documents. A new field
+    must have a default, so that jobs that were paid for before are still found (see `jobs`).
 
     Attributes:
-        remove_bg: let the service remove the background; `foreground_ratio` counts only then.
+        remove_bg: remove the background; without it, `foreground_ratio` has no effect.
         foreground_ratio: 0.01 to 1.
         resolution: 1 to 512.
         chunk_size: 1 to 12000.
-        seed: 0 lets the service draw one.
+        seed: 0 draws one.
         render: also make a video.
-        temp: keep the results in a temporary place.
+        temp: store the results temporarily.
         output_format: one of `OUTPUT_FORMATS`.
         model_id: the service's name of the model.
         ss_guidance_strength, ss_sampling_steps: of the structure; 1 to 50 steps.
         slat_guidance_strength, slat_sampling_steps: of the details; up to 10, 1 to 50 steps.
-        mesh_simplify: share of triangles that are taken away, 0.9 to 0.98.
+        mesh_simplify: share of triangles that are removed, 0.9 to 0.98.
 
     Raises:
         InvalidInput: if a value is out of bounds.
@@ -69,20 +70,18 @@ class Request:
         for name, (low, high) in _BOUNDS.items():
             if not low <= getattr(self, name) <= high:
                 raise InvalidInput(
-                    f"ModelsLab takes {name} from {low} to {high}, got {getattr(self, name)}."
+                    f"{name} must be between {low} and {high}, got {getattr(self, name)}."
                 )
         if self.output_format not in OUTPUT_FORMATS:
             raise InvalidInput(
-                f"The output format must be one of {', '.join(OUTPUT_FORMATS)}, got"
+                f"output_format must be one of {', '.join(OUTPUT_FORMATS)}, got"
                 f" '{self.output_format}'."
             )
         if not self.model_id.strip():
-            raise InvalidInput(
-                "The model's name must not be empty: the usual one is 'instantmesh'."
-            )
+            raise InvalidInput("model_id must not be empty: the default is 'instantmesh'.")
 
     def body(self, image_url: str) -> dict[str, Any]:
-        """The JSON that is sent, without the key: the image under both of its names."""
+        """Return the JSON that is sent, without the key; the image has both of its names."""
         return vars(self) | {
             "temp": "yes" if self.temp else "no",
             "image": image_url,

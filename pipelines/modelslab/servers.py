@@ -1,4 +1,4 @@
-"""Servers and their keys: where they are named, and that a key goes to its own server alone."""
+"""Servers and their keys. A key is sent to its own server only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import InvalidInput
+from ..net import parse_url
 from .errors import AuthenticationFailed
 
 API = "https://modelslab.com/api/v6"
@@ -21,7 +22,7 @@ _HIDDEN = "<key>"
 
 
 class ApiKey:
-    """A secret that does not show itself.
+    """A secret that is never shown.
 
     `reveal` is called where a request's body is made, and nowhere else.
     """
@@ -33,14 +34,14 @@ class ApiKey:
         return f"ApiKey({_HIDDEN})"
 
     def __reduce__(self) -> Any:
-        raise TypeError("An API key is not written anywhere.")
+        raise TypeError("An API key cannot be pickled.")
 
     def reveal(self) -> str:
-        """The secret itself."""
+        """Return the secret."""
         return self._secret
 
     def redact(self, value: Any) -> Any:
-        """What a server said, as JSON gives it, without the key in any text of it."""
+        """Return a JSON value without the key in any of its texts."""
         if isinstance(value, str):
             return value.replace(self._secret, _HIDDEN) if self._secret else value
         if isinstance(value, list):
@@ -59,9 +60,9 @@ class Server:
     """A service that speaks ModelsLab's protocol.
 
     Attributes:
-        api: its address, up to `/v6`.
-        key: that it alone is given.
-        named: whether the user has named it, so that it may be private and speak http.
+        api: its URL, up to `/v6`.
+        key: sent to this server only.
+        named: the user named it, so it may be private and use http.
     """
 
     api: str
@@ -74,24 +75,24 @@ class Server:
 
 
 def server_names(folder: Path) -> list[str]:
-    """Those that a user may choose from: ModelsLab, and the addresses of `SERVERS_FILE`."""
+    """Return the servers to choose from: ModelsLab, and the URLs in `SERVERS_FILE`."""
     try:
         return [DEFAULT, *(server.api for server in _of_file(folder / SERVERS_FILE))]
-    except (AuthenticationFailed, InvalidInput):  # said where the server is asked for
+    except (AuthenticationFailed, InvalidInput):  # reported once the server is used
         return [DEFAULT]
 
 
 def find_server(name: str, folder: Path) -> Server:
-    """A server by its name.
+    """Find a server by its name.
 
     Args:
-        name: one of `server_names`; never an address that came with a workflow. `DEFAULT` is
-            ModelsLab, or what the variable MODELSLAB_API_URL names.
+        name: one of `server_names`, never a URL that came with a workflow. `DEFAULT` is ModelsLab,
+            or the URL in the variable MODELSLAB_API_URL.
         folder: of the user's files.
 
     Raises:
-        InvalidInput: if there is none of this name, or an address is none.
-        AuthenticationFailed: if it has no key, or others can read the file with the key.
+        InvalidInput: if the name is unknown, or a URL is malformed.
+        AuthenticationFailed: if the key is missing, or others can read the file with the key.
     """
     if name != DEFAULT:
         for server in _of_file(folder / SERVERS_FILE):
@@ -109,8 +110,8 @@ def find_server(name: str, folder: Path) -> Server:
         secret = _checked(_secret_text(file), str(file))
     if not secret:
         raise AuthenticationFailed(
-            f"There is no ModelsLab API key: set the variable {KEY_VARIABLE}, or write the key into"
-            f" {file}, readable by you alone."
+            f"There is no ModelsLab API key: set the variable {KEY_VARIABLE}, or write the key"
+            f" into {file}, readable by you alone."
         )
     return Server(API, ApiKey(secret))
 
@@ -134,13 +135,12 @@ def _of_file(file: Path) -> list[Server]:
 
 def _address(text: str, where: str) -> str:
     try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
-    except ValueError:
+        usable = not parse_url(text).userinfo
+    except InvalidInput:
         usable = False
     if not usable:
         raise InvalidInput(
-            f"What {where} names is not an address of a server: it must look like"
+            f"The server in {where} is malformed: it must look like"
             " http://192.168.1.20:8000/api/v6."
         )
     return text.rstrip("/")
@@ -150,13 +150,13 @@ def _checked(secret: str, where: str) -> str:
     secret = secret.strip()
     if not (secret.isascii() and secret.isprintable()) or " " in secret:
         raise AuthenticationFailed(
-            f"What {where} holds is not an API key: it must be one line of letters and digits."
+            f"The content of {where} is not an API key: it must be one line of letters and digits."
         )
     return secret
 
 
 def _secret_text(file: Path) -> str:
-    """The text of a file that its owner alone can read, as any editor saves it."""
+    """Read a text file of any editor that only its owner can read."""
     if os.name == "posix" and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise AuthenticationFailed(
             f"Others can read {file}, which holds your ModelsLab API key: run 'chmod 600 {file}'."
