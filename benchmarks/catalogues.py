@@ -134,11 +134,11 @@ def _print_overhead(folder: Path) -> None:
         f"a process adds {timed(run_locally(tasks, [stub], recipe, 60.0)) - plain:.2f} ms an item"
     )
     try:
-        from pipelines.catalogue.ray_engine import done_by_ray
+        from pipelines.catalogue.ray_engine import run_on_ray
     except ImportError as error:
         print(f"Ray is not there: {error}")
         return
-    by_ray = timed(done_by_ray(tasks, lambda parts: stub, recipe, 60.0, workers=1))
+    by_ray = timed(run_on_ray(tasks, lambda parts: stub, recipe, 60.0, workers=1))
     print(f"Ray adds {by_ray - plain:.2f} ms an item")
 
 

@@ -209,7 +209,7 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
             tasks, makers, recipe, options.item_timeout, threads=threads
         )
     try:
-        from .ray_engine import done_by_ray
+        from .ray_engine import run_on_ray
     except ImportError as error:
         raise EnvironmentProblem(
             f"--engine ray needs Ray: run 'pip install -r requirements-cluster.txt' ({error})."
@@ -219,7 +219,7 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
         return functools.partial(Work, recipe, folder, parts)
 
     def engine(tasks: Sequence[Task]) -> Generator[Row, None, None]:
-        return done_by_ray(
+        return run_on_ray(
             tasks,
             maker,
             recipe,

@@ -51,7 +51,7 @@ class _Actor:
         self._process.stop()
 
 
-def done_by_ray(
+def run_on_ray(
     tasks: Sequence[Task],
     maker: Callable[[tuple[str, ...]], Callable[[], Callable[..., State]]],
     recipe: Recipe,

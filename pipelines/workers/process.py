@@ -156,7 +156,10 @@ def _serve(make_work: bytes, connection: Connection, threads: int | None) -> Non
     configure_threads(threads)
     work: WorkFunction | None = None
     while True:
-        arguments = connection.recv()
+        try:
+            arguments = connection.recv()
+        except EOFError:  # the parent has ended
+            return
         try:
             if work is None:
                 work = pickle.loads(make_work)()

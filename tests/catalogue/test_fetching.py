@@ -131,5 +131,5 @@ def test_downloaded_from_another_store(tmp_path):
         pass
 
 
-def test_find_items_of_a_list_at_an_address(server):
+def test_find_items_of_a_list_on_the_web(server):
     assert [item.id for item in find_items([f"{server.url}/list.csv"])] == ["a"]

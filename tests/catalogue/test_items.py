@@ -19,7 +19,7 @@ def _found(*inputs: object) -> list[tuple[str, str]]:
     return [(item.id, item.picture) for item in find_items([str(i) for i in inputs])]
 
 
-def test_folders_with_all_within(tmp_path, images):
+def test_find_items_of_folders_includes_subfolders(tmp_path, images):
     folder = images(2)
     (folder / "more").mkdir()
     (folder / "more" / "cup.PNG").write_bytes((folder / "disc-0.png").read_bytes())
@@ -54,7 +54,7 @@ def _write(kind, path, rows):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_lists_with_settings(tmp_path, kind):
+def test_find_items_of_lists_reads_settings(tmp_path, kind):
     path = tmp_path / f"list.{kind}"
     rows = [
         {"id": "a", "picture": "in/one.png", "resolution": 64.0, "title": "A"},
@@ -75,7 +75,7 @@ def test_lists_with_settings(tmp_path, kind):
     assert (first.remote, second.remote) == (False, True)
 
 
-def test_text_lists_and_ids_of_paths(tmp_path):
+def test_find_items_of_text_lists_makes_ids_of_paths(tmp_path):
     (tmp_path / "list.txt").write_text("# mine\nin/one.png\n\nC d.jpg\n")
     assert _found(tmp_path / "list.txt") == [
         ("in/one", f"{tmp_path}/in/one.png"),
@@ -83,7 +83,7 @@ def test_text_lists_and_ids_of_paths(tmp_path):
     ]
 
 
-def test_images_are_found_from_wherever_a_worker_starts(tmp_path, images, monkeypatch):
+def test_find_items_returns_absolute_paths(tmp_path, images, monkeypatch):
     folder = images(1)
     (folder / "list.txt").write_text("disc-0.png\n")
     monkeypatch.chdir(tmp_path)
@@ -92,7 +92,7 @@ def test_images_are_found_from_wherever_a_worker_starts(tmp_path, images, monkey
         assert [picture for _, picture in _found(source)] == [absolute]
 
 
-def test_a_list_at_an_address(tmp_path):
+def test_find_items_of_a_list_at_an_address(tmp_path):
     (tmp_path / "list.txt").write_text("/one.png\n")
     assert _found(f"file://{tmp_path}/list.txt") == [("/one", "/one.png")]
 
@@ -112,7 +112,7 @@ def test_a_list_at_an_address(tmp_path):
         ("l.txt", "odd://a/b.png", "Addresses that start with odd:// are unsupported"),
     ],
 )
-def test_bad_lists_have_a_sentence(tmp_path, name, content, said):
+def test_find_items_of_a_damaged_list_raises(tmp_path, name, content, said):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -120,14 +120,14 @@ def test_bad_lists_have_a_sentence(tmp_path, name, content, said):
         find_items([str(tmp_path / name)])
 
 
-def test_nothing_there(tmp_path):
+def test_find_items_without_images_raises(tmp_path):
     with pytest.raises(InvalidInput, match=r"There is no file or folder .*nowhere"):
         find_items([str(tmp_path / "nowhere")])
     with pytest.raises(InvalidInput, match="There is no image in"):
         find_items([str(tmp_path)])
 
 
-def test_what_an_address_needs_is_said_first(tmp_path, monkeypatch):
+def test_find_items_with_a_missing_package_raises(tmp_path, monkeypatch):
     import fsspec
 
     def missing(protocol: str) -> None:
@@ -138,7 +138,7 @@ def test_what_an_address_needs_is_said_first(tmp_path, monkeypatch):
         find_items(["s3://bucket/one.png"])
 
 
-def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+def test_find_items_of_parquet_without_pyarrow_raises(tmp_path, monkeypatch):
     def missing(path):
         raise ImportError("No module named 'pyarrow'")
 
@@ -213,7 +213,7 @@ def test_find_items_of_names_outside_unicode(tmp_path):
 
 
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=2, unique=True))
-def test_names_are_files_of_every_system_and_their_own(ids):
+def test_folder_name_is_unique_and_valid_on_every_system(ids):
     names = [folder_name(id) for id in ids]
     assert names[0] != names[1]
     for name in names:
@@ -225,7 +225,7 @@ def test_names_are_files_of_every_system_and_their_own(ids):
         assert name.partition(".")[0] not in module._RESERVED
 
 
-def test_a_plain_id_is_its_name():
+def test_folder_name_of_a_plain_id_is_the_id():
     assert folder_name("oak-chair_2") == "oak-chair_2"
     assert folder_name("Oak").startswith("oak-")
     assert folder_name("con").startswith("con-")

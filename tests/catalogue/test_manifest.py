@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import re
 
 import pytest
 
@@ -29,7 +28,7 @@ GOOD = Row(
 BAD = Row("<b>", "b.png", "failed", "f00", error_kind="InvalidInput", error="It is <small>.")
 
 
-def test_rows_come_back_and_the_last_counts(tmp_path):
+def test_manifest_keeps_the_last_row_of_an_id(tmp_path):
     manifest = Manifest(tmp_path)
     for row in (BAD, GOOD, Row("<b>", "b.png", "done", "f01")):
         manifest.add(row)
@@ -38,7 +37,7 @@ def test_rows_come_back_and_the_last_counts(tmp_path):
     assert again.rows["a"].in_all == 1.75
 
 
-def test_a_row_that_was_cut_off_is_forgotten(tmp_path):
+def test_manifest_ignores_a_row_that_was_cut_off(tmp_path):
     Manifest(tmp_path).add(GOOD)
     with (tmp_path / JSON_LINES).open("a") as file:
         file.write('{"id": "b", "pict')
@@ -49,13 +48,13 @@ def test_a_row_that_was_cut_off_is_forgotten(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["no json", "[1]", '{"id": "a"}', '{"outputs": [], "size": []}'])
-def test_a_manifest_that_is_none(tmp_path, line):
+def test_manifest_that_is_damaged_raises(tmp_path, line):
     (tmp_path / JSON_LINES).write_text(f"{line}\n")
     with pytest.raises(InvalidInput, match=r"Line 1 of .* is not a catalogue's row"):
         Manifest(tmp_path)
 
 
-def test_a_full_disk_has_a_sentence(tmp_path):
+def test_add_to_a_full_disk_raises(tmp_path):
     manifest = Manifest(tmp_path)
     (tmp_path / JSON_LINES).mkdir()
     with pytest.raises(EnvironmentProblem, match=r"could not write .* run the same command"):
@@ -63,7 +62,7 @@ def test_a_full_disk_has_a_sentence(tmp_path):
     assert manifest.rows == {}
 
 
-def test_good_and_bad_rows_in_one_parquet(tmp_path):
+def test_finish_writes_all_rows_as_parquet(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     manifest = Manifest(tmp_path)
     manifest.add(BAD)
@@ -77,7 +76,7 @@ def test_good_and_bad_rows_in_one_parquet(tmp_path):
     assert set(good) == set(json.loads((tmp_path / JSON_LINES).read_text().splitlines()[0]))
 
 
-def test_without_pyarrow_json_lines_do(tmp_path, monkeypatch):
+def test_finish_without_pyarrow_returns_the_rows(tmp_path, monkeypatch):
     manifest, really = Manifest(tmp_path), builtins.__import__
 
     def no_pyarrow(name, *rest, **more):
@@ -91,24 +90,7 @@ def test_without_pyarrow_json_lines_do(tmp_path, monkeypatch):
     assert not (tmp_path / PARQUET).exists()
 
 
-def test_the_page_shows_failures_first_and_escapes(tmp_path):
-    page = write_sheet([GOOD, BAD], tmp_path).read_text()
-    assert "1 done, 1 failed." in page
-    assert "<b>" not in page
-    assert "It is &lt;small&gt;." in page
-    assert re.findall(r'<tr class="(\w+)"', page) == ["failed", "done"]
-    assert 'src="a/a-preview.png"' in page
-    assert 'href="a/a.obj"' in page
-
-
-def test_the_page_of_many_says_what_it_leaves_out(tmp_path):
-    rows = [Row(str(i), "p.png", "done", "f") for i in range(2001)]
-    page = write_sheet(rows, tmp_path).read_text()
-    assert page.count('<tr class="done"') == 2000
-    assert "The first 2,000 are shown" in page
-
-
-def test_row_of_a_name_outside_unicode_is_kept(tmp_path):
+def test_manifest_keeps_names_outside_unicode(tmp_path):
     row = Row("caf\udce9", "/caf\udce9.png", "failed", "f", error="caf\udce9 is no image.")
     manifest = Manifest(tmp_path)
     manifest.add(row)

@@ -35,7 +35,7 @@ def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False
     return outcome, [row.id for row in told]
 
 
-def test_what_is_done_is_not_done_again(tmp_path):
+def test_run_again_does_only_what_is_unfinished(tmp_path):
     of = items(["a", "bad-1", "b"])
     outcome, ids = _run(tmp_path / "out", of)
     assert (outcome.done, outcome.failed, outcome.skipped) == (2, 1, 0)
@@ -47,7 +47,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert _run(tmp_path / "out", of)[1] == ["a"]
 
 
-def test_a_changed_setting_makes_only_its_items_new(tmp_path):
+def test_run_with_a_changed_setting_does_its_items_again(tmp_path):
     of = items(["a", "b"])
     _run(tmp_path, of)
     changed = [of[0], Item("b", of[1].picture, (("resolution", "64"),))]
@@ -60,7 +60,7 @@ def test_a_changed_setting_makes_only_its_items_new(tmp_path):
     ]
 
 
-def test_a_changed_image_makes_its_item_new(tmp_path, images):
+def test_to_do_with_a_changed_image_includes_its_item(tmp_path, images):
     folder = images(1)
     path = folder / "disc-0.png"
     with opened(tmp_path / "out") as manifest:
@@ -76,7 +76,7 @@ def test_a_changed_image_makes_its_item_new(tmp_path, images):
         assert to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out") == [task]
 
 
-def test_failures_in_a_row_end_the_run(tmp_path):
+def test_run_stops_after_failures_in_a_row(tmp_path):
     of = items(["bad-1", "a", "bad-2", "bad-3", "b"])
     outcome, ids = _run(tmp_path, of, stop_after=2)
     assert ids == ["bad-1", "a", "bad-2", "bad-3"]
@@ -85,13 +85,13 @@ def test_failures_in_a_row_end_the_run(tmp_path):
     assert (ids, outcome.stopped, outcome.failed) == (["b"], None, 3)
 
 
-def test_what_an_engine_does_twice_counts_once(tmp_path):
+def test_run_counts_a_repeated_row_once(tmp_path):
     outcome, ids = _run(tmp_path, items(["a", "b"]), twice=True)
     assert (outcome.done, ids) == (2, ["a", "b"])
     assert len((tmp_path / JSON_LINES).read_text().splitlines()) == 2
 
 
-def test_an_engine_that_fails_keeps_what_is_done(tmp_path):
+def test_run_with_a_failing_engine_keeps_finished_rows(tmp_path):
     of, made = items(["a", "b"]), recipe()
     with opened(tmp_path) as manifest:
 
@@ -106,7 +106,7 @@ def test_an_engine_that_fails_keeps_what_is_done(tmp_path):
     assert "1 done, 0 failed" in (tmp_path / "index.html").read_text()
 
 
-def test_large_catalogues_have_shards_and_keep_their_places(tmp_path):
+def test_to_do_of_large_catalogues_uses_shards_and_keeps_folders(tmp_path):
     made = recipe()
     many = items([f"i{n}" for n in range(1001)])
     with opened(tmp_path) as manifest:
@@ -118,7 +118,7 @@ def test_large_catalogues_have_shards_and_keep_their_places(tmp_path):
         assert again.folder == tasks[0].folder
 
 
-def test_folders_that_are_not_for_a_run(tmp_path, monkeypatch):
+def test_opened_refuses_unusable_folders(tmp_path, monkeypatch):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.doc").touch()
     (tmp_path / "own" / ".DS_Store").touch()
@@ -143,7 +143,7 @@ def test_folders_that_are_not_for_a_run(tmp_path, monkeypatch):
         _run(tmp_path / "one", items(["a"]))
 
 
-def test_what_an_interrupted_run_left_is_removed(tmp_path):
+def test_opened_removes_unfinished_files(tmp_path):
     left = tmp_path / UNFINISHED / "tmpx" / "a"
     left.mkdir(parents=True)
     (left / "a.obj").write_text("v 0")
@@ -152,7 +152,7 @@ def test_what_an_interrupted_run_left_is_removed(tmp_path):
     assert not (tmp_path / UNFINISHED).exists()
 
 
-def test_the_runs_seed_is_drawn_once(tmp_path):
+def test_seed_of_run_is_drawn_once(tmp_path):
     drawn = seed_of_run(tmp_path, 0)
     assert drawn > 0
     assert seed_of_run(tmp_path, 0) == drawn

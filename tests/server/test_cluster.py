@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_lost_node_costs_no_job(tmp_path, serve, monkeypatch):
+def test_server_on_ray_after_a_lost_node_finishes_all_jobs(tmp_path, serve, monkeypatch):
     from ray.cluster_utils import Cluster
 
     quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}

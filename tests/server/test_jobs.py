@@ -208,3 +208,26 @@ def test_delivery_of_a_removed_job_is_none(jobs):
     _change(jobs, "DELETE FROM jobs")
     assert jobs.due_deliveries() == []
     shutil.rmtree(jobs.folder_of(job.token))
+
+
+def test_jobs_after_a_restart_keep_their_states(tmp_path):
+    def submit(jobs: Jobs) -> int:
+        return jobs.submit(JobSettings(), [b"picture"]).id
+
+    jobs = Jobs(tmp_path)
+    done, running, queued = (submit(jobs) for _ in range(3))
+    assert jobs.claim().id == done
+    assert jobs.end(done, "done", outputs=["mesh.obj"])
+    assert not jobs.end(done, "failed"), "a job ends once"
+    assert jobs.claim().id == running
+    jobs.close()
+    jobs = Jobs(tmp_path)
+    assert jobs.get(done).outputs == ["mesh.obj"]
+    assert [jobs.get(i).state for i in (running, queued)] == ["queued", "queued"]
+    assert jobs.claim().id == running, "it keeps its place"
+    jobs.close()
+    jobs = Jobs(tmp_path)
+    assert jobs.get(running).state == "failed", "done again once, not for ever"
+    assert "stopped twice" in jobs.get(running).message
+    assert submit(jobs) == queued + 1
+    jobs.close()

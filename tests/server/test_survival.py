@@ -11,15 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.server.jobs import Jobs
-from pipelines.server.protocol import JobSettings
-from pipelines.server.workers import Workers
-
-from .conftest import FETCH, START, fake, image
+from .conftest import FETCH, START, image
 from .makers import CRASH, SLOW
 
 
-def test_a_worker_that_dies_costs_its_job_alone(serve):
+def test_server_after_a_crashed_worker_goes_on(serve):
     client = serve(wait=20.0)
     answer = client.post(START, json={"image": image(), "resolution": CRASH}).json()
     assert answer["status"] == "failed"
@@ -27,7 +23,7 @@ def test_a_worker_that_dies_costs_its_job_alone(serve):
     assert client.post(START, json={"image": image()}).json()["status"] == "success"
 
 
-def test_a_job_has_a_time(serve):
+def test_job_over_its_limit_fails(serve):
     client = serve(wait=20.0, limit=0.5)
     answer = client.post(START, json={"image": image(), "resolution": SLOW}).json()
     assert answer["status"] == "failed"
@@ -35,47 +31,8 @@ def test_a_job_has_a_time(serve):
     assert client.get("/health").json()["workers"] == 1
 
 
-def test_a_server_that_is_stopped_puts_its_job_back(tmp_path):
-    jobs = Jobs(tmp_path)
-    id = jobs.submit(JobSettings(resolution=SLOW), [b"picture"]).id
-    for _ in range(3):
-        workers = Workers(jobs, [fake])
-        workers.start()
-        until = time.monotonic() + 30
-        while not (tmp_path / "files" / "log.txt").exists():
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        (tmp_path / "files" / "log.txt").unlink()
-        workers.stop()
-        assert jobs.get(id).state == "queued", "however often"
-    jobs.close()
-
-
-def test_states_survive_a_restart(tmp_path):
-    def submit(jobs: Jobs) -> int:
-        return jobs.submit(JobSettings(), [b"picture"]).id
-
-    jobs = Jobs(tmp_path)
-    done, running, queued = (submit(jobs) for _ in range(3))
-    assert jobs.claim().id == done
-    assert jobs.end(done, "done", outputs=["mesh.obj"])
-    assert not jobs.end(done, "failed"), "a job ends once"
-    assert jobs.claim().id == running
-    jobs.close()
-    jobs = Jobs(tmp_path)
-    assert jobs.get(done).outputs == ["mesh.obj"]
-    assert [jobs.get(i).state for i in (running, queued)] == ["queued", "queued"]
-    assert jobs.claim().id == running, "it keeps its place"
-    jobs.close()
-    jobs = Jobs(tmp_path)
-    assert jobs.get(running).state == "failed", "done again once, not for ever"
-    assert "stopped twice" in jobs.get(running).message
-    assert submit(jobs) == queued + 1
-    jobs.close()
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
-def test_kill_9_at_any_moment_loses_nothing(running):
+def test_server_killed_at_any_moment_loses_no_job(running):
     def post(path: str, **body: Any) -> dict[str, Any]:
         return httpx.post(f"{running.url}{path}", json=body, timeout=30).json()
 
@@ -91,7 +48,7 @@ def test_kill_9_at_any_moment_loses_nothing(running):
         return (running.folder / "files" / "log.txt").read_text().split()
 
     def begun_at_least(count: int) -> None:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while len(begun()) < count:
             assert time.monotonic() < until
             time.sleep(0.05)
@@ -115,7 +72,7 @@ def test_kill_9_at_any_moment_loses_nothing(running):
 
 
 @pytest.mark.slow
-def test_two_hundred_clients_for_a_minute(running):
+def test_server_with_200_clients_loses_nothing_and_answers_fast(running):
     """Nothing lost, nothing done twice; submit and fetch under 100 ms at the 99th percentile."""
     took: list[float] = []
     ids: list[int] = []

@@ -96,3 +96,19 @@ def test_cancelled_job_ends_at_once_and_is_not_queued_again(jobs, workers):
     assert not workers.cancel(jobs.get(slow))
     assert _ended(jobs, next_one).state == "done"
     assert jobs.get(slow).state == "cancelled"
+
+
+def test_stopped_server_queues_its_job_again(tmp_path):
+    jobs = Jobs(tmp_path)
+    id = jobs.submit(JobSettings(resolution=makers.SLOW), [b"picture"]).id
+    for _ in range(3):
+        workers = Workers(jobs, [makers.fake])
+        workers.start()
+        until = time.monotonic() + 30
+        while not (tmp_path / "files" / "log.txt").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        (tmp_path / "files" / "log.txt").unlink()
+        workers.stop()
+        assert jobs.get(id).state == "queued", "however often"
+    jobs.close()

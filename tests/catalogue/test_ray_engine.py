@@ -30,7 +30,7 @@ def cluster():
     made.shutdown()
 
 
-def test_a_lost_node_costs_no_item(cluster, tmp_path):
+def test_run_on_ray_after_a_lost_node_finishes_all_items(cluster, tmp_path):
     nodes = [cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=2)]
     made = recipe()
     ids = [f"i{n}" for n in range(40)] + ["bad", "crash"]
@@ -50,7 +50,7 @@ def test_a_lost_node_costs_no_item(cluster, tmp_path):
     losing.start()
     rows = {
         row.id: row.error_kind or row.status
-        for row in engine.done_by_ray(tasks, maker, made, 60.0, address=cluster.address)
+        for row in engine.run_on_ray(tasks, maker, made, 60.0, address=cluster.address)
     }
     losing.join()
     assert rows == {f"i{n}": "done" for n in range(40)} | {
@@ -59,7 +59,7 @@ def test_a_lost_node_costs_no_item(cluster, tmp_path):
     }
 
 
-def test_gpus_are_for_the_models_alone(cluster, tmp_path):
+def test_run_on_ray_gives_gpus_to_the_models_only(cluster, tmp_path):
     """Each item goes through three actors, of which one has a (pretended) GPU to itself."""
     cluster.add_node(num_cpus=2, num_gpus=1)
     made = recipe()
@@ -70,13 +70,13 @@ def test_gpus_are_for_the_models_alone(cluster, tmp_path):
         asked.append(parts)
         return functools.partial(makers.part_of, parts, made, tmp_path)
 
-    rows = list(engine.done_by_ray(tasks, maker, made, 60.0, address=cluster.address))
+    rows = list(engine.run_on_ray(tasks, maker, made, 60.0, address=cluster.address))
     assert asked == [("prepare",), ("reconstruct",), ("finish",)]
     assert sorted(row.id for row in rows) == ["a", "b", "c"]
     assert all(list(row.seconds) == ["prepare", "reconstruct", "finish"] for row in rows)
 
 
-def test_clusters_without_room_or_that_are_not_there(cluster, tmp_path):
+def test_run_on_ray_without_a_usable_cluster_raises(cluster, tmp_path):
     from pipelines.errors import EnvironmentProblem
 
     cluster.add_node(num_cpus=1)
@@ -87,8 +87,8 @@ def test_clusters_without_room_or_that_are_not_there(cluster, tmp_path):
         return functools.partial(makers.unready, tmp_path)
 
     with pytest.raises(EnvironmentProblem, match="has room for 1 workers, not for 3"):
-        list(engine.done_by_ray(tasks, maker, made, 60, address=cluster.address, workers=3))
+        list(engine.run_on_ray(tasks, maker, made, 60, address=cluster.address, workers=3))
     with pytest.raises(EnvironmentProblem, match="The weights are not there"):
-        list(engine.done_by_ray(tasks, maker, made, 60, address=cluster.address))
+        list(engine.run_on_ray(tasks, maker, made, 60, address=cluster.address))
     with pytest.raises(EnvironmentProblem, match="could not reach a Ray cluster at"):
-        list(engine.done_by_ray(tasks, maker, made, 60, address="127.0.0.1:1"))
+        list(engine.run_on_ray(tasks, maker, made, 60, address="127.0.0.1:1"))

@@ -27,7 +27,7 @@ def _kinds(rows):
     return {row.id: row.error_kind or row.status for row in rows}
 
 
-def test_an_item_costs_itself_alone(tmp_path):
+def test_run_locally_after_a_failed_item_goes_on(tmp_path):
     ids = ["a", "crash", "slow", "bad", "bug", "b", "c"]
     made, tasks = _tasks(ids)
     workers = [functools.partial(makers.stub, made, tmp_path)] * 2
@@ -44,21 +44,21 @@ def test_an_item_costs_itself_alone(tmp_path):
     assert {id: begun.count(id) for id in ids} == dict.fromkeys(ids, 1) | {"crash": 2}
 
 
-def test_workers_that_cannot_begin_end_the_run(tmp_path):
+def test_run_locally_without_weights_raises(tmp_path):
     made, tasks = _tasks(["a", "b"])
     unready = functools.partial(makers.unready, tmp_path)
     with pytest.raises(EnvironmentProblem, match="The weights are not there"):
         list(run_locally(tasks, [unready], made, timeout=60.0))
 
 
-def test_loading_the_models_is_not_the_items_time(tmp_path):
+def test_run_locally_does_not_count_loading_as_work(tmp_path):
     made, tasks = _tasks(["a", "slow", "b"])
     worker = functools.partial(makers.slow_to_load, made, tmp_path)
     rows = _kinds(run_locally(tasks, [worker], made, timeout=1.0))
     assert rows == {"a": "done", "slow": "TimedOut", "b": "done"}
 
 
-def test_tasks_are_taken_when_a_worker_is_free(tmp_path):
+def test_run_locally_takes_a_task_when_a_worker_is_free(tmp_path):
     made, tasks = _tasks([f"i{n}" for n in range(100)])
     taken = []
 
