@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from PIL import EpsImagePlugin, Image
+from PIL import Image
 
 PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "TGA")
 TEXTURE_FORMATS = (*PHOTO_FORMATS, "DDS", "PPM", "PCX")
@@ -28,8 +28,3 @@ def open_image(source: Path | IO[bytes], formats: Sequence[str] = PHOTO_FORMATS)
     Image.init()
     readable = [name for name in formats if name in Image.OPEN]
     return Image.open(source, formats=readable)  # noqa: TID251 - the one place that may
-
-
-def disable_ghostscript() -> None:
-    """Keep Pillow from starting Ghostscript, for libraries that open images on their own."""
-    EpsImagePlugin.gs_binary = False

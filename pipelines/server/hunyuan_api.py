@@ -61,7 +61,9 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
         if job.state in ("failed", "cancelled"):
             return {"status": "error", "message": without_paths(job.message)}
         if job.state != "done":
-            return {"status": "processing" if job.state == "running" else "queued"}
+            waiting = {"status": "processing" if job.state == "running" else "queued"}
+            download = service.models.download_of(job.settings.model)
+            return waiting | ({"message": str(download)} if download else {})
         path = service.jobs.folder_of(uid) / job.outputs[0]
         content = await asyncio.to_thread(path.read_bytes)
         return {"status": "completed", "model_base64": base64.b64encode(content).decode()}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import UnreadableImage
-from pipelines.images.formats import PHOTO_FORMATS, TEXTURE_FORMATS, disable_ghostscript, open_image
+from pipelines.images.formats import PHOTO_FORMATS, TEXTURE_FORMATS, open_image
 from pipelines.images.reading import read_image
 from pipelines.meshes.io import load_mesh
 
@@ -73,13 +73,6 @@ def test_load_mesh_eps_as_texture_starts_no_program(ghostscript, tmp_path, suffi
     )
     mesh = load_mesh(tmp_path / f"m.{suffix}")
     assert len(mesh.faces) == 1
-    assert not ghostscript.exists()
-
-
-def test_disable_ghostscript_holds_for_other_libraries(ghostscript):
-    disable_ghostscript()
-    with pytest.raises(OSError, match="Ghostscript"), Image.open(io.BytesIO(EPS)) as image:
-        image.load()
     assert not ghostscript.exists()
 
 

@@ -39,8 +39,8 @@ class Hub:
 
     def __call__(self, name, folders, progress):
         self.asked.append(name)
-        progress(0, 100)
-        progress(25, 100)
+        progress(0, 10**9)
+        progress(25 * 10**7, 10**9)
         self.begun.set()
         assert self.end.wait(20)
         if self.failure:
@@ -95,7 +95,7 @@ def test_download_shows_in_the_status_and_blocks_no_other_job(serve, hub):
     assert ended(client, other["id"])["status"] == "success"
     for _ in range(2):
         again = client.post(START, json={"image": image(), "model_id": "instantmesh"}).json()
-    assert "instant-mesh-large are being downloaded" in again["message"]
+    assert "instant-mesh-large are being downloaded (250 of 1,000 MB)" in again["message"]
     hub.end.set()
     for job in (waiting, again):
         assert ended(client, job["id"])["status"] == "success"

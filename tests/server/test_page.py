@@ -1,0 +1,39 @@
+"""The page's files; what it does in a browser is in test_clients.py."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from pipelines.server.auth import digest
+
+
+def _settings(text):
+    return json.loads(re.search(r'id="settings">(.*?)</script>', text).group(1))
+
+
+def test_page_knows_models_and_whether_a_key_is_needed(serve):
+    client = serve(page=True, keys=frozenset({digest("one")}))
+    settings = _settings(client.get("/").text)
+    assert settings["needs_key"] is True
+    assert settings["model"] in settings["models"]
+    assert settings["resolution"] == [32, 512]
+
+
+def test_page_loads_nothing_from_elsewhere(serve):
+    client = serve(page=True)
+    page = client.get("/")
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    for name in re.findall(r'(?:src|href)="(page/[^"]+)"', page.text):
+        assert "://" not in client.get(f"/{name}").text
+
+
+@pytest.mark.parametrize("name", ["index.html", "app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
+def test_other_files_are_404(serve, name):
+    assert serve(page=True).get(f"/page/{name}").status_code == 404
+
+
+def test_without_the_page_there_is_none(serve):
+    assert serve().get("/").status_code == 404
