@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from socket import SOCK_STREAM
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import httpcore
@@ -116,6 +117,7 @@ def parse_url(text: str) -> httpx.URL:
     """
     try:
         url = httpx.URL(text)
+        urlsplit(text)  # stricter about brackets
         usable = url.scheme in ("http", "https") and url.host and _is_port(url.port)
     except (httpx.InvalidURL, ValueError):  # idna's errors are ValueErrors
         usable = False

@@ -122,6 +122,8 @@ def test_access_networks_allow_a_special_range():
         "http://127.0.0.1:99999/",
         "http://xn--a/",
         "http://[::1/",
+        "http://[",
+        "http://a]/",
         "http://",
         "https:///path",
         "file:///etc/passwd",
