@@ -76,6 +76,7 @@ async function showPreview(job) {
 async function showResult(job) {
   const seconds = job.generationTime ? `, in ${job.generationTime.toFixed(1)} s` : "";
   show(`Job ${job.id} is done${seconds}. Seed ${job.meta.seed}.`);
+  element("preview").hidden = true;
   for (const format of settings.formats) {
     const anchor = document.createElement("a");
     anchor.href = link(job, `.${format}`);
