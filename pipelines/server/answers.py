@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .jobs import Job, Jobs
+from .job import Job
+from .jobs import Jobs
 from .models import Download
 from .protocol import Answer
 from .workers import Workers

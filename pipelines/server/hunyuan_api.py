@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, Response
 
 from .answers import without_paths
 from .errors import ApiError
-from .jobs import ENDED, Job
+from .job import ENDED, Job
 from .protocol import Hunyuan
 from .routes import body_of, get
 from .service import Service

@@ -17,84 +17,22 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from filelock import FileLock, Timeout
+from typing import Any
 
 from ..errors import EnvironmentProblem
-from ..files import check_writable
+from .database import lock_folder, open_database
+from .job import Job, JobState, job_of
 from .protocol import JobSettings, names_of
 
 log = logging.getLogger(__name__)
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-ENDED = ("done", "failed", "cancelled")
 TEMPORARY_S = 3600.0
 _LONGEST_UPLOAD_S = 86_400.0
 _LOST = "The server stopped twice while it worked on this job: it is not tried again."
-_UNREADABLE = (
-    "Another version of the server stored this job, and this one cannot read it: send it again."
-)
-#: The tables of 0.2.0 and, last, `leases`.
-_TABLES = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT UNIQUE, owner TEXT, state TEXT,
-    settings TEXT, pictures TEXT, seed INTEGER, created REAL, started REAL, ended REAL,
-    tries INTEGER DEFAULT 0, message TEXT DEFAULT '', outputs TEXT DEFAULT '[]',
-    webhook TEXT DEFAULT '', track_id TEXT DEFAULT 'null', base TEXT DEFAULT ''
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id);
-CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended);
-CREATE TABLE IF NOT EXISTS deliveries (job INTEGER PRIMARY KEY, tries INTEGER, due REAL);
-CREATE TABLE IF NOT EXISTS leases (job INTEGER PRIMARY KEY, server TEXT);
-"""
 _SETTING = "CASE WHEN json_valid(settings) THEN json_extract(settings, '$.{}') END"
 #: The condition for a job of some models; takes their names as JSON.
 _OF_MODELS = f"coalesce({_SETTING.format('model_id')}, '') IN (SELECT value FROM json_each(?))"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row.
-
-    Attributes:
-        id: what clients use to ask for the job.
-        token: unguessable; part of its files' addresses and the name of their folder.
-        owner: digest of the key that started it.
-        images: file names in its folder.
-        seed: the seed in use; never 0.
-        created, started, ended: seconds since 1970, or None; never before one another.
-        tries: how many times a worker has started it.
-        message: why it failed, in one sentence.
-        outputs: file names in its folder, the mesh first.
-        webhook, track_id: as the client gave them.
-        base: the server's address, as the client used it.
-    """
-
-    id: int
-    token: str
-    owner: str
-    state: JobState
-    settings: JobSettings
-    images: Sequence[str]
-    seed: int
-    created: float
-    started: float | None
-    ended: float | None
-    tries: int
-    message: str
-    outputs: Sequence[str]
-    webhook: str
-    track_id: str | int | None
-    base: str
-
-    @property
-    def expected_outputs(self) -> list[str]:
-        """Names that the files will have."""
-        suffixes = [self.settings.output_format] + ["mp4"] * self.settings.render
-        return [f"{self.token}.{suffix}" for suffix in suffixes]
 
 
 class QueueFull(Exception):
@@ -119,9 +57,9 @@ class Jobs:
         self._server = secrets.token_hex(8)
         self._lock = threading.RLock()
         self._held: set[str] = set()
-        self._folder_lock = _locked(folder)
+        self._folder_lock = lock_folder(folder)
         try:
-            self._database = _opened(folder / "jobs.sqlite3")
+            self._database = open_database(folder / "jobs.sqlite3")
             self._take_over()
         except (sqlite3.Error, OSError) as error:
             self._folder_lock.release()
@@ -389,7 +327,7 @@ class Jobs:
     def _select(self, where: str, *values: Any) -> list[Job]:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs WHERE {where}", values).fetchall()
-        return [_job_of(dict(row)) for row in rows]
+        return [job_of(dict(row)) for row in rows]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -405,70 +343,3 @@ class Jobs:
 _OURS = (
     "(state = 'queued' OR state = 'running' AND id IN (SELECT job FROM leases WHERE server = ?))"
 )
-
-
-def _job_of(row: dict[str, Any]) -> Job:
-    """Return a row as a job; one that cannot be read is failed, with default settings."""
-    images = row.pop("pictures")
-    try:
-        return Job(
-            **row
-            | {
-                "settings": JobSettings.model_validate_json(row["settings"]),
-                "images": json.loads(images),
-                "outputs": json.loads(row["outputs"]),
-                "track_id": json.loads(row["track_id"]),
-            }
-        )
-    except (ValueError, TypeError):
-        return Job(
-            **row
-            | {
-                "settings": JobSettings(),
-                "state": row["state"] if row["state"] in ENDED else "failed",
-                "message": row["message"] or _UNREADABLE,
-                "images": (),
-                "outputs": (),
-                "track_id": None,
-            }
-        )
-
-
-def _locked(folder: Path) -> FileLock:
-    """Make a folder that only its owner can read, and lock it.
-
-    Raises:
-        EnvironmentProblem: if another server has locked it, or it cannot be written to.
-    """
-    check_writable(folder, "--folder")
-    _make_private(folder)
-    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise EnvironmentProblem(
-            f"Another server is running in {folder}: stop it, or choose another --folder."
-        ) from error
-    return lock
-
-
-def _make_private(folder: Path) -> None:
-    """Close a folder to other users, unless it also has files that are not the server's."""
-    ours = {"jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm"}
-    with suppress(OSError):  # somebody else's, or a disk without modes
-        if {path.name for path in folder.iterdir()} <= ours | {"files", ".lock"}:
-            folder.chmod(0o700)
-        for path in folder.iterdir():
-            if path.name in ours:
-                path.chmod(0o600)
-            elif path.name == "files":
-                path.chmod(0o700)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, check_same_thread=False)
-    database.row_factory = sqlite3.Row
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.executescript(_TABLES)
-    return database

@@ -7,7 +7,8 @@ import threading
 from pathlib import Path
 
 from ..meshes.io import load_mesh, save_mesh
-from .jobs import Job, Jobs
+from .job import Job
+from .jobs import Jobs
 from .work import PREVIEW
 
 MESH_FORMATS = ("obj", "glb", "stl", "ply")

@@ -22,7 +22,8 @@ from .bodies import BodyReader
 from .config import Config
 from .errors import ApiError
 from .fetching import fetch_image
-from .jobs import ENDED, Job, Jobs, JobState, QueueFull
+from .job import ENDED, Job, JobState
+from .jobs import Jobs, QueueFull
 from .models import Models
 from .protocol import Answer, JobSettings
 from .results import MEDIA_TYPES, MESH_FORMATS, converted, file_of

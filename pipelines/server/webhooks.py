@@ -22,7 +22,8 @@ import httpx
 
 from ..errors import AddressRefused
 from ..net import HTTP_ERRORS, Access, make_client, stream
-from .jobs import Job, Jobs
+from .job import Job
+from .jobs import Jobs
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")

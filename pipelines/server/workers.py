@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..workers.process import WorkerProcess, WorkResult
 from ..workers.supervisor import Supervisor
-from .jobs import Job, Jobs
+from .job import Job
+from .jobs import Jobs
 from .protocol import JobSettings
 
 log = logging.getLogger(__name__)

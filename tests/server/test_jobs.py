@@ -189,7 +189,7 @@ def test_clean_loads_only_what_it_deletes(jobs, monkeypatch):
         job = _submit(jobs)
         jobs.claim()
         jobs.end(job.id, "done")
-    monkeypatch.setattr("pipelines.server.jobs._job_of", lambda row: pytest.fail("loaded a job"))
+    monkeypatch.setattr("pipelines.server.jobs.job_of", lambda row: pytest.fail("loaded a job"))
     jobs.clean()
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.server.jobs import Job, Jobs
+from pipelines.server.job import Job
+from pipelines.server.jobs import Jobs
 from pipelines.server.protocol import JobSettings
 from pipelines.server.webhooks import deliver_webhooks, signed_headers
 
