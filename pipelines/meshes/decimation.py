@@ -4,14 +4,15 @@ Compared on meshes of the model and on simple shapes (closed, in time and distan
 fast-simplification at aggressiveness 3 is as exact as libigl's qslim, twice as exact as at its
 default of 7, and ten times as fast as qslim, but it pinches surfaces and gets stuck on thin or flat
 ones. qslim never opens a manifold. manifold3d takes an error instead of a number of triangles, and
-meshoptimizer's Python package is an alpha release. So fast-simplification goes as far as it keeps a
-closed mesh as it was, and qslim goes on from there.
+meshoptimizer's Python package is an alpha release. So closed meshes are split where
+fast-simplification pinched them, and qslim goes on where it got stuck.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,14 +21,23 @@ from ..errors import InvalidInput
 from ..progress import Progress, silent, stage
 from .color_transfer import texture_to_vertex_colors, transfer_colors
 from .isolation import run_isolated
-from .mesh import Mesh, drop_unused
+from .mesh import Mesh, drop_unused, face_areas
 from .native_process import TASKS
-from .topology import bare_shape, euler_number, first_equal_rows, is_closed_manifold, merge_vertices
+from .repair import separate_touching
+from .topology import (
+    bare_shape,
+    component_labels,
+    first_equal_rows,
+    is_closed_manifold,
+    merge_vertices,
+    split_nonmanifold,
+)
 
 log = logging.getLogger(__name__)
 
 MIN_FACES = 4
 _CAREFUL, _DEFAULT = 3, 7  # fast-simplification's aggressiveness
+_MAX_SPECK_AREA = 1e-3  # of the whole: what may come off where a surface is pinched
 _INLINE_FACES = 20_000  # fewer are done before a process of their own has started
 _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 60.0, 1e-3  # some fifty times what qslim takes
 
@@ -78,8 +88,8 @@ def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
 def collapse_edges(shape: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
     """Collapse edges until so many triangles are left, or no edge can be collapsed.
 
-    A closed manifold stays one, with the same holes through it and the same components, if libigl
-    is there.
+    A closed manifold stays one, with as many components and no two vertices at the same position,
+    if libigl is there.
 
     Args:
         shape: without attributes; vertices are compared by index.
@@ -88,16 +98,20 @@ def collapse_edges(shape: Mesh, max_faces: int, progress: Progress = silent) -> 
     """
     if len(shape.faces) <= max_faces:
         return shape
+    progress(0, 3)
     closed = is_closed_manifold(shape) and importlib.util.find_spec("igl") is not None
     fewer, target = shape, max_faces
     while target < len(shape.faces):
-        fewer = _collapse_fast(shape, target, _CAREFUL, progress)
-        if not closed or _same_topology(fewer, shape):
+        found = _collapse_fast(shape, target, _CAREFUL, progress)
+        if not closed:
+            return found
+        if (split := _split_pinches(found, shape)) is not None:
+            fewer = split
             break
-        fewer, target = shape, 2 * target
-    if closed and len(fewer.faces) > max_faces:
+        target *= 4
+    if len(fewer.faces) > max_faces:
         fewer = _run("collapse_exactly", fewer, progress, max_faces=max_faces)
-    return fewer
+    return separate_touching(fewer) if closed else fewer
 
 
 def _collapse_fast(shape: Mesh, max_faces: int, aggressiveness: int, progress: Progress) -> Mesh:
@@ -128,8 +142,22 @@ def _run(task: str, shape: Mesh, progress: Progress, **numbers: int) -> Mesh:
     )
 
 
-def _same_topology(fewer: Mesh, shape: Mesh) -> bool:
-    return is_closed_manifold(fewer) and euler_number(fewer) == euler_number(shape)
+def _split_pinches(fewer: Mesh, shape: Mesh) -> Mesh | None:
+    """Split a surface where edge collapse pinched it, and drop the specks that come off.
+
+    Returns:
+        a closed manifold with as many components as the shape; None if that is not possible.
+    """
+    split = split_nonmanifold(fewer)
+    labels = component_labels(split, by_position=False)
+    areas = np.bincount(labels, weights=face_areas(split).numpy())
+    components = int(component_labels(shape, by_position=False).max()) + 1
+    specks = np.argsort(-areas)[components:]
+    if len(areas) < components or areas[specks].sum() > _MAX_SPECK_AREA * areas.sum():
+        return None
+    kept = torch.from_numpy(~np.isin(labels, specks))
+    found = drop_unused(replace(split, faces=split.faces[kept]))
+    return found if is_closed_manifold(found) else None
 
 
 def _cluster(shape: Mesh, max_faces: int) -> Mesh:

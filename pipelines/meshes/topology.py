@@ -171,13 +171,6 @@ def is_closed_manifold(mesh: Mesh) -> bool:
     return is_watertight(mesh) and len(code.unique()) == len(code)
 
 
-def euler_number(mesh: Mesh) -> int:
-    """Return vertices - edges + triangles of a mesh without unused vertices."""
-    edges = directed_edges(mesh.faces).sort(dim=1).values
-    code = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
-    return len(mesh.vertices) - len(code.unique()) + len(mesh.faces)
-
-
 def split_nonmanifold(shape: Mesh) -> Mesh:
     """Split vertices until at most two triangles meet at an edge, and one fan at a vertex.
 

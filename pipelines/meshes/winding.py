@@ -23,7 +23,7 @@ from .sampling import count_samples, sample_surface
 from .topology import Floats, Indices, component_labels, first_equal_rows
 
 _MAX_SAMPLES = 40_000_000  # points on a surface; larger surfaces get larger cells
-_SAMPLES_AT_ONCE, _QUERIES_AT_ONCE = 1_000_000, 65_536
+_SAMPLES_AT_ONCE, _QUERIES_AT_ONCE = 500_000, 65_536
 _MIN_BODY_VOLUME = 1e-3  # as a share of the largest body's; smaller ones are dropped
 _SLAB_LAYERS = 32  # of the grid, in memory at once
 _BLOCK_CELLS = 4  # along an edge of the blocks in which holes are looked for
@@ -212,9 +212,11 @@ def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
     # Neighbouring slabs share a layer of points, and the vertices in it.
     points = np.concatenate(vertices)
+    check()
     joined = first_equal_rows(points)[np.concatenate(faces)]
+    check()
     surface = Mesh(torch.from_numpy(grid.points(points)).float(), torch.from_numpy(joined))
-    return drop_inner_bodies(surface), cells
+    return drop_inner_bodies(surface, check), cells
 
 
 def _points_near(soup: TriangleSoup, grid: _Grid, check: Check) -> Indices:
@@ -327,14 +329,16 @@ def _fill_rest(
     values[rest] = side[regions[rest] - 1]
 
 
-def drop_inner_bodies(surface: Mesh) -> Mesh:
+def drop_inner_bodies(surface: Mesh, check: Check = _never_stop) -> Mesh:
     """Keep the outer surfaces of all bodies but specks; voids and their contents are dropped."""
+    check()
     components = list(_components_by_volume(surface))
     largest = components[0][0]
     kept: list[TriangleSoup] = []
     for volume, component in components:
         if volume < _MIN_BODY_VOLUME * largest:
             break
+        check()
         some = component.vertices[:: max(1, len(component.vertices) // _CHECKED_TRIANGLES)]
         if not any((outer.winding(some) > 0.5).all() for outer in kept):
             kept.append(component)

@@ -16,7 +16,6 @@ from pipelines.meshes.topology import (
     boundary_loops,
     component_labels,
     directed_edges,
-    euler_number,
     is_closed_manifold,
     is_watertight,
     keep_large_components,
@@ -164,11 +163,6 @@ def test_split_nonmanifold_keeps_a_manifold():
     pytest.importorskip("igl")
     shape = bare_shape(ball())
     assert len(split_nonmanifold(shape).vertices) == len(shape.vertices)
-
-
-def test_euler_number_counts_handles():
-    assert euler_number(ball()) == 2
-    assert euler_number(to_mesh(trimesh.creation.torus(1, 0.3))) == 0
 
 
 def test_boundary_loops_run_along_the_triangles_beside_them():
