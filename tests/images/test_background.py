@@ -63,7 +63,7 @@ def test_remove_background_auto_ignores_alpha_without_an_object(name):
 
 @pytest.mark.parametrize("alpha_frame", [True, False])
 @pytest.mark.parametrize("width", [1, 2])
-def test_a_thin_frame_does_not_make_the_sheet_the_object(alpha_frame, width):
+def test_remove_background_auto_ignores_thin_borders(alpha_frame, width):
     image, _ = _disc()
     framed = torch.nn.functional.pad(image, (width,) * 4, value=0.3)
     expected = torch.nn.functional.pad(remove_background(image, "plain"), (width,) * 4)
@@ -73,7 +73,7 @@ def test_a_thin_frame_does_not_make_the_sheet_the_object(alpha_frame, width):
     torch.testing.assert_close(remove_background(framed, "auto"), expected)
 
 
-def test_an_alpha_of_zero_everywhere_says_nothing():
+def test_remove_background_ignores_an_alpha_of_zero():
     image, _ = _disc()
     clear = torch.cat([image, torch.zeros_like(image[:, :1])], dim=1)
     torch.testing.assert_close(remove_background(clear, "auto"), remove_background(image, "plain"))
@@ -82,14 +82,14 @@ def test_an_alpha_of_zero_everywhere_says_nothing():
 @pytest.mark.parametrize(
     "box", [(10, 86, 20, 76), (0, 96, 30, 60), (40, 44, 40, 44), (3, 93, 3, 93)]
 )
-def test_alpha_of_boxes_that_leave_something_free_is_an_object(box):
+def test_remove_background_auto_keeps_alpha_of_a_box(box):
     top, bottom, left, right = box
     image, alpha = torch.rand(1, 3, 96, 96), torch.zeros(1, 1, 96, 96)
     alpha[..., top:bottom, left:right] = 1
     torch.testing.assert_close(remove_background(torch.cat([image, alpha], dim=1), "auto"), alpha)
 
 
-def test_faint_remains_go():
+def test_remove_background_threshold_removes_faint_remains():
     image, _ = _disc()
     alpha = torch.linspace(0, 1, 96).expand(1, 1, 96, 96)
     rgba = torch.cat([image, alpha], dim=1)
@@ -100,12 +100,12 @@ def test_faint_remains_go():
         remove_background(rgba, "alpha", threshold=1.5)
 
 
-def test_none_keeps_everything():
+def test_remove_background_none_keeps_everything():
     image, _ = _disc()
     torch.testing.assert_close(remove_background(image, "none"), torch.ones(1, 1, 96, 96))
 
 
-def test_every_model_is_one_of_rembgs():
+def test_models_are_rembgs():
     from rembg.sessions import sessions_class
 
     assert set(MODELS) <= {session.name() for session in sessions_class}
@@ -135,7 +135,7 @@ def small_u2netp(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rembgs_own_path_with_a_small_network(small_u2netp, monkeypatch):
+def test_remove_background_runs_a_small_network(small_u2netp, monkeypatch):
     # The small network is not the one that rembg knows.
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")
     image, disc = _disc()

@@ -13,24 +13,24 @@ from pipelines.images.colors import multiplied, parse_color, to_linear, to_srgb
     ("srgb", "linear"),
     [(0.0, 0.0), (0.04, 0.0030960), (0.5, 0.2140411), (0.735357, 0.5), (1.0, 1.0)],
 )
-def test_srgb_and_linear_light(srgb, linear):
+def test_to_linear_and_to_srgb_are_inverse(srgb, linear):
     """By hand, from the formulas of IEC 61966-2-1."""
     found = to_linear(torch.tensor(srgb, dtype=torch.float64))
     assert float(found) == pytest.approx(linear, abs=1e-6)
     assert float(to_srgb(found)) == pytest.approx(srgb, abs=1e-6)
 
 
-def test_half_of_the_light_of_a_half():
+def test_multiplied_multiplies_linear_light():
     assert float(multiplied(torch.tensor(0.5), torch.tensor(0.735357))) == pytest.approx(
         float(to_srgb(torch.tensor(0.2140411 / 2))), abs=1e-5
     )
 
 
 @pytest.mark.parametrize("text", ["#204080", " #204080 ", "rgb(32, 64, 128)", "#204080ff"])
-def test_colors_are_read_as_css_writes_them(text):
+def test_parse_color_reads_css_colours(text):
     assert parse_color(text) == pytest.approx((32 / 255, 64 / 255, 128 / 255))
 
 
-def test_what_is_no_colour():
+def test_parse_color_refuses_other_text():
     with pytest.raises(InvalidInput, match="'nocolour'"):
         parse_color("nocolour")

@@ -26,7 +26,7 @@ def _extent(mask: torch.Tensor) -> tuple[int, int, int, int]:
     "box", [(10, 50, 20, 180), (0, 100, 150, 170), (95, 100, 195, 200), (0, 100, 0, 200)]
 )
 @pytest.mark.parametrize("ratio", [0.5, 0.85, 1.0])
-def test_object_is_centred_and_of_the_asked_size(box, ratio):
+def test_frame_foreground_centres_the_object_at_its_size(box, ratio):
     framed, mask = frame_foreground(*_rectangle(100, 200, *box), foreground_ratio=ratio, size=400)
     assert framed.shape == (1, 3, 400, 400)
     top, bottom, left, right = _extent(mask[0, 0])
@@ -36,7 +36,7 @@ def test_object_is_centred_and_of_the_asked_size(box, ratio):
     assert (left + right) / 2 == pytest.approx(200, abs=pixel)
 
 
-def test_last_row_and_column_are_kept():
+def test_frame_foreground_keeps_the_last_row_and_column():
     image, mask = _rectangle(40, 40, 0, 40, 0, 40)
     image[..., -1, :] = image[..., :, -1] = torch.tensor([0.0, 0, 1])[:, None]
     framed, _ = frame_foreground(image, mask, foreground_ratio=1.0, size=40)
@@ -44,7 +44,7 @@ def test_last_row_and_column_are_kept():
     torch.testing.assert_close(framed[0, :, 20, -1], torch.tensor([0.0, 0, 1]), atol=0.02, rtol=0)
 
 
-def test_a_square_of_its_own_side_keeps_every_pixel():
+def test_frame_foreground_same_size_keeps_every_pixel():
     image = torch.rand(1, 3, 60, 80)
     mask = torch.zeros(1, 1, 60, 80)
     mask[..., 20:40, 30:50] = 1
@@ -55,7 +55,7 @@ def test_a_square_of_its_own_side_keeps_every_pixel():
     assert float(framed_mask.sum()) == 400
 
 
-def test_specks_do_not_inflate_the_box():
+def test_frame_foreground_ignores_specks():
     clean = _rectangle(200, 200, 80, 120, 80, 120)
     dirty = (clean[0], clean[1].clone())
     dirty[1][..., 3, 3] = 1.0
@@ -65,12 +65,12 @@ def test_specks_do_not_inflate_the_box():
     )
 
 
-def test_background_is_of_the_given_colour():
+def test_frame_foreground_background_has_the_given_colour():
     framed, _ = frame_foreground(*_rectangle(50, 50, 20, 30, 20, 30), background=(0.0, 1.0, 0.5))
     torch.testing.assert_close(framed[0, :, 5, 5], torch.tensor([0.0, 1.0, 0.5]), atol=0.02, rtol=0)
 
 
-def test_each_image_of_a_batch_has_its_own_box():
+def test_frame_foreground_boxes_each_image_of_a_batch():
     image, first = _rectangle(60, 60, 0, 20, 0, 20)
     _, second = _rectangle(60, 60, 30, 60, 30, 60)
     _, masks = frame_foreground(image.repeat(2, 1, 1, 1), torch.cat([first, second]), size=100)
@@ -79,7 +79,7 @@ def test_each_image_of_a_batch_has_its_own_box():
 
 
 @pytest.mark.parametrize(("ratio", "size"), [(0.3, 50), (0.85, 97), (1.0, 33), (0.5, 300)])
-def test_framing_is_a_resize_of_the_square_around_the_object(ratio, size):
+def test_frame_foreground_matches_a_resize_of_the_square(ratio, size):
     """Against torch's own resize of that square, which is too large to be made of a small object in
     a large image.
     """
@@ -99,7 +99,7 @@ def test_framing_is_a_resize_of_the_square_around_the_object(ratio, size):
     torch.testing.assert_close(framed, expected, atol=1e-4, rtol=0)
 
 
-def test_a_small_object_in_a_large_image_takes_little_memory():
+def test_frame_foreground_large_square_takes_little_memory():
     image, mask = torch.rand(1, 3, 2000, 2000), torch.zeros(1, 1, 2000, 2000)
     mask[..., 2:1998, 2:1998] = 1.0
     # A square of two million pixels a side.
@@ -107,7 +107,7 @@ def test_a_small_object_in_a_large_image_takes_little_memory():
     assert framed.shape == (1, 3, 64, 64)
 
 
-def test_what_is_cut_out_is_framed_as_the_image_itself():
+def test_cut_out_is_framed_as_the_image_itself():
     image = torch.rand(1, 3, 60, 60, generator=torch.Generator().manual_seed(0))
     mask = torch.nn.functional.avg_pool2d(
         _rectangle(60, 60, 10, 40, 20, 50)[1], 9, stride=1, padding=4
@@ -119,7 +119,7 @@ def test_what_is_cut_out_is_framed_as_the_image_itself():
     torch.testing.assert_close(composite(cut, mask), composite(image, mask))
 
 
-def test_empty_and_single_pixel_masks_are_named():
+def test_frame_foreground_refuses_empty_and_single_pixel_masks():
     image, mask = _rectangle(30, 30, 0, 0, 0, 0)
     with pytest.raises(NothingInImage, match="no object"):
         frame_foreground(image, mask)
@@ -131,18 +131,18 @@ def test_empty_and_single_pixel_masks_are_named():
 @pytest.mark.parametrize(
     "numbers", [{"foreground_ratio": 0.0}, {"foreground_ratio": 1.1}, {"size": 0}]
 )
-def test_numbers_out_of_range(numbers):
+def test_frame_foreground_refuses_numbers_out_of_range(numbers):
     with pytest.raises(InvalidInput):
         frame_foreground(*_rectangle(30, 30, 5, 20, 5, 20), **numbers)
 
 
-def test_shapes_that_do_not_fit():
+def test_frame_foreground_refuses_other_shapes():
     image, mask = _rectangle(30, 30, 5, 20, 5, 20)
     with pytest.raises(InvalidInput, match=r"\(1, 1, 29, 30\)"):
         frame_foreground(image, mask[..., 1:, :])
 
 
-def test_colours_beyond_their_range_are_cut_before_they_are_mixed():
+def test_frame_foreground_clips_colours_before_blending():
     image, mask = torch.full((1, 3, 40, 40), 1.5), torch.zeros(1, 1, 40, 40)
     mask[..., 10:30, 10:30] = 0.5
     mask[..., 15:25, 15:25] = 1.0
@@ -153,7 +153,7 @@ def test_colours_beyond_their_range_are_cut_before_they_are_mixed():
     torch.testing.assert_close(bright, white)
 
 
-def test_an_image_of_one_pixel():
+def test_frame_foreground_to_one_pixel_averages():
     image, mask = torch.full((1, 3, 20, 20), 0.25), torch.ones(1, 1, 20, 20)
     framed, _ = frame_foreground(image, mask, foreground_ratio=1.0, size=1)
     assert framed.flatten().tolist() == pytest.approx([0.25] * 3, abs=1e-4)

@@ -25,19 +25,19 @@ def _saved(image: Image.Image, path, **options):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
-def test_every_mode_becomes_rgb_and_alpha(tmp_path, mode):
+def test_read_image_every_mode_becomes_rgba(tmp_path, mode):
     image = Image.new("RGB", (24, 20), (255, 255, 255)).convert(mode)
     read = _saved(image, tmp_path / ("white.tif" if mode == "CMYK" else "white.png"))
     assert read.shape == (4, 20, 24)
     torch.testing.assert_close(read, torch.ones_like(read))
 
 
-def test_straight_alpha_is_kept(tmp_path):
+def test_read_image_keeps_straight_alpha(tmp_path):
     read = _saved(Image.new("RGBA", (16, 16), (255, 51, 0, 102)), tmp_path / "a.png")
     torch.testing.assert_close(read[:, 3, 4], torch.tensor([1.0, 0.2, 0.0, 0.4]))
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+def test_read_image_scales_sixteen_bits(tmp_path):
     levels = np.linspace(0, 65535, 16 * 16).astype(np.uint16).reshape(16, 16)
     read = _saved(Image.fromarray(levels), tmp_path / "deep.png")
     torch.testing.assert_close(
@@ -46,7 +46,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["float-0-1.tif", "float-0-1000.tif", "levels-12-bit.png"])
-def test_levels_are_scaled_by_what_the_file_uses(name):
+def test_read_image_scales_levels_by_the_bits_used(name):
     (read,) = read_image(CASES / "deep-grey-levels" / name)
     assert read[:3].amax() > 0.99
     assert read[:3].amin() == pytest.approx(0.2, abs=0.01)
@@ -65,19 +65,19 @@ def test_levels_are_scaled_by_what_the_file_uses(name):
         (np.array([0, 50, 200], np.float32), [0, 0.25, 1]),
     ],
 )
-def test_the_range_of_deep_grey(tmp_path, levels, expected):
+def test_read_image_range_of_deep_grey(tmp_path, levels, expected):
     read = _saved(Image.fromarray(np.tile(levels, (16, 6))[:, :18]), tmp_path / "deep.tif")
     assert read[0, 3, :3].tolist() == pytest.approx(expected, abs=0.005)
 
 
-def test_a_tiff_whose_white_is_zero_is_turned_round(tmp_path):
+def test_read_image_inverts_a_tiff_whose_white_is_zero(tmp_path):
     levels = np.tile(np.array([0, 2**16 - 1], np.uint16), (16, 9))
     read = _saved(Image.fromarray(levels), tmp_path / "white.tif", tiffinfo={262: 0})
     assert read[0, 0, :2].tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg", "zz-next.png"])
-def test_an_odd_exif_tag_does_not_matter(name):
+def test_read_image_ignores_odd_exif_tags(name):
     (read,) = read_image(CASES / "exif-odd-tag" / name)
     assert read.shape[0] == 4
     if name.endswith("jpg"):
@@ -86,7 +86,7 @@ def test_an_odd_exif_tag_does_not_matter(name):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_is_undone(tmp_path, orientation):
+def test_read_image_undoes_every_orientation(tmp_path, orientation):
     """As Pillow does it itself."""
     from PIL import ImageOps
 
@@ -99,7 +99,7 @@ def test_every_orientation_is_undone(tmp_path, orientation):
     torch.testing.assert_close(read, torch.from_numpy(upright).permute(2, 0, 1).float() / 255)
 
 
-def test_a_photograph_taken_on_its_side_is_upright(tmp_path):
+def test_read_image_turns_a_photograph_upright(tmp_path):
     image = Image.new("RGB", (32, 16), "blue")
     image.paste((255, 0, 0), (0, 0, 16, 16))  # left
     exif = Image.Exif()
@@ -110,17 +110,17 @@ def test_a_photograph_taken_on_its_side_is_upright(tmp_path):
     assert read[2, 28, 8] > 0.9
 
 
-def test_large_images_are_made_smaller_and_keep_their_shape(tmp_path):
+def test_read_image_shrinks_large_images(tmp_path):
     assert _saved(Image.new("RGB", (4000, 1000)), tmp_path / "large.png").shape == (4, 512, 2048)
 
 
-def test_the_first_frame_of_an_animation_is_read(tmp_path):
+def test_read_image_reads_the_first_frame(tmp_path):
     frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
     read = _saved(frames[0], tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     torch.testing.assert_close(read[:3, 8, 8], torch.tensor([1.0, 0.0, 0.0]))
 
 
-def test_what_is_no_image_is_said(tmp_path):
+def test_read_image_refuses_other_files(tmp_path):
     with pytest.raises(UnreadableImage, match="There is no file"):
         read_image(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("no image")
@@ -140,7 +140,7 @@ def test_what_is_no_image_is_said(tmp_path):
         (b"DDS |\0\0\0", "damaged"),
     ],
 )
-def test_formats_that_are_not_read_say_what_to_do(tmp_path, head, said):
+def test_read_image_unsupported_format_names_the_remedy(tmp_path, head, said):
     (tmp_path / "x.png").write_bytes(head + bytes(200))
     with pytest.raises(UnreadableImage, match=said):
         read_image(tmp_path / "x.png")
@@ -149,7 +149,7 @@ def test_formats_that_are_not_read_say_what_to_do(tmp_path, head, said):
 @pytest.mark.skipif(
     ".avif" not in Image.registered_extensions(), reason="this Pillow reads no AVIF"
 )
-def test_avif_is_read(tmp_path):
+def test_read_image_reads_avif(tmp_path):
     read = _saved(Image.new("RGB", (24, 20), (255, 0, 0)), tmp_path / "x.avif")
     assert read[:3, 5, 5].tolist() == pytest.approx([1, 0, 0], abs=0.05)
 
@@ -166,7 +166,7 @@ def _encoded(kind: str) -> bytes:
 @pytest.mark.parametrize(
     "kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "ICO", "PPM", "TGA", "DDS"]
 )
-def test_any_bytes_are_an_image_or_said_to_be_none(tmp_path, kind, data):
+def test_read_image_any_bytes_are_read_or_refused(tmp_path, kind, data):
     content = bytearray(_ENCODED.setdefault(kind, _encoded(kind)))
     for _ in range(data.draw(st.integers(0, 8))):
         content[data.draw(st.integers(0, min(300, len(content) - 1)))] = data.draw(
@@ -186,7 +186,7 @@ def test_any_bytes_are_an_image_or_said_to_be_none(tmp_path, kind, data):
 _ENCODED: dict[str, bytes] = {}
 
 
-def test_images_are_signed_and_never_written_over_others(tmp_path):
+def test_save_image_marks_files_and_overwrites_no_others(tmp_path):
     save_image(torch.rand(1, 3, 20, 20), tmp_path / "own.png")
     assert is_own(tmp_path / "own.png")
     assert png_bytes(torch.rand(1, 1, 5, 5)).startswith(b"\x89PNG")
@@ -201,7 +201,7 @@ def test_images_are_signed_and_never_written_over_others(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_sizes_out_of_range_are_said(tmp_path):
+def test_read_image_refuses_sizes_out_of_range(tmp_path):
     Image.new("RGB", (200, 15)).save(tmp_path / "flat.png")
     with pytest.raises(InvalidInput, match="200 x 15"):
         read_image(tmp_path / "flat.png")
@@ -210,7 +210,7 @@ def test_sizes_out_of_range_are_said(tmp_path):
         read_image(tmp_path / "huge.png")
 
 
-def test_arrays_become_images_of_as_many_channels():
+def test_to_pillow_keeps_the_channels():
     assert [
         to_pillow(torch.full((1, channels, 5, 7), 1.5)).getextrema() for channels in (1, 3)
     ] == [(255, 255), ((255, 255),) * 3]

@@ -36,7 +36,7 @@ from .jobs import FAST, FETCH, FILE, IMAGE, START, a_job, against_service, failu
 from .server import KEY, OBJ, Reply, Service
 
 
-def test_immediate_success(tmp_path):
+def test_image_to_3d_immediate_success_saves_the_mesh(tmp_path):
     result, service = against_service(a_job(tmp_path, lambda s: s.success()))
     assert result.path == tmp_path / "mesh-109655545.obj"
     assert result.path.read_bytes() == OBJ, "what is paid for is kept as it came"
@@ -74,7 +74,7 @@ DOCUMENTED = {
 }
 
 
-def test_what_is_sent_is_what_is_documented(tmp_path):
+def test_request_matches_the_documented_fields(tmp_path):
     _, service = against_service(a_job(tmp_path, lambda s: s.success()))
     body = service.of(START)[0].json
     assert body.keys() == DOCUMENTED.keys()
@@ -104,12 +104,12 @@ def test_what_is_sent_is_what_is_documented(tmp_path):
         {"mesh_simplify": 0.5},
     ],
 )
-def test_values_out_of_the_documented_bounds(wrong):
+def test_request_refuses_values_out_of_bounds(wrong):
     with pytest.raises(InvalidInput):
         Request(**wrong)
 
 
-def test_an_address_is_passed_on_and_other_texts_are_refused(tmp_path):
+def test_image_to_3d_passes_a_url_on_and_refuses_other_text(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers[START] = [Reply(service.success())]
         await client.image_to_3d("https://mine.example/x.png", Request(), tmp_path / "m")
@@ -121,7 +121,7 @@ def test_an_address_is_passed_on_and_other_texts_are_refused(tmp_path):
     against_service(run)
 
 
-def test_queue_then_success(tmp_path):
+def test_image_to_3d_polls_a_queued_job(tmp_path):
     result, service = against_service(
         a_job(
             tmp_path,
@@ -138,7 +138,7 @@ def test_queue_then_success(tmp_path):
 
 @pytest.mark.parametrize("message", ["no object", ["no", "object"], {"image": ["no object"]}])
 @pytest.mark.parametrize("name", ["message", "messege", "error"])
-def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
+def test_failed_job_quotes_the_servers_message(tmp_path, name, message):
     error = failure_of(
         a_job(tmp_path, lambda s: s.queued(), fetch=[{"status": "failed", name: message}])
     )
@@ -193,14 +193,14 @@ def test_queue_then_failure_with_the_servers_own_words(tmp_path, name, message):
         (Reply(b"", 302, {"Location": "https://evil.example/"}), BadAnswer, "redirect"),
     ],
 )
-def test_each_problem_has_its_error(tmp_path, reply, kind, words):
+def test_start_problem_raises_its_error(tmp_path, reply, kind, words):
     error = failure_of(a_job(tmp_path, reply))
     assert type(error) is kind
     assert words in str(error)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
+def test_start_that_may_have_arrived_is_not_sent_again(tmp_path):
     services = []
 
     def job(reply: Reply) -> Callable[[Service, ModelsLab], Awaitable[object]]:
@@ -221,7 +221,7 @@ def test_a_paid_request_that_may_have_arrived_is_not_sent_again(tmp_path):
     assert [len(s.of(START)) for s in services] == [1, 1, 1]
 
 
-def test_what_surely_did_not_start_is_sent_again(tmp_path):
+def test_start_that_surely_failed_is_retried(tmp_path):
     """429 says that nothing was started; a refused connection never carried a byte."""
     busy = Reply({"status": "error", "message": "slow down", "retry_after": 0.05}, 429)
     _, service = against_service(a_job(tmp_path, busy, busy, lambda s: s.success()))
@@ -241,7 +241,7 @@ def test_what_surely_did_not_start_is_sent_again(tmp_path):
     assert "may have been started" not in str(error)
 
 
-def test_retry_after_is_waited_for(tmp_path):
+def test_retry_waits_for_retry_after(tmp_path):
     began = time.monotonic()
     against_service(
         a_job(
@@ -253,7 +253,7 @@ def test_retry_after_is_waited_for(tmp_path):
     assert time.monotonic() - began > 0.6
 
 
-def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
+def test_poll_is_repeated_after_server_errors(tmp_path):
     oops = Reply({"status": "error", "message": "oops"}, 500)
     cut = Reply({"status": "success"}, cut_after=3)
     _, service = against_service(
@@ -267,7 +267,7 @@ def test_questions_are_repeated_after_errors_of_the_server(tmp_path):
     assert len(service.of(START)) == 1
 
 
-def test_a_job_is_taken_up_by_its_id(tmp_path):
+def test_job_id_resumes_a_job(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers[FETCH] = [Reply(service.queued()), Reply(service.success())]
         result = await client.image_to_3d(IMAGE, Request(), tmp_path / "m", job_id=" 7 ")
@@ -280,7 +280,7 @@ def test_a_job_is_taken_up_by_its_id(tmp_path):
     against_service(run)
 
 
-def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
+def test_timeout_names_the_job_id(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     error = failure_of(
         a_job(tmp_path, lambda s: s.queued(), fetch=[lambda s: s.queued(eta=100)]),
@@ -293,7 +293,7 @@ def test_time_runs_out_and_the_id_is_named(tmp_path, caplog):
     assert "job 7 has started" in caplog.text
 
 
-def test_stop_within_a_second_wherever_it_waits(tmp_path):
+def test_stop_ends_every_wait_within_a_second(tmp_path):
     class Stop(Exception):
         pass
 
@@ -326,12 +326,12 @@ def test_stop_within_a_second_wherever_it_waits(tmp_path):
         against_service(job(slow), Timing())
 
 
-def test_a_slow_answer_arrives(tmp_path):
+def test_slow_answer_is_read(tmp_path):
     result, _ = against_service(a_job(tmp_path, lambda s: Reply(s.success(), drip=0.001)))
     assert result.path.exists()
 
 
-def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
+def test_fifty_concurrent_jobs_are_neither_lost_nor_doubled(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         started: list[str] = []
 
@@ -362,7 +362,7 @@ def test_fifty_jobs_at_once_none_lost_none_doubled(tmp_path):
     against_service(run)
 
 
-def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
+def test_images_to_3d_error_names_the_paid_jobs(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers[START] = [
             Reply(service.success(id=11)),
@@ -380,7 +380,7 @@ def test_a_batch_goes_one_after_the_other_and_says_what_is_paid_for(tmp_path):
     against_service(run)
 
 
-def test_large_images_are_made_to_fit():
+def test_data_uri_shrinks_large_images():
     notices: list[str] = []
     small = data_uri(IMAGE, notices.append)
     assert not notices
@@ -395,7 +395,7 @@ def test_large_images_are_made_to_fit():
     assert Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))).width > 500
 
 
-def test_an_image_of_any_size_is_made_to_fit_soon():
+def test_data_uri_shrinks_huge_images_fast():
     began = time.monotonic()
     wide = data_uri(Image.new("RGB", (70_000, 300), "red"), print)
     assert Image.open(io.BytesIO(base64.b64decode(wide.split(",")[1]))).width == 2048
@@ -413,7 +413,7 @@ def test_an_image_of_any_size_is_made_to_fit_soon():
         Reply(b'<html>{"id": 7}</html>'),
     ],
 )
-def test_an_odd_answer_to_a_paid_start_loses_no_id(tmp_path, odd):
+def test_odd_answer_to_a_start_keeps_the_job_id(tmp_path, odd):
     result, service = against_service(a_job(tmp_path, odd, fetch=[lambda s: s.success(id=7)]))
     assert result.job_id == "7"
     assert len(service.of(START)) == 1
@@ -431,12 +431,12 @@ def test_an_odd_answer_to_a_paid_start_loses_no_id(tmp_path, odd):
         lambda s: s.success(eta="NaN", generationTime="Infinity"),
     ],
 )
-def test_odd_answers_of_success(tmp_path, odd):
+def test_odd_success_answers_are_understood(tmp_path, odd):
     result, _ = against_service(a_job(tmp_path, odd))
     assert result.path.exists()
 
 
-def test_between_start_and_end_everything_is_weather(tmp_path):
+def test_poll_survives_every_transient_error(tmp_path):
     """Nothing but the service's own word ends the waiting for a job that is paid for."""
     weather = [
         Reply(b"<html>bad gateway</html>", 502),
@@ -458,7 +458,7 @@ def test_between_start_and_end_everything_is_weather(tmp_path):
     assert len(service.of(FETCH)) == 2 * len(weather) + 1
 
 
-def test_a_job_that_the_service_does_not_know_is_not_waited_for_until_the_end(tmp_path):
+def test_unknown_job_ends_before_the_timeout(tmp_path):
     missing = Reply({"status": "error", "message": "no such job"}, 404)
     error = failure_of(a_job(tmp_path, lambda s: s.queued(), fetch=[missing]))
     assert isinstance(error, RequestRejected)
@@ -466,7 +466,7 @@ def test_a_job_that_the_service_does_not_know_is_not_waited_for_until_the_end(tm
 
 
 @pytest.mark.parametrize("slow", ["upload", "start", "fetch", "file"])
-def test_a_server_that_drips_ends_with_the_time(tmp_path, slow):
+def test_dripping_server_ends_with_the_timeout(tmp_path, slow):
     async def run(service: Service, client: ModelsLab) -> None:
         drip = {"drip": 0.02}
         service.answers["/api/base64_to_url"] = [
@@ -492,7 +492,7 @@ def test_a_server_that_drips_ends_with_the_time(tmp_path, slow):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_request_is_paid_for_once(tmp_path):
+def test_same_request_is_paid_for_once(tmp_path):
     """Whatever ended the waiting: a Stop, an error, another prefix, a new client."""
     jobs, notices = PaidJobs(tmp_path / "user" / "jobs.sqlite3"), []
 
@@ -538,7 +538,7 @@ def test_the_same_request_is_paid_for_once(tmp_path):
     assert KEY.encode() not in stored
 
 
-def test_equal_requests_at_once_are_paid_for_once(tmp_path):
+def test_concurrent_equal_requests_are_paid_for_once(tmp_path):
     jobs = PaidJobs(tmp_path / "jobs.sqlite3")
 
     async def run(service: Service, _: ModelsLab) -> None:
@@ -556,7 +556,7 @@ def test_equal_requests_at_once_are_paid_for_once(tmp_path):
     against_service(run)
 
 
-def test_a_damaged_list_of_jobs_is_one_sentence_before_anything_is_paid(tmp_path):
+def test_damaged_list_of_jobs_stops_before_payment(tmp_path):
     (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 99)
 
     async def run(service: Service, _: ModelsLab) -> None:

@@ -15,7 +15,7 @@ from .jobs import FILE, IMAGE, START, a_job, against_service, failure_of
 from .server import OBJ, Reply, Service
 
 
-def test_a_cut_download_starts_again(tmp_path):
+def test_cut_download_is_retried(tmp_path):
     result, service = against_service(
         a_job(tmp_path, lambda s: s.success(), file=[Reply(OBJ, cut_after=40), Reply(OBJ)])
     )
@@ -23,7 +23,7 @@ def test_a_cut_download_starts_again(tmp_path):
     assert len(service.of(FILE)) == 2
 
 
-def test_links_that_appear_late(tmp_path):
+def test_missing_link_is_retried(tmp_path):
     result, service = against_service(
         a_job(tmp_path, lambda s: s.success(), file=[Reply(b"", 404), Reply(b"", 404), Reply(OBJ)])
     )
@@ -31,7 +31,7 @@ def test_links_that_appear_late(tmp_path):
     assert len(service.of(FILE)) == 3
 
 
-def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
+def test_proxy_link_replaces_a_failing_link(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         for links in ([], [f"{service.url}/files/gone.obj"]):
             service.answers[START] = [
@@ -44,7 +44,7 @@ def test_the_proxy_link_where_the_link_is_missing_or_fails(tmp_path):
     against_service(run)
 
 
-def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_path):
+def test_redirects_are_followed_up_to_a_limit(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers["/files/moved.obj"] = [
             Reply(b"", 302, {"Location": f"{service.url}{FILE}"})
@@ -58,7 +58,7 @@ def test_redirects_to_loopback_are_followed_only_where_loopback_is_allowed(tmp_p
     against_service(run)
 
 
-def test_a_file_without_end_is_left(tmp_path, monkeypatch):
+def test_endless_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "MAX_FILE_BYTES", 2**20)
     for reply in (
         Reply(b"", length=10 * 2**30, endless=True),
@@ -69,14 +69,14 @@ def test_a_file_without_end_is_left(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_answer_without_end_is_left(tmp_path):
+def test_endless_answer_is_refused(tmp_path):
     error = failure_of(a_job(tmp_path, Reply(b"", length=10 * 2**30, endless=True)))
     assert isinstance(error, ConnectionFailed)
     assert "may have been started" in str(error)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.exe", "..%2f..%2fevil", "a"])
-def test_other_files_are_left_where_they_are(tmp_path, name):
+def test_other_suffixes_are_not_downloaded(tmp_path, name):
     error = failure_of(a_job(tmp_path, lambda s: s.success(f"/files/{name}")))
     assert isinstance(error, BadAnswer)
     assert not list(tmp_path.iterdir())
@@ -85,7 +85,7 @@ def test_other_files_are_left_where_they_are(tmp_path, name):
 @pytest.mark.parametrize(
     "content", [b"\x00\x01garbage", b"v 0 0\nf 1 2 3\n", b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n"]
 )
-def test_what_is_paid_for_is_kept_even_if_it_cannot_be_read(tmp_path, content):
+def test_unreadable_mesh_is_kept(tmp_path, content):
     error = failure_of(a_job(tmp_path, lambda s: s.success(), file=[Reply(content)]))
     assert isinstance(error, BadAnswer)
     kept = tmp_path / "mesh-109655545.obj"
@@ -95,7 +95,7 @@ def test_what_is_paid_for_is_kept_even_if_it_cannot_be_read(tmp_path, content):
 
 
 @pytest.mark.parametrize("page", [b"<html>404</html>", b"\n<!DOCTYPE html>", b""])
-def test_a_page_in_place_of_the_file_is_weather(tmp_path, page):
+def test_web_page_instead_of_the_file_is_retried(tmp_path, page):
     result, _ = against_service(
         a_job(tmp_path, lambda s: s.success(), file=[Reply(page), Reply(OBJ)])
     )
@@ -105,14 +105,14 @@ def test_a_page_in_place_of_the_file_is_weather(tmp_path, page):
     assert "Put 109655545 into job_id" in str(error)
 
 
-def test_an_obj_with_what_editors_leave_in_it(tmp_path):
+def test_obj_with_bom_and_comments_is_read(tmp_path):
     content = b"\xef\xbb\xbf" + OBJ + b"f 1 2 3 # the last one\n"
     result, _ = against_service(a_job(tmp_path, lambda s: s.success(), file=[Reply(content)]))
     assert len(result.mesh.faces) == 5
 
 
 @pytest.mark.parametrize("suffix", ["glb", "stl", "ply"])
-def test_other_formats_of_meshes(tmp_path, suffix):
+def test_every_mesh_format_is_downloaded(tmp_path, suffix):
     save_mesh(l_shape(), tmp_path / f"l.{suffix}")
 
     async def run(service: Service, client: ModelsLab) -> None:
@@ -125,7 +125,7 @@ def test_other_formats_of_meshes(tmp_path, suffix):
     against_service(run)
 
 
-def test_a_video_that_cannot_be_had_does_not_hold_up_the_mesh(tmp_path):
+def test_missing_video_does_not_fail_the_mesh(tmp_path):
     notices: list[str] = []
 
     async def run(service: Service, client: ModelsLab) -> None:
@@ -141,7 +141,7 @@ def test_a_video_that_cannot_be_had_does_not_hold_up_the_mesh(tmp_path):
     assert notices[-1].startswith("The video is missing")
 
 
-def test_mesh_and_video_of_a_rendered_job(tmp_path):
+def test_rendered_job_saves_mesh_and_video(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers["/files/v.mp4"] = [Reply(b"\x00\x00\x00\x18ftypmp42")]
         service.answers[START] = [Reply(service.success("/files/v.mp4", "/files/a.obj"))]
@@ -152,7 +152,7 @@ def test_mesh_and_video_of_a_rendered_job(tmp_path):
     against_service(run)
 
 
-def test_the_first_of_two_meshes_is_taken(tmp_path):
+def test_first_of_two_meshes_is_saved(tmp_path):
     async def run(service: Service, client: ModelsLab) -> None:
         service.answers["/files/b.obj"] = [Reply(OBJ.replace(b"v 0 2 0", b"v 0 9 0"))]
         service.answers[START] = [Reply(service.success("/files/a.obj", "/files/b.obj"))]

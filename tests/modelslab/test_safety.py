@@ -20,7 +20,7 @@ from .server import KEY, Reply
 # The key
 
 
-def test_the_key_is_nowhere_but_in_requests_to_the_api(tmp_path, caplog, capsys):
+def test_key_is_only_in_requests_to_the_api(tmp_path, caplog, capsys):
     """The server echoes the key in its error, its meta and its text; everything is logged at every
     level.
     """
@@ -60,7 +60,7 @@ def test_the_key_is_nowhere_but_in_requests_to_the_api(tmp_path, caplog, capsys)
     assert all(KEY.encode() not in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 
 
-def test_a_key_does_not_show_itself():
+def test_key_is_never_shown():
     key = ApiKey(KEY)
     assert KEY not in f"{key} {key!r}"
     with pytest.raises(TypeError):
@@ -81,7 +81,7 @@ def _secret(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_where_the_key_comes_from(folder, monkeypatch):
+def test_find_server_reads_the_key(folder, monkeypatch):
     with pytest.raises(AuthenticationFailed, match="MODELSLAB_API_KEY"):
         find_server("modelslab.com", folder)
     file = _secret(folder / "modelslab_api_key.txt", f"{KEY}\n".encode())
@@ -96,7 +96,7 @@ def test_where_the_key_comes_from(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_key_file_of_any_editor(folder, encoding):
+def test_find_server_reads_a_key_file_of_any_editor(folder, encoding):
     _secret(folder / "modelslab_api_key.txt", f"{KEY}\r\n".encode(encoding))
     assert find_server("modelslab.com", folder).key.reveal() == KEY
 
@@ -104,14 +104,14 @@ def test_a_key_file_of_any_editor(folder, encoding):
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe\x00", b"two words", KEY.encode() + b"\xe4\n", b"\0"]
 )
-def test_a_key_file_with_something_else_is_one_sentence_without_it(folder, content):
+def test_find_server_error_does_not_show_the_file(folder, content):
     _secret(folder / "modelslab_api_key.txt", content)
     with pytest.raises(AuthenticationFailed) as caught:
         find_server("modelslab.com", folder)
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_key_goes_to_the_server_that_it_was_stored_for(folder, monkeypatch):
+def test_find_server_keeps_keys_apart(folder, monkeypatch):
     assert server_names(folder) == ["modelslab.com"]
     _secret(
         folder / "modelslab_servers.txt",
