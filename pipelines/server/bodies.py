@@ -89,6 +89,8 @@ class BodyReader:
             if len(content) > limit:
                 raise too_large
             if self._held > self._max_held:
+                self._held -= len(content)  # at once, or all bodies on their way would be refused
+                content.clear()
                 raise ApiError(503, "Too many requests arrive at once.", _RETRY_AFTER_S)
             # JSON can need a hundred times its size once it is parsed.
             values += sum(map(chunk.count, (b",", b"[", b"{")))

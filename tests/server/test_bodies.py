@@ -11,8 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 
-from pipelines.server.auth import digest
+from pipelines.server.auth import Keys, digest
+from pipelines.server.bodies import BodyReader
+from pipelines.server.errors import ApiError
 from pipelines.server.protocol import ImageTo3D
 
 from .conftest import FETCH, START, image
@@ -161,6 +164,34 @@ def test_key_in_the_header_is_taken_in_either_case(serve):
         assert client.post(f"{FETCH}/1", headers=headers).status_code == 404
     basic = {"Authorization": "Basic b25lOm9uZQ=="}
     assert client.post(f"{FETCH}/1", headers=basic, json={"key": "one"}).status_code == 404
+
+
+def test_bodies_that_are_too_many_at_once_are_refused_but_not_all():
+    reader = BodyReader(Keys([]), max_held_bytes=4 * 2**20)
+    size, chunk = 2**20, 2**14
+
+    async def read() -> int:
+        left = size
+
+        async def receive() -> dict[str, Any]:
+            nonlocal left
+            await asyncio.sleep(0)
+            left -= chunk
+            return {"type": "http.request", "body": b" " * chunk, "more_body": left > 0}
+
+        try:
+            await reader.read(Request({"type": "http", "headers": []}, receive), ImageTo3D)
+        except ApiError as error:
+            return error.status
+        raise AssertionError
+
+    async def run() -> list[int]:
+        return await asyncio.gather(*(read() for _ in range(16)))
+
+    for _ in range(2):
+        statuses = asyncio.run(run())
+        assert set(statuses) == {400, 503}
+        assert statuses.count(400) >= 3, "the image is missing in these"
 
 
 def test_body_that_drips_is_408(serve):
