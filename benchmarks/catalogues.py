@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pipelines.catalogue.__main__ import main, make_parser
 
 from pipelines.cameras import cameras_around
-from pipelines.catalogue.__main__ import main, make_parser
 from pipelines.catalogue.items import Item
 from pipelines.catalogue.local_engine import run_locally
 from pipelines.catalogue.manifest import Manifest, Row

@@ -30,8 +30,7 @@ from pipelines.multiview.generation import generate_views
 from pipelines.multiview.image_transform import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
 from pipelines.multiview.zero123plus import MultiviewModel
-from pipelines.reconstruction.instant_mesh import reconstruct
-from pipelines.reconstruction.one_image import reconstruct_image
+from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
@@ -118,7 +117,7 @@ def image_to_planes(dtype: torch.dtype) -> Stage:
         triposr = model("triposr", device, dtype)
         image = torch.rand(1, 3, 512, 512, device=device)
         mask = torch.ones(1, 1, 512, 512, device=device)
-        return lambda: reconstruct_image(triposr, image, mask)
+        return lambda: reconstruct(triposr, image, masks=mask)
 
     return prepare
 

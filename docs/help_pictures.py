@@ -108,7 +108,7 @@ def main() -> None:
             image[:, :3], composite(image[:, :3], mask), mask.expand(-1, 3, -1, -1)
         ),
         "frame": side_by_side(image[:, :3], framed),
-        "views": side_by_side(result.framed, grid),
+        "views": side_by_side(result.photo.framed, grid),
         "mesh": preview_sheet(result.mesh, HEIGHT),
         "cameras": render_mesh(
             with_cameras(result.mesh), cameras_around([20.0], [30.0], 5.0, 32.0), 384

@@ -77,7 +77,7 @@ def main() -> None:
     result = ImageTo3D.load(device="cpu")(read_image(ROOT / "workflows" / "cup.png"))
     FOLDER.mkdir(exist_ok=True)
     icon(result.mesh).save(FOLDER / "icon.png", optimize=True)
-    banner(result.mesh, cut_out(result.photograph, result.mask)).save(
+    banner(result.mesh, cut_out(result.photo.photograph, result.photo.mask)).save(
         FOLDER / "banner.png", optimize=True
     )
 

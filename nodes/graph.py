@@ -55,7 +55,7 @@ def _check_reconstruct(prompt: Mapping[str, Any], inputs: Mapping[str, Any]) -> 
     if preset is None:
         return
     views = _source(prompt, inputs.get("views")).get("class_type")
-    if preset.sees == "picture":
+    if preset.input_kind == "image":
         if views == "ImageTo3D_GenerateViews":
             raise InvalidInput(
                 f"The model {model} takes one framed image, but Reconstruct gets six views:"

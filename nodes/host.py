@@ -218,7 +218,7 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
     """
     bar = comfy.utils.ProgressBar(parts)
 
-    def report(done: int, total: int, preview: Tensor | None = None) -> None:
+    def report(done: int, total: int, preview: Tensor | None = None, *, stage: str = "") -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         image = None if preview is None else ("JPEG", to_pillow(preview), _PREVIEW_SIDE)
         bar.update_absolute(part * total + done, parts * total, image)

@@ -11,8 +11,8 @@ from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, ZERO123PLUS_RADIUS, Camer
 from ..pipelines.devices import DTYPES
 from ..pipelines.errors import InvalidInput
 from ..pipelines.fields.field import Field
-from ..pipelines.reconstruction.instant_mesh import reconstruct, split_objects
-from ..pipelines.reconstruction.one_image import reconstruct_image
+from ..pipelines.reconstruction.instant_mesh import split_objects
+from ..pipelines.reconstruction.reconstruct import reconstruct
 from ..pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from ..pipelines.weights.reconstruction_models import (
     AnyReconstructionModel,
@@ -200,7 +200,7 @@ class Reconstruct(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         images = images_of(views)[:, :3]
-        if model.model.sees == "picture":
+        if model.model.input_kind == "image":
             if cameras is not None or views_per_object != "6":
                 host.show_on_node(cls.hidden.unique_id, _NO_EFFECT)
             return io.NodeOutput(_from_images(model, images, mask))
@@ -226,7 +226,7 @@ def _from_images(model: host.Managed[Any], images: Tensor, mask: Tensor | None) 
     with host.free_cores():
         return [
             _reported(
-                reconstruct_image(model.model, one.to(device), own.to(device)), i, len(images)
+                reconstruct(model.model, one.to(device), masks=own.to(device)), i, len(images)
             )
             for i, (one, own) in enumerate(zip(images.split(1), masks.split(1), strict=True))
         ]

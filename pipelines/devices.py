@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -110,6 +112,27 @@ def memory_explained(advice: str) -> Iterator[None]:
         ):
             raise
         raise EnvironmentProblem(f"There was not enough memory: {advice}") from error
+
+
+def peak_memory() -> int:
+    """Return the bytes that this process held at most; 0 where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()  # Linux, since `reset_peak_memory`
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def reset_peak_memory() -> None:
+    """Make the system count this process's peak anew, where it can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _cpu_computes_bfloat16() -> bool:

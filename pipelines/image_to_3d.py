@@ -1,19 +1,19 @@
-"""The whole way from a photograph to a mesh: nothing but the order of the stages."""
+"""Image to mesh: the order of the stages and nothing else."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .cameras import zero123plus_cameras
+from .cameras import Cameras, zero123plus_cameras
 from .devices import at_work, choose_device, choose_dtype, wait_for
 from .errors import InvalidInput
 from .fields.field import Field
@@ -23,12 +23,10 @@ from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages
 from .multiview.generation import generate_views
-from .multiview.sampling import GeneratedViews
 from .multiview.zero123plus import MultiviewModel
-from .progress import Progress
-from .reconstruction.instant_mesh import reconstruct
-from .reconstruction.one_image import reconstruct_image
-from .settings import Settings, ViewSettings
+from .progress import Progress, silent
+from .reconstruction.reconstruct import reconstruct
+from .settings import Settings, TextureSource, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
 from .weights.presets import views_model_for
@@ -38,20 +36,6 @@ log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 MAX_PHOTOGRAPH = 2048
-
-
-class StageProgress(Protocol):
-    """Called after each step of each stage; what it raises ends the work."""
-
-    def __call__(self, stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
-        """`done` of `total` steps of a stage.
-
-        Those of `ImageTo3D` are background, framing, views, triplane and surface.
-        """
-
-
-def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -81,13 +65,13 @@ def frame_image(
     size: int = DEFAULT_SIZE,
     background_models: Path | None = None,
     device: torch.device = CPU,
-    progress: StageProgress = _silent,
+    progress: Progress = silent,
 ) -> FramedImage:
     """Find the object in an image; the first stages of `ImageTo3D`, which need none of its models.
 
     Args:
         image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
-        settings: of background and framing.
+        settings: of background and framing. Without a foreground ratio, the object keeps its size.
         size: pixels of a side of `framed`.
         background_models: folder of rembg's models, or None for rembg's own.
         device: where rembg's models work.
@@ -105,7 +89,7 @@ def frame_image(
             device=device.type,
             threshold=settings.alpha_threshold,
         )
-        progress("background", 1, 1)
+        progress(1, 1, stage="background")
     with timed("framing", seconds):
         colors, ratio = image[:, :3].cpu().float(), settings.foreground_ratio
         if ratio is None:  # as large as it is in the image
@@ -113,57 +97,52 @@ def frame_image(
         framed, framed_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=size)
         sharp = min(framed_side(mask, ratio), MAX_PHOTOGRAPH)
         photograph, sharp_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=sharp)
-        progress("framing", 1, 1, framed)
+        progress(1, 1, framed, stage="framing")
     return FramedImage(framed, framed_mask, photograph, sharp_mask, seconds)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A mesh and all that stood on the way to it.
+    """A mesh and what it was made from.
 
     Attributes:
         mesh: with vertex colours.
-        framed: (1, 3, S, S) what the views or the field were made from, on white.
-        photograph: (1, 3, T, T) the same square, as sharp as the image is, up to
-            `MAX_PHOTOGRAPH` pixels.
-        mask: (1, 1, T, T) of the photograph.
-        views: (6, 3, S, S) on white; none of a model that sees the image itself.
-        field: for other resolutions, and for orbits.
-        seed: what was used for the views; 0 without any.
+        field: for meshes of other resolutions, and for orbits.
+        photo: the object of the photograph; None if the input was views.
+        views: on white, with their cameras; None for a model that takes one image.
+        seed: of the generated views; 0 without any.
         seconds: by stage.
     """
 
     mesh: Mesh
-    framed: Tensor
-    photograph: Tensor
-    mask: Tensor
-    views: Tensor | None
     field: Field
+    photo: FramedImage | None
+    views: PosedImages | None
     seed: int
-    seconds: dict[str, float]
+    seconds: Mapping[str, float]
 
-    def layers(self, photograph: bool = True) -> list[PosedImages]:
-        """The images that show the mesh, for `meshes.texture.texture_from_images`.
+    def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
+        """Return the images that show the mesh, for `meshes.texture.texture_from_images`.
 
-        The views come first, then the photograph. Where its camera is not known it is looked for;
-        what meets the mesh badly is left out, with a warning in the log.
+        Later layers cover earlier ones. A photograph whose camera is unknown gets a camera by
+        matching outlines; if it fits badly, it is skipped with a warning.
 
         Args:
-            photograph: whether it is among them.
+            source: "pictures" for the views and the photograph, "views", or "triplane" for none.
         """
-        layers = []
-        if self.views is not None:
-            layers.append(PosedImages(self.views, zero123plus_cameras()))
-        if not photograph:
+        if source == "triplane":
+            return []
+        layers = [] if self.views is None else [self.views]
+        if source == "views" or self.photo is None:
             return layers
         camera = self.field.camera
         if camera is None:
-            fit = fit_camera(self.mesh, self.photograph, self.mask)
+            fit = fit_camera(self.mesh, self.photo.photograph, self.photo.mask)
             if not fit.trusted:
                 log.warning("%s", fit.sentence)
                 return layers
             camera = fit.camera
-        return [*layers, PosedImages(self.photograph, camera, self.mask)]
+        return [*layers, PosedImages(self.photo.photograph, camera, self.photo.mask)]
 
 
 @dataclass(frozen=True)
@@ -171,10 +150,10 @@ class ImageTo3D:
     """The models, ready for many images.
 
     Attributes:
-        multiview: draws the views; None where the reconstruction model sees the image itself.
+        multiview: generates views; None where the reconstruction model takes the image itself.
         reconstruction: makes the field.
         background_models: folder of rembg's models, or None for rembg's own.
-        device: where the work is done.
+        device: where the models run.
         offload: whether models stay in host memory and come to the device only while they work.
 
     >>> from pipelines.images import read_image
@@ -182,7 +161,7 @@ class ImageTo3D:
     >>> chain = ImageTo3D.load(device="cpu")
     >>> quick = Settings(surface=SurfaceSettings(resolution=32))
     >>> result = chain(read_image(Path("workflows/cup.png")), quick)
-    >>> len(result.mesh.faces) > 100, tuple(result.framed.shape)
+    >>> len(result.mesh.faces) > 100, tuple(result.photo.framed.shape)
     (True, (1, 3, 512, 512))
     """
 
@@ -234,7 +213,7 @@ class ImageTo3D:
         background_models = models_dirs[0] / "rembg" if models_dirs else None
         if (fitting := views_model_for(model)) is None:
             if views_model is not None:
-                raise InvalidInput(f"The model {model} sees the image itself: it takes no views.")
+                raise InvalidInput(f"{model} takes the image itself: leave out the views model.")
             return cls(None, reconstruction, background_models, where, offload)
         views_model = views_model or fitting
         multiview = load_multiview_model(
@@ -247,74 +226,117 @@ class ImageTo3D:
         return cls(multiview, reconstruction, background_models, where, offload)
 
     def __call__(
-        self, image: Tensor, settings: Settings | None = None, progress: StageProgress = _silent
+        self, image: Tensor, settings: Settings | None = None, progress: Progress = silent
     ) -> Result:
-        """A mesh of the object in an image.
+        """Make a mesh of the object in an image.
 
         Args:
             image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
-            settings: choices.
-            progress: called after each step.
+            settings: None for the defaults.
+            progress: called after each step of the stages background, framing, views, triplane and
+                surface. An exception that it raises ends the work.
 
         Raises:
             InvalidInput, NothingInImage, EmptySurface, EnvironmentProblem: as the stages do.
         """
         settings = settings or Settings()
-        if self.multiview is None and settings.views != ViewSettings():
-            raise InvalidInput(
-                "This model sees the image itself: leave out steps, guidance, scheduler and seed,"
-                " which say nothing to it."
-            )
+        if self.multiview is None:
+            check_no_views("This model", settings)
         framed = frame_image(
             image,
             settings,
-            size=max(DEFAULT_SIZE, self.multiview.view_size if self.multiview else 0),
             background_models=self.background_models,
             device=self.device,
             progress=progress,
         )
-        return self.of_framed(framed, settings, progress)
+        return self.from_framed(framed, settings, progress)
 
-    def of_framed(
-        self, image: FramedImage, settings: Settings, progress: StageProgress = _silent
+    def from_framed(
+        self, photo: FramedImage, settings: Settings, progress: Progress = silent
     ) -> Result:
-        """A mesh of an object that `frame_image` has found.
+        """Make a mesh of an object that `frame_image` found.
 
         Args:
-            image: the object.
-            settings: choices; those of background and framing say nothing any more.
-            progress: called after each step.
+            photo: the object.
+            settings: those of background and framing have no effect any more.
+            progress: see `__call__`.
 
         Raises:
             InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
         """
-        framed, framed_mask, seconds = image.framed, image.framed_mask, dict(image.seconds)
+        seconds = dict(photo.seconds)
+        if self.multiview is None:
+            field, mesh = self._reconstruct(
+                photo.framed, photo.framed_mask, None, settings, progress, seconds
+            )
+            return Result(mesh, field, photo, None, 0, seconds)
+        with timed("views", seconds, self.device):
+            generated = generate_views(
+                self.multiview,
+                photo.framed,
+                photo.framed_mask,
+                settings.views,
+                progress=partial(progress, stage="views"),
+            )
+        views = PosedImages(generated.views, zero123plus_cameras())
+        field, mesh = self._reconstruct(
+            views.images, None, views.cameras, settings, progress, seconds
+        )
+        return Result(mesh, field, photo, views, generated.seed, seconds)
 
-        def of_stage(stage: str) -> Progress:
-            return lambda done, total, preview=None: progress(stage, done, total, preview)
+    def from_views(
+        self, views: PosedImages, settings: Settings, progress: Progress = silent
+    ) -> Result:
+        """Make a mesh of images whose cameras are known.
 
-        generated = None
-        if self.multiview is not None:
-            with timed("views", seconds, self.device):
-                generated = generate_views(
-                    self.multiview, framed, framed_mask, settings.views, progress=of_stage("views")
-                )
+        Args:
+            views: on white.
+            settings: only those of the surface have an effect.
+            progress: see `__call__`.
+
+        Raises:
+            InvalidInput: also if the model takes one image without cameras.
+            EmptySurface, EnvironmentProblem: as the stages do.
+        """
+        seconds: dict[str, float] = {}
+        field, mesh = self._reconstruct(
+            views.images, views.masks, views.cameras, settings, progress, seconds
+        )
+        return Result(mesh, field, None, views, 0, seconds)
+
+    def _reconstruct(
+        self,
+        images: Tensor,
+        masks: Tensor | None,
+        cameras: Cameras | None,
+        settings: Settings,
+        progress: Progress,
+        seconds: dict[str, float],
+    ) -> tuple[Field, Mesh]:
         with (
             timed("triplane", seconds, self.device),
             at_work(self.reconstruction, self.device, self.offload),
         ):
-            field = self._field(framed, framed_mask, generated)
-            progress("triplane", 1, 1)
+            field = reconstruct(self.reconstruction, images, cameras, masks=masks)
+            progress(1, 1, stage="triplane")
         with timed("surface", seconds, self.device):
-            mesh = extract_mesh(field, settings.surface, progress=of_stage("surface"))
-        views, seed = (generated.views, generated.seed) if generated else (None, 0)
-        return Result(mesh, framed, image.photograph, image.mask, views, field, seed, seconds)
+            mesh = extract_mesh(
+                field, settings.surface, progress=partial(progress, stage="surface")
+            )
+        return field, mesh
 
-    def _field(self, framed: Tensor, mask: Tensor, generated: GeneratedViews | None) -> Field:
-        if self.reconstruction.sees == "picture":
-            return reconstruct_image(self.reconstruction, framed, mask)
-        assert generated is not None
-        return reconstruct(self.reconstruction, generated.views.to(self.device))
+
+def check_no_views(model: str, settings: Settings) -> None:
+    """Check that nothing is set that only models of views have.
+
+    Raises:
+        InvalidInput: if a setting of views differs from its default.
+    """
+    if settings.views != ViewSettings():
+        raise InvalidInput(
+            f"{model} takes the image itself: leave out steps, guidance, scheduler and seed, which"
+            " only models of six views have."
+        )
 
 
 @contextmanager

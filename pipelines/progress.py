@@ -8,23 +8,26 @@ from torch import Tensor
 
 
 class Progress(Protocol):
-    """Called after each step of a stage. What it raises ends the stage and reaches the caller."""
+    """Called after each step of a stage. An exception that it raises ends the work."""
 
-    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """Report `done` of `total` steps.
+    def __call__(
+        self, done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
+    ) -> None:
+        """Report `done` of `total` steps of a stage.
 
-        `preview` is an optional image (1, 3, H, W) in [0, 1] of the result so far.
+        `preview` (B, 3, H, W) in [0, 1] shows what is made so far. `stage` is the name of the
+        stage, where the work has several: bind it with `functools.partial`.
         """
 
 
-def silent(done: int, total: int, preview: Tensor | None = None) -> None:
+def silent(done: int, total: int, preview: Tensor | None = None, *, stage: str = "") -> None:
     """Report to nobody."""
 
 
 def stage(progress: Progress, index: int, count: int) -> Progress:
     """Return a callback for stage `index` of `count` that take about as long as each other."""
 
-    def report(done: int, total: int, preview: Tensor | None = None) -> None:
+    def report(done: int, total: int, preview: Tensor | None = None, *, stage: str = "") -> None:
         progress(index * total + done, count * total, preview)
 
     return report

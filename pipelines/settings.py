@@ -46,6 +46,7 @@ BackgroundMethod = Literal[
     "birefnet-portrait",
 ]
 MeshFormat = Literal["obj", "glb", "ply", "stl", "3mf"]
+MESH_FORMATS: tuple[MeshFormat, ...] = get_args(MeshFormat)
 UpAxis = Literal["y", "z"]
 Pivot = Literal["keep", "center", "bottom"]
 TextureSource = Literal["pictures", "views", "triplane"]

@@ -21,8 +21,8 @@ from pipelines.cameras import orbit_cameras
 from pipelines.multiview.sampling import sample_views
 from pipelines.multiview.schedulers import SCHEDULERS
 from pipelines.reconstruction.frustum import FrustumConfig
-from pipelines.reconstruction.instant_mesh import ReconstructionModel, reconstruct
-from pipelines.reconstruction.one_image import reconstruct_image
+from pipelines.reconstruction.instant_mesh import ReconstructionModel
+from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.rendering.render_field import render_field
 from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
@@ -168,7 +168,7 @@ def surface_stage(preset: str) -> Callable[[Any], None]:
 
 def photo_stage(_: Any) -> None:
     model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
-    reconstruct_image(model, torch.rand(1, 3, 80, 80), torch.ones(1, 1, 80, 80))
+    reconstruct(model, torch.rand(1, 3, 80, 80), masks=torch.ones(1, 1, 80, 80))
 
 
 STAGES = {

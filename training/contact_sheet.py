@@ -33,7 +33,7 @@ def row(chain: ImageTo3D, image: Tensor) -> Tensor:
     shape, radius = result.mesh.center_for_camera(40.0)
     cameras = cameras_around(AZIMUTHS_DEG, [12.0] * len(AZIMUTHS_DEG), radius, 40.0)
     views = render_mesh(shape, cameras, SIZE)
-    framed = F.interpolate(result.framed, size=(SIZE, SIZE), mode="bilinear", antialias=True)
+    framed = F.interpolate(result.photo.framed, size=(SIZE, SIZE), mode="bilinear", antialias=True)
     return torch.cat([framed.clamp(0, 1), *views.split(1)], dim=-1)
 
 

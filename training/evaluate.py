@@ -56,7 +56,7 @@ def measure(model: FrustumModel, made: dict[str, Array], view: int = 0) -> dict[
     views = Views(torch.from_numpy(made["camera"][view : view + 1]))
     image = torch.from_numpy(made["image"][view].astype(np.float32) / 255).permute(2, 0, 1)[None]
     mask = torch.from_numpy(made["mask"][view].astype(np.float32) / 255)[None, None]
-    volume = model.field(image, mask)
+    volume = model.field(image, None, mask)
     mesh = extract_mesh(volume, SurfaceSettings())
 
     def in_camera(points: Array) -> Array:

@@ -1,26 +1,54 @@
-"""What is made of each item: the run's options and those of its row."""
+"""What is made of each item: the run's settings, changed by its row."""
 
 from __future__ import annotations
 
-import argparse
-import copy
 import functools
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import NoReturn
 
-from .. import __version__
+from .. import __version__, job
 from ..errors import InvalidInput
-from ..options import Parser, add_settings, contradiction
+from ..settings import JobSettings, LoadSettings, declared
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .items import Item
 
 #: What a row cannot set, since a worker loads its models once.
-_OF_THE_RUN = {"model", "views_model", "dtype", "models_dir", "no_half_copy", "offload"}
+_OF_THE_RUN = declared(LoadSettings).keys() | {"model", "views_model"}
+SETTINGS = declared(JobSettings, LoadSettings)
 #: What changes no result.
-_WITHOUT_EFFECT = {"models_dir", "no_half_copy", "offload", "chunk_size"}
-_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+_WITHOUT_EFFECT = {"models_dir", "offload", "device", "chunk_size"}
+#: The revision of embedded models in all fingerprints: a new version makes no finished item anew.
+_EMBEDDED = "embedded in 0.2.0"
+#: The settings and defaults of version 0.2.0. A value that is its default counts in a fingerprint
+#: as it did then, or not at all: neither a new setting nor a new default makes old items anew.
+_DEFAULTS_OF_0_2_0 = {
+    "alpha_threshold": 0.05,
+    "dtype": "auto",
+    "exact": False,
+    "foreground_ratio": 0.85,
+    "format": "obj",
+    "guidance": None,
+    "max_faces": None,
+    "min_part_share": 1.0,
+    "model": "photo",
+    "orbit": 0,
+    "pivot": "keep",
+    "previews": False,
+    "remove_bg": "auto",
+    "resolution": None,
+    "save_views": False,
+    "scheduler": "euler_ancestral",
+    "size": 0.0,
+    "solid": False,
+    "steps": None,
+    "texture": None,
+    "texture_format": "png",
+    "texture_from": "pictures",
+    "threshold": None,
+    "up_axis": "y",
+    "views_model": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,106 +67,78 @@ class Task:
     seed: int
 
 
+@dataclass(frozen=True)
 class Recipe:
-    """The options of a run, from which each item's follow.
+    """The settings of a run, from which each item's follow.
 
-    Args:
-        options: of `options.add_settings` and `--previews`; the seed must be drawn.
+    Attributes:
+        settings: of items whose row changes nothing. The seed must be drawn, unless the model
+            takes images.
+        loading: how the models are loaded.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.preset = RECONSTRUCTION_PRESETS[options.model]
+    settings: JobSettings
+    loading: LoadSettings
 
     @property
     def revision(self) -> str:
         """The commit of the model's weights, or this library's version for embedded ones."""
-        return self.preset.revision or f"embedded in {__version__}"
+        preset = RECONSTRUCTION_PRESETS[self.settings.model]
+        return preset.revision or f"embedded in {__version__}"
 
-    def options_of(self, item: Item) -> argparse.Namespace:
-        """The run's options with those of the item's row in their places.
+    def settings_of(self, item: Item) -> JobSettings:
+        """Return the run's settings, changed by the item's row.
 
         Raises:
             InvalidInput: if a value is out of range, or cannot be set by a row.
         """
         try:
-            return copy.copy(_with_overrides(self, item.overrides))
+            return _with_overrides(self.settings, item.overrides)
         except InvalidInput as error:
-            raise InvalidInput(f"The row of '{item.id}': {error}.") from error
+            raise InvalidInput(f"The row of '{item.id}': {error}") from error
 
     def task(self, item: Item, folder: str) -> Task:
-        """What is to be done with an item.
+        """Return what is to be done with an item.
 
-        Its seed follows from the run's and the item's id, so that it is the same in whatever order,
-        on whichever machine, and how often an item is made.
+        Its seed follows from the run's seed and the item's id, so that it does not depend on the
+        order, the machine and the number of tries.
         """
-        options = self.options_of(item)
+        settings = self.settings_of(item)
         seed = 0
-        if self.preset.sees == "views":
-            own = "seed" in {name for name, _ in item.overrides}
-            drawn = hashlib.sha256(
-                f"{self.options.seed}:{item.id}".encode(errors="surrogatepass")
-            ).digest()
-            seed = options.seed if own else int.from_bytes(drawn[:7], "big") or 1
-        decisive = {k: v for k, v in vars(options).items() if k in _decisive()} | {
-            "seed": seed,
-            "revision": self.revision,
+        if job.takes_views(settings.model):
+            own = "seed" in {_name(column) for column, _ in item.overrides}
+            drawn = hashlib.sha256(f"{self.settings.views.seed}:{item.id}".encode()).digest()
+            seed = settings.views.seed if own else int.from_bytes(drawn[:7], "big") or 1
+        return Task(item, folder, self._fingerprint(settings, seed), seed)
+
+    def _fingerprint(self, settings: JobSettings, seed: int) -> str:
+        values = settings.flat() | self.loading.flat()
+        own = {
+            name: value
+            for name, value in values.items()
+            if name not in _WITHOUT_EFFECT and value != SETTINGS[name].default
         }
-        text = json.dumps(decisive, sort_keys=True, default=str)
-        return Task(item, folder, hashlib.sha256(text.encode()).hexdigest()[:16], seed)
+        revision = RECONSTRUCTION_PRESETS[settings.model].revision or _EMBEDDED
+        decisive = _DEFAULTS_OF_0_2_0 | own | {"seed": seed, "revision": revision}
+        text = json.dumps(decisive, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def unknown_columns(items: list[Item]) -> list[str]:
-    """Columns that say nothing to this program, in order of names."""
-    actions = _actions()
-    return sorted({k for item in items for k, _ in item.overrides if _dest(k) not in actions})
+    """Return the columns that are no settings, in order of names."""
+    columns = {column for item in items for column, _ in item.overrides}
+    return sorted(column for column in columns if _name(column) not in SETTINGS)
 
 
 @functools.lru_cache(maxsize=4096)
-def _with_overrides(recipe: Recipe, overrides: tuple[tuple[str, str], ...]) -> argparse.Namespace:
-    actions, words = _actions(), []
-    for name, text in overrides:
-        action = actions.get(_dest(name))
-        if action is None:
-            continue
-        if action.dest in _OF_THE_RUN:
-            raise InvalidInput(f"{name} is of the whole run: give it to the command")
-        if action.nargs != 0:
-            words.append(f"{action.option_strings[0]}={text}")
-        elif text.lower() in _TRUE:
-            words.append(action.option_strings[0])
-        elif text.lower() not in _FALSE:
-            raise InvalidInput(f"{name} must be true or false, got '{text}'")
-    options = copy.copy(recipe.options)
-    for name, text in overrides:  # a flag that the run has can be taken back
-        if text.lower() in _FALSE and _dest(name) in actions and actions[_dest(name)].nargs == 0:
-            setattr(options, _dest(name), False)
-    found = _row_parser().parse_args(words, options)
-    if (problem := contradiction(found)) is not None:
-        raise InvalidInput(problem)
-    return found
+def _with_overrides(base: JobSettings, overrides: tuple[tuple[str, str], ...]) -> JobSettings:
+    values = {_name(column): text for column, text in overrides}
+    if of_the_run := sorted(values.keys() & _OF_THE_RUN):
+        raise InvalidInput(f"{of_the_run[0]} is a setting of the whole run: pass it as an option.")
+    settings = JobSettings.from_flat(base.flat() | values)
+    job.check(settings)
+    return settings
 
 
-def _dest(column: str) -> str:
+def _name(column: str) -> str:
     return column.strip().lower().replace("-", "_")
-
-
-class _RowParser(Parser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(message.removeprefix("argument --"))
-
-
-@functools.cache
-def _row_parser() -> argparse.ArgumentParser:
-    parser = _RowParser(add_help=False, argument_default=argparse.SUPPRESS)
-    add_settings(parser)
-    return parser
-
-
-def _actions() -> dict[str, argparse.Action]:
-    """The options that `add_settings` adds, by name."""
-    return {action.dest: action for action in _row_parser()._actions}
-
-
-def _decisive() -> set[str]:
-    return {*_actions(), "previews"} - _WITHOUT_EFFECT

@@ -1,4 +1,4 @@
-"""What a worker does with one item: an image in, files and a row out.
+"""What a worker does with one item: an adapter of `job`.
 
 The work has three parts, so that a cluster can give each to the machines that suit it: reading and
 framing on processors, the models on GPUs, and finishing the mesh on processors again.
@@ -9,23 +9,18 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import Tensor
-
-from .. import __version__
-from ..devices import memory_explained
-from ..errors import EnvironmentProblem, ImageTo3DError, UnreadableImage
+from .. import __version__, job
+from ..devices import memory_explained, peak_memory, reset_peak_memory
+from ..errors import EnvironmentProblem, UnreadableImage
 from ..files import sha256
-from ..image_to_3d import CPU, FramedImage, ImageTo3D, Result, frame_image, timed
-from ..images.reading import read_image
-from ..meshes.report import report as measured
-from ..options import settings_of
-from ..results import finished_mesh, peak_memory, save_result
-from ..settings import Settings
+from ..image_to_3d import CPU, ImageTo3D, Result
+from ..settings import JobSettings
 from .fetching import downloaded
 from .items import Item
 from .manifest import Row
@@ -38,28 +33,28 @@ _ADVICE = "try fewer --workers, --offload, a smaller --resolution or --chunk-siz
 
 @dataclass
 class State:
-    """An item on its way. Each part of the work fills in some more, or the row."""
+    """An item on its way. Each part of the work adds to it, or ends it with a row."""
 
     task: Task
-    picture_sha256: str = ""
-    framed: FramedImage | None = None
+    image_sha256: str = ""
+    prepared: job.Prepared | None = None
     result: Result | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: int = 0
     row: Row | None = None
 
 
 class Work:
-    """Makes items; loads the models once, where it needs them.
+    """Make items; load the models once, where they are needed.
 
     Args:
         recipe: what is made.
-        folder: the catalogue's, which this machine must see at the same place.
-        parts: names of the methods to be run, of `prepare`, `reconstruct` and `finish`.
+        folder: the catalogue's, which this machine must see at the same path.
+        parts: names of the methods to run, of `prepare`, `reconstruct` and `finish`.
         device: of the models, see `devices.choose_device`.
 
     Raises:
-        ImageTo3DError: if the models cannot be loaded, or the folder is not there.
+        ImageTo3DError: if the models cannot be loaded, or the folder is missing.
     """
 
     def __init__(
@@ -77,23 +72,14 @@ class Work:
             )
         self._recipe, self._folder = recipe, folder
         self._parts: list[Callable[[State], None]] = [getattr(self, part) for part in parts]
-        options = recipe.options
-        self._models_dirs = [options.models_dir] if options.models_dir else []
-        self._device = device
         self._chain: ImageTo3D | None = None
         if "reconstruct" in parts:
+            loading = recipe.loading.model_copy(update={"device": device})
             with memory_explained(_ADVICE):
-                self._chain = ImageTo3D.load(
-                    options.model,
-                    options.views_model,
-                    models_dirs=self._models_dirs,
-                    device=device,
-                    dtype=options.dtype,
-                    offload=options.offload,
-                )
+                self._chain = job.load(recipe.settings, loading)
 
     def __call__(self, state: State, report: Callable[..., None] | None = None) -> State:
-        """Do this worker's parts; what goes wrong is in the row of the state that comes back."""
+        """Do this worker's parts; an error ends up in the row of the returned state."""
         for part in self._parts:
             if state.row is None:
                 self._guarded(part, state)
@@ -101,73 +87,73 @@ class Work:
 
     def prepare(self, state: State) -> None:
         """Read the image and find its object."""
-        with timed("reading", state.seconds), _local(state.task.item) as path:
-            state.picture_sha256 = sha256(path)
-            picture = read_image(path)
-        state.framed = frame_image(
-            picture,
-            self._settings(state.task),
-            background_models=self._models_dirs[0] / "rembg" if self._models_dirs else None,
-            device=self._chain.device if self._chain else CPU,
-        )
-        state.seconds |= state.framed.seconds
+        models_dir = self._recipe.loading.models_dir
+        began = time.perf_counter()
+        with _local(state.task.item) as path:
+            state.image_sha256 = sha256(path)
+            fetched = time.perf_counter() - began
+            prepared = job.prepare(
+                [path],
+                self._settings(state.task),
+                background_models=models_dir / "rembg" if models_dir else None,
+                device=self._chain.device if self._chain else CPU,
+            )
+        seconds = {**prepared.seconds, "reading": prepared.seconds["reading"] + fetched}
+        state.prepared = replace(prepared, seconds=seconds)
+        state.seconds = seconds
 
     def reconstruct(self, state: State) -> None:
-        """From the framed image to a mesh."""
+        """Make a mesh of the prepared image."""
         assert self._chain is not None
-        assert state.framed is not None
-        state.result = self._chain.of_framed(state.framed, self._settings(state.task))
-        state.seconds |= state.result.seconds
-        state.framed = None
+        assert state.prepared is not None
+        state.result = job.reconstruct(self._chain, state.prepared, self._settings(state.task))
+        state.seconds = state.result.seconds
+        state.prepared = None
 
     def finish(self, state: State) -> None:
-        """From the mesh to files and the row."""
+        """Write the files, and fill the row."""
         assert state.result is not None
-        options = self._recipe.options_of(state.task.item)
-        with timed("finishing", state.seconds):
-            mesh = finished_mesh(state.result, options, _silent)
-            facts = measured(mesh)
-        with timed("files", state.seconds), self._place(state.task) as (place, name):
-            mesh_file, *_ = save_result(state.result, mesh, place, name, options, _silent)
-            others = sorted(p for p in place.rglob("*") if p.is_file() and p != mesh_file)
-            files = [p.relative_to(place).as_posix() for p in (mesh_file, *others)]
+        settings = self._settings(state.task)
+        with self._place(state.task) as (place, name):
+            done = job.finish(state.result, settings.output, place, name, title=name)
+            mesh, *others = (path.relative_to(place).as_posix() for path in done.files)
+        assert done.report is not None
+        state.seconds = done.seconds
         state.row = replace(
             self._row(state),
             status="done",
-            outputs=tuple(f"{state.task.folder}/{file}" for file in files),
-            triangles=facts.triangles,
-            watertight=facts.watertight,
-            volume=facts.volume,
-            size=facts.size,
+            outputs=tuple(f"{state.task.folder}/{file}" for file in (mesh, *sorted(others))),
+            triangles=done.report.triangles,
+            watertight=done.report.watertight,
+            volume=done.report.volume,
+            size=done.report.size,
         )
         state.result = None
 
-    def _settings(self, task: Task) -> Settings:
-        settings = settings_of(self._recipe.options_of(task.item))
+    def _settings(self, task: Task) -> JobSettings:
+        settings = self._recipe.settings_of(task.item)
         if not task.seed:
             return settings
-        return settings.model_copy(
-            update={"views": settings.views.model_copy(update={"seed": task.seed})}
-        )
+        views = settings.views.model_copy(update={"seed": task.seed})
+        return settings.model_copy(update={"views": views})
 
     def _guarded(self, part: Callable[[State], None], state: State) -> None:
-        _forget_peak()
+        reset_peak_memory()
         try:
             with memory_explained(_ADVICE):
                 part(state)
         except Exception as error:  # whatever it is, it costs this item alone
-            known = isinstance(error, ImageTo3DError)
-            sentence = str(error) if known else f"{type(error).__name__}: {error}"
-            state.row = failed_row(self._row(state), type(error).__name__, sentence)
-            state.framed = state.result = None
-        state.peak_memory = max(state.peak_memory, _peak())
+            row = self._row(state)
+            state.row = failed_row(row, type(error).__name__, job.describe(error))
+            state.prepared = state.result = None
+        state.peak_memory = max(state.peak_memory, peak_memory())
         if state.row is not None:
             state.row = replace(state.row, peak_memory=state.peak_memory)
 
     def _row(self, state: State) -> Row:
         return replace(
             empty_row(state.task, self._recipe),
-            picture_sha256=state.picture_sha256,
+            picture_sha256=state.image_sha256,
             seconds=state.seconds,
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
@@ -197,7 +183,7 @@ def empty_row(task: Task, recipe: Recipe) -> Row:
         "failed",
         task.fingerprint,
         seed=task.seed,
-        model=recipe.options.model,
+        model=recipe.settings.model,
         revision=recipe.revision,
         version=__version__,
     )
@@ -218,23 +204,3 @@ def _local(item: Item) -> Iterator[Path]:
         return
     with downloaded(item.picture) as path:
         yield path
-
-
-def _silent(stage: str, done: int, total: int, preview: Tensor | None = None) -> None:
-    pass
-
-
-def _forget_peak() -> None:
-    """Let the system count the process's peak anew, where it can (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def _peak() -> int:
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return peak_memory()

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..cameras import Cameras
 from ..fields.frustum_volume import FrustumVolume
 from ..fields.thickness import IN_MASK, expected_thickness, smooth_within
 from .efficientnet import CHANNELS, STEM, TAPS, EfficientNetLite0
+from .reconstruct import on_grey
 
 ELEVATION_UNIT_DEG = 20.0
 _FROZEN_BLOCKS = 3
@@ -101,9 +103,9 @@ def _head(before: int, inner: int, outputs: int) -> nn.Sequential:
 
 
 class FrustumModel(nn.Module):
-    """An image to a volume in its camera's frustum: a `one_image.ImageModel`."""
+    """An image to a volume in its camera's frustum: a `reconstruct.FieldModel`."""
 
-    sees: Literal["picture"] = "picture"
+    input_kind: Literal["image"] = "image"
     background = 1.0
 
     def __init__(self, config: FrustumConfig) -> None:
@@ -158,13 +160,15 @@ class FrustumModel(nn.Module):
         color = self.color(hidden).float().unflatten(1, (3, self.config.color_bins)) + own
         return blurred(self.occupancy(hidden)).float()[:, None], color, elevation.float()
 
-    def field(self, image: Tensor, mask: Tensor) -> FrustumVolume:
-        """See `one_image.ImageModel.field`.
+    def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> FrustumVolume:
+        """Make the field of one image; see `reconstruct.FieldModel.field`.
 
         The answers to the image and to its mirror image are averaged, and `expected_thickness`
         makes shapes of them. Beside the mask the rays say what its own say, so that nothing is lost
         between them: there its outline, which is exact, ends the object.
         """
+        assert masks is not None
+        image, mask = on_grey(images, masks, self.background), masks
         # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
         place, side = cast(_Layer, self.middle[0]).place, self.config.image_size
         # On the CPU: MPS has this since PyTorch 2.8 only.

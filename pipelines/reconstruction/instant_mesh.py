@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal, cast
 
-import torch
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ from torch.nn import functional as F
 from ..cameras import FOUR_VIEWS, Cameras, zero123plus_cameras
 from ..errors import InvalidInput
 from ..fields.triplane import Decoder, SignedDistanceDecoder, SoftplusDecoder, Triplane
-from ..images.checks import check_finite
 from .triplane_transformer import TriplaneTransformer
 from .vision_transformer import STRICT_SIZES, CameraViT, EncoderConfig
 
@@ -57,7 +55,7 @@ class ReconstructionModel(nn.Module):
     Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
     """
 
-    sees: Literal["views"] = "views"
+    input_kind: Literal["views"] = "views"
 
     def __init__(self, config: ReconstructionConfig) -> None:
         super().__init__()
@@ -102,58 +100,39 @@ class ReconstructionModel(nn.Module):
         planes: Tensor = self.transformer(features.reshape(len(views), -1, features.shape[-1]))
         return planes
 
+    def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> Triplane:
+        """Make the triplane of one object; see `reconstruct.FieldModel.field`.
 
-@torch.no_grad()
-def reconstruct(
-    model: ReconstructionModel, views: Tensor, cameras: Cameras | None = None
-) -> Triplane:
-    """Reconstruct the triplane of one object.
-
-    Args:
-        model: on one device, in one precision; its decoder is copied in float32.
-        views: (N, 3, H, W) in [0, 1], square, on white.
-        cameras: N, one for each view. Without them, six views stand where Zero123++ puts them, and
-            four are its views 0, 2, 4 and 5.
-
-    Returns:
-        the triplane, in float32.
-
-    Raises:
-        InvalidInput: if the views have another shape or number, or are not finite.
-
-    Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
-    """
-    if (
-        views.ndim != 4
-        or views.shape[1] != 3
-        or views.shape[2] != views.shape[3]
-        or not views.shape[2]
-    ):
-        raise InvalidInput(f"Views must be (N, 3, S, S), got {tuple(views.shape)}.")
-    check_finite("views", views)
-    if cameras is None:
-        if len(views) not in (4, 6):
+        Raises:
+            InvalidInput: if the numbers of views and cameras do not fit.
+        """
+        if cameras is None:
+            cameras = _default_cameras(len(images))
+        if len(cameras) != len(images):
             raise InvalidInput(
-                "Without cameras there must be 6 views, or 4 (views 0, 2, 4 and 5 of the 6), got"
-                f" {len(views)}."
+                f"There must be one camera for each view, got {len(cameras)} cameras and"
+                f" {len(images)} views."
             )
-        cameras = zero123plus_cameras() if len(views) == 6 else zero123plus_cameras()[FOUR_VIEWS]
-    if len(cameras) != len(views):
+        size = self.config.encoder.view_size
+        parameter = self.transformer.pos_embed
+        if images.shape[-1] != size:
+            # On the CPU: MPS has this since PyTorch 2.8 only.
+            images = F.interpolate(
+                images.cpu(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
+            )
+        views = images.clamp(0, 1).to(parameter)
+        planes = self(views[None], cameras.tokens()[None].to(parameter))[0]
+        return self.decoder.triplane(planes)
+
+
+def _default_cameras(count: int) -> Cameras:
+    """Return the cameras of Zero123++'s six views, or of four of them."""
+    if count not in (4, 6):
         raise InvalidInput(
-            f"There must be one camera for each view, got {len(cameras)} cameras and {len(views)}"
-            " views."
+            "Without cameras there must be 6 views, or 4 (views 0, 2, 4 and 5 of the 6), got"
+            f" {count}."
         )
-    size = model.config.encoder.view_size
-    parameter = model.transformer.pos_embed
-    resized = views.float()
-    if views.shape[-1] != size:
-        # On the CPU: MPS has this since PyTorch 2.8 only.
-        resized = F.interpolate(
-            resized.cpu(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
-        )
-    resized = resized.clamp(0, 1).to(parameter)
-    planes = model(resized[None], cameras.tokens()[None].to(parameter))[0]
-    return model.decoder.triplane(planes)
+    return zero123plus_cameras() if count == 6 else zero123plus_cameras()[FOUR_VIEWS]
 
 
 def split_objects(views: Tensor, each: int) -> list[Tensor]:

@@ -16,8 +16,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..cameras import Cameras
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
 from .attention import attention, check_heads
+from .reconstruct import on_grey
 from .vision_transformer import STRICT_SIZES, EncoderConfig, VisionTransformer
 
 
@@ -119,9 +121,9 @@ class _Backbone(nn.Module):
 
 
 class TripoSR(nn.Module):
-    """An image to a triplane, and the decoder that reads it: a `one_image.ImageModel`."""
+    """An image to a triplane, and the decoder that reads it: a `reconstruct.FieldModel`."""
 
-    sees: Literal["picture"] = "picture"
+    input_kind: Literal["image"] = "image"
     background = 0.5
 
     def __init__(self, config: TripoSRConfig) -> None:
@@ -153,8 +155,12 @@ class TripoSR(nn.Module):
         found: Tensor = self.image_tokenizer["model"](images)
         return found
 
-    def field(self, image: Tensor, mask: Tensor) -> DensityTriplane:
-        """See `one_image.ImageModel.field`."""
+    def field(
+        self, images: Tensor, cameras: Cameras | None, masks: Tensor | None
+    ) -> DensityTriplane:
+        """Make the field of one image; see `reconstruct.FieldModel.field`."""
+        assert masks is not None
+        image = on_grey(images, masks, self.background)
         size = self.config.encoder.view_size
         # On the CPU: MPS has this since PyTorch 2.8 only.
         resized = F.interpolate(

@@ -121,7 +121,9 @@ class Models:
     def _fetch(self, name: str) -> None:
         state = self._downloads[name]
 
-        def progress(done: int, total: int, preview: Tensor | None = None) -> None:
+        def progress(
+            done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
+        ) -> None:
             if self._closing.is_set():
                 raise _Stopped
             if total != state.total or done < state.done:

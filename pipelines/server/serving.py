@@ -12,13 +12,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import EnvironmentProblem, InvalidInput
+from ..settings import LoadSettings
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .app import create_app
 from .auth import digest, read_digests
 from .config import LOOPBACK, Config
 from .jobs import Jobs
 from .listening import address_of, bind, run
-from .work import Loading, Maker
+from .work import Maker
 from .workers import Make, Workers
 
 KEY_VARIABLE, SECRET_VARIABLE = "IMAGE_TO_3D_KEY", "IMAGE_TO_3D_WEBHOOK_SECRET"
@@ -50,7 +51,7 @@ class ServerOptions:
     keys: Sequence[str] = ()
     keys_file: Path | None = None
     folder: Path = field(default_factory=lambda: Path.home() / ".image-to-3d-server")
-    loadings: Sequence[Loading] = (Loading(),)
+    loadings: Sequence[LoadSettings] = (LoadSettings(),)
     ray: tuple[str, int, float] | None = None
     queue: int = 32
     limit: float = 3600.0

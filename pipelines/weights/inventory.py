@@ -187,7 +187,7 @@ def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[
         rows.append(
             (
                 name,
-                f"one {preset.sees}" if preset.sees == "picture" else "six views",
+                "one image" if preset.input_kind == "image" else "six views",
                 _size(name),
                 duration(name, device),
                 _place(name, models_dirs),

@@ -23,7 +23,7 @@ class ReconstructionPreset:
         config: sizes.
         repository, revision: on the hub, and the commit that is used; None for the embedded model.
         file: name in the repository.
-        sees: what the model makes its field of.
+        input_kind: what the model takes: six views, or one image.
         sha256: of the file, where it is known; else what the hub says of the commit counts.
         license: of the weights.
         gigabytes: of the file, about; 0 for the embedded model.
@@ -35,7 +35,7 @@ class ReconstructionPreset:
     file: str
     license: str
     sha256: str | None = None
-    sees: Literal["views", "picture"] = "views"
+    input_kind: Literal["views", "image"] = "views"
     gigabytes: float = 0.0
 
 
@@ -72,7 +72,7 @@ def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPres
 
 RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
     "photo": ReconstructionPreset(
-        FrustumConfig(), None, None, "photo.safetensors", "Apache-2.0", sees="picture"
+        FrustumConfig(), None, None, "photo.safetensors", "Apache-2.0", input_kind="image"
     ),
     "instant-mesh-large": _instant_mesh(
         ReconstructionConfig("mesh", 16, 80, 128), "instant_mesh_large.ckpt"
@@ -93,7 +93,7 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
         "model.ckpt",
         "MIT",
         "429e2c6b22a0923967459de24d67f05962b235f79cde6b032aa7ed2ffcd970ee",
-        "picture",
+        "image",
         1.7,
     ),
 }
@@ -112,6 +112,6 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
 
 def views_model_for(model: str) -> str | None:
     """Return the multiview model that fits a reconstruction model; None if it takes one image."""
-    if RECONSTRUCTION_PRESETS[model].sees == "picture":
+    if RECONSTRUCTION_PRESETS[model].input_kind == "image":
         return None
     return "zero123plus-instantmesh"

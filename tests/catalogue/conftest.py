@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from pipelines.catalogue.__main__ import make_parser
 from pipelines.catalogue.items import Item
 from pipelines.catalogue.recipe import Recipe
+from pipelines.cli.catalogue import make_parser
+from pipelines.settings import JobSettings, LoadSettings
 
 
 def recipe(*words: str) -> Recipe:
-    return Recipe(make_parser().parse_args(["pictures", "-o", "out", *words]))
+    """The recipe of a run with these options."""
+    values = vars(make_parser().parse_args(["pictures", "-o", "out", *words]))
+    return Recipe(
+        JobSettings.from_flat(values), LoadSettings.from_flat(values | {"device": "auto"})
+    )
 
 
 def items(ids: Sequence[str]) -> list[Item]:

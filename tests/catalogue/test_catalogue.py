@@ -13,12 +13,13 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipelines.catalogue import __main__ as command
-from pipelines.catalogue.__main__ import main
+from pipelines import job
 from pipelines.catalogue.manifest import Manifest
 from pipelines.catalogue.recipe import Task
 from pipelines.catalogue.run import Outcome
 from pipelines.catalogue.work import UNFINISHED, State, Work
+from pipelines.cli import catalogue as command
+from pipelines.cli.catalogue import main
 
 from ..tiny_models import MODEL
 from .conftest import items, recipe
@@ -117,18 +118,16 @@ def test_images_on_the_web(tmp_path, images):
 
 
 def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, images, monkeypatch):
-    from pipelines.catalogue import work
-
     picture, out = images(1) / "disc-0.png", tmp_path / "out"
     made = recipe(*QUICK[:2])
     _made(made, out, picture)
     before = (out / "a" / "a.obj").read_bytes()
 
-    def fails(result, mesh, folder, *rest):
+    def fails(result, settings, folder, name, **options):
         (folder / "a.obj").write_text("half")
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(work, "save_result", fails)
+    monkeypatch.setattr(job, "finish", fails)
     row = _made(made, out, picture).row
     assert row.error.startswith("There was not enough memory: try fewer --workers")
     assert (out / "a" / "a.obj").read_bytes() == before
@@ -160,7 +159,7 @@ def test_killed_in_the_middle_and_taken_up(tmp_path, images):
     (folder / "broken.png").write_text("no image")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([str(folder), "-o", str(whole), *QUICK, "--workers", "1"]) == 1
-    command = [sys.executable, "-m", "pipelines.catalogue", str(folder), "-o", str(cut), *QUICK]
+    command = [sys.executable, "-m", "pipelines", "catalogue", str(folder), "-o", str(cut), *QUICK]
     process = subprocess.Popen([*command, "--workers", "2"], cwd=ROOT)
     manifest, until = cut / "manifest.jsonl", time.monotonic() + 120
     while not manifest.exists() or manifest.read_text().count("\n") < 2:
@@ -189,7 +188,7 @@ def stubbed(monkeypatch):
     """The command with an outcome instead of a run."""
 
     def set_to(outcome):
-        def run(options):
+        def run(options, settings):
             if isinstance(outcome, BaseException):
                 raise outcome
             return outcome
@@ -205,7 +204,7 @@ def stubbed(monkeypatch):
         (Outcome(2, 0, 1, None, Path("index.html")), 0, "2 done, 0 failed, 1 of them"),
         (Outcome(2, 1, 0, None, Path("index.html")), 1, "2 done, 1 failed"),
         (Outcome(2, 0, 0, "20 failed", Path("index.html")), 1, "stopped: 20 failed"),
-        (KeyboardInterrupt(), 130, "goes on from here"),
+        (KeyboardInterrupt(), 130, "resumes the run"),
     ],
 )
 def test_exit_codes(stubbed, capsys, outcome, code, said):
@@ -218,9 +217,9 @@ def test_exit_codes(stubbed, capsys, outcome, code, said):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--seed", "3"], 2, "photo sees the image itself"),
-        (["--item-timeout", "0"], 2, "must be a number from 1"),
-        (["--device", "gpu"], 2, "must be one of auto, cuda"),
+        (["--seed", "3"], 2, "photo takes the image itself"),
+        (["--item-timeout", "0"], 2, "must be a number between 1 and"),
+        (["--device", "gpu"], 2, "must be auto, cuda, cuda:1"),
         (["--device", "cuda:99"], 1, "has no cuda:99 device"),
     ],
 )
@@ -238,7 +237,7 @@ def test_bad_words_have_a_sentence(tmp_path, images, capsys, words, code, said):
 def test_a_line_now_and_then(capsys, monkeypatch):
     from pipelines.catalogue.manifest import Row
 
-    shown = command._Shown(3)
+    shown = command._Progress(3)
     for row in (Row("a", "", "done", ""), Row("b", "", "failed", ""), Row("c", "", "done", "")):
         shown.count(row)
     shown.close()
@@ -253,7 +252,7 @@ def test_columns_that_are_no_settings_are_named(tmp_path, images, capsys):
     (folder / "list.csv").write_text("picture,motif\ndisc-0.png,x\nbad.png,y\n")
     arguments = [str(folder / "list.csv"), "-o", str(tmp_path / "out"), *QUICK, "--workers", "1"]
     assert main(arguments) == 1
-    assert "columns that are no settings: motif" in capsys.readouterr().err
+    assert "skipped columns that are no settings: motif" in capsys.readouterr().err
     assert {r.id: r.status for r in Manifest(tmp_path / "out").rows.values()} == {
         "disc-0": "done",
         "bad": "failed",

@@ -18,26 +18,27 @@ def _item(**columns: str) -> Item:
 def test_a_row_overrides_the_run():
     made = recipe("--resolution", "64", "--texture", "512")
     row = _item(resolution="32", remove_bg="alpha", exact="Yes", title="x")
-    options = made.options_of(row)
-    assert (options.resolution, options.remove_bg, options.exact) == (32, "alpha", True)
-    assert (options.texture, made.options_of(PLAIN).resolution) == (512, 64)
+    settings = made.settings_of(row)
+    assert (settings.surface.resolution, settings.surface.exact) == (32, True)
+    assert (settings.remove_bg, settings.output.texture) == ("alpha", 512)
+    assert made.settings_of(PLAIN).surface.resolution == 64
     assert unknown_columns([row, PLAIN]) == ["title"]
 
 
 def test_a_flag_of_the_run_can_be_taken_back():
     made = recipe("--exact")
-    assert made.options_of(PLAIN).exact
-    assert not made.options_of(_item(exact="false")).exact
+    assert made.settings_of(PLAIN).surface.exact
+    assert not made.settings_of(_item(exact="false")).surface.exact
 
 
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"resolution": "9"}, r"The row of 'a': resolution: must be a number from 32 to"),
-        ({"format": "doc"}, r"The row of 'a': format: invalid choice"),
+        ({"resolution": "9"}, r"The row of 'a': resolution must be a whole number between 32"),
+        ({"format": "doc"}, r"The row of 'a': format must be one of obj, glb"),
         ({"exact": "maybe"}, r"exact must be true or false, got 'maybe'"),
-        ({"model": "triposr"}, r"model is of the whole run"),
-        ({"seed": "3"}, r"photo sees the image itself"),
+        ({"model": "triposr"}, r"model is a setting of the whole run"),
+        ({"seed": "3"}, r"photo takes the image itself"),
     ],
 )
 def test_wrong_rows_have_a_sentence(columns, said):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,14 @@ import torch
 import trimesh
 from PIL import Image
 
-from pipelines import __main__ as command_line
-from pipelines import results
-from pipelines.__main__ import INTERRUPTED, main
+from pipelines import job
+from pipelines.cli import main
+from pipelines.cli.inputs import find_images
+from pipelines.cli.make import make_parser
+from pipelines.cli.parsing import INTERRUPTED
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.meshes import camera_fit
-from pipelines.options import find_images, output_names
-from pipelines.rendering.render_mesh import preview_sheet
 
 from ..tiny_models import MODEL, VIEWS_MODEL
 
@@ -25,10 +26,12 @@ from ..tiny_models import MODEL, VIEWS_MODEL
 @pytest.fixture(autouse=True)
 def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orbits and previews of a few pixels: what they show is tested elsewhere."""
-    monkeypatch.setattr(results, "ORBIT_SIZE", 32)
-    monkeypatch.setattr(results, "preview_sheet", lambda mesh: preview_sheet(mesh, 64))
+    monkeypatch.setattr(job, "ORBIT_SIZE", 32)
+    monkeypatch.setattr(job, "PREVIEW_SIZE", 64)
 
 
+ROOT = Path(__file__).parents[2]
+CUP = ROOT / "workflows" / "cup.png"
 QUICK = ["--model", MODEL, "--steps", "2", "--seed", "7", "--resolution", "32", "--device", "cpu"]
 
 
@@ -90,7 +93,7 @@ def test_a_texture_from_what_is_asked_for(image_path, tmp_path, monkeypatch, sou
         )
         return mesh
 
-    monkeypatch.setattr(results, "texture_from_images", of_images)
+    monkeypatch.setattr(job, "texture_from_images", of_images)
     monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 0.0)
     options = ["--texture", "4096", "--texture-from", source, "--format", "glb"]
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, *options]) == 0
@@ -102,7 +105,7 @@ def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
 ):
     monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 1.0)
     monkeypatch.setattr(
-        results, "texture_from_images", lambda mesh, layers, *_, **__: seen.extend(layers) or mesh
+        job, "texture_from_images", lambda mesh, layers, *_, **__: seen.extend(layers) or mesh
     )
     seen = []
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, "--texture", "512"]) == 0
@@ -114,15 +117,6 @@ def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
 def test_formats(image_path, tmp_path, suffix):
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, "--format", suffix]) == 0
     assert trimesh.load(tmp_path / f"disc.{suffix}", force="mesh").volume > 0
-
-
-def test_folders_and_equal_names(tmp_path):
-    for name in ("b.png", "a.jpg", "a.png"):
-        Image.new("RGB", (20, 20)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("")
-    found = find_images([tmp_path])
-    assert [p.name for p in found] == ["a.jpg", "a.png", "b.png"]
-    assert output_names(found, tmp_path / "out") == ["a", "a-2", "b"]
 
 
 def test_one_bad_image_does_not_stop_the_others(image_path, tmp_path, capsys):
@@ -142,7 +136,7 @@ def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(image_path
     made = {p.name for p in folder.iterdir()} - before.keys()
     assert made == {"disc-2.obj", "disc-2-preview.png"}
     assert main([str(folder), "-o", str(folder), *QUICK]) == 0
-    assert {p.name for p in find_images([folder])} == {"disc.png", "disc-preview.png"}
+    assert {p.name for p in find_images([str(folder)])} == {"disc.png", "disc-preview.png"}
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert "disc-3.obj" in capsys.readouterr().out
 
@@ -158,18 +152,11 @@ def test_earlier_results_are_replaced_only_where_that_is_asked_for(image_path, t
         assert sorted(p.name for p in out.glob("*.obj")) == names
 
 
-def test_an_image_of_this_run_is_never_a_results_place(tmp_path):
-    images = [tmp_path / "cat.png", tmp_path / "cat-preview.png"]
-    for image in images:
-        Image.new("RGB", (20, 20)).save(image)
-    assert output_names(images, tmp_path, overwrite=True) == ["cat-2", "cat-preview"]
-
-
 def test_orbit_animations_are_no_input(image_path, tmp_path):
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK, "--orbit", "2"]) == 0
     assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".webp", ".png"}
     with pytest.raises(InvalidInput, match="holds no image"):
-        find_images([tmp_path / "out"])
+        find_images([str(tmp_path / "out")])
 
 
 def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(
@@ -177,14 +164,14 @@ def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(
 ):
     for name in ("a.png", "b.png", "c.png"):
         (image_path.parent / name).write_bytes(image_path.read_bytes())
-    real = command_line.read_image
+    real = job.read_image
 
     def read(path: Path) -> torch.Tensor:
         if path.name in ("a.png", "c.png"):
             raise KeyError("something that nobody thought of")
         return real(path)
 
-    monkeypatch.setattr(command_line, "read_image", read)
+    monkeypatch.setattr(job, "read_image", read)
     assert main([str(image_path.parent), "-o", str(tmp_path / "out"), *QUICK]) == 1
     assert sorted(p.name for p in (tmp_path / "out").glob("*.obj")) == ["b.obj", "disc.obj"]
     error = capsys.readouterr().err
@@ -257,7 +244,7 @@ def test_options_of_views_say_nothing_to_a_model_that_sees_the_image(
 ):
     with pytest.raises(SystemExit):
         main([str(image_path), "-o", str(tmp_path / "out"), "--model", "triposr", *option])
-    assert "triposr sees the image itself: leave out" in capsys.readouterr().err
+    assert "triposr takes the image itself: leave out" in capsys.readouterr().err
 
 
 def test_the_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys):
@@ -277,14 +264,14 @@ def test_ctrl_c_leaves_nothing_half(image_path, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "preview_sheet", interrupt)
+    monkeypatch.setattr(job, "preview_sheet", interrupt)
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == INTERRUPTED
     assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
 
 
 def test_too_little_memory_is_one_sentence(image_path, tmp_path, capsys, monkeypatch):
     # More than any machine has.
-    monkeypatch.setattr(results, "save_mesh", lambda *_, **__: torch.empty(10**16))
+    monkeypatch.setattr(job, "save_mesh", lambda *_, **__: torch.empty(10**16))
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     error = capsys.readouterr().err
     assert "There was not enough memory: try --offload" in error
@@ -316,6 +303,47 @@ def test_no_object_is_one_sentence(tmp_path, capsys):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
     assert main([str(tmp_path / "blank.png"), "-o", str(tmp_path / "out"), *QUICK]) == 1
     assert "The mask holds no object" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [[], ["--help"]], ids=["run", "help"])
+def test_a_closed_pipe_ends_nothing(tmp_path, ending):
+    """As `| head -1` closes it."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pipelines", "make", str(CUP), "-o", str(tmp_path)]
+    options = ["--model", "photo", "--resolution", "32", "--device", "cpu", *ending]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "cup.obj").exists() == (not ending)
+
+
+def test_a_name_that_cannot_be_shown_ends_nothing(tmp_path):
+    """As in a file on Windows, whose code page lacks Cyrillic."""
+    names = ["a \u041a\u0440\u0443\u0436\u043a\u0430.png", "b.png"]
+    for name in names:
+        shutil.copy(CUP, tmp_path / name)
+    command = [sys.executable, "-m", "pipelines", str(tmp_path), "-o", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--model", "photo", "--resolution", "32", "--device", "cpu"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"a \\u041a\\u0440" in done.stdout
+    assert len(list((tmp_path / "out").glob("*.obj"))) == 2
+
+
+def test_old_flags_still_work_with_a_warning(capsys):
+    options = make_parser().parse_args(["x.png", "--views", "--no-half-copy"])
+    assert options.save_views
+    error = capsys.readouterr().err
+    assert "warning: --views is deprecated: use --save-views" in error
+    assert "warning: --no-half-copy has no effect" in error
 
 
 def test_importing_the_library_loads_no_heavy_package():

@@ -11,11 +11,8 @@ import numpy as np
 import torch
 
 from pipelines.cameras import Cameras
-from pipelines.reconstruction.instant_mesh import (
-    ReconstructionConfig,
-    ReconstructionModel,
-    reconstruct,
-)
+from pipelines.reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
+from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 from pipelines.rendering.render_field import render_field
 from pipelines.settings import SurfaceSettings

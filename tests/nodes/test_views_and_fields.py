@@ -39,11 +39,15 @@ def test_graph_makes_the_mesh_that_the_library_makes(nodes, managed):
     )
     cut = nodes.RemoveBackground.execute(image.permute(1, 2, 0)[None], "auto", 0.05)
     framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")
-    torch.testing.assert_close(framed[0].permute(0, 3, 1, 2), expected.framed, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        framed[0].permute(0, 3, 1, 2), expected.photo.framed, atol=1e-5, rtol=0
+    )
     views = nodes.GenerateViews.execute(
         managed[0], framed[0], 3, STEPS, 2.0, "euler_ancestral", framed[1]
     )
-    torch.testing.assert_close(views[0].permute(0, 3, 1, 2), expected.views, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        views[0].permute(0, 3, 1, 2), expected.views.images, atol=1e-3, rtol=0
+    )
     triplanes = nodes.Reconstruct.execute(managed[1], views[0])
     (mesh,) = nodes.mesh_sockets.meshes_of(
         nodes.ExtractMesh.execute(triplanes[0], 32, 131072, 10.0, True, True)[0]
@@ -106,12 +110,12 @@ def test_view_cameras_gives_one_camera_per_azimuth(nodes):
 def test_reconstruct_gives_an_image_model_one_image_at_a_time(nodes, monkeypatch):
     seen = []
 
-    def field(image: torch.Tensor, mask: torch.Tensor) -> Any:
-        seen.append((image, mask))
+    def field(images: torch.Tensor, cameras: None, masks: torch.Tensor) -> Any:
+        seen.append((images, masks))
         return SimpleNamespace(to=lambda device: device)
 
     model = SimpleNamespace(
-        model=SimpleNamespace(sees="picture", background=1.0, field=field),
+        model=SimpleNamespace(input_kind="image", field=field),
         load=lambda memory: torch.device("cpu"),
     )
     images, masks = torch.rand(2, 32, 32, 3), torch.ones(2, 32, 32)

@@ -21,7 +21,7 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
 from pipelines.meshes.texture import texture_of_field
 from pipelines.reconstruction.frustum import FrustumConfig, blurred
-from pipelines.reconstruction.one_image import reconstruct_image
+from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.rendering.render_field import render_field
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import SurfaceSettings
@@ -152,7 +152,7 @@ def test_a_thin_part_is_as_wide_as_in_the_image_and_has_its_own_colour():
     model.forward = answers
     mask = torch.zeros(1, 1, 256, 256)
     mask[..., 16:240, 126:130] = 1
-    field = model.field(torch.ones(1, 3, 256, 256), mask)
+    field = reconstruct(model, torch.ones(1, 3, 256, 256), masks=mask)
     x = torch.linspace(-0.1, 0.1, 801)
     middle = torch.stack([torch.zeros_like(x), x, torch.zeros_like(x)], dim=1)
     inside = field.values(middle, 1000) > 0
@@ -197,8 +197,8 @@ def test_a_model_answers_alike_to_an_image_and_its_mirror_image():
     mask = (((x - 30) / 20) ** 2 + ((y - 40) / 30) ** 2 < 1).float()[None, None]
     image = torch.rand(1, 3, 80, 80) * mask + 1 - mask
     one, other = (
-        reconstruct_image(model, *(t.flip(-1) if mirrored else t for t in (image, mask)))
-        for mirrored in (False, True)
+        reconstruct(model, own, masks=its)
+        for own, its in ((image, mask), (image.flip(-1), mask.flip(-1)))
     )
     torch.testing.assert_close(one.occupancy, other.occupancy.flip(-1), atol=1e-4, rtol=0)
     assert one.elevation_deg == pytest.approx(other.elevation_deg, abs=1e-3)
@@ -222,7 +222,7 @@ def test_a_photograph_becomes_one_closed_object_with_the_images_outline(cup):
     drawn = render_mesh(shape, cameras_around([0.0], [cup.field.elevation_deg], radius, FOV), 128)[
         :, :1
     ]
-    mask = remove_background(cup.framed, "plain")
+    mask = remove_background(cup.photo.framed, "plain")
 
     def boxed(solid: Tensor) -> Tensor:
         rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
@@ -240,7 +240,7 @@ def test_the_photographs_camera_sees_the_mesh_where_the_photograph_has_it(cup):
     drawn = render_mesh(black, shots.cameras, 256, shaded=False)[0, 0] < 0.5
     mask = F.interpolate(shots.masks, size=(256, 256), mode="area")[0, 0] > 0.5
     assert float((drawn & mask).sum() / (drawn | mask).sum()) > 0.93
-    assert cup.layers(photograph=False) == []
+    assert cup.layers("views") == []
 
 
 def test_a_photographs_front_has_its_colours(cup):

@@ -6,7 +6,8 @@ import torch
 from pipelines.cameras import FOUR_VIEWS, cameras_around, zero123plus_cameras
 from pipelines.errors import InvalidInput
 from pipelines.fields.plane_networks import PlaneNetwork, plane_mlp, points_at_once
-from pipelines.reconstruction.instant_mesh import reconstruct, split_objects
+from pipelines.reconstruction.instant_mesh import split_objects
+from pipelines.reconstruction.reconstruct import reconstruct
 
 from ..fields import random_triplane
 

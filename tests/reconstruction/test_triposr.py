@@ -11,7 +11,7 @@ import torch
 from pipelines.cameras import orbit_cameras
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.reconstruction.one_image import reconstruct_image
+from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triposr import TripoSR, TripoSRConfig
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 from pipelines.rendering.render_field import render_field
@@ -33,6 +33,10 @@ SMALL = TripoSRConfig(
     samples_per_ray=16,
     grid_resolution=40,
 )
+
+
+def _reconstruct(model, image, mask):
+    return reconstruct(model, image, masks=mask)
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_whatever_is_behind_the_object_becomes_grey(model, image, monkeypatch):
     seen = []
     monkeypatch.setattr(model, "forward", lambda p: seen.append(p) or torch.rand(1, 3, 8, 8, 8))
     for background in (1.0, 0.0, torch.tensor([0.1, 0.9, 0.3]).view(1, 3, 1, 1)):
-        reconstruct_image(model, on_white + (1 - mask) * (background - 1), mask)
+        reconstruct(model, on_white + (1 - mask) * (background - 1), masks=mask)
     for other in seen[1:]:
         torch.testing.assert_close(other, seen[0], atol=1e-5, rtol=0)
     assert seen[0][0, :, 0, 0].tolist() == pytest.approx([0.5] * 3, abs=1e-5)
@@ -66,7 +70,7 @@ def test_whatever_is_behind_the_object_becomes_grey(model, image, monkeypatch):
 
 
 def test_a_field_is_a_field_like_any_other(model, image):
-    field = reconstruct_image(model, *image)
+    field = _reconstruct(model, *image)
     points = torch.rand(50, 3) * 1.6 - 0.8
     level, colors = field.values_and_colors(points, 7)
     torch.testing.assert_close(level, field.values(points, 100), atol=1e-5, rtol=0)
@@ -83,8 +87,8 @@ def test_a_field_is_a_field_like_any_other(model, image):
 
 
 def test_half_precision_is_near_single(model, image):
-    single = reconstruct_image(model, *image).planes
-    half = reconstruct_image(model.bfloat16(), *image)
+    single = _reconstruct(model, *image).planes
+    half = _reconstruct(model.bfloat16(), *image)
     assert half.planes.dtype == torch.float32
     assert float((half.planes - single).norm() / single.norm()) < 3e-2
 
@@ -92,20 +96,20 @@ def test_half_precision_is_near_single(model, image):
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [
-        (torch.rand(1, 3, 32, 40), torch.ones(1, 1, 32, 40), "frame it first"),
-        (torch.rand(1, 4, 32, 32), torch.ones(1, 1, 32, 32), "frame it first"),
-        (torch.rand(1, 3, 32, 32), torch.ones(1, 1, 31, 32), "like its image"),
+        (torch.rand(1, 3, 32, 40), torch.ones(1, 1, 32, 40), "frame them first"),
+        (torch.rand(1, 4, 32, 32), torch.ones(1, 1, 32, 32), "images must be"),
+        (torch.rand(1, 3, 32, 32), torch.ones(1, 1, 31, 32), "masks must be"),
         (torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32), "no object"),
         (torch.full((1, 3, 32, 32), float("nan")), torch.ones(1, 1, 32, 32), "not finite"),
     ],
 )
 def test_bad_images_are_one_sentence(model, image, mask, message):
     with pytest.raises(InvalidInput, match=message):
-        reconstruct_image(model, image, mask)
+        reconstruct(model, image, masks=mask)
 
 
 def test_an_image_of_two_by_two_pixels(model):
-    field = reconstruct_image(model, torch.rand(1, 3, 2, 2), torch.ones(1, 1, 2, 2))
+    field = reconstruct(model, torch.rand(1, 3, 2, 2), masks=torch.ones(1, 1, 2, 2))
     assert bool(torch.isfinite(field.planes).all())
 
 
@@ -124,8 +128,8 @@ def checkpoint(tmp_path: Path, model: TripoSR, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_official_layout_is_loaded(tmp_path, checkpoint, model, image):
     loaded = load_reconstruction_model("triposr", models_dirs=[tmp_path])
-    wanted = reconstruct_image(model, *image).planes
-    torch.testing.assert_close(reconstruct_image(loaded, *image).planes, wanted)
+    wanted = _reconstruct(model, *image).planes
+    torch.testing.assert_close(_reconstruct(loaded, *image).planes, wanted)
     half = load_reconstruction_model("triposr", models_dirs=[tmp_path], dtype=torch.bfloat16)
     assert half.decoder.layers[0].weight.dtype == torch.float32
 
@@ -135,13 +139,13 @@ def test_from_an_image_to_a_mesh_without_views(tmp_path, checkpoint, image):
     calls = []
     rgba = torch.cat(image, dim=1)
     settings = Settings(surface=SurfaceSettings(min_part_share=0.0))
-    result = chain(rgba, settings, lambda stage, *_: calls.append(stage))
+    result = chain(rgba, settings, lambda *_, stage: calls.append(stage))
     assert result.views is None
     assert len(result.mesh.faces) > 10
     assert list(dict.fromkeys(calls)) == ["background", "framing", "triplane", "surface"]
     with pytest.raises(InvalidInput, match="leave out steps"):
         chain(rgba, Settings(views=ViewSettings(seed=3)))
-    with pytest.raises(InvalidInput, match="takes no views"):
+    with pytest.raises(InvalidInput, match="takes the image itself"):
         ImageTo3D.load("triposr", "zero123plus", models_dirs=[tmp_path], device="cpu")
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipelines.cli.serve import main
 from pipelines.errors import EnvironmentProblem, InvalidInput
-from pipelines.server.__main__ import main
 from pipelines.server.listening import address_of, bind
 from pipelines.server.serving import ServerOptions, serve
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from pipelines import job
 from pipelines.errors import InvalidInput, NothingInImage
 from pipelines.meshes.io import load_mesh
 from pipelines.server import work
 from pipelines.server.protocol import CameraAngles, JobSettings
-from pipelines.server.work import Loading, Maker
+from pipelines.server.work import Maker, job_settings
+from pipelines.settings import LoadSettings
 
 from ..tiny_models import MODEL
 
@@ -21,7 +24,7 @@ SMALL = {"resolution": 32, "remove_bg": True}
 
 @pytest.fixture(scope="module")
 def maker(models_dir: Path) -> Maker:
-    return Maker(Loading(device="cpu", models_dirs=(models_dir,)))
+    return Maker(LoadSettings(device="cpu", models_dir=models_dir))
 
 
 def _views(folder: Path, count: int, size: tuple[int, int] = (128, 128)) -> list[Path]:
@@ -44,19 +47,19 @@ def test_every_format(maker, tmp_path, kind, remove_bg):
     assert (tmp_path / work.PREVIEW).exists()
 
 
-def test_without_remove_bg_the_object_keeps_its_place_in_the_image(maker, tmp_path):
-    """Its share of the image is what frames it, not `foreground_ratio`."""
-    image = Image.new("RGB", (100, 100), "white")
-    image.paste("red", (40, 40, 60, 60))
-    image.save(tmp_path / "small.png")
-    kept = work._found(JobSettings(), work.read_image(tmp_path / "small.png"))
-    assert kept["remove_bg"] == "plain"
-    assert kept["foreground_ratio"] == pytest.approx(0.2, abs=0.03)
+def test_without_remove_bg_the_object_keeps_its_place():
+    opaque, cut_out = torch.ones(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
+    settings = JobSettings(foreground_ratio=0.5)
+    for image, method in ((opaque, "plain"), (cut_out, "alpha")):
+        kept = job_settings(settings, 5, [image])
+        assert (kept.remove_bg, kept.foreground_ratio) == (method, None)
+    removed = job_settings(JobSettings(foreground_ratio=0.5, remove_bg=True), 5, [opaque])
+    assert (removed.remove_bg, removed.foreground_ratio) == ("auto", 0.5)
 
 
 def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "_ORBIT_FRAMES", 3)
-    monkeypatch.setattr(work, "_ORBIT_SIZE", 64)
+    monkeypatch.setattr(job, "VIDEO_FRAMES", 3)
+    monkeypatch.setattr(job, "VIDEO_SIZE", 64)
     settings = JobSettings(**SMALL, texture=512, max_faces=1500, render=True)
     names = maker(settings, 5, [CUP], tmp_path, lambda *_: None)
     assert names == [f"{tmp_path.name}.{kind}" for kind in ("obj", "mtl", "png", "mp4")]
@@ -81,7 +84,7 @@ def test_six_views_and_views_with_cameras(maker, tmp_path):
 
 
 def test_one_image_models_take_one_image(maker, tmp_path):
-    with pytest.raises(InvalidInput, match="sees one image"):
+    with pytest.raises(InvalidInput, match="takes one image without cameras"):
         maker(JobSettings(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
 
 

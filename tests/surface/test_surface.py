@@ -6,7 +6,7 @@ import torch
 import trimesh
 
 from pipelines.errors import EmptySurface, InvalidInput
-from pipelines.reconstruction.instant_mesh import reconstruct
+from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface, surface_memory
 from pipelines.surface.flexicubes import (

@@ -10,9 +10,9 @@ import huggingface_hub
 import pytest
 import torch
 
-from pipelines import __main__ as command_line
-from pipelines.__main__ import main
+from pipelines.cli import main
 from pipelines.errors import InvalidInput
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.weights import finding, inventory
 from pipelines.weights.finding import local_file
 from pipelines.weights.inventory import best_model, download, files_of, missing
@@ -137,10 +137,10 @@ def test_the_command_downloads_and_says_size_and_licence(tmp_path, monkeypatch, 
     words = ["download", "zero123plus-instantmesh", "--models-dir", str(tmp_path)]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    for word in ("4.5 GB", "CC-BY-NC-4.0", "16 files fetched"):
+    for word in ("4.5 GB", "CC-BY-NC-4.0", "16 files downloaded"):
         assert word in printed
     assert main(words) == 0
-    assert capsys.readouterr().out == "zero123plus-instantmesh is here already\n"
+    assert capsys.readouterr().out == "zero123plus-instantmesh is already here\n"
 
 
 def test_a_download_that_arrives_otherwise_is_one_sentence(tmp_path, monkeypatch, capsys):
@@ -148,7 +148,7 @@ def test_a_download_that_arrives_otherwise_is_one_sentence(tmp_path, monkeypatch
     assert main(["download", "triposr", "--models-dir", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert "did not arrive as it should be" in captured.err
-    assert "is here now" not in captured.out
+    assert "is ready" not in captured.out
     assert missing("triposr", [tmp_path]), "nothing of it is left"
 
 
@@ -158,7 +158,7 @@ def test_ctrl_c_stops_a_download(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", stop)
     assert main(["download", "triposr", "--models-dir", str(tmp_path)]) == 130
-    assert "goes on from here" in capsys.readouterr().err
+    assert "resumes the download" in capsys.readouterr().err
 
 
 def test_the_table_of_models(tmp_path, capsys):
@@ -181,7 +181,7 @@ def _loaded(monkeypatch) -> list[str]:
         names.append(model)
         raise InvalidInput("enough")
 
-    monkeypatch.setattr(command_line.ImageTo3D, "load", load)
+    monkeypatch.setattr(ImageTo3D, "load", load)
     return names
 
 
@@ -193,12 +193,12 @@ def test_a_run_takes_the_best_model_and_says_what_the_embedded_one_is(
     weights = ["--models-dir", str(tmp_path / "weights")]
     main([*words, *weights])
     lines = capsys.readouterr().err.splitlines()
-    assert "guesses what the image does not show" in lines[0]
+    assert "guesses the unseen sides" in lines[0]
     for word in ("download triposr", "1.7 GB", "MIT", "15 s"):
         assert word in lines[0]
     _put(tmp_path / "weights", "triposr")
     main([*words, *weights])
-    assert "triposr: the best model that is here" in capsys.readouterr().err
+    assert "triposr: the best downloaded model" in capsys.readouterr().err
     main([*words, *weights, "--model", "photo"])
     assert "guesses" not in capsys.readouterr().err
     assert names == ["photo", "triposr", "photo"]
@@ -206,6 +206,6 @@ def test_a_run_takes_the_best_model_and_says_what_the_embedded_one_is(
 
 def test_a_catalogue_is_made_by_the_model_that_it_names(tmp_path):
     """What it makes must not depend on what is on the machine that goes on with it."""
-    from pipelines.catalogue.__main__ import make_parser
+    from pipelines.cli.catalogue import make_parser
 
     assert make_parser().parse_args(["pictures", "-o", "out"]).model == "photo"

@@ -1,7 +1,4 @@
-"""What a report of a fault should say of a machine.
-
-image-to-3d doctor
-"""
+"""`doctor`: what a bug report needs to say about a machine."""
 
 from __future__ import annotations
 
@@ -13,10 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
-from .devices import choose_device, choose_dtype
-from .weights.inventory import table
+from .parsing import Parser, path
 
 _PACKAGES = (
     "torch", "numpy", "pillow", "trimesh", "diffusers", "transformers", "huggingface_hub", "rembg",
@@ -24,8 +18,25 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+def make_parser() -> Parser:
+    """Return the parser of all options."""
+    parser = Parser(
+        "doctor", "[DIR ...]", "Print versions, devices and models; no secret is among them."
+    )
+    parser.add_argument(
+        "models_dirs", nargs="*", type=path, metavar="DIR", help="folders of weights"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the report; return the exit code."""
+    print(report(make_parser().parse_args(arguments).models_dirs))
+    return 0
+
+
 def report(models_dirs: Sequence[Path] = ()) -> str:
-    """A table of versions, devices, models and what will be slow; it holds no secret.
+    """Return a table of versions, devices, models and what will be slow, without secrets.
 
     Args:
         models_dirs: folders of weights.
@@ -49,6 +60,10 @@ def _system() -> Iterator[tuple[str, str]]:
 
 
 def _devices() -> Iterator[tuple[str, str]]:
+    import torch
+
+    from ..devices import choose_device, choose_dtype
+
     device = choose_device("auto")
     yield (
         "device",
@@ -63,11 +78,16 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    from ..devices import choose_device
+    from ..weights.inventory import table
+
     for name, _, _, _, where, license_ in table(choose_device("auto"), models_dirs):
         yield name, f"{where} ({license_})"
 
 
 def _advice() -> Iterator[tuple[str, str]]:
+    from ..devices import choose_device
+
     device = choose_device("auto")
     if device.type == "cpu":
         yield "slow here", "the six-view models (half an hour an image on two cores)"

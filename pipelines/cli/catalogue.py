@@ -1,0 +1,246 @@
+"""`catalogue`: turn thousands of images into meshes."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ..errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from ..settings import JobSettings, LoadSettings
+from .parsing import INTERRUPTED, Parser, add_setting, number, path, warn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..catalogue.manifest import Row
+    from ..catalogue.recipe import Recipe
+    from ..catalogue.run import Engine, Outcome
+
+_LINE_INTERVAL_S = 10.0  # where there is no terminal
+
+
+def make_parser() -> Parser:
+    """Return the parser of all options."""
+    parser = Parser(
+        "catalogue",
+        "INPUT [INPUT ...] -o DIR [options]",
+        "Turn many images into meshes; skip what an earlier run has made.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="folders, patterns, images, or lists: text, CSV, JSON Lines or Parquet with a column"
+        " 'picture', and optionally 'id' and settings; paths, or addresses that fsspec reads",
+    )
+    parser.add_argument(
+        "-o", "--output", type=path, required=True, metavar="DIR", help="the catalogue's folder"
+    )
+    add_setting(parser, "previews")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="retry what failed in earlier runs"
+    )
+    parser.add_argument(
+        "--stop-after",
+        type=number(int, 0, 10**9),
+        default=20,
+        metavar="N",
+        help="failures in a row that end the run; 0 never does (default: 20)",
+    )
+    parser.add_argument(
+        "--item-timeout",
+        type=number(float, 1, 10**6),
+        default=3600.0,
+        metavar="SECONDS",
+        help="timeout of one item (default: 3600)",
+    )
+    _add_workers(parser)
+    parser.add_settings(model="photo")
+    return parser
+
+
+def _add_workers(parser: Parser) -> None:
+    group = parser.add_argument_group("workers")
+    add_setting(
+        group,
+        "device",
+        action="append",
+        default=[],
+        help="auto, cuda, cuda:1 and so on, mps or cpu; repeat it for one worker on each"
+        " (default: auto)",
+    )
+    group.add_argument(
+        "--workers",
+        type=number(int, 1, 4096),
+        metavar="N",
+        help="workers for each device (default: one for a GPU; on a processor as many as their"
+        " threads allow; on a cluster as many as there is room for)",
+    )
+    group.add_argument(
+        "--threads",
+        type=number(int, 1, 1024),
+        metavar="N",
+        help="threads of each worker; on a processor they change the last digits of results"
+        " (default: 1 for embedded models and beside GPUs, else all)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        help="processes on this machine, or a Ray cluster (requirements-cluster.txt; default: ray"
+        " with --address, else processes)",
+    )
+    group.add_argument("--address", help="address of a Ray cluster; 'auto' is this machine's")
+    group.add_argument(
+        "--gpus",
+        type=number(float, 0, 16),
+        default=1.0,
+        metavar="N",
+        help="share of a GPU for each worker of a Ray cluster (default: 1)",
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return the exit code, 1 also if the run ended early."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from .. import job
+
+    try:
+        settings = JobSettings.from_flat(vars(options))
+        job.check(settings)
+    except InvalidInput as error:
+        parser.error(str(error))
+    try:
+        outcome = _run(options, settings)
+    except ImageTo3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes the run", file=sys.stderr)
+        return INTERRUPTED
+    print(
+        f"{outcome.done:,} done, {outcome.failed:,} failed,"
+        f" {outcome.skipped:,} of them in earlier runs\n{outcome.sheet}"
+    )
+    if outcome.stopped:
+        print(f"stopped: {outcome.stopped}", file=sys.stderr)
+    return 1 if outcome.failed or outcome.stopped else 0
+
+
+def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
+    from .. import job
+    from ..catalogue.items import find_items
+    from ..catalogue.recipe import Recipe, unknown_columns
+    from ..catalogue.run import opened, run, seed_of_run, to_do
+
+    items = find_items(options.inputs)
+    if columns := unknown_columns(items):
+        warn(f"skipped columns that are no settings: {', '.join(columns)}")
+    folder: Path = options.output.absolute()
+    models_dir = options.models_dir and options.models_dir.absolute()
+    loading = LoadSettings(dtype=options.dtype, offload=options.offload, models_dir=models_dir)
+    with opened(folder) as manifest:
+        if job.takes_views(settings.model):
+            seed = seed_of_run(folder, settings.views.seed)
+            views = settings.views.model_copy(update={"seed": seed})
+            settings = settings.model_copy(update={"views": views})
+        recipe = Recipe(settings, loading)
+        tasks = to_do(items, recipe, manifest, folder, retry_failed=options.retry_failed)
+        engine = _engine(options, recipe, folder)
+        with closing(_Progress(len(tasks))) as progress:
+            return run(
+                items,
+                tasks,
+                engine,
+                manifest,
+                folder,
+                progress.count,
+                stop_after=options.stop_after,
+            )
+
+
+def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine:
+    """Return what does the tasks: processes here, or a Ray cluster."""
+    from ..catalogue.local_engine import run_locally
+    from ..catalogue.work import Work
+    from ..devices import choose_device
+    from ..weights.presets import RECONSTRUCTION_PRESETS
+
+    name = options.engine or ("ray" if options.address else "processes")
+    cores = os.cpu_count() or 1
+    devices = [choose_device(device) for device in options.device or ["auto"]]
+    on_cpu = devices[0].type == "cpu" and (name == "processes" or not options.gpus)
+    embedded = RECONSTRUCTION_PRESETS[recipe.settings.model].repository is None
+    threads = options.threads or (None if on_cpu and not embedded else 1)
+    if name == "processes":
+        workers = options.workers or (max(cores // threads, 1) if on_cpu and threads else 1)
+        makers = [
+            functools.partial(Work, recipe, folder, device=str(device))
+            for device in devices * workers
+        ]
+        return lambda tasks: run_locally(
+            tasks, makers, recipe, options.item_timeout, threads=threads
+        )
+    try:
+        from ..catalogue.ray_engine import run_on_ray
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"--engine ray needs Ray: run 'pip install -r requirements-cluster.txt' ({error})."
+        ) from error
+    return lambda tasks: run_on_ray(
+        tasks,
+        lambda parts: functools.partial(Work, recipe, folder, parts),
+        recipe,
+        options.item_timeout,
+        address=options.address,
+        workers=options.workers or 0,
+        gpus=options.gpus,
+        threads=threads or cores,
+    )
+
+
+class _Progress:
+    """Done, failed, items a minute and time left: a bar on a terminal, else a line at times."""
+
+    def __init__(self, total: int) -> None:
+        from tqdm import tqdm
+
+        self._total, self._failed, self._done = total, 0, 0
+        self._began = self._printed = time.monotonic()
+        self._bar = tqdm(total=total, unit="item", disable=None, file=sys.stderr, smoothing=0.1)
+
+    def count(self, row: Row) -> None:
+        self._failed += row.status == "failed"
+        self._done += 1
+        self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
+        self._bar.update()
+        now = time.monotonic()
+        if self._bar.disable and (
+            now - self._printed > _LINE_INTERVAL_S or self._done == self._total
+        ):
+            self._printed = now
+            rate = self._done / max(now - self._began, 1e-9)
+            left = (self._total - self._done) / rate
+            print(
+                f"{self._done:,} of {self._total:,} ended, {self._failed:,} failed,"
+                f" {60 * rate:.1f} a minute, {_duration(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

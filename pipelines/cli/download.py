@@ -1,0 +1,59 @@
+"""`download`: fetch a model's weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ImageTo3DError
+from .models import folders
+from .parsing import INTERRUPTED, SETTINGS, Parser, add_setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def make_parser() -> Parser:
+    """Return the parser of all options."""
+    parser = Parser(
+        "download",
+        "MODEL [options]",
+        "Download a model's weights, check their SHA-256, and resume an interrupted download.",
+    )
+    names = (*SETTINGS["model"].choices, *SETTINGS["views_model"].choices)
+    parser.add_argument("model", choices=names, metavar="MODEL", help=f"one of {', '.join(names)}")
+    add_setting(parser, "models_dir", help="folder for the weights")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Download with a progress bar; return the exit code."""
+    options = make_parser().parse_args(arguments)
+    from tqdm import tqdm
+
+    from ..weights.inventory import download, gigabytes, licenses, missing
+
+    name, models_dirs = options.model, folders(options.models_dir)
+    try:
+        if not missing(name, models_dirs):
+            print(f"{name} is already here")
+            return 0
+        print(f"{name}: about {gigabytes(name):.1f} GB in all, licence {licenses(name)}")
+        with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
+
+            def show(
+                done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
+            ) -> None:
+                bar.total, bar.n = total, done
+                bar.refresh()
+
+            count = download(name, models_dirs, show)
+    except ImageTo3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes the download", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{count} files downloaded: {name} is ready")
+    return 0

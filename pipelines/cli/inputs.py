@@ -1,0 +1,87 @@
+"""Images among the arguments, and the names of their results."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import InvalidInput
+from ..files import expand_home, is_hidden, is_own, unique_names
+from ..images.reading import SUFFIXES
+from ..settings import MESH_FORMATS
+
+
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """Return the images among files, folders and patterns.
+
+    A folder's images come in order of names, without those in its subfolders, hidden files and
+    files that this library wrote.
+
+    Args:
+        inputs: paths, which may begin with `~`; where there is no such file, patterns of `glob`.
+
+    Raises:
+        InvalidInput: if a path does not exist, or a folder or pattern has no image.
+    """
+    return [image for text in inputs for image in _images_of(text)]
+
+
+def _images_of(text: str) -> list[Path]:
+    path = expand_home(Path(text))
+    try:
+        if path.is_dir():
+            images = [p for p in sorted(path.iterdir()) if _is_image(p)]
+            if not images:
+                raise InvalidInput(f"The folder {text} holds no image ({', '.join(SUFFIXES)}).")
+            return images
+        if path.exists():
+            return [path]
+    except OSError as error:  # such as a name that is too long
+        raise InvalidInput(f"{text} cannot be read: {error.strerror or error}.") from error
+    # Path.glob takes no absolute patterns.
+    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    images = [p for p in matches if _is_image(p)]
+    if not images:
+        raise InvalidInput(f"There is no file or folder {text}, and no image of that pattern.")
+    return images
+
+
+def _is_image(path: Path) -> bool:
+    return (
+        path.suffix.lower() in SUFFIXES
+        and not is_hidden(Path(path.name))
+        and path.is_file()
+        and not is_own(path)
+    )
+
+
+def output_names(images: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
+    """Return a name for each image's results: the image's own, without the ending.
+
+    A name gets a number where some disk would take two for the same, or where the folder has files
+    of that name. Long names are cut.
+
+    Args:
+        images: results never replace one of these.
+        folder: of the results.
+        overwrite: reuse the names of earlier results.
+    """
+    inputs = {image.resolve() for image in images}
+
+    def is_taken(name: str) -> bool:
+        return any(
+            not overwrite or place.resolve() in inputs
+            for place in _results(folder, name)
+            if place.exists()
+        )
+
+    return unique_names([image.stem for image in images], is_taken)
+
+
+def _results(folder: Path, name: str) -> Iterator[Path]:
+    """Yield all files and folders that a run may make for an image of this name."""
+    endings = [f".{suffix}" for suffix in (*MESH_FORMATS, "mtl")]
+    endings += ["", "-preview.png", "-framed.png", "-orbit", "-orbit.webp"]
+    endings += [f"-view-{i}.png" for i in range(6)]
+    return (folder / f"{name}{ending}" for ending in endings)

@@ -1,0 +1,184 @@
+"""`make`: turn images into meshes, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ImageTo3DError, InvalidInput
+from ..settings import JobSettings, LoadSettings
+from .parsing import INTERRUPTED, Parser, add_setting, path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..image_to_3d import ImageTo3D
+    from ..job import JobResult
+
+log = logging.getLogger(__name__)
+
+_MEMORY_ADVICE = "try --offload, a smaller --resolution or --chunk-size, or --device cpu."
+_SHOWN_FILES = 8
+
+
+def make_parser() -> Parser:
+    """Return the parser of all options."""
+    parser = Parser("make", "IMAGE [IMAGE ...] [options]", "Turn images into textured 3D meshes.")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image files, folders of them, or patterns"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        default=Path("out"),
+        metavar="DIR",
+        help="folder for the results (default: out)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files of earlier runs; without it, new results get numbers",
+    )
+    add_setting(parser, "device")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log what is loaded from where"
+    )
+    parser.add_settings(model=None)
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
+    )
+    try:
+        return _make(parser, options)
+    except ImageTo3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _make(parser: Parser, options: argparse.Namespace) -> int:
+    from ..workers.threads import configure_threads
+
+    configure_threads()  # before torch is imported
+    from .. import job
+    from ..devices import choose_device, memory_explained
+    from ..files import check_writable
+    from .inputs import find_images, output_names
+    from .models import choose_model
+
+    loading = LoadSettings.from_flat(vars(options))
+    line = ""
+    if options.model is None:
+        options.model, line = choose_model(choose_device(loading.device), loading.models_dir)
+    try:
+        settings = JobSettings.from_flat(vars(options) | {"previews": True})
+        job.check(settings)
+        images = find_images(options.images)
+    except InvalidInput as error:
+        parser.error(str(error))
+    check_writable(options.output)
+    if line:
+        print(line, file=sys.stderr)
+    with memory_explained(_MEMORY_ADVICE):
+        chain = job.load(settings, loading)
+    names = output_names(images, options.output, overwrite=options.overwrite)
+    failures = {}
+    for image, name in zip(images, names, strict=True):
+        result = _make_one(chain, image, settings, options.output, name)
+        if result.exception is not None:
+            failures[image] = result.error
+    if failures and len(images) > 1:
+        listed = "\n".join(f"  {image}: {reason}" for image, reason in failures.items())
+        print(f"{len(failures)} of {len(images)} images failed:\n{listed}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _make_one(
+    chain: ImageTo3D, image: Path, settings: JobSettings, folder: Path, name: str
+) -> JobResult:
+    """Run the job of one image, and print how it ended."""
+    from .. import job
+
+    bars = _Bars()
+    try:
+        result = job.run(
+            chain,
+            [image],
+            settings,
+            folder,
+            name,
+            title=name,
+            progress=bars,
+            memory_advice=_MEMORY_ADVICE,
+        )
+    finally:
+        bars.close()
+    if result.exception is None:
+        print(f"{image}\n{_summary(result, chain)}", flush=True)
+    else:
+        hint = ""
+        if not isinstance(result.exception, ImageTo3DError):
+            log.info("unforeseen error", exc_info=result.exception)
+            hint = " (please report this, with the output of -v)"
+        print(f"error: {image}: {result.error}{hint}", file=sys.stderr)
+    return result
+
+
+def _summary(result: JobResult, chain: ImageTo3D) -> str:
+    """Return a table of the stages' times, of memory and of files."""
+    import torch
+
+    from ..devices import peak_memory
+
+    assert result.report is not None
+    rows = [(stage, f"{took:.1f} s") for stage, took in result.seconds.items()]
+    rows.append(("in all", f"{sum(result.seconds.values()):.1f} s"))
+    rows.append(("memory", f"{peak_memory() / 2**30:.2f} GiB at most"))
+    if chain.device.type == "cuda":
+        rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
+    rows.append(("seed", str(result.seed)))
+    rows.append(("triangles", f"{result.report.triangles:,}"))
+    rows += [("file", str(path)) for path in result.files[:_SHOWN_FILES]]
+    if len(result.files) > _SHOWN_FILES:
+        rows.append(("", f"and {len(result.files) - _SHOWN_FILES} more"))
+    return "\n".join(f"{name:>10}  {value}" for name, value in rows)
+
+
+class _Bars:
+    """One progress bar for each stage."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(
+        self, done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
+    ) -> None:
+        from tqdm import tqdm
+
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(
+                total=total, desc=f"{stage:>10}", leave=False, disable=None, file=sys.stderr
+            )
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

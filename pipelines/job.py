@@ -1,0 +1,397 @@
+"""One job: one image, or several with their cameras, to files.
+
+`run` calls `prepare`, `reconstruct` and `finish`. A cluster runs these on different machines, so
+what passes between them can be pickled. The command line, the catalogue and the server are adapters
+of this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from .cameras import Cameras, orbit_cameras, zero123plus_cameras
+from .devices import memory_explained
+from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from .files import SIGNATURE, atomic_path
+from .image_to_3d import CPU, FramedImage, ImageTo3D, Result, check_no_views, frame_image, timed
+from .images.background import remove_background
+from .images.framing import DEFAULT_SIZE, composite, frame_foreground
+from .images.reading import read_image, save_image, to_pillow
+from .meshes.decimation import decimate
+from .meshes.io import mesh_files, mesh_path, save_mesh
+from .meshes.mesh import Mesh
+from .meshes.placement import place
+from .meshes.projection import PosedImages
+from .meshes.report import MeshReport, report
+from .meshes.solid import make_solid
+from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
+from .progress import Progress, silent
+from .rendering.render_field import render_field
+from .rendering.render_mesh import preview_sheet, render_mesh
+from .settings import JobSettings, LoadSettings, OutputSettings
+from .weights.presets import views_model_for
+
+ORBIT_SIZE = 256
+ORBIT_SECONDS = 4.0
+PREVIEW_SIZE = 384
+VIDEO_FRAMES, VIDEO_SIZE, VIDEO_RATE = 48, 320, 12
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the models take.
+
+    Attributes:
+        content: the object of a photograph, or images with their cameras.
+        seconds: by stage.
+    """
+
+    content: FramedImage | PosedImages
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a job made, or why it failed.
+
+    Attributes:
+        files: the mesh first, then what belongs to it, previews, views, orbit and video.
+        report: of the mesh; None if the job failed.
+        seed: of the views; 0 without any.
+        seconds: by stage.
+        exception: why the job failed; None if it succeeded.
+    """
+
+    files: Sequence[Path] = ()
+    report: MeshReport | None = None
+    seed: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    exception: Exception | None = None
+
+    @property
+    def error(self) -> str:
+        """Say in one sentence why the job failed; empty if it succeeded."""
+        return "" if self.exception is None else describe(self.exception)
+
+
+def describe(error: Exception) -> str:
+    """Return an error's sentence; for an unforeseen error, its class and message."""
+    return str(error) if isinstance(error, ImageTo3DError) else f"{type(error).__name__}: {error}"
+
+
+def takes_views(model: str) -> bool:
+    """Return whether a reconstruction model takes six views, which a multiview model generates."""
+    return views_model_for(model) is not None
+
+
+def check(settings: JobSettings) -> None:
+    """Check, before anything is loaded, that the model has what the settings ask for.
+
+    Raises:
+        InvalidInput: if the model takes an image, and a setting of views is not its default.
+    """
+    if takes_views(settings.model):
+        return
+    check_no_views(settings.model, settings)
+    if settings.views_model is not None:
+        raise InvalidInput(f"{settings.model} takes the image itself: leave out views_model.")
+
+
+def load(settings: JobSettings, loading: LoadSettings) -> ImageTo3D:
+    """Load a job's models.
+
+    Raises:
+        InvalidInput, CheckpointError, EnvironmentProblem: as `ImageTo3D.load`.
+    """
+    return ImageTo3D.load(
+        settings.model,
+        settings.views_model,
+        models_dirs=[loading.models_dir] if loading.models_dir else [],
+        device=loading.device,
+        dtype=loading.dtype,
+        offload=loading.offload,
+    )
+
+
+def run(
+    chain: ImageTo3D,
+    images: Sequence[Path | Tensor],
+    settings: JobSettings,
+    folder: Path,
+    name: str,
+    *,
+    cameras: Cameras | None = None,
+    title: str = "",
+    own_folder: bool = True,
+    progress: Progress = silent,
+    memory_advice: str = "use a smaller resolution or chunk_size.",
+) -> JobResult:
+    """Run a job from its images to its files.
+
+    Args:
+        chain: the models, of `load`.
+        images: see `prepare`.
+        settings: what to make.
+        folder: where the files go.
+        name: of the files, without their endings.
+        cameras: see `prepare`.
+        title: see `finish`.
+        own_folder: see `finish`.
+        progress: called after each step of each stage. An exception that it raises fails the job.
+        memory_advice: what the user can do if there is not enough memory.
+
+    Returns:
+        the files, or the exception that stopped the job. Only exceptions that are no `Exception`,
+        such as KeyboardInterrupt, pass.
+    """
+    try:
+        with memory_explained(memory_advice):
+            prepared = prepare(
+                images,
+                settings,
+                cameras=cameras,
+                background_models=chain.background_models,
+                device=chain.device,
+                progress=progress,
+            )
+            result = reconstruct(chain, prepared, settings, progress=progress)
+            return finish(
+                result,
+                settings.output,
+                folder,
+                name,
+                title=title,
+                own_folder=own_folder,
+                progress=progress,
+            )
+    except Exception as error:
+        return JobResult(exception=error)
+
+
+def prepare(
+    images: Sequence[Path | Tensor],
+    settings: JobSettings,
+    *,
+    cameras: Cameras | None = None,
+    background_models: Path | None = None,
+    device: torch.device = CPU,
+    progress: Progress = silent,
+) -> Prepared:
+    """Read images and find their object; needs none of the job's models.
+
+    Args:
+        images: one image; or N of one object, for models that take views. Files, or (1, 3 or 4, H,
+            W) in [0, 1].
+        settings: of background and framing. Without a foreground ratio, the object keeps its place
+            in the image.
+        cameras: N; None for one image, and for six views where Zero123++ puts them.
+        background_models: folder of rembg's models, or None for rembg's own.
+        device: where rembg's models run.
+        progress: called after each step.
+
+    Raises:
+        InvalidInput, NothingInImage, EnvironmentProblem: as the stages do.
+    """
+    if (cameras is not None or len(images) > 1) and not takes_views(settings.model):
+        raise InvalidInput(
+            f"{settings.model} takes one image without cameras, got {len(images)}: choose a model"
+            " that takes views, such as instant-mesh-large."
+        )
+    seconds: dict[str, float] = {}
+    with timed("reading", seconds):
+        tensors = [read_image(one) if isinstance(one, Path) else one for one in images]
+    if cameras is None and len(tensors) == 1:
+        framed = frame_image(
+            tensors[0],
+            settings,
+            background_models=background_models,
+            device=device,
+            progress=progress,
+        )
+        return Prepared(framed, seconds | framed.seconds)
+    with timed("framing", seconds):
+        views = []
+        for tensor in tensors:
+            mask = remove_background(
+                tensor,
+                settings.remove_bg,
+                models_dir=background_models,
+                device=device.type,
+                threshold=settings.alpha_threshold,
+            )
+            views.append(_square_view(tensor[:, :3], mask, settings.foreground_ratio))
+        posed = PosedImages(torch.cat(views), cameras or zero123plus_cameras())
+    progress(1, 1, posed.images, stage="views")
+    return Prepared(posed, seconds)
+
+
+def _square_view(image: Tensor, mask: Tensor, foreground_ratio: float | None) -> Tensor:
+    """Put a view on white: framed, or at its place in the image without a ratio."""
+    if foreground_ratio is not None:
+        return frame_foreground(image, mask, foreground_ratio=foreground_ratio)[0]
+    height, width = image.shape[-2:]
+    if height != width:
+        raise InvalidInput(
+            f"Views must be square unless their background is removed, got {width} x {height}."
+        )
+    return F.interpolate(composite(image, mask), (DEFAULT_SIZE, DEFAULT_SIZE), mode="area")
+
+
+def reconstruct(
+    chain: ImageTo3D, prepared: Prepared, settings: JobSettings, *, progress: Progress = silent
+) -> Result:
+    """Make a mesh of what `prepare` returned.
+
+    Raises:
+        InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
+    """
+    content = prepared.content
+    result = (
+        chain.from_framed(content, settings, progress)
+        if isinstance(content, FramedImage)
+        else chain.from_views(content, settings, progress)
+    )
+    return dataclasses.replace(result, seconds={**prepared.seconds, **result.seconds})
+
+
+def finish(
+    result: Result,
+    settings: OutputSettings,
+    folder: Path,
+    name: str,
+    *,
+    title: str = "",
+    own_folder: bool = True,
+    progress: Progress = silent,
+) -> JobResult:
+    """Finish a mesh and write all files that the settings ask for.
+
+    Args:
+        result: of `reconstruct`.
+        settings: what to write.
+        folder: where the files go.
+        name: of the files, without their endings.
+        title: the image's name, to be noted in the mesh file.
+        own_folder: put an OBJ that has a texture, which is several files, into a folder of its own.
+        progress: called after each step.
+
+    Raises:
+        InvalidInput, EnvironmentProblem: as the stages do, or if a file cannot be written.
+    """
+    seconds = dict(result.seconds)
+    with timed("finishing", seconds):
+        mesh = _finished_mesh(result, settings, progress)
+        facts = report(mesh)
+    with timed("files", seconds):
+        path = mesh_path(folder, name, settings.format, mesh)
+        path = path if own_folder else folder / path.name
+        save_mesh(
+            mesh,
+            path,
+            up_axis=settings.up_axis,
+            metadata=({"picture": _printable(title)} if title else {}) | {"seed": str(result.seed)},
+            texture_format=settings.texture_format,
+        )
+        files = [path] if mesh.texture is None and mesh.material is None else mesh_files(path)
+        for image_path, image in _images(result, mesh, settings, folder, name):
+            save_image(image, image_path)
+            files.append(image_path)
+        if settings.orbit:
+            files += _save_orbit(result, folder, name, settings.orbit, progress)
+        if settings.video:
+            files.append(folder / f"{name}.mp4")
+            _save_video(mesh, files[-1], progress)
+    return JobResult(files, facts, result.seed, seconds)
+
+
+def _printable(name: str) -> str:
+    """Escape what no text file can hold: bytes of a name that are no UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress) -> Mesh:
+    mesh, max_faces = result.mesh, settings.max_faces or 0
+    if settings.solid:
+        mesh = make_solid(mesh, max_faces=max_faces, progress=partial(progress, stage="solid"))
+    elif max_faces:
+        mesh = decimate(mesh, max_faces)
+    if settings.texture:
+        layers = result.layers(settings.texture_from)
+        mesh = texture_from_images(
+            mesh,
+            layers,
+            size_for(mesh, layers, settings.texture) if layers else settings.texture,
+            field=result.field,
+            max_faces=max_faces or DEFAULT_TEXTURED_FACES,
+            progress=partial(progress, stage="texture"),
+        )
+    return place(mesh, size=settings.size, pivot=settings.pivot)
+
+
+def _images(
+    result: Result, mesh: Mesh, settings: OutputSettings, folder: Path, name: str
+) -> Iterator[tuple[Path, Tensor]]:
+    """Yield the preview, the framed image and the views, each with its path."""
+    if settings.previews:
+        yield folder / f"{name}-preview.png", preview_sheet(mesh, PREVIEW_SIZE)
+    if settings.save_views:
+        if result.photo is not None:
+            yield folder / f"{name}-framed.png", result.photo.framed
+        if result.views is not None:
+            for i, view in enumerate(result.views.images.split(1)):
+                yield folder / f"{name}-view-{i}.png", view
+
+
+def _save_orbit(
+    result: Result, folder: Path, name: str, count: int, progress: Progress
+) -> list[Path]:
+    """Write an animated WebP around the field, and its frames."""
+    frames = render_field(
+        result.field, orbit_cameras(count), ORBIT_SIZE, progress=partial(progress, stage="orbit")
+    ).rgb.split(1)
+    paths = [folder / f"{name}-orbit" / f"{i:03d}.png" for i in range(count)]
+    for frame, path in zip(frames, paths, strict=True):
+        save_image(frame, path)
+    animation = folder / f"{name}-orbit.webp"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = SIGNATURE
+    first, *others = map(to_pillow, frames)
+    with atomic_path(animation) as partial_path:
+        first.save(
+            partial_path,
+            save_all=True,
+            append_images=others,
+            duration=round(1000 * ORBIT_SECONDS / count),
+            loop=0,
+            quality=85,
+            exif=exif,
+        )
+    return [animation, *paths]
+
+
+def _save_video(mesh: Mesh, path: Path, progress: Progress) -> None:
+    """Write an MP4 around the mesh."""
+    try:
+        import av
+    except ImportError as error:
+        raise EnvironmentProblem(f"A video needs PyAV: run 'pip install av' ({error}).") from error
+    cameras = orbit_cameras(VIDEO_FRAMES)
+    with atomic_path(path) as partial_path, av.open(str(partial_path), "w", format="mp4") as video:
+        stream = video.add_stream("h264", rate=VIDEO_RATE)
+        stream.width = stream.height = VIDEO_SIZE
+        stream.pix_fmt = "yuv420p"
+        for i in range(VIDEO_FRAMES):
+            image = (render_mesh(mesh, cameras[[i]], VIDEO_SIZE)[0] * 255).round().byte()
+            frame = av.VideoFrame.from_ndarray(image.permute(1, 2, 0).numpy(), format="rgb24")
+            video.mux(stream.encode(frame))
+            progress(i + 1, VIDEO_FRAMES, stage="video")
+        video.mux(stream.encode())

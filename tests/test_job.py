@@ -1,0 +1,160 @@
+"""One job, as the command line, the catalogue and the server run it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import job
+from pipelines.cameras import cameras_around
+from pipelines.errors import InvalidInput, UnreadableImage
+from pipelines.image_to_3d import ImageTo3D
+from pipelines.job import finish, prepare, reconstruct, run
+from pipelines.meshes.io import load_mesh
+from pipelines.settings import (
+    JobSettings,
+    LoadSettings,
+    OutputSettings,
+    SurfaceSettings,
+    ViewSettings,
+)
+
+from .tiny_models import MODEL
+
+CUP = Path(__file__).parents[1] / "workflows" / "cup.png"
+COARSE = SurfaceSettings(resolution=32)
+QUICK = JobSettings(model=MODEL, views=ViewSettings(steps=1, seed=3), surface=COARSE)
+
+
+def _output(**values: object) -> JobSettings:
+    return QUICK.model_copy(update={"output": OutputSettings(**values)})
+
+
+@pytest.fixture(scope="module")
+def photo() -> ImageTo3D:
+    return job.load(JobSettings(), LoadSettings(device="cpu"))
+
+
+def test_run_returns_files_and_statistics(tiny, image_path, tmp_path):
+    result = run(tiny, [image_path], QUICK, tmp_path, "disc")
+    assert (result.exception, result.error, result.seed) == (None, "", 3)
+    assert list(result.files) == [tmp_path / "disc.obj"]
+    assert result.report is not None
+    assert result.report.triangles == len(load_mesh(tmp_path / "disc.obj").faces)
+    assert set(result.seconds) == {
+        *("reading", "background", "framing", "views", "triplane", "surface", "finishing", "files")
+    }
+
+
+def test_run_reports_an_error_instead_of_raising_it(tiny, tmp_path):
+    result = run(tiny, [tmp_path / "none.png"], QUICK, tmp_path, "none")
+    assert isinstance(result.exception, UnreadableImage)
+    assert result.error == f"There is no file {tmp_path / 'none.png'}."
+    assert (result.files, result.report) == ((), None)
+
+
+def test_run_names_the_class_of_an_unforeseen_error(tiny, image_path, tmp_path):
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    result = run(tiny, [image_path], QUICK, tmp_path, "disc", progress=fail)
+    assert result.error == "ZeroDivisionError: by zero"
+
+
+def test_run_lets_an_interruption_pass(tiny, image_path, tmp_path):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, [image_path], QUICK, tmp_path, "disc", progress=interrupt)
+
+
+def test_run_reports_the_stages_in_order(tiny, image_path, tmp_path):
+    stages: list[str] = []
+    settings = _output(orbit=2)
+    run(
+        tiny, [image_path], settings, tmp_path, "a", progress=lambda *_, stage: stages.append(stage)
+    )
+    assert list(dict.fromkeys(stages)) == [
+        *("background", "framing", "views", "triplane", "surface", "orbit")
+    ]
+
+
+def test_the_three_stages_travel_between_machines(tiny, image_path, tmp_path):
+    prepared = pickle.loads(pickle.dumps(prepare([image_path], QUICK)))
+    result = pickle.loads(pickle.dumps(reconstruct(tiny, prepared, QUICK)))
+    parts = finish(result, QUICK.output, tmp_path, "parts")
+    whole = run(tiny, [image_path], QUICK, tmp_path, "whole")
+    assert parts.seconds.keys() == whole.seconds.keys()
+    assert parts.files[0].read_bytes() == whole.files[0].read_bytes()
+
+
+def test_images_with_cameras_become_a_mesh(tiny, image_path, tmp_path):
+    cameras = cameras_around([0.0, 90.0, 180.0, 270.0], [10.0] * 4, 4.0, 30.0)
+    settings = _output(texture=512, save_views=True)
+    result = run(tiny, [image_path] * 4, settings, tmp_path, "a", cameras=cameras)
+    assert result.error == ""
+    names = [path.relative_to(tmp_path).as_posix() for path in result.files]
+    assert names[:3] == ["a/a.obj", "a/a.mtl", "a/a.png"]
+    assert names[3:] == [f"a-view-{i}.png" for i in range(4)]
+
+
+def test_a_model_of_one_image_refuses_several(photo, image_path, tmp_path):
+    result = run(photo, [image_path] * 2, JobSettings(), tmp_path, "a")
+    assert "photo takes one image without cameras, got 2" in result.error
+
+
+def test_a_texture_is_no_finer_than_its_images(tiny, image_path, tmp_path, monkeypatch):
+    sizes: list[int] = []
+
+    def texture(mesh, layers, size, **_):
+        sizes.append(size)
+        return mesh
+
+    monkeypatch.setattr(job, "texture_from_images", texture)
+    for source in ("views", "triplane"):
+        run(tiny, [image_path], _output(texture=4096, texture_from=source), tmp_path, source)
+    assert sizes[0] <= 1024, "views of 64 pixels fill no more"
+    assert sizes[1] == 4096
+
+
+@pytest.mark.parametrize("ratio", [0.85, None])
+def test_without_a_ratio_the_object_keeps_its_size(tmp_path, ratio):
+    image = Image.new("RGB", (100, 100), "white")
+    image.paste("red", (40, 40, 60, 60))
+    image.save(tmp_path / "small.png")
+    settings = JobSettings(remove_bg="plain", foreground_ratio=ratio)
+    framed = prepare([tmp_path / "small.png"], settings).content
+    covered = float((framed.framed_mask > 0.5).float().mean()) ** 0.5
+    assert covered == pytest.approx(0.2 if ratio is None else ratio, abs=0.03)
+
+
+def test_views_that_are_not_square_need_their_background_removed(tmp_path):
+    wide = torch.rand(1, 4, 32, 48)
+    settings = QUICK.model_copy(update={"foreground_ratio": None, "remove_bg": "alpha"})
+    with pytest.raises(InvalidInput, match="must be square unless"):
+        prepare([wide] * 6, settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        JobSettings(model="triposr", views=ViewSettings(seed=3)),
+        JobSettings(model="photo", views_model="zero123plus"),
+    ],
+    ids=["seed", "views_model"],
+)
+def test_check_refuses_settings_that_the_model_does_not_have(settings):
+    with pytest.raises(InvalidInput, match="takes the image itself: leave out"):
+        job.check(settings)
+
+
+def test_a_name_that_is_no_text_is_noted_as_an_escape(photo, tmp_path):
+    name, settings = "b\udce9", JobSettings(surface=COARSE)
+    result = run(photo, [CUP], settings, tmp_path, name, title=name)
+    assert result.error == ""
+    assert b"b\\udce9" in result.files[0].read_bytes()
