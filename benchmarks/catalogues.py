@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pipelines.catalogue.__main__ import main, make_parser
 
 from pipelines.cameras import cameras_around
 from pipelines.catalogue.items import Item
@@ -21,9 +20,11 @@ from pipelines.catalogue.manifest import Manifest, Row
 from pipelines.catalogue.recipe import Recipe, Task
 from pipelines.catalogue.run import opened, run, to_do
 from pipelines.catalogue.work import State, empty_row
+from pipelines.cli.catalogue import main
 from pipelines.images.reading import to_pillow
 from pipelines.meshes.mesh import Mesh
 from pipelines.rendering.render_mesh import render_mesh
+from pipelines.settings import JobSettings, LoadSettings
 
 from .textures import object_of
 
@@ -106,7 +107,7 @@ def _stub(recipe: Recipe, folder: Path) -> Callable[..., State]:
 
 
 def _plan(count: int, out: Path) -> tuple[Recipe, list[Item]]:
-    recipe = Recipe(make_parser().parse_args(["pictures", "-o", str(out)]))
+    recipe = Recipe(JobSettings(), LoadSettings())
     return recipe, [Item(f"item-{i}", f"memory://{i}.png") for i in range(count)]
 
 
