@@ -67,7 +67,7 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         return await service.say(await service.job(id, owner), service.base(request))
 
     async def upload(request: Request) -> JSONResponse:
-        """Store an image, and return its link for `image`."""
+        """Store an image, and return its link, to be sent as image."""
         body, _ = await service.read(request, Upload)
         token = await asyncio.to_thread(_keep, service, body.base64_string)
         link = f"{service.base(request)}/files/{token}/upload"

@@ -78,10 +78,13 @@ def _type(field: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         return "object of " + ", ".join(inner.get("properties", {}))
     if field.get("type") == "array":
         return f"list of {_type(field.get('items', {}), document)}"
+    return f"{field.get('type', 'any')}{_bounds(field)}"
+
+
+def _bounds(field: Mapping[str, Any]) -> str:
     low = field.get("minimum", field.get("exclusiveMinimum"))
-    high = field.get("maximum", field.get("exclusiveMaximum"))
-    bounds = f" {low:,} to {high:,}" if low is not None and high is not None else ""
-    return f"{field.get('type', 'any')}{bounds}"
+    high = field.get("maximum", field.get("exclusiveMaximum", 0) - 1)
+    return "" if low is None or high < low else f" {low:,} to {high:,}"
 
 
 def _resolve(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:

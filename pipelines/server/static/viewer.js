@@ -100,7 +100,7 @@ export class Viewer {
   #gl;
   #canvas;
   #program;
-  #turn = { azimuth: 0.6, elevation: 0.3, distance: 4 };
+  #turn = { azimuth: 0.6, elevation: 0.3, distance: 3.2 };
   #mesh = null;
 
   constructor(canvas) {
