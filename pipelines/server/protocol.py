@@ -1,4 +1,4 @@
-"""What clients say and hear, in both dialects, as pydantic models. Nothing is done here.
+"""Requests and answers of both APIs, as pydantic models.
 
 Sources: ModelsLab's public documentation of the v6 API, its seed page and its newer form; the
 api_server of Hunyuan3D-2, as its Blender add-on and blender-mcp speak to it.
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ..net import parse_url
 from ..settings import SurfaceSettings, declared
 
-#: ModelsLab's names of models that are ours under another one.
+#: ModelsLab's names of models that have another name here.
 ALIASES = {"instantmesh": "instant-mesh-large"}
 _RESOLUTION = declared(SurfaceSettings)["resolution"]
 MAX_CHUNK_SIZE = 12_000
@@ -85,7 +85,7 @@ class CameraAngles(Body):
 
 
 class JobSettings(BaseModel):
-    """All that a worker needs to know beside the images."""
+    """Everything that a worker needs beside the images."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -94,23 +94,34 @@ class JobSettings(BaseModel):
     )
     render: YesNo = Field(False, description="Also make a video around the object.")
     foreground_ratio: float = Field(
-        0.85, ge=0.1, le=1, description="The object's side over the image's; with remove_bg."
+        0.85,
+        ge=0.1,
+        le=1,
+        description="Share of the image's side that the object fills; with remove_bg.",
     )
     remove_bg: YesNo = Field(False, description="Remove the background.")
-    resolution: int = Field(256, ge=_RESOLUTION.low, le=_RESOLUTION.high)
-    chunk_size: int = Field(8192, ge=1, le=MAX_CHUNK_SIZE)
+    resolution: int = Field(
+        256, ge=_RESOLUTION.low, le=_RESOLUTION.high, description="Cells along an edge."
+    )
+    chunk_size: int = Field(
+        8192, ge=1, le=MAX_CHUNK_SIZE, description="Points evaluated at once: bounds memory."
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="0 draws one.")
     temp: YesNo = Field(False, description="Keep the results for an hour.")
     output_format: Literal["obj", "stl", "ply", "glb"] = "obj"
     cameras: list[CameraAngles] | None = Field(
         None, min_length=1, max_length=24, description="Of multi_image; the six views' own if none."
     )
-    texture: int = Field(0, ge=0, le=4096, description="Pixels of a texture; 0 colours vertices.")
-    max_faces: int = Field(0, ge=0, le=10_000_000, description="0 leaves all.")
+    texture: int = Field(
+        0, ge=0, le=4096, description="Pixels of a texture's side; 0 colours the vertices."
+    )
+    max_faces: int = Field(
+        0, ge=0, le=10_000_000, description="Decimate to this many triangles; 0 keeps all."
+    )
 
     @property
     def model(self) -> str:
-        """Our name of the model."""
+        """The model's name in this library."""
         return ALIASES.get(self.model_id, self.model_id) or "photo"
 
 
@@ -146,12 +157,12 @@ class ImageTo3D(JobSettings, Keyed):
 
     @property
     def images(self) -> list[str]:
-        """The images, whichever field they came in."""
+        """The images, from either field."""
         given = self.image or self.init_image or []
         return [given] if isinstance(given, str) else given
 
     def settings(self) -> JobSettings:
-        """The part that a worker gets."""
+        """Return what a worker needs."""
         return JobSettings.model_validate(self.model_dump(include=set(JobSettings.model_fields)))
 
 
@@ -183,7 +194,7 @@ class Hunyuan(Body):
         return self
 
     def settings(self) -> JobSettings:
-        """The same wishes in ModelsLab's words."""
+        """Return the same settings in ModelsLab's terms."""
         return JobSettings(
             remove_bg=True,
             resolution=min(max(self.octree_resolution, _RESOLUTION.low), _RESOLUTION.high),
@@ -195,7 +206,7 @@ class Hunyuan(Body):
 
 
 class Answer(BaseModel):
-    """What ModelsLab's dialect answers; fields that say nothing are left out."""
+    """An answer in ModelsLab's form; fields that are None are left out."""
 
     model_config = ConfigDict(extra="allow")
 

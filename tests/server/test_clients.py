@@ -26,7 +26,7 @@ def _cup() -> str:
     return base64.b64encode(CUP.read_bytes()).decode()
 
 
-def test_our_own_client_is_the_first(real: Running, tmp_path):
+def test_modelslab_client_of_this_library_gets_mesh_and_video(real: Running, tmp_path):
     """It uploads the image, starts a job of the server's own model, and has mesh and video."""
     server = Server(f"{real.url}/api/v6", ApiKey(""), named=True)
     request = Request(remove_bg=True, resolution=32, model_id="photo", render=True, seed=5)
@@ -44,7 +44,7 @@ def test_our_own_client_is_the_first(real: Running, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_vendors_package(real: Running):
+def test_modelslab_package_of_the_vendor_gets_a_mesh(real: Running):
     pytest.importorskip("modelslab_py")
     from modelslab_py.core.apis.three_d import Three_D
     from modelslab_py.core.client import Client
@@ -62,7 +62,7 @@ def test_the_vendors_package(real: Running):
     assert httpx.get(answer["output"][0]).text.count("\nf ") > 100
 
 
-def test_the_blender_add_ons_way(real: Running):
+def test_generate_as_the_blender_add_on_calls_it(real: Running):
     wish = {"image": _cup(), "octree_resolution": 64, "texture": True, "face_count": 2000}
     made = httpx.post(f"{real.url}/generate", json=wish, timeout=180)
     assert made.status_code == 200, made.text
@@ -71,7 +71,7 @@ def test_the_blender_add_ons_way(real: Running):
     assert mesh.visual.material.baseColorTexture.size == (1024, 1024)
 
 
-def test_the_page_makes_a_mesh(real: Running):
+def test_page_makes_shows_and_offers_a_mesh(real: Running):
     """In Chromium, without the internet: a mesh is made, shown and offered in every format."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as tools:

@@ -1,4 +1,4 @@
-"""What clients hear, in both dialects."""
+"""The endpoints of ModelsLab and of Hunyuan3D-2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .conftest import FETCH, START, ended, image
 from .makers import BUG, FAIL, SLOW
 
 
-def test_a_job_from_start_to_file(serve):
+def test_image_to_3d_is_followed_from_start_to_file(serve):
     client = serve()
     body = {"image": image(), "seed": "0", "temp": "no", "track_id": "mine", "key": "none"}
     answer = client.post(START, json=body).json()
@@ -35,7 +35,7 @@ def test_a_job_from_start_to_file(serve):
     assert client.get(done["output"][0]).text.startswith(f"# {done['meta']['seed']} 1\nv 0 0 0")
 
 
-def test_a_job_that_ends_within_the_wait_answers_at_once(serve):
+def test_image_to_3d_within_the_wait_answers_with_the_result(serve):
     client = serve(wait=20.0)
     for source in (image(), image().split(",")[1]):
         answer = client.post(START, json={"init_image": source, "output_format": "glb"}).json()
@@ -43,13 +43,13 @@ def test_a_job_that_ends_within_the_wait_answers_at_once(serve):
         assert answer["output"][0].endswith(".glb")
 
 
-def test_links_begin_with_the_public_address(serve):
+def test_links_begin_with_public_url(serve):
     client = serve(public_url="https://meshes.example/base/")
     answer = client.post(START, json={"image": image()}).json()
     assert answer["future_links"][0].startswith("https://meshes.example/base/files/")
 
 
-def test_an_uploaded_image_is_taken_by_its_address(serve):
+def test_base64_to_url_gives_a_link_that_image_accepts(serve):
     client = serve(wait=20.0)
     for path in ("/api/v6/base64_to_url", "/api/v6/3d/base64_to_url"):
         (link,) = client.post(path, json={"base64_string": image()}).json()["output"]
@@ -57,7 +57,7 @@ def test_an_uploaded_image_is_taken_by_its_address(serve):
         assert client.post(START, json={"image": link}).json()["status"] == "success"
 
 
-def test_several_images_of_one_object(serve):
+def test_multi_image_needs_one_image_per_camera(serve):
     client = serve(wait=20.0)
     six = client.post(START, json={"image": [image()] * 6, "multi_image": "yes"}).json()
     assert client.get(six["output"][0]).text.startswith(f"# {six['meta']['seed']} 6")
@@ -76,7 +76,7 @@ def test_several_images_of_one_object(serve):
 @pytest.mark.parametrize(
     ("resolution", "says"), [(FAIL, "The image holds no object."), (BUG, "the server's log")]
 )
-def test_failures_are_failures(serve, resolution, says):
+def test_failed_job_gives_its_message_and_no_details(serve, resolution, says):
     client = serve(wait=20.0)
     answer = client.post(START, json={"image": image(), "resolution": resolution}).json()
     assert answer["status"] == "failed"
@@ -103,14 +103,14 @@ def test_failures_are_failures(serve, resolution, says):
         ({"webhook": "file:///etc/passwd"}, "webhook"),
     ],
 )
-def test_a_wrong_value_is_named(serve, change, word):
+def test_invalid_value_is_named(serve, change, word):
     answer = serve().post(START, json={"image": image()} | change)
     assert answer.status_code == 400
     assert answer.json()["status"] == "error"
     assert word in answer.json()["message"]
 
 
-def test_an_image_of_too_many_pixels_is_not_decoded(serve):
+def test_image_of_too_many_pixels_is_refused(serve):
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     bomb = base64.b64encode(buffer.getvalue()).decode()
@@ -133,7 +133,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(serve):
         (b"", "application/json"),
     ],
 )
-def test_hostile_bodies_are_one_sentence(serve, content, kind):
+def test_malformed_body_is_refused_in_one_sentence(serve, content, kind):
     answer = serve().post(START, content=content, headers={"Content-Type": kind})
     assert answer.status_code in (400, 422)
     assert answer.json()["status"] == "error"
@@ -142,11 +142,11 @@ def test_hostile_bodies_are_one_sentence(serve, content, kind):
 @pytest.mark.parametrize(
     "path", ["/files/x/mesh.obj", "/files/../jobs.sqlite3", "/files/%2e%2e/jobs.sqlite3"]
 )
-def test_files_are_those_of_jobs(serve, path):
+def test_files_of_unknown_tokens_are_404(serve, path):
     assert serve().get(path).status_code == 404
 
 
-def test_names_of_files_do_not_come_from_outside(serve):
+def test_files_of_unknown_names_are_404(serve):
     client = serve(wait=20.0)
     link = client.post(START, json={"image": image()}).json()["output"][0]
     folder = link.rpartition("/")[0]
@@ -154,14 +154,14 @@ def test_names_of_files_do_not_come_from_outside(serve):
         assert client.get(f"{folder}/{name}").status_code == 404
 
 
-def test_unknown_jobs(serve):
+def test_fetch_of_an_unknown_job_is_404(serve):
     client = serve()
     for id in (1, -1, 10**30):
         answer = client.post(f"{FETCH}/{id}", json={})
         assert answer.status_code == 404
 
 
-def test_keys(serve):
+def test_key_is_required_and_sees_only_its_own_jobs(serve):
     client = serve(wait=20.0, keys=frozenset({digest("one"), digest("two")}))
     for wrong in ({}, {"key": "three"}, {"key": digest("one")}):
         answer = client.post(START, json={"image": image()} | wrong)
@@ -180,7 +180,7 @@ def test_keys(serve):
     assert client.post("/send", json={"image": image()}).status_code == 401
 
 
-def test_the_queue_is_bounded_and_jobs_can_be_cancelled(serve):
+def test_full_queue_is_429_and_cancel_makes_room(serve):
     client = serve(queue=2)
     slow = {"image": image(), "resolution": SLOW}
     first = client.post(START, json=slow).json()["id"]
@@ -200,7 +200,7 @@ def test_the_queue_is_bounded_and_jobs_can_be_cancelled(serve):
     assert ended(client, quick)["status"] == "success", "the worker came back"
 
 
-def test_hunyuans_dialect(serve):
+def test_hunyuan_generate_send_and_status(serve):
     client = serve(wait=0.0)
     made = client.post("/generate", json={"image": image().split(",")[1], "seed": 7})
     assert made.status_code == 200
@@ -219,7 +219,7 @@ def test_hunyuans_dialect(serve):
     assert client.get("/status/nobody").status_code == 404
 
 
-def test_health_metrics_headers_and_foreign_hosts(serve):
+def test_health_and_metrics_count_jobs(serve):
     client = serve(wait=20.0, hosts=("testserver",))
     client.post(START, json={"image": image()})
     health = client.get("/health")
@@ -232,7 +232,7 @@ def test_health_metrics_headers_and_foreign_hosts(serve):
     assert {START, FETCH + "/{id}", "/generate", "/send", "/status/{uid}"} <= paths.keys()
 
 
-def test_archives_are_no_images(serve):
+def test_archive_is_not_an_image(serve):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.png", "x")

@@ -11,7 +11,7 @@ from .conftest import Running
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_request_breaks_the_server(running: Running):
+def test_no_request_is_a_server_error(running: Running):
     schemathesis = pytest.importorskip("schemathesis")
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi.checks import (
