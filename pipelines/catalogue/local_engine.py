@@ -69,13 +69,13 @@ def run_locally(
     Raises:
         EnvironmentProblem: if a worker cannot load its models.
     """
-    waiting, turn = iter(tasks), threading.Lock()
+    waiting, lock = iter(tasks), threading.Lock()
     ended: queue.Queue[Row | BaseException | None] = queue.Queue()
 
     def step(process: WorkerProcess) -> bool:
         """Put one row into the queue; None or an exception is a worker's last."""
         try:
-            with turn:
+            with lock:
                 task = next(waiting, None)
             state = task and run_item(
                 process, State(task), recipe, timeout, supervisor.stopping.is_set

@@ -78,43 +78,22 @@ def run_on_ray(
         EnvironmentProblem: if the cluster cannot be reached or is too small, or a worker cannot
             load its models.
     """
+    _connect(address)
     try:
-        _check_reachable(address)
-        ray.init(address=address or "local", log_to_driver=False, ignore_reinit_error=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise EnvironmentProblem(f"could not reach a Ray cluster at {address}: {error}.") from error
-    room = ray.cluster_resources()
-    split = room.get("GPU", 0) > 0 and gpus > 0
-    possible = int(room.get("GPU", 0) / gpus) if split else int(room.get("CPU", 0) / threads)
-    count = min(workers or possible, len(tasks))
-    if not 0 < count <= possible:
-        raise EnvironmentProblem(
-            f"The cluster has room for {possible} workers, not for {count or 1}: choose fewer"
-            " --workers or a smaller --gpus."
-        )
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    states = [{"state": pickle.dumps(State(task))} for task in tasks]
-    blocks = max(min(len(states), 4 * count), len(states) // _BLOCK_ITEMS)
-    data = ray.data.from_items(states, override_num_blocks=blocks)
-    if split:
-        # Each GPU's actor takes half a processor; two beside it read, frame and finish.
-        beside = (1, 2 * count)
-        plan: list[tuple[str, ...]] = [(part,) for part in _PARTS]
-        pools = [(beside, 0.25, 0.0), ((count, count), 0.5, gpus), (beside, 0.25, 0.0)]
-    else:
-        plan, pools = [_PARTS], [((count, count), float(threads), 0.0)]
-    for parts, ((least, most), cpus, share) in zip(plan, pools, strict=True):
-        data = data.map_batches(
-            _Actor,
-            fn_constructor_args=(WorkerProcess(maker(parts), threads=threads), recipe, timeout),
-            batch_size=1,
-            compute=ActorPoolStrategy(min_size=least, max_size=most),
-            num_cpus=cpus,
-            num_gpus=share,
-        )
-    try:
+        room = ray.cluster_resources()
+        share = gpus if room.get("GPU", 0) else 0.0
+        count = _worker_count(room, workers or None, len(tasks), share, threads)
+        data = _data(tasks, count)
+        for parts, pool, cpus, part_gpus in _stages(count, share, threads):
+            process = WorkerProcess(maker(parts), threads=threads)
+            data = data.map_batches(
+                _Actor,
+                fn_constructor_args=(process, recipe, timeout),
+                batch_size=1,
+                compute=pool,
+                num_cpus=cpus,
+                num_gpus=part_gpus,
+            )
         for row in data.iter_rows():
             state: State | str = pickle.loads(row["state"])
             if isinstance(state, str):
@@ -129,6 +108,63 @@ def run_on_ray(
     finally:
         with suppress(Exception):
             ray.shutdown()
+
+
+def _worker_count(
+    room: dict[str, float], workers: int | None, tasks: int, gpus: float, threads: int
+) -> int:
+    """Return how many workers with models to start.
+
+    Raises:
+        EnvironmentProblem: if the cluster has no room for them.
+    """
+    possible = int(room.get("GPU", 0) / gpus) if gpus else int(room.get("CPU", 0) / threads)
+    count = min(workers or possible, tasks)
+    if not 0 < count <= possible:
+        raise EnvironmentProblem(
+            f"The cluster has room for {possible} workers, not for {count or 1}: choose fewer"
+            " --workers or a smaller --gpus."
+        )
+    return count
+
+
+def _data(tasks: Sequence[Task], workers: int) -> ray.data.Dataset:
+    """Return the tasks as Ray Data distributes them: enough blocks for every worker."""
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    states = [{"state": pickle.dumps(State(task))} for task in tasks]
+    blocks = max(min(len(states), 4 * workers), len(states) // _BLOCK_ITEMS)
+    return ray.data.from_items(states, override_num_blocks=blocks)
+
+
+def _stages(
+    workers: int, gpus: float, threads: int
+) -> list[tuple[tuple[str, ...], ActorPoolStrategy, float, float]]:
+    """Return the parts of the work with their actors, CPUs and GPUs of each actor."""
+    models = ActorPoolStrategy(min_size=workers, max_size=workers)
+    if not gpus:
+        return [(_PARTS, models, float(threads), 0.0)]
+    # Each GPU's actor takes half a CPU; two beside it read, frame and finish.
+    prepare, reconstruct, finish = ((part,) for part in _PARTS)
+    beside = ActorPoolStrategy(min_size=1, max_size=2 * workers)
+    return [
+        (prepare, beside, 0.25, 0.0),
+        (reconstruct, models, 0.5, gpus),
+        (finish, beside, 0.25, 0.0),
+    ]
+
+
+def _connect(address: str | None) -> None:
+    """Join a cluster, or start Ray on this machine for None.
+
+    Raises:
+        EnvironmentProblem: if nothing answers.
+    """
+    try:
+        _check_reachable(address)
+        ray.init(address=address or "local", log_to_driver=False, ignore_reinit_error=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EnvironmentProblem(f"could not reach a Ray cluster at {address}: {error}.") from error
 
 
 def _check_reachable(address: str | None) -> None:
