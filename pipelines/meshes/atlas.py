@@ -1,4 +1,4 @@
-"""Meshes unfolded onto a square."""
+"""Unfold meshes onto a square texture."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
 from .isolation import run_isolated
 from .mesh import Mesh, face_areas
+from .topology import first_equal_rows, merged_faces
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64
@@ -20,30 +21,28 @@ _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # some fifty times what xatlas ta
 
 
 def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
-    """The mesh cut into charts that lie side by side in a square of so many pixels.
+    """Cut a mesh into charts and pack them into a square texture.
 
-    It has `uvs` in [0, 1], and its vertices are doubled at seams.
-
-    Triangles without area, and second copies of triangles, do not reach xatlas, which such
-    triangles may end with a segmentation fault: they take the place of their vertices, or of the
-    first copy. xatlas runs in a process of its own all the same.
+    The result has `uvs` in [0, 1]; vertices are split at seams. xatlas can crash on triangles
+    without area and on duplicate triangles, so it does not get them: they take the uvs of their
+    vertices, or of the first copy. It runs in a process of its own all the same.
 
     Args:
         mesh: at least one triangle.
         size: pixels of the texture's side.
-        progress: called while xatlas is at work; what it raises ends it.
+        progress: called while xatlas runs; an error that it raises stops xatlas.
 
     Raises:
-        InvalidInput: if there are slivers alone.
-        EnvironmentProblem: if xatlas is missing, or does not come to an end with this mesh.
+        InvalidInput: if all triangles are slivers.
+        EnvironmentProblem: if xatlas is missing, crashes or times out.
 
     Source: charts and packing by xatlas, after Sander et al., "Signal-Specialized Parametrization"
     (EGWR 2002).
     """
     if importlib.util.find_spec("xatlas") is None:
         raise EnvironmentProblem(
-            "Textures need the package xatlas: run 'pip install xatlas', which wants a C++ compiler"
-            " on Python 3.14 and on ARM Linux, or keep the colours at the vertices."
+            "Textures need the package xatlas: run 'pip install xatlas', which needs a C++"
+            " compiler on Python 3.14 and on ARM Linux, or keep the colours at the vertices."
         )
     low = mesh.vertices.amin(dim=0)
     extent = float((mesh.vertices.amax(dim=0) - low).amax()) or 1.0
@@ -92,19 +91,15 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
 
 
 def _good_faces(unit: Mesh) -> tuple[torch.Tensor, torch.Tensor]:
-    """The triangles that xatlas gets, and which one each triangle is a copy of, else -1."""
+    """Return the triangles that xatlas gets, and for each triangle the one it copies, or -1."""
     corners = unit.vertices.double()[unit.faces]
     longest = (corners - corners.roll(1, dims=1)).norm(dim=2).amax(dim=1)
     area = face_areas(unit)
     thick = (area > _SMALLEST) & (2 * area > _THINNEST * longest**2)
-    _, positions = unit.vertices.unique(dim=0, return_inverse=True)
-    _, same = positions[unit.faces].sort(dim=1).values.unique(dim=0, return_inverse=True)
-    first = torch.full((int(same.max()) + 1,), len(same)).scatter_reduce_(
-        0, same, torch.arange(len(same)), "amin"
-    )[same]
+    first = torch.from_numpy(first_equal_rows(merged_faces(unit).sort(dim=1).values.numpy()))
     own_vertices = (unit.faces.sort(dim=1).values == unit.faces[first].sort(dim=1).values).all(
         dim=1
     )
-    is_first = first == torch.arange(len(same))
+    is_first = first == torch.arange(len(first))
     twin = torch.where(thick & ~is_first & own_vertices, first, -1)
     return (thick & is_first).nonzero().squeeze(1), twin

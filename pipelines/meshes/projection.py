@@ -20,6 +20,7 @@ from ..cameras import Cameras
 from ..errors import InvalidInput
 from .mesh import Mesh
 from .rasterization import on_screen, visible_triangles
+from .topology import bare_shape
 
 _DEPTH_SIZE = 1024  # pixels of a side of the depth maps, at most
 _MARGIN = 4 / 512  # of an image's side: how far from an outline colours are trusted in full
@@ -101,8 +102,7 @@ def projected_colors(
     Raises:
         InvalidInput: if no image sees any of the surface.
     """
-    positions, corner = np.unique(mesh.vertices.numpy(), axis=0, return_inverse=True)
-    welded = Mesh(torch.from_numpy(positions), torch.from_numpy(corner.reshape(-1))[mesh.faces])
+    welded = bare_shape(mesh)
     normals = _vertex_normals(welded)
     at_points = points.interpolate(welded, welded.vertices)
     point_normals = F.normalize(points.interpolate(welded, normals), dim=1)
