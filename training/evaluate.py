@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.cameras import Cameras, cameras_around
+from pipelines.fields.frustum_volume import FrustumVolume
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.images.background import remove_background
 from pipelines.images.framing import frame_foreground
@@ -39,7 +41,7 @@ from pipelines.weights.reconstruction_models import load_reconstruction_model
 
 from .dataset import ANYWHERE, make_object
 from .losses import sample
-from .measures import outer_surface, silhouette_iou, surface_measures
+from .measures import POINTS, sample_outer_surface, sample_surface, silhouette_iou, surface_measures
 from .objects import Soup, is_held_out
 from .shapes import Shape
 from .views import CONFIG, Views
@@ -50,57 +52,73 @@ _RIGHT, _ABOVE, _FRONT = np.eye(3)
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class CameraFrame:
+    """The frame of the camera's target, in image sides: right, up, and backward to the camera."""
+
+    def __init__(self, volume: FrustumVolume) -> None:
+        self.scale = volume.scale
+        self.rotation = volume.camera.c2w[0, :3, :3]
+        distance = 0.5 / math.tan(math.radians(volume.fov_y_deg) / 2)
+        back = self.rotation @ torch.tensor([0.0, 0.0, distance])
+        self.origin = volume.camera.c2w[0, :3, 3] - back * self.scale
+
+    def of_world(self, points: Tensor) -> Tensor:
+        """Return (N, 3) of points (N, 3) of the reconstructed world."""
+        return (points - self.origin) @ self.rotation / self.scale
+
+    def to_world(self, points: Tensor) -> Tensor:
+        """Return the inverse of `of_world`."""
+        return points @ self.rotation.T * self.scale + self.origin
+
+
 @torch.no_grad()
 def measure(model: FrustumModel, made: dict[str, Array], view: int = 0) -> dict[str, float]:
     """Return the measures of one image of one object, which has its `corners`."""
     views = Views(torch.from_numpy(made["camera"][view : view + 1]))
-    image = torch.from_numpy(made["image"][view].astype(np.float32) / 255).permute(2, 0, 1)[None]
-    mask = torch.from_numpy(made["mask"][view].astype(np.float32) / 255)[None, None]
-    volume = model.field(image, None, mask)
+    image = _tensor(made["image"][view]).permute(2, 0, 1)[None] / 255
+    volume = model.field(image, None, _tensor(made["mask"][view])[None, None] / 255)
     mesh = extract_mesh(volume, SurfaceSettings())
+    frame = CameraFrame(volume)
+    corners = frame.of_world(mesh.vertices)[mesh.faces].double().numpy()
+    inside = np.unpackbits(made["inside"])[: len(made["points"])][-ANYWHERE:]
+    places = frame.to_world(views.camera(_tensor(made["points"][-ANYWHERE:])[None])[0])
+    truth, found = _tensor(inside) > 0, volume.values(places, 1 << 16) > 0
+    first = _tensor(made["first"][view])
+    depth_error = (volume.first[0, 0] - first).abs() * CONFIG.half_depth
+    surface = views.frustum(_tensor(made["surface"][:2000])[None])
+    color = sample(volume.raw_color, surface)[0].sigmoid()
+    return {
+        "volume IoU": float((found & truth).sum() / (found | truth).sum().clamp_min(1)),
+        **_surface_scores(corners, made["corners"].astype(float), views),
+        "first-hit depth": float(depth_error[first < 1].mean()),
+        "colour": float((color - _tensor(made["color"][:2000]) / 255).abs().mean()),
+        "elevation": float((volume.elevation_deg - views.elevation_deg).abs()),
+    }
+
+
+def _surface_scores(corners: Array, world_corners: Array, views: Views) -> dict[str, float]:
+    """Compare triangles (T, 3, 3) in the camera's frame with the true object's in the world."""
 
     def in_camera(points: Array) -> Array:
-        """The true object's points (N, 3) in the camera's frame, in image sides."""
-        return views.camera(torch.from_numpy(points.astype(np.float32))[None])[0].numpy()
+        return views.camera(_tensor(points.reshape(1, -1, 3)))[0].double().numpy()
 
-    camera = volume.camera
-    distance = float(camera.c2w[0, :3, 3].add(volume.center * volume.scale).norm()) / volume.scale
-    back = torch.tensor([0.0, 0.0, distance])
-    to_camera = camera.c2w[0, :3, :3]
-    seen = (mesh.vertices - camera.c2w[0, :3, 3]) @ to_camera / volume.scale + back
-    corners = seen[mesh.faces].double().numpy()
-    true_corners = in_camera(made["corners"].reshape(-1, 3)).reshape(-1, 3, 3).astype(float)
-    points = torch.from_numpy(in_camera(made["points"][-ANYWHERE:]))
-    world = (points - back) * volume.scale @ to_camera.T + camera.c2w[0, :3, 3]
-    inside = np.unpackbits(made["inside"])[: len(made["points"])][-ANYWHERE:].astype(bool)
-    truth, found = torch.from_numpy(inside), volume.values(world, 1 << 16) > 0
-    first = torch.from_numpy(made["first"][view].astype(np.float32))
-    surface = views.frustum(torch.from_numpy(made["surface"][:2000].astype(np.float32))[None])
-    color = torch.from_numpy(made["color"][:2000].astype(np.float32) / 255)
-    scores = {
-        "volume IoU": float((found & truth).sum() / (found | truth).sum().clamp_min(1)),
+    true_corners = in_camera(world_corners).reshape(-1, 3, 3)
+    soup = world_corners.reshape(-1, 3)
+    faces = np.arange(len(soup)).reshape(-1, 3)
+    rng = np.random.default_rng(0)
+    points, normals = sample_outer_surface(Shape.of(soup, faces, faces * 0), rng)
+    truth = in_camera(points), normals @ views.axes[0].double().numpy().T
+    longest = float(np.ptp(soup, axis=0).max()) / float(views.side[0])
+    return {
         "silhouette, side": silhouette_iou(corners, true_corners, _RIGHT),
         "silhouette, above": silhouette_iou(corners, true_corners, _ABOVE),
         "silhouette, front": silhouette_iou(corners, true_corners, _FRONT),
+        **surface_measures(sample_surface(corners, POINTS, rng), truth, longest),
     }
-    rng, side = np.random.default_rng(0), float(views.side[0])
-    surfaces = []
-    for soup in (corners, true_corners):
-        faces = np.arange(3 * len(soup)).reshape(-1, 3)
-        flat = Shape.of(soup.reshape(-1, 3) * side, faces, np.zeros((len(soup), 3)), crease_deg=0)
-        surfaces.append(outer_surface(flat, rng))
-    longest = float(np.ptp(made["corners"].reshape(-1, 3), axis=0).max())
-    return (
-        scores
-        | surface_measures(*surfaces, longest)
-        | {
-            "first-hit depth": float(
-                ((volume.first[0, 0] - first).abs() * CONFIG.half_depth)[first < 1].mean()
-            ),
-            "colour": float((sample(volume.raw_color, surface)[0].sigmoid() - color).abs().mean()),
-            "elevation": float((volume.elevation_deg - views.elevation_deg).abs()),
-        }
-    )
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32))
 
 
 def simple_solids() -> dict[str, Soup]:

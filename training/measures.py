@@ -11,7 +11,8 @@ from . import rasterizing
 from .shapes import Shape, axes_toward
 
 SIDE = 1.7  # image sides that a silhouette spans
-_PIXELS, _POINTS = 128, 10_000
+_PIXELS, POINTS = 128, 10_000
+_WALL = 0.032  # from a surface to the places that say whether it is seen
 _NEAR = 0.05  # of the longest side
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -33,13 +34,20 @@ def silhouette_iou(corners: Array, true_corners: Array, toward: Array) -> float:
     return float((found & truth).sum() / max((found | truth).sum(), 1))
 
 
-def outer_surface(soup: Shape, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return points (N, 3) of a shape that can be seen from somewhere, and unit normals (N, 3)."""
-    chosen = rng.choice(len(soup.areas), 2 * _POINTS, p=soup.areas / soup.areas.sum())
-    weights = rng.dirichlet([1, 1, 1], len(chosen))[:, :, None]
-    points, normals = (soup.corners[chosen] * weights).sum(axis=1), soup.normals[chosen]
-    walled = soup.inside(points + 0.032 * normals) & soup.inside(points - 0.032 * normals)
-    return points[~walled][:_POINTS], normals[~walled][:_POINTS]
+def sample_surface(corners: Array, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return points (N, 3) on triangles (T, 3, 3) and unit normals (N, 3), in either direction."""
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas = np.linalg.norm(cross, axis=1)
+    chosen = rng.choice(len(areas), count, p=areas / areas.sum())
+    weights = rng.dirichlet([1, 1, 1], count)[:, :, None]
+    return (corners[chosen] * weights).sum(axis=1), cross[chosen] / areas[chosen, None]
+
+
+def sample_outer_surface(shape: Shape, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Sample what can be seen of a shape from somewhere, as `sample_surface`."""
+    points, normals = sample_surface(shape.corners, 2 * POINTS, rng)
+    walled = shape.inside(points + _WALL * normals) & shape.inside(points - _WALL * normals)
+    return points[~walled][:POINTS], normals[~walled][:POINTS]
 
 
 def surface_measures(
