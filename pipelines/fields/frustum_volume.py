@@ -199,13 +199,8 @@ class FrustumVolume:
         return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
 
     def _values(self, points: Tensor) -> Tensor:
-        return self.level_in_frustum(self._frustum_points(points))
-
-    def level_in_frustum(self, frustum: Tensor) -> Tensor:
-        """Return (N,) values at u, v, w (N, 3): the model's, within three limits.
-
-        The limits are counted in pixels.
-        """
+        """Return (N,) values at points (N, 3): the model's, within three limits in pixels."""
+        frustum = self._frustum_points(points)
         pixels = self.occupancy.shape[-1]  # to an image side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
         depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth

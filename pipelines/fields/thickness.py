@@ -46,6 +46,8 @@ def expected_thickness(logits: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor
     peak = logits.amax(dim=1, keepdim=True)
     uncertain = torch.sigmoid(_SHARPNESS * (_CONFIDENT_LOGIT - peak))
     threshold = smooth_within(threshold * uncertain, coverage)
+    # A ray whose neighbours are likelier must not come away empty.
+    threshold = torch.minimum(threshold, ordered[:, 2:3])
     near = F.max_pool2d(coverage, 3, 1, 1) > IN_MASK
     return torch.where(near, logits - threshold, logits), smooth_within(uncertain, coverage)
 

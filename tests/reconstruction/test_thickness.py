@@ -44,6 +44,14 @@ def test_every_ray_of_the_mask_has_something_and_the_background_nothing():
     torch.testing.assert_close(shifted[..., 2:], logits[..., 2:])
 
 
+def test_a_ray_beside_likelier_ones_is_not_empty():
+    logits = torch.full((1, 8, 6, 6), -9.0)
+    logits[0, 5:7] = 0.5
+    logits[0, 5:7, 3, 3] = -2.0
+    shifted, _ = expected_thickness(logits, torch.ones(1, 1, 6, 6))
+    assert bool((shifted[0, 5:7] > 0).all())
+
+
 def test_smoothing_ignores_the_background():
     values = torch.zeros(1, 2, 6, 6)
     values[..., 3:] = 1000.0
