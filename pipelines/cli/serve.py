@@ -168,7 +168,6 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         from ..server.serving import serve
     except ImportError as error:
