@@ -32,7 +32,7 @@ def foreign_mesh(value: Any) -> Mesh | None:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     raise InvalidInput(
         f"This is not a mesh that can be read: {kind} has no vertices and faces. Save it as a GLB"
-        " with the node pack that made it, and use Load Mesh."
+        " with the node pack that made it, and use Load Mesh File."
     )
 
 

@@ -37,7 +37,7 @@ class LoadMesh(io.ComfyNode):
                     default="3d/mesh.obj",
                     tooltip=(
                         "Path below ComfyUI's input folder, or else its output folder"
-                        f" ({', '.join(READABLE_FORMATS)}). Save Mesh's path fits."
+                        f" ({', '.join(READABLE_FORMATS)}). Save Mesh File's path fits."
                     ),
                 ),
                 *([file_3d_input()] if FILE_3D else []),

@@ -92,7 +92,8 @@ def _check_mask(mask: Tensor, size: Sequence[int]) -> None:
     if not bool((mask > 0).any()):
         raise NothingInImage(
             "There is no object: the mask is 0 everywhere. Load Image gives such a mask for an"
-            " image without transparency: disconnect it, and Remove Background finds the object."
+            " image without transparency: disconnect it from Remove Background for 3D, and the node"
+            " finds the object."
         )
     if bool((mask > 0.5).all()):
         return  # such as Load Image's 64 x 64 mask of an opaque image, inverted

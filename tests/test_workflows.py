@@ -49,6 +49,8 @@ def test_templates_name_the_weights_that_their_models_download(path: Path):
             assert link["name"] == f"{file.repository.split('/')[1]}/{file.names[0]}"
             assert link["directory"] == "image_to_3d"
         listed += links
+    (note,) = (node["widgets_values"][0] for node in graph["nodes"] if "Note" in node["type"])
+    assert all(link["url"] in note for link in listed), "older pages do not show them"
     # Newer pages ask for what the whole workflow lists, older ones for what its nodes do.
     assert graph.get("models", []) == listed
 
