@@ -20,7 +20,7 @@ from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, Server, start_server
 
 # The others need weights or a key that are not here.
-RUNNING = ("1 Photo - image to OBJ", "5 Orbit video", "7 Textured GLB", "8 Print-ready STL")
+RUNNING = ("1 Photo - picture to OBJ", "5 Orbit video", "7 Textured GLB", "8 Print-ready STL")
 README_IMAGE = PACK / "web" / "docs" / "images" / "comfyui.jpg"
 WIDTH, HEIGHT, MARGIN = 2800, 1600, 60
 SIDEBAR, TOP_BAR, BOTTOM_BAR = 80, 100, 100

@@ -13,7 +13,7 @@ import trimesh
 from .server import PACK, find_comfyui, start_server
 
 ID = "image-to-3d"  # the folder's name where the registry's archive is unpacked
-TEMPLATE = "1 Photo - image to OBJ"
+TEMPLATE = "1 Photo - picture to OBJ"
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from .browser import CHROMIUM, SOFTWARE_GL
 from .server import PACK, PACK_NAME, Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-TEMPLATE = "1 Photo - image to OBJ"
+TEMPLATE = "1 Photo - picture to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
 PREVIEW = "window.app.graph._nodes.find(n => n.type === 'Preview3D')"
@@ -222,7 +222,7 @@ def test_the_viewer_shows_what_the_triplane_holds(
 def test_the_blueprint_runs_between_cores_nodes_and_ours(comfyui: Server, page: playwright.Page):
     """Load Image, the blueprint as the page's library adds it, Save Mesh."""
     blueprint = json.loads((PACK / "subgraphs" / "Image to 3D.json").read_text())
-    template = json.loads((PACK / "workflows" / "1 Photo - image to OBJ.json").read_text())
+    template = json.loads((PACK / "workflows" / "1 Photo - picture to OBJ.json").read_text())
     by_type = {node["type"]: node for node in template["nodes"]}
     load, save, (middle,) = (
         by_type["LoadImage"],

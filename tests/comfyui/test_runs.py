@@ -24,8 +24,8 @@ from ..tiny_models import MODEL, VIEWS_MODEL, write_models
 from .server import PACK, PLACE, Run, Server, start_server
 
 CASES = PACK / "tests" / "data" / "cases"
-PHOTO = PACK / "workflows" / "api" / "1 Photo - image to OBJ.json"
-SIX_VIEWS = PACK / "workflows" / "api" / "2 InstantMesh - image to OBJ.json"
+PHOTO = PACK / "workflows" / "api" / "1 Photo - picture to OBJ.json"
+SIX_VIEWS = PACK / "workflows" / "api" / "2 InstantMesh - picture to OBJ.json"
 STEPS = 3
 
 
