@@ -219,11 +219,16 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
     bar = comfy.utils.ProgressBar(parts)
 
     def report(done: int, total: int, preview: Tensor | None = None, *, stage: str = "") -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        check_interruption()
         image = None if preview is None else ("JPEG", to_pillow(preview), _PREVIEW_SIDE)
         bar.update_absolute(part * total + done, parts * total, image)
 
     return report
+
+
+def check_interruption() -> None:
+    """Raise ComfyUI's own error if the user has pressed Stop."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 
 def show_on_node(node_id: str, text: str) -> None:

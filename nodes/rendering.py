@@ -88,7 +88,11 @@ class RenderOrbit(io.ComfyNode):
         with host.free_cores():
             orbits = [
                 render_field(
-                    one.to(device), cameras, size, progress=host.node_progress(i, len(triplane))
+                    one.to(device),
+                    cameras,
+                    size,
+                    progress=host.node_progress(i, len(triplane)),
+                    check=host.check_interruption,
                 )
                 for i, one in enumerate(triplane)
             ]

@@ -44,6 +44,10 @@ class Cameras:
     c2w: Tensor
     intrinsics_normalized: Tensor
 
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        """Return all tensors: ComfyUI's cache asks for them to know what an output weighs."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
     def __len__(self) -> int:
         return self.c2w.shape[0]
 

@@ -126,6 +126,10 @@ class FrustumVolume:
         scale = _FILL / float((high - low).amax() / 2)
         return replace(volume, center=(low + high) / 2, scale=scale)
 
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        """Return all tensors: ComfyUI's cache asks for them to know what an output weighs."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
     @property
     def device(self) -> torch.device:
         return self.occupancy.device

@@ -175,6 +175,10 @@ class _Triplane:
 
     planes: Tensor
 
+    def _comfy_cache_tensors(self) -> list[Tensor]:
+        """Return all tensors: ComfyUI's cache asks for them to know what an output weighs."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
     @property
     def device(self) -> torch.device:
         return self.planes.device

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,7 +20,12 @@ _SUPERSAMPLING = 2
 
 
 def render_signed_distance(
-    field: SignedDistanceField, cameras: Cameras, size: int, chunk_size: int, progress: Progress
+    field: SignedDistanceField,
+    cameras: Cameras,
+    size: int,
+    chunk_size: int,
+    progress: Progress,
+    check: Callable[[], None],
 ) -> Rendering:
     """Render a signed distance as `render_field` does.
 
@@ -27,7 +34,7 @@ def render_signed_distance(
     missed.
     """
     axis = torch.linspace(-field.half_side, field.half_side, _GRID, device=field.device)
-    volume = field.values_on_grid(axis, axis, axis).volume(chunk_size)
+    volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, lambda *_: check())
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only
@@ -39,12 +46,10 @@ def render_signed_distance(
         )
         # Looking up the grid takes a fraction of the memory of the field itself.
         rays_at_once = max(1, chunk_size // 16)
-        chunks = [
-            _cast(field, volume, axis, box, o, d, chunk_size)
-            for o, d in zip(
-                origins.split(rays_at_once), directions.split(rays_at_once), strict=True
-            )
-        ]
+        chunks = []
+        for o, d in zip(origins.split(rays_at_once), directions.split(rays_at_once), strict=True):
+            check()
+            chunks.append(_cast(field, volume, axis, box, o, d, chunk_size))
         image = torch.cat(chunks).T.unflatten(1, (size * _SUPERSAMPLING,) * 2)
         images.append(F.avg_pool2d(image, _SUPERSAMPLING).cpu())
         progress(camera + 1, len(cameras), images[-1][None, :3].clamp(0, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ..cameras import Cameras
@@ -34,6 +36,7 @@ def render_field(
     *,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
     progress: Progress = silent,
+    check: Callable[[], None] = lambda: None,
 ) -> Rendering:
     """Render a field from cameras.
 
@@ -45,6 +48,7 @@ def render_field(
         size: pixels of a side, at least 1.
         chunk_size: points evaluated at once; bounds memory and changes no pixel.
         progress: called after each camera with its image.
+        check: called after each chunk; what it raises stops the work within a frame.
 
     Returns:
         colour, without light and shade, depth and weight. On the device there is never more than
@@ -58,5 +62,5 @@ def render_field(
             f"An image's size and the chunk size must be at least 1, got {size} and {chunk_size}."
         )
     if field.kind == "signed_distance":
-        return render_signed_distance(field, cameras, size, chunk_size, progress)
-    return render_density(field, cameras, size, chunk_size, progress)
+        return render_signed_distance(field, cameras, size, chunk_size, progress, check)
+    return render_density(field, cameras, size, chunk_size, progress, check)

@@ -20,7 +20,12 @@ _EVEN_BOX, _SHORTEST = 0.999, 0.01
 
 
 def render_density(
-    field: DensityField, cameras: Cameras, size: int, chunk_size: int, progress: Progress
+    field: DensityField,
+    cameras: Cameras,
+    size: int,
+    chunk_size: int,
+    progress: Progress,
+    check: Callable[[], None],
 ) -> Rendering:
     """Render a density as `render_field` does.
 
@@ -38,13 +43,13 @@ def render_density(
     nearest, farthest = float("inf"), float("-inf")
     for camera in range(len(cameras)):
         origins, directions, near, far = _rays_in_box(cameras[[camera]], size, field, missed)
-        chunks = [
-            march(field, o, d, n, f, samples, chunk_size)
-            for o, d, n, f in zip(
-                *(t.split(max(1, chunk_size // samples)) for t in (origins, directions, near, far)),
-                strict=True,
-            )
-        ]
+        chunks = []
+        rays_at_once = max(1, chunk_size // samples)
+        for o, d, n, f in zip(
+            *(t.split(rays_at_once) for t in (origins, directions, near, far)), strict=True
+        ):
+            check()
+            chunks.append(march(field, o, d, n, f, samples, chunk_size))
         image = torch.cat(chunks).T.unflatten(1, (size, size)).cpu()  # (7, H, W)
         nearest = min(nearest, float(image[5].amin()))
         farthest = max(farthest, float(image[6].amax()))

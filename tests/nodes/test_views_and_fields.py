@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comfy import model_management
+from comfy import model_management, utils
 from comfy_api import latest
+from server import PromptServer
 
 from pipelines.cameras import zero123plus_cameras
 from pipelines.errors import InvalidInput
@@ -166,3 +167,50 @@ def test_extract_mesh_reserves_more_memory_at_a_higher_resolution(nodes, triplan
     for resolution in (32, 48):
         nodes.ExtractMesh.execute(triplane, resolution, 131072, 10.0, True, False)
     assert model_management.freed[-1] > model_management.freed[-2]
+
+
+def test_render_orbit_stops_within_a_frame(nodes, triplane, monkeypatch):
+    calls = []
+
+    def stop_at_the_third_call() -> None:
+        calls.append(None)
+        if len(calls) == 3:
+            raise model_management.InterruptProcessingException
+
+    monkeypatch.setattr(
+        model_management, "throw_exception_if_processing_interrupted", stop_at_the_third_call
+    )
+    with pytest.raises(model_management.InterruptProcessingException):
+        nodes.RenderOrbit.execute(triplane, 1, 20.0, 4.0, 128)
+    assert not utils.bars[-1].steps, "before the first frame was ready"
+
+
+def test_fields_and_cameras_tell_comfyuis_cache_their_tensors(triplane):
+    assert sum(t.numel() for t in triplane[0]._comfy_cache_tensors()) > 1000
+    assert len(zero123plus_cameras()._comfy_cache_tensors()) == 2
+
+
+def test_reconstruct_of_an_image_model_notes_what_has_no_effect(nodes):
+    model = SimpleNamespace(
+        model=SimpleNamespace(sees="picture", background=1.0, field=lambda *_: None),
+        load=lambda memory: torch.device("cpu"),
+    )
+    with pytest.raises(InvalidInput, match="its mask"):
+        nodes.Reconstruct.execute(model, torch.rand(1, 32, 32, 3), zero123plus_cameras())
+    assert "no effect" in PromptServer.instance.texts[-1][1]
+    PromptServer.instance.texts.clear()
+    with pytest.raises(InvalidInput, match="its mask"):
+        nodes.Reconstruct.execute(model, torch.rand(1, 32, 32, 3))
+    assert not PromptServer.instance.texts
+
+
+def test_free_cores_leaves_busy_cores_to_others(nodes, monkeypatch):
+    monkeypatch.setattr(nodes.host, "busy_cores", lambda: 1.1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with nodes.host.free_cores():
+            assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
