@@ -34,7 +34,7 @@ def render_signed_distance(
     missed.
     """
     axis = torch.linspace(-field.half_side, field.half_side, _GRID, device=field.device)
-    volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, lambda *_: check())
+    volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, lambda *_, **__: check())
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only

@@ -192,7 +192,7 @@ def test_fields_and_cameras_tell_comfyuis_cache_their_tensors(triplane):
 
 def test_reconstruct_of_an_image_model_notes_what_has_no_effect(nodes):
     model = SimpleNamespace(
-        model=SimpleNamespace(sees="picture", background=1.0, field=lambda *_: None),
+        model=SimpleNamespace(input_kind="image", background=1.0, field=lambda *_: None),
         load=lambda memory: torch.device("cpu"),
     )
     with pytest.raises(InvalidInput, match="its mask"):
