@@ -343,7 +343,7 @@ def check_no_views(model: str, settings: Settings) -> None:
 def timed(
     stage: str, seconds: dict[str, float], device: torch.device | None = None
 ) -> Iterator[None]:
-    """Notes under its name how long a stage takes, to the end of what it started on a device."""
+    """Record how long a stage takes, including the work that it started on a device."""
     began = time.perf_counter()
     yield
     if device is not None:

@@ -32,7 +32,7 @@ def is_reachable(url: str, timeout_s: float = 2.0) -> bool:
 
 
 def _first_hop(url: str) -> tuple[str, int]:
-    """The host and port that a request for a URL connects to first."""
+    """Return the host and port that a request for a URL connects to first."""
     target = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(target.scheme) or proxies.get("all")

@@ -160,7 +160,7 @@ class Work:
 
     @contextmanager
     def _place(self, task: Task) -> Iterator[tuple[Path, str]]:
-        """A folder for an item's files, and their name.
+        """Return a folder for an item's files, and their name.
 
         If the block ends well, the folder takes its place in the catalogue.
         """
@@ -176,7 +176,7 @@ class Work:
 
 
 def empty_row(task: Task, recipe: Recipe) -> Row:
-    """An item's row before anything is known but what is asked for."""
+    """Make an item's row of what is known before the work."""
     return Row(
         task.item.id,
         task.item.picture,
@@ -190,13 +190,13 @@ def empty_row(task: Task, recipe: Recipe) -> Row:
 
 
 def failed_row(row: Row, kind: str, sentence: str) -> Row:
-    """The row of an item that failed."""
+    """Make the row of an item that failed."""
     return replace(row, status="failed", error_kind=kind, error=sentence)
 
 
 @contextmanager
 def _local(item: Item) -> Iterator[Path]:
-    """The item's image as a file on this machine."""
+    """Return the item's image as a file on this machine."""
     if not item.remote:
         if not Path(item.picture).is_file():
             raise UnreadableImage(f"There is no file {item.picture}.")

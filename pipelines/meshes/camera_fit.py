@@ -64,7 +64,7 @@ class CameraFit:
 
 
 def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
-    """How well a camera that is known sees a mesh as the mask (1, 1, S, S) shows it."""
+    """Measure how well a known camera sees the mesh as the mask (1, 1, S, S) shows it."""
     target = _Target(Mesh(mesh.vertices, mesh.faces), mask.expand(-1, 3, -1, -1), mask)
     right, up, back = camera.c2w[0, :3, :3].T
     level = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back)
@@ -77,7 +77,7 @@ def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
 
 
 def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
-    """The camera whose image of the mesh meets the mask best: all elevations, then refined.
+    """Find the camera whose image of the mesh fits the mask best: all elevations, then refined.
 
     Searched are elevation, roll, distance (with the focal length: how strong perspective is),
     scale and shift, and a little azimuth, since the mesh's middle need not be the world's.
@@ -138,7 +138,7 @@ class _Target:
         self.box = box / mask.shape[-1]
 
     def camera(self, parameters: Sequence[float]) -> Cameras:
-        """Of azimuth, elevation, roll, log distance in radii, log scale and shift.
+        """Build the camera of azimuth, elevation, roll, log distance in radii, log scale and shift.
 
         At scale 1 and shift 0 the box of the silhouette has the size and the middle of the mask's.
         """
@@ -162,7 +162,7 @@ class _Target:
         return Cameras(c2w, intrinsics[None])
 
     def drawn(self, camera: Cameras) -> tuple[Tensor, Tensor | None]:
-        """Coverage (S, S) in [0, 1] and colours (3, S, S), on black, of the mesh."""
+        """Render coverage (S, S) in [0, 1] and colours (3, S, S), on black, of the mesh."""
         fine = _SAMPLES * _SIZE
         screen = on_screen(self.vertices, camera, fine)[self.faces]
         triangle, weights = visible_triangles(screen, fine)
@@ -175,13 +175,13 @@ class _Target:
         return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _SAMPLES)[0]
 
     def overlap(self, coverage: Tensor) -> float:
-        """With the mask; pixels are covered in part, so that small changes of the camera count."""
+        """Return the overlap with the mask; pixels count by their coverage."""
         return float(torch.minimum(coverage, self.mask).sum()) / float(
             torch.maximum(coverage, self.mask).sum()
         )
 
     def difference(self, coverage: Tensor, colors: Tensor | None) -> Tensor:
-        """(3, S, S) between the photograph's colours and the mesh's, but for brightness and hue."""
+        """Return (3, S, S): photograph minus mesh, without differences of brightness and hue."""
         both = (coverage > 0.99) & (self.mask > 0.99)
         if colors is None or not bool(both.any()):
             return torch.zeros(3, _SIZE, _SIZE)
@@ -195,7 +195,7 @@ class _Target:
         return _COLOR_WEIGHT * float(color) - self.overlap(coverage)
 
     def refined(self, start: Floats, blur: int) -> Floats:
-        """Better parameters near those at the start."""
+        """Refine parameters near those at the start."""
         from scipy.optimize import least_squares
 
         def residuals(steps: Floats) -> Floats:
@@ -213,7 +213,7 @@ class _Target:
         return better
 
     def residuals(self, parameters: Floats, blur: int) -> Floats:
-        """Of the outline and of the colours, at each pixel, blurred."""
+        """Return the blurred residuals of outline and colours at each pixel."""
         coverage, colors = self.drawn(self.camera(parameters.tolist()))
         layers = torch.cat(
             [(coverage - self.mask)[None], self.difference(coverage, colors) * _COLOR_WEIGHT]
@@ -224,7 +224,7 @@ class _Target:
 
 
 def _small(image: Tensor) -> Tensor:
-    """(C, S, S) of an image (1, C, H, H)."""
+    """Resize an image (1, C, H, H) to (C, S, S)."""
     return F.interpolate(
         image.cpu().float(), (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False
     )[0].clamp(0, 1)

@@ -86,7 +86,7 @@ def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
 
 
 def collapse_edges(shape: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
-    """Collapse edges until so many triangles are left, or no edge can be collapsed.
+    """Collapse edges until this many triangles are left, or no edge can be collapsed.
 
     A closed manifold stays one, with as many components and no two vertices at the same position,
     if libigl is there.

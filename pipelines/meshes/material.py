@@ -94,7 +94,7 @@ class Material:
         return Material(unlit=self.unlit, factors=factors).or_none()
 
     def without_base_color(self) -> Material | None:
-        """The same for a mesh whose colours have been multiplied by it already."""
+        """Return the material for a mesh whose colours already include it."""
         rest = {k: v for k, v in self.factors.items() if k != BASE_COLOR}
         alpha = list(self.factors.get(BASE_COLOR, (1.0,) * 4))[3:]
         if alpha and alpha[0] < 1:
@@ -102,7 +102,7 @@ class Material:
         return replace(self, factors=rest).or_none()
 
     def or_none(self) -> Material | None:
-        """Itself, or None if it says nothing."""
+        """Return itself, or None if it has no content."""
         return self if self.images or self.unlit or self.factors else None
 
 

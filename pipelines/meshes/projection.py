@@ -80,7 +80,7 @@ class SurfacePoints:
     barycentric: Tensor
 
     def interpolate(self, mesh: Mesh, at_vertices: Tensor) -> Tensor:
-        """(P, C) of values (V, C) at the mesh's vertices."""
+        """Interpolate values (V, C) at the mesh's vertices; returns (P, C)."""
         return (at_vertices[mesh.faces[self.triangle]] * self.barycentric[..., None]).sum(dim=1)
 
 
@@ -90,7 +90,7 @@ def projected_colors(
     layers: Sequence[PosedImages],
     color_below: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
-    """(P, 3) colours in [0, 1] of points on a mesh.
+    """Return (P, 3) colours in [0, 1] of points on a mesh.
 
     Args:
         mesh: its vertex normals are those of its triangles.
@@ -163,7 +163,7 @@ class _View:
         self.bias = 0.002 * self.extent
 
     def __call__(self, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours (P, 3), how far they are to be trusted (P,) in [0, 1], and sharpness (P,)."""
+        """Return (V, C) that minimise the misfit at known vertices plus squared differences."""
         screen = on_screen(points, self.camera, 1)
         grid = ((screen[:, :2] + 0.5) * 2 - 1)[None, None]
         toward = F.normalize(self.camera.c2w[0, :3, 3] - points, dim=1)
@@ -185,7 +185,7 @@ class _View:
 
 
 def _blended(views: Sequence[_View], points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (P, 3) of all views together, and how far they are to be trusted (P,)."""
+    """Blend the colours (P, 3) of all views, with their confidence (P,)."""
     total, weights = torch.zeros(len(points), 3), torch.zeros(len(points))
     unseen = torch.ones(len(points))
     for view in views:
@@ -210,7 +210,7 @@ class _Membrane:
         self.laplacian = sparse.csgraph.laplacian((neighbours + neighbours.T).tocsr())
 
     def __call__(self, values: Tensor, known: Tensor) -> Tensor:
-        """(V, C) minimum of the misfit at the known ones and of the squared differences."""
+        """Return (V, C) that minimise the misfit at known vertices plus squared differences."""
         from scipy import sparse
 
         weight = known.double().numpy()
@@ -229,7 +229,7 @@ def _vertex_normals(mesh: Mesh) -> Tensor:
 
 
 def _distance(inside: Tensor) -> Tensor:
-    """(1, 1, H, W) pixels to the nearest one that is not inside."""
+    """Return (1, 1, H, W): the distance in pixels to the nearest pixel outside."""
     from scipy.ndimage import distance_transform_edt  # slow to import
 
     return torch.from_numpy(distance_transform_edt(inside[0, 0].numpy())).float()[None, None]

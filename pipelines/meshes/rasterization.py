@@ -12,7 +12,7 @@ _SLACK = 0.01  # pixels beside a row's part of a triangle that are tested too
 
 
 def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
-    """(V, 3) x and y in pixels and inverse depth of points (V, 3), as one camera sees them.
+    """Project points (V, 3) with one camera: x and y in pixels, and inverse depth.
 
     Pixel centres have whole coordinates. Behind the camera the inverse depth is below 0.
 
@@ -30,7 +30,7 @@ def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
 
 
 def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The nearest triangle at each pixel (-1: none) and the pixel's barycentric coordinates in it.
+    """Find the nearest triangle at each pixel (-1: none) and barycentric coordinates in it.
 
     Triangles are filled row by row, so that time and memory go with the pixels they cover.
 
@@ -71,13 +71,13 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(items: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
-    """Items in groups whose counts make some `_CANDIDATES` together."""
+    """Group items so that their counts add up to about `_CANDIDATES`."""
     groups = torch.div(counts.cumsum(0), _CANDIDATES, rounding_mode="floor")
     return items.split(groups.unique_consecutive(return_counts=True)[1].tolist())
 
 
 def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Each item as often as its count says, and 0, 1, ... for each time."""
+    """Repeat each item as often as its count, numbered 0, 1, ..."""
     before = counts.cumsum(0) - counts
     return (
         items.repeat_interleave(counts),
@@ -86,7 +86,7 @@ def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _span(corners: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and last x (N,) of triangles (N, 3, 2) in rows (N,) that they reach."""
+    """Return the first and last x (N,) of triangles (N, 3, 2) in the rows (N,) that they reach."""
     ends = corners.roll(-1, dims=1)
     rise = ends[..., 1] - corners[..., 1]
     share = (row[:, None] - corners[..., 1]) / rise
@@ -101,7 +101,7 @@ def _span(corners: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether points (N, 2) lie in triangles (N, 3, 2), and their coordinates (N, 3)."""
+    """Return whether points (N, 2) lie in triangles (N, 3, 2), and their coordinates (N, 3)."""
     a, b, c = corners.unbind(dim=1)
 
     def area(p: Tensor, q: Tensor, r: Tensor) -> Tensor:

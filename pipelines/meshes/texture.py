@@ -37,7 +37,7 @@ def bake_texture(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """The mesh with an atlas and a texture instead of colours at its vertices.
+    """Give a mesh an atlas and a texture instead of vertex colours.
 
     Args:
         mesh: of one object.
@@ -71,7 +71,7 @@ def _painted(
     max_faces: int,
     progress: Progress,
 ) -> tuple[Mesh, Tensor]:
-    """`bake_texture` with a painter that is told the unfolded mesh and the points on it.
+    """Bake with a painter that receives the unfolded mesh and the points on it.
 
     What it paints beyond three channels comes back as an image (size, size, C - 3) of its own.
     """
@@ -113,7 +113,7 @@ def texture_of_field(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """`bake_texture` with the colours of the field that the mesh is the surface of.
+    """Bake a texture with the colours of the field that the mesh is the surface of.
 
     Raises:
         InvalidInput, EnvironmentProblem: as in `bake_texture`.
@@ -130,7 +130,7 @@ def texture_from_images(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """`bake_texture` with the colours of images that show the mesh.
+    """Bake a texture with the colours of images that show the mesh.
 
     Args:
         mesh: of one object.
@@ -158,7 +158,7 @@ def texture_from_images(
 
 
 def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
-    """Pixels of a texture's side whose texels are as fine as the images' pixels on the mesh.
+    """Return the texture's side at which texels are as fine as the images' pixels on the mesh.
 
     Args:
         mesh: that is to be painted.
@@ -180,7 +180,7 @@ def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
 
 
 def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:
-    """Points on any device to the field's colours, on the CPU."""
+    """Make a function from points on any device to the field's colours on the CPU."""
 
     def color_at(points: Tensor) -> Tensor:
         with torch.no_grad():
@@ -196,7 +196,7 @@ def bake_vertex_colors(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """`bake_texture` for a mesh that has colours at its vertices, or a texture, or both.
+    """Bake a texture for a mesh that has vertex colours, a texture, or both.
 
     Metal, roughness and glow of its material are moved to the new uvs likewise.
 
@@ -231,7 +231,7 @@ def bake_vertex_colors(
 
 
 def _dilated(texture: Tensor, painted: Tensor) -> Tensor:
-    """The texture (H, W, 3) with each unpainted pixel in the colour of the nearest painted one.
+    """Fill each unpainted pixel of the texture (H, W, 3) from the nearest painted one.
 
     So no seam shows in its smaller copies.
     """
