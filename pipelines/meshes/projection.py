@@ -163,7 +163,7 @@ class _View:
         self.bias = 0.002 * self.extent
 
     def __call__(self, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (V, C) that minimise the misfit at known vertices plus squared differences."""
+        """Return colours (P, 3), confidence (P,) in [0, 1], and sharpness (P,)."""
         screen = on_screen(points, self.camera, 1)
         grid = ((screen[:, :2] + 0.5) * 2 - 1)[None, None]
         toward = F.normalize(self.camera.c2w[0, :3, 3] - points, dim=1)
