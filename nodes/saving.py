@@ -28,7 +28,7 @@ class SaveMesh(io.ComfyNode):
             display_name="Save Mesh File",
             folder=FOLDER,
             aliases=("save mesh", "export mesh", "obj", "glb", "stl", "ply", "3mf", "3d print"),
-            description="Saves meshes below ComfyUI's output folder and shows the first.",
+            description="Saves meshes as files below ComfyUI's output folder.",
             is_output_node=True,
             inputs=_inputs(),
             outputs=[

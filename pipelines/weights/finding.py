@@ -71,10 +71,9 @@ def find_file(
             if not isinstance(error, EntryNotFoundError):
                 break
     raise EnvironmentProblem(
-        f"{names[0]} of {repository} is missing and could not be downloaded"
-        f" ({type(reason).__name__}): put it at"
-        f" {place_of(repository, names, models_dirs)} (from"
-        f" {url_of(repository, names, revision)}). The model photo needs no download."
+        f"{names[0]} is missing and could not be downloaded ({type(reason).__name__}) from"
+        f" {url_of(repository, names, revision)} : put it at"
+        f" {place_of(repository, names, models_dirs)}. The model photo needs no download."
     ) from reason
 
 

@@ -98,19 +98,18 @@ def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> N
     if not wanted or hub_is_reachable():
         return
     places = [
-        f"put it at {place_of(file.repository, file.names, models_dirs)} (from"
-        f" {url_of(file.repository, file.names, file.revision)})"
+        f"{url_of(file.repository, file.names, file.revision)} : put it at"
+        f" {place_of(file.repository, file.names, models_dirs)}."
         for file in wanted
     ]
     if len(wanted) == 1:
-        (name,) = wanted[0].names[:1]
         raise EnvironmentProblem(
-            f"{name} of {wanted[0].repository} is missing and could not be downloaded (no network):"
-            f" {places[0]}. The model photo needs no download."
+            f"{wanted[0].names[0]} is missing and could not be downloaded (no network) from"
+            f" {places[0]} The model photo needs no download."
         )
     raise EnvironmentProblem(
         f"{len(wanted)} files of {' and '.join(names)} are missing and could not be downloaded (no"
-        " network). The model photo needs no download. For each file:\n" + "\n".join(places)
+        " network). The model photo needs no download. The files:\n" + "\n".join(places)
     )
 
 

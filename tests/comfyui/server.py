@@ -96,9 +96,9 @@ class Server:
         for key, node in prompt.items():
             required = known[node["class_type"]]["input"].get("required", {})
             defaults = {
-                name: spec[1]["default"]
+                name: spec[1].get("default") or spec[1]["options"][0]["key"]
                 for name, spec in required.items()
-                if len(spec) > 1 and "default" in spec[1]
+                if len(spec) > 1 and ("default" in spec[1] or spec[0] == "COMFY_DYNAMICCOMBO_V3")
             }
             filled[key] = node | {"inputs": defaults | node["inputs"]}
         return filled
@@ -111,9 +111,17 @@ class Server:
             f"{self.url.replace('http', 'ws')}/ws?clientId={self._client}", max_size=2**26
         ) as websocket:
             answer = self.http.post("/prompt", json={"prompt": prompt, "client_id": self._client})
-            assert answer.status_code == 200, answer.text
+            refused = [
+                error["details"]
+                for node in answer.json().get("node_errors", {}).values()
+                for error in node["errors"]
+            ]
+            if answer.status_code != 200:
+                assert refused, answer.text
+                return Run("", error=refused[0])
             run = Run(answer.json()["prompt_id"])
             self._follow(websocket, run, interrupt_at)
+            run.error = run.error or next(iter(refused), None)
         while not (history := self.http.get(f"/history/{run.prompt_id}").raise_for_status().json()):
             time.sleep(0.05)  # the last message comes before the history is written
         run.outputs = history[run.prompt_id]["outputs"]

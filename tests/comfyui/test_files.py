@@ -150,7 +150,9 @@ def _check_widget_values(node: dict[str, Any], specs: dict[str, Any]) -> None:
     for name, spec in specs.items():
         if not _is_widget(spec):
             continue
-        value, options = next(values), spec[1]
+        value, options = next(values, None), spec[1]
+        if value is None:
+            break  # a widget that is newer than the workflow
         if options.get("control_after_generate"):
             assert next(values) in ("fixed", "increment", "decrement", "randomize")
         if "options" in options:

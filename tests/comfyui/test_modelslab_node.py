@@ -112,8 +112,8 @@ def test_stop_and_errors(comfyui: Server, service: Service):
     run = comfyui.run(_graph("cloud/wrong", seed=10))
     assert (
         run.error
-        == "ModelsLab does not take the API key: check it on modelslab.com. It says: Invalid API"
-        " key <key>"
+        == "ModelsLab rejects the API key: check it on modelslab.com. ModelsLab's message: Invalid"
+        " API key <key>."
     )
     service.answers[START] = [Reply(service.queued())]
     service.answers["/api/3d/fetch/7"] = [Reply(service.queued(eta=100))]
