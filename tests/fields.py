@@ -82,7 +82,7 @@ class AnalyticField:
     """
 
     resolution, detail, threshold, samples_per_ray = 128, 2 / 64, 10.0, 16
-    even_steps = False
+    even_steps = costly = False
     camera = None
     device = torch.device("cpu")
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..progress import Progress, silent
 
+#: Of every part of a field without colours.
+GREY = 0.5
 # Bytes, of the large models: projected for the level and the colour, and copies.
 _PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4
 
@@ -76,15 +78,25 @@ class AnyField(Protocol):
         `DensityField.density` makes densities of raw ones.
         """
 
-    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
-        """Return (N, 3) sRGB at points (N, 3), at most slightly outside [0, 1]."""
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor | None:
+        """Return (N, 3) sRGB at points (N, 3), at most slightly outside [0, 1].
+
+        None if the field has no colours.
+        """
 
     def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> ValueGrid:
         """Prepare the values on the regular grid of these coordinates; evaluates nothing yet."""
 
 
 class SignedDistanceField(AnyField, Protocol):
-    """A signed distance, perhaps with what its model learnt about the FlexiCubes grid."""
+    """A signed distance, perhaps with what its model learnt about the FlexiCubes grid.
+
+    Attributes:
+        costly: a point costs so much that only those beside the surface are worth it.
+    """
+
+    @property
+    def costly(self) -> bool: ...
 
     @property
     def kind(self) -> Literal["signed_distance"]: ...
@@ -142,6 +154,9 @@ class DensityField(AnyField, Protocol):
 
     def to(self, device: torch.device | str) -> DensityField:
         """Move the field to another device."""
+
+    def colors(self, points: Tensor, chunk_size: int) -> Tensor:
+        """Return (N, 3) sRGB at points (N, 3), at most slightly outside [0, 1]."""
 
     def density(self, raw: Tensor) -> Tensor:
         """Convert raw densities to densities, at least 0."""

@@ -60,6 +60,7 @@ class FrustumVolume:
     center: Tensor
     scale: float
     kind: Literal["signed_distance"] = "signed_distance"
+    costly: bool = False
     resolution: int = 128
     half_side: float = 1.0
 

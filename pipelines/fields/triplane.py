@@ -204,6 +204,7 @@ class SignedDistanceTriplane(_Triplane):
 
     decoder: SignedDistanceDecoder
     kind: Literal["signed_distance"] = "signed_distance"
+    costly: bool = False
 
     @property
     def resolution(self) -> int:

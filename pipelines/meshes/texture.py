@@ -137,7 +137,8 @@ def texture_from_images(
         layers: images and cameras; each layer lies over the one before. None at all leaves the
             field's colours alone.
         size: pixels of the texture's side, 512 to 4096.
-        field: whose colours stand where no image sees; None fills from the neighbourhood.
+        field: gives the colours that no image shows. None, or one without colours, fills from the
+            neighbourhood.
         max_faces: as in `bake_texture`.
         progress: as in `bake_texture`.
 
@@ -147,7 +148,7 @@ def texture_from_images(
     """
     if not layers and field is not None:
         return texture_of_field(mesh, field, size, max_faces=max_faces, progress=progress)
-    below = None if field is None else _colors_of(field)
+    below = None if field is None or not _has_colors(field) else _colors_of(field)
     return _painted(
         mesh,
         lambda unfolded, points: projected_colors(unfolded, points, layers, below),
@@ -179,12 +180,21 @@ def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
     return min(limit, max(MIN_SIZE, 2 ** math.ceil(math.log2(max(needed, 1)))))
 
 
+def _has_colors(field: Field) -> bool:
+    return field.colors(torch.zeros(1, 3, device=field.device), CHUNK_SIZE) is not None
+
+
 def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:
     """Make a function from points on any device to the field's colours on the CPU."""
 
     def color_at(points: Tensor) -> Tensor:
         with torch.no_grad():
-            return field.colors(points.to(field.device), CHUNK_SIZE).cpu()
+            found = field.colors(points.to(field.device), CHUNK_SIZE)
+        if found is None:
+            raise InvalidInput(
+                "The model knows no colours: take the texture from images that show the mesh."
+            )
+        return found.cpu()
 
     return color_at
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attention, check_heads
+from ..attention import attention, check_heads
 
 
 class Attention(nn.Module):

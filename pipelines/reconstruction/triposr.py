@@ -16,9 +16,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..attention import attention, check_heads
 from ..cameras import Cameras
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
-from .attention import attention, check_heads
 from .reconstruct import on_grey
 from .vision_transformer import STRICT_SIZES, EncoderConfig, VisionTransformer
 

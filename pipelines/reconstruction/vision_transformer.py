@@ -1,8 +1,11 @@
-"""Images to image features: a DINO ViT, plain or with layer norms that cameras modulate."""
+"""Images to image features: a ViT of DINO or DINOv2, plain or with norms that cameras modulate.
+
+DINOv2 scales the output of each branch, and resizes its positions to a size, not by a factor.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
@@ -10,10 +13,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attention, check_heads
+from ..attention import attention, check_heads
 
 #: How the sizes of a model are validated when they come from a file.
 STRICT_SIZES = ConfigDict(extra="forbid", strict=True)
+Version = Literal[1, 2]
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
@@ -36,8 +40,9 @@ class EncoderConfig:
 
 
 class _Embeddings(nn.Module):
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, version: Version) -> None:
         super().__init__()
+        self.by_factor = version == 1
         self.grid_size = config.image_size // config.patch_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.position_embeddings = nn.Parameter(
@@ -52,9 +57,10 @@ class _Embeddings(nn.Module):
         tokens = torch.cat(
             [self.cls_token.expand(len(pixels), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1
         )
-        return tokens + self._positions(height, width)
+        return tokens + self.positions(height, width)
 
-    def _positions(self, height: int, width: int) -> Tensor:
+    def positions(self, height: int, width: int) -> Tensor:
+        """Return the positions (1, 1 + height * width, D) of that many patches."""
         if height == width == self.grid_size:
             return self.position_embeddings
         cls, grid = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
@@ -64,7 +70,11 @@ class _Embeddings(nn.Module):
         factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
         # On the CPU: MPS has this since PyTorch 2.6 only.
         grid = F.interpolate(
-            grid.float().cpu(), scale_factor=factors, mode="bicubic", align_corners=False
+            grid.float().cpu(),
+            size=None if self.by_factor else (height, width),
+            scale_factor=factors if self.by_factor else None,
+            mode="bicubic",
+            align_corners=False,
         ).to(cls)
         return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
 
@@ -72,7 +82,7 @@ class _Embeddings(nn.Module):
 class _Layer(nn.Module):
     """Pre-norm transformer block, adaptive layer norm; names are those of the checkpoints."""
 
-    def __init__(self, config: EncoderConfig, modulated: bool) -> None:
+    def __init__(self, config: EncoderConfig, modulated: bool, version: Version) -> None:
         super().__init__()
         size = config.hidden_size
         check_heads(size, config.heads)
@@ -88,6 +98,8 @@ class _Layer(nn.Module):
         self.adaLN_modulation = (
             nn.Sequential(nn.SiLU(), nn.Linear(size, 4 * size)) if modulated else None
         )
+        scales = (nn.Parameter(torch.ones(size)) if version == 2 else None for _ in range(2))
+        self.attention_scale, self.mlp_scale = scales
 
     def forward(self, hidden: Tensor, camera: Tensor | None) -> Tensor:
         if self.adaLN_modulation is None:
@@ -99,7 +111,7 @@ class _Layer(nn.Module):
 
     def _mlp(self, hidden: Tensor) -> Tensor:
         mlp: Tensor = self.output["dense"](F.gelu(self.intermediate["dense"](hidden)))
-        return mlp
+        return mlp if self.mlp_scale is None else mlp * self.mlp_scale
 
     def _attend(self, hidden: Tensor) -> Tensor:
         qkv = cast(nn.ModuleDict, self.attention["attention"])
@@ -109,25 +121,27 @@ class _Layer(nn.Module):
         )
         mixed = attention(query, key, value).transpose(1, 2).flatten(2)
         projected: Tensor = cast(nn.ModuleDict, self.attention["output"])["dense"](mixed)
-        return projected
+        return projected if self.attention_scale is None else projected * self.attention_scale
 
 
 class VisionTransformer(nn.Module):
-    """DINO's ViT, named as in the checkpoints.
+    """DINO's ViT, named as in the checkpoints of the first version.
 
     Args:
         config: sizes.
         modulated: whether cameras modulate its layer norms.
+        version: of DINO.
 
-    Source: Caron et al., DINO (arXiv 2104.14294).
+    Source: Caron et al., DINO (arXiv 2104.14294); Oquab et al., DINOv2 (arXiv 2304.07193).
     """
 
-    def __init__(self, config: EncoderConfig, modulated: bool = False) -> None:
+    def __init__(
+        self, config: EncoderConfig, modulated: bool = False, version: Version = 1
+    ) -> None:
         super().__init__()
-        self.embeddings = _Embeddings(config)
-        self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList(_Layer(config, modulated) for _ in range(config.layers))}
-        )
+        self.embeddings = _Embeddings(config, version)
+        layers = (_Layer(config, modulated, version) for _ in range(config.layers))
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor, camera: Tensor | None = None) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..cameras import Cameras
-from ..fields.field import SignedDistanceField
+from ..fields.field import GREY, SignedDistanceField
+from ..fields.near_surface import sample_near_surface
 from ..progress import Progress
 from .frames import Rendering, box_interval
 
@@ -34,7 +35,16 @@ def render_signed_distance(
     missed.
     """
     axis = torch.linspace(-field.half_side, field.half_side, _GRID, device=field.device)
-    volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, lambda *_, **__: check())
+
+    def checked(*_: object, **__: object) -> None:
+        check()
+
+    if field.costly:
+        volume = sample_near_surface(
+            lambda points: field.values(points, chunk_size), axis, progress=checked
+        )
+    else:
+        volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, checked)
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only
@@ -122,6 +132,8 @@ def _cast(
         far, inner = torch.where(entered, middle, far), torch.where(entered, value, inner)
     depth = (near + far) / 2
     colors = field.colors(origins + depth[:, None] * directions, chunk_size)
+    if colors is None:
+        colors = torch.full_like(directions, GREY)
     result[crossing[hit]] = torch.cat(
         [colors, torch.ones_like(depth)[:, None], depth[:, None]], dim=1
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..errors import EmptySurface
-from ..fields.field import DensityField, Field, SignedDistanceField, point_memory
+from ..fields.field import GREY, DensityField, Field, SignedDistanceField, point_memory
+from ..fields.near_surface import sample_near_surface
 from ..meshes.mesh import Mesh
 from ..meshes.topology import keep_large_components
 from ..progress import Progress, silent
 from ..settings import SurfaceSettings, declared
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
 from .refinement import sample_volume, stride_for
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_SIZE: int = declared(SurfaceSettings)["chunk_size"].default
 _NO_OBJECT = (
@@ -53,6 +57,9 @@ def extract_mesh(
         return mesh
     with torch.no_grad():
         found = field.colors(mesh.vertices.to(field.device), settings.chunk_size)
+    if found is None:
+        log.warning("The model knows no colours: the mesh is plain grey. Project images onto it.")
+        return replace(mesh, vertex_colors=torch.full_like(mesh.vertices, GREY))
     return replace(mesh, vertex_colors=found.clamp(0, 1).cpu())
 
 
@@ -106,15 +113,22 @@ def signed_distance_surface(
     """Extract the surface of a signed distance at any resolution, which the settings must name."""
     assert settings.resolution is not None
     grid = CubeGrid(settings.resolution, 2 * field.half_side, field.device)
-    stride = stride_for(float(grid.axis[1] - grid.axis[0]), field.detail)
-    signed_distance, _ = sample_volume(
-        field.values_on_grid(grid.axis, grid.axis, grid.axis),
-        0.0,
-        settings.chunk_size,
-        stride=stride,
-        exact=settings.exact,
-        progress=progress,
-    )
+    if field.costly:
+        signed_distance = sample_near_surface(
+            lambda points: field.values(points, settings.chunk_size),
+            grid.axis,
+            exact=settings.exact,
+            progress=progress,
+        )
+    else:
+        signed_distance, _ = sample_volume(
+            field.values_on_grid(grid.axis, grid.axis, grid.axis),
+            0.0,
+            settings.chunk_size,
+            stride=stride_for(float(grid.axis[1] - grid.axis[0]), field.detail),
+            exact=settings.exact,
+            progress=progress,
+        )
     if not has_surface(signed_distance):
         if not empty_as_box:
             raise EmptySurface(_NO_OBJECT)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..fields.field import ValueGrid
+from ..fields.near_surface import crossed_blocks
 from ..fields.plane_networks import points_at_once
 from ..progress import Progress, silent
 
 MAX_STRIDE = 4
-# How far the field may reach inside a block beyond the values of the block's corners, as a share of
-# the largest difference between corners there.
-_MARGIN = 0.25
 
 
 def sample_volume(
@@ -64,7 +61,7 @@ def sample_volume(
     at_once = max(1, points_at_once(chunk_size, grid.device) // stride**3)
     # The surface is closed where the grid ends, so the values beside its faces count wherever they
     # are inside.
-    wanted = _crossed_blocks(coarse, level) | (corner_inside & _border(corner_inside))
+    wanted = crossed_blocks(coarse, level) | (corner_inside & _border(corner_inside))
     evaluated = torch.zeros_like(wanted)
     done = 0
     while len(new := (wanted & ~evaluated).nonzero()):
@@ -101,23 +98,6 @@ def stride_for(spacing: float, detail: float) -> int:
         detail: length below which the field holds no detail of its own.
     """
     return max(1, min(MAX_STRIDE, int(detail / spacing)))
-
-
-def _crossed_blocks(coarse: Tensor, level: float) -> Tensor:
-    """Mark blocks that the level may cross, at their lower corners."""
-    lowest, highest = -_highest_of(-coarse, 2), _highest_of(coarse, 2)
-    reach = _MARGIN * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
-    crossed = (lowest - reach <= level) & (highest + reach >= level)
-    # The points of the grid's upper faces are in blocks of their own, which go with those before
-    # them.
-    return F.pad(crossed[None, None].float(), (0, 1) * 3, mode="replicate")[0, 0] > 0
-
-
-def _highest_of(values: Tensor, size: int) -> Tensor:
-    """Return the highest of `size` ** 3 neighbours (max_pool3d, but on MPS before PyTorch 2.9)."""
-    for axis in range(3):
-        values = values.unfold(axis, size, 1).amax(dim=-1)
-    return values
 
 
 def _border(blocks: Tensor) -> Tensor:

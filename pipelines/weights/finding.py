@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import CheckpointError, EnvironmentProblem
-from ..files import sha256
+from ..files import atomic_path, sha256
 from ..progress import Progress, silent
 from ..reachability import is_reachable
 
 _SHA256_DIGITS = 64
+_RECORD = "image-to-3d-commit.txt"
 
 
 def find_file(
@@ -37,8 +39,8 @@ def find_file(
 
     Args:
         repository: on the hub, "owner/name".
-        revision: the commit that is downloaded and looked for in the Hugging Face cache; the newest
-            if None.
+        revision: the commit that is downloaded and looked for in the Hugging Face cache; see
+            `pinned_revision` if None.
         digest: SHA-256 that a download must have; what the hub says of the commit if None.
         names: the file's path in the repository, or several of which the first that exists is
             taken.
@@ -61,7 +63,8 @@ def find_file(
     reason: Exception | None = None
     for name in names:
         try:
-            return _download(repository, name, revision, digest, home, progress)
+            commit = revision or pinned_revision(repository, name, models_dirs)
+            return _download(repository, name, commit, digest, home, progress)
         except _Stopped as stopped:
             raise stopped.reason from None
         except CheckpointError:
@@ -111,11 +114,58 @@ def local_file(
         for name in names:
             if (found := _in_folder(folder, repository, name)) is not None:
                 return found
+    commit = revision or _recorded(_record_of(repository, models_dirs))
     for name in names:
-        cached = try_to_load_from_cache(repository, name, revision=revision)
+        cached = try_to_load_from_cache(repository, name, revision=commit)
         if isinstance(cached, str):
             return Path(cached)
     return None
+
+
+def pinned_revision(repository: str, name: str, models_dirs: Sequence[Path] = ()) -> str:
+    """Return the commit of a repository whose preset names none.
+
+    The commit of `main` at the first download is recorded beside the files, so that later files
+    are of the same commit.
+
+    Args:
+        repository: on the hub, "owner/name".
+        name: of any file in it.
+        models_dirs: see `find_file`.
+
+    Raises:
+        Exception: whatever huggingface_hub raises if the hub cannot be reached.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    record = _record_of(repository, models_dirs)
+    if (recorded := _recorded(record)) is not None:
+        return recorded
+    commit = get_hf_file_metadata(hf_hub_url(repository, name, revision="main")).commit_hash
+    if commit is None:
+        raise CheckpointError(f"The hub names no commit of {repository}: try again.")
+    with atomic_path(record) as path:
+        path.write_text(commit, encoding="ascii")
+    return commit
+
+
+def _record_of(repository: str, models_dirs: Sequence[Path]) -> Path:
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    if models_dirs:
+        folder = models_dirs[0] / repository.split("/")[1]
+    else:
+        folder = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+    return folder / _RECORD
+
+
+def _recorded(record: Path) -> str | None:
+    try:
+        commit = record.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
 def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
@@ -148,7 +198,7 @@ class _Stopped(BaseException):
 def _download(
     repository: str,
     name: str,
-    revision: str | None,
+    revision: str,
     digest: str | None,
     folder: Path | None,
     progress: Progress,
@@ -169,12 +219,12 @@ def _download(
             return super().update(n)
 
     options: dict[str, Any] = {} if folder is None else {"local_dir": folder}
-    options |= {} if revision is None else {"revision": revision}
+    options["revision"] = revision
     if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
         options["tqdm_class"] = Bar
     path = Path(hf_hub_download(repository, name, **options))
     wanted = digest or ""
-    if digest is None and revision is not None:
+    if digest is None:
         # The hub's tag of a large file is its SHA-256, and the revision fixes it.
         wanted = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision)).etag or ""
     if len(wanted) == _SHA256_DIGITS and sha256(path) != wanted:
@@ -189,7 +239,11 @@ class Repository:
     """The files of one model repository, wherever each is."""
 
     def __init__(
-        self, repository: str, revision: str, folders: Sequence[Path], progress: Progress = silent
+        self,
+        repository: str,
+        revision: str | None,
+        folders: Sequence[Path],
+        progress: Progress = silent,
     ) -> None:
         self.repository = repository
         self.revision = revision

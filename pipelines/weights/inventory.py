@@ -27,6 +27,7 @@ _BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
 _SECONDS = {
     "photo": (1, 2),
     "triposr": (2, 15),
+    "triposg": (10, 2400),
     "instant-mesh": (10, 1800),
     "instant-nerf": (10, 1800),
 }
@@ -67,6 +68,8 @@ def files_of(name: str) -> list[WeightsFile]:
 def _own_files(preset: ReconstructionPreset) -> Iterator[WeightsFile]:
     if preset.repository is not None:
         yield WeightsFile(preset.repository, preset.revision, (preset.file,), preset.sha256)
+        for name in preset.more_files:
+            yield WeightsFile(preset.repository, preset.revision, (name,))
 
 
 def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:

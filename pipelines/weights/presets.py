@@ -7,12 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
 from ..multiview.zero123plus import GREY, WHITE
 from ..reconstruction.frustum import FrustumConfig
 from ..reconstruction.instant_mesh import ReconstructionConfig
 from ..reconstruction.triposr import TripoSRConfig
 
+#: What the official files put before their names, and the names of parts that nobody uses.
+CHECKPOINT_PREFIX = "lrm_generator."
+UNUSED = "image_tokenizer.model.pooler."
 EMBEDDED_DIR = Path(__file__).parents[1] / "embedded"
+#: The weights of each part of TripoSG, and the sizes of the parts, in its repository.
+TRIPOSG_WEIGHTS = {
+    "encoder": "image_encoder_dinov2/model.safetensors",
+    "transformer": "transformer/diffusion_pytorch_model.safetensors",
+    "decoder": "vae/diffusion_pytorch_model.safetensors",
+}
+TRIPOSG_CONFIGS = {
+    "encoder": "image_encoder_dinov2/config.json",
+    "transformer": "transformer/config.json",
+    "decoder": "vae/config.json",
+    "scheduler": "scheduler/scheduler_config.json",
+    "image": "feature_extractor_dinov2/preprocessor_config.json",
+}
 
 
 @dataclass(frozen=True)
@@ -21,8 +41,10 @@ class ReconstructionPreset:
 
     Attributes:
         config: sizes.
-        repository, revision: on the hub, and the commit that is used; None for the embedded model.
+        repository, revision: on the hub, and the commit that is used. Without a commit, see
+            `finding.pinned_revision`; without a repository, the model is embedded.
         file: name in the repository.
+        more_files: further names there.
         input_kind: what the model takes: six views, or one image.
         sha256: of the file, where it is known; else what the hub says of the commit counts.
         license: of the weights.
@@ -37,6 +59,7 @@ class ReconstructionPreset:
     sha256: str | None = None
     input_kind: Literal["views", "image"] = "views"
     gigabytes: float = 0.0
+    more_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,3 +138,18 @@ def views_model_for(model: str) -> str | None:
     if RECONSTRUCTION_PRESETS[model].input_kind == "image":
         return None
     return "zero123plus-instantmesh"
+
+
+def other_model(error: CheckpointError, tensors: Mapping[str, Tensor]) -> CheckpointError:
+    """Return an error that also names the preset whose weights these are; `error` if none is."""
+    shapes = {
+        name.removeprefix(CHECKPOINT_PREFIX): value.shape
+        for name, value in tensors.items()
+        if not name.removeprefix(CHECKPOINT_PREFIX).startswith(UNUSED)
+    }
+    for name, preset in RECONSTRUCTION_PRESETS.items():
+        with torch.device("meta"):
+            model = preset.config.build()
+        if {n: v.shape for n, v in model.state_dict().items()} == shapes:
+            return CheckpointError(f"{error} They are those of {name}: choose that model.")
+    return error

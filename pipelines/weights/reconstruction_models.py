@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import CheckpointError, InvalidInput
 from ..progress import Progress, silent
@@ -19,7 +19,7 @@ from ..reconstruction.frustum import FrustumModel
 from ..reconstruction.instant_mesh import ReconstructionModel
 from ..reconstruction.triposr import TripoSR
 from .finding import find_file
-from .presets import EMBEDDED_DIR, RECONSTRUCTION_PRESETS
+from .presets import CHECKPOINT_PREFIX, EMBEDDED_DIR, RECONSTRUCTION_PRESETS, UNUSED, other_model
 from .tensors import load_strictly, read_tensors
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What the official files put before their names, the names of parts that nobody uses, and the
-#: beginnings of the names of decoders.
-_PREFIX = "lrm_generator."
-_UNUSED = "image_tokenizer.model.pooler."
+#: How the names of decoders begin.
 _DECODERS = ("synthesizer.", "decoder.")
 
 
@@ -150,26 +147,13 @@ def read_reconstruction_model(
         name: value.to(torch.float32 if name.startswith(_DECODERS) else dtype)
         if value.is_floating_point()
         else value
-        for name, value in read_tensors(path, prefix=_PREFIX).items()
-        if not name.startswith(_UNUSED)
+        for name, value in read_tensors(path, prefix=CHECKPOINT_PREFIX).items()
+        if not name.startswith(UNUSED)
     }
     with torch.device("meta"):
         model = config.build()
     try:
         load_strictly(model, tensors, path)
     except CheckpointError as error:
-        fitting = _fitting_preset(tensors)
-        if fitting is None:
-            raise
-        raise CheckpointError(f"{error} They are those of {fitting}: choose that model.") from error
+        raise other_model(error, tensors) from error
     return model
-
-
-def _fitting_preset(tensors: Mapping[str, Tensor]) -> str | None:
-    shapes = {name: value.shape for name, value in tensors.items()}
-    for name, preset in RECONSTRUCTION_PRESETS.items():
-        with torch.device("meta"):
-            model = preset.config.build()
-        if {n: v.shape for n, v in model.state_dict().items()} == shapes:
-            return name
-    return None

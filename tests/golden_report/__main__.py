@@ -16,6 +16,7 @@ from pathlib import Path
 from .comparison import Row
 from .geometry import report_cameras, report_flexicubes
 from .instant_mesh import report_manifest, report_mesh_model, report_nerf_model
+from .triposg import report_triposg, report_triposg_manifest
 from .triposr import report_triposr, report_triposr_manifest
 from .zero123plus import report_zero123plus
 
@@ -27,6 +28,12 @@ GROUPS = {
     "nerf model": ("lrm_tiny.json", "instant_nerf_tiny.npz", "instant_nerf_tiny.safetensors"),
     "triposr": ("triposr_tiny.json", "triposr_tiny.npz", "triposr_tiny.safetensors"),
     "triposr manifest": ("triposr_manifest.json",),
+    "triposg": (
+        "triposg_tiny.json",
+        "triposg_tiny.npz",
+        *(f"triposg_tiny_{part}.safetensors" for part in ("transformer", "vae", "image_encoder")),
+    ),
+    "triposg manifest": ("triposg_manifest.json",),
     "zero123plus": (
         "zero123plus_tiny.json",
         "zero123plus_tiny.npz",
@@ -46,6 +53,8 @@ REPORTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "nerf model": report_nerf_model,
     "triposr": report_triposr,
     "triposr manifest": report_triposr_manifest,
+    "triposg": report_triposg,
+    "triposg manifest": report_triposg_manifest,
     "zero123plus": report_zero123plus,
 }
 

@@ -312,6 +312,8 @@ def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch
         "x.ckpt",
         [tmp_path / "first", tmp_path / "second"],
         lambda done, total: seen.append((done, total)),
+        revision="abc",
+        digest=hashlib.sha256(b"12345678").hexdigest(),
     )
     assert path == tmp_path / "first" / "InstantMesh" / "x.ckpt"
     assert path.read_bytes() == b"12345678"
@@ -329,7 +331,7 @@ def test_a_download_can_be_stopped(tmp_path, monkeypatch):
         raise Stop
 
     with pytest.raises(Stop):
-        find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], stop)
+        find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], stop, revision="abc")
 
 
 def _official_layout(folder: Path) -> None:
@@ -391,3 +393,28 @@ def test_the_repository_stays_below_40_mb():
     names = subprocess.check_output(["git", "ls-files", "-z"], cwd=root, text=True)
     files = [root / name for name in names.split("\0") if name]
     assert sum(file.stat().st_size for file in files if file.exists()) < 40_000_000
+
+
+def test_find_file_without_a_commit_keeps_to_the_one_of_its_first_download(tmp_path, monkeypatch):
+    commits, asked = ["a" * 40, "b" * 40], []
+
+    def download(
+        repository: str, name: str, revision: str, local_dir: Path, tqdm_class: type
+    ) -> str:
+        asked.append(revision)
+        return _hub(b"12345678")(repository, name, local_dir, tqdm_class)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(
+        huggingface_hub,
+        "get_hf_file_metadata",
+        lambda url: SimpleNamespace(
+            etag=hashlib.sha256(b"12345678").hexdigest(),
+            commit_hash=commits.pop(0) if "/main/" in url else None,
+        ),
+    )
+    for name in ("one.bin", "two.bin"):
+        find_file("owner/Model", name, [tmp_path])
+
+    assert asked == ["a" * 40] * 2
+    assert len(commits) == 1

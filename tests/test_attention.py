@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipelines.reconstruction.attention import attention
+from pipelines.attention import attention
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

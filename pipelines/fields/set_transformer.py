@@ -1,0 +1,160 @@
+"""Blocks of transformers on sets of tokens: TripoSG's flow transformer and decoder share them.
+
+Parts are named as in the checkpoint. Layer norms compute in float32 in any precision.
+
+Source: Zhang et al., 3DShape2VecSet (arXiv 2301.11445); Li et al., TripoSG (arXiv 2502.06608).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..attention import attention, check_heads
+
+#: Keys and values (B, heads, L, D), after their norms.
+KeysValues = tuple[Tensor, Tensor]
+
+
+class FloatLayerNorm(nn.LayerNorm):
+    """A layer norm that computes in float32 and answers in the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class HeadNorm(nn.Module):
+    """Divide the numbers of each head by their root mean square, then scale them."""
+
+    def __init__(self, dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return (wide * scale * self.weight.float()).to(x.dtype)
+
+
+class SetAttention(nn.Module):
+    """Multi-head attention whose keys and values can be computed once and reused.
+
+    Args:
+        dim: width of the tokens.
+        heads: number of heads.
+        context_dim: width of what the keys and values are made from; `dim` if None.
+        head_norm: normalise queries and keys.
+        context_norm: normalise the context.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        context_dim: int | None = None,
+        *,
+        head_norm: bool = False,
+        context_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        check_heads(dim, heads)
+        context_dim = context_dim or dim
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(context_dim, dim, bias=False)
+        self.to_v = nn.Linear(context_dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.norm_q = HeadNorm(dim // heads) if head_norm else None
+        self.norm_k = HeadNorm(dim // heads) if head_norm else None
+        self.norm_cross = FloatLayerNorm(context_dim) if context_norm else None
+
+    def queries(self, tokens: Tensor) -> Tensor:
+        """Return (B, heads, L, D) of tokens (B, L, dim)."""
+        queries = self._by_head(self.to_q(tokens))
+        return queries if self.norm_q is None else self.norm_q(queries)
+
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """Return keys and values of a context (B, M, context_dim)."""
+        if self.norm_cross is not None:
+            context = self.norm_cross(context)
+        keys, values = self._by_head(self.to_k(context)), self._by_head(self.to_v(context))
+        return keys if self.norm_k is None else self.norm_k(keys), values
+
+    def forward(self, tokens: Tensor, keys_values: KeysValues | None = None) -> Tensor:
+        """Attend from tokens (B, L, dim) to keys and values, or to the tokens themselves."""
+        keys, values = self.keys_values(tokens) if keys_values is None else keys_values
+        mixed = attention(self.queries(tokens), keys, values).transpose(1, 2).flatten(2)
+        attended: Tensor = self.to_out[0](mixed)
+        return attended
+
+    def _by_head(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class _GeluProjection(nn.Module):
+    def __init__(self, dim: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, inner)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.gelu(self.proj(tokens))
+
+
+class FeedForward(nn.Module):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            _GeluProjection(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        fed: Tensor = self.net(tokens)
+        return fed
+
+
+class SelfBlock(nn.Module):
+    """Self attention, then the feed-forward layers."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm3 = FloatLayerNorm(dim), FloatLayerNorm(dim)
+        self.attn1 = SetAttention(dim, heads)
+        self.ff = FeedForward(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attn1(self.norm1(tokens))
+        fed: Tensor = self.ff(self.norm3(tokens))
+        return tokens + fed
+
+
+def plain_heads(tensors: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
+    """Reorder the rows of query, key and value weights so that each head's rows are contiguous.
+
+    The checkpoints' heads are cut from q, k and v laid side by side: from all three in self
+    attention (`attn1`), from k and v in cross attention (`attn2`).
+
+    Args:
+        tensors: weights by the checkpoint's names.
+        heads: number of heads.
+    """
+    found = dict(tensors)
+    for name in tensors:
+        stem = name.removesuffix("to_k.weight")
+        if stem == name or not stem.endswith((".attn1.", ".attn2.")):
+            continue
+        parts = ("to_q", "to_k", "to_v") if stem.endswith(".attn1.") else ("to_k", "to_v")
+        names = [f"{stem}{part}.weight" for part in parts]
+        rows = [tensors[one] for one in names if one in tensors]
+        if len({one.shape for one in rows}) != 1 or len(rows[0]) % heads:
+            continue  # of another model: loading names what is wrong
+        cut = torch.cat(rows).unflatten(0, (heads, len(rows), -1))
+        for i, one in enumerate(names):
+            found[one] = cut[:, i].flatten(0, 1)
+    return found

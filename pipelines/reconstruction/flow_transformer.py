@@ -1,0 +1,150 @@
+"""TripoSG's transformer: the velocity of a set of noisy latent vectors, given an image.
+
+Parts are named as in the checkpoint.
+
+Source: Li et al., TripoSG (arXiv 2502.06608), section 3.1; Bao et al., U-ViT (arXiv 2209.12152):
+long skips; Dehghani et al. (arXiv 2302.05442): normalised queries and keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..fields.set_transformer import FeedForward, FloatLayerNorm, KeysValues, SetAttention
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Sizes of the transformer.
+
+    Attributes:
+        channels: of a latent vector.
+        dim: width.
+        heads: of each attention.
+        layers: blocks.
+        context_dim: width of the image tokens.
+    """
+
+    channels: int = 64
+    dim: int = 2048
+    heads: int = 16
+    layers: int = 21
+    context_dim: int = 1024
+
+
+class TimeProjection(nn.Module):
+    """A time to the token that goes before the latent vectors."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.linear_1, self.linear_2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    def sinusoids(self, times: Tensor) -> Tensor:
+        """Return (B, dim) of times (B,): sines, then cosines, in float32."""
+        half = self.dim // 2
+        steps = torch.arange(half, device=times.device, dtype=torch.float32) / half
+        angles = times.float()[:, None] * torch.exp(-math.log(10_000) * steps)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+    def forward(self, times: Tensor) -> Tensor:
+        """Return tokens (B, dim) of times (B,)."""
+        hidden = F.gelu(self.linear_1(self.sinusoids(times).to(self.linear_1.weight.dtype)))
+        tokens: Tensor = self.linear_2(hidden)
+        return tokens
+
+
+class FlowBlock(nn.Module):
+    """Self attention, cross attention to the image, feed-forward layers.
+
+    Args:
+        config: sizes.
+        skips: whether the output of an earlier block is joined first.
+    """
+
+    def __init__(self, config: FlowConfig, skips: bool) -> None:
+        super().__init__()
+        dim, heads = config.dim, config.heads
+        self.norm1, self.norm2, self.norm3 = (FloatLayerNorm(dim) for _ in range(3))
+        self.attn1 = SetAttention(dim, heads, head_norm=True)
+        self.attn2 = SetAttention(dim, heads, config.context_dim, head_norm=True)
+        self.ff = FeedForward(dim)
+        self.skip_linear = nn.Linear(2 * dim, dim) if skips else None
+        self.skip_norm = FloatLayerNorm(dim) if skips else None
+
+    def cross(self, tokens: Tensor, image: KeysValues) -> Tensor:
+        """Attend from normalised tokens (B, L, dim) to the image of the last rows.
+
+        The rows before those have no image. Attention to tokens that are zero gives zero, so that
+        only the bias is left.
+        """
+        without = len(tokens) - len(image[0])
+        attended = self.attn2(tokens[without:], image)
+        if not without:
+            return attended
+        bias = self.attn2.to_out[0].bias.expand(without, tokens.shape[1], -1)  # type: ignore[operator]
+        return torch.cat([bias, attended])
+
+    def join(self, tokens: Tensor, earlier: Tensor) -> Tensor:
+        """Join the tokens of an earlier block to these."""
+        assert self.skip_linear is not None
+        assert self.skip_norm is not None
+        joined: Tensor = self.skip_norm(self.skip_linear(torch.cat([earlier, tokens], dim=-1)))
+        return joined
+
+    def forward(self, tokens: Tensor, image: KeysValues, earlier: Tensor | None) -> Tensor:
+        if earlier is not None:
+            tokens = self.join(tokens, earlier)
+        tokens = tokens + self.attn1(self.norm1(tokens))
+        tokens = tokens + self.cross(self.norm2(tokens), image)
+        fed: Tensor = self.ff(self.norm3(tokens))
+        return tokens + fed
+
+
+class FlowTransformer(nn.Module):
+    """Noisy latent vectors, a time and an image to velocities."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.time_proj = TimeProjection(config.dim)
+        self.proj_in = nn.Linear(config.channels, config.dim)
+        self.blocks = nn.ModuleList(
+            FlowBlock(config, skips=i > config.layers // 2) for i in range(config.layers)
+        )
+        self.norm_out = FloatLayerNorm(config.dim)
+        self.proj_out = nn.Linear(config.dim, config.channels)
+
+    def image_keys_values(self, tokens: Tensor) -> list[KeysValues]:
+        """Return keys and values for each block, from image tokens (B, M, context_dim)."""
+        tokens = tokens.to(self.proj_in.weight.dtype)
+        return [block.attn2.keys_values(tokens) for block in self.blocks]  # type: ignore[operator, union-attr]
+
+    def forward(self, latents: Tensor, times: Tensor, image: Sequence[KeysValues]) -> Tensor:
+        """Compute velocities, from noise to data.
+
+        Args:
+            latents: (B, T, channels).
+            times: (B,) from 1000, all noise, to 0.
+            image: of `image_keys_values`, of 1 to B images: those of the last rows of `latents`.
+                The rows before have none.
+
+        Returns:
+            (B, T, channels) float32.
+        """
+        tokens = self.proj_in(latents.to(self.proj_in.weight.dtype))
+        tokens = torch.cat([self.time_proj(times)[:, None], tokens], dim=1)
+        earlier: list[Tensor] = []
+        half = self.config.layers // 2
+        for i, (block, keys_values) in enumerate(zip(self.blocks, image, strict=True)):
+            tokens = block(tokens, keys_values, earlier.pop() if i > half else None)
+            if i < half:
+                earlier.append(tokens)
+        velocities: Tensor = self.proj_out(self.norm_out(tokens)[:, 1:])
+        return velocities.float()

@@ -1,0 +1,173 @@
+"""TripoSG by the small golden model; its numbers are in the golden report."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipelines.errors import CheckpointError, InvalidInput
+from pipelines.fields.latent_set import LatentSet
+from pipelines.meshes.texture import texture_of_field
+from pipelines.reconstruction.reconstruct import reconstruct
+from pipelines.reconstruction.triposg import Sampler, TripoSG
+from pipelines.settings import SurfaceSettings
+from pipelines.surface.extraction import extract_mesh
+from pipelines.weights.finding import Repository
+from pipelines.weights.presets import TRIPOSG_CONFIGS, TRIPOSG_WEIGHTS
+from pipelines.weights.triposg_model import load_triposg
+
+from ..conftest import GOLDEN
+from ..golden_report.triposg import lay_out
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Repository:
+    return lay_out(GOLDEN, tmp_path)
+
+
+@pytest.fixture
+def model(files: Repository) -> TripoSG:
+    return load_triposg(files, torch.float32)
+
+
+@pytest.fixture
+def image() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a red disc on white, and its mask."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    mask = (((x - 48) ** 2 + (y - 48) ** 2).sqrt() < 30).float()[None, None]
+    return torch.tensor([0.8, 0.1, 0.2]).view(1, 3, 1, 1) * mask + 1 - mask, mask
+
+
+def _sampled(model: TripoSG, image: tuple[torch.Tensor, torch.Tensor], **options) -> LatentSet:
+    sampler = Sampler(model, **({"seed": 3, "steps": 2, "tokens": 16} | options))
+    return reconstruct(sampler, image[0], masks=image[1])
+
+
+def test_sampler_repeats_with_its_seed(model, image):
+    points = torch.rand(20, 3)
+    first, again, other = (
+        _sampled(model, image, seed=seed).values(points, 100) for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_sampler_reports_each_step_and_stops_between_them(model, image):
+    seen = []
+    _sampled(model, image, steps=3, progress=lambda done, total, preview=None: seen.append(done))
+    assert seen == [1, 2, 3]
+
+    def stop(done: int, total: int, preview: object = None) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        _sampled(model, image, progress=stop)
+
+
+def test_sampler_turns_a_field_that_is_positive_outside(model, image, caplog):
+    field = _sampled(model, image)
+    model.decoder.points.proj_out.weight.neg_()
+    model.decoder.points.proj_out.bias.neg_()
+    with caplog.at_level(logging.WARNING):
+        other = _sampled(model, image)
+    assert field.sign == -other.sign
+    assert "sign is flipped" in caplog.text
+    points = torch.rand(20, 3)
+    torch.testing.assert_close(field.values(points, 100), other.values(points, 100))
+
+
+def test_sampler_checks_the_mask(model, image):
+    with pytest.raises(InvalidInput, match="no object"):
+        _sampled(model, (image[0], torch.zeros_like(image[1])))
+
+
+def test_offload_keeps_the_result(model, image):
+    points = torch.rand(20, 3)
+    kept, moved = (
+        _sampled(model, image, device=torch.device("cpu"), offload=offload).values(points, 100)
+        for offload in (False, True)
+    )
+    assert torch.equal(kept, moved)
+
+
+def test_half_precision_is_near_single_and_keeps_norms(files, model, image):
+    half = load_triposg(files, torch.bfloat16)
+    assert half.transformer.blocks[0].norm1.weight.dtype == torch.float32
+    assert half.transformer.blocks[0].attn1.norm_q.weight.dtype == torch.float32
+    assert half.transformer.proj_in.weight.dtype == torch.bfloat16
+    points = torch.rand(200, 3) * 2 - 1
+    single, other = (
+        _sampled(one, image, guidance=1.0).values(points, 100) for one in (model, half)
+    )
+    assert float((single - other).norm() / single.norm()) < 0.1
+
+
+def test_field_is_asked_in_chunks_and_has_no_colours(model, image):
+    field = _sampled(model, image)
+    points = torch.rand(50, 3)
+    torch.testing.assert_close(field.values(points, 7), field.values(points, 100))
+    torch.testing.assert_close(field.to("cpu").values(points, 100), field.values(points, 100))
+    assert field.colors(points, 100) is None
+
+
+def test_mesh_without_colours_is_grey_and_says_so(model, image, caplog):
+    field = _sampled(model, image)
+    centre = field.values(torch.rand(500, 3) * 2 - 1, 500).median()
+    field.decoder.proj_out.bias.sub_(centre * field.sign)  # half of the box is inside
+    mesh = extract_mesh(field, SurfaceSettings(resolution=32))
+    assert bool((mesh.vertex_colors == 0.5).all())
+    assert "knows no colours" in caplog.text
+    with pytest.raises(InvalidInput, match="knows no colours"):
+        texture_of_field(mesh, field, 512)
+
+
+def _edit(files: Repository, part: str, **changes: object) -> None:
+    path = files.file(TRIPOSG_CONFIGS[part])
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("transformer", {"use_cross_attention_2": True}, "scribble"),
+        ("transformer", {"in_channels": 16}, "in_channels must be 8, got 16"),
+        ("transformer", {"cross_attention_dim": 64}, "cross_attention_dim must be 48"),
+        ("transformer", {"width": "64"}, "width: .* got '64'"),
+        ("transformer", {"num_attention_heads": 5}, "must be 0, got 4"),
+        ("transformer", {"num_layers": 7}, "weights of another model"),
+        ("decoder", {"embedding_type": "learned"}, "embedding_type"),
+        ("scheduler", {"use_dynamic_shifting": True}, "use_dynamic_shifting"),
+        ("encoder", {"use_swiglu_ffn": True}, "use_swiglu_ffn"),
+        ("image", {"image_mean": [0.5, 0.5, 0.5]}, "image_mean"),
+    ],
+)
+def test_configuration_of_another_model_is_refused(files, part, changes, message):
+    _edit(files, part, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_triposg(files, torch.float32)
+
+
+def test_damaged_and_foreign_weights_are_refused(files):
+    path = files.file(TRIPOSG_WEIGHTS["transformer"])
+    tensors = load_file(path)
+    save_file(load_file(GOLDEN / "triposr_tiny.safetensors"), path)
+    with pytest.raises(CheckpointError, match="weights of another model"):
+        load_triposg(files, torch.float32)
+    tensors["blocks.0.attn2_2.to_q.weight"] = torch.zeros(2, 2)
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match="unexpected"):
+        load_triposg(files, torch.float32)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        load_triposg(files, torch.float32)
+
+
+def test_shift_of_the_checkpoint_is_the_default(files):
+    _edit(files, "scheduler", shift=3)
+    assert replace(load_triposg(files, torch.float32).config).shift == 3
