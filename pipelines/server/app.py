@@ -20,7 +20,7 @@ from .jobs import Jobs
 from .modelslab_api import add_modelslab_api
 from .operations import add_operations
 from .page import add_page
-from .protocol import Answer, Hunyuan, ImageTo3D, Keyed, Upload
+from .protocol import Answer, Hunyuan, ImageTo3DRequest, Keyed, Upload
 from .routes import document_bodies
 from .service import Service
 from .webhooks import deliver_webhooks
@@ -77,7 +77,7 @@ def create_app(jobs: Jobs, workers: Workers, config: Config, *, page: bool = Fal
     add_operations(app, service)
     if page:
         add_page(app, service)
-    document_bodies(app, ImageTo3D, Keyed, Upload, Hunyuan)
+    document_bodies(app, ImageTo3DRequest, Keyed, Upload, Hunyuan)
     add_error_handlers(app)
     app.add_middleware(
         Guard, hosts=_hosts(config), origins=_origins(config), root_path=config.root_path

@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from ..errors import EnvironmentProblem, ImageTo3DError
-from .protocol import JobSettings
+from .protocol import JobRequest
 from .work import Report
 
 _LOST = "Two machines were lost while they worked on this job: try again later."
@@ -29,7 +29,7 @@ class _Remote:
         self._make = maker()
 
     def make(
-        self, settings: JobSettings, seed: int, images: list[bytes], token: str
+        self, settings: JobRequest, seed: int, images: list[bytes], token: str
     ) -> dict[str, bytes] | str:
         """Return a job's files by name, the mesh first; or the message of its error."""
         with tempfile.TemporaryDirectory() as place:
@@ -61,7 +61,7 @@ class RayMaker:
         self._actor = self._actors.remote(maker)
 
     def __call__(
-        self, settings: JobSettings, seed: int, images: list[Path], folder: Path, report: Report
+        self, settings: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
         """Make a job's files, as `work.Maker` does.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .protocol import JobSettings
+from .protocol import JobRequest
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
@@ -38,7 +38,7 @@ class Job:
     token: str
     owner: str
     state: JobState
-    settings: JobSettings
+    settings: JobRequest
     images: Sequence[str]
     seed: int
     created: float
@@ -65,7 +65,7 @@ def job_of(row: dict[str, Any]) -> Job:
         return Job(
             **row
             | {
-                "settings": JobSettings.model_validate_json(row["settings"]),
+                "settings": JobRequest.model_validate_json(row["settings"]),
                 "images": json.loads(images),
                 "outputs": json.loads(row["outputs"]),
                 "track_id": json.loads(row["track_id"]),
@@ -75,7 +75,7 @@ def job_of(row: dict[str, Any]) -> Job:
         return Job(
             **row
             | {
-                "settings": JobSettings(),
+                "settings": JobRequest(),
                 "state": row["state"] if row["state"] in ENDED else "failed",
                 "message": row["message"] or _UNREADABLE,
                 "images": (),

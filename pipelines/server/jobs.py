@@ -23,7 +23,7 @@ from typing import Any
 from ..errors import EnvironmentProblem
 from .database import lock_folder, open_database
 from .job import Job, JobState, job_of
-from .protocol import JobSettings, names_of
+from .protocol import JobRequest, names_of
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Jobs:
 
     def submit(
         self,
-        settings: JobSettings,
+        settings: JobRequest,
         images: Sequence[bytes],
         *,
         owner: str = "",

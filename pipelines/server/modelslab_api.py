@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from ..errors import InvalidInput
 from .errors import ApiError
 from .fetching import check_image, decode_base64
-from .protocol import Answer, ImageTo3D, Keyed, Upload
+from .protocol import Answer, ImageTo3DRequest, Keyed, Upload
 from .routes import body_of
 from .service import Service
 
@@ -21,7 +21,7 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
     @app.post(
         "/api/v6/3d/image_to_3d",
         response_model=Answer,
-        openapi_extra=body_of(ImageTo3D),
+        openapi_extra=body_of(ImageTo3DRequest),
         tags=["ModelsLab"],
     )
     async def image_to_3d(request: Request) -> JSONResponse:
@@ -30,7 +30,7 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         The answer is "processing" with a link to fetch the result, or "success" if the job ends
         at once. Without model_id, the model is the server's own choice (its option --model).
         """
-        body, owner = await service.read(request, ImageTo3D)
+        body, owner = await service.read(request, ImageTo3DRequest)
         job = await service.submit(
             request,
             body.settings(),

@@ -12,11 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from ..net import parse_url
-from ..settings import SurfaceSettings, declared
+from ..settings import JobSettings, declared
 
 #: ModelsLab's names of models that have another name here.
 ALIASES = {"instantmesh": "instant-mesh-large"}
-_RESOLUTION = declared(SurfaceSettings)["resolution"]
+_SETTINGS = declared(JobSettings)
+_RESOLUTION, _RATIO = _SETTINGS["resolution"], _SETTINGS["foreground_ratio"]
 MAX_CHUNK_SIZE = 12_000
 VIEWS = 6
 #: One image of 20 MiB in base64, or several that are smaller together.
@@ -84,7 +85,7 @@ class CameraAngles(Body):
     fov: float = Field(30.0, ge=1, le=150, description="Degrees, vertically.")
 
 
-class JobSettings(BaseModel):
+class JobRequest(BaseModel):
     """Everything that a worker needs beside the images."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -94,9 +95,9 @@ class JobSettings(BaseModel):
     )
     render: YesNo = Field(False, description="Also make a video around the object.")
     foreground_ratio: float = Field(
-        0.85,
-        ge=0.1,
-        le=1,
+        _RATIO.default,
+        ge=_RATIO.low,
+        le=_RATIO.high,
         description="Share of the image's side that the object fills; with remove_bg.",
     )
     remove_bg: YesNo = Field(False, description="Remove the background.")
@@ -113,7 +114,10 @@ class JobSettings(BaseModel):
         None, min_length=1, max_length=24, description="Of multi_image; the six views' own if none."
     )
     texture: int = Field(
-        0, ge=0, le=4096, description="Pixels of a texture's side; 0 colours the vertices."
+        0,
+        ge=0,
+        le=_SETTINGS["texture"].high,
+        description="Pixels of a texture's side; 0 colours the vertices.",
     )
     max_faces: int = Field(
         0, ge=0, le=10_000_000, description="Decimate to this many triangles; 0 keeps all."
@@ -125,7 +129,7 @@ class JobSettings(BaseModel):
         return ALIASES.get(self.model_id, self.model_id) or "photo"
 
 
-class ImageTo3D(JobSettings, Keyed):
+class ImageTo3DRequest(JobRequest, Keyed):
     """POST /api/v6/3d/image_to_3d."""
 
     MAX_BYTES: ClassVar[int] = MAX_BODY_BYTES
@@ -141,7 +145,7 @@ class ImageTo3D(JobSettings, Keyed):
     track_id: TrackId | None = Field(None, description="Comes back in each answer.")
 
     @model_validator(mode="after")
-    def _one_or_several(self) -> ImageTo3D:
+    def _one_or_several(self) -> ImageTo3DRequest:
         images = self.images
         if not images or not all(images):
             raise ValueError("image: the image is missing")
@@ -161,9 +165,9 @@ class ImageTo3D(JobSettings, Keyed):
         given = self.image or self.init_image or []
         return [given] if isinstance(given, str) else given
 
-    def settings(self) -> JobSettings:
+    def settings(self) -> JobRequest:
         """Return what a worker needs."""
-        return JobSettings.model_validate(self.model_dump(include=set(JobSettings.model_fields)))
+        return JobRequest.model_validate(self.model_dump(include=set(JobRequest.model_fields)))
 
 
 class Upload(Keyed):
@@ -193,9 +197,9 @@ class Hunyuan(Body):
             raise ValueError("image: the image is missing; text alone makes no mesh here")
         return self
 
-    def settings(self) -> JobSettings:
+    def settings(self) -> JobRequest:
         """Return the same settings in ModelsLab's terms."""
-        return JobSettings(
+        return JobRequest(
             remove_bg=True,
             resolution=min(max(self.octree_resolution, _RESOLUTION.low), _RESOLUTION.high),
             seed=self.seed,

@@ -25,7 +25,7 @@ from .fetching import fetch_image
 from .job import ENDED, Job, JobState
 from .jobs import Jobs, QueueFull
 from .models import Models
-from .protocol import Answer, JobSettings
+from .protocol import Answer, JobRequest
 from .results import MEDIA_TYPES, MESH_FORMATS, converted, file_of
 from .workers import Workers
 
@@ -79,7 +79,7 @@ class Service:
     async def submit(
         self,
         request: Request,
-        settings: JobSettings,
+        settings: JobRequest,
         sources: Sequence[str],
         owner: str,
         **more: Any,

@@ -14,8 +14,7 @@ from ..devices import memory_explained
 from ..image_to_3d import ImageTo3D
 from ..images.reading import read_image, save_image
 from ..settings import JobSettings, LoadSettings, OutputSettings, SurfaceSettings, ViewSettings
-from .protocol import CameraAngles
-from .protocol import JobSettings as JobOptions
+from .protocol import CameraAngles, JobRequest
 
 PREVIEW = "preview.png"
 _MEMORY_ADVICE = "ask for a smaller resolution or chunk_size."
@@ -34,7 +33,7 @@ class Maker:
         self._chain: ImageTo3D | None = None
 
     def __call__(
-        self, options: JobOptions, seed: int, images: list[Path], folder: Path, report: Report
+        self, options: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
         """Make a job's files.
 
@@ -86,7 +85,7 @@ class Maker:
         return self._chain
 
 
-def job_settings(options: JobOptions, seed: int, images: Sequence[Tensor]) -> JobSettings:
+def job_settings(options: JobRequest, seed: int, images: Sequence[Tensor]) -> JobSettings:
     """Translate what a client asks for.
 
     Without `remove_bg`, the object keeps its place in the image. Its outline is the image's alpha;

@@ -12,7 +12,7 @@ from ..workers.process import WorkerProcess, WorkResult
 from ..workers.supervisor import Supervisor
 from .job import Job
 from .jobs import Jobs
-from .protocol import JobSettings
+from .protocol import JobRequest
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _CLAIM_INTERVAL_S = 1.0
 _RETRY_INTERVAL_S = 5.0
 _BROKEN = "This job failed because of an error in the server: see the server's log."
 #: Settings, seed, images, folder and a report to file names; see `work.Maker`.
-Make = Callable[[JobSettings, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
+Make = Callable[[JobRequest, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
 
 
 @dataclass(frozen=True)

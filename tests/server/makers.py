@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.errors import InvalidInput
-from pipelines.server.protocol import JobSettings
+from pipelines.server.protocol import JobRequest
 
 CRASH, FAIL, BUG, SLOW = 64, 65, 66, 67
 OBJ = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
@@ -19,7 +19,7 @@ def fake() -> Callable[..., list[str]]:
 
 
 def make(
-    settings: JobSettings,
+    settings: JobRequest,
     seed: int,
     images: list[Path],
     folder: Path,
@@ -44,7 +44,7 @@ def make(
 def patient(notes: str) -> Callable[..., list[str]]:
     """Takes its time, and leaves a note of each job that it begins."""
 
-    def work(settings: JobSettings, seed: int, images: list[Path], folder: Path, report):
+    def work(settings: JobRequest, seed: int, images: list[Path], folder: Path, report):
         Path(notes, f"begun-{time.time_ns()}").touch()
         time.sleep(1.0)
         return make(settings, seed, images, folder / ".." / folder.name, report)

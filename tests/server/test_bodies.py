@@ -16,7 +16,7 @@ from fastapi import Request
 from pipelines.server.auth import Keys, digest
 from pipelines.server.bodies import BodyReader
 from pipelines.server.errors import ApiError
-from pipelines.server.protocol import ImageTo3D
+from pipelines.server.protocol import ImageTo3DRequest
 
 from .conftest import FETCH, START, image
 
@@ -55,7 +55,7 @@ def test_form_with_a_list_is_taken(serve):
     "body", [{"image": image()}, {"init_image": image()}], ids=["image", "init_image"]
 )
 def test_null_means_that_a_field_is_not_given(serve, body):
-    answer = serve(wait=20.0).post(START, json=dict.fromkeys(ImageTo3D.model_fields) | body)
+    answer = serve(wait=20.0).post(START, json=dict.fromkeys(ImageTo3DRequest.model_fields) | body)
     assert answer.json()["status"] == "success", answer.text
 
 
@@ -180,7 +180,7 @@ def test_bodies_that_are_too_many_at_once_are_refused_but_not_all():
             return {"type": "http.request", "body": b" " * chunk, "more_body": left > 0}
 
         try:
-            await reader.read(Request({"type": "http", "headers": []}, receive), ImageTo3D)
+            await reader.read(Request({"type": "http", "headers": []}, receive), ImageTo3DRequest)
         except ApiError as error:
             return error.status
         raise AssertionError

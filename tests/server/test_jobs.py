@@ -14,7 +14,7 @@ pytest.importorskip("pydantic")
 
 from pipelines.errors import EnvironmentProblem
 from pipelines.server.jobs import Jobs, QueueFull
-from pipelines.server.protocol import JobSettings
+from pipelines.server.protocol import JobRequest
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def jobs(tmp_path):
 
 
 def _submit(jobs, **settings):
-    return jobs.submit(JobSettings(**settings), [b"image"], webhook="http://example.com/")
+    return jobs.submit(JobRequest(**settings), [b"image"], webhook="http://example.com/")
 
 
 def _change(jobs, query, *values):
@@ -212,7 +212,7 @@ def test_delivery_of_a_removed_job_is_none(jobs):
 
 def test_jobs_after_a_restart_keep_their_states(tmp_path):
     def submit(jobs: Jobs) -> int:
-        return jobs.submit(JobSettings(), [b"picture"]).id
+        return jobs.submit(JobRequest(), [b"picture"]).id
 
     jobs = Jobs(tmp_path)
     done, running, queued = (submit(jobs) for _ in range(3))

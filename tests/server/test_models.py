@@ -11,7 +11,7 @@ from pipelines.errors import EnvironmentProblem
 from pipelines.server import models
 from pipelines.server.jobs import Jobs
 from pipelines.server.models import Models
-from pipelines.server.protocol import JobSettings
+from pipelines.server.protocol import JobRequest
 
 from .conftest import START, ended, fake, image
 
@@ -118,7 +118,7 @@ def test_failed_download_fails_its_jobs_and_names_no_path(serve, hub, caplog):
 
 def test_download_goes_on_after_a_restart(serve, hub, tmp_path):
     jobs = Jobs(tmp_path / "server")
-    id = jobs.submit(JobSettings(model_id="triposr"), [b"image"]).id
+    id = jobs.submit(JobRequest(model_id="triposr"), [b"image"]).id
     jobs.close()
     client = serve(models=["triposr"], maker=fake)
     assert hub.begun.wait(10)

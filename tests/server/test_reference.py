@@ -11,7 +11,7 @@ def test_reference_shows_every_endpoint_and_field_and_needs_no_other_server(serv
     document = client.get("/openapi.json").json()
     for path in document["paths"]:
         assert f" {path}</code>" in page.text
-    for field in document["components"]["schemas"]["ImageTo3D"]["properties"]:
+    for field in document["components"]["schemas"]["ImageTo3DRequest"]["properties"]:
         assert f"<code>{field}</code>" in page.text
     assert "--model" in page.text, "what a missing model_id means"
     assert "://" not in page.text
@@ -25,6 +25,6 @@ def test_openapi_names_the_bodies_that_clients_send(serve):
         path: document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         for path in (START, f"{FETCH}/{{id}}", "/send")
     }
-    for path, name in zip(bodies, ("ImageTo3D", "Keyed", "Hunyuan"), strict=True):
+    for path, name in zip(bodies, ("ImageTo3DRequest", "Keyed", "Hunyuan"), strict=True):
         assert bodies[path]["schema"]["$ref"] == f"#/components/schemas/{name}"
         assert document["components"]["schemas"][name]["properties"]

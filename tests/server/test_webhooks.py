@@ -17,7 +17,7 @@ import pytest
 
 from pipelines.server.job import Job
 from pipelines.server.jobs import Jobs
-from pipelines.server.protocol import JobSettings
+from pipelines.server.protocol import JobRequest
 from pipelines.server.webhooks import deliver_webhooks, signed_headers
 
 from ..modelslab.server import Received, Reply, Service
@@ -37,7 +37,7 @@ def jobs(tmp_path: Path):
 
 def finish(jobs: Jobs, webhook: str) -> Job:
     """Store a finished job that has a webhook."""
-    job = jobs.submit(JobSettings(), [b"image"], webhook=webhook)
+    job = jobs.submit(JobRequest(), [b"image"], webhook=webhook)
     jobs.claim()
     jobs.end(job.id, "done", outputs=["mesh.obj"])
     return job

@@ -12,7 +12,7 @@ from pipelines import job
 from pipelines.errors import InvalidInput, NothingInImage
 from pipelines.meshes.io import load_mesh
 from pipelines.server import work
-from pipelines.server.protocol import CameraAngles, JobSettings
+from pipelines.server.protocol import CameraAngles, JobRequest
 from pipelines.server.work import Maker, job_settings
 from pipelines.settings import LoadSettings
 
@@ -39,7 +39,7 @@ def _views(folder: Path, count: int, size: tuple[int, int] = (128, 128)) -> list
 @pytest.mark.parametrize("kind", ["obj", "glb", "stl", "ply"])
 def test_every_format(maker, tmp_path, kind, remove_bg):
     stages = []
-    settings = JobSettings(resolution=32, output_format=kind, remove_bg=remove_bg)
+    settings = JobRequest(resolution=32, output_format=kind, remove_bg=remove_bg)
     names = maker(settings, 5, [CUP], tmp_path, lambda *stage: stages.append(stage[0]))
     assert names == [f"{tmp_path.name}.{kind}"]
     assert load_mesh(tmp_path / names[0]).volume() > 0.01
@@ -49,18 +49,18 @@ def test_every_format(maker, tmp_path, kind, remove_bg):
 
 def test_without_remove_bg_the_object_keeps_its_place():
     opaque, cut_out = torch.ones(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
-    settings = JobSettings(foreground_ratio=0.5)
+    settings = JobRequest(foreground_ratio=0.5)
     for image, method in ((opaque, "plain"), (cut_out, "alpha")):
         kept = job_settings(settings, 5, [image])
         assert (kept.remove_bg, kept.foreground_ratio) == (method, None)
-    removed = job_settings(JobSettings(foreground_ratio=0.5, remove_bg=True), 5, [opaque])
+    removed = job_settings(JobRequest(foreground_ratio=0.5, remove_bg=True), 5, [opaque])
     assert (removed.remove_bg, removed.foreground_ratio) == ("auto", 0.5)
 
 
 def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "VIDEO_FRAMES", 3)
     monkeypatch.setattr(job, "VIDEO_SIZE", 64)
-    settings = JobSettings(**SMALL, texture=512, max_faces=1500, render=True)
+    settings = JobRequest(**SMALL, texture=512, max_faces=1500, render=True)
     names = maker(settings, 5, [CUP], tmp_path, lambda *_: None)
     assert names == [f"{tmp_path.name}.{kind}" for kind in ("obj", "mtl", "png", "mp4")]
     mesh = load_mesh(tmp_path / f"{tmp_path.name}.obj")
@@ -70,7 +70,7 @@ def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_p
 
 
 def test_six_views_and_views_with_cameras(maker, tmp_path):
-    settings = JobSettings(model_id=MODEL, resolution=32)
+    settings = JobRequest(model_id=MODEL, resolution=32)
     six = maker(settings, 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
     assert load_mesh(tmp_path / six[0]).volume() > 0
     angles = [CameraAngles(azimuth=a, elevation=10) for a in (0, 90, 180, 270)]
@@ -85,10 +85,10 @@ def test_six_views_and_views_with_cameras(maker, tmp_path):
 
 def test_one_image_models_take_one_image(maker, tmp_path):
     with pytest.raises(InvalidInput, match="takes one image without cameras"):
-        maker(JobSettings(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
+        maker(JobRequest(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
 
 
 def test_an_empty_image_is_one_sentence(maker, tmp_path):
     Image.new("RGBA", (64, 64)).save(tmp_path / "empty.png")
     with pytest.raises(NothingInImage):
-        maker(JobSettings(**SMALL), 5, [tmp_path / "empty.png"], tmp_path, lambda *_: None)
+        maker(JobRequest(**SMALL), 5, [tmp_path / "empty.png"], tmp_path, lambda *_: None)

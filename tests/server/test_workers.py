@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="the server's packages are not installed")
 
 from pipelines.server import workers as module
 from pipelines.server.jobs import Jobs
-from pipelines.server.protocol import JobSettings
+from pipelines.server.protocol import JobRequest
 from pipelines.server.workers import Workers
 from pipelines.workers import supervisor
 
@@ -36,7 +36,7 @@ def workers(jobs, monkeypatch):
 
 
 def _submit(jobs, **settings):
-    return jobs.submit(JobSettings(**settings), [b"image"]).id
+    return jobs.submit(JobRequest(**settings), [b"image"]).id
 
 
 def _ended(jobs, id):
@@ -100,7 +100,7 @@ def test_cancelled_job_ends_at_once_and_is_not_queued_again(jobs, workers):
 
 def test_stopped_server_queues_its_job_again(tmp_path):
     jobs = Jobs(tmp_path)
-    id = jobs.submit(JobSettings(resolution=makers.SLOW), [b"picture"]).id
+    id = jobs.submit(JobRequest(resolution=makers.SLOW), [b"picture"]).id
     for _ in range(3):
         workers = Workers(jobs, [makers.fake])
         workers.start()
