@@ -96,7 +96,7 @@ class Server:
         for key, node in prompt.items():
             required = known[node["class_type"]]["input"].get("required", {})
             defaults = {
-                name: spec[1].get("default") or spec[1]["options"][0]["key"]
+                name: spec[1]["default"] if "default" in spec[1] else spec[1]["options"][0]["key"]
                 for name, spec in required.items()
                 if len(spec) > 1 and ("default" in spec[1] or spec[0] == "COMFY_DYNAMICCOMBO_V3")
             }
