@@ -18,6 +18,7 @@ from ..cameras import Cameras
 from ..fields.frustum_volume import FrustumVolume
 from ..fields.thickness import IN_MASK, expected_thickness, smooth_within
 from .efficientnet import CHANNELS, STEM, TAPS, EfficientNetLite0
+from .parameters import noise_parameter
 from .reconstruct import on_grey
 
 ELEVATION_UNIT_DEG = 20.0
@@ -61,7 +62,7 @@ class _Layer(nn.Module):
     def __init__(self, dim: int, side: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.place = nn.Parameter(torch.randn(1, side * side, dim) * 0.02)
+        self.place = noise_parameter(1, side * side, dim, std=0.02)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..attention import attention, check_heads
+from .parameters import noise_parameter
 
 
 class Attention(nn.Module):
@@ -88,7 +89,7 @@ class TriplaneTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.low_res = low_res
-        self.pos_embed = nn.Parameter(torch.randn(1, 3 * low_res**2, dim) * dim**-0.5)
+        self.pos_embed = noise_parameter(1, 3 * low_res**2, dim, std=dim**-0.5)
         self.layers = nn.ModuleList(_Layer(dim, heads, feature_dim) for _ in range(layers))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.deconv = nn.ConvTranspose2d(dim, triplane_dim, kernel_size=2, stride=2)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
-import torch
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from ..attention import attention, check_heads
 from ..cameras import Cameras
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
+from .parameters import noise_parameter
 from .reconstruct import on_grey
 from .vision_transformer import STRICT_SIZES, EncoderConfig, VisionTransformer
 
@@ -132,7 +132,7 @@ class TripoSR(nn.Module):
         low, dim = config.triplane_low_res, config.transformer_dim
         self.image_tokenizer = nn.ModuleDict({"model": VisionTransformer(config.encoder)})
         self.tokenizer = nn.ParameterDict(
-            {"embeddings": nn.Parameter(torch.randn(3, dim, low, low) * dim**-0.5)}
+            {"embeddings": noise_parameter(3, dim, low, low, std=dim**-0.5)}
         )
         self.backbone = _Backbone(
             dim, config.transformer_layers, config.transformer_heads, config.encoder.hidden_size

@@ -367,3 +367,15 @@ def test_importing_the_library_loads_no_heavy_package():
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_imports_no_compiler(tmp_path):
+    """`torch._dynamo` takes a second of a run that takes two."""
+    words = [str(CUP), "-o", str(tmp_path), "--model", "photo", "--resolution", "32"]
+    code = (
+        "import sys; from pipelines.cli import main\n"
+        f"assert main({[*words, '--device', 'cpu']!r}) == 0\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
