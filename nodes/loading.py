@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from .schema import complaint, schema
 from .sockets import FILE_3D, file_3d_input, mesh_of_file_3d
 
 _NONE = "none"
+#: Newer pages upload files at a list with these options; older versions have no place for them.
+_UPLOAD: dict[str, Any] = (
+    {"extra_dict": {"mesh_upload": True, "upload_subfolder": "3d"}}
+    if "extra_dict" in signature(io.Combo.Input.__init__).parameters
+    else {}
+)
 
 
 class LoadMesh(io.ComfyNode):
@@ -47,7 +54,7 @@ class LoadMesh(io.ComfyNode):
                     default=_NONE,
                     optional=True,
                     tooltip="A file of the input folder. If one is chosen, the path is not used.",
-                    extra_dict={"mesh_upload": True, "upload_subfolder": "3d"},
+                    **_UPLOAD,
                 ),
             ],
             outputs=[
