@@ -16,6 +16,7 @@ from .rendering import RenderMesh, RenderOrbit
 from .saving import SaveMesh
 from .surface import ExtractMesh
 from .texturing import ApplyTexture, BakeVertexColors, TextureMesh
+from .triposg import ReconstructTripoSG
 
 NODES: list[type[io.ComfyNode]] = [
     RemoveBackground,
@@ -25,6 +26,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadReconstructionModel,
     ViewCameras,
     Reconstruct,
+    ReconstructTripoSG,
     ExtractMesh,
     RenderOrbit,
     CleanMesh,

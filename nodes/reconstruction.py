@@ -13,6 +13,7 @@ from ..pipelines.errors import InvalidInput
 from ..pipelines.fields.field import Field
 from ..pipelines.reconstruction.instant_mesh import split_objects
 from ..pipelines.reconstruction.reconstruct import reconstruct
+from ..pipelines.reconstruction.triposg import TripoSG
 from ..pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from ..pipelines.weights.reconstruction_models import (
     AnyReconstructionModel,
@@ -34,7 +35,15 @@ class LoadReconstructionModel(io.ComfyNode):
         return schema(
             node_id="ImageTo3D_LoadReconstructionModel",
             display_name="Load Reconstruction Model",
-            aliases=("triposr", "instantmesh", "instant nerf", "photo", "lrm", "image to 3d model"),
+            aliases=(
+                "triposr",
+                "triposg",
+                "instantmesh",
+                "instant nerf",
+                "photo",
+                "lrm",
+                "image to 3d model",
+            ),
             description=(
                 "Loads a model that turns six views, or one image, into a shape. Looks in"
                 " models/image_to_3d, then in the Hugging Face cache, then downloads."
@@ -47,6 +56,7 @@ class LoadReconstructionModel(io.ComfyNode):
                     tooltip=(
                         "photo: comes with the pack, takes one framed image, needs seconds."
                         " triposr: takes one framed image too, finer (1.7 GB, MIT)."
+                        " triposg: the finest shape of one image, without colours (8 GB, MIT)."
                         " instant-mesh-large: the best surface, needs six views. The nerf models"
                         " render better orbits."
                     ),
@@ -200,6 +210,8 @@ class Reconstruct(io.ComfyNode):
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
         images = images_of(views)[:, :3]
+        if isinstance(model.model, TripoSG):
+            raise InvalidInput("Use the node Reconstruct with TripoSG for the model triposg.")
         if model.model.input_kind == "image":
             if cameras is not None or views_per_object != "6":
                 host.show_on_node(cls.hidden.unique_id, _NO_EFFECT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +23,15 @@ from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages
 from .multiview.generation import generate_views
+from .multiview.sampling import choose_seed
 from .multiview.zero123plus import MultiviewModel
 from .progress import Progress, silent
-from .reconstruction.reconstruct import reconstruct
+from .reconstruction.reconstruct import FieldModel, reconstruct
+from .reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler, TripoSG
 from .settings import Settings, TextureSource, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
-from .weights.presets import views_model_for
+from .weights.presets import sampling_settings, views_model_for
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
 
 log = logging.getLogger(__name__)
@@ -241,7 +243,7 @@ class ImageTo3D:
         """
         settings = settings or Settings()
         if self.multiview is None:
-            check_no_views("This model", settings)
+            check_sampling("This model", self._sampling_settings, settings)
         framed = frame_image(
             image,
             settings,
@@ -266,10 +268,14 @@ class ImageTo3D:
         """
         seconds = dict(photo.seconds)
         if self.multiview is None:
+            seed = choose_seed(settings.views.seed) if self._sampling_settings else 0
+            settings = settings.model_copy(
+                update={"views": settings.views.model_copy(update={"seed": seed})}
+            )
             field, mesh = self._reconstruct(
                 photo.framed, photo.framed_mask, None, settings, progress, seconds
             )
-            return Result(mesh, field, photo, None, 0, seconds)
+            return Result(mesh, field, photo, None, seed, seconds)
         with timed("views", seconds, self.device):
             generated = generate_views(
                 self.multiview,
@@ -304,6 +310,27 @@ class ImageTo3D:
         )
         return Result(mesh, field, None, views, 0, seconds)
 
+    @property
+    def _sampling_settings(self) -> frozenset[str]:
+        """The names in `ViewSettings` that have an effect without a multiview model."""
+        shape = isinstance(self.reconstruction, TripoSG)
+        return sampling_settings("triposg") if shape else frozenset()
+
+    def _field_model(self, settings: ViewSettings, progress: Progress) -> FieldModel:
+        if not isinstance(self.reconstruction, TripoSG):
+            return self.reconstruction
+        return Sampler(
+            self.reconstruction,
+            settings.seed,
+            steps=settings.steps or STEPS,
+            guidance=GUIDANCE if settings.guidance is None else settings.guidance,
+            shift=settings.shift,
+            tokens=settings.tokens or TOKENS,
+            device=self.device,
+            offload=self.offload,
+            progress=progress,
+        )
+
     def _reconstruct(
         self,
         images: Tensor,
@@ -313,11 +340,14 @@ class ImageTo3D:
         progress: Progress,
         seconds: dict[str, float],
     ) -> tuple[Field, Mesh]:
+        # TripoSG moves its parts itself.
+        offload = self.offload and not isinstance(self.reconstruction, TripoSG)
         with (
             timed("triplane", seconds, self.device),
-            at_work(self.reconstruction, self.device, self.offload),
+            at_work(self.reconstruction, self.device, offload),
         ):
-            field = reconstruct(self.reconstruction, images, cameras, masks=masks)
+            model = self._field_model(settings.views, partial(progress, stage="triplane"))
+            field = reconstruct(model, images, cameras, masks=masks)
             progress(1, 1, stage="triplane")
         with timed("surface", seconds, self.device):
             mesh = extract_mesh(
@@ -326,17 +356,24 @@ class ImageTo3D:
         return field, mesh
 
 
-def check_no_views(model: str, settings: Settings) -> None:
-    """Check that nothing is set that only models of views have.
+def check_sampling(model: str, known: Set[str], settings: Settings) -> None:
+    """Check that no setting of sampling is set that a model does not have.
+
+    Args:
+        model: begins the message.
+        known: the names of those that it has.
+        settings: of the job.
 
     Raises:
-        InvalidInput: if a setting of views differs from its default.
+        InvalidInput: if another setting differs from its default.
     """
-    if settings.views != ViewSettings():
-        raise InvalidInput(
-            f"{model} takes the image itself: leave out steps, guidance, scheduler and seed, which"
-            " only models of six views have."
-        )
+    default = ViewSettings().flat()
+    others = default.keys() - known
+    if any(settings.views.flat()[name] != default[name] for name in others):
+        *first, last = (name for name in default if name in others)
+        listed = f"{', '.join(first)} and {last}" if first else last
+        reason = "does not use them" if known else "takes the image itself"
+        raise InvalidInput(f"{model} {reason}: leave out {listed}.")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from .cameras import Cameras, orbit_cameras, zero123plus_cameras
 from .devices import memory_explained
 from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
 from .files import SIGNATURE, atomic_path
-from .image_to_3d import CPU, FramedImage, ImageTo3D, Result, check_no_views, frame_image, timed
+from .image_to_3d import CPU, FramedImage, ImageTo3D, Result, check_sampling, frame_image, timed
 from .images.background import remove_background
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
 from .images.reading import read_image, save_image, to_pillow
@@ -38,7 +38,7 @@ from .progress import Progress, silent
 from .rendering.render_field import render_field
 from .rendering.render_mesh import preview_sheet, render_mesh
 from .settings import JobSettings, LoadSettings, OutputSettings
-from .weights.presets import views_model_for
+from .weights.presets import sampling_settings, views_model_for
 
 ORBIT_SIZE = 256
 ORBIT_SECONDS = 4.0
@@ -93,16 +93,19 @@ def takes_views(model: str) -> bool:
     return views_model_for(model) is not None
 
 
+def takes_seed(model: str) -> bool:
+    """Return whether a seed has an effect on a reconstruction model."""
+    return "seed" in sampling_settings(model)
+
+
 def check(settings: JobSettings) -> None:
     """Check, before anything is loaded, that the model has what the settings ask for.
 
     Raises:
-        InvalidInput: if the model takes an image, and a setting of views is not its default.
+        InvalidInput: if a setting that the model does not use is not its default.
     """
-    if takes_views(settings.model):
-        return
-    check_no_views(settings.model, settings)
-    if settings.views_model is not None:
+    check_sampling(settings.model, sampling_settings(settings.model), settings)
+    if settings.views_model is not None and not takes_views(settings.model):
         raise InvalidInput(f"{settings.model} takes the image itself: leave out views_model.")
 
 

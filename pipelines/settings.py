@@ -27,6 +27,7 @@ ReconstructionName = Literal[
     "instant-nerf-large",
     "instant-nerf-base",
     "triposr",
+    "triposg",
 ]
 MultiviewName = Literal["zero123plus-instantmesh", "zero123plus"]
 Scheduler = Literal["euler_ancestral", "dpmpp_2m", "unipc"]
@@ -102,14 +103,25 @@ class _Settings(BaseModel):
 
 
 class ViewSettings(_Settings):
-    """How six views are generated from one image."""
+    """How six views, or triposg's shape, are sampled from one image."""
 
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(
-        None, ge=0, le=100, description="how strictly the views follow the image; 1 or less: off"
+        None, ge=0, le=100, description="how strictly the result follows the image; 1 or less: off"
     )
     scheduler: Scheduler = Field("euler_ancestral", description="sampling method")
-    seed: int = Field(0, ge=0, le=2**64 - 1, description="seed of the views; 0 draws one")
+    seed: int = Field(
+        0, ge=0, le=2**64 - 1, description="seed of the views or the shape; 0 draws one"
+    )
+    shift: float | None = Field(
+        None, ge=0.1, le=100, description="above 1, more of triposg's steps go to the coarse shape"
+    )
+    tokens: int | None = Field(
+        None,
+        ge=512,
+        le=4096,
+        description="latent vectors of triposg's shape: fewer are faster and coarser",
+    )
 
 
 class SurfaceSettings(_Settings):

@@ -58,7 +58,7 @@ class Task:
     Attributes:
         folder: of its files, within the catalogue's.
         fingerprint: of what is made of it.
-        seed: of its views; 0 for models without any.
+        seed: of its views or its shape; 0 for models that sample neither.
     """
 
     item: Item
@@ -82,9 +82,9 @@ class Recipe:
 
     @property
     def revision(self) -> str:
-        """The commit of the model's weights, or this library's version for embedded ones."""
+        """The commit of the model's weights, its repository, or this version for embedded ones."""
         preset = RECONSTRUCTION_PRESETS[self.settings.model]
-        return preset.revision or f"embedded in {__version__}"
+        return preset.revision or preset.repository or f"embedded in {__version__}"
 
     def settings_of(self, item: Item) -> JobSettings:
         """Return the run's settings, changed by the item's row.
@@ -105,7 +105,7 @@ class Recipe:
         """
         settings = self.settings_of(item)
         seed = 0
-        if job.takes_views(settings.model):
+        if job.takes_seed(settings.model):
             own = "seed" in {_name(column) for column, _ in item.overrides}
             drawn = hashlib.sha256(f"{self.settings.views.seed}:{item.id}".encode()).digest()
             seed = settings.views.seed if own else int.from_bytes(drawn[:7], "big") or 1
@@ -118,7 +118,8 @@ class Recipe:
             for name, value in values.items()
             if name not in _WITHOUT_EFFECT and value != SETTINGS[name].default
         }
-        revision = RECONSTRUCTION_PRESETS[settings.model].revision or _EMBEDDED
+        preset = RECONSTRUCTION_PRESETS[settings.model]
+        revision = preset.revision or preset.repository or _EMBEDDED
         decisive = _DEFAULTS_OF_0_2_0 | own | {"seed": seed, "revision": revision}
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -148,7 +148,7 @@ def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
     models_dir = options.models_dir and options.models_dir.absolute()
     loading = LoadSettings(dtype=options.dtype, offload=options.offload, models_dir=models_dir)
     with opened(folder) as manifest:
-        if job.takes_views(settings.model):
+        if job.takes_seed(settings.model):
             seed = seed_of_run(folder, settings.views.seed)
             views = settings.views.model_copy(update={"seed": seed})
             settings = settings.model_copy(update={"views": views})

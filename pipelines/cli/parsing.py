@@ -21,7 +21,14 @@ SETTINGS = declared(JobSettings, LoadSettings)
 #: The options that decide about results, by heading: `--up-axis` is the setting `up_axis`.
 _GROUPS = {
     "model": ("model", "views_model", "models_dir"),
-    "views, for models that take six": ("seed", "steps", "guidance", "scheduler"),
+    "sampling, of six views or of triposg's shape": (
+        "seed",
+        "steps",
+        "guidance",
+        "scheduler",
+        "shift",
+        "tokens",
+    ),
     "background": ("remove_bg", "alpha_threshold", "foreground_ratio"),
     "surface": ("resolution", "threshold", "exact", "min_part_share", "chunk_size"),
     "mesh": ("format", "up_axis", "solid", "size", "pivot", "max_faces"),
@@ -42,8 +49,10 @@ _METAVARS = {
 _DEFAULTS = {
     "model": "the best that is downloaded",
     "views_model": "the one that fits --model",
-    "steps": "the multiview model's own",
-    "guidance": "the multiview model's own",
+    "steps": "the model's own",
+    "guidance": "the model's own",
+    "shift": "the model's own",
+    "tokens": 2048,
     "resolution": "the model's own",
     "threshold": "the model's own",
     "models_dir": "the Hugging Face cache",

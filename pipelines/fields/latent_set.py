@@ -115,7 +115,8 @@ class LatentSetDecoder(nn.Module):
         The field gets a copy of the layers for points, since the model may be moved away.
         """
         keys_values = self.points.block.attn2.keys_values(self.context(latents))
-        return LatentSet(keys_values, copy.deepcopy(self.points).eval().requires_grad_(False))
+        points = copy.deepcopy(self.points).to(latents.device)
+        return LatentSet(keys_values, points.eval().requires_grad_(False))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +89,8 @@ class FlowBlock(nn.Module):
         attended = self.attn2(tokens[without:], image)
         if not without:
             return attended
-        bias = self.attn2.to_out[0].bias.expand(without, tokens.shape[1], -1)  # type: ignore[operator]
-        return torch.cat([bias, attended])
+        bias = cast(Tensor, self.attn2.to_out[0].bias).to(attended)  # ComfyUI may keep it elsewhere
+        return torch.cat([bias.expand(without, tokens.shape[1], -1), attended])
 
     def join(self, tokens: Tensor, earlier: Tensor) -> Tensor:
         """Join the tokens of an earlier block to these."""

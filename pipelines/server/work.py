@@ -97,7 +97,7 @@ def job_settings(options: JobRequest, seed: int, images: Sequence[Tensor]) -> Jo
         model=options.model,
         remove_bg="auto" if options.remove_bg else kept,
         foreground_ratio=options.foreground_ratio if options.remove_bg else None,
-        views=ViewSettings(seed=seed) if job.takes_views(options.model) else ViewSettings(),
+        views=ViewSettings(seed=seed) if job.takes_seed(options.model) else ViewSettings(),
         surface=SurfaceSettings(resolution=options.resolution, chunk_size=options.chunk_size),
         output=OutputSettings(
             format=options.output_format,

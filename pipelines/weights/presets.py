@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..multiview.zero123plus import GREY, WHITE
 from ..reconstruction.frustum import FrustumConfig
 from ..reconstruction.instant_mesh import ReconstructionConfig
+from ..reconstruction.triposg import TripoSGConfig
 from ..reconstruction.triposr import TripoSRConfig
 
 #: What the official files put before their names, and the names of parts that nobody uses.
@@ -51,7 +52,7 @@ class ReconstructionPreset:
         gigabytes: of the file, about; 0 for the embedded model.
     """
 
-    config: ReconstructionConfig | TripoSRConfig | FrustumConfig
+    config: ReconstructionConfig | TripoSRConfig | TripoSGConfig | FrustumConfig
     repository: str | None
     revision: str | None
     file: str
@@ -119,6 +120,20 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
         "image",
         1.7,
     ),
+    "triposg": ReconstructionPreset(
+        TripoSGConfig(),
+        "VAST-AI/TripoSG",
+        None,
+        TRIPOSG_WEIGHTS["transformer"],
+        "MIT",
+        input_kind="image",
+        gigabytes=8.0,
+        more_files=(
+            TRIPOSG_WEIGHTS["encoder"],
+            TRIPOSG_WEIGHTS["decoder"],
+            *TRIPOSG_CONFIGS.values(),
+        ),
+    ),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
     "zero123plus-instantmesh": MultiviewPreset(
@@ -138,6 +153,16 @@ def views_model_for(model: str) -> str | None:
     if RECONSTRUCTION_PRESETS[model].input_kind == "image":
         return None
     return "zero123plus-instantmesh"
+
+
+def sampling_settings(model: str) -> frozenset[str]:
+    """Return the names in `settings.ViewSettings` that have an effect on a reconstruction model."""
+    preset = RECONSTRUCTION_PRESETS[model]
+    if preset.input_kind == "views":
+        return frozenset({"steps", "guidance", "scheduler", "seed"})
+    if isinstance(preset.config, TripoSGConfig):
+        return frozenset({"steps", "guidance", "shift", "tokens", "seed"})
+    return frozenset()
 
 
 def other_model(error: CheckpointError, tensors: Mapping[str, Tensor]) -> CheckpointError:

@@ -17,10 +17,12 @@ from ..errors import CheckpointError, InvalidInput
 from ..progress import Progress, silent
 from ..reconstruction.frustum import FrustumModel
 from ..reconstruction.instant_mesh import ReconstructionModel
+from ..reconstruction.triposg import TripoSG, TripoSGConfig
 from ..reconstruction.triposr import TripoSR
-from .finding import find_file
+from .finding import Repository, find_file
 from .presets import CHECKPOINT_PREFIX, EMBEDDED_DIR, RECONSTRUCTION_PRESETS, UNUSED, other_model
 from .tensors import load_strictly, read_tensors
+from .triposg_model import load_triposg
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 _DECODERS = ("synthesizer.", "decoder.")
 
 
-AnyReconstructionModel = ReconstructionModel | TripoSR | FrustumModel
+AnyReconstructionModel = ReconstructionModel | TripoSR | TripoSG | FrustumModel
 Model = TypeVar("Model", bound=nn.Module, covariant=True)
 Sizes = TypeVar("Sizes", bound="DataclassInstance")
 
@@ -77,6 +79,9 @@ def load_reconstruction_model(
         path = EMBEDDED_DIR / preset.file
     else:
         log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
+        if isinstance(preset.config, TripoSGConfig):
+            files = Repository(preset.repository, preset.revision, models_dirs, progress)
+            return load_triposg(files, dtype).to(device)
         path = find_file(
             preset.repository,
             preset.file,

@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipelines import job
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.fields.latent_set import LatentSet
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes.texture import texture_of_field
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triposg import Sampler, TripoSG
-from pipelines.settings import SurfaceSettings
+from pipelines.settings import JobSettings, Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
 from pipelines.weights.finding import Repository
 from pipelines.weights.presets import TRIPOSG_CONFIGS, TRIPOSG_WEIGHTS
@@ -166,6 +168,40 @@ def test_damaged_and_foreign_weights_are_refused(files):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         load_triposg(files, torch.float32)
+
+
+def test_image_to_3d_samples_with_the_settings(tmp_path, files, image):
+    chain = ImageTo3D.load("triposg", models_dirs=[tmp_path], device="cpu", dtype="float32")
+    surface = SurfaceSettings(resolution=32, min_part_share=0.0)
+    views = ViewSettings(steps=3, tokens=512, seed=5)
+    points = chain.reconstruction.decoder.points
+    points.register_forward_hook(lambda _, inputs, __: 0.8 - inputs[0].norm(dim=1))  # a ball
+    seen = []
+
+    def progress(done: int, total: int, preview: object = None, *, stage: str = "") -> None:
+        seen.append((stage, done, total))
+
+    rgba = torch.cat(image, dim=1)
+    result = chain(rgba, Settings(surface=surface, views=views), progress)
+    assert result.seed == 5
+    assert len(result.mesh.faces) > 10
+    assert ("triplane", 2, 3) in seen
+    with pytest.raises(InvalidInput, match="does not use them: leave out scheduler"):
+        chain(rgba, Settings(views=ViewSettings(scheduler="unipc")))
+
+
+@pytest.mark.parametrize(
+    ("model", "views", "message"),
+    [
+        ("photo", {"tokens": 512}, "takes the image itself"),
+        ("instant-mesh-large", {"shift": 2.0}, "leave out shift and tokens"),
+        ("triposg", {"scheduler": "unipc"}, "leave out scheduler"),
+    ],
+)
+def test_check_refuses_settings_that_the_model_does_not_use(model, views, message):
+    with pytest.raises(InvalidInput, match=message):
+        job.check(JobSettings(model=model, views=ViewSettings(**views)))
+    job.check(JobSettings(model="triposg", views=ViewSettings(seed=3, steps=4, shift=2.0)))
 
 
 def test_shift_of_the_checkpoint_is_the_default(files):
