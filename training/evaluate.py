@@ -74,26 +74,36 @@ class CameraFrame:
 @torch.no_grad()
 def measure(model: FrustumModel, made: dict[str, Array], view: int = 0) -> dict[str, float]:
     """Return the measures of one image of one object, which has its `corners`."""
-    views = Views(torch.from_numpy(made["camera"][view : view + 1]))
-    image = _tensor(made["image"][view]).permute(2, 0, 1)[None] / 255
-    volume = model.field(image, None, _tensor(made["mask"][view])[None, None] / 255)
+    views, volume = _reconstructed(model, made, view)
     mesh = extract_mesh(volume, SurfaceSettings())
-    frame = CameraFrame(volume)
-    corners = frame.of_world(mesh.vertices)[mesh.faces].double().numpy()
-    inside = np.unpackbits(made["inside"])[: len(made["points"])][-ANYWHERE:]
-    places = frame.to_world(views.camera(_tensor(made["points"][-ANYWHERE:])[None])[0])
-    truth, found = _tensor(inside) > 0, volume.values(places, 1 << 16) > 0
+    corners = CameraFrame(volume).of_world(mesh.vertices)[mesh.faces].double().numpy()
     first = _tensor(made["first"][view])
     depth_error = (volume.first[0, 0] - first).abs() * CONFIG.half_depth
     surface = views.frustum(_tensor(made["surface"][:2000])[None])
     color = sample(volume.raw_color, surface)[0].sigmoid()
     return {
-        "volume IoU": float((found & truth).sum() / (found | truth).sum().clamp_min(1)),
+        "volume IoU": _volume_iou(volume, views, made),
         **_surface_scores(corners, made["corners"].astype(float), views),
         "first-hit depth": float(depth_error[first < 1].mean()),
         "colour": float((color - _tensor(made["color"][:2000]) / 255).abs().mean()),
         "elevation": float((volume.elevation_deg - views.elevation_deg).abs()),
     }
+
+
+def _reconstructed(
+    model: FrustumModel, made: dict[str, Array], view: int
+) -> tuple[Views, FrustumVolume]:
+    """Return the camera of one image of an object, and what the model makes of it."""
+    image = _tensor(made["image"][view]).permute(2, 0, 1)[None] / 255
+    volume = model.field(image, None, _tensor(made["mask"][view])[None, None] / 255)
+    return Views(torch.from_numpy(made["camera"][view : view + 1])), volume
+
+
+def _volume_iou(volume: FrustumVolume, views: Views, made: dict[str, Array]) -> float:
+    places = views.camera(_tensor(made["points"][-ANYWHERE:])[None])[0]
+    found = volume.values(CameraFrame(volume).to_world(places), 1 << 16) > 0
+    truth = _tensor(np.unpackbits(made["inside"])[: len(made["points"])][-ANYWHERE:]) > 0
+    return float((found & truth).sum() / (found | truth).sum().clamp_min(1))
 
 
 def _surface_scores(corners: Array, world_corners: Array, views: Views) -> dict[str, float]:
@@ -143,14 +153,16 @@ def simple_solids() -> dict[str, Soup]:
     return solids
 
 
+@torch.no_grad()
 def solid_iou(model: FrustumModel) -> float:
     """Return the mean volume IoU of five views of each of `simple_solids`."""
     scores = []
     for seed, soup in enumerate(simple_solids().values()):
         made = make_object(soup, seed, _SOLID_VIEWS)
         assert made is not None
-        made["corners"] = soup.vertices[soup.faces].astype(np.float32)
-        scores += [measure(model, made, k)["volume IoU"] for k in range(len(made["camera"]))]
+        for k in range(len(made["camera"])):
+            views, volume = _reconstructed(model, made, k)
+            scores.append(_volume_iou(volume, views, made))
     return float(np.mean(scores))
 
 
