@@ -203,7 +203,7 @@ def _textured(
 
 
 def _one_each(values: Any, meshes: list[Mesh], name: str) -> list[Any]:
-    """Return one value for each mesh, or None for each if there are none."""
+    """Return one value per mesh; None for every mesh if no values are given."""
     if values is None:
         return [None] * len(meshes)
     if len(values) != len(meshes):

@@ -357,7 +357,7 @@ def _images(
 def _save_orbit(
     result: Result, folder: Path, name: str, count: int, progress: Progress
 ) -> list[Path]:
-    """Write an animated WebP around the field, and its frames."""
+    """Render an orbit around the field; save an animated WebP and single frames."""
     frames = render_field(
         result.field, orbit_cameras(count), ORBIT_SIZE, progress=partial(progress, stage="orbit")
     ).rgb.split(1)

@@ -145,7 +145,9 @@ def make_client(access: Access) -> httpx.AsyncClient:
         if url.scheme != "https" and not (url.scheme == "http" and http):
             raise AddressRefused(f"Refused {url.scheme}://{url.host}: only https is allowed.")
         if not _is_port(url.port):
-            raise AddressRefused(f"Refused {url.host}: {url.port} is not a port.")
+            raise AddressRefused(
+                f"Refused {url.host}: the port must be from 1 to 65535, got {url.port}."
+            )
 
     client = httpx.AsyncClient(
         transport=_Transport(access),

@@ -103,7 +103,7 @@ class _Settings(BaseModel):
 
 
 class ViewSettings(_Settings):
-    """How six views, or triposg's shape, are sampled from one image."""
+    """Settings of the sampling of six views, or of TripoSG's shape, from one image."""
 
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(
@@ -125,7 +125,7 @@ class ViewSettings(_Settings):
 
 
 class SurfaceSettings(_Settings):
-    """How a field becomes a mesh."""
+    """Settings of the extraction of a mesh from a field."""
 
     resolution: int | None = Field(
         None, ge=32, le=512, description="cells along an edge of the surface grid"
@@ -150,7 +150,7 @@ class SurfaceSettings(_Settings):
 
 
 class OutputSettings(_Settings):
-    """How a mesh is finished, and which files are written."""
+    """Settings of mesh post-processing and of the output files."""
 
     format: MeshFormat = Field("obj", description="format of the mesh file")
     up_axis: UpAxis = Field("y", description="up axis of the mesh file; y has its front toward +z")

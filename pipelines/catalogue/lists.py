@@ -57,7 +57,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if any(extra) or None in row.values():
             cells = [*row.values(), *extra]
-            raise ValueError(f"the row {cells} has not as many cells as the head")
+            raise ValueError(f"the row {cells} has more or fewer cells than the header")
         yield row
 
 

@@ -111,7 +111,7 @@ class Work:
         state.prepared = None
 
     def finish(self, state: State) -> None:
-        """Write the files, and fill the row."""
+        """Write an item's mesh files, and record the result in its row."""
         assert state.result is not None
         settings = self._settings(state.task)
         with self._place(state.task) as (place, name):

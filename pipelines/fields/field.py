@@ -85,7 +85,7 @@ class AnyField(Protocol):
         """
 
     def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> ValueGrid:
-        """Prepare the values on the regular grid of these coordinates; evaluates nothing yet."""
+        """Prepare to evaluate the field on the regular grid of these coordinates."""
 
 
 class SignedDistanceField(AnyField, Protocol):

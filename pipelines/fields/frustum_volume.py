@@ -239,7 +239,7 @@ def _at(volume: Tensor, frustum: Tensor) -> Tensor:
 
 
 def _middle_of(occupancy: Tensor, bins: Tensor) -> Tensor:
-    """Return (1, 1, H, W): the mean w of each ray's occupancy."""
+    """Return (1, 1, H, W): the mean depth w of the occupied part of each ray."""
     share = occupancy.sigmoid()
     return (share * bins[:, None, None]).sum(dim=2) / share.sum(dim=2).clamp_min(1e-6)
 

@@ -123,7 +123,7 @@ class PlaneNetwork:
         )
 
     def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
-        """Prepare the network on the regular grid of these coordinates; evaluates nothing yet."""
+        """Prepare to evaluate the network on the regular grid of these coordinates."""
         xy, xz, zy = (
             _sample_lattice(plane, across, down)
             for plane, (across, down) in zip(

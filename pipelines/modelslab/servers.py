@@ -57,12 +57,12 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Server:
-    """A service that speaks ModelsLab's protocol.
+    """A service that implements ModelsLab's API.
 
     Attributes:
-        api: its URL, up to `/v6`.
-        key: sent to this server only.
-        named: the user named it, so it may be private and use http.
+        api: base URL, up to and including `/v6`.
+        key: API key, sent to no other server.
+        named: whether the user configured this URL, which then may be private and use http.
     """
 
     api: str

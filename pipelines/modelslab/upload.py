@@ -1,4 +1,4 @@
-"""Images as the service accepts them for upload."""
+"""Convert images to what ModelsLab accepts for upload."""
 
 from __future__ import annotations
 

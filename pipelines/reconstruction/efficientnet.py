@@ -31,7 +31,7 @@ CHANNELS = 320
 
 
 class _SameConv(nn.Conv2d):
-    """A convolution that pads as TensorFlow does: less before than after."""
+    """A convolution with TensorFlow's SAME padding: an odd pixel goes to the bottom right."""
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]

@@ -59,7 +59,7 @@ class Job:
 
 
 def job_of(row: dict[str, Any]) -> Job:
-    """Return a row as a job; one that cannot be read is failed, with default settings."""
+    """Convert a database row to a job; an unreadable row becomes a failed job."""
     images = row.pop("pictures")
     try:
         return Job(

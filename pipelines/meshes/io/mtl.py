@@ -140,10 +140,10 @@ def _read_line(material: MtlMaterial, keyword: str, rest: str) -> None:
 
 
 def beside_color(path: Path, own: MtlMaterial) -> Material | None:
-    """Return what a material of an OBJ has besides its colour, with its images read.
+    """Load the properties of an OBJ's material other than its colour, including images.
 
-    Roughness and metal are two images in an MTL, and one in a `Material`. A number that scales an
-    image is dropped with an image that is missing.
+    An MTL stores roughness and metalness in two images; a `Material` combines them into one. If an
+    image is missing, its scale factor is dropped too.
     """
     found = {keyword: read_texture(path, name) for keyword, name in own.images.items()}
     images = {keyword: image.pixels for keyword, image in found.items() if image is not None}
