@@ -1,4 +1,4 @@
-"""Load and save mesh files, one module for each format."""
+"""Load and save mesh files, with separate modules for each format."""
 
 from .dispatch import (
     FORMATS,

@@ -1,8 +1,9 @@
 """Save and load meshes. Only this module converts axes.
 
-Files are y up with the front toward +z, as glTF requires and viewers expect: (x, y, z) ->
-(y, z, x), a rotation, which keeps the winding. They can be written z up (front -y, as in Blender)
-for slicers and CAD; a note in the file then tells `load_mesh`.
+By default, files are y up with the front toward +z, as glTF requires and viewers expect. The
+conversion (x, y, z) -> (y, z, x) is a rotation, so it preserves the winding of triangles. For
+slicers and CAD, files can be z up (front -y, as in Blender). A note in such a file tells
+`load_mesh`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _READERS: Mapping[str, ModuleType] = {
     "stl": stl,
     "3mf": threemf,
 }
-#: Formats that may refer to other files.
+#: Functions that list the other files a mesh file refers to, by format.
 _COMPANIONS: Mapping[str, Callable[[bytes, Path], list[Path]]] = {
     "obj": obj_reading.companions,
     "glb": glb_reading.companions,
@@ -66,25 +67,26 @@ def save_mesh(
     metadata: Mapping[str, str] | None = None,
     texture_format: TextureFormat = "png",
 ) -> None:
-    """Write a mesh in the format of the path's suffix.
+    """Write a mesh in the format given by the path's suffix.
 
-    A GLB holds everything. An OBJ has its material in `<name>.mtl` and its images in `<name>.png`
-    and similar files beside it, numbered if another program's file has that name. PLY and 3MF keep
-    colours at the vertices, STL only the shape. What a format cannot hold is logged as a warning.
+    A GLB stores everything. An OBJ's material goes to `<name>.mtl` and its images to `<name>.png`
+    and similar files in the same folder. If another program's file has that name, a number is
+    added. PLY and 3MF store vertex colours; STL stores only the shape. A warning lists everything
+    that the format cannot store.
 
     Args:
         mesh: at least one triangle.
-        path: ends in .obj, .glb, .ply, .stl or .3mf. An existing file is replaced only by a
-            complete one.
+        path: ends in .obj, .glb, .ply, .stl or .3mf. An existing file is overwritten only after
+            the new one has been written completely.
         up_axis: "y" (front +z) or "z" (front -y, as in Blender).
-        metadata: texts by name: comments at the top of an OBJ, `asset.extras` of a GLB; dropped by
-            the other formats.
-        texture_format: "png", "jpeg" or "webp", for a GLB. JPEG and WebP are a few times smaller;
-            some viewers do not read WebP. Textures beside an OBJ are PNG.
+        metadata: texts by name. They become comments at the top of an OBJ, or `asset.extras` of a
+            GLB. Other formats drop them.
+        texture_format: "png", "jpeg" or "webp", for GLB only. JPEG and WebP are a few times
+            smaller, but some viewers do not support WebP. Textures of an OBJ are always PNG.
 
     Raises:
-        InvalidInput: if the suffix is none of these, the mesh is empty, or a texture format other
-            than PNG is given for another format than GLB.
+        InvalidInput: if the suffix is unsupported, the mesh is empty, or the texture format is not
+            PNG although the file is not a GLB.
         EnvironmentProblem: if the file cannot be written; no partial file remains.
 
     >>> import tempfile, torch
@@ -123,7 +125,7 @@ def save_mesh(
 
 
 def lost(mesh: Mesh, suffix: str) -> str:
-    """Return a sentence about what a format (one of `FORMATS`) cannot hold of a mesh, or ""."""
+    """Return a warning that lists what a format (of `FORMATS`) cannot store of a mesh, or ""."""
     own = mesh.material or Material()
     textured = mesh.texture is not None and mesh.uvs is not None
     names = {
@@ -150,9 +152,9 @@ def lost(mesh: Mesh, suffix: str) -> str:
 
 
 def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
-    """Return the path of a mesh of this name in a folder.
+    """Return the path at which to save a mesh with this name in a folder.
 
-    An OBJ with a texture or a material gets a folder of its own, since it is several files.
+    An OBJ with a texture or a material consists of several files, so it gets its own subfolder.
     """
     return (
         folder / name / f"{name}.obj"
@@ -164,17 +166,18 @@ def mesh_path(folder: Path, name: str, suffix: str, mesh: Mesh) -> Path:
 def load_mesh(path: Path) -> Mesh:
     """Read a mesh with its texture or colours.
 
-    Files are y up with the front toward +z, unless a note of `save_mesh` says otherwise. Several
-    materials become one mesh with one texture. Colours of materials and faces become vertex
-    colours; vertices are doubled where colours meet. A 3MF is in millimetres.
+    Files are assumed to be y up with the front toward +z, unless `save_mesh` noted otherwise in the
+    file. A file with several materials becomes one mesh with one texture. Colours of materials and
+    faces become vertex colours; vertices are duplicated where colours meet. Coordinates of a 3MF
+    are converted to millimetres.
 
-    Files that the mesh file names must be in its folder or below it. What is skipped, such as
-    missing images or free-form surfaces, is logged as a warning.
+    Images and other files are only read from the mesh file's folder and its subfolders. Skipped
+    content, such as missing images or free-form surfaces, is logged as a warning.
 
     Raises:
-        InvalidInput: if the suffix is none of `READABLE_FORMATS`; if the file is damaged, has no
-            triangles, has coordinates that are not finite or absurdly large, or needs a feature
-            that is not supported.
+        InvalidInput: if the suffix is not in `READABLE_FORMATS`, or if the file is damaged, has no
+            triangles, has infinite, NaN or absurdly large coordinates, or needs an unsupported
+            feature.
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in READABLE_FORMATS:
@@ -200,10 +203,10 @@ def load_mesh(path: Path) -> Mesh:
 
 
 def mesh_files(path: Path) -> list[Path]:
-    """Return a mesh file and the files beside it that `load_mesh` reads with it.
+    """Return a mesh file and the other files that `load_mesh` reads along with it.
 
-    These are materials, images and numbers that the file names and that exist. Of a damaged file,
-    only itself is returned.
+    Those are the existing material, image and binary files that the mesh file refers to. For a
+    damaged mesh file, only the file itself is returned.
 
     Raises:
         InvalidInput: if the file does not exist.
@@ -218,12 +221,12 @@ def mesh_files(path: Path) -> list[Path]:
 
 
 def to_y_up(mesh: Mesh) -> Mesh:
-    """Rotate a mesh to the axes of files: y up, front +z."""
+    """Rotate a mesh from the library's axes (z up, front +x) to those of files (y up, front +z)."""
     return rotate(mesh, torch.eye(3).roll(-1, dims=0))
 
 
 def from_y_up(mesh: Mesh) -> Mesh:
-    """Rotate a mesh from the axes of files to the library's: z up, front +x."""
+    """Rotate a mesh from the axes of files (y up, front +z) to the library's (z up, front +x)."""
     return rotate(mesh, torch.eye(3).roll(1, dims=0))
 
 

@@ -1,4 +1,4 @@
-"""What a glTF file holds, binary (GLB) or as JSON (.gltf): its tree, its numbers and its bytes.
+"""Access to the JSON, arrays and images of a glTF file, either binary (GLB) or text (.gltf).
 
 Source: Khronos, glTF 2.0, sections 3.6 and 4.
 """
@@ -24,15 +24,15 @@ WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "M
 COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 WEBP = "EXT_texture_webp"
 _COMPONENTS = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
-_MAX_COUNT = 2**30  # rows of an accessor whose numbers are not in the file
+_MAX_COUNT = 2**30  # rows of an accessor; sparse ones can be huge without a large file
 
 
 class GltfFile:
-    """The tree of a file, and the numbers and bytes that it names.
+    """The JSON tree of a glTF file, and the arrays and images that it refers to.
 
     Raises:
-        InvalidInput: here and in its methods, if the file is damaged or what is asked for is not
-            supported.
+        InvalidInput: from the constructor and from all methods, if the file is damaged or uses an
+            unsupported feature.
     """
 
     def __init__(self, content: bytes, path: Path) -> None:
@@ -41,7 +41,7 @@ class GltfFile:
         self._fetched: dict[str, bytes] = {}
 
     def accessor(self, index: int) -> Floats:
-        """Return the (N, width) numbers of an accessor, normalized integers as fractions."""
+        """Read an accessor (N, width); scale normalized integers to [0, 1] or [-1, 1]."""
         accessor = self.tree["accessors"][index]
         dtype = np.dtype(_COMPONENTS[accessor["componentType"]])
         width = WIDTHS[accessor["type"]]
@@ -72,12 +72,12 @@ class GltfFile:
         return values
 
     def has_data(self, index: int) -> bool:
-        """Return whether an accessor's numbers are in the file, uncompressed."""
+        """Return whether the file contains an accessor's data uncompressed."""
         accessor = self.tree["accessors"][index]
         return "sparse" in accessor or "bufferView" in accessor
 
     def image_bytes(self, index: int) -> bytes:
-        """Return the file of an image."""
+        """Return the encoded content of an image, such as a PNG."""
         image = self.tree["images"][index]
         if "bufferView" not in image:
             return self._fetch(image["uri"])
@@ -86,7 +86,7 @@ class GltfFile:
         return self._buffer(view["buffer"])[start : start + view["byteLength"]]
 
     def companions(self) -> list[Path]:
-        """Return the files beside it that it names and that exist."""
+        """Return the existing buffer and image files that this file refers to."""
         entries = [*self.tree.get("buffers", []), *self.tree.get("images", [])]
         names = [entry["uri"] for entry in entries if "uri" in entry]
         places = [find_companion(self.path, unquote(n)) for n in names if not n.startswith("data:")]
@@ -114,7 +114,7 @@ class GltfFile:
         return self._binary if uri is None else self._fetch(uri)
 
     def _fetch(self, uri: str) -> bytes:
-        """Return the content of a data URI, or of a file beside this one; read once."""
+        """Return the content of a data URI or a file in this file's folder, and cache it."""
         if uri not in self._fetched:
             self._fetched[uri] = self._read(uri)
         return self._fetched[uri]
@@ -132,7 +132,7 @@ class GltfFile:
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the tree and the binary chunk of a GLB, or of a .gltf, which has none."""
+    """Return the JSON tree and the binary chunk of a file; the chunk of a .gltf is empty."""
     binary = b""
     if content[:4] == MAGIC.to_bytes(4, "little"):
         content, binary = _chunks(content)

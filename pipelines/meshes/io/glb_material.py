@@ -1,4 +1,4 @@
-"""Read and write what a glTF material has besides its colour.
+"""Read and write the properties of a glTF material other than its colour.
 
 Source: Khronos, glTF 2.0, section 3.9, KHR_materials_unlit and KHR_materials_emissive_strength.
 """
@@ -22,7 +22,7 @@ TEXTURE_FORMATS = get_args(TextureFormat)
 UNLIT = "KHR_materials_unlit"
 GLOSSY = "KHR_materials_pbrSpecularGlossiness"
 EMISSIVE_STRENGTH = "KHR_materials_emissive_strength"
-#: Values of factors that have no effect.
+#: Factor values that have no effect.
 _NEUTRAL = {
     "roughness_factor": 1.0,
     EMISSION: [0.0, 0.0, 0.0],
@@ -32,9 +32,9 @@ _NEUTRAL = {
     "normal_scale": 1.0,
     "occlusion_strength": 1.0,
 }
-#: Values that glTF assumes for factors it does not mention, where ours differ.
+#: Default factors of glTF, where they differ from the defaults of `Material`.
 _DEFAULTS = {"metallic_factor": 1.0, "roughness_factor": 1.0}
-#: Where each factor is in a glTF material.
+#: Path of each factor in the JSON of a glTF material.
 _PLACES: dict[str, tuple[str, ...]] = {
     BASE_COLOR: ("pbrMetallicRoughness", "baseColorFactor"),
     "metallic_factor": ("pbrMetallicRoughness", "metallicFactor"),
@@ -47,7 +47,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "normal_scale": ("normalTexture", "scale"),
     "occlusion_strength": ("occlusionTexture", "strength"),
 }
-#: Where the image of each texture of `Material` is.
+#: Path of each image of a `Material` in the JSON of a glTF material.
 _SLOTS: dict[str, tuple[str, ...]] = {
     "metallic_roughness": ("pbrMetallicRoughness", "metallicRoughnessTexture"),
     "normal_map": ("normalTexture",),
@@ -58,13 +58,13 @@ _SLOTS: dict[str, tuple[str, ...]] = {
 def write_material(
     mesh: Mesh, texture_format: TextureFormat, add_image: Callable[[Tensor, TextureFormat], int]
 ) -> dict[str, Any]:
-    """Return the glTF material of a mesh. It is no metal unless the mesh says so.
+    """Return the JSON of a mesh's glTF material, which is non-metallic by default.
 
     Args:
-        mesh: of any colours.
-        texture_format: of the images that hold colours; others are PNG, as JPEG would blur their
-            numbers.
-        add_image: stores an image (H, W, 3) and returns its texture's number.
+        mesh: with or without colours, texture and material.
+        texture_format: format of colour images. Other images, such as normal maps, are always PNG,
+            because lossy compression would falsify their values.
+        add_image: stores an image (H, W, 3) and returns the index of its texture.
     """
     own = mesh.material or Material()
     if mesh.uvs is None:
@@ -93,7 +93,7 @@ def write_material(
 
 
 def _valid_factors(own: Material) -> dict[str, Any]:
-    """Return a material's factors within glTF's ranges, without automatic (negative) ones."""
+    """Clamp a material's factors to glTF's ranges; omit negative ones, which mean automatic."""
     given = own.factors
     found: dict[str, Any] = {}
     for name in ("metallic_factor", "roughness_factor", "occlusion_strength"):
@@ -122,7 +122,7 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: object) -> None:
 
 
 def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """Return the value at a path, or None."""
+    """Return the value at a path of keys, or None if it is missing."""
     for key in path[:-1]:
         tree = tree.get(key, {})
     return tree.get(path[-1])
@@ -131,14 +131,15 @@ def _get(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def read_material(
     material: Mapping[str, Any], pixels_of: Callable[[int], Tensor | None]
 ) -> Material | None:
-    """Return what a glTF material has besides its colour, or None for nothing.
+    """Load the properties of a glTF material other than its colour, or None if there are none.
 
-    An image that lies on other coordinates than the colour's texture is skipped with a warning, as
-    are the factors that scale it.
+    An image whose texture coordinates differ from those of the colour texture is skipped with a
+    warning. The factors that scale a skipped image are skipped too.
 
     Args:
-        material: of the file's tree.
-        pixels_of: from a texture's number to its image (H, W, 3), or None if it is not readable.
+        material: JSON of the material.
+        pixels_of: returns the image (H, W, 3) of a texture by its index, or None if it is not
+            readable.
     """
     if GLOSSY in material.get("extensions", {}):
         return None
@@ -156,11 +157,11 @@ def read_material(
     for name in slots.keys() - images.keys():
         for factor in SCALES[name]:
             factors.pop(factor, None)
-    # Drop what equals our defaults.
+    # Drop factors that equal the defaults of `Material`.
     if factors.get("metallic_factor") == ("metallic_roughness" in images):
         del factors["metallic_factor"]
     if "emissive" in images and EMISSION not in factors:
-        del images["emissive"]  # multiplied by black
+        del images["emissive"]  # the default emissive factor is black
     elif "emissive" in images and factors[EMISSION] == [1.0, 1.0, 1.0]:
         del factors[EMISSION]
     if "emissive" not in images and EMISSION not in factors:
@@ -174,7 +175,7 @@ def read_material(
 
 
 def _read_factors(material: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the factors that have an effect; of the colour, only its opacity."""
+    """Return the factors that have an effect, and of the base colour only the opacity."""
     factors: dict[str, Any] = {}
     for name, path in _PLACES.items():
         value = _get(material, path)
@@ -188,7 +189,7 @@ def _read_factors(material: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_occlusion(material: Mapping[str, Any], slots: Mapping[str, Any]) -> bool:
-    """Return whether the ambient occlusion is in the image of metal and roughness."""
+    """Return whether the ambient occlusion shares the image of metalness and roughness."""
     occlusion = material.get("occlusionTexture")
     if not occlusion:
         return False
@@ -199,6 +200,6 @@ def _has_occlusion(material: Mapping[str, Any], slots: Mapping[str, Any]) -> boo
 
 
 def _place_of(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
-    """Return the number of a texture's coordinates, and their transform."""
+    """Return the index of the texture coordinate set that a texture uses, and its transform."""
     change = slot.get("extensions", {}).get("KHR_texture_transform", {})
     return change.get("texCoord", slot.get("texCoord", 0)), change

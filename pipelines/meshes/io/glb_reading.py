@@ -1,7 +1,8 @@
-"""Read glTF: binary (GLB), or JSON with files beside it (.gltf).
+"""Read glTF, either binary (GLB) or JSON with separate files (.gltf).
 
-trimesh reads glTF too, but misreads normalized integers, leaves sparse and compressed data at zero,
-and loses texture transforms, second texture coordinates, skins, instances, fans and strips.
+trimesh is not used here. It misreads normalized integers and returns zeros for sparse and
+compressed data. It ignores texture transforms, second texture coordinates, skins, instances, fans
+and strips.
 
 Source: Khronos, glTF 2.0, and the extensions in `_SUPPORTED`.
 """
@@ -39,19 +40,19 @@ _SUPPORTED = {
     INSTANCING,
     *TEXTURE_EXTENSIONS,
 }
-#: Extensions that say nothing about shape and colour.
+#: Prefixes of extensions that do not affect shape or colour; they are ignored silently.
 _WITHOUT_EFFECT = ("KHR_lights_", "KHR_xmp", "KHR_animation_", "EXT_lights_")
-#: Extensions without which shape and colour remain; compressed data may stand beside plain ones.
+#: Prefixes of extensions that a file can be read without, even if it requires them.
 _OPTIONAL = (*_WITHOUT_EFFECT, "KHR_materials_", "KHR_texture_basisu")
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """Read the pieces of a file's scene, in the pose in which it is stored, and its up axis.
+    """Read the pieces of a file's scene in the stored pose, and the file's up axis.
 
-    What is skipped is logged as a warning.
+    Skipped content is logged as a warning.
 
     Raises:
-        InvalidInput: if the file is damaged, or needs what is not supported.
+        InvalidInput: if the file is damaged or needs an unsupported feature.
     """
     file = GltfFile(content, path)
     _check_extensions(file)
@@ -65,12 +66,12 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def companions(content: bytes, path: Path) -> list[Path]:
-    """Return the files of numbers and images that a file names and that exist."""
+    """Return the existing buffer and image files that a file refers to."""
     return GltfFile(content, path).companions()
 
 
 def _check_extensions(file: GltfFile) -> None:
-    """Refuse unsupported extensions if the file requires them; else log a warning."""
+    """Raise if the file requires an unsupported extension; warn about optional ones."""
     required = file.tree.get("extensionsRequired", [])
     for extension in required:
         if extension in COMPRESSED:
@@ -95,7 +96,7 @@ class _Scene:
     """The triangles of a file's scene.
 
     Attributes:
-        skipped: what was left out, and how often.
+        skipped: number of skipped items of each kind, for the warning.
     """
 
     def __init__(self, file: GltfFile) -> None:
@@ -105,7 +106,7 @@ class _Scene:
         self._places = node_places(file.tree)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the triangles of all meshes where the nodes put them."""
+        """Yield the triangles of all visible meshes, transformed by their nodes."""
         for index, (place, shown) in self._places.items():
             node = self._tree["nodes"][index]
             if "mesh" not in node:
@@ -120,13 +121,13 @@ class _Scene:
     def _placed(
         self, node: dict[str, Any], primitive: dict[str, Any], places: Floats
     ) -> Iterator[Piece]:
-        """Yield the triangles of a primitive at each of the places (N, 4, 4)."""
+        """Yield the triangles of a primitive once for each of the matrices `places` (N, 4, 4)."""
         if primitive.get("mode", _TRIANGLES) not in (_TRIANGLES, _STRIP, _FAN):
             self._skip("sets of points or lines")
             return
         piece = self._piece(node, primitive)
         if "skin" in node and "JOINTS_0" in primitive["attributes"]:
-            yield piece  # its joints have placed it
+            yield piece  # its joints already include the transform
             return
         if len(piece.faces) * len(places) > _MAX_FACES:
             raise InvalidInput(
@@ -143,7 +144,7 @@ class _Scene:
         self.skipped[what] = self.skipped.get(what, 0) + 1
 
     def _piece(self, node: dict[str, Any], primitive: dict[str, Any]) -> Piece:
-        """Return the triangles of a primitive in the axes of its mesh."""
+        """Return the triangles of a primitive in its mesh's local coordinates."""
         attributes = primitive["attributes"]
         compressed = COMPRESSED & primitive.get("extensions", {}).keys()
         plain = "POSITION" in attributes and self._file.has_data(attributes["POSITION"])
@@ -173,7 +174,7 @@ class _Scene:
         return self._file.accessor(attributes[name]) if name in attributes else None
 
     def _vertex_colors(self, attributes: dict[str, int]) -> tuple[Floats | None, Floats | None]:
-        """Return sRGB colours (V, 3) and opacities (V,), each None where they are all 1."""
+        """Return sRGB colours (V, 3) and opacities (V,); each is None if all its values are 1."""
         rgba = self._optional(attributes, "COLOR_0")
         if rgba is None:
             return None, None
@@ -218,7 +219,7 @@ class _Scene:
     def _skinned(
         self, positions: Floats, attributes: dict[str, int], skin: dict[str, Any]
     ) -> Floats:
-        """Move positions with the joints of a skin."""
+        """Deform positions (V, 3) by the joints of a skin."""
         outside = (np.eye(4), True)
         joints = np.stack([self._places.get(joint, outside)[0] for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:

@@ -25,13 +25,13 @@ from .textures import TextureImage, decode_texture
 
 log = logging.getLogger(__name__)
 
-#: Extensions that name an image of another format beside the texture's own.
+#: Extensions that offer an alternative image for a texture in another format.
 TEXTURE_EXTENSIONS = (WEBP, "EXT_texture_avif", "MSFT_texture_dds")
 _CLAMP, _MIRROR = 33071, 33648
 
 
 class Surfaces:
-    """The materials and textures of a file, each read once."""
+    """The materials and textures of a glTF file. Each is read once and cached."""
 
     def __init__(self, file: GltfFile) -> None:
         self._file, self._tree = file, file.tree
@@ -40,7 +40,10 @@ class Surfaces:
         self._reported: set[int] = set()
 
     def beside_color(self, primitive: Mapping[str, Any]) -> Material | None:
-        """Return what a primitive's material has besides its colour; the same object each time."""
+        """Load the properties of a primitive's material other than its colour.
+
+        Primitives with the same material get the same object.
+        """
         number = primitive.get("material")
         if number is None:
             return None
@@ -52,7 +55,12 @@ class Surfaces:
     def color(
         self, primitive: Mapping[str, Any]
     ) -> tuple[Floats | None, TextureImage | None, Floats | None]:
-        """Return a primitive's sRGB colour (3,), its texture, and uvs (V, 2) from the lower left.
+        """Return the colour, the colour texture and the texture coordinates of a primitive.
+
+        Returns:
+            color: (3,) sRGB in [0, 1], or None if it is white.
+            image: the texture, or None.
+            uvs: (V, 2) with the origin at the lower left, or None.
 
         Raises:
             InvalidInput: if the texture is not readable.
@@ -75,7 +83,7 @@ class Surfaces:
         return color, image, np.stack([uvs[:, 0], 1 - uvs[:, 1]], axis=1)
 
     def _report_opacity(self, number: int, image: TextureImage) -> None:
-        """Log once for each material that its texture's opacity is dropped."""
+        """Warn, once per material, that its texture's opacity is ignored."""
         mode = self._tree["materials"][number].get("alphaMode", "OPAQUE")
         if image.translucent and mode != "OPAQUE" and number not in self._reported:
             self._reported.add(number)
@@ -84,7 +92,10 @@ class Surfaces:
     def _base_color(
         self, primitive: Mapping[str, Any]
     ) -> tuple[list[float] | None, Mapping[str, Any] | None]:
-        """Return the factor (linear) and the texture of the colour, of either kind of material."""
+        """Return a primitive's linear colour factor and colour texture.
+
+        Specular-glossiness and metallic-roughness materials are supported.
+        """
         if "material" not in primitive:
             return None, None
         material = self._tree["materials"][primitive["material"]]
@@ -95,7 +106,7 @@ class Surfaces:
         return metallic.get("baseColorFactor"), metallic.get("baseColorTexture")
 
     def _pixels(self, texture: int) -> Tensor | None:
-        """Return the image of a texture, or None with a warning."""
+        """Return the image of a texture; if it is not readable, log a warning and return None."""
         try:
             return self._image(self._tree["textures"][texture]).pixels
         except InvalidInput as error:
@@ -103,7 +114,7 @@ class Surfaces:
             return None
 
     def _texture(self, texture: Mapping[str, Any], uvs: Floats) -> tuple[TextureImage, Floats]:
-        """Return the image of a texture, and coordinates with the sampler's wrapping applied."""
+        """Return a texture's image, and uvs after applying the sampler's clamping or mirroring."""
         sampler = self._tree["samplers"][texture["sampler"]] if "sampler" in texture else {}
         uvs = uvs.copy()
         mirrored = ""
@@ -116,8 +127,9 @@ class Surfaces:
         return self._image(texture, mirrored), uvs
 
     def _image(self, texture: Mapping[str, Any], mirrored: str = "") -> TextureImage:
-        """Return the first readable image of a texture, mirrored along the axes in `mirrored`.
+        """Return a texture's first readable image.
 
+        With "u" or "v" in `mirrored`, the image is extended by its mirror image along that axis.
         Pieces with the same image share one object.
         """
         extensions = texture.get("extensions", {})
@@ -138,14 +150,14 @@ class Surfaces:
                 return self._images[key]
             except InvalidInput:
                 raise
-            except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+            except Exception as error:  # Pillow's plugins raise errors of any type
                 log.debug("image %d: %s", source, error)
         name = self._tree["images"][sources[-1]].get("name", sources[-1])
         raise InvalidInput(f"its image {name} is not readable")
 
 
 def _mirrored(image: TextureImage, axes: str) -> TextureImage:
-    """Return an image with its mirror image beside it along "u", "v" or both."""
+    """Extend an image by its mirror image along the axes "u", "v" or both."""
     pixels = image.pixels
     for axis in axes:
         dim = 1 if axis == "u" else 0
@@ -159,7 +171,7 @@ def _transform(texture: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _transformed(uvs: Floats, change: Mapping[str, Any]) -> Floats:
-    """Return coordinates after KHR_texture_transform: scaled, rotated, moved."""
+    """Apply a KHR_texture_transform to uvs (V, 2): scale, rotate, then translate."""
     angle = change.get("rotation", 0.0)
     scaled = uvs * np.array(change.get("scale", (1, 1)), dtype=np.float64)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -1,4 +1,4 @@
-"""Place the meshes of a glTF file where its nodes say.
+"""Transform the meshes of a glTF file by the matrices of its nodes.
 
 Source: Khronos, glTF 2.0, section 3.5, and EXT_mesh_gpu_instancing.
 """
@@ -22,13 +22,13 @@ _DEFAULTS = {"TRANSLATION": (0, 0, 0), "ROTATION": (0, 0, 0, 1), "SCALE": (1, 1,
 
 
 def node_places(tree: Mapping[str, Any]) -> dict[int, tuple[Floats, bool]]:
-    """Walk the scene of a file.
+    """Compute the world matrices of all nodes in a file's scene.
 
     Returns:
-        For each node of it, by number: its matrix (4, 4) in the world, and whether it is shown.
+        By node index: the world matrix (4, 4), and whether the node is visible.
 
     Raises:
-        InvalidInput: if a node is its own ancestor, or has two parents.
+        InvalidInput: if a node is its own ancestor or has two parents.
     """
     nodes = tree.get("nodes", [])
     scenes = tree.get("scenes")
@@ -51,7 +51,7 @@ def node_places(tree: Mapping[str, Any]) -> dict[int, tuple[Floats, bool]]:
 
 
 def instance_matrices(file: GltfFile, node: Mapping[str, Any]) -> Floats:
-    """Return the (N, 4, 4) matrices of a node's instances in its own axes; one if it has none."""
+    """Return the local matrices (N, 4, 4) of a node's instances, or one identity matrix."""
     instancing = node.get("extensions", {}).get(INSTANCING)
     if instancing is None:
         return np.eye(4)[None]
@@ -66,13 +66,14 @@ def instance_matrices(file: GltfFile, node: Mapping[str, Any]) -> Floats:
 
 
 def place_piece(piece: Piece, place: Floats) -> Piece:
-    """Move a piece by a matrix (4, 4) of any kind: mirroring, shearing, flattening."""
+    """Transform a piece by a matrix (4, 4), which may mirror, shear or flatten it."""
     linear = place[:3, :3]
     mirrored = np.linalg.det(linear) < 0
     sign = -1.0 if mirrored else 1.0
     normals, tangents = piece.normals, piece.tangents
     if normals is not None:
-        # The inverse transposed, but for a factor; it exists for flattening matrices too.
+        # The cofactor matrix equals the inverse transpose up to a factor. It also exists for
+        # singular matrices.
         cofactors = np.cross(linear[[1, 2, 0]], linear[[2, 0, 1]])
         normals = sign * _unit(normals @ cofactors.T)
     if tangents is not None:
@@ -88,12 +89,15 @@ def place_piece(piece: Piece, place: Floats) -> Piece:
 
 
 def is_flat(place: Floats) -> bool:
-    """Return whether a matrix (4, 4) flattens everything to a line or a point, as scale 0 does."""
+    """Return whether a matrix (4, 4) collapses everything to a line or a point, as scale 0 does."""
     return bool(np.linalg.matrix_rank(place[:3, :3]) < 2)
 
 
 def _node_matrix(node: Mapping[str, Any]) -> Floats:
-    """Return a node's matrix (4, 4), or that of its translation, rotation (x, y, z, w), scale."""
+    """Return a node's local matrix (4, 4).
+
+    It is stored directly, or as translation, rotation (quaternion x, y, z, w) and scale.
+    """
     if "matrix" in node:
         return np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
     rows = [
@@ -105,7 +109,13 @@ def _node_matrix(node: Mapping[str, Any]) -> Floats:
 
 
 def _composed(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
-    """Return (N, 4, 4) matrices that scale, rotate and then translate."""
+    """Compose matrices (N, 4, 4) that scale, rotate and then translate.
+
+    Args:
+        translation: (N, 3).
+        rotation: (N, 4) quaternions x, y, z, w; those of length 0 mean no rotation.
+        scale: (N, 3).
+    """
     lengths = np.linalg.norm(rotation, axis=1)
     rotation = np.where(lengths[:, None] > 0, rotation, _DEFAULTS["ROTATION"])
     x, y, z, w = (rotation / np.where(lengths > 0, lengths, 1.0)[:, None]).T
@@ -121,6 +131,6 @@ def _composed(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
 
 
 def _unit(rows: Floats) -> Floats:
-    """Normalize directions."""
+    """Normalize the rows of an array to length 1."""
     found: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
     return found

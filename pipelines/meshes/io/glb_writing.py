@@ -1,6 +1,7 @@
-"""Write binary glTF. trimesh would write colours in eight bits.
+"""Write binary glTF (GLB).
 
-Every file passes the Khronos validator. It warns only of a normal map without tangents.
+trimesh is not used here, because it writes 8-bit colours. Every file passes the Khronos validator,
+which only warns about normal maps without tangents.
 
 Source: Khronos, glTF 2.0, and the extension EXT_texture_webp.
 """
@@ -32,10 +33,10 @@ _KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 def write(
     mesh: Mesh, metadata: Mapping[str, str], up_axis: str, texture_format: TextureFormat
 ) -> bytes:
-    """Return a GLB of a mesh whose axes are the file's already.
+    """Encode a mesh, already in the file's axes, as a GLB.
 
-    Its colours are float32 linear light; its images are inside. A WebP needs a reader that supports
-    the extension EXT_texture_webp.
+    Vertex colours are stored as float32 linear light, and images inside the file. Readers of WebP
+    textures must support the extension EXT_texture_webp.
     """
     writer = _Writer()
     attributes = {
@@ -67,7 +68,7 @@ def write(
 
 
 def _attributes(mesh: Mesh) -> dict[str, np.ndarray]:
-    """Return the vertices' attributes by glTF's names, as float32 within glTF's ranges."""
+    """Return the vertex attributes by their glTF names, as float32 clamped to glTF's ranges."""
     found = {"POSITION": mesh.vertices}
     if mesh.normals is not None:
         found["NORMAL"] = _unit(mesh.normals)
@@ -95,11 +96,11 @@ def _unit(rows: Tensor) -> Tensor:
 
 
 class _Writer:
-    """The binary part of a GLB, and what describes it.
+    """The binary chunk of a GLB, and the JSON entries that describe it.
 
     Attributes:
-        binary: the bytes so far.
-        views, accessors, images, textures: entries of the tree.
+        binary: the bytes written so far.
+        views, accessors, images, textures: entries of the glTF arrays of these names.
         required: extensions that a reader must support.
     """
 
@@ -112,7 +113,7 @@ class _Writer:
         self.required: list[str] = []
 
     def add_array(self, array: np.ndarray, target: int = _ARRAY, bounds: bool = False) -> int:
-        """Store an array (N, width) of float32 or uint32, and return its accessor's number."""
+        """Store an array (N, width) of float32 or uint32, and return its accessor's index."""
         accessor: dict[str, Any] = {
             "bufferView": self._add_view(array.tobytes(), target),
             "componentType": _UINT32 if array.dtype.kind == "u" else _FLOAT,
@@ -125,7 +126,7 @@ class _Writer:
         return len(self.accessors) - 1
 
     def add_image(self, image: Tensor, kind: TextureFormat) -> int:
-        """Store an image (H, W, 3), and return its texture's number."""
+        """Store an image (H, W, 3), and return its texture's index."""
         view = self._add_view(_encoded(image.permute(2, 0, 1)[None], kind))
         self.images.append({"bufferView": view, "mimeType": f"image/{kind}"})
         texture: dict[str, Any] = {"source": len(self.images) - 1}
@@ -148,7 +149,7 @@ class _Writer:
 
 
 def _packed(tree: Mapping[str, Any], binary: bytearray) -> bytes:
-    """Join a tree and its binary part into a GLB."""
+    """Join the JSON tree and the binary chunk into a GLB."""
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     data = bytes(binary) + b"\0" * (-len(binary) % 4)
@@ -164,7 +165,7 @@ def _packed(tree: Mapping[str, Any], binary: bytearray) -> bytes:
 
 
 def _encoded(texture: Tensor, kind: TextureFormat) -> bytes:
-    """Encode one image (1, 3, H, W)."""
+    """Encode one image (1, 3, H, W) in a texture format."""
     if kind == "png":
         return png_bytes(texture)
     buffer = io.BytesIO()

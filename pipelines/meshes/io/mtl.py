@@ -1,4 +1,6 @@
-"""MTL: the materials of an OBJ. Their images must lie in its folder or below it.
+"""Read and write MTL, the material files of an OBJ.
+
+Images are only read from the OBJ's folder and its subfolders.
 
 Source: Wavefront, "MTL material format"; Exocortex, its extension for PBR (Pr, Pm, map_Pr,
 map_Pm, norm, map_Ke).
@@ -22,7 +24,7 @@ from .textures import find_companion, read_texture
 
 log = logging.getLogger(__name__)
 
-#: Options of an image line and how many words follow each; -o, -s and -t take one to three numbers.
+#: Options of an image line, and the number of words that follow each.
 _OPTIONS = {
     "-blendu": 1,
     "-blendv": 1,
@@ -35,10 +37,11 @@ _OPTIONS = {
     "-texres": 1,
     "-type": 1,
 }
+#: Options of an image line that one to three numbers follow.
 _VECTORS = ("-o", "-s", "-t")
 _ROUGHNESS, _METAL, _NORMAL, _GLOW = "map_pr", "map_pm", "norm", "map_ke"
 _OTHER_MAPS = (_ROUGHNESS, _METAL, _NORMAL, _GLOW)
-#: Maps that change how a surface looks and are not read.
+#: Maps that affect the appearance but are not supported.
 _SKIPPED_MAPS = ("map_d", "map_bump", "bump", "disp", "decal")
 
 
@@ -48,12 +51,12 @@ class MtlMaterial:
 
     Attributes:
         color: (3,) in [0, 1], sRGB.
-        image: name of the colour's image.
-        scale, offset: how its coordinates are changed.
-        images: names of other images, by their keyword in lower case.
-        numbers: (3,) each of Pr, Pm and Ke, at least 0.
-        unlit: whether light has no effect (illum 0).
-        skipped: keywords of maps that are not read.
+        image: file name of the colour image.
+        scale, offset: transform of the colour image's texture coordinates.
+        images: file names of other images, by keyword in lower case.
+        numbers: (3,) values of Pr, Pm and Ke, each at least 0.
+        unlit: whether the surface ignores light (illum 0).
+        skipped: keywords of unsupported maps.
     """
 
     color: Floats | None = None
@@ -67,7 +70,10 @@ class MtlMaterial:
 
 
 def library_files(path: Path, library: str) -> dict[str, Path | None]:
-    """Return the files of one `mtllib` line by name: one whose name has spaces, or several."""
+    """Find the files of one `mtllib` line, by name.
+
+    The line holds several names, or one name with spaces. A file that is not found is None.
+    """
     for name in (library, library.partition(" #")[0]):
         if place := find_companion(path, name):
             return {name: place}
@@ -77,7 +83,7 @@ def library_files(path: Path, library: str) -> dict[str, Path | None]:
 def read_libraries(path: Path, libraries: Iterable[str]) -> dict[str, MtlMaterial]:
     """Read the materials of all `mtllib` lines of an OBJ, by name.
 
-    Libraries that are missing, and maps that are not read, are logged as warnings.
+    Missing libraries and unsupported maps are logged as warnings.
     """
     materials: dict[str, MtlMaterial] = {}
     files = {name: place for line in libraries for name, place in library_files(path, line).items()}
@@ -103,7 +109,7 @@ def image_names(place: Path) -> list[str]:
 
 
 def parse(place: Path) -> dict[str, MtlMaterial]:
-    """Return the materials of one MTL by name."""
+    """Parse an MTL file into materials by name."""
     materials: dict[str, MtlMaterial] = {}
     material = MtlMaterial()
     text = place.read_bytes().decode("utf-8-sig", errors="replace")
@@ -117,7 +123,7 @@ def parse(place: Path) -> dict[str, MtlMaterial]:
 
 
 def _read_line(material: MtlMaterial, keyword: str, rest: str) -> None:
-    """Read one line of a material."""
+    """Parse one line of an MTL into a material."""
     small = keyword.lower()
     if keyword == "Kd":
         color = _numbers(rest)
@@ -170,7 +176,10 @@ def beside_color(path: Path, own: MtlMaterial) -> Material | None:
 
 
 def _packed(roughness: Tensor | None, metal: Tensor | None) -> Tensor | None:
-    """Return (H, W, 3) roughness in green and metal in blue, or None without either."""
+    """Combine images into one (H, W, 3) with roughness in green and metalness in blue.
+
+    Returns None if both images are missing.
+    """
     like = metal if roughness is None else roughness
     if like is None:
         return None
@@ -182,16 +191,16 @@ def _packed(roughness: Tensor | None, metal: Tensor | None) -> Tensor | None:
 
 
 def material_lines(material: Material | None, images: Mapping[str, str]) -> str:
-    """Return an MTL's lines of what a material has besides its colour.
+    """Format the properties of a material other than its colour as lines of an MTL.
 
     Args:
-        material: of the mesh.
-        images: names of the files of roughness, metallic, normal_map and emissive.
+        material: the mesh's material, or None for the defaults.
+        images: file names of the images "roughness", "metallic", "normal_map" and "emissive".
     """
     own = material or Material()
     lines = [f"illum {0 if own.unlit else 1}"]
     for name, keyword in (("roughness", "Pr"), ("metallic", "Pm")):
-        factor = own.factors.get(f"{name}_factor", -1.0)  # below 0: automatic
+        factor = own.factors.get(f"{name}_factor", -1.0)  # negative: automatic
         if factor >= 0 or name in images:
             lines.append(f"{keyword} {factor if factor >= 0 else 1.0:g}")
     color, strength = own.emission
@@ -208,7 +217,7 @@ def material_lines(material: Material | None, images: Mapping[str, str]) -> str:
 
 
 def _of_size(image: Tensor, like: Tensor) -> Tensor:
-    """Resize an image (H, W, 3) to the size of another."""
+    """Resize an image (H, W, 3) to the size of `like`."""
     if image.shape == like.shape:
         return image
     rows = torch.nn.functional.interpolate(
@@ -218,17 +227,20 @@ def _of_size(image: Tensor, like: Tensor) -> Tensor:
 
 
 def _numbers(text: str) -> Floats | None:
-    """Parse the three numbers of a line; one number stands for all three."""
+    """Parse the three numbers of a line; a single number is repeated three times."""
     try:
         numbers = [float(word) for word in text.partition("#")[0].split()]
-    except ValueError:  # "spectral" and "xyz" name colours that nobody writes
+    except ValueError:  # the rare "spectral" and "xyz" colours are unsupported
         return None
     numbers = numbers * 3 if len(numbers) == 1 else numbers
     return np.array(numbers[:3]) if len(numbers) >= 3 else None
 
 
 def _read_map(material: MtlMaterial, text: str) -> None:
-    """Read an image line: options with their words, then a name with spaces or in quotes."""
+    """Parse an image line into a material: options, then a file name.
+
+    The name may contain spaces or be quoted.
+    """
     rest = text.strip()
     while rest.startswith("-"):
         option, _, rest = rest.partition(" ")
@@ -250,7 +262,7 @@ def _read_map(material: MtlMaterial, text: str) -> None:
 
 
 def _leading_numbers(text: str) -> tuple[list[float], str]:
-    """Split up to three numbers from the start of a text."""
+    """Parse up to three numbers at the start of a text; return them and the remaining text."""
     found: list[float] = []
     while len(found) < 3:
         word, _, after = text.lstrip().partition(" ")

@@ -32,7 +32,7 @@ from .textures import TextureImage, find_companion, read_texture
 log = logging.getLogger(__name__)
 
 UP_AXIS = "# up axis: "
-_MISSING = -1  # number of the texture coordinate of a corner without one
+_MISSING = -1  # index for corners without a texture coordinate
 _CORNER = re.compile(rb"[-+]?0+(/([-+]?0+)?(/([-+]?0+)?)?)?")
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 
@@ -40,11 +40,11 @@ _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     """Read the pieces of an OBJ and its up axis.
 
-    Materials and images are looked up in the OBJ's folder and below it, in any letter case. What is
-    missing there, and statements that are no polygons, are skipped with a warning.
+    Materials and images are searched in the OBJ's folder and its subfolders, ignoring letter case.
+    Missing files and statements other than polygons are skipped with a warning.
 
     Raises:
-        InvalidInput: if a line is invalid, with its text.
+        InvalidInput: if a line is invalid; the message quotes the line.
     """
     statements = parse(content)
     report_skipped(statements, path)
@@ -56,7 +56,7 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def companions(content: bytes, path: Path) -> list[Path]:
-    """Return the material and image files of an OBJ that exist."""
+    """Return the existing material and image files that an OBJ refers to."""
     found: list[Path] = []
     for library in library_names(content):
         for place in mtl.library_files(path, library).values():
@@ -68,7 +68,7 @@ def companions(content: bytes, path: Path) -> list[Path]:
 
 
 class _Reader:
-    """Turns the statements of an OBJ into pieces."""
+    """Converter from the statements of an OBJ to pieces."""
 
     def __init__(self, path: Path, statements: Statements) -> None:
         self._path, self._blocks = path, statements.faces
@@ -81,7 +81,7 @@ class _Reader:
             log.warning("%s: no library has its material %s.", path.name, ", ".join(unknown[:8]))
 
     def pieces(self, name: str) -> Iterator[Piece]:
-        """Yield the triangles of a material: those with texture coordinates, and those without."""
+        """Yield up to two pieces for a material: triangles without and with texture coordinates."""
         material = self._material(name) or MtlMaterial()
         image = self._image(material.image)
         corners, uv_corners = _triangles(self._blocks[name], self._positions, len(self._uvs))
@@ -100,7 +100,7 @@ class _Reader:
                 uv_corners[chosen] if on_texture else None,
                 self._uvs * material.scale + material.offset,
             )
-            # As in other viewers, vertex colours replace Kd, and an image replaces both.
+            # As in other programs, vertex colours replace Kd, and an image replaces both.
             own_image = image if on_texture else None
             yield Piece(
                 vertices,
@@ -113,7 +113,7 @@ class _Reader:
             )
 
     def _material(self, name: str) -> MtlMaterial | None:
-        """Return the material of a `usemtl` line, whose name a comment may follow."""
+        """Find the material that a `usemtl` line names; a comment may follow the name."""
         return self._materials.get(name) or self._materials.get(name.partition(" #")[0].strip())
 
     def _image(self, name: str | None) -> TextureImage | None:
@@ -126,7 +126,7 @@ class _Reader:
     def _split(
         self, corners: Indices, uv_corners: Indices | None, uvs: Floats
     ) -> tuple[Floats, Indices, Floats | None, Floats | None]:
-        """Split the vertices of some faces from others; return positions, faces, uvs, colours."""
+        """Extract some faces with their own vertices; return positions, faces, uvs and colours."""
         if uv_corners is None and len(self._blocks) == 1:
             return self._positions, corners, None, self._colors
         vertices, faces, (own_uvs, own_colors) = split_corners(
@@ -139,9 +139,9 @@ class _Reader:
 
 
 def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indices, Indices]:
-    """Return (F, 3) indices of vertices and of texture coordinates, in the order of the file.
+    """Parse face lines into (F, 3) vertex and (F, 3) texture coordinate indices, in file order.
 
-    Lines of one spelling (`1/2/3 4/5/6 7/8/9`, with any digits) are parsed together.
+    For speed, lines of the same shape (such as `1/2/3 4/5/6 7/8/9`) are parsed together.
     """
     lines = [line.strip() for line in without_comments(block.text)]
     spellings: dict[bytes, list[int]] = {}
@@ -154,7 +154,7 @@ def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indi
     parts = [np.zeros((0, 7), dtype=np.int64)]
     limits = (len(vertices), texcoords)
     for shape, own in groups.items():
-        if len(shape) >= 3:  # not a point or a line
+        if len(shape) >= 3:  # skip points and lines
             order = np.sort(np.array(own, dtype=np.int64))
             polygons = _polygons([lines[i] for i in order.tolist()], shape, above[order], limits)
             parts.append(_cut(polygons, order, vertices))
@@ -164,7 +164,12 @@ def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indi
 
 
 def _shape(spelling: bytes, line: bytes) -> tuple[bytes, ...]:
-    """Return which numbers each corner of a face has, as `0`, `0/0`, `0//0` or `0/0/0`."""
+    """Return the shape of each corner of a face line: `0`, `0/0`, `0//0` or `0/0/0`.
+
+    Args:
+        spelling: the line with every digit replaced by 0.
+        line: the original line, for the error message.
+    """
     words = spelling.split()
     if not all(_CORNER.fullmatch(word) for word in words):
         raise InvalidInput(
@@ -179,13 +184,14 @@ def _polygons(
     """Parse faces of one shape into indices of vertices and texture coordinates.
 
     Args:
-        lines: N faces as text.
-        shape: as `_shape` returns it.
-        above: (N, 2) how many vertices and coordinates stand above: negative numbers count back.
-        limits: how many vertices and coordinates there are.
+        lines: N face lines.
+        shape: the result of `_shape`.
+        above: (N, 2) numbers of vertices and texture coordinates before each line. Negative
+            indices count back from there.
+        limits: total numbers of vertices and texture coordinates.
 
     Returns:
-        (N, corners, 2) indices from 0.
+        (N, corners, 2) zero-based indices.
     """
     text = b" ".join(lines).replace(b"/", b" ")
     table = np.fromstring(text, dtype=np.int64, sep=" ").reshape(len(lines), -1)
@@ -205,10 +211,15 @@ def _polygons(
 
 
 def _cut(polygons: Indices, members: Indices, vertices: Floats) -> Indices:
-    """Cut polygons of one size into triangles.
+    """Triangulate polygons with the same number of corners.
+
+    Args:
+        polygons: (N, corners, 2) indices of vertices and texture coordinates.
+        members: (N,) line number of each polygon.
+        vertices: (V, 3) positions.
 
     Returns:
-        (F, 7) number of the polygon's line, three of vertices, three of texture coordinates.
+        (F, 7) line number, three vertex indices and three texture coordinate indices.
     """
     if polygons.shape[1] == 3:
         places, owners = np.array([[0, 1, 2]]), np.arange(len(polygons))

@@ -1,6 +1,6 @@
 """Sort the statements of an OBJ by keyword.
 
-Source: Wavefront, "Object Files (.obj)", version 3.0; `#MRGB` as ZBrush writes it.
+Source: Wavefront, "Object Files (.obj)", version 3.0; files of ZBrush for `#MRGB`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..topology import Floats
 log = logging.getLogger(__name__)
 
 _POLYPAINT = b"#MRGB"
-#: Statements that say nothing about shape and colour: names, groups, shading, display.
+#: Statements that do not affect shape or colour: names, groups, shading, display.
 _WITHOUT_EFFECT = (
     b"vn g o s mg bevel c_interp d_interp lod shadow_obj trace_obj ctech stech end"
 ).split()
@@ -29,7 +29,12 @@ _SHOWN_KEYWORDS = 6
 
 @dataclass
 class FaceLines:
-    """Faces of one material as text, and how many vertices and coordinates stood above each."""
+    """Face lines of one material.
+
+    Attributes:
+        text: the lines without their keyword.
+        above: numbers of `v` and `vt` lines before each face line.
+    """
 
     text: list[bytes] = field(default_factory=list)
     above: list[tuple[int, int]] = field(default_factory=list)
@@ -37,14 +42,14 @@ class FaceLines:
 
 @dataclass
 class Statements:
-    """What an OBJ states, as text without keywords.
+    """The lines of an OBJ by keyword, as text without the keyword.
 
     Attributes:
-        vertices, texcoords: numbers of the `v` and `vt` lines.
-        faces: of each material that has any, by its name; "" for none.
+        vertices, texcoords: `v` and `vt` lines.
+        faces: face lines by material name, which is "" for faces without a material.
         libraries: names in the `mtllib` lines.
-        polypaint: hexadecimal digits of ZBrush's colours.
-        skipped: how often each keyword that is not read occurs.
+        polypaint: hexadecimal digits of ZBrush's vertex colours.
+        skipped: number of lines of each unsupported keyword.
     """
 
     vertices: list[bytes] = field(default_factory=list)
@@ -92,7 +97,7 @@ def library_names(content: bytes) -> list[str]:
 
 
 def report_skipped(statements: Statements, path: Path) -> None:
-    """Log which statements of an OBJ are not read, such as lines and free-form surfaces."""
+    """Warn about unsupported statements of an OBJ, such as lines and free-form surfaces."""
     if statements.skipped:
         named = [
             f"{count} {keyword[:20].decode('ascii', 'backslashreplace')}"
@@ -108,15 +113,15 @@ def numbers(lines: list[bytes], least: int, width: int) -> Floats:
     """Parse lines of numbers into a table.
 
     Args:
-        lines: text, perhaps with a comment behind it.
-        least: how many numbers every line must have.
-        width: columns of the table; further numbers of a line are ignored.
+        lines: N lines of text; comments are ignored.
+        least: minimum count of numbers in a line.
+        width: number of columns of the table; extra numbers in a line are ignored.
 
     Returns:
-        (N, width), NaN where a line has fewer numbers.
+        (N, width), padded with NaN where a line has fewer numbers.
 
     Raises:
-        InvalidInput: if a line is too short or holds something else.
+        InvalidInput: if a line has too few numbers or contains anything else.
     """
     rows = [line.split() for line in without_comments(lines)]
     counts = np.array([len(row) for row in rows], dtype=np.int64)
@@ -137,17 +142,21 @@ def numbers(lines: list[bytes], least: int, width: int) -> Floats:
 
 
 def without_comments(lines: list[bytes]) -> list[bytes]:
-    """Cut off the comments behind lines."""
+    """Remove comments from the ends of lines."""
     if not any(b"#" in line for line in lines):
         return lines
     return [line.partition(b"#")[0] for line in lines]
 
 
 def vertex_table(statements: Statements, path: Path) -> tuple[Floats, Floats | None]:
-    """Return (V, 3) positions and (V, 3) sRGB colours in [0, 1], or None without colours.
+    """Parse the vertices of an OBJ.
 
-    Colours follow the coordinates (`v x y z r g b`), from 0 to 1 or to 255, or come from ZBrush.
-    Vertices without a colour are white.
+    Colours follow the coordinates (`v x y z r g b`, each in 0 to 1 or 0 to 255), or are stored in
+    ZBrush's comments. Vertices without a colour become white.
+
+    Returns:
+        positions: (V, 3).
+        colors: (V, 3) sRGB in [0, 1], or None if the file has no colours.
     """
     table = numbers(statements.vertices, least=3, width=6)
     positions, colors = table[:, :3], table[:, 3:]
@@ -159,7 +168,11 @@ def vertex_table(statements: Statements, path: Path) -> tuple[Floats, Floats | N
 
 
 def _polypaint_colors(blocks: list[bytes], count: int, path: Path) -> Floats | None:
-    """Return ZBrush's colours: two digits each of mask, red, green and blue for every vertex."""
+    """Parse ZBrush's vertex colours (V, 3), in [0, 1].
+
+    Each vertex has two hexadecimal digits each of mask, red, green and blue. Missing or damaged
+    colours give None.
+    """
     if not blocks:
         return None
     try:
@@ -183,11 +196,11 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def _lines(content: bytes) -> list[bytes]:
-    """Split an OBJ of any encoding into lines, and join continued ones."""
+    """Split an OBJ in UTF-8 or UTF-16 into lines, and join continued lines."""
     if content[:2] in _UTF_16:
         content = content.decode("utf-16", errors="replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if b"\\" in content:  # a comment may end in a path
+    if b"\\" in content:  # a path in a comment may end in a backslash
         content = re.sub(rb"(?m)^[ \t]*#(?!MRGB).*$", b"", content)
         content = re.sub(rb"\\[ \t]*\n", b" ", content)
     return content.split(b"\n")

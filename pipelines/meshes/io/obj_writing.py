@@ -1,6 +1,6 @@
 """Write Wavefront OBJ with its MTL and images.
 
-Colours at vertices follow their coordinates (`v x y z r g b`, as MeshLab and Blender write them).
+Vertex colours follow the coordinates (`v x y z r g b`), as in files of MeshLab and Blender.
 Source: Wavefront, "Object Files (.obj)" and "MTL material format", versions 3.0 and 4.2.
 """
 
@@ -23,11 +23,11 @@ _ROWS_AT_ONCE = 65536
 
 
 def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> None:
-    """Write a mesh whose axes are the file's already, and its material beside it.
+    """Write a mesh, already in the file's axes, with its material and images in the same folder.
 
-    The material goes into `<name>.mtl`, the texture into `<name>.png`, other images into
+    The material goes to `<name>.mtl`, the texture to `<name>.png`, other images to
     `<name>-roughness.png`, `-metallic`, `-normal_map` and `-emissive`. If another program's file
-    has such a name, the next free one with a number is used.
+    has such a name, a number is added to make the name unique.
     """
     textured = mesh.texture is not None or mesh.material is not None
     material = _write_material(mesh, path).name if textured else None
@@ -37,7 +37,7 @@ def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> 
 
 
 def _write_material(mesh: Mesh, path: Path) -> Path:
-    """Write the MTL of a mesh and its images beside an OBJ, and return the MTL's path."""
+    """Write a mesh's MTL and images to the folder of an OBJ, and return the MTL's path."""
     own = mesh.material or Material()
     if mesh.uvs is None:
         own = own.without_images() or Material()
@@ -58,7 +58,7 @@ def _write_material(mesh: Mesh, path: Path) -> Path:
 
 
 def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:
-    """Return the images of a mesh (H, W, 3) by the ends of their file names, "" for the colour."""
+    """Return the images (H, W, 3) of a mesh by the suffix of their names; the colour's is ""."""
     images: dict[str, Tensor] = {}
     if mesh.texture is not None and mesh.uvs is not None:
         images[""] = mesh.texture
@@ -71,7 +71,7 @@ def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:
 
 
 def decimals(values: np.ndarray) -> int:
-    """Return the digits after the point that give numbers of this size seven in all."""
+    """Return the number of decimal places that gives the largest value seven digits."""
     largest = float(np.abs(values).max(initial=0.0))
     return int(np.clip(6 - np.floor(np.log10(largest)), 0, 45)) if largest else 6
 
@@ -96,7 +96,7 @@ def _text(
         yield from _rows("vt %.6f %.6f\n", mesh.uvs.cpu().numpy())
     if mesh.normals is not None:
         yield from _rows("vn %.5f %.5f %.5f\n", mesh.normals.cpu().numpy())
-    # A vertex, its place in the texture and its normal have the same number.
+    # A vertex, its texture coordinate and its normal have the same index.
     corner = {
         (False, False): "%d",
         (True, False): "%d/%d",

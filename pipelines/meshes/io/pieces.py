@@ -1,4 +1,4 @@
-"""Join the pieces of a mesh file, each of one material, into one mesh."""
+"""Join the pieces of a mesh file into one mesh. A piece has one material."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ class Piece:
     Attributes:
         vertices: (V, 3) float64, in the file's axes and units.
         faces: (F, 3) int64.
-        color: (3,) sRGB in [0, 1] of the material, or None.
-        vertex_colors: (V, 3) sRGB in [0, 1], or None. They are multiplied with the material's
-            colour and image, as light.
-        uvs: (V, 2) from the lower left, repeating outside [0, 1], or None.
-        image: the texture, or None; it needs `uvs`.
+        color: (3,) sRGB in [0, 1], the material's colour, or None.
+        vertex_colors: (V, 3) sRGB in [0, 1], or None. They are multiplied by the material's
+            colour and image in linear light.
+        uvs: (V, 2) with the origin at the lower left, or None. The image repeats outside [0, 1].
+        image: the colour texture, or None. It requires `uvs`.
         normals, tangents: (V, 3) and (V, 4) directions in the file's axes, or None.
-        alpha: (V,) opacities, or None.
-        material: metal, roughness, relief and glow, or None. Pieces of one material share it.
+        alpha: (V,) opacities in [0, 1], or None.
+        material: metalness, roughness, normal map and emission, or None. Pieces with the same
+            material share one object.
     """
 
     vertices: Floats
@@ -51,10 +52,10 @@ class Piece:
 
 
 def mesh_of(pieces: Sequence[Piece]) -> Mesh:
-    """Join pieces into one mesh, in the axes of the file.
+    """Join pieces into one mesh in the file's axes.
 
     Raises:
-        InvalidInput: if there are no triangles, or as `Mesh` does.
+        InvalidInput: if there are no triangles, or if `Mesh` rejects the arrays.
     """
     pieces = [
         piece if piece.uvs is not None else replace(piece, image=None)
@@ -87,7 +88,7 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
 
 
 def _common_material(pieces: Sequence[Piece]) -> Material | None:
-    """Return the material of all pieces; None, with a warning, if they differ."""
+    """Return the common material of all pieces; if they differ, log a warning and return None."""
     first, *others = {id(piece.material): piece.material for piece in pieces}.values()
     if all(_alike(first or Material(), other or Material()) for other in others):
         return first
@@ -108,7 +109,7 @@ def _listed(material: Material) -> str:
 
 
 def _concatenated(parts: Sequence[Floats | None]) -> Tensor | None:
-    """Concatenate an attribute of all pieces; None if a piece lacks it."""
+    """Concatenate an attribute of all pieces; return None if a piece lacks it."""
     present = [part for part in parts if part is not None]
     if len(present) < len(parts):
         return None
@@ -116,14 +117,14 @@ def _concatenated(parts: Sequence[Floats | None]) -> Tensor | None:
 
 
 def _alpha(pieces: Sequence[Piece]) -> Tensor | None:
-    """Return (V,) opacities, 1 for pieces without; None if no piece has any."""
+    """Return the opacities (V,) of all pieces, 1 where a piece has none; None if all lack them."""
     if all(piece.alpha is None for piece in pieces):
         return None
     return _concatenated([np.ones(len(p.vertices)) if p.alpha is None else p.alpha for p in pieces])
 
 
 def _vertex_colors(pieces: Sequence[Piece]) -> Tensor | None:
-    """Return (V, 3) vertex colours times material colours, or None if no piece has any."""
+    """Return vertex colours times material colours (V, 3), or None if no piece has colours."""
     if all(piece.vertex_colors is None and piece.color is None for piece in pieces):
         return None
     return torch.cat([_piece_colors(piece) for piece in pieces])
@@ -139,14 +140,14 @@ def _piece_colors(piece: Piece) -> Tensor:
 
 
 def triangulated(vertices: Floats, polygon: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Cut a polygon into triangles, a concave one by its ears.
+    """Triangulate a polygon: a convex one as a fan, a concave one by ear clipping.
 
     Args:
         vertices: (V, 3).
-        polygon: its corners in order, as indices of vertices.
+        polygon: vertex indices of its corners in order.
 
     Returns:
-        Positions in the polygon, three for each triangle.
+        Triangles as positions within `polygon`, not as vertex indices.
 
     Source: Newell's normal (Sutherland et al., 1974); ear clipping by mapbox_earcut.
     """

@@ -1,9 +1,10 @@
-"""PLY, as text and as binary of either byte order.
+"""Read PLY as text or binary of either byte order, and write binary PLY.
 
-trimesh reads PLY too, but neither binary polygons of different sizes nor every name and type of
-colour.
-Source: Turk, "The PLY Polygon File Format" (1994); property names as MeshLab, Blender, CloudCompare
-and Open3D write them.
+trimesh is not used here. It cannot read binary files with polygons of different sizes, or all names
+and types of colour properties.
+
+Source: Turk, "The PLY Polygon File Format" (1994); files of MeshLab, Blender, CloudCompare and
+Open3D for property names.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _UP_AXIS = "up_axis"
 class _Property:
     name: str
     kind: str
-    count_kind: str | None  # of a list
+    count_kind: str | None  # type of the length prefix of a list; None for a scalar
 
 
 @dataclass
@@ -57,12 +58,12 @@ class _Element:
 
 @dataclass
 class _Triangles:
-    """Triangles of polygons.
+    """Triangles that polygons were cut into.
 
     Attributes:
-        corners: (F, 3) vertices.
-        places: (F, 3) where in its polygon each corner is.
-        owners: (F,) polygons.
+        corners: (F, 3) vertex indices.
+        places: (F, 3) position of each corner within its polygon.
+        owners: (F,) index of each triangle's polygon.
     """
 
     corners: Indices
@@ -71,7 +72,7 @@ class _Triangles:
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """Read the one piece of a PLY and its up axis.
+    """Read a PLY as one piece, and its up axis.
 
     Raises:
         InvalidInput: if the file is damaged.
@@ -105,7 +106,7 @@ def _piece(
     face_colors: Floats | None,
     uvs: tuple[Indices, Floats] | None,
 ) -> Piece:
-    """Return triangles with colours of their vertices, or else of their faces, and with uvs."""
+    """Build a piece with uvs, and with vertex colours or, if there are none, face colours."""
     corners = triangles.corners
     flat = None
     if face_colors is not None and colors is None:
@@ -122,7 +123,7 @@ def _piece(
 def _corner_uvs(
     vertex: Mapping[str, Any], face: Mapping[str, Any], triangles: _Triangles
 ) -> tuple[Indices, Floats] | None:
-    """Return uvs of corners, or else of vertices, as `split_corners` takes them."""
+    """Return uvs per corner or, if there are none, per vertex, in the form for `split_corners`."""
     if "texcoord" in face and len(triangles.corners):
         lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
         starts = np.cumsum([0] + [len(row) for row in lists[:-1]])
@@ -132,7 +133,7 @@ def _corner_uvs(
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """Return a binary PLY of a mesh whose axes are the file's already, with 8-bit colours."""
+    """Encode a mesh, already in the file's axes, as a binary PLY with 8-bit vertex colours."""
     vertices = mesh.vertices.float().cpu().numpy()
     columns: list[tuple[str, str]] = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
     if mesh.vertex_colors is not None:
@@ -157,7 +158,14 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
 
 
 def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]:
-    """Return the elements, the byte order (None: text), the comments, and where the data start."""
+    """Parse the header.
+
+    Returns:
+        elements: in the order of their data.
+        order: "<" or ">", or None for text.
+        comments: without their keyword.
+        start: offset of the data in bytes.
+    """
     end = content.find(b"end_header")
     start = content.find(b"\n", end) + 1
     if not content.startswith(b"ply") or end < 0:
@@ -165,7 +173,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
     if not start or (
         content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12
     ):
-        start = end + len("end_header") + 1  # lines that end in a bare carriage return
+        start = end + len("end_header") + 1  # lines end in a bare carriage return
     elements: list[_Element] = []
     comments: list[str] = []
     order: str | None = None
@@ -190,7 +198,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
-    """Return the columns of each element of a text, by name."""
+    """Parse text data into columns, by element and property name."""
     lines = (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
     rows = [words for words in lines if words]
     found: dict[str, dict[str, Any]] = {}
@@ -212,7 +220,7 @@ def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any
 
 
 def _text_lists(element: _Element, rows: list[list[bytes]]) -> dict[str, Any]:
-    """Return the columns of an element that has lists."""
+    """Parse the columns, by property name, of a text element that has lists."""
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
     for row in rows:
         place = 0
@@ -233,7 +241,7 @@ def _text_lists(element: _Element, rows: list[list[bytes]]) -> dict[str, Any]:
 
 
 def _as_declared(column: Floats, kind: str) -> np.ndarray:
-    """Convert a column to the integers of its header: their type gives the range of colours."""
+    """Convert a column to its declared integer type, which gives the range of colours."""
     return column.astype(kind) if kind[0] in "iu" else column
 
 
@@ -254,7 +262,12 @@ def _binary_data(elements: list[_Element], data: bytes, order: str) -> dict[str,
 def _equal_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[np.ndarray | None, int]:
-    """Return an element's rows as one array and their bytes; None if its lists differ in length."""
+    """Parse an element's rows as one structured array.
+
+    Returns:
+        rows: None if the lists differ in length.
+        size: number of bytes read.
+    """
     if not element.count:
         return np.empty(0, dtype=[(p.name, order + p.kind) for p in element.properties]), 0
     fields: list[Any] = []
@@ -285,7 +298,12 @@ def _equal_rows(
 def _different_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[dict[str, Any], int]:
-    """Return the columns of an element whose lists differ in length, and their bytes."""
+    """Parse an element whose lists differ in length into columns.
+
+    Returns:
+        columns: by property name.
+        size: number of bytes read.
+    """
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
     kinds = [
         (
@@ -315,7 +333,7 @@ def _different_rows(
 
 
 def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
-    """Cut polygons, an array or lists of numbers of vertices, into triangles."""
+    """Triangulate polygons, given as an array or as lists of vertex indices."""
     if isinstance(polygons, np.ndarray) and polygons.ndim == 2 and polygons.shape[1] == 3:
         corners = polygons.astype(np.int64)
         places, owners = np.tile(np.arange(3), (len(corners), 1)), np.arange(len(corners))
@@ -341,7 +359,7 @@ def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
 
 
 def _strips(element: dict[str, Any]) -> list[list[int]]:
-    """Return the triangles of strips, in which -1 starts a new one."""
+    """Convert triangle strips to triangles; -1 starts a new strip."""
     triangles = []
     for strip in next(iter(element.values()), []):
         run: list[int] = []
@@ -357,15 +375,16 @@ def _strips(element: dict[str, Any]) -> list[list[int]]:
 
 
 def _columns(element: Mapping[str, Any], names: tuple[tuple[str, ...], ...]) -> Any:
-    """Return (N, d) columns of the first names that an element has, in their type; None without."""
+    """Return the columns (N, d) of the first group of names that an element has, or None."""
     found = next((group for group in names if set(group) <= element.keys()), None)
     return None if found is None else np.stack([np.asarray(element[n]) for n in found], axis=1)
 
 
 def _colors(element: Mapping[str, Any]) -> Floats | None:
-    """Return (N, 3) colours in [0, 1], or None without.
+    """Return an element's colours (N, 3) in [0, 1], or None if there are none.
 
-    Integers are scaled by the range of their type, floats by 255 where they exceed 1.
+    Integers of up to 16 bits are divided by the maximum of their type. Larger integers, and floats
+    that exceed 1, are divided by 255.
     """
     table = _columns(element, _COLORS)
     if table is None or not len(table):
@@ -379,7 +398,7 @@ def _colors(element: Mapping[str, Any]) -> Floats | None:
 
 
 def companions(content: bytes, path: Path) -> list[Path]:
-    """Return the image files that a PLY names and that exist."""
+    """Return the existing image files that a PLY refers to."""
     places = [find_companion(path, name) for name in _image_names(_header(content)[2])]
     return [place for place in places if place is not None]
 
@@ -390,7 +409,7 @@ def _image_names(comments: list[str]) -> list[str]:
 
 
 def _image(path: Path, comments: list[str]) -> TextureImage | None:
-    """Return the texture of a PLY; of several, the first."""
+    """Read the texture of a PLY; if it names several, read only the first."""
     names = _image_names(comments)
     if len(names) > 1:
         log.warning("%s names %d images: only the first is read.", path.name, len(names))

@@ -1,7 +1,9 @@
-"""STL, as text and binary: loose triangles, in some dialects with a colour each.
+"""Read STL as text or binary, and write binary STL.
 
-Source: 3D Systems, "StereoLithography Interface Specification" (1989); the colours of VisCAM and of
-Materialise Magics as their files have them.
+An STL holds separate triangles; VisCAM and Materialise Magics add a colour to each.
+
+Source: 3D Systems, "StereoLithography Interface Specification" (1989); files of VisCAM and
+Materialise Magics for colours.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ log = logging.getLogger(__name__)
 _HEADER_BYTES = 80
 _UP_AXIS = b"up_axis="
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-#: Facet counts that writers leave in the header when they do not know the count yet.
+#: Placeholder facet counts that some programs leave in the header.
 _UNKNOWN_COUNTS = (0, 2**31 - 1, 2**32 - 1)
 _COLOR_BIT = 0x8000
 _MAGICS = b"COLOR="
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """Read the one piece of an STL and its up axis.
+    """Read an STL as one piece, and its up axis.
 
     Raises:
         InvalidInput: if the file is damaged or cut off.
@@ -49,7 +51,7 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """Return a binary STL of a mesh whose axes are the file's already."""
+    """Encode a mesh, already in the file's axes, as a binary STL."""
     corners = mesh.vertices.float()[mesh.faces].cpu().numpy()  # (F, 3, 3)
     facets = np.zeros(len(corners), dtype=_FACET)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(
@@ -63,15 +65,15 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
 
 
 def _is_text(content: bytes) -> bool:
-    """Tell text from binary, whose header may start with "solid" too."""
+    """Return whether an STL is text; the header of a binary one may start with "solid" too."""
     head = content[:1024]
     return b"\0" not in head and re.match(rb"(\xef\xbb\xbf)?\s*solid\b", head, re.I) is not None
 
 
 def _read_text(content: bytes) -> Floats:
-    """Return (F, 3, 3) corners of the facets, of all solids."""
+    """Parse the corners (F, 3, 3) of the facets of all solids in a text STL."""
     lines = content.replace(b"\r", b"\n").lower()
-    text = re.sub(rb"(?m)^\W*(end)?solid\b.*$", b"", lines)  # a name may hold any word
+    text = re.sub(rb"(?m)^\W*(end)?solid\b.*$", b"", lines)  # names may contain any word
     rows = re.findall(rb"\bvertex\s+(\S+\s+\S+\s+\S+)", text)
     if len(rows) != 3 * len(re.findall(rb"\bendloop\b", text)):
         raise InvalidInput("it is cut off, or a facet has other than three corners")
@@ -79,7 +81,7 @@ def _read_text(content: bytes) -> Floats:
 
 
 def _binary_facets(content: bytes, path: Path) -> np.ndarray:
-    """Return the facets of a binary STL, whose header may give a wrong count."""
+    """Parse the facets of a binary STL. The count in its header may be wrong."""
     start = _HEADER_BYTES + 4
     if len(content) < start:
         raise InvalidInput("it is damaged, or something else")
@@ -101,10 +103,11 @@ def _binary_facets(content: bytes, path: Path) -> np.ndarray:
 
 
 def _facet_colors(attribute: np.ndarray, header: bytes) -> Floats | None:
-    """Return (F, 3) sRGB in [0, 1] from five bits a channel, or None if the file has no colours.
+    """Decode the facet colours (F, 3), sRGB in [0, 1], or return None if there are none.
 
-    VisCAM sets the top bit of a facet with a colour and stores blue in the lowest bits. Magics
-    names the colour of the whole in the header, clears the bit, and stores red in the lowest bits.
+    Each channel has five bits. VisCAM sets the top bit of a facet that has a colour, and stores
+    blue in the lowest bits. Magics clears the top bit of such a facet, and stores red in the lowest
+    bits. Its other facets have the colour given in the header.
     """
     magics = header.find(_MAGICS)
     own = (attribute & _COLOR_BIT == 0) if magics >= 0 else (attribute & _COLOR_BIT != 0)

@@ -1,7 +1,4 @@
-"""One image for the triangles of several materials.
-
-Their images and colours are packed side by side.
-"""
+"""Combine the images and colours of several materials into one image."""
 
 from __future__ import annotations
 
@@ -20,16 +17,20 @@ from .textures import TextureImage
 if TYPE_CHECKING:
     from .pieces import Piece
 
-MAX_SIDE = 8192  # pixels of the sheet
-_SWATCH = 8  # pixels along a side of a plain colour on it
-_MARGIN = 4  # pixels around each image that repeat its border
-_ON_BORDER = 1e-4  # how far coordinates may stray from an image without repeating it
+MAX_SIDE = 8192  # approximate limit of the combined image's side, in pixels
+_SWATCH = 8  # side of the square that a plain colour fills in the combined image, in pixels
+_MARGIN = 4  # width of the border around each image that repeats its edge, in pixels
+_ON_BORDER = 1e-4  # tolerance of uvs outside [0, 1] before the image counts as repeating
 
 
 def one_image(pieces: Sequence[Piece]) -> tuple[list[Piece], bool]:
-    """Return pieces that all have one image or none, and whether they got new coordinates.
+    """Combine the images of all pieces into one image, if any piece has an image.
 
-    Where there is an image, the colours of the materials go into it.
+    The material colours are painted into the combined image.
+
+    Returns:
+        pieces: they share one image, or none has an image.
+        moved: whether the texture coordinates changed.
     """
     images = {id(piece.image): piece.image for piece in pieces}
     if list(images.values()) == [None]:
@@ -45,9 +46,9 @@ def one_image(pieces: Sequence[Piece]) -> tuple[list[Piece], bool]:
 
 
 def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
-    """Multiply the image of some pieces by their materials' colours.
+    """Multiply the image that pieces share by the colour of each piece's material.
 
-    Pieces of different colours get an image each.
+    Each distinct colour gets its own copy of the image.
     """
     images: dict[tuple[float, ...], TextureImage] = {}
     painted = []
@@ -66,9 +67,9 @@ def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
-    """Pack the images and colours of pieces into one image.
+    """Pack the images and colours of pieces side by side into one image.
 
-    An image that repeats is packed as often as it repeats.
+    A repeating image is packed as many times as it repeats.
     """
     moved = [_in_first_tile(piece) for piece in pieces]
     repeats = [_repeats(piece) for piece in moved]
@@ -108,14 +109,14 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _in_first_tile(piece: Piece) -> Piece:
-    """Move each triangle's coordinates by whole images, so that they start in the first."""
+    """Shift each triangle's uvs by whole numbers so that the smallest are in [0, 1)."""
     if piece.image is None or piece.uvs is None:
         return piece
     if piece.uvs.min() >= -_ON_BORDER and piece.uvs.max() <= 1 + _ON_BORDER:
         return replace(piece, uvs=piece.uvs.clip(0, 1))
     corners = piece.uvs[piece.faces]  # (F, 3, 2)
     low, high = corners.min(axis=1, keepdims=True), corners.max(axis=1, keepdims=True)
-    there = (low >= -_ON_BORDER) & (high <= 1 + _ON_BORDER)  # the upper border stays the upper one
+    there = (low >= -_ON_BORDER) & (high <= 1 + _ON_BORDER)  # keep uvs of 1, the upper border
     corners = corners - np.where(there, 0, np.floor(low + _ON_BORDER))
     table = corners.reshape(-1, 2)
     own = np.arange(len(table)).reshape(-1, 3)
@@ -132,7 +133,7 @@ def _in_first_tile(piece: Piece) -> Piece:
 
 
 def _repeats(piece: Piece) -> tuple[int, int]:
-    """Return how often a piece's image repeats to the right and upward."""
+    """Return how many times a piece's image repeats horizontally and vertically."""
     if piece.image is None or piece.uvs is None:
         return 1, 1
     across, up = np.maximum(np.ceil(piece.uvs.max(axis=0) - _ON_BORDER), 1)
@@ -140,7 +141,7 @@ def _repeats(piece: Piece) -> tuple[int, int]:
 
 
 def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
-    """Return (H, W, 3) the image of a piece with its repetitions, in its colour, with a margin."""
+    """Render a piece's image (H, W, 3) for packing: tinted, scaled, repeated, with a margin."""
     pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.image is None else piece.image.pixels
     if piece.color is not None:
         pixels = multiplied(pixels, torch.from_numpy(piece.color).float())
@@ -159,8 +160,8 @@ def _shelves(sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, int]], tup
     """Pack rectangles (height, width) row by row, the tallest first.
 
     Returns:
-        places: top and left of each.
-        size: height and width of the sheet.
+        places: top and left of each rectangle, in the order of `sizes`.
+        size: height and width of the area they occupy.
     """
     area = sum(h * w for h, w in sizes)
     limit = max(int(area**0.5 * 1.1), *(w for _, w in sizes))

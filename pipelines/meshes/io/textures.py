@@ -1,4 +1,4 @@
-"""Textures of a mesh file: finding the files that it names, and reading them."""
+"""Find and read the texture files that a mesh file refers to."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TextureImage:
-    """A texture as a material uses it.
+    """A decoded texture.
 
     Attributes:
-        pixels: (H, W, 3) float32 sRGB in [0, 1], rows from the top. Pieces that share an image
-            share this very object.
-        translucent: whether the file has opacities below 1, which are dropped.
+        pixels: (H, W, 3) float32 sRGB in [0, 1], top row first.
+        translucent: whether the file has opacities below 1. The opacities themselves are dropped.
     """
 
     pixels: Tensor
@@ -30,10 +29,10 @@ class TextureImage:
 
 
 def find_companion(mesh_path: Path, name: str) -> Path | None:
-    """Return the file of this name in the folder of a mesh file or below it, or None.
+    """Find a file by name in a mesh file's folder or its subfolders; return None if missing.
 
-    Letter case is ignored. If the folders in the name do not exist, the bare name is looked up
-    beside the mesh. Nothing outside of the mesh's folder is ever returned.
+    Letter case is ignored. If the name includes folders that do not exist, the file is searched
+    directly in the mesh's folder. Files outside the mesh's folder are never returned.
     """
     parts = [
         part
@@ -53,14 +52,14 @@ def find_companion(mesh_path: Path, name: str) -> Path | None:
 
 
 def read_texture(mesh_path: Path, name: str) -> TextureImage | None:
-    """Read the image of this name beside a mesh; if that fails, log a warning and return None."""
+    """Read an image from a mesh file's folder; if that fails, log a warning and return None."""
     place = find_companion(mesh_path, name)
     if place is None:
         log.warning("%s names the image %s, which is not beside it: skipped.", mesh_path.name, name)
         return None
     try:
         return decode_texture(place)
-    except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+    except Exception as error:  # Pillow's plugins raise errors of any type
         log.warning(
             "The image %s of %s is not readable (%s): skipped.",
             name,
@@ -71,10 +70,10 @@ def read_texture(mesh_path: Path, name: str) -> TextureImage | None:
 
 
 def decode_texture(source: Path | bytes) -> TextureImage:
-    """Decode an image file as a texture, without its alpha.
+    """Decode an image file as a texture, dropping its alpha.
 
     Raises:
-        Exception: whatever Pillow and its plugins raise.
+        Exception: of any type, from Pillow and its plugins.
     """
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     with open_image(opened, TEXTURE_FORMATS) as image:
@@ -83,7 +82,7 @@ def decode_texture(source: Path | bytes) -> TextureImage:
 
 
 def _entry(folder: Path, name: str) -> Path | None:
-    """Return the entry of a folder, whatever the case of its letters."""
+    """Find a folder's entry by name, ignoring letter case if there is no exact match."""
     try:
         exact = folder / name
         if exact.exists():

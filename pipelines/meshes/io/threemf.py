@@ -1,6 +1,7 @@
-"""3MF: a zip of XML, for printing.
+"""Read and write 3MF, a zip of XML files for 3D printing.
 
-trimesh reads 3MF too, but ignores its materials and its unit.
+trimesh is not used here, because it ignores the materials and the unit of a 3MF.
+
 Source: 3MF Consortium, Core Specification 1.3 and Materials and Properties Extension 1.2.
 """
 
@@ -39,18 +40,18 @@ _MATERIALS = "http://schemas.microsoft.com/3dmanufacturing/material/2015/02"
 _RELATION = "http://schemas.microsoft.com/3dmanufacturing/2013/01/3dmodel"
 _PRODUCTION = "http://schemas.microsoft.com/3dmanufacturing/production/2015/06"
 _PATH = f"{{{_PRODUCTION}}}path"
-_MAX_XML = 2**30  # bytes after unpacking
-_MAX_DEPTH = 32  # components in components
-_SHAPES = ("model", "solidsupport")  # types of objects that are part of the shape
-#: The attribute that has the sRGB colour of a group's entries.
+_MAX_XML = 2**30  # bytes after decompression
+_MAX_DEPTH = 32  # levels of nested components
+_SHAPES = ("model", "solidsupport")  # object types that are part of the shape
+#: XML attribute with the sRGB colour of an entry, by kind of group.
 _COLOR_OF_GROUP = {"basematerials": "displaycolor", "colorgroup": "color"}
 _UP_AXIS = "image-to-3d:up_axis"
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
-    """Read the pieces on a 3MF's build plate in millimetres, and its up axis.
+    """Read the pieces on a 3MF's build plate, in millimetres, and the file's up axis.
 
-    What is skipped is logged as a warning.
+    Skipped content is logged as a warning.
 
     Raises:
         InvalidInput: if the file is damaged.
@@ -80,10 +81,10 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
-    """Return a 3MF of a mesh in millimetres whose axes are the file's already.
+    """Encode a mesh in millimetres, already in the file's axes, as a 3MF.
 
-    It has the vertex colours. Vertices at one position are merged, so that slicers see a closed
-    body.
+    Vertex colours are stored. Vertices at the same position are merged, so that slicers see a
+    closed body.
     """
     body = bare_shape(mesh)
     vertices, faces = body.vertices.float().cpu().numpy(), body.faces.cpu().numpy()
@@ -135,17 +136,17 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
             ("_rels/.rels", relations),
             ("3D/3dmodel.model", "".join(model)),
         ):
-            entry = zipfile.ZipInfo(name)  # of 1980: the same mesh gives the same file
+            entry = zipfile.ZipInfo(name)  # has a fixed date, so the same mesh gives the same file
             archive.writestr(entry, text, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
 
 
 class _Package:
-    """The models of an archive, each parsed once.
+    """The models in an archive. Each is parsed once and cached.
 
     Attributes:
-        name, root: of the model that the package starts with.
-        skipped: kinds of objects and properties that are not read.
+        name, root: file name and XML root of the main model.
+        skipped: kinds of unsupported objects and properties, for the warning.
     """
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
@@ -156,7 +157,7 @@ class _Package:
         self.root = self.model(self.name)
 
     def _start(self) -> str:
-        """Return the name of the model that the package's relations name, or of the first."""
+        """Return the name of the main model, or of the first model if no relation names one."""
         names = self._archive.namelist()
         if "_rels/.rels" in names:
             for relation in _parse(self._unpacked("_rels/.rels")):
@@ -187,7 +188,15 @@ class _Package:
     def pieces(
         self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int = 0
     ) -> list[Piece]:
-        """Return the triangles of an object and of its components."""
+        """Return the transformed triangles of an object and, recursively, of its components.
+
+        Args:
+            model: file name of the model in the archive.
+            number: id of the object in the model.
+            place: (4, 4) transform of the object.
+            above: group and entry of the colour inherited from the parent object, or None.
+            depth: level of nested components.
+        """
         if depth > _MAX_DEPTH:
             raise InvalidInput("its objects contain each other")
         root = self.model(model)
@@ -221,9 +230,9 @@ class _Package:
     def _mesh_piece(
         self, root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
     ) -> Piece:
-        """Return the triangles of a mesh where a matrix (4, 4) puts them.
+        """Return the triangles of a mesh, transformed by a matrix `place` (4, 4).
 
-        `above` is the group and entry of the object's own colour, or None.
+        `above` is the group and entry of the object's default colour, or None.
         """
         vertices = np.array(
             [
@@ -251,7 +260,7 @@ class _Package:
     def _corner_colors(
         self, root: Element, rows: list[Element], above: tuple[str, str] | None
     ) -> Floats | None:
-        """Return (F, 3, 3) sRGB at the corners, white by default; None without any colour."""
+        """Return the sRGB colours (F, 3, 3) of corners, white by default; None if all lack one."""
         palettes: dict[str, dict[int, Floats]] = {}
         colors = np.ones((len(rows), 3, 3))
         found = False
@@ -270,7 +279,10 @@ class _Package:
         return colors if found else None
 
     def _palette(self, root: Element, number: str) -> dict[int, Floats]:
-        """Return sRGB colours of a group of base materials or colours; none of other groups."""
+        """Return the sRGB colours (3,) in [0, 1] of a group, by index.
+
+        Groups other than base materials and colours are unsupported and give no colours.
+        """
         groups = (g for g in root.iterfind("{*}resources/*") if g.get("id") == number)
         group = next((g for g in groups if not g.tag.endswith("}object")), None)
         if group is None:
@@ -288,7 +300,7 @@ class _Package:
 
 
 def _unsupported_extensions(root: Element) -> list[str]:
-    """Return the extensions that a model requires and that are not read, by their namespaces."""
+    """Return phrases that name the unsupported extensions a model requires, for the warning."""
     needed = [root.nsmap.get(prefix) for prefix in root.get("requiredextensions", "").split()]
     known = (_CORE, _MATERIALS, _PRODUCTION)
     return [f"the extension {name}" for name in needed if name and name not in known]
@@ -306,7 +318,10 @@ def _parse(text: bytes) -> Element:
 
 
 def _matrix(text: str | None) -> Floats:
-    """Return the (4, 4) matrix for column vectors of twelve numbers for row vectors."""
+    """Parse a transform of twelve numbers into a matrix (4, 4) for column vectors.
+
+    3MF stores the matrix for row vectors, so it is transposed.
+    """
     place = np.eye(4)
     if text:
         place[:3] = np.array(text.split(), dtype=np.float64).reshape(4, 3).T
