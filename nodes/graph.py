@@ -10,23 +10,23 @@ from ..pipelines.errors import InvalidInput
 from ..pipelines.weights.inventory import check_available
 from ..pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 
-#: Nodes that pass images on one for one.
+#: Nodes that output one image for each input image.
 _FRAMING = ("ImageTo3D_FrameForeground", "ImageTo3D_RemoveBackground")
 
 
 def check_loaders(
     prompt: Mapping[str, Any] | None, model: str, models_dirs: Sequence[Path]
 ) -> None:
-    """Raise an error if the graph cannot work, in the loader that runs first.
+    """Raise an error if the graph cannot work, as soon as the first loader runs.
 
     Args:
         prompt: the graph in API format, as ComfyUI hands it to nodes.
-        model: of the loader that asks.
+        model: the name chosen in the calling loader.
         models_dirs: folders with weights.
 
     Raises:
-        InvalidInput: if a Reconstruct node gets what its model cannot use.
-        EnvironmentProblem: if weights of any loader are missing and there is no network.
+        InvalidInput: if the inputs of a Reconstruct node do not suit its model.
+        EnvironmentProblem: if weights for any loader are missing and there is no network.
     """
     nodes = [node for node in (prompt or {}).values() if "class_type" in node]
     for node in nodes:
@@ -74,7 +74,7 @@ def _check_reconstruct(prompt: Mapping[str, Any], inputs: Mapping[str, Any]) -> 
 
 
 def _is_one_image(prompt: Mapping[str, Any], link: Any) -> bool:
-    """Whether an IMAGE comes from Load Image, through framing nodes only."""
+    """Return whether an IMAGE comes from Load Image, through framing nodes only."""
     node = _source(prompt, link)
     while node.get("class_type") in _FRAMING:
         node = _source(prompt, node.get("inputs", {}).get("image"))
@@ -82,7 +82,7 @@ def _is_one_image(prompt: Mapping[str, Any], link: Any) -> bool:
 
 
 def _source(prompt: Mapping[str, Any], link: Any) -> Mapping[str, Any]:
-    """The node at the other end of a link; empty if there is none."""
+    """Return the node that a link comes from; empty if there is no such node."""
     linked = isinstance(link, list) and len(link) == 2
     node: Mapping[str, Any] = prompt.get(str(link[0]), {}) if linked else {}
     return node

@@ -1,4 +1,7 @@
-"""ComfyUI's runtime: folders, devices, memory, progress, interruption. No other file knows it."""
+"""Access to ComfyUI's runtime: folders, devices, memory, progress and interruption.
+
+No other file depends on these parts of ComfyUI.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Folders below models/, and their names in extra_model_paths.yaml.
+# Names of our folders, both below models/ and in extra_model_paths.yaml.
 MODELS_FOLDER, BACKGROUND_FOLDER = ("image_to_3d", "rembg")
 _PREVIEW_SIDE = 512
 _MEASURED_S = 0.05
-_LONGEST_NAME = 200  # bytes: counter, suffix and MTL names are added
+_LONGEST_NAME = 200  # bytes; leaves room for counter, suffix and MTL names
 _PAID_JOBS = "modelslab_jobs.sqlite3"
-# Layers for which ComfyUI has classes of the same shape that bring their own weights.
+# Layers that ComfyUI can replace with equivalents that load their own weights.
 _CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm, nn.LayerNorm)
 _PACK = Path(__file__).parent.parent
 _DEMO_IMAGES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
@@ -48,13 +51,13 @@ Model = TypeVar("Model")
 
 
 def register_folders() -> None:
-    """Tell ComfyUI where weights live; folders that extra_model_paths.yaml names stay first."""
+    """Register our weights folders with ComfyUI; those of extra_model_paths.yaml stay first."""
     for name in (MODELS_FOLDER, BACKGROUND_FOLDER):
         folder_paths.add_model_folder_path(name, str(Path(folder_paths.models_dir) / name))
 
 
 def offer_demo_images() -> None:
-    """Put the templates' images into ComfyUI's input folder, so that the templates run."""
+    """Copy the templates' images into ComfyUI's input folder, so that the templates run."""
     for name, source in _DEMO_IMAGES.items():
         target = Path(folder_paths.get_input_directory()) / name
         try:
@@ -66,58 +69,58 @@ def offer_demo_images() -> None:
 
 
 def models_dirs() -> list[Path]:
-    """Where weights are looked for; downloads go into the first."""
+    """Return the folders that are searched for weights; downloads go into the first one."""
     return [Path(folder) for folder in folder_paths.get_folder_paths(MODELS_FOLDER)]
 
 
 def background_dir(method: str) -> Path:
-    """The folder that holds the model of a background removal, or the one where it belongs."""
+    """Return the folder of a background removal model, or the default folder if it is missing."""
     folders = [Path(folder) for folder in folder_paths.get_folder_paths(BACKGROUND_FOLDER)]
     model = AUTO_MODEL if method == "auto" else method
     return next((folder for folder in folders if find_model(model, folder) is not None), folders[0])
 
 
 def working_device() -> torch.device:
-    """Where work is done."""
+    """Return the device that runs the models."""
     return comfy.model_management.get_torch_device()
 
 
 def reserve(memory: int) -> torch.device:
-    """The working device, after ComfyUI has freed so many bytes on it by moving models away."""
+    """Make ComfyUI free `memory` bytes on the working device, and return that device."""
     device = working_device()
     comfy.model_management.free_memory(memory, device)
     return device
 
 
 def offload_device() -> torch.device:
-    """Where models wait."""
+    """Return the device that holds idle models."""
     return comfy.model_management.unet_offload_device()
 
 
 def chosen_dtype(name: str) -> torch.dtype:
-    """The precision of a widget; "auto" is what ComfyUI's options and the device ask for."""
+    """Return a widget's precision; "auto" depends on ComfyUI's options and the device."""
     if name != "auto":
         return DTYPES[name]
     device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(device=device)
     if device.type == "cpu" and dtype == torch.float32 and not (args.force_fp32 or args.fp32_unet):
-        # ComfyUI does not ask whether a CPU computes in bfloat16.
+        # ComfyUI does not check whether the CPU supports bfloat16.
         return choose_dtype("auto", device)
     return dtype if dtype in DTYPES.values() else torch.float16
 
 
 @dataclass(frozen=True)
 class Managed(Generic[Model]):
-    """A model whose weights ComfyUI moves between memories as it decides."""
+    """A model whose weights ComfyUI moves between host and device memory."""
 
     model: Model
     patcher: comfy.model_patcher.ModelPatcher
 
     def load(self, working_memory: int = 0) -> torch.device:
-        """Bring the model to the device, all of it or as much as ComfyUI has room for.
+        """Load the model onto the device, in part if memory is short.
 
         Args:
-            working_memory: bytes that the work itself will need.
+            working_memory: bytes that the computation needs besides the weights.
 
         Returns:
             the device to work on.
@@ -128,15 +131,15 @@ class Managed(Generic[Model]):
 
 
 class ImageTo3DParts(nn.ModuleList):
-    """What ComfyUI manages, under the name that its log shows.
+    """A container of the modules that ComfyUI manages; ComfyUI's log shows its class name.
 
-    ComfyUI writes attributes into what it manages, and the models of diffusers refuse new ones.
-    So they stand in this list, which takes them.
+    ComfyUI sets attributes on the module that it manages, which diffusers models do not allow.
+    This list does.
     """
 
 
 def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
-    """Put a model, whose parts wait on the offload device, under ComfyUI's memory management."""
+    """Register a model with ComfyUI's memory management; its parts start on the offload device."""
     together = ImageTo3DParts(parts)
     for module in together.modules():
         _make_castable(module)
@@ -149,13 +152,13 @@ def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
 
 
 def _make_castable(module: nn.Module) -> None:
-    """Let a layer fetch its weights when it runs, so that ComfyUI may load a model in part."""
+    """Let a layer load its weights when it runs, so that ComfyUI can load a model in part."""
     if type(module) in _CASTABLE:
         module.__class__ = getattr(comfy.ops.disable_weight_init, type(module).__name__)
 
 
 def _move_uncastable(model: nn.Module, device: torch.device) -> None:
-    """Move what no layer brings by itself: parameters of other modules, and buffers."""
+    """Move all buffers, and the parameters of layers that do not load their own weights."""
     for module in model.modules():
         for parameter in (
             () if hasattr(module, "comfy_cast_weights") else module.parameters(recurse=False)
@@ -166,7 +169,7 @@ def _move_uncastable(model: nn.Module, device: torch.device) -> None:
 
 
 def modelslab_client(server: str) -> ModelsLab:
-    """A client of a server that this machine's user has named, with the key for it.
+    """Return a client, with its API key, of a server that this machine's user has set up.
 
     Raises:
         InvalidInput, AuthenticationFailed: as in `modelslab.servers.find_server`.
@@ -180,7 +183,7 @@ def modelslab_client(server: str) -> ModelsLab:
 
 
 def modelslab_servers() -> list[str]:
-    """Names of the servers that this machine's user may choose from."""
+    """Return the names of the configured servers."""
     from ..pipelines.modelslab.servers import server_names
 
     return server_names(Path(folder_paths.get_user_directory()))
@@ -188,10 +191,10 @@ def modelslab_servers() -> list[str]:
 
 @contextmanager
 def free_cores() -> Iterator[None]:
-    """Run with as many threads as there are cores that no other process uses.
+    """Run with one thread for each core that no other process uses.
 
-    OpenMP's threads spin while they wait for each other. With one busy process beside, a thread
-    that has lost its core holds up all others at each step: template 1 took 15 s instead of 1.
+    OpenMP threads spin while they wait for each other. If another process takes one's core, all
+    others wait for it at each step: template 1 took 15 s instead of 1.
     """
     before = torch.get_num_threads()
     if working_device().type == "cpu":
@@ -203,18 +206,18 @@ def free_cores() -> Iterator[None]:
 
 
 def busy_cores() -> float:
-    """Return how many cores are in use now, measured for a moment in which this thread sleeps."""
+    """Measure how many cores are busy, during a short sleep of this thread."""
     try:
-        import psutil  # which ComfyUI requires
+        import psutil  # a dependency of ComfyUI
     except ImportError:
         return 0.0
     return psutil.cpu_percent(_MEASURED_S) / 100 * (psutil.cpu_count() or 1)
 
 
 def node_progress(part: int = 0, parts: int = 1) -> Progress:
-    """The running node's bar, with previews, for one of several equal parts.
+    """Return a callback that updates the running node's progress bar and preview.
 
-    What it returns raises where the user has pressed Stop.
+    It covers part number `part` of `parts` equal parts, and raises if the user has pressed Stop.
     """
     bar = comfy.utils.ProgressBar(parts)
 
@@ -238,10 +241,10 @@ def show_on_node(node_id: str, text: str) -> None:
 
 
 def check_prefix(prefix: str) -> None:
-    """Raise an error if files cannot be named so; nothing is written.
+    """Raise an error if a file name prefix is invalid. Write nothing.
 
     Raises:
-        InvalidInput: if the prefix leads outside the output folder, or no file can have the name.
+        InvalidInput: if the prefix leads outside the output folder or is not a valid file name.
     """
     output = Path(folder_paths.get_output_directory()).resolve()
     try:
@@ -255,13 +258,13 @@ def check_prefix(prefix: str) -> None:
         )
     if "\0" in prefix or any(len(part.encode()) > _LONGEST_NAME for part in prefix.split("/")):
         raise InvalidInput(
-            f"The file name '{_shown(prefix)}' is none that a file can have: use a shorter one of"
+            f"The file name '{_shown(prefix)}' is not a valid file name: use a shorter one of"
             " letters and numbers."
         )
 
 
 def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
-    """Return where files go, named as core's savers name them.
+    """Return an output folder and file names, numbered as by ComfyUI's own save nodes.
 
     Returns:
         the folder, and the files' names without their endings.
@@ -274,7 +277,7 @@ def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(
             prefix, folder_paths.get_output_directory()
         )
-    except Exception as error:  # core raises a bare Exception
+    except Exception as error:  # ComfyUI raises a bare Exception
         raise InvalidInput(
             f"The file name '{_shown(prefix)}' cannot be used: {error}. Use a shorter one below"
             " ComfyUI's output folder."
@@ -283,12 +286,12 @@ def output_names(prefix: str, count: int) -> tuple[Path, list[str]]:
 
 
 def below_output(path: Path) -> Path:
-    """A path of `output_names`' folder, relative to the output folder: as Preview 3D wants it."""
+    """Return a path relative to the output folder, as Preview 3D requires."""
     return path.relative_to(folder_paths.get_output_directory())
 
 
 def input_files(suffixes: Sequence[str]) -> list[str]:
-    """Return the files of the input folder with these endings, as paths below it."""
+    """List the files of the input folder with these suffixes, as paths relative to it."""
     folder = Path(folder_paths.get_input_directory())
     found = (
         Path(parent, name).relative_to(folder)
@@ -307,7 +310,7 @@ def check_file_name(name: str) -> None:
     """Raise an error if a name leads outside ComfyUI's folders; the file need not exist yet.
 
     Raises:
-        InvalidInput: if it does.
+        InvalidInput: if the name leads outside.
     """
     for folder in _file_folders():
         try:
@@ -325,7 +328,7 @@ def file_below_comfyui(name: str) -> Path:
     """Return a file below the input folder, or else below the output folder.
 
     Raises:
-        InvalidInput: if there is none, or the name leads elsewhere.
+        InvalidInput: if the file does not exist or the name leads outside these folders.
     """
     check_file_name(name)
     for folder in _file_folders():
@@ -342,12 +345,12 @@ def _file_folders() -> tuple[Path, Path]:
 
 
 def _shown(name: str) -> str:
-    """A name as it can stand in a sentence."""
+    """Return a name shortened and escaped for use in a message."""
     return name.encode("unicode_escape").decode()[:100]
 
 
 def file_metadata(prompt: Any, extra_pnginfo: Mapping[str, Any] | None) -> dict[str, str]:
-    """The graph as core writes it into files; empty with --disable-metadata."""
+    """Return the graph as ComfyUI stores it in files; empty with --disable-metadata."""
     if args.disable_metadata:
         return {}
     named = ({} if prompt is None else {"prompt": prompt}) | dict(extra_pnginfo or {})

@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def mesh_socket(meshes: Sequence[Mesh]) -> Any:
-    """Return meshes as MESH: y up, padded to one length with empty triangles.
+    """Convert meshes to MESH: y up, padded to one length with empty triangles.
 
-    Core's savers write the values into GLB unchanged, so uvs start at the upper left and vertex
-    colours are linear. What the running version has no place for is attached all the same: this
-    pack's nodes read it, core's ignore it. A batch has one set of material factors.
+    ComfyUI's save nodes write the values into GLB unchanged, so uvs start at the upper left and
+    vertex colours are linear. Attributes that the running version does not know are set anyway:
+    this pack's nodes read them, ComfyUI's ignore them. A batch has one set of material factors.
     """
     textured = [mesh.texture is not None and mesh.uvs is not None for mesh in meshes]
     if any(textured) and not all(textured):
@@ -46,7 +46,7 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
 
 
 def _vertex_fields(meshes: Sequence[Mesh]) -> dict[str, Any]:
-    """Return MESH's fields that have a row for each vertex, and the numbers of rows."""
+    """Return MESH's per-vertex fields, and the number of vertices of each mesh."""
     fields: dict[str, Any] = {
         "vertex_counts": torch.tensor([len(mesh.vertices) for mesh in meshes]),
         "face_counts": torch.tensor([len(mesh.faces) for mesh in meshes]),
@@ -63,7 +63,7 @@ def _vertex_fields(meshes: Sequence[Mesh]) -> dict[str, Any]:
 
 
 def _alike(meshes: Sequence[Mesh]) -> list[Mesh]:
-    """Give all meshes opacities if one of them has any."""
+    """Give all meshes vertex opacities if any of them has them."""
     if all(m.vertex_alpha is None for m in meshes):
         return list(meshes)
     return [
@@ -80,7 +80,7 @@ def _linear_colors(mesh: Mesh) -> Tensor:
     return linear if alpha is None else torch.cat([linear, alpha[:, None]], dim=1)
 
 
-#: Images that change nothing, for the meshes of a batch without one.
+#: Neutral textures, for meshes without one in a batch where others have one.
 _PLAIN = {
     "metallic_roughness": (1.0, 1.0, 0.0),
     "normal_map": (0.5, 0.5, 1.0),
@@ -89,7 +89,7 @@ _PLAIN = {
 
 
 def _material_fields(materials: list[Material]) -> dict[str, Any]:
-    """Return MESH's fields of the materials of a batch."""
+    """Return MESH's material fields for a batch."""
     found: dict[str, Any] = {}
     for name, plain in _PLAIN.items():
         images = [getattr(material, name) for material in materials]
@@ -111,15 +111,15 @@ def _material_fields(materials: list[Material]) -> dict[str, Any]:
 
 
 def texture_socket(meshes: Sequence[Mesh]) -> Tensor:
-    """Return the meshes' textures as IMAGE, all at the size of the largest."""
+    """Convert the meshes' textures to IMAGE, resized to the size of the largest."""
     return _same_size([mesh.texture for mesh in meshes if mesh.texture is not None])
 
 
 def meshes_of(mesh: Any) -> list[Mesh]:
-    """Return the meshes of a MESH, whichever node, version or pack made it.
+    """Convert MESH of any node, version or pack to meshes.
 
     Raises:
-        InvalidInput: if it is no batch of triangle meshes, or one of them is empty or holds numbers
+        InvalidInput: if it is not a batch of triangle meshes, or a mesh is empty or has values
             that are not finite.
     """
     if isinstance(mesh, (list, tuple)) and mesh:
@@ -136,7 +136,7 @@ def meshes_of(mesh: Any) -> list[Mesh]:
 
 
 def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:
-    """Return one mesh, still y up, of its own rows and images and the batch's factors."""
+    """Make one mesh, still y up, from its own rows and images and the batch's factors."""
     colors, uvs, texture = (item.get(name) for name in ("vertex_colors", "uvs", "texture"))
     material = Material(
         **{name: item[name][..., :3] for name in _PLAIN if name in item},
@@ -157,7 +157,7 @@ def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:
     )
 
 
-#: MESH's fields that have a row for each vertex, for each triangle, or an image for each mesh.
+#: MESH's fields with one row per vertex, one row per triangle, or one image per mesh.
 _ROWS = {
     "vertices": "vertex_counts",
     "faces": "face_counts",
@@ -169,7 +169,7 @@ _ROWS = {
 
 
 def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
-    """Return each mesh's own rows and images, of padded batches, lists and single meshes."""
+    """Split a padded batch, a list or a single mesh into the rows and images of each mesh."""
     single = isinstance(mesh.vertices, Tensor) and mesh.vertices.ndim == 2
     count = 1 if single else len(mesh.vertices)
     items: list[dict[str, Tensor]] = [{} for _ in range(count)]
@@ -195,13 +195,13 @@ def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
 
 
 def _v_flipped(uvs: Tensor) -> Tensor:
-    """Convert uvs (..., 2) between those from the lower and those from the upper left."""
+    """Flip uvs (..., 2) between origins at the lower left and at the upper left."""
     u, v = uvs.unbind(dim=-1)
     return torch.stack([u, 1 - v], dim=-1)
 
 
 def _same_size(textures: list[Tensor]) -> Tensor:
-    """Stack textures (H, W, 3), all at the size of the largest."""
+    """Stack textures (H, W, 3), resized to the size of the largest."""
     height, width = (max(t.shape[axis] for t in textures) for axis in (0, 1))
     return torch.stack(
         [
@@ -218,7 +218,7 @@ def _same_size(textures: list[Tensor]) -> Tensor:
 
 
 def _padded(parts: list[Tensor], fill: int | None = None) -> Tensor:
-    """Stack tensors (n, d) as (B, longest, d), padded with a number or their own first row."""
+    """Stack tensors (n, d) as (B, longest, d), padded with `fill` or with their own first row."""
     longest = max(map(len, parts))
     return torch.stack(
         [
@@ -240,7 +240,7 @@ def _mesh_class() -> Any:
         from comfy_api.latest import Types
 
         return Types.MESH
-    except AttributeError:  # 0.3.64
+    except AttributeError:  # ComfyUI 0.3.64
         from comfy_extras.nodes_hunyuan3d import MESH
 
         return MESH

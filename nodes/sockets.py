@@ -1,4 +1,4 @@
-"""Socket types, and conversions between ComfyUI's IMAGE, MASK and FILE_3D and the library."""
+"""Socket types, and conversions from and to ComfyUI's IMAGE, MASK, VIDEO and FILE_3D."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..pipelines.errors import InvalidInput, NothingInImage
 from ..pipelines.meshes.io import load_mesh
 from ..pipelines.meshes.mesh import Mesh
 
-# No other pack has these names: nothing of another kind can be connected.
+# Unique names, so that sockets of other packs cannot be connected.
 MultiviewModelSocket = io.Custom("IMAGE_TO_3D_MULTIVIEW_MODEL")
 ReconstructionModelSocket = io.Custom("IMAGE_TO_3D_RECONSTRUCTION_MODEL")
 FieldSocket = io.Custom("IMAGE_TO_3D_FIELD")
 CamerasSocket = io.Custom("IMAGE_TO_3D_CAMERAS")
 _ASPECT_TOLERANCE = 0.05  # natural logarithm of the ratio of two aspect ratios
 _COVERED = 0.95  # share of the border that an inverted mask covers
-#: Core's files of any format; None in versions without them.
+#: ComfyUI's socket for 3D files of any format; None in versions without it.
 FILE_3D = getattr(io, "File3DAny", None)
 _FILE_TYPES = ("File3DGLB", "File3DGLTF", "File3DOBJ", "File3DSTL", "File3DPLY")
 
 
 def file_3d_input() -> Any:
-    """Return an optional input that takes core's files of every format that can be read."""
+    """Return an optional input for ComfyUI's 3D files in every readable format."""
     types = [FILE_3D, *(getattr(io, name) for name in _FILE_TYPES if hasattr(io, name))]
     return io.MultiType.Input(
         "file_3d",
@@ -41,12 +41,12 @@ def file_3d_input() -> Any:
 
 
 def video_socket(path: Path | None) -> Any:
-    """Return a file as VIDEO, or what stops the nodes that need one."""
+    """Convert a video file to VIDEO; without a file, block the nodes that need it."""
     return InputImpl.VideoFromFile(str(path)) if path else ExecutionBlocker("There is no video.")
 
 
 def images_of(image: Tensor) -> Tensor:
-    """Return IMAGE (B, H, W, 1, 3 or 4) as (B, 3 or 4, H, W).
+    """Convert IMAGE (B, H, W, 1, 3 or 4) to images (B, 3 or 4, H, W).
 
     Raises:
         InvalidInput: if it has another shape.
@@ -61,18 +61,18 @@ def images_of(image: Tensor) -> Tensor:
 
 
 def image_socket(images: Tensor) -> Tensor:
-    """Return images (B, C, H, W) as IMAGE."""
+    """Convert images (B, C, H, W) to IMAGE."""
     return images.permute(0, 2, 3, 1).clamp(0, 1).contiguous().cpu()
 
 
 def masks_of(mask: Tensor, images: Tensor) -> Tensor:
-    """Return MASK (B, H, W) or (H, W) as (B, 1, H, W), at the size of images (B, C, H, W).
+    """Convert MASK (B, H, W) or (H, W) to (B, 1, H, W), resized to images (B, C, H, W).
 
-    One mask serves all images.
+    A single mask is used for all images.
 
     Raises:
-        InvalidInput: if there are neither one nor as many masks as images, or a mask cannot be
-            that of an object in its image.
+        InvalidInput: if the number of masks is neither 1 nor the number of images, or a mask
+            cannot belong to an object in its image.
     """
     masks = mask.reshape(-1, 1, *mask.shape[-2:]).float()
     if len(masks) not in (1, len(images)):
@@ -88,7 +88,7 @@ def masks_of(mask: Tensor, images: Tensor) -> Tensor:
 
 
 def _check_mask(mask: Tensor, size: Sequence[int]) -> None:
-    """Raise an error that names the mistake if a mask (H, W) cannot be that of an object."""
+    """Raise an error if a mask (H, W) is empty, inverted or of another aspect ratio."""
     if not bool((mask > 0).any()):
         raise NothingInImage(
             "There is no object: the mask is 0 everywhere. Load Image gives such a mask for an"
@@ -116,19 +116,19 @@ def _check_mask(mask: Tensor, size: Sequence[int]) -> None:
 
 
 def mask_socket(masks: Tensor) -> Tensor:
-    """Return masks (B, 1, H, W) as MASK."""
+    """Convert masks (B, 1, H, W) to MASK."""
     return masks[:, 0].contiguous().cpu()
 
 
 def file_3d(path: Path) -> Any:
-    """Return a saved file as FILE_3D."""
+    """Convert the path of a saved file to FILE_3D."""
     from comfy_api.latest import Types
 
     return Types.File3D(str(path))
 
 
 def mesh_of_file_3d(file: Any) -> Mesh:
-    """Return the mesh of a FILE_3D, on the disk or in memory.
+    """Load the mesh of a FILE_3D, which may be on disk or in memory.
 
     Raises:
         InvalidInput: as `load_mesh` does.

@@ -149,14 +149,14 @@ class TextureMesh(io.ComfyNode):
 
 @dataclass(frozen=True)
 class _Source:
-    """What one mesh is painted with: its field, its views, its photograph with its mask."""
+    """Colour sources of one mesh, all optional: a field, views, and a photograph with its mask."""
 
     field: Field | None
     views: PosedImages | None
     photograph: tuple[torch.Tensor, torch.Tensor] | None
 
     def layers(self, mesh: Mesh) -> tuple[list[PosedImages], str]:
-        """Return the images to paint with, the sharpest last, and a note on the photograph."""
+        """Return the images to project, sharpest last, and a note on the photograph's fit."""
         layers = [] if self.views is None else [self.views]
         if self.photograph is None:
             return layers, ""
@@ -217,7 +217,7 @@ def _one_each(values: Any, meshes: list[Mesh], name: str) -> list[Any]:
 def _posed_views(
     views: torch.Tensor | None, cameras: Cameras | None, meshes: list[Mesh]
 ) -> list[PosedImages | None]:
-    """Return the views of each mesh."""
+    """Split the views among the meshes; None for each mesh if there are no views."""
     if views is None:
         return [None] * len(meshes)
     cameras = zero123plus_cameras() if cameras is None else cameras
@@ -233,7 +233,7 @@ def _posed_views(
 def _photographs(
     photograph: torch.Tensor | None, mask: torch.Tensor | None, meshes: list[Mesh]
 ) -> list[tuple[torch.Tensor, torch.Tensor] | None]:
-    """Return the photograph (1, 3, S, S) and the mask (1, 1, S, S) of each mesh."""
+    """Return each mesh's photograph (1, 3, S, S) with its mask (1, 1, S, S), or None."""
     if photograph is None:
         return [None] * len(meshes)
     if mask is None:
@@ -252,7 +252,7 @@ def _photographs(
 def _camera_of(
     mesh: Mesh, field: Field | None, image: torch.Tensor, mask: torch.Tensor
 ) -> CameraFit:
-    """Return the photograph's camera: the field's own if it fits the mesh, else a fitted one."""
+    """Return the field's camera if it fits the mesh; otherwise fit one to the photograph."""
     known = None if field is None else field.camera
     if known is not None:
         fit = fit_of(mesh, known, mask)

@@ -1,4 +1,4 @@
-"""A framed image to six views on white: what callers use of this package."""
+"""Entry point of this package: generate six views on white from a framed image."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def generate_views(
     *,
     progress: Progress = silent,
 ) -> GeneratedViews:
-    """Generate six views on white, whatever grey the model was trained on.
+    """Generate six views on white, independent of the background that the model was trained on.
 
     Args:
-        model: the parts, on one device.
+        model: the multiview model, on one device.
         image: (1, 3, H, W) in [0, 1], framed, on white.
-        mask: (1, 1, H, W) in [0, 1], 1 is the object; for models that do not draw on white.
+        mask: (1, 1, H, W) in [0, 1], 1 on the object; for models whose background is not white.
         settings: see `sampling.sample_views`.
-        progress: likewise.
+        progress: see `sampling.sample_views`.
 
     Raises:
         InvalidInput: as in `sample_views`.
     """
     if model.background == WHITE:
         return sample_views(model, image, settings, progress=progress)
-    # From white to the model's grey.
+    # Change the background from white to the model's grey.
     on_grey = image if mask is None else image - (1 - model.background) * (1 - mask)
     generated = sample_views(model, on_grey, settings, progress=progress)
     return replace(generated, views=on_white(generated.views))
 
 
 def on_white(views: Tensor) -> Tensor:
-    """Put views (N, 3, S, S) that a model drew on plain grey onto white."""
+    """Replace the plain grey background of views (N, 3, S, S) with white."""
     return composite(views, remove_background(views, "plain"))

@@ -1,4 +1,4 @@
-"""The two images that Zero123++ looks at: one for the VAE, one for CLIP."""
+"""Preprocessing of Zero123++'s two input images, one for the VAE and one for CLIP."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Resize the shorter side, crop the centre, normalise.
+    """Resizing of the shorter side, centre crop and normalisation.
 
-    That is what a `preprocessor_config.json` of transformers' CLIP asks for.
+    These are the steps that a `preprocessor_config.json` of transformers' CLIP describes.
 
     Attributes:
-        size: pixels of the shorter side after the bicubic resize.
-        crop: pixels of the square crop.
-        mean, std: per channel.
+        size: shorter side in pixels after the bicubic resize.
+        crop: side of the square crop in pixels.
+        mean, std: normalisation constants of each channel.
     """
 
     size: int
@@ -54,8 +54,8 @@ class ImageTransform:
         scale = self.size / min(pillow.size)
         width, height = (max(self.size, int(side * scale)) for side in pillow.size)
         left, top = (width - self.crop) // 2, (height - self.crop) // 2
-        # Pillow, because the reference resizes with it, rounding to 8 bits on the way: other
-        # bicubics differ by whole levels.
+        # Pillow, because the reference uses it and rounds to 8 bits: other bicubic filters differ
+        # by whole 8-bit levels.
         cropped = pillow.resize((width, height), Image.Resampling.BICUBIC).crop(
             (left, top, left + self.crop, top + self.crop)
         )

@@ -1,12 +1,12 @@
-"""Latents to a small image without the VAE, to watch the views grow."""
+"""Previews of latents during sampling, without the VAE."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# RGB from Stable Diffusion's four latent channels, in the U-Net's scale; the last row is the
-# constant.
+# Linear map from Stable Diffusion's four latent channels, scaled for the U-Net, to RGB; the last
+# row is the constant term.
 _RGB = torch.tensor(
     [
         [0.149, 0.104, 0.104],
@@ -19,7 +19,7 @@ _RGB = torch.tensor(
 
 
 def preview(latents: Tensor) -> Tensor:
-    """Decode latents (1, 4, h, w) roughly to an image (1, 3, h, w) in [0, 1]."""
+    """Decode latents (1, 4, h, w) approximately to an image (1, 3, h, w) in [0, 1]."""
     table = _RGB.to(latents)
     last = latents.permute(0, 2, 3, 1)  # (1, h, w, 4)
     return (last @ table[:4] + table[4]).clamp(0, 1).permute(0, 3, 1, 2)

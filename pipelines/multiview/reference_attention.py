@@ -1,4 +1,4 @@
-"""Reference attention: denoising also attends to what a pass over the condition saw.
+"""Reference attention: denoising also attends to hidden states of the condition image.
 
 Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.2.
 """
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class ReferenceAttention:
-    """A self-attention processor with a memory.
+    """A self-attention processor that stores hidden states.
 
-    In mode "keep" it attends as usual and keeps the hidden states that entered; in mode "use" it
-    attends to its own states followed by the kept ones, and forgets them.
+    In mode "keep" it attends as usual and stores its input hidden states. In mode "use" it attends
+    to its input followed by the stored states, and then discards them.
     """
 
     def __init__(self, attend: AttnProcessor2_0) -> None:
@@ -70,13 +70,13 @@ class ReferenceUNet:
     def __call__(
         self, latents: Tensor, timestep: Tensor, context: Tensor, reference_latents: Tensor
     ) -> Tensor:
-        """Run the U-Net with the reference in view.
+        """Run the U-Net on the reference, then on the latents with attention to the reference.
 
         Args:
             latents: (B, 4, h, w), scaled for the U-Net.
             timestep: scalar or (B,).
             context: (B, 77, D).
-            reference_latents: (B, 4, h', w'), noised to the timestep and scaled likewise.
+            reference_latents: (B, 4, h', w'), noised to the timestep, scaled for the U-Net.
 
         Returns:
             (B, 4, h, w).

@@ -1,4 +1,4 @@
-"""One image to six views: Zero123++'s sampling loop."""
+"""Zero123++'s sampling loop, from one image to six views."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .reference_attention import ReferenceUNet
 from .schedulers import make_scheduler
 from .zero123plus import MultiviewModel
 
-# The model's latents are shifted and scaled, and its pixels scaled, so that white backgrounds lie
-# well inside the range.
+# The model shifts and scales latents, and scales pixels, so that white backgrounds are well inside
+# the value range.
 LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
 PIXEL_SCALE = 0.8 / 0.5
 
 
 @dataclass(frozen=True)
 class GeneratedViews:
-    """Six views and the seed that repeats them.
+    """Six views and the seed that reproduces them.
 
     Attributes:
         views: (6, 3, S, S) float32 in [0, 1], in the order of `cameras.zero123plus_cameras`.
-        seed: what was used; drawn if 0 was asked for.
+        seed: the seed used; a random one if 0 was requested.
     """
 
     views: Tensor
@@ -40,17 +40,17 @@ class GeneratedViews:
 
     @property
     def grid(self) -> Tensor:
-        """(1, 3, 3 S, 2 S): the views in three rows of two."""
+        """The views in three rows of two: (1, 3, 3 S, 2 S)."""
         return rearrange(self.views, "(r c) rgb h w -> 1 rgb (r h) (c w)", r=3)
 
 
 def choose_seed(seed: int) -> int:
-    """Return the seed, or draw one in place of 0."""
+    """Return the seed, or a random one if it is 0."""
     return seed if seed else secrets.randbelow(2**32 - 1) + 1
 
 
 def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Draw normal noise on the CPU, so that a seed gives the same on every device."""
+    """Draw normal noise on the CPU, so that a seed gives the same noise on every device."""
     return torch.randn(tuple(shape), generator=generator).to(device)
 
 
@@ -62,14 +62,14 @@ def sample_views(
     *,
     progress: Progress = silent,
 ) -> GeneratedViews:
-    """Sample six views around the object of one image, on the model's own background.
+    """Sample six views around the object in an image, on the model's own background.
 
     Args:
-        model: the parts, on one device.
+        model: the multiview model, on one device.
         image: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good
             results.
-        settings: choices. Noise is drawn on the CPU, so that a seed repeats on every device.
-        progress: called after each step with a preview of (1, 3, 3 S / 8, 2 S / 8).
+        settings: sampling settings. A seed gives the same noise on every device.
+        progress: called after each step with a preview (1, 3, 3 S / 8, 2 S / 8).
 
     Returns:
         the views and the seed used.
@@ -126,9 +126,10 @@ def _check(image: Tensor) -> None:
 def condition_latents(
     model: MultiviewModel, image: Tensor, guided: bool, draw: Callable[..., Tensor]
 ) -> Tensor:
-    """Sample (2 or 1, 4, s, s) unscaled posteriors of zero and of the image.
+    """Sample unscaled VAE latents of a zero image and of the condition image, in this order.
 
-    They come in this order; the image's is drawn first.
+    The shape is (2, 4, s, s) if guided; otherwise (1, 4, s, s), without the zero image. The noise
+    for the condition image is drawn first.
     """
     pixels = model.vae_transform(image).to(model.vae.dtype)
     latents: list[Tensor] = []
@@ -139,7 +140,10 @@ def condition_latents(
 
 
 def contexts(model: MultiviewModel, image: Tensor, guided: bool) -> Tensor:
-    """Return (2 or 1, 77, D): the empty prompt, without and with the image embedding."""
+    """Return the empty prompt (2, 77, D) without and with the image embedding.
+
+    Unless guided, only the one with the image embedding: (1, 77, D).
+    """
     pixels = model.clip_transform(image).to(model.vision_encoder.dtype)
     embedding = model.vision_encoder(pixels).image_embeds  # (1, D)
     text = model.empty_prompt.to(model.device, torch.float32)

@@ -1,4 +1,4 @@
-"""The samplers by name, each built from the repository's own scheduler config.
+"""Build schedulers by name from a repository's scheduler config.
 
 Source: Karras et al. (arXiv 2206.00364) for Euler ancestral; Lu et al., DPM-Solver++ (arXiv
 2211.01095); Zhao et al., UniPC (arXiv 2302.04867).
@@ -15,12 +15,12 @@ SCHEDULERS = ("euler_ancestral", "dpmpp_2m", "unipc")
 
 
 def make_scheduler(name: str, config: Mapping[str, Any]) -> Any:
-    """Make a fresh diffusers scheduler with trailing timesteps.
+    """Create a diffusers scheduler with trailing timesteps.
 
     Raises:
-        InvalidInput: if the name is none of `SCHEDULERS`.
+        InvalidInput: if the name is not in `SCHEDULERS`.
     """
-    # diffusers takes seconds to import and is needed here alone.
+    # diffusers takes seconds to import and is only needed here.
     from diffusers import (
         DPMSolverMultistepScheduler,
         EulerAncestralDiscreteScheduler,

@@ -1,4 +1,4 @@
-"""The parts of a Zero123++ model, put together."""
+"""The Zero123++ model, assembled from its parts."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ WHITE, GREY = 1.0, 127 / 255
 
 @dataclass(frozen=True)
 class MultiviewModel:
-    """Everything that one sampling run needs.
+    """The networks and settings that a sampling run needs.
 
     Attributes:
         unet: v-prediction U-Net.
-        vae: 8x autoencoder of 4 latent channels.
+        vae: autoencoder with 8x downsampling and 4 latent channels.
         vision_encoder: CLIP image encoder with its projection.
-        empty_prompt: (77, D), the text encoder's answer to the empty prompt; the text encoder
-            itself is not kept.
-        ramp: (77,), how much of the image embedding each token receives.
+        empty_prompt: (77, D), the embedding of the empty prompt; the text encoder itself is not
+            kept.
+        ramp: (77,), weight of the image embedding in each token.
         scheduler_config: the repository's scheduler config.
-        vae_transform, clip_transform: what the two image inputs go through.
-        view_size: pixels of a view's side.
-        device: where the work is done.
-        offload: whether the parts stay in host memory and come to the device only while they work.
-        background: grey level, in [0, 1], on which the U-Net was trained to see and to draw.
-        steps, guidance: what suits the model, see `settings.ViewSettings`.
+        vae_transform, clip_transform: preprocessing of the two image inputs.
+        view_size: side of a view in pixels.
+        device: the device that runs the model.
+        offload: whether parts stay in host memory and move to the device only while in use.
+        background: grey level in [0, 1] of the backgrounds that the U-Net was trained on.
+        steps, guidance: the model's defaults, see `settings.ViewSettings`.
     """
 
     unet: UNet2DConditionModel
@@ -56,7 +56,7 @@ class MultiviewModel:
     offload: bool = False
 
     def at_work(self, part: nn.Module) -> AbstractContextManager[None]:
-        """Keep one of the parts on the device while it works."""
+        """Return a context that keeps a part on the device while it is in use."""
         return at_work(part, self.device, self.offload)
 
     @property

@@ -1,8 +1,8 @@
-"""Where the files of weights are on this machine.
+"""Find files of weights on this machine, or download them.
 
-A file is looked for in the caller's folders, then in the Hugging Face cache, then on the hub
-(`HF_ENDPOINT` names a mirror, `HF_HUB_OFFLINE=1` forbids the network). A download is of one fixed
-revision, and its SHA-256 is held against what the hub says of that revision.
+The caller's folders are searched first, then the Hugging Face cache, then the hub (`HF_ENDPOINT`
+sets a mirror, `HF_HUB_OFFLINE=1` forbids the network). Downloads use one fixed revision and are
+checked against the SHA-256 that the hub lists for it.
 """
 
 from __future__ import annotations
@@ -38,23 +38,24 @@ def find_file(
     """Find a repository's file on this machine, or download it.
 
     Args:
-        repository: on the hub, "owner/name".
-        revision: the commit that is downloaded and looked for in the Hugging Face cache; see
-            `pinned_revision` if None.
-        digest: SHA-256 that a download must have; what the hub says of the commit if None.
-        names: the file's path in the repository, or several of which the first that exists is
-            taken.
-        models_dirs: looked in first: `<name>/<file>` with the repository's name, then the file's
-            own name. A download goes into the first, or into the Hugging Face cache if there is
-            none.
-        progress: called with the bytes that have arrived, where the installed huggingface_hub can
-            say; what it raises stops the download, which goes on from there the next time.
+        repository: "owner/name" on the hub.
+        revision: the commit to download or find in the Hugging Face cache; if None, that of
+            `pinned_revision`.
+        digest: expected SHA-256 of a download; if None, the one that the hub lists.
+        names: the file's path in the repository, or several alternatives; the first that exists
+            is used.
+        models_dirs: folders to search first, for `<repository name>/<file>` and then for the bare
+            file name. Downloads go into the first folder, or into the Hugging Face cache if there
+            are no folders.
+        progress: called with the number of bytes received, if the installed huggingface_hub
+            reports it. If it raises, the download stops and resumes from there next time.
 
     Raises:
-        EnvironmentProblem: if the file is nowhere, with the place where it belongs.
-        CheckpointError: if what was downloaded is not what the hub said; the file is gone then.
+        EnvironmentProblem: if the file is missing and cannot be downloaded; the message says where
+            to put it.
+        CheckpointError: if the SHA-256 of a download is wrong; the file is deleted.
     """
-    from huggingface_hub.errors import EntryNotFoundError  # a third of a second to import
+    from huggingface_hub.errors import EntryNotFoundError  # takes 0.3 s to import
 
     names = (names,) if isinstance(names, str) else names
     if (found := local_file(repository, names, models_dirs, revision=revision)) is not None:
@@ -69,7 +70,7 @@ def find_file(
             raise stopped.reason from None
         except CheckpointError:
             raise
-        except Exception as error:  # hub, HTTP library and file system each have their own
+        except Exception as error:  # hub, HTTP and file errors share no type
             reason = error
             if not isinstance(error, EntryNotFoundError):
                 break
@@ -81,20 +82,20 @@ def find_file(
 
 
 def place_of(repository: str, names: Sequence[str], models_dirs: Sequence[Path] = ()) -> str:
-    """Return where a file of a repository belongs on this machine."""
+    """Return the path on this machine where a repository's file should be put."""
     folder = models_dirs[0] if models_dirs else "<folder of --models-dir>"
     return f"{folder}/{repository.split('/')[1]}/{names[0]}"
 
 
 def url_of(repository: str, names: Sequence[str], revision: str | None = None) -> str:
-    """Return the address of a repository's file on the hub or its mirror."""
+    """Return the URL of a repository's file on the hub or its mirror."""
     from huggingface_hub import hf_hub_url
 
     return hf_hub_url(repository, names[0], revision=revision)
 
 
 def hub_is_reachable() -> bool:
-    """Return within seconds whether the hub, or its mirror, may be asked and takes connections."""
+    """Check within seconds whether the hub or its mirror is allowed and reachable."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)
@@ -107,7 +108,7 @@ def local_file(
     *,
     revision: str | None = None,
 ) -> Path | None:
-    """Find a file as `find_file` does, without a download; None if it is missing."""
+    """Find a file as `find_file` does, but without downloading; return None if it is missing."""
     from huggingface_hub import try_to_load_from_cache
 
     for folder in models_dirs:
@@ -123,14 +124,14 @@ def local_file(
 
 
 def pinned_revision(repository: str, name: str, models_dirs: Sequence[Path] = ()) -> str:
-    """Return the commit of a repository whose preset names none.
+    """Return the commit to use of a repository whose preset sets no revision.
 
-    The commit of `main` at the first download is recorded beside the files, so that later files
-    are of the same commit.
+    The first download records the commit of `main` next to the files, so that later downloads use
+    the same commit.
 
     Args:
-        repository: on the hub, "owner/name".
-        name: of any file in it.
+        repository: "owner/name" on the hub.
+        name: any file in the repository.
         models_dirs: see `find_file`.
 
     Raises:
@@ -143,7 +144,7 @@ def pinned_revision(repository: str, name: str, models_dirs: Sequence[Path] = ()
         return recorded
     commit = get_hf_file_metadata(hf_hub_url(repository, name, revision="main")).commit_hash
     if commit is None:
-        raise CheckpointError(f"The hub names no commit of {repository}: try again.")
+        raise CheckpointError(f"The hub returned no commit for {repository}: try again.")
     with atomic_path(record) as path:
         path.write_text(commit, encoding="ascii")
     return commit
@@ -169,7 +170,7 @@ def _recorded(record: Path) -> str | None:
 
 
 def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
-    # A bare file name is unambiguous only where the repository keeps the file on its top level.
+    # A bare file name is unambiguous only if the file is at the repository's top level.
     places = [folder / repository.split("/")[1] / name] + (
         [folder / name] if "/" not in name else []
     )
@@ -177,7 +178,7 @@ def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
         (
             file
             for place in places
-            # Version 0.2.0 kept half-precision copies, which may have replaced the originals.
+            # Version 0.2.0 saved half-precision copies, which may have replaced the originals.
             for file in (place, place.with_name(f"{place.stem}.fp16.safetensors"))
             if file.is_file()
         ),
@@ -186,9 +187,9 @@ def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
 
 
 class _Stopped(BaseException):
-    """Carries what `progress` raised through huggingface_hub.
+    """Wrapper that carries an exception of `progress` through huggingface_hub.
 
-    An Exception would be taken for a failed connection there.
+    huggingface_hub would treat a plain Exception as a failed connection.
     """
 
     def __init__(self, reason: BaseException) -> None:
@@ -208,7 +209,7 @@ def _download(
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.arrived = float(self.n)  # a bar that is not shown does not count
+            self.arrived = float(self.n)  # a hidden bar does not count
 
         def update(self, n: float | None = 1) -> bool | None:
             self.arrived += n or 0
@@ -225,18 +226,18 @@ def _download(
     path = Path(hf_hub_download(repository, name, **options))
     wanted = digest or ""
     if digest is None:
-        # The hub's tag of a large file is its SHA-256, and the revision fixes it.
+        # The ETag of a large file on the hub is its SHA-256, and is fixed for a revision.
         wanted = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision)).etag or ""
     if len(wanted) == _SHA256_DIGITS and sha256(path) != wanted:
         path.unlink()
         raise CheckpointError(
-            f"{name} of {repository} did not arrive as it should be (SHA-256 {wanted}): try again."
+            f"The download of {name} from {repository} does not match SHA-256 {wanted}: try again."
         )
     return path
 
 
 class Repository:
-    """The files of one model repository, wherever each is."""
+    """The files of one model repository, which may be in different folders."""
 
     def __init__(
         self,
@@ -251,7 +252,7 @@ class Repository:
         self.progress = progress
 
     def file(self, *names: str) -> Path:
-        """Find the first of these files that exists."""
+        """Find or download the first of these files that exists."""
         return find_file(
             self.repository, names, self.folders, self.progress, revision=self.revision
         )
@@ -261,15 +262,15 @@ class Repository:
         with self.understood(name):
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content, dict):
-                raise TypeError(f"a {type(content).__name__} in place of an object")
+                raise TypeError(f"expected an object, got a {type(content).__name__}")
         return content
 
     @contextmanager
     def understood(self, *names: str) -> Iterator[None]:
-        """Turn any error in reading these text files into one sentence that names them.
+        """Convert any error while reading these text files to a `CheckpointError` that names them.
 
         Raises:
-            CheckpointError: in place of whatever the libraries that read them raise.
+            CheckpointError: in place of the errors of the libraries that read the files.
         """
         try:
             yield
@@ -277,19 +278,19 @@ class Repository:
             raise
         except (
             Exception
-        ) as error:  # json, diffusers, transformers and tokenizers each have their own
+        ) as error:  # json, diffusers, transformers and tokenizers raise different types
             places = " or ".join(str(self.file(name)) for name in names)
             raise CheckpointError(
                 f"{places} is damaged or of another model: delete it, and it is downloaded again."
             ) from error
 
     def weights(self, part: str) -> Path:
-        """Find the weights of a part, in whichever format the repository has them."""
+        """Find the weights of a part, in any of the formats of diffusers."""
         return self.file(*weights_names(part))
 
 
 def weights_names(part: str) -> tuple[str, str]:
-    """Return the file names of a part's weights in diffusers layout, safetensors first."""
+    """Return the possible file names of a part's weights in diffusers layout, safetensors first."""
     diffusion = part in ("unet", "vae")
     stem, pickled = ("diffusion_pytorch_model",) * 2 if diffusion else ("model", "pytorch_model")
     return f"{part}/{stem}.safetensors", f"{part}/{pickled}.bin"

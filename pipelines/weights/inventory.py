@@ -1,4 +1,4 @@
-"""Which models are on this machine, which of them is the best, and how the others get here."""
+"""Check which models are on this machine, choose the best one, and download missing ones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .presets import (
     views_model_for,
 )
 
-#: The best first. On a processor one network comes before half an hour of views.
+#: Best first. On a CPU, a single network is preferred to half an hour of view generation.
 _BEST_ON_A_GPU = ("instant-mesh-large", "instant-mesh-base", "triposr")
 _BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
-#: Seconds from an image to its OBJ on a GPU, and on two cores: see BENCHMARKS.md.
+#: Seconds from an image to its OBJ, on a GPU and on two CPU cores; see BENCHMARKS.md.
 _SECONDS = {
     "photo": (1, 2),
     "triposr": (2, 15),
@@ -35,7 +35,7 @@ _SECONDS = {
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file that a model needs: the first of `names` that its repository has."""
+    """A file that a model needs: the first of `names` that exists in the repository."""
 
     repository: str
     revision: str | None
@@ -43,15 +43,15 @@ class WeightsFile:
     digest: str | None = None
 
     def here(self, models_dirs: Sequence[Path]) -> Path | None:
-        """Return its path on this machine, or None."""
+        """Return the file's path on this machine, or None if it is missing."""
         return local_file(self.repository, self.names, models_dirs, revision=self.revision)
 
 
 def files_of(name: str) -> list[WeightsFile]:
-    """List all files of a model and of its multiview model; none if embedded.
+    """List all files of a model and of its multiview model; an embedded model has none.
 
     Args:
-        name: of `RECONSTRUCTION_PRESETS` or `MULTIVIEW_PRESETS`.
+        name: a key of `RECONSTRUCTION_PRESETS` or `MULTIVIEW_PRESETS`.
 
     Raises:
         InvalidInput: if there is no such model.
@@ -87,14 +87,14 @@ def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:
 def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> None:
     """Raise an error that lists every missing file if the hub cannot be reached.
 
-    Libraries take half a minute to notice that, for each file anew.
+    Without this check, libraries take half a minute per file to notice it.
 
     Args:
-        names: models, see `files_of`; reconstruction models count without their views' model.
+        names: models, see `files_of`; multiview models must be listed separately.
         models_dirs: see `finding.find_file`.
 
     Raises:
-        EnvironmentProblem: with the address of each file and the place where it belongs.
+        EnvironmentProblem: with the URL of each missing file and the path where to put it.
     """
     files = dict.fromkeys(file for name in names for file in _files_alone(name))
     wanted = [file for file in files if file.here(models_dirs) is None]
@@ -117,7 +117,7 @@ def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> N
 
 
 def _files_alone(name: str) -> list[WeightsFile]:
-    """`files_of` without the files of the views' model that a reconstruction model works with."""
+    """List the files of a model as `files_of` does, but without those of its multiview model."""
     preset = RECONSTRUCTION_PRESETS.get(name)
     return files_of(name) if preset is None else list(_own_files(preset))
 
@@ -126,7 +126,7 @@ def best_model(device: torch.device, models_dirs: Sequence[Path] = ()) -> str:
     """Choose the best reconstruction model whose files are all on this machine.
 
     Args:
-        device: where it would work.
+        device: the device to run it on.
         models_dirs: see `finding.find_file`.
     """
     order = _BEST_ON_A_CPU if device.type == "cpu" else _BEST_ON_A_GPU
@@ -134,13 +134,13 @@ def best_model(device: torch.device, models_dirs: Sequence[Path] = ()) -> str:
 
 
 def download(name: str, models_dirs: Sequence[Path] = (), progress: Progress = silent) -> int:
-    """Fetch what is missing of a model, each file checked; returns the number of files fetched.
+    """Download and verify a model's missing files, and return their number.
 
     Args:
         name: see `files_of`.
         models_dirs: see `finding.find_file`.
-        progress: called with the bytes of the file that is on its way; an interrupted download
-            goes on from there.
+        progress: called with the number of bytes received of the current file. Interrupted
+            downloads resume.
 
     Raises:
         InvalidInput, EnvironmentProblem, CheckpointError: as `files_of` and `finding.find_file`.
@@ -159,7 +159,7 @@ def download(name: str, models_dirs: Sequence[Path] = (), progress: Progress = s
 
 
 def gigabytes(name: str) -> float:
-    """Return about how much `download` fetches on a new machine; 0 for embedded models."""
+    """Return the approximate size in GB of a model's full download; 0 for embedded models."""
     if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
         return MULTIVIEW_PRESETS[name].gigabytes
     views = views_model_for(name)
@@ -167,14 +167,14 @@ def gigabytes(name: str) -> float:
 
 
 def duration(name: str, device: torch.device) -> str:
-    """Return about how long a reconstruction model takes from an image to its OBJ."""
+    """Describe the approximate time that a reconstruction model takes from an image to an OBJ."""
     of_gpu, of_cpu = next(s for start, s in _SECONDS.items() if name.startswith(start))
     took = of_cpu if device.type == "cpu" else of_gpu
     return f"{took} s" if took < 90 else f"{took // 60} min"
 
 
 def licenses(name: str) -> str:
-    """Name the licences of a model's weights and of its multiview model's."""
+    """Return the licences of the weights of a model and of its multiview model."""
     if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
         return MULTIVIEW_PRESETS[name].license
     views = views_model_for(name)

@@ -1,4 +1,4 @@
-"""Multiview models: repositories in diffusers layout, found, read and put together."""
+"""Load multiview models from repositories in diffusers layout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _transform(which: str) -> str:
 
 
 def repository_files(*, with_unet: bool) -> list[tuple[str, ...]]:
-    """List the files that `read_multiview_model` reads; of each tuple, the first that exists."""
+    """List the files that `read_multiview_model` reads; each tuple lists alternative names."""
     single = (_INDEX, _SCHEDULER, _transform("vae"), _transform("clip"), *_TOKENIZER)
     return [
         *((name,) for name in single),
@@ -62,7 +62,7 @@ def load_multiview_model(
     preset = MULTIVIEW_PRESETS.get(name)
     if preset is None:
         raise InvalidInput(
-            f"The views' model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'."
+            f"The multiview model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'."
         )
     log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
     files = Repository(preset.repository, preset.revision, models_dirs, progress)
@@ -92,7 +92,7 @@ def read_multiview_model(
 
     The U-Net's weights may come from another file.
     """
-    # diffusers and transformers take seconds to import and are needed here alone.
+    # diffusers and transformers take seconds to import and are only needed here.
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import (
         CLIPTextConfig,
@@ -146,11 +146,11 @@ def read_multiview_model(
 
 
 def empty_prompt_ids(files: Repository) -> Tensor:
-    """Tokenize the empty prompt: (1, 77), begin, end and padding."""
+    """Tokenize the empty prompt to (1, 77) ids: begin, end and padding."""
     from transformers import CLIPTokenizer
 
     with tempfile.TemporaryDirectory(prefix="image-to-3d-") as folder:
-        # Each file may have been found somewhere else, and transformers wants them in one folder.
+        # The files may be in different folders, but transformers requires a single one.
         for name in _TOKENIZER:
             shutil.copy(files.file(name), folder)
         with files.understood(*_TOKENIZER):
@@ -162,11 +162,11 @@ def empty_prompt_ids(files: Repository) -> Tensor:
 
 
 def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename weights of older diffusers and transformers to the installed versions' names."""
+    """Rename weights saved by older diffusers and transformers to the installed versions' names."""
     found = {name: value for name, value in tensors.items() if not name.endswith("position_ids")}
     if part in ("text_encoder", "vision_encoder"):
         family = "text_model." if part == "text_encoder" else "vision_model."
-        # Transformers 5 dropped it from some classes.
+        # Transformers 5 dropped this prefix from some classes.
         if not any(name.startswith(family) for name in model.state_dict()):
             found = {name.removeprefix(family): value for name, value in found.items()}
         elif not any(name.startswith(family) for name in found):
@@ -190,9 +190,9 @@ def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str
 
 
 def _fill_position_ids(model: nn.Module) -> None:
-    """Give CLIP its position numbers.
+    """Fill CLIP's position ids.
 
-    They are in no file, and have no values where a model is built without memory.
+    No checkpoint has them, and they have no values in a model built on the meta device.
     """
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):

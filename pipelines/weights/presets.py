@@ -1,4 +1,4 @@
-"""Which models there are: their sizes, their files and the licences of these."""
+"""Presets of all models: sizes, files and licences."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..reconstruction.instant_mesh import ReconstructionConfig
 from ..reconstruction.triposg import TripoSGConfig
 from ..reconstruction.triposr import TripoSRConfig
 
-#: What the official files put before their names, and the names of parts that nobody uses.
+#: Prefix of names in the official files, and prefixes of unused parts.
 CHECKPOINT_PREFIX = "lrm_generator."
 UNUSED = "image_tokenizer.model.pooler."
 EMBEDDED_DIR = Path(__file__).parents[1] / "embedded"
-#: The weights of each part of TripoSG, and the sizes of the parts, in its repository.
+#: Paths of the weights and of the configs of TripoSG's parts in its repository.
 TRIPOSG_WEIGHTS = {
     "encoder": "image_encoder_dinov2/model.safetensors",
     "transformer": "transformer/diffusion_pytorch_model.safetensors",
@@ -38,18 +38,18 @@ TRIPOSG_CONFIGS = {
 
 @dataclass(frozen=True)
 class ReconstructionPreset:
-    """A reconstruction model: its sizes and its file.
+    """Preset of a reconstruction model: its sizes and its files.
 
     Attributes:
-        config: sizes.
-        repository, revision: on the hub, and the commit that is used. Without a commit, see
-            `finding.pinned_revision`; without a repository, the model is embedded.
-        file: name in the repository.
-        more_files: further names there.
-        input_kind: what the model takes: six views, or one image.
-        sha256: of the file, where it is known; else what the hub says of the commit counts.
-        license: of the weights.
-        gigabytes: of the file, about; 0 for the embedded model.
+        config: sizes of the model.
+        repository: name on the hub; None if the model is embedded.
+        revision: commit to use; if None, see `finding.pinned_revision`.
+        file: name of the weights file in the repository.
+        more_files: names of further files in the repository.
+        input_kind: "views" for six views, "image" for one image.
+        sha256: digest of the file; if None, the one that the hub lists is used.
+        license: licence of the weights.
+        gigabytes: approximate size of the file; 0 for the embedded model.
     """
 
     config: ReconstructionConfig | TripoSRConfig | TripoSGConfig | FrustumConfig
@@ -65,14 +65,14 @@ class ReconstructionPreset:
 
 @dataclass(frozen=True)
 class MultiviewPreset:
-    """A multiview model: a repository in diffusers layout, perhaps with another U-Net.
+    """Preset of a multiview model: a repository in diffusers layout, optionally with another U-Net.
 
     Attributes:
-        repository, revision: on the hub, and the commit that is used.
-        unet_repository, unet_revision, unet_file: of the U-Net's weights, if they are elsewhere.
-        background: grey level in [0, 1] of its images and views.
-        license: of the weights.
-        gigabytes: of all files, about.
+        repository, revision: name on the hub, and the commit to use.
+        unet_repository, unet_revision, unet_file: source of the U-Net's weights, if separate.
+        background: grey level in [0, 1] behind the object in the model's images and views.
+        license: licence of the weights.
+        gigabytes: approximate total size of the files.
     """
 
     repository: str
@@ -149,14 +149,14 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
 
 
 def views_model_for(model: str) -> str | None:
-    """Return the multiview model that fits a reconstruction model; None if it takes one image."""
+    """Return a reconstruction model's multiview model, or None if it takes a single image."""
     if RECONSTRUCTION_PRESETS[model].input_kind == "image":
         return None
     return "zero123plus-instantmesh"
 
 
 def sampling_settings(model: str) -> frozenset[str]:
-    """Return the names in `settings.ViewSettings` that have an effect on a reconstruction model."""
+    """Return the names of those `settings.ViewSettings` that affect a reconstruction model."""
     preset = RECONSTRUCTION_PRESETS[model]
     if preset.input_kind == "views":
         return frozenset({"steps", "guidance", "scheduler", "seed"})
@@ -166,7 +166,7 @@ def sampling_settings(model: str) -> frozenset[str]:
 
 
 def other_model(error: CheckpointError, tensors: Mapping[str, Tensor]) -> CheckpointError:
-    """Return an error that also names the preset whose weights these are; `error` if none is."""
+    """Name the preset that the weights belong to in an error; keep the error if none matches."""
     shapes = {
         name.removeprefix(CHECKPOINT_PREFIX): value.shape
         for name, value in tensors.items()

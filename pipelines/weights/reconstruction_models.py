@@ -1,4 +1,4 @@
-"""Reconstruction models: found, read and put together."""
+"""Load reconstruction models from their checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How the names of decoders begin.
+#: Prefixes of the names of decoder weights.
 _DECODERS = ("synthesizer.", "decoder.")
 
 
@@ -39,7 +39,7 @@ Sizes = TypeVar("Sizes", bound="DataclassInstance")
 
 
 class ModelConfig(Protocol[Model]):
-    """Sizes that know their model."""
+    """A configuration that can build its model."""
 
     def build(self) -> Model:
         """Build a model of these sizes, without weights."""
@@ -55,19 +55,21 @@ def load_reconstruction_model(
 ) -> AnyReconstructionModel:
     """Load a reconstruction model.
 
-    Weights of other sizes than the official ones have these beside them, see `read_sizes`.
+    If the sizes differ from the official ones, they are read from a file next to the weights; see
+    `read_sizes`.
 
     Args:
         name: one of `RECONSTRUCTION_PRESETS`.
         models_dirs: see `weights.finding.find_file`.
-        device: where the model goes.
-        dtype: of all but its decoder, which stays in float32: surfaces need the digits.
+        device: device of the loaded model.
+        dtype: precision of all weights but the decoder's, which stay in float32: surfaces need the
+            precision.
         progress: see `weights.finding.find_file`.
 
     Raises:
         InvalidInput: if there is no such preset.
-        CheckpointError: if the file is damaged, unsafe, or of another model.
-        EnvironmentProblem: if the file is nowhere and cannot be downloaded.
+        CheckpointError: if the file is damaged, unsafe, or belongs to another model.
+        EnvironmentProblem: if the file is missing and cannot be downloaded.
     """
     preset = RECONSTRUCTION_PRESETS.get(name)
     if preset is None:
@@ -92,7 +94,7 @@ def load_reconstruction_model(
         )
     beside = path.with_name(preset.file).with_suffix(".json")
     sizes = read_sizes(beside, preset.config) if beside.exists() else preset.config
-    # mypy joins the kinds of models to a Module.
+    # mypy infers only the common base class Module.
     config = cast("ModelConfig[AnyReconstructionModel]", sizes)
     return read_reconstruction_model(path, config, dtype=dtype).to(device)
 
@@ -101,12 +103,12 @@ def read_sizes(path: Path, official: Sizes) -> Sizes:
     """Read the sizes of a model that differ from the official ones.
 
     Args:
-        path: a JSON object with the sizes that differ, named as the attributes of the model's
-            config: `{"transformer_layers": 4, "encoder": {"layers": 6}}`.
+        path: a JSON file with an object of the sizes that differ, with the names of the config's
+            attributes: `{"transformer_layers": 4, "encoder": {"layers": 6}}`.
         official: supplies all other sizes.
 
     Raises:
-        CheckpointError: if the file is not JSON, names an unknown size or gives an impossible one.
+        CheckpointError: if the file is not JSON, or has an unknown name or an invalid size.
     """
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
@@ -124,7 +126,7 @@ def read_sizes(path: Path, official: Sizes) -> Sizes:
 
 
 def _merge(official: dict[str, Any], given: Any) -> Any:
-    """Return `given` with what it leaves out taken from `official`, at every depth."""
+    """Merge `given` into `official` recursively; `given` has priority."""
     if not isinstance(given, dict):
         return given
     return official | {
@@ -138,12 +140,12 @@ def read_reconstruction_model(
 ) -> Model:
     """Read a model of the given sizes from one file, on the CPU.
 
-    Names are those of the official checkpoints; their prefix is optional.
+    The names of the weights are those of the official checkpoints; their prefix is optional.
 
     Args:
-        path: the file.
-        config: sizes.
-        dtype: of all but the decoder, which is in float32.
+        path: file of the weights.
+        config: sizes of the model.
+        dtype: precision of all weights but the decoder's, which are float32.
 
     Raises:
         CheckpointError: if the file is damaged, unsafe, or does not fit the sizes.

@@ -1,6 +1,6 @@
 """Read files of weights safely, and load them into models.
 
-Pickles are read with `weights_only=True`, which runs nothing that is in them.
+Pickles are read with `weights_only=True`, which runs no code from the file.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ..errors import CheckpointError
 def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     """Read the named tensors of a .safetensors file or of a pickle (.ckpt, .bin, .pt).
 
-    The tensors are mapped from the file where its format allows that, so that only what a caller
-    converts takes memory that the system cannot reclaim.
+    The tensors are memory-mapped if the format allows it. Then only tensors that the caller
+    converts occupy memory that the system cannot reclaim.
 
     Args:
-        path: the file.
-        prefix: removed from the names. If any name has it, names without it are dropped.
+        path: file of the weights.
+        prefix: prefix to remove from the names. If any name has it, tensors without it are skipped.
 
     Raises:
-        CheckpointError: if the file is damaged, or is a pickle that wants to run code.
+        CheckpointError: if the file is damaged, or is a pickle that would run code.
     """
     _refuse_strangers(path)
     if path.suffix != ".safetensors":
@@ -41,10 +41,10 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Name what often lies there in place of weights, by its first bytes.
+    """Detect files that are often saved in place of weights, by their first bytes.
 
     Raises:
-        CheckpointError: if it is a Git LFS pointer or a web page.
+        CheckpointError: if the file is unreadable, a Git LFS pointer or a web page.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +70,7 @@ def _damaged(path: Path) -> CheckpointError:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        mapped = zipfile.is_zipfile(path)  # files of torch before 1.6 cannot be mapped
+        mapped = zipfile.is_zipfile(path)  # files of torch before 1.6 cannot be memory-mapped
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
@@ -81,7 +81,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from error
     except MemoryError:
         raise
-    except Exception as error:  # torch's reader of damaged pickles raises whatever goes wrong in it
+    except Exception as error:  # torch raises many types for damaged pickles
         raise _damaged(path) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -101,10 +101,10 @@ def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Give a model its weights, frozen.
+    """Load weights into a model and freeze them.
 
     Raises:
-        CheckpointError: if a name is missing or left over, or a shape is another.
+        CheckpointError: if a name is missing or unexpected, or a shape differs.
     """
     wanted = model.state_dict()
     missing, unexpected = wanted.keys() - tensors.keys(), tensors.keys() - wanted.keys()

@@ -1,4 +1,4 @@
-"""TripoSG: a repository in diffusers layout, read part by part.
+"""Load TripoSG part by part from a repository in diffusers layout.
 
 Source of the layout: the repository VAST-AI/TripoSG on the Hugging Face hub.
 """
@@ -32,7 +32,7 @@ from .presets import TRIPOSG_CONFIGS as _CONFIGS
 from .presets import TRIPOSG_WEIGHTS, other_model
 from .tensors import load_strictly, read_tensors
 
-#: Names in the encoder's file, and ours: those of the first version of DINO.
+#: Names in the encoder's file, and our names, which are those of the first version of DINO.
 _ENCODER_NAMES = (
     (".norm1.", ".layernorm_before."),
     (".norm2.", ".layernorm_after."),
@@ -45,7 +45,7 @@ _POINT_PARTS = ("proj_query.", "norm_out.", "proj_out.")
 
 
 class _File(BaseModel):
-    """Fields of a configuration file; others are ignored."""
+    """Fields of a configuration file; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
 
@@ -112,12 +112,13 @@ def load_triposg(files: Repository, dtype: torch.dtype) -> TripoSG:
     """Load the model from a repository, on the CPU.
 
     Args:
-        files: where its files are.
-        dtype: of all weights but norms and the first and last layers for points, which stay in
-            float32.
+        files: the model's repository.
+        dtype: precision of all weights except norms and the first and last layers for points,
+            which stay in float32.
 
     Raises:
-        CheckpointError: if a file is damaged, of another model, or disagrees with another.
+        CheckpointError: if a file is damaged, belongs to another model, or contradicts another
+            file.
         EnvironmentProblem: if a file is missing and cannot be downloaded.
     """
     config = read_config(files)
@@ -181,7 +182,8 @@ def read_config(files: Repository) -> TripoSGConfig:
     """Read the sizes of the model from its configuration files.
 
     Raises:
-        CheckpointError: if one is damaged, of another model, or disagrees with another.
+        CheckpointError: if a file is damaged, belongs to another model, or contradicts another
+            file.
     """
     encoder = _read(files, "encoder", _Encoder)
     flow = _read(files, "transformer", _Transformer)
