@@ -1,4 +1,4 @@
-"""A job's state in ModelsLab's words."""
+"""Describe a job's state in ModelsLab's response format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PATH = re.compile(r"(?<![\w:/.])(?:/|[A-Za-z]:[\\/])(?:[^\s'\"/\\:]+[/\\])+")
 
 
 def without_paths(message: str) -> str:
-    """Shorten the paths in a message to their last part: clients need not know the server's disk.
+    """Replace each path in a message by its file name, to hide the server's folders from clients.
 
     >>> without_paths("put it at /srv/models/TripoSR/model.ckpt.")
     'put it at model.ckpt.'
@@ -26,14 +26,14 @@ def without_paths(message: str) -> str:
 def answer_of(
     job: Job, base: str, jobs: Jobs, workers: Workers, download: Download | None
 ) -> Answer:
-    """Describe a job.
+    """Build the response that describes a job.
 
     Args:
         job: in any state.
-        base: what links begin with.
+        base: the server's address, used as the prefix of links.
         jobs: the store.
-        workers: that may be at work on the job.
-        download: of the job's model, that it waits for; None if its weights are here.
+        workers: the workers, one of which may be running the job.
+        download: the download of the job's model weights; None if they are already here.
     """
     common: dict[str, Any] = {"id": job.id, "track_id": job.track_id}
     if job.state in ("failed", "cancelled"):
@@ -67,7 +67,7 @@ def answer_of(
 
 
 def progress_of(job: Job, ahead: int, workers: Workers) -> str:
-    """Say how far a job is that has not ended."""
+    """Describe the progress of a queued or running job in one sentence."""
     stage = workers.stages.get(job.id)
     if stage:
         return f"The job is running ({stage.name} {stage.done} of {stage.total})."
@@ -75,7 +75,7 @@ def progress_of(job: Job, ahead: int, workers: Workers) -> str:
 
 
 def _meta(job: Job, image: str) -> dict[str, Any]:
-    """Describe the request as the server understood it, in the types of ModelsLab's document."""
+    """Return the settings in use, with the value types of ModelsLab's documentation."""
     return job.settings.model_dump(exclude_none=True) | {
         "file_prefix": job.token,
         "foreground_ratio": f"{job.settings.foreground_ratio:g}".removeprefix("0"),

@@ -1,4 +1,4 @@
-"""The application: two dialects and a page over one store and one queue."""
+"""The FastAPI application: two APIs and a web page that share one job store and queue."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _CLEANING_INTERVAL_S = 60.0
 
 
 def create_app(jobs: Jobs, workers: Workers, config: Config, *, page: bool = False) -> FastAPI:
-    """Return the application, which starts and stops the workers.
+    """Create the application, which starts and stops the workers.
 
     Args:
         jobs: the store.
-        workers: that run the jobs.
+        workers: the workers that run the jobs.
         config: see `Config`.
-        page: serve the page for browsers at "/".
+        page: whether to serve the web page at "/".
     """
     service = Service(jobs, workers, config)
 
@@ -94,7 +94,7 @@ def create_app(jobs: Jobs, workers: Workers, config: Config, *, page: bool = Fal
 
 
 def _clean(jobs: Jobs, closing: threading.Event) -> None:
-    """Remove what has expired, until the server stops."""
+    """Remove expired jobs and uploads periodically until the server stops."""
     while not closing.wait(_CLEANING_INTERVAL_S):
         try:
             jobs.clean()
@@ -103,7 +103,7 @@ def _clean(jobs: Jobs, closing: threading.Event) -> None:
 
 
 def _hosts(config: Config) -> set[str] | None:
-    """Return the names by which the server may be called."""
+    """Return the accepted names of the Host header; None accepts any."""
     if config.hosts is None:
         return None
     public = urlsplit(config.public_url or "").hostname
@@ -111,7 +111,7 @@ def _hosts(config: Config) -> set[str] | None:
 
 
 def _origins(config: Config) -> set[str]:
-    """Return the origins of pages that may post."""
+    """Return the origins of the web pages that may send POST requests."""
     public = urlsplit(config.public_url or "")
     own = {f"{public.scheme}://{public.netloc}".lower()} if public.netloc else set()
     return own | {origin.lower() for origin in config.cors_origins}

@@ -1,4 +1,4 @@
-"""API keys: who may use the server, and how often somebody may guess."""
+"""Check API keys and limit the rate of wrong ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GUESSES_PER_S = 1.0
 
 
 def digest(key: str) -> str:
-    """Return the SHA-256 of a key in hexadecimal, which is all that is stored of it."""
+    """Return the SHA-256 of a key in hexadecimal. Only this digest is stored, never the key."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -26,8 +26,8 @@ def read_digests(path: Path) -> list[str]:
     """Read a file with the SHA-256 of one key per line.
 
     Raises:
-        InvalidInput: if the file cannot be read, is empty, or has a line that is not a digest.
-            An empty file must not open the server to everybody.
+        InvalidInput: if the file cannot be read or a line is not a digest. Also if it is empty,
+            because otherwise the server would be open to everybody.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split()
@@ -47,15 +47,15 @@ def read_digests(path: Path) -> list[str]:
 class Keys:
     """The keys that a server accepts.
 
-    A correct key always passes at once. All wrong ones share one limit, so that nobody can lock
-    out anybody else and nothing is stored per client. Guessing is hopeless only for keys that are
-    long and random.
+    A correct key is always accepted at once. All wrong keys share one rate limit, so no client
+    can lock out another and nothing is stored per client. Only long, random keys are safe from
+    guessing.
 
     Args:
-        digests: see `digest`; without any, everybody may use the server.
-        guesses: wrong keys that are answered in a row before the limit counts.
-        guesses_per_s: wrong keys that are answered in the long run.
-        clock: seconds, monotonic.
+        digests: see `digest`. If there are none, everybody may use the server.
+        guesses: number of wrong keys in a burst before the rate limit applies.
+        guesses_per_s: sustained rate of wrong keys that are answered with 401 instead of 429.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Keys:
         return bool(self._digests)
 
     def owner(self, key: str) -> str:
-        """Return the digest of an accepted key; "" if the server needs none.
+        """Check a key and return its digest; return "" if the server needs no key.
 
         Raises:
             ApiError: 401 for a wrong or missing key, 429 after too many wrong ones.
@@ -83,14 +83,14 @@ class Keys:
             return ""
         given = digest(key)
         matches = [hmac.compare_digest(known, given) for known in self._digests]
-        if any(matches):  # of all of them, so that the time taken says nothing
+        if any(matches):  # all keys were compared, so timing leaks nothing
             return given
         if key and not self._may_guess():
             raise ApiError(429, "Too many wrong API keys: try again later.", self._wait())
         raise ApiError(401, "Invalid API key.")
 
     def owner_in_header(self, authorization: str) -> str | None:
-        """Return the owner of the bearer token in an Authorization header; None without one.
+        """Check the bearer token in a header and return its owner; return None without a token.
 
         Raises:
             ApiError: as `owner`.

@@ -1,4 +1,4 @@
-"""Request bodies: read within a size, a time and a budget, and parsed off the event loop."""
+"""Read request bodies within limits of size, time and memory, and parse them in a thread."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _MAX_VALUES = 10_000
 _MAX_FORM_FIELDS = 200
 _RETRY_AFTER_S = 10
 _FORM = "application/x-www-form-urlencoded"
-#: Fields in which a form's space can only be the "+" of base64 that was not percent-encoded.
+#: Form fields with base64. A space in them was a "+" that the client did not percent-encode.
 _BASE64_FIELDS = ("image", "init_image", "base64_string")
 
 
 class BodyReader:
-    """Reads bodies and checks who sent them.
+    """Reads request bodies and checks their API keys.
 
     Args:
-        keys: that are accepted.
-        timeout_s: within which a body must arrive.
-        max_held_bytes: of all bodies that are on their way at once.
+        keys: the accepted keys.
+        timeout_s: seconds within which a body must arrive.
+        max_held_bytes: total size of all bodies that are being received at one time.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class BodyReader:
     async def read(self, request: Request, model: type[_Body]) -> tuple[_Body, str]:
         """Return a request's body and its owner, see `Keys.owner`.
 
-        A key in the header is checked before the body is read, one in the body before anything
-        else in it is looked at.
+        A key in the header is checked before the body is read. A key in the body is checked
+        before the other fields are validated.
 
         Raises:
             ApiError: 400 for an invalid body, 401 or 429 for a wrong key, 408 for a slow client,
@@ -89,7 +89,7 @@ class BodyReader:
             if len(content) > limit:
                 raise too_large
             if self._held > self._max_held:
-                self._held -= len(content)  # at once, or all bodies on their way would be refused
+                self._held -= len(content)  # now, so that the other bodies still fit
                 content.clear()
                 raise ApiError(503, "Too many requests arrive at once.", _RETRY_AFTER_S)
             # JSON can need a hundred times its size once it is parsed.
@@ -99,9 +99,10 @@ class BodyReader:
 
 
 def _parse(content: bytearray, kind: str) -> dict[str, Any]:
-    """Parse JSON, whatever its Content-Type, or a form; an empty body has no fields.
+    """Parse a JSON object or a form; return no fields for an empty body.
 
-    Clients such as `curl -d` send JSON as a form, or without a type.
+    JSON is recognised whatever its Content-Type, because clients such as `curl -d` label it as a
+    form or do not label it at all.
     """
     start = content[:100].lstrip()
     if not start and len(content) <= 100:

@@ -1,9 +1,9 @@
 """Run the server's jobs on a Ray cluster.
 
-Each worker process here drives one actor there, so that the supervisor's timeouts and
-cancellations work as for local jobs. If an actor's machine is lost, a new actor repeats the job
-once. A catalogue uses Ray Data instead (`catalogue.ray_engine`): it needs throughput over three
-stages, where a job needs its progress and a way to stop.
+Each local worker process drives one remote actor, so that timeouts and cancellation work as they
+do for local jobs. If an actor's machine is lost, a new actor repeats the job once. Catalogues use
+Ray Data instead (`catalogue.ray_engine`), which gives more throughput but neither progress within
+an item nor cancellation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOST = "Two machines were lost while they worked on this job: try again later."
 
 
 class _Remote:
-    """Run jobs in an actor; files travel as bytes, because the machines share no disk."""
+    """Run jobs in an actor. Files are sent as bytes, because the machines share no disk."""
 
     def __init__(self, maker: Callable[[], Any]) -> None:
         self._make = maker()
@@ -31,9 +31,9 @@ class _Remote:
     def make(
         self, settings: JobRequest, seed: int, images: list[bytes], token: str
     ) -> dict[str, bytes] | str:
-        """Return a job's files by name, the mesh first; or the message of its error."""
+        """Run a job. Return its files by name, the mesh first, or an error message."""
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place, token)  # the files are named after it
+            folder = Path(place, token)  # its name is the prefix of the files
             folder.mkdir()
             paths = [folder / f"picture-{i}" for i in range(len(images))]
             for path, content in zip(paths, images, strict=True):
@@ -46,12 +46,12 @@ class _Remote:
 
 
 class RayMaker:
-    """A `Make` that passes jobs to an actor.
+    """A `Make` that runs jobs in a Ray actor.
 
     Args:
-        maker: called in the actor; makes the function that does the work. Must be picklable.
-        address: of the cluster; "auto" for the one that this machine is part of.
-        gpus: share of a GPU that the actor takes.
+        maker: factory of the function that runs a job; called in the actor. Must be picklable.
+        address: address of the cluster; "auto" for the cluster that this machine belongs to.
+        gpus: share of a GPU that the actor reserves.
     """
 
     def __init__(self, maker: Callable[[], Any], address: str = "auto", gpus: float = 1.0) -> None:
@@ -63,10 +63,10 @@ class RayMaker:
     def __call__(
         self, settings: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
-        """Make a job's files, as `work.Maker` does.
+        """Make a job's files, like `work.Maker`.
 
         Raises:
-            ImageTo3DError: with a message for the client.
+            ImageTo3DError: if the job fails; the message is safe to show to the client.
         """
         contents = [image.read_bytes() for image in images]
         for last in (False, True):

@@ -1,4 +1,4 @@
-"""How the server behaves."""
+"""The server's configuration."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Config:
-    """How the server behaves.
+    """Configuration of the application.
 
     Attributes:
-        keys: SHA-256 digests of the accepted keys; without any, everybody may use the server.
-        wait: seconds that a request waits for its job before the answer is "processing".
-        model: what a job without a model's name uses.
-        models: further models that jobs may name; None allows those whose weights are here.
-        models_dirs: folders of weights.
-        public_url: what links begin with; None takes the address that the client has used.
-        hosts: names by which the server may be called; None for any.
+        keys: SHA-256 digests of the accepted keys. If there are none, everybody may use the
+            server.
+        wait: seconds that a request waits for its job before the status is "processing".
+        model: model of jobs that name none.
+        models: further models that jobs may name; None allows all whose weights are complete.
+        models_dirs: folders to search for weights.
+        public_url: prefix of links; None takes the address that the client used.
+        hosts: accepted names of the Host header; None accepts any.
         cors_origins: origins of web pages that may use the endpoints; "*" for all.
         allow_private: whether images and webhooks may be in private networks.
-        webhook_secret: signs webhooks, if not empty.
-        body_timeout_s: within which a request's body must arrive.
+        webhook_secret: key that signs webhooks; empty for unsigned webhooks.
+        body_timeout_s: seconds within which a request's body must arrive.
     """
 
     keys: frozenset[str] = frozenset()
@@ -42,5 +43,5 @@ class Config:
 
     @property
     def root_path(self) -> str:
-        """The path of `public_url`, below which a proxy serves the server; "" for none."""
+        """Path of `public_url`, under which a proxy serves the application; "" for none."""
         return urlsplit(self.public_url or "").path.rstrip("/")

@@ -1,4 +1,4 @@
-"""The folder and the database of the server's jobs."""
+"""Prepare the server's folder and open its job database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from ..errors import EnvironmentProblem
 from ..files import check_writable
 
-#: The tables of 0.2.0 and, last, `leases`.
+#: The schema of version 0.2.0, plus the table `leases`.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT UNIQUE, owner TEXT, state TEXT,
@@ -27,10 +27,10 @@ CREATE TABLE IF NOT EXISTS leases (job INTEGER PRIMARY KEY, server TEXT);
 
 
 def lock_folder(folder: Path) -> FileLock:
-    """Make a folder that only its owner can read, and lock it.
+    """Create a folder that only its owner can read, and lock it.
 
     Raises:
-        EnvironmentProblem: if another server has locked it, or it cannot be written to.
+        EnvironmentProblem: if another server has locked the folder, or it is not writable.
     """
     check_writable(folder, "--folder")
     _make_private(folder)
@@ -45,9 +45,9 @@ def lock_folder(folder: Path) -> FileLock:
 
 
 def _make_private(folder: Path) -> None:
-    """Close a folder to other users, unless it also has files that are not the server's."""
+    """Make a folder private to its owner, unless it contains files of other programs."""
     ours = {"jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm"}
-    with suppress(OSError):  # somebody else's, or a disk without modes
+    with suppress(OSError):  # owned by another user, or a disk without modes
         if {path.name for path in folder.iterdir()} <= ours | {"files", ".lock"}:
             folder.chmod(0o700)
         for path in folder.iterdir():
@@ -58,10 +58,10 @@ def _make_private(folder: Path) -> None:
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open a database, or make it if it is missing.
+    """Open a database, or create it if it is missing.
 
     Raises:
-        sqlite3.Error: if it is damaged or cannot be opened.
+        sqlite3.Error: if the database is damaged or cannot be opened.
     """
     database = sqlite3.connect(path, check_same_thread=False)
     database.row_factory = sqlite3.Row

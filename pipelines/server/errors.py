@@ -1,4 +1,4 @@
-"""What the endpoints answer when a request fails."""
+"""Error responses of the endpoints."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LONGEST_MESSAGE = 1000
 
 
 class ApiError(Exception):
-    """A request that is refused.
+    """An error that is sent to the client.
 
     Attributes:
         status: HTTP status.
-        retry_after: seconds after which the client may try again, or None.
+        retry_after: seconds after which the client may try again; None sends no such header.
     """
 
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
@@ -30,7 +30,7 @@ class ApiError(Exception):
         self.status, self.retry_after = status, retry_after
 
     def response(self) -> JSONResponse:
-        """Return the error as ModelsLab answers errors."""
+        """Return the error in ModelsLab's response format."""
         answer = Answer(status="error", message=str(self), retry_after=self.retry_after)
         headers = {"Retry-After": str(self.retry_after)} if self.retry_after else None
         return JSONResponse(
@@ -39,7 +39,7 @@ class ApiError(Exception):
 
 
 def invalid_body(error: ValidationError) -> ApiError:
-    """Name the fields of a body that are invalid, without repeating their values."""
+    """Return an error that lists the invalid fields of a body, without repeating their values."""
     return ApiError(400, _sentence(error.errors(include_input=False, include_url=False)))
 
 
@@ -53,7 +53,7 @@ def _sentence(errors: Sequence[Mapping[str, Any]]) -> str:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error in ModelsLab's form."""
+    """Send every error in ModelsLab's response format."""
 
     @app.exception_handler(ApiError)
     async def _(_: Request, error: ApiError) -> JSONResponse:

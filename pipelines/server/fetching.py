@@ -1,4 +1,4 @@
-"""Images from what clients send: URLs, data URIs and base64."""
+"""Read the images in requests: URLs, data URIs and base64."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 async def fetch_image(source: str, *, allow_private: bool = False) -> bytes:
-    """Return an image file.
+    """Download or decode an image, and return the content of its file.
 
     Args:
         source: an http(s) URL, a data URI, or base64.
-        allow_private: allow URLs that lead to a private network.
+        allow_private: whether to allow URLs in a private network.
 
     Raises:
-        InvalidInput: if it cannot be fetched, is too large, or is not a readable image.
+        InvalidInput: if the image cannot be fetched, is too large or is not readable.
     """
     if source[:8].lower().startswith(("http://", "https://")):
         content = await _download(source, allow_private)
@@ -39,12 +39,12 @@ async def fetch_image(source: str, *, allow_private: bool = False) -> bytes:
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode a data URI or bare base64, as browsers do.
+    """Decode a data URI or bare base64 as leniently as browsers do.
 
     Whitespace, percent-encoding, missing padding and the URL-safe alphabet are accepted.
 
     Raises:
-        InvalidInput: if it is neither, or too large.
+        InvalidInput: if the text is neither, or the image is too large.
 
     Source: WHATWG, Fetch ("data: URL processor") and Infra ("forgiving-base64 decode").
     """
@@ -69,24 +69,24 @@ def decode_base64(text: str) -> bytes:
 
 def _forgiving_base64(text: bytes) -> bytes:
     if b"%" in text:
-        # Quoted-printable differs by the sign alone, and is decoded in little memory.
+        # Decode percent-encoding as quoted-printable ("=" instead of "%"), to use little memory.
         text = binascii.a2b_qp(text.replace(b"=", b"=3D").replace(b"%", b"="))
     text = text.translate(_URL_SAFE, delete=b" \t\n\f\r").removesuffix(b"=").removesuffix(b"=")
     return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
 
 
 def check_image(content: bytes) -> None:
-    """Check an image's format and size by its head. No pixels are decoded.
+    """Check an image's format and size from its header, without decoding pixels.
 
     Raises:
-        InvalidInput: if it is not a readable image or has too many pixels.
+        InvalidInput: if the image is not readable or has too many pixels.
     """
     try:
         with open_image(io.BytesIO(content)) as opened:
             width, height = opened.size
     except Image.DecompressionBombError:
         width = height = MAX_PIXELS
-    except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+    except Exception as error:  # Pillow's plugins raise all kinds of exceptions
         raise InvalidInput(
             f"image is not a readable image: send one of {', '.join(PHOTO_FORMATS)}."
         ) from error
@@ -114,7 +114,7 @@ async def _download(address: str, allow_private: bool) -> bytes:
         await asyncio.wait_for(read(), TIMEOUT_S)
     except TooLarge as error:
         raise _too_large() from error
-    # One message for all, or it would tell which ports of a private network are open.
+    # One message for all failures: different ones would reveal open ports of a private network.
     except (*HTTP_ERRORS, AddressRefused, TimeoutError, asyncio.TimeoutError) as error:
         raise InvalidInput(
             "The image's URL must be on the open internet and answer within"

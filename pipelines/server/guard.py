@@ -1,4 +1,4 @@
-"""The first look at a request: which host it names, and which page it comes from."""
+"""Check each request's Host and Origin headers before the application handles it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ _SECURITY_HEADERS = {
 
 
 class Guard:
-    """Refuse requests for other hosts and posts from other web pages; add security headers.
+    """Middleware that refuses foreign hosts and origins, and adds security headers.
 
-    Without the first, a page could reach the server by a DNS name of its own. Without the second,
-    any page could post to a server that needs no key.
+    The host check prevents DNS rebinding. The origin check stops arbitrary web pages from sending
+    POST requests to a server that needs no key.
 
     Args:
         app: the application.
-        hosts: names by which the server may be called; None for any.
-        origins: of pages that may post, beside the server's own; "*" for all.
-        root_path: below which a proxy serves the server, "" for none.
+        hosts: accepted names of the Host header; None accepts any.
+        origins: origins of pages that may send POST requests, besides the server's own; "*" for
+            all.
+        root_path: path prefix under which a proxy serves the application; "" for none.
     """
 
     def __init__(
@@ -87,17 +88,17 @@ def _hostname(host: str) -> str | None:
 
 
 class _Body:
-    """What the client still sends.
+    """The rest of a request's body, which is discarded before an early response.
 
-    A client that is still sending may not read an early answer, so the rest is read and discarded
-    first: at most so many bytes, for at most so many seconds.
+    A client that is still sending may not read a response. The amount and the time of reading
+    are limited.
     """
 
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         length = headers.get("content-length", "0")
         self._left = length != "0" or "transfer-encoding" in headers
-        # Such a client asks first, and does not send what was refused.
+        # Such a client waits for permission, and sends no body if it is refused.
         self._asks_first = headers.get("expect", "").lower() == "100-continue"
 
     async def receive(self) -> Message:
@@ -107,7 +108,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Discard what is left."""
+        """Read and discard the rest of the body."""
         if not self._left or self._asks_first:
             return
         with contextlib.suppress(asyncio.TimeoutError):

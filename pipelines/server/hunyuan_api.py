@@ -20,7 +20,7 @@ _RETRY_AFTER_S = 10
 
 
 def add_hunyuan_api(app: FastAPI, service: Service) -> None:
-    """Add generate, send and status."""
+    """Add the endpoints generate, send and status."""
 
     async def start(request: Request) -> Job:
         body, owner = await service.read(request, Hunyuan)
@@ -33,7 +33,7 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
         tags=["Hunyuan3D-2"],
     )
     async def generate(request: Request) -> Response:
-        """Make a mesh of one image, and answer with its file."""
+        """Make a mesh from one image, and return its file."""
         job = await start(request)
         while job.state not in ENDED:
             if service.closing.is_set():
@@ -48,12 +48,12 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
 
     @app.post("/send", openapi_extra=body_of(Hunyuan), tags=["Hunyuan3D-2"])
     async def send(request: Request) -> dict[str, str]:
-        """Queue an image, and return the uid to ask for its state."""
+        """Queue an image, and return a uid for requests to /status."""
         return {"uid": (await start(request)).token}
 
     @get(app, "/status/{uid}", tags=["Hunyuan3D-2"])
     async def status(uid: str) -> dict[str, str]:
-        """Return the state of a queued image, and the mesh in base64 when it is finished."""
+        """Return the state of a job, and the mesh in base64 once it is finished."""
         try:
             job = await asyncio.to_thread(service.jobs.by_token, uid)
         except KeyError:

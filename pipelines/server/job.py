@@ -1,4 +1,4 @@
-"""One of the server's jobs, and how it is read from the database."""
+"""A job of the server, and its conversion from a database row."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Job:
-    """One row.
+    """A job of the server; one row of the database.
 
     Attributes:
-        id: what clients use to ask for the job.
-        token: unguessable; part of its files' addresses and the name of their folder.
-        owner: digest of the key that started it.
-        images: file names in its folder.
+        id: number by which clients refer to the job.
+        token: unguessable name of the job's folder; part of the links to its files.
+        owner: digest of the API key that submitted the job.
+        images: names of the input images in the job's folder.
         seed: the seed in use; never 0.
-        created, started, ended: seconds since 1970, or None; never before one another.
-        tries: how many times a worker has started it.
-        message: why it failed, in one sentence.
-        outputs: file names in its folder, the mesh first.
-        webhook, track_id: as the client gave them.
+        created, started, ended: seconds since 1970, in ascending order; None if not yet reached.
+        tries: number of times that a worker has started the job.
+        message: reason of the failure, in one sentence.
+        outputs: names of the result files in the job's folder, the mesh first.
+        webhook, track_id: values from the client's request.
         base: the server's address, as the client used it.
     """
 
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def expected_outputs(self) -> list[str]:
-        """Names that the files will have."""
+        """Names that the job's result files will have."""
         suffixes = [self.settings.output_format] + ["mp4"] * self.settings.render
         return [f"{self.token}.{suffix}" for suffix in suffixes]
 

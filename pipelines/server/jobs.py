@@ -1,8 +1,8 @@
-"""The store of the server's jobs, their states and their files: SQLite and a folder.
+"""Store jobs, their states and their files in an SQLite database and a folder.
 
-It survives kill -9 at any moment. A job is queued, then running, then done, failed or cancelled,
-and each change is one transaction. If a server dies, the next one queues its running jobs again,
-once.
+The store survives kill -9 at any moment. A job is queued, then running, then done, failed or
+cancelled. Each change of state is one transaction. If a server dies, the next server queues the
+jobs that were running again, but only once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TEMPORARY_S = 3600.0
 _LONGEST_UPLOAD_S = 86_400.0
 _LOST = "The server stopped twice while it worked on this job: it is not tried again."
 _SETTING = "CASE WHEN json_valid(settings) THEN json_extract(settings, '$.{}') END"
-#: The condition for a job of some models; takes their names as JSON.
+#: SQL condition that selects the jobs of certain models; the parameter is a JSON list of names.
 _OF_MODELS = f"coalesce({_SETTING.format('model_id')}, '') IN (SELECT value FROM json_each(?))"
 
 
@@ -40,15 +40,15 @@ class QueueFull(Exception):
 
 
 class Jobs:
-    """The store, for one server at a time; one connection for all threads.
+    """The job store of one server; all threads share one database connection.
 
     Args:
-        folder: of the database and of all files.
-        limit: most jobs that may wait.
+        folder: folder of the database and of all files.
+        limit: maximum number of queued jobs.
         keep: seconds to keep results after a job's end.
 
     Raises:
-        EnvironmentProblem: if another server uses the folder, or it cannot be used.
+        EnvironmentProblem: if another server uses the folder, or the folder is unusable.
     """
 
     def __init__(self, folder: Path, *, limit: int = 32, keep: float = 86_400.0) -> None:
@@ -74,7 +74,7 @@ class Jobs:
             self._folder_lock.release()
 
     def folder_of(self, token: str) -> Path:
-        """Return the folder of a job's or an upload's files."""
+        """Return the folder with the files of a job or an upload."""
         return self.folder / "files" / token
 
     def keep_files(self, files: Mapping[str, bytes]) -> str:
@@ -103,7 +103,7 @@ class Jobs:
         """Queue a job.
 
         Raises:
-            QueueFull: if too many are waiting.
+            QueueFull: if too many jobs are queued.
         """
         files = {f"picture-{i}": content for i, content in enumerate(images)}
         token = self.keep_files(files)
@@ -137,7 +137,7 @@ class Jobs:
         """Return a job by its id.
 
         Raises:
-            KeyError: if there is none.
+            KeyError: if there is no such job.
         """
         return self._one("id = ?", id)
 
@@ -145,16 +145,15 @@ class Jobs:
         """Return a job by its token.
 
         Raises:
-            KeyError: if there is none.
+            KeyError: if there is no such job.
         """
         return self._one("token = ?", token)
 
     def claim(self) -> Job | None:
-        """Mark the job that has waited longest as running here, and return it.
+        """Mark the oldest queued job as running on this server, and return it.
 
-        Jobs of models that are held back wait on.
-
-        A job that this version cannot read is marked failed instead.
+        Jobs of models that are held back stay queued. A job that this version cannot read is
+        marked as failed instead.
         """
         while True:
             with self._transaction() as database:
@@ -181,10 +180,10 @@ class Jobs:
     def end(
         self, id: int, state: JobState, *, message: str = "", outputs: Sequence[str] = ()
     ) -> bool:
-        """End a job that is queued, or running here.
+        """End a job that is queued or running on this server.
 
         Returns:
-            False if it had ended before, is unknown, or another server runs it.
+            False if the job is unknown, had already ended, or is running on another server.
         """
         with self._transaction() as database:
             changed = database.execute(
@@ -203,12 +202,12 @@ class Jobs:
         return bool(changed)
 
     def hold(self, model: str) -> None:
-        """Hold back the queued jobs of a model until `release`."""
+        """Keep the queued jobs of a model from starting until `release` is called."""
         with self._lock:
             self._held.add(model)
 
     def release(self, model: str, *, failure: str = "") -> None:
-        """Let the queued jobs of a model run, or fail them with a message."""
+        """Let the queued jobs of a model start, or fail them with the message `failure`."""
         with self._lock:
             self._held.discard(model)
             names = json.dumps(names_of([model]))
@@ -221,7 +220,7 @@ class Jobs:
         return {job.settings.model for job in self._select("state = 'queued'")}
 
     def put_back(self, id: int) -> None:
-        """Queue a job that is running here again, as if it had never been started."""
+        """Move a job that is running on this server back to the queue, and do not count the try."""
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND state ="
@@ -231,16 +230,16 @@ class Jobs:
             database.execute("DELETE FROM leases WHERE job = ?", (id,))
 
     def count(self, state: JobState) -> int:
-        """Return how many jobs are in a state."""
+        """Return the number of jobs in a state."""
         return int(self._value("SELECT count(*) FROM jobs WHERE state = ?", state))
 
     def ahead_of(self, job: Job) -> int:
-        """Return how many jobs come before a queued one, including those that are running."""
+        """Return the number of queued and running jobs that are older than a queued job."""
         query = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND id < ?"
         return int(self._value(query, job.id))
 
     def usual_seconds(self, model_id: str) -> float:
-        """Return the mean time of a model's last 10 jobs; 10 if there is none."""
+        """Return the mean duration of a model's last 10 finished jobs; 10 s if there are none."""
         query = (
             "SELECT avg(max(ended - started, 0)) FROM (SELECT ended, started FROM jobs WHERE"
             f" state = 'done' AND {_SETTING.format('model_id')} = ? ORDER BY id DESC LIMIT 10)"
@@ -249,7 +248,7 @@ class Jobs:
         return 10.0 if mean is None else float(mean)
 
     def due_deliveries(self) -> list[tuple[Job, int]]:
-        """Return the jobs whose webhook is to be called now, and how often it was tried."""
+        """Return the jobs whose webhook call is due, each with its number of earlier tries."""
         with self._lock:
             tries = dict(
                 self._database.execute(
@@ -260,7 +259,7 @@ class Jobs:
         return [(job, tries[job.id]) for job in jobs if job.id in tries]
 
     def delivered(self, job: Job, *, again_in: float | None = None) -> None:
-        """Note that a webhook was called; `again_in` seconds it is to be called again."""
+        """Record a webhook call; if `again_in` is set, retry in that many seconds."""
         with self._transaction() as database:
             if again_in is None:
                 database.execute("DELETE FROM deliveries WHERE job = ?", (job.id,))
@@ -271,7 +270,7 @@ class Jobs:
                 )
 
     def clean(self) -> None:
-        """Remove expired jobs with their files, and files that belong to no job."""
+        """Remove expired jobs with their files, and old files that belong to no job."""
         now = time.time()
         temporary, kept = now - min(TEMPORARY_S, self.keep), now - self.keep
         expired = f"ended < CASE WHEN {_SETTING.format('temp')} THEN ? ELSE ? END"
@@ -288,13 +287,13 @@ class Jobs:
         self._remove_orphans(now - min(self.keep, _LONGEST_UPLOAD_S))
 
     def _remove_orphans(self, before: float) -> None:
-        """Remove uploads, and what a killed server left, if they are older than a time."""
+        """Remove uploads and the leftovers of a killed server that are older than `before`."""
         files = self.folder / "files"
         if not files.is_dir():
             return
         with os.scandir(files) as entries:
             for entry in entries:
-                with suppress(OSError):  # somebody else removed it
+                with suppress(OSError):  # removed in the meantime
                     if entry.stat().st_mtime < before and not self._knows(entry.name):
                         shutil.rmtree(entry.path, ignore_errors=True)
 
@@ -302,7 +301,7 @@ class Jobs:
         return bool(self._value("SELECT count(*) FROM jobs WHERE token = ?", token))
 
     def _take_over(self) -> None:
-        """Queue what a dead server left running, or fail it if that has happened before."""
+        """Queue the jobs that a dead server left running; fail those that had been queued again."""
         with self._transaction() as database:
             database.execute("DELETE FROM leases")
             database.execute(
@@ -339,7 +338,7 @@ class Jobs:
             self.changed.notify_all()
 
 
-#: The condition for a job that this server may change; takes the server's id.
+#: SQL condition that selects the jobs this server may change; the parameter is the server's id.
 _OURS = (
     "(state = 'queued' OR state = 'running' AND id IN (SELECT job FROM leases WHERE server = ?))"
 )

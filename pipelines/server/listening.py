@@ -1,4 +1,4 @@
-"""The sockets of the server and its life from start to SIGTERM."""
+"""Bind the server's sockets and run it until SIGTERM."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
     Args:
         host: a name or an address, such as "localhost", "0.0.0.0" or "::1".
-        port: 0 takes any free one.
+        port: 0 chooses a free port.
 
     Raises:
-        EnvironmentProblem: if that is not possible.
+        EnvironmentProblem: if the host or port cannot be bound.
     """
     sockets: list[socket.socket] = []
     try:
-        if not 0 <= port < 2**16:  # getaddrinfo would take the rest of the division
+        if not 0 <= port < 2**16:  # getaddrinfo would wrap it around
             raise OSError("a port is between 0 and 65535")
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
@@ -52,7 +52,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 class _AddressMissing(Exception):
-    """An address of "localhost" that this machine lacks, such as ::1 without IPv6."""
+    """This machine lacks an address of "localhost", such as ::1 without IPv6."""
 
 
 def _listen(family: int, address: tuple[Any, ...]) -> socket.socket:
@@ -61,7 +61,7 @@ def _listen(family: int, address: tuple[Any, ...]) -> socket.socket:
     except OSError as error:
         raise _AddressMissing from error
     try:
-        if sys.platform != "win32":  # there it would allow two servers on one port
+        if sys.platform != "win32":  # Windows would allow two servers on one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -85,7 +85,7 @@ def _url(host: str, port: int) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which tells waiting requests at once that it has been asked to stop."""
+    """A uvicorn server that sets the event `closing` as soon as it receives a signal to stop."""
 
     def __init__(self, config: uvicorn.Config, closing: threading.Event) -> None:
         super().__init__(config)
@@ -97,17 +97,17 @@ class _Server(uvicorn.Server):
 
 
 def run(app: FastAPI, sockets: list[socket.socket], closing: threading.Event) -> None:
-    """Answer requests until SIGTERM or Ctrl-C.
+    """Serve requests until SIGTERM or Ctrl-C.
 
     Args:
         app: the application.
-        sockets: see `bind`; are closed in the end.
-        closing: is set as soon as the server has been asked to stop.
+        sockets: from `bind`; closed at the end.
+        closing: event that is set as soon as the server receives a signal to stop.
     """
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=_GRACE_S, server_header=False, ws="none"
     )
-    # uvicorn sends itself the signal again when it has stopped.
+    # uvicorn raises the signal again after it has stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         _Server(config, closing).run(sockets=sockets)

@@ -1,6 +1,7 @@
-"""Which models jobs may name, and downloads of those whose weights are missing.
+"""Decide which models jobs may use, and download missing weights.
 
-A download runs in the server and not in a worker, so that jobs of other models pass by.
+Downloads run in the server process, so they do not block workers: jobs of other models can run
+in the meantime.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Download:
-    """How far a download is: bytes of the file that is on its way."""
+    """Progress of a model's download: bytes of the current file."""
 
     model: str
     done: int = 0
@@ -38,25 +39,25 @@ class Download:
 
     @property
     def remaining_s(self) -> float:
-        """Seconds until the file is here at the present pace; 0 if unknown."""
+        """Estimate the seconds until the current file is complete; 0 if unknown."""
         if not self.done:
             return 0.0
         return (time.monotonic() - self.began) * (self.total - self.done) / self.done
 
 
 class _Stopped(Exception):
-    """The server stops; the download goes on from here the next time."""
+    """The server is stopping. The download will resume when the server starts again."""
 
 
 class Models:
-    """The models that jobs may name.
+    """The models that jobs may use.
 
     Args:
-        jobs: the store, which holds back the jobs of a model until its weights are here.
-        default: allowed in any case.
-        allowed: likewise; None allows all models whose weights are here.
-        folders: of weights.
-        closing: set when the server stops.
+        jobs: the store, which holds back the jobs of a model until its weights are complete.
+        default: name of the default model, which is always allowed.
+        allowed: names of further models; None allows all models whose weights are complete.
+        folders: folders to search for weights.
+        closing: event that is set when the server stops.
     """
 
     def __init__(
@@ -74,14 +75,14 @@ class Models:
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
-        """Return the models that jobs may name."""
+        """Return the names of the models that jobs may use."""
         return [name for name in RECONSTRUCTION_PRESETS if self._is_allowed(name)]
 
     def check(self, name: str) -> None:
         """Refuse a model that is unknown or not allowed.
 
         Raises:
-            ApiError: 400 that names the allowed ones, and the option that allows others.
+            ApiError: 400 with the allowed models, and the option that allows others.
         """
         if name not in RECONSTRUCTION_PRESETS or not self._is_allowed(name):
             raise ApiError(
@@ -91,12 +92,12 @@ class Models:
             )
 
     def resume(self) -> None:
-        """Start the downloads that queued jobs wait for."""
+        """Start the downloads of models that queued jobs need."""
         for name in self._jobs.queued_models() & RECONSTRUCTION_PRESETS.keys():
             self.want(name)
 
     def want(self, name: str) -> None:
-        """Start the download of a model that is not here, unless it runs already."""
+        """Start to download a model if its weights are missing and no download is running."""
         with self._lock:
             if name in self._downloads or self._is_here(name):
                 return
@@ -105,7 +106,7 @@ class Models:
         threading.Thread(target=self._fetch, args=(name,), daemon=True).start()
 
     def download_of(self, name: str) -> Download | None:
-        """Return the download of a model that is running."""
+        """Return the running download of a model; None if there is none."""
         return self._downloads.get(name)
 
     def _is_allowed(self, name: str) -> bool:

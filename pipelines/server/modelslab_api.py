@@ -16,7 +16,7 @@ from .service import Service
 
 
 def add_modelslab_api(app: FastAPI, service: Service) -> None:
-    """Add image_to_3d, fetch, cancel and base64_to_url."""
+    """Add the endpoints image_to_3d, fetch, cancel and base64_to_url."""
 
     @app.post(
         "/api/v6/3d/image_to_3d",
@@ -25,10 +25,10 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         tags=["ModelsLab"],
     )
     async def image_to_3d(request: Request) -> JSONResponse:
-        """Make a mesh of one image, or of several images of one object.
+        """Make a mesh from one image, or from several images of one object.
 
-        The answer is "processing" with a link to fetch the result, or "success" if the job ends
-        at once. Without model_id, the model is the server's own choice (its option --model).
+        The status is "processing" with a link to fetch the result, or "success" if the job ends
+        quickly. Without model_id, the server uses its default model (its option --model).
         """
         body, owner = await service.read(request, ImageTo3DRequest)
         job = await service.submit(
@@ -49,7 +49,7 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         tags=["ModelsLab"],
     )
     async def fetch(id: int, request: Request) -> JSONResponse:
-        """Return the state of a job, and its files when it has succeeded."""
+        """Return the state of a job, and links to its files once it has succeeded."""
         _, owner = await service.read(request, Keyed)
         return await service.say(await service.job(id, owner), service.base(request))
 
@@ -60,14 +60,14 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         tags=["ModelsLab"],
     )
     async def cancel(id: int, request: Request) -> JSONResponse:
-        """End a job that is queued or running."""
+        """Cancel a queued or running job."""
         _, owner = await service.read(request, Keyed)
         job = await service.job(id, owner)
         await asyncio.to_thread(service.workers.cancel, job)
         return await service.say(await service.job(id, owner), service.base(request))
 
     async def upload(request: Request) -> JSONResponse:
-        """Store an image, and return its link, to be sent as image."""
+        """Store an image, and return a link that other requests can use as their image."""
         body, _ = await service.read(request, Upload)
         token = await asyncio.to_thread(_keep, service, body.base64_string)
         link = f"{service.base(request)}/files/{token}/upload"
@@ -81,7 +81,7 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
 
 
 def _keep(service: Service, source: str) -> str:
-    """Store an image that was uploaded; returns its token."""
+    """Store an uploaded image and return its token."""
     try:
         content = decode_base64(source)
         check_image(content)

@@ -1,4 +1,4 @@
-"""Files, health, metrics and the reference."""
+"""The endpoints for files, health, metrics and the API reference."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _REFERENCE_CSP = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def add_operations(app: FastAPI, service: Service) -> None:
-    """Add files, health, metrics and the reference."""
+    """Add the endpoints for files, health, metrics and the API reference."""
 
     @get(app, "/files/{token}/{name}", response_class=FileResponse, tags=["files"])
     async def file(token: str, name: str) -> FileResponse:
         """Return a result or an uploaded image.
 
-        A finished mesh is there in every format: change the suffix in its link to .obj, .glb,
+        A finished mesh is available in every format: change the suffix in its link to .obj, .glb,
         .stl or .ply.
         """
         return await asyncio.to_thread(service.file_response, token, name)
 
     @get(app, "/health", tags=["operations"])
     async def health() -> dict[str, Any]:
-        """Return whether all workers are alive, and how many jobs there are."""
+        """Return whether all workers are alive, and the number of jobs in each state."""
         alive = service.workers.alive()
         queued, running = await asyncio.to_thread(
             lambda: (service.jobs.count("queued"), service.jobs.count("running"))

@@ -1,4 +1,4 @@
-"""The page for browsers: static files, which use the same endpoints as every other client."""
+"""Serve the web page: static files that use the same endpoints as other clients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CSP = (
 
 
 def add_page(app: FastAPI, service: Service) -> None:
-    """Serve the page at "/"."""
+    """Add the web page at "/"."""
 
     @get(app, "/", include_in_schema=False)
     def index(request: Request) -> HTMLResponse:

@@ -1,7 +1,7 @@
-"""Requests and answers of both APIs, as pydantic models.
+"""Pydantic models of the requests and responses of both APIs.
 
-Sources: ModelsLab's public documentation of the v6 API, its seed page and its newer form; the
-api_server of Hunyuan3D-2, as its Blender add-on and blender-mcp speak to it.
+Sources: ModelsLab's public documentation of the v6 API, including the seed page and the newer
+request format; the api_server of Hunyuan3D-2, as its Blender add-on and blender-mcp use it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ..net import parse_url
 from ..settings import JobSettings, declared
 
-#: ModelsLab's names of models that have another name here.
+#: ModelsLab's names of models, and this library's names for them.
 ALIASES = {"instantmesh": "instant-mesh-large"}
 _SETTINGS = declared(JobSettings)
 _RESOLUTION, _RATIO = _SETTINGS["resolution"], _SETTINGS["foreground_ratio"]
 MAX_CHUNK_SIZE = 12_000
 VIEWS = 6
-#: One image of 20 MiB in base64, or several that are smaller together.
+#: Room for 20 MiB of images in base64.
 MAX_BODY_BYTES = 28 * 2**20
 
 
@@ -51,13 +51,13 @@ YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 
 
 def names_of(models: Iterable[str]) -> list[str]:
-    """Return the names under which clients may ask for these models."""
+    """Return the names that clients may use for these models, including aliases."""
     wanted = set(models)
     return [*wanted, *(alias for alias, model in ALIASES.items() if model in wanted)]
 
 
 class Body(BaseModel):
-    """A request's body. Unknown fields are ignored; null and "" mean that a field is not given."""
+    """Base of request bodies. Unknown fields are ignored; null and "" count as missing."""
 
     model_config = ConfigDict(extra="ignore")
     MAX_BYTES: ClassVar[int] = 64 * 2**10
@@ -71,13 +71,13 @@ class Body(BaseModel):
 
 
 class Keyed(Body):
-    """A body with the key inside, as ModelsLab has it."""
+    """A body that contains the API key, as in ModelsLab's API."""
 
     key: str = Field("", max_length=500, description="API key; a server on loopback may need none.")
 
 
 class CameraAngles(Body):
-    """Where an image was taken from, around the object."""
+    """The direction from which an image shows the object."""
 
     azimuth: float = Field(ge=-360, le=360, description="Degrees counter-clockwise from above.")
     elevation: float = Field(ge=-89, le=89, description="Degrees above the horizon.")
@@ -86,7 +86,7 @@ class CameraAngles(Body):
 
 
 class JobRequest(BaseModel):
-    """Everything that a worker needs beside the images."""
+    """A job's settings: everything that a worker needs besides the images."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
@@ -161,12 +161,12 @@ class ImageTo3DRequest(JobRequest, Keyed):
 
     @property
     def images(self) -> list[str]:
-        """The images, from either field."""
+        """The images, from whichever field was used."""
         given = self.image or self.init_image or []
         return [given] if isinstance(given, str) else given
 
     def settings(self) -> JobRequest:
-        """Return what a worker needs."""
+        """Return only the fields that a worker needs."""
         return JobRequest.model_validate(self.model_dump(include=set(JobRequest.model_fields)))
 
 
@@ -198,7 +198,7 @@ class Hunyuan(Body):
         return self
 
     def settings(self) -> JobRequest:
-        """Return the same settings in ModelsLab's terms."""
+        """Convert the request to the settings of a job."""
         return JobRequest(
             remove_bg=True,
             resolution=min(max(self.octree_resolution, _RESOLUTION.low), _RESOLUTION.high),
@@ -210,7 +210,7 @@ class Hunyuan(Body):
 
 
 class Answer(BaseModel):
-    """An answer in ModelsLab's form; fields that are None are left out."""
+    """A response in ModelsLab's format; fields that are None are omitted."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,4 +1,4 @@
-"""The reference at /docs: the OpenAPI document as plain HTML, without scripts or other servers."""
+"""Render the API reference at /docs: plain HTML that uses no scripts and loads nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ td { border-top: 1px solid #8884 }
 
 
 def render_reference(document: Mapping[str, Any], root_path: str) -> str:
-    """Render an OpenAPI document.
+    """Render an OpenAPI document as HTML.
 
     Args:
-        document: of this server.
-        root_path: below which a proxy serves it, "" for none.
+        document: the server's OpenAPI document.
+        root_path: path prefix under which a proxy serves the application; "" for none.
     """
     title, description = (html.escape(document["info"][k]) for k in ("title", "description"))
     groups: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Files of jobs and uploads: their names, and meshes in formats that were not asked for."""
+"""Find the files of jobs and uploads, and convert meshes to other formats on request."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MEDIA_TYPES = {
     ".mtl": "text/plain",
 }
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
-#: Names of jobs of version 0.2.0, whose links still work.
+#: File names of version 0.2.0, by suffix; old links still work.
 _OLD_STEMS = {".mp4": "orbit"}
 _SUFFIXES = (*(f".{kind}" for kind in MESH_FORMATS), ".mtl", ".png", ".mp4")
 _converting = threading.Lock()
 
 
 def file_of(jobs: Jobs, token: str, name: str) -> Path | None:
-    """Return a file by the name in its link; None if there is none.
+    """Find a file by the token and name in its link; return None if it does not exist.
 
     Args:
         jobs: the store.
-        token: of a job or an upload.
-        name: "upload", "image" (a job's first image), "preview.png", or the job's prefix or the
-            name of version 0.2.0 ("mesh", "orbit") with the suffix of a result.
+        token: token of a job or an upload.
+        name: "upload", "image" (a job's first image), "preview.png", or a stem with the suffix of
+            a result. The stem is the token, or "mesh" or "orbit" as in version 0.2.0.
     """
     if not _TOKEN.fullmatch(token):
         return None
@@ -53,11 +53,11 @@ def file_of(jobs: Jobs, token: str, name: str) -> Path | None:
 
 
 def converted(jobs: Jobs, job: Job, kind: str) -> Path:
-    """Write a finished job's mesh in another format, once.
+    """Convert a finished job's mesh to another format, unless that file exists; return its path.
 
     Args:
         jobs: the store.
-        job: done.
+        job: a job whose state is "done".
         kind: one of `MESH_FORMATS`.
     """
     mesh = jobs.folder_of(job.token) / job.outputs[0]

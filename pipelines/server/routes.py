@@ -1,4 +1,4 @@
-"""Help to declare endpoints: documented bodies, and HEAD wherever there is GET."""
+"""Helpers to declare endpoints: document request bodies, and support HEAD wherever GET works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SCHEMAS = "#/components/schemas/{model}"
 
 
 def get(app: FastAPI, path: str, **options: Any) -> Callable[[_Handler], _Handler]:
-    """Declare an endpoint for GET and, undocumented, for HEAD."""
+    """Declare an endpoint for GET, and for HEAD, which is omitted from the documentation."""
 
     def register(handler: _Handler) -> _Handler:
         app.head(path, include_in_schema=False)(handler)
@@ -24,7 +24,7 @@ def get(app: FastAPI, path: str, **options: Any) -> Callable[[_Handler], _Handle
 
 
 def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """Document the body of an endpoint that reads it with `BodyReader`."""
+    """Return the OpenAPI description of a body that the endpoint reads with `BodyReader`."""
     schema = {"$ref": _SCHEMAS.format(model=model.__name__)}
     content = {
         kind: {"schema": schema}
@@ -34,7 +34,7 @@ def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
 
 
 def document_bodies(app: FastAPI, *models: type[BaseModel]) -> None:
-    """Add the models that `body_of` refers to to the OpenAPI document."""
+    """Add the schemas to which `body_of` refers to the OpenAPI document."""
     without_bodies = app.openapi
 
     def openapi() -> dict[str, Any]:

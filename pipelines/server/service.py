@@ -1,4 +1,4 @@
-"""What the endpoints do, in either dialect: check, queue, wait, and find files."""
+"""Logic shared by the endpoints of both APIs: submit jobs, wait for them and find files."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _GAUGES: dict[JobState, str] = {
 
 
 class Service:
-    """What the endpoints do.
+    """Logic shared by the endpoints of both APIs.
 
     Args:
         jobs: the store.
-        workers: that run the jobs.
+        workers: the workers that run the jobs.
         config: see `Config`.
     """
 
@@ -73,7 +73,7 @@ class Service:
         return self.jobs.count(state)
 
     def base(self, request: Request) -> str:
-        """Return the server's address as the client sees it, without a slash at the end."""
+        """Return the server's address as the client sees it, without a trailing slash."""
         return (self.config.public_url or str(request.base_url)).rstrip("/")
 
     async def submit(
@@ -84,17 +84,17 @@ class Service:
         owner: str,
         **more: Any,
     ) -> Job:
-        """Queue a job.
+        """Fetch a job's images and queue the job.
 
         Args:
-            request: of the client.
-            settings: without a model's name, the configured one is used.
-            sources: of the images: links, data URIs or base64.
+            request: the client's request.
+            settings: the job's settings. If they name no model, the configured one is used.
+            sources: the images as URLs, data URIs or base64.
             owner: see `Keys.owner`.
             more: see `Jobs.submit`.
 
         Raises:
-            ApiError: 400 for an image or a model that cannot be used, 429 if the queue is full.
+            ApiError: 400 for an unusable image or model, 429 if the queue is full.
         """
         settings = settings.model_copy(update={"model_id": settings.model_id or self.config.model})
         await asyncio.to_thread(self.models.check, settings.model)
@@ -111,7 +111,7 @@ class Service:
         return job
 
     async def _image(self, source: str, base: str) -> bytes:
-        """Return an image file; one that was uploaded here is not fetched over the network."""
+        """Return an image file; read uploaded images from the store instead of the network."""
         if (upload := self._uploaded(source)) is not None:
             return await asyncio.to_thread(upload.read_bytes)
         if source.startswith(f"{base}/files/"):
@@ -130,7 +130,7 @@ class Service:
         return file_of(self.jobs, parts[2], parts[3])
 
     async def finished(self, job: Job, timeout_s: float) -> Job:
-        """Return the job when it has ended, the time is over or the server stops."""
+        """Wait until the job has ended, the timeout is over or the server stops; return the job."""
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + timeout_s, _FIRST_POLL_S
         while job.state not in ENDED and loop.time() < until and not self.closing.is_set():
@@ -140,14 +140,14 @@ class Service:
         return job
 
     async def job(self, id: int, owner: str) -> Job:
-        """Return a job of this owner.
+        """Return one of the owner's jobs.
 
         Raises:
-            ApiError: 404 if the owner has none of this id.
+            ApiError: 404 if the owner has no job with this id.
         """
         try:
             job = await asyncio.to_thread(self.jobs.get, id)
-        except (KeyError, OverflowError):  # larger than SQLite's integers
+        except (KeyError, OverflowError):  # OverflowError: the id exceeds SQLite's integers
             pass
         else:
             if job.owner == owner:
@@ -155,12 +155,12 @@ class Service:
         raise ApiError(404, f"There is no job {id}.")
 
     async def say(self, job: Job, base: str) -> JSONResponse:
-        """Answer with a job's state; links begin with `base`."""
+        """Return a response with a job's state; `base` is the prefix of links."""
         answer = await asyncio.to_thread(self._answer, job, base)
         return JSONResponse(answer.model_dump(exclude_none=True, by_alias=True))
 
     def webhook_body(self, job: Job) -> dict[str, Any]:
-        """Return what a webhook receives about a job that has ended."""
+        """Return the content of a webhook for a job that has ended."""
         return self._answer(job, job.base).model_dump(exclude_none=True, by_alias=True)
 
     def _answer(self, job: Job, base: str) -> Answer:
@@ -168,10 +168,10 @@ class Service:
         return answer_of(job, base, self.jobs, self.workers, download)
 
     def file_response(self, token: str, name: str) -> FileResponse:
-        """Answer with a file of a job or an upload; a mesh in another format is made first.
+        """Return a response with a file of a job or an upload; convert a mesh if necessary.
 
         Raises:
-            ApiError: 404 if there is none.
+            ApiError: 404 if there is no such file.
         """
         path = file_of(self.jobs, token, name) or self._converted(token, name)
         if path is None:

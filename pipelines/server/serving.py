@@ -1,4 +1,4 @@
-"""The server from its options to its end."""
+"""Start the server from its options, and run it."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _SHORT_KEY = 16
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What the command line says.
+    """Options of the server, as the command line passes them.
 
     Attributes:
-        host, port: to listen on; port 0 takes a free one.
+        host, port: address to listen on; port 0 chooses a free port.
         keys: accepted API keys.
-        keys_file: of digests of further keys, see `auth.read_digests`.
-        folder: of jobs and results.
-        loadings: how each local worker loads models, one worker for each.
-        ray: address, number of actors and GPUs of each; None for local workers.
-        queue: jobs that may be queued.
-        limit: seconds for a job.
-        keep: hours that results stay.
-        page: serve the page for browsers.
+        keys_file: file with the digests of further keys, see `auth.read_digests`.
+        folder: folder of jobs and results.
+        loadings: load settings, one per local worker.
+        ray: address of the cluster, number of actors and GPUs per actor; None for local workers.
+        queue: maximum number of queued jobs.
+        limit: timeout of a job in seconds.
+        keep: hours to keep results.
+        page: whether to serve the web page.
         allow_models, models_dirs, cors_origins, model, wait, public_url, allow_private,
             webhook_secret: see `Config`.
     """
@@ -71,10 +71,10 @@ def serve(options: ServerOptions) -> None:
     """Run the server until SIGTERM or Ctrl-C.
 
     Raises:
-        InvalidInput: if an option cannot be used.
-        EnvironmentProblem: if the port or the folder cannot be used.
+        InvalidInput: if an option is invalid.
+        EnvironmentProblem: if the port or the folder is unusable.
     """
-    config = _config(options)  # everything that can be wrong is checked before anything is touched
+    config = _config(options)  # first, so that invalid options change nothing
     makers = _makers(options)
     sockets = bind(options.host, options.port)
     umask = os.umask(0o077)

@@ -1,6 +1,7 @@
-"""Webhooks: clients that want to hear of a job's end are called, at most three times.
+"""Call the webhooks of jobs that have ended, with at most three tries each.
 
-Every call is signed as Standard Webhooks does, and with `X-Signature-SHA256` as up to 0.2.
+Every call is signed according to Standard Webhooks, and with the header `X-Signature-SHA256` of
+versions up to 0.2.
 
 Source: https://www.standardwebhooks.com, specification 1.0.0.
 """
@@ -30,7 +31,7 @@ Result = TypeVar("Result")
 
 SIGNATURE_HEADER = "X-Signature-SHA256"
 _TIMEOUT_S = 30.0
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0  # between tries of a store that fails
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0  # between tries while the store fails
 _MAX_CONCURRENT = 64
 _SECRET_PREFIX = "whsec_"
 
@@ -44,17 +45,17 @@ async def deliver_webhooks(
     retry_pauses_s: Sequence[float] = (5.0, 30.0),
     poll_interval_s: float = 1.0,
 ) -> None:
-    """Call webhooks as they fall due, concurrently, until cancelled.
+    """Call webhooks when they are due, concurrently, until this task is cancelled.
 
-    No exception ends it. What is not delivered survives a restart.
+    Exceptions are logged and never end the task. Pending calls survive a restart of the server.
 
     Args:
         jobs: the store.
-        body_of: makes what is posted.
-        secret: signs the body, if not empty; see `signed_headers`.
-        allow_private: allow webhooks in a private network.
-        retry_pauses_s: before the second try and further ones.
-        poll_interval_s: between looks into the store.
+        body_of: returns the JSON content to post for a job.
+        secret: key that signs the body, see `signed_headers`; empty for no signature.
+        allow_private: whether to allow webhooks in a private network.
+        retry_pauses_s: seconds before the second try and each further one.
+        poll_interval_s: seconds between two queries of the store.
     """
     access = Access(http=True, private=allow_private, proxies=allow_private)
     calls: dict[int, asyncio.Task[None]] = {}
@@ -80,7 +81,7 @@ async def deliver_webhooks(
 
 
 async def _persistently(access_store: Callable[[], Result]) -> Result:
-    """Run a function of the store in a thread until it succeeds, with growing pauses."""
+    """Call a function that accesses the store in a thread; retry with growing pauses."""
     pause = _FIRST_PAUSE_S
     while True:
         try:
@@ -94,7 +95,7 @@ async def _persistently(access_store: Callable[[], Result]) -> Result:
 async def _call(
     client: httpx.AsyncClient, job: Job, body_of: Callable[[Job], dict[str, Any]], secret: str
 ) -> bool:
-    """Post a job's state to its webhook. Return whether it was accepted."""
+    """Post a job's state to its webhook; return whether the receiver accepted it."""
 
     async def post() -> bool:
         body = json.dumps(body_of(job)).encode()
@@ -112,14 +113,14 @@ async def _call(
 
 
 def signed_headers(body: bytes, id: str, timestamp: int, secret: str) -> Mapping[str, str]:
-    """Return the headers of a webhook.
+    """Return the HTTP headers of a webhook call, including its signatures.
 
     Args:
-        body: what is posted.
-        id: of the message, the same for every try.
+        body: the content to post.
+        id: id of the message, the same for every try.
         timestamp: seconds since 1970.
-        secret: base64 after "whsec_", or any other text, whose UTF-8 bytes are the key. If it is
-            empty, nothing is signed.
+        secret: "whsec_" and the key in base64, or any other text, whose UTF-8 bytes are the key.
+            If it is empty, nothing is signed.
     """
     headers = {
         "Content-Type": "application/json",

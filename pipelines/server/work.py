@@ -1,4 +1,4 @@
-"""What a worker does with one job of the server: an adapter of `job`."""
+"""Run a job of the server in a worker; an adapter of the module `job`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Report = Callable[[str, int, int], None]
 
 
 class Maker:
-    """Do one job after the other; keep the model of the last one.
+    """Run jobs one after another; keep the last model loaded.
 
     Args:
-        loading: how models are loaded.
+        loading: settings of model loading.
     """
 
     def __init__(self, loading: LoadSettings) -> None:
@@ -38,17 +38,17 @@ class Maker:
         """Make a job's files.
 
         Args:
-            options: what the client asks for.
-            seed: of the views; not 0.
-            images: of one object.
-            folder: where the files go; they are named like it.
-            report: called with the stage, and how much of it is done.
+            options: the settings of the client's request.
+            seed: seed of the views; not 0.
+            images: image files that show one object.
+            folder: folder for the files; its name is also the stem of their names.
+            report: called with the name of the stage, and its finished and total steps.
 
         Returns:
             the names of the files, the mesh first.
 
         Raises:
-            ImageTo3DError: with a message that the client may see.
+            ImageTo3DError: if the job fails; the message is safe to show to the client.
         """
 
         def progress(
@@ -79,17 +79,18 @@ class Maker:
     def _load(self, model: str, report: Report) -> ImageTo3D:
         if self._chain is None or self._name != model:
             report("model", 0, 1)
-            self._chain = None  # first, so that memory never holds two
+            self._chain = None  # free its memory before loading another
             self._chain = job.load(JobSettings(model=model), self._loading)
             self._name = model
         return self._chain
 
 
 def job_settings(options: JobRequest, seed: int, images: Sequence[Tensor]) -> JobSettings:
-    """Translate what a client asks for.
+    """Convert a client's request to the settings of a job.
 
-    Without `remove_bg`, the object keeps its place in the image. Its outline is the image's alpha;
-    in one opaque image, what differs from the border's colour.
+    Without `remove_bg`, the object keeps its position in the image. Its mask is the image's alpha.
+    If there is only one image and it is opaque, the mask is the area whose colour differs from the
+    border.
     """
     opaque = len(images) == 1 and not bool((images[0][:, 3] < 1).any())
     kept = "plain" if opaque and not options.cameras else "alpha"

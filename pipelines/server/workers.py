@@ -1,4 +1,4 @@
-"""One worker process per device, which takes one job after another from the store."""
+"""Worker processes that run the jobs of the store, one job at a time each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 _CLAIM_INTERVAL_S = 1.0
 _RETRY_INTERVAL_S = 5.0
 _BROKEN = "This job failed because of an error in the server: see the server's log."
-#: Settings, seed, images, folder and a report to file names; see `work.Maker`.
+#: Takes settings, seed, images, folder and progress callback; returns file names. See `work.Maker`.
 Make = Callable[[JobRequest, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How far a running job is."""
+    """Progress of a running job."""
 
     name: str = "starting"
     done: int = 0
@@ -33,13 +33,13 @@ class Stage:
 
 
 class Workers:
-    """Workers that take jobs from a store until they are stopped.
+    """Workers that run the jobs of a store until they are stopped.
 
     Args:
         jobs: the store.
-        makers: for each worker a function that makes its `Make`, called in the worker's process;
-            both must be picklable.
-        limit: seconds for one job.
+        makers: one factory per worker, called in the worker's process. It returns the worker's
+            `Make`. Both must be picklable.
+        limit: timeout of a job in seconds.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Workers:
         self._supervisor.start()
 
     def stop(self) -> None:
-        """Kill the processes and queue their jobs again."""
+        """Kill the processes, and move their jobs back to the queue."""
         self._supervisor.stopping.set()
         with self._jobs.changed:
             self._jobs.changed.notify_all()
@@ -69,7 +69,7 @@ class Workers:
         return self._supervisor.alive()
 
     def cancel(self, job: Job) -> bool:
-        """Cancel a queued or running job; return False if it had ended."""
+        """Cancel a queued or running job; return False if it had already ended."""
         cancelled = self._jobs.end(job.id, "cancelled", message="The job was cancelled.")
         if cancelled and job.id in self.stages:
             self._cancelled.add(job.id)
@@ -96,7 +96,7 @@ class Workers:
             self.stages[job.id] = Stage(name, done, total)
 
         try:
-            # It may have been cancelled before `stages` knew it.
+            # The job may have been cancelled before it was added to `stages`.
             if self._jobs.get(job.id).state == "cancelled":
                 self._cancelled.add(job.id)
             return process.run(
@@ -114,7 +114,7 @@ class Workers:
             return WorkResult("broken")
 
     def _settle(self, job: Job, outcome: WorkResult) -> None:
-        """Record how a job ended; retry while the database fails, until the server stops."""
+        """Record how a job ended; if the database fails, retry until the server stops."""
         while True:
             try:
                 self._record(job, outcome)
