@@ -1,4 +1,4 @@
-"""Put a run's weights into the pack as its model that sees photographs, in half precision.
+"""Put a run's weights into the pack as its embedded model, in half precision.
 
 python -m training.export RUN/frustum.pt
 """

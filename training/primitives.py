@@ -32,7 +32,7 @@ class Primitive:
     rounding: float = 0.0
 
     def outside_distance(self, points: Tensor) -> Tensor:
-        """(N,) distance of points (N, 3) to the surface; a lower bound for ellipsoids."""
+        """Return (N,) distance of points (N, 3) to the surface; a lower bound for ellipsoids."""
         p = points - points.new_tensor(self.center)
         if self.rotation is not None:
             p = p @ self.rotation.to(p)  # rows times R is R^T times columns: into the form's frame

@@ -1,4 +1,4 @@
-"""Endless smooth objects without a meaning, for the model that sees photographs.
+"""Endless smooth objects without a meaning.
 
 Unions and smooth unions of primitives and of surfaces of revolution, often mirrored, with colours
 that follow the parts or do not. Source: Xie et al., LRM-Zero (arXiv 2406.09371), section 3.
@@ -28,10 +28,7 @@ Part = Callable[[Tensor], Tensor]
 
 
 def make_smooth_object(seed: int) -> tuple[Array, Array, Array]:
-    """A mesh in a box of side 1: vertices (V, 3), faces (F, 3) and their colours (F, 3), 0 to 255.
-
-    Its triangles are small, so that flat shading looks smooth.
-    """
+    """Return vertices (V, 3) in a box of side 1, faces (F, 3) and their colours, 0 to 255."""
     rng, generator = random.Random(seed), torch.Generator().manual_seed(seed)
     line = torch.linspace(-_HALF, _HALF, CELLS + 1)
     points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(-1, 3)
@@ -60,14 +57,14 @@ def make_smooth_object(seed: int) -> tuple[Array, Array, Array]:
 
 
 def _distances(parts: list[Part], points: Tensor, mirrored: bool) -> Tensor:
-    """(parts, N) of points (N, 3)."""
+    """Return (parts, N) distances of points (N, 3)."""
     if mirrored:
         points = torch.stack([points[:, 0], points[:, 1].abs(), points[:, 2]], dim=1)
     return torch.stack([part(points) for part in parts])
 
 
 def smooth_minimum(a: Tensor, b: Tensor, blend: float) -> Tensor:
-    """The smaller of two distances, rounded where they differ by less than `blend`.
+    """Return the smaller of two distances, rounded where they differ by less than `blend`.
 
     Source: Quilez, smooth minimum (quadratic polynomial).
     """
@@ -96,7 +93,7 @@ class _Revolved:
 
 
 def _part(rng: random.Random, generator: torch.Generator) -> Part:
-    """A signed distance, negative inside, of points (N, 3)."""
+    """Draw a part: a signed distance, negative inside, of points (N, 3)."""
     if rng.random() < 0.2:
         return _Revolved(rng, generator)
     form = rng.choice(_FORMS)
@@ -119,7 +116,7 @@ def _part(rng: random.Random, generator: torch.Generator) -> Part:
 def _texture(
     places: Tensor, part: Tensor, rng: random.Random, generator: torch.Generator
 ) -> Tensor:
-    """(N, 3) colours in [0, 1]: of the parts, or of stripes, patches and noise across them."""
+    """Return (N, 3) colours in [0, 1]: the parts', or stripes, patches and noise across them."""
     palette = torch.rand(8, 3, generator=generator)
     if rng.random() < 0.4:  # muted, as most photographs are
         palette = torch.lerp(palette.mean(dim=1, keepdim=True), palette, rng.uniform(0.1, 0.6))
