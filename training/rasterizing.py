@@ -1,6 +1,7 @@
 """Triangles to pixels, and what many cameras see of points: the inner loops, compiled by numba.
 
-A training set needs hundreds of depth maps of every object, and millions of lookups in them. `pipelines.rendering` renders few images of large meshes; here the triangles are few.
+A training set needs hundreds of depth maps of every object, and millions of lookups in them.
+`pipelines.rendering` renders few images of large meshes; here the triangles are few.
 """
 
 from __future__ import annotations
