@@ -1,1 +1,1 @@
-"""What meshes are made of and what is done with them."""
+"""Meshes, and the operations on them."""

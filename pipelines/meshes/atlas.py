@@ -1,4 +1,4 @@
-"""Unfold meshes onto a square texture."""
+"""Unfold meshes onto a square texture atlas."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from .topology import first_equal_rows, merged_faces
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64
-_THINNEST = 1e-4  # height of a triangle over its longest edge
-_SMALLEST = 1e-12  # area of a triangle in a mesh of size 1
-_TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # some fifty times what xatlas takes
+_THINNEST = 1e-4  # lowest ratio of a triangle's height to its longest edge
+_SMALLEST = 1e-12  # lowest area of a triangle, in a mesh scaled to size 1
+_TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # about 50 times the usual duration of xatlas
 
 
 def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     """Cut a mesh into charts and pack them into a square texture.
 
     The result has `uvs` in [0, 1]; vertices are split at seams. xatlas can crash on triangles
-    without area and on duplicate triangles, so it does not get them: they take the uvs of their
-    vertices, or of the first copy. It runs in a process of its own all the same.
+    without area and on duplicates, so both are withheld from it. Triangles without area then get
+    the uvs of their vertices; a duplicate gets those of the first copy. xatlas runs in a separate
+    process, in case it crashes anyway.
 
     Args:
         mesh: at least one triangle.
-        size: pixels of the texture's side.
-        progress: called while xatlas runs; an error that it raises stops xatlas.
+        size: side length of the texture in pixels.
+        progress: called while xatlas runs; raise in it to stop xatlas.
 
     Raises:
         InvalidInput: if all triangles are slivers.
@@ -53,8 +54,8 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
             "Every triangle of the mesh is a sliver, so it cannot be unfolded: keep the colours at"
             " its vertices."
         )
-    # xatlas spends most of its time on growing charts and flattening them, more than in proportion
-    # to their size.
+    # xatlas spends most of its time growing and flattening charts. That time grows faster than a
+    # chart's area, so the area is limited.
     atlas = run_isolated(
         "unfold",
         {
@@ -70,18 +71,18 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         progress=progress,
     )
     origin, atlas_faces = atlas["origin"].astype(np.int64), atlas["faces"].astype(np.int64)
-    # Where each vertex lies in the atlas: for triangles that were left out.
+    # The atlas vertex of each mesh vertex, for the triangles that xatlas did not get.
     place = np.full(len(mesh.vertices), -1, dtype=np.int64)
     place[origin[::-1]] = np.arange(len(origin))[::-1]
     faces = place[mesh.faces.numpy()]
     faces[good.numpy()] = atlas_faces
     copies = np.flatnonzero(twin.numpy() >= 0)
     for k in range(3):
-        # The corner of the first copy at the same vertex.
+        # Use the corner of the first copy that is at the same vertex.
         firsts = faces[twin.numpy()[copies]]
         same = origin[firsts] == mesh.faces.numpy()[copies, k, None]
         faces[copies, k] = np.take_along_axis(firsts, same.argmax(axis=1)[:, None], axis=1)[:, 0]
-    # Thin triangles that hang on thin ones alone are in no chart.
+    # Drop thin triangles with a vertex that only thin triangles use: it is in no chart.
     faces = faces[(faces >= 0).all(axis=1)]
     return Mesh(
         mesh.vertices[torch.from_numpy(origin)],
@@ -91,7 +92,12 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
 
 
 def _good_faces(unit: Mesh) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the triangles that xatlas gets, and for each triangle the one it copies, or -1."""
+    """Select the triangles for xatlas.
+
+    Returns:
+        good: (G,) indices of triangles that are thick enough and not duplicates.
+        twin: (F,) for a duplicate, the index of its first copy; -1 for other triangles.
+    """
     corners = unit.vertices.double()[unit.faces]
     longest = (corners - corners.roll(1, dims=1)).norm(dim=2).amax(dim=1)
     area = face_areas(unit)

@@ -1,4 +1,4 @@
-"""Where the camera of a photograph stood, found from the outline of a mesh made of it."""
+"""Estimate the camera of a photograph by fitting a mesh to the outline of the object."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from .decimation import decimate
 from .mesh import Mesh
 from .rasterization import on_screen, visible_triangles
 
-#: Below this overlap of mesh and mask, the photograph shows something else than the mesh.
+#: A fit with a lower overlap of mesh and mask is rejected: the mesh does not match the photograph.
 LEAST_OVERLAP = 0.85
 _FACES = 5000
-_SIZE, _SAMPLES = 64, 4  # pixels of a side that are compared, and samples along a pixel
+_SIZE, _SAMPLES = 64, 4  # side length in pixels of the compared images, samples per pixel side
 _ELEVATIONS_DEG = range(-20, 61, 5)
 _FIELDS_OF_VIEW_DEG = (20.0, 35.0, 50.0)
-_COLOR_WEIGHT = 0.5  # of the mean difference of colours, beside the overlap
-# Three angles in degrees, log, log, image sides twice.
+_COLOR_WEIGHT = 0.5  # weight of the mean colour difference, relative to the overlap
+# Step sizes of the parameters: azimuth, elevation and roll in degrees, log distance, log scale, and
+# the shift (x, y) in image sides.
 _STEPS = np.array([2.0, 3.0, 2.0, 0.15, 0.03, 0.01, 0.01])
-_DIFFERENCE = 0.7  # of such a step, for slopes
-_BLURS = (7, 3, 3)  # pixels over which images are blurred before they are compared
+_DIFFERENCE = 0.7  # finite difference for the Jacobian, as a share of a step
+_BLURS = (7, 3, 3)  # kernel sizes in pixels of the blur before each comparison, coarse to fine
 _ITERATIONS = 12
 
 Floats = NDArray[np.float64]
@@ -36,13 +37,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CameraFit:
-    """A camera in front that sees a mesh as a photograph shows it.
+    """The estimated camera of a photograph, and how well the mesh fits the photograph's mask.
 
     Attributes:
-        camera: one, in the mesh's world, of the photograph's square.
+        camera: one camera in the mesh's world coordinates; its image is the square photograph.
         overlap: intersection over union of the mask and the mesh's silhouette.
-        elevation_deg: of the camera above the horizon.
-        roll_deg: of the camera around its axis, clockwise.
+        elevation_deg: elevation of the camera above the horizon.
+        roll_deg: clockwise roll of the camera around its viewing axis.
     """
 
     camera: Cameras
@@ -56,7 +57,7 @@ class CameraFit:
 
     @property
     def sentence(self) -> str:
-        """What came of it, for people."""
+        """The result as a sentence for the user."""
         found = f"the mesh and the photograph's mask overlap by {100 * self.overlap:.0f} %"
         if not self.trusted:
             return f"The photograph is left out of the texture: {found} only."
@@ -64,7 +65,7 @@ class CameraFit:
 
 
 def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
-    """Measure how well a known camera sees the mesh as the mask (1, 1, S, S) shows it."""
+    """Measure the overlap of the mask (1, 1, S, S) and the mesh as seen by a known camera."""
     target = _Target(Mesh(mesh.vertices, mesh.faces), mask.expand(-1, 3, -1, -1), mask)
     right, up, back = camera.c2w[0, :3, :3].T
     level = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back)
@@ -77,22 +78,23 @@ def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
 
 
 def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
-    """Find the camera whose image of the mesh fits the mask best: all elevations, then refined.
+    """Find the camera from which the mesh fits the mask best.
 
-    Searched are elevation, roll, distance (with the focal length: how strong perspective is),
-    scale and shift, and a little azimuth, since the mesh's middle need not be the world's.
-    Colours, where the mesh has them at its vertices, tell apart what has one outline.
+    A coarse search tries a list of elevations and fields of view; least squares then refines the
+    best one. It adjusts azimuth, elevation, roll, distance together with focal length, scale and
+    shift. The azimuth changes only a little: the mesh's centre need not be the world's. Vertex
+    colours, if any, decide between views with the same outline.
 
     Args:
-        mesh: its front at +x.
-        image: (1, 3, S, S) sRGB in [0, 1], framed.
+        mesh: front at +x.
+        image: (1, 3, S, S) sRGB in [0, 1]; the framed photograph.
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
 
     Raises:
-        InvalidInput: if shapes do not fit, the mask is empty or the mesh has no triangles.
+        InvalidInput: if the shapes do not match, the mask is empty or the mesh has no triangles.
 
     Source: Branch, Coleman and Li, "A subspace, interior, and conjugate gradient method" (1999), as
-    in scipy's least_squares; the slopes are differences of images.
+    in scipy's least_squares; the Jacobian consists of finite differences.
     """
     if image.ndim != 4 or image.shape[:2] != (1, 3) or image.shape[2] != image.shape[3]:
         raise InvalidInput(
@@ -106,7 +108,7 @@ def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
     if not bool((mask > 0.5).any()):
         raise InvalidInput("The mask holds no object: look at the background removal.")
     if not len(mesh.faces):
-        raise InvalidInput("The mesh has no triangles, so no photograph shows it.")
+        raise InvalidInput("The mesh has no triangles, so no camera can be fitted.")
     target = _Target(mesh, image, mask)
     starts = [
         [0.0, float(elevation), 0.0, math.log(1 / math.tan(math.radians(fov) / 2)), 0.0, 0.0, 0.0]
@@ -120,7 +122,7 @@ def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
 
 
 class _Target:
-    """A small mesh and a small photograph, to be compared many times."""
+    """A decimated mesh and a downscaled photograph, for repeated comparison."""
 
     def __init__(self, mesh: Mesh, image: Tensor, mask: Tensor) -> None:
         small = decimate(mesh, _FACES)
@@ -138,9 +140,14 @@ class _Target:
         self.box = box / mask.shape[-1]
 
     def camera(self, parameters: Sequence[float]) -> Cameras:
-        """Build the camera of azimuth, elevation, roll, log distance in radii, log scale and shift.
+        """Build a camera from the seven parameters of the fit.
 
-        At scale 1 and shift 0 the box of the silhouette has the size and the middle of the mask's.
+        At scale 1 and shift 0 the bounding box of the silhouette has the size and centre of the
+        mask's bounding box.
+
+        Args:
+            parameters: azimuth, elevation and roll in degrees; log of the distance from the mesh's
+                bounding sphere, in its radii; log scale; shift right and down in image sides.
         """
         azimuth, elevation, roll, distance, scale, across, down = parameters
         elevation = max(-85.0, min(85.0, elevation))
@@ -162,7 +169,7 @@ class _Target:
         return Cameras(c2w, intrinsics[None])
 
     def drawn(self, camera: Cameras) -> tuple[Tensor, Tensor | None]:
-        """Render coverage (S, S) in [0, 1] and colours (3, S, S), on black, of the mesh."""
+        """Render the mesh: coverage (S, S) in [0, 1], and colours (3, S, S) on black, or None."""
         fine = _SAMPLES * _SIZE
         screen = on_screen(self.vertices, camera, fine)[self.faces]
         triangle, weights = visible_triangles(screen, fine)
@@ -175,13 +182,13 @@ class _Target:
         return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _SAMPLES)[0]
 
     def overlap(self, coverage: Tensor) -> float:
-        """Return the overlap with the mask; pixels count by their coverage."""
+        """Return the intersection over union with the mask; pixels are weighted by coverage."""
         return float(torch.minimum(coverage, self.mask).sum()) / float(
             torch.maximum(coverage, self.mask).sum()
         )
 
     def difference(self, coverage: Tensor, colors: Tensor | None) -> Tensor:
-        """Return (3, S, S): photograph minus mesh, without differences of brightness and hue."""
+        """Return (3, S, S): photograph minus mesh, without the mean difference of each channel."""
         both = (coverage > 0.99) & (self.mask > 0.99)
         if colors is None or not bool(both.any()):
             return torch.zeros(3, _SIZE, _SIZE)
@@ -195,7 +202,7 @@ class _Target:
         return _COLOR_WEIGHT * float(color) - self.overlap(coverage)
 
     def refined(self, start: Floats, blur: int) -> Floats:
-        """Refine parameters near those at the start."""
+        """Refine parameters by least squares, from a start nearby."""
         from scipy.optimize import least_squares
 
         def residuals(steps: Floats) -> Floats:
@@ -213,7 +220,7 @@ class _Target:
         return better
 
     def residuals(self, parameters: Floats, blur: int) -> Floats:
-        """Return the blurred residuals of outline and colours at each pixel."""
+        """Return the blurred differences of coverage and colours at all pixels, flattened."""
         coverage, colors = self.drawn(self.camera(parameters.tolist()))
         layers = torch.cat(
             [(coverage - self.mask)[None], self.difference(coverage, colors) * _COLOR_WEIGHT]

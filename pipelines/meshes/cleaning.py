@@ -1,4 +1,4 @@
-"""All repairs of a mesh in one call."""
+"""Mesh repair: all steps in one call."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def clean(
         max_faces: see `meshes.decimation.decimate`; 0 keeps all.
         smoothing: see `meshes.repair.smooth`.
         watertight: see `meshes.solid.make_solid`.
-        progress: called after each step, and within long ones; an error that it raises stops the
-            work.
+        progress: called after each step, and during long ones; raise in it to stop the work.
 
     Returns:
-        the mesh, with vertex colours instead of a texture, whose uvs do not fit other triangles.
+        the repaired mesh. A texture becomes vertex colours, since its uvs do not fit the new
+        triangles.
 
     Raises:
-        InvalidInput: if a number is out of range, or no triangle of the mesh has an area.
-        EnvironmentProblem: if libigl is missing and needed, see `make_solid` and `decimate`.
+        InvalidInput: if a number is out of range, or all triangles have zero area.
+        EnvironmentProblem: if libigl is needed but missing, see `make_solid` and `decimate`.
     """
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to clean.")

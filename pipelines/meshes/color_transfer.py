@@ -1,4 +1,4 @@
-"""Colours of a surface: from its texture, and from the nearest points of another surface."""
+"""Colours of a surface, from its texture or from the nearest points of another surface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .mesh import Mesh
 from .topology import merged_faces, split_corners
 
 _QUERIES_AT_ONCE = 65536
-_COLOR_STEP = 0.05  # colours that differ by less blend into each other
+_COLOR_STEP = 0.05  # smaller differences count as a smooth gradient
 
 Floats = NDArray[np.float64]
 
@@ -27,8 +27,8 @@ def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:
     """Sample a texture bilinearly.
 
     Args:
-        texture: (H, W, 3), rows from the top; it repeats outside [0, 1].
-        uvs: (N, 2) from the lower left.
+        texture: (H, W, 3), rows from the top.
+        uvs: (N, 2) with the origin at the lower left; the texture repeats outside [0, 1].
 
     Returns:
         (N, 3) colours.
@@ -42,7 +42,7 @@ def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:
 
 
 def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
-    """Sample the texture and the material's base colour at each vertex, and drop uvs and images."""
+    """Replace the texture and base colour by vertex colours; drop uvs and material images."""
     mesh = with_base_color(mesh)
     material = mesh.material and mesh.material.without_images()
     plain = Mesh(
@@ -61,7 +61,7 @@ def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
 
 
 def with_base_color(mesh: Mesh) -> Mesh:
-    """Multiply the vertex colours by the material's base colour, if it has one."""
+    """Multiply the vertex colours by the material's base colour, if any, and remove that."""
     base = None if mesh.material is None else mesh.material.base_color
     if mesh.material is None or base is None:
         return mesh
@@ -74,12 +74,12 @@ def with_base_color(mesh: Mesh) -> Mesh:
 
 
 def nearest_colors(mesh: Mesh, points: Tensor, progress: Progress = silent) -> Tensor:
-    """Return (N, 3) colours at the points of a surface that are nearest to points (N, 3).
+    """Return the colours (N, 3) of the surface at the points nearest to the given ones.
 
     Args:
         mesh: with vertex colours, a texture, a base colour, or several of these.
-        points: (N, 3).
-        progress: called as by `nearest_points`.
+        points: (N, 3) query points.
+        progress: see `nearest_points`.
     """
     triangle, weights = nearest_points(mesh, points, progress)
     return surface_colors(mesh, mesh.faces[triangle], weights)
@@ -88,12 +88,12 @@ def nearest_colors(mesh: Mesh, points: Tensor, progress: Progress = silent) -> T
 def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     """Return (N, 3) colours of points in triangles.
 
-    Vertex colours and texture are multiplied, as light.
+    Vertex colours and texture are multiplied in linear light.
 
     Args:
         mesh: with vertex colours, a texture, a base colour, or several of these.
-        corners: (N, 3) vertices of each point's triangle.
-        weights: (N, 3) barycentric coordinates.
+        corners: (N, 3) vertex indices of each point's triangle.
+        weights: (N, 3) barycentric coordinates of the points.
     """
 
     def interpolate(values: Tensor) -> Tensor:
@@ -112,16 +112,16 @@ def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
 def nearest_points(
     mesh: Mesh, points: Tensor, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
-    """Find the nearest point of a surface for each of many points.
+    """Find the point of a surface that is nearest to each query point.
 
     Args:
         mesh: at least one triangle.
-        points: (N, 3).
+        points: (N, 3) query points.
         progress: called after each chunk of points.
 
     Returns:
-        triangles: (N,) the nearest triangle.
-        weights: (N, 3) barycentric coordinates of the nearest point in it, at least 0.
+        triangles: (N,) indices of the nearest triangles.
+        weights: (N, 3) barycentric coordinates of the nearest points, at least 0.
 
     Raises:
         EnvironmentProblem: if libigl is missing.
@@ -147,7 +147,7 @@ def nearest_points(
 
 
 def require_libigl(feature: str) -> None:
-    """Raise an error that names the remedy if libigl is missing.
+    """Raise an error with install instructions if libigl is missing.
 
     Raises:
         EnvironmentProblem: if libigl is missing.
@@ -162,8 +162,8 @@ def require_libigl(feature: str) -> None:
 def _barycentric(corners: Floats, points: Floats) -> Floats:
     """Return (N, 3) barycentric coordinates of points (N, 3) that lie in triangles (N, 3, 3).
 
-    Each is the share of the triangle's area on the other side of the point; in a triangle without
-    area, the share of its longest edge.
+    Each weight is the share of the triangle's area opposite the corner. In a triangle without
+    area, the weights come from the point's position along the longest edge.
     """
     spokes = corners - points[:, None]
     areas = np.linalg.norm(np.cross(np.roll(spokes, -1, 1), np.roll(spokes, -2, 1)), axis=2)
@@ -183,14 +183,14 @@ def _barycentric(corners: Floats, points: Floats) -> Floats:
 
 
 def transfer_colors(source: Mesh, target: Mesh, progress: Progress = silent) -> Mesh:
-    """Colour the target like the nearest points of the source, with its material's factors.
+    """Copy the source's nearest colours and its material, without images, to the target.
 
-    Vertices are split where the source's colours meet without blending.
+    Vertices are split at sharp colour borders of the source.
 
     Args:
         source: with vertex colours, or without any colours.
         target: without attributes, near the source's surface.
-        progress: called as by `nearest_points`.
+        progress: see `nearest_points`.
 
     Raises:
         EnvironmentProblem: if there are colours to transfer and libigl is missing.

@@ -1,11 +1,16 @@
-"""Decimation: the same surface with fewer triangles.
+"""Decimation: reduce the number of triangles of a surface.
 
-Compared on meshes of the model and on simple shapes (closed, in time and distance):
-fast-simplification at aggressiveness 3 is as exact as libigl's qslim, twice as exact as at its
-default of 7, and ten times as fast as qslim, but it pinches surfaces and gets stuck on thin or flat
-ones. qslim never opens a manifold. manifold3d takes an error instead of a number of triangles, and
-meshoptimizer's Python package is an alpha release. So closed meshes are split where
-fast-simplification pinched them, and qslim goes on where it got stuck.
+The libraries were compared on model outputs and simple shapes, by closedness, time and distance:
+
+- fast-simplification at aggressiveness 3 is as exact as libigl's qslim and ten times as fast. Its
+  default aggressiveness of 7 doubles the error. It pinches surfaces, and stalls on thin or flat
+  ones.
+- qslim keeps manifolds closed.
+- manifold3d takes an error bound instead of a number of triangles.
+- meshoptimizer's Python package is an alpha release.
+
+So closed meshes are split where fast-simplification pinched them, and qslim takes over where it
+stalled.
 """
 
 from __future__ import annotations
@@ -37,26 +42,26 @@ log = logging.getLogger(__name__)
 
 MIN_FACES = 4
 _CAREFUL, _DEFAULT = 3, 7  # fast-simplification's aggressiveness
-_MAX_SPECK_AREA = 1e-3  # of the whole: what may come off where a surface is pinched
-_INLINE_FACES = 20_000  # fewer are done before a process of their own has started
-_TIMEOUT_S, _TIMEOUT_S_PER_FACE = 60.0, 1e-3  # some fifty times what qslim takes
+_MAX_SPECK_AREA = 1e-3  # total area of the dropped specks, as a share of the whole
+_INLINE_FACES = 20_000  # smaller meshes run in this process: starting another takes longer
+_TIMEOUT_S, _TIMEOUT_S_PER_FACE = 60.0, 1e-3  # about 50 times the usual duration of qslim
 
 
 def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
     """Reduce a mesh to a number of triangles by quadric edge collapse.
 
-    Vertices at one position are merged first. Closed meshes stay closed. Colours are those of the
-    nearest points of the surface before; a texture becomes vertex colours, since its uvs do not fit
-    other triangles. Where no more edges can be collapsed, vertices that share a cell of a grid are
-    merged, which opens closed meshes and logs a warning.
+    Vertices at one position are merged first. Closed meshes stay closed. Colours are copied from
+    the nearest points of the original surface. A texture becomes vertex colours, since its uvs do
+    not fit the new triangles. If no more edges can be collapsed, vertices in the same cell of a
+    grid are merged. That may open a closed mesh, which logs a warning.
 
     Args:
         mesh: any.
         max_faces: largest number of triangles, at least `MIN_FACES`.
-        progress: called all along.
+        progress: called throughout.
 
     Raises:
-        InvalidInput: if `max_faces` is too small, or leaves nothing of the mesh.
+        InvalidInput: if `max_faces` is too small, or no triangle would remain.
         EnvironmentProblem: if the mesh has colours and libigl is missing.
 
     Source: Garland and Heckbert, "Surface simplification using quadric error metrics" (SIGGRAPH
@@ -86,15 +91,15 @@ def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
 
 
 def collapse_edges(shape: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
-    """Collapse edges until this many triangles are left, or no edge can be collapsed.
+    """Collapse edges until at most `max_faces` triangles are left, or no edge can be collapsed.
 
-    A closed manifold stays one, with as many components and no two vertices at the same position,
-    if libigl is there.
+    If libigl is installed, a closed manifold stays one. It keeps its number of components, and no
+    two of its vertices share a position.
 
     Args:
         shape: without attributes; vertices are compared by index.
         max_faces: at least 1.
-        progress: called all along.
+        progress: called throughout.
     """
     if len(shape.faces) <= max_faces:
         return shape
@@ -143,10 +148,10 @@ def _run(task: str, shape: Mesh, progress: Progress, **numbers: int) -> Mesh:
 
 
 def _split_pinches(fewer: Mesh, shape: Mesh) -> Mesh | None:
-    """Split a surface where edge collapse pinched it, and drop the specks that come off.
+    """Split a surface where edge collapse pinched it, and drop the specks that this separates.
 
     Returns:
-        a closed manifold with as many components as the shape; None if that is not possible.
+        a closed manifold with as many components as `shape`; None if that is impossible.
     """
     split = split_nonmanifold(fewer)
     labels = component_labels(split, by_position=False)
@@ -161,7 +166,7 @@ def _split_pinches(fewer: Mesh, shape: Mesh) -> Mesh | None:
 
 
 def _cluster(shape: Mesh, max_faces: int) -> Mesh:
-    """Merge all vertices that share a cell of the finest grid that leaves so few triangles.
+    """Merge the vertices in each cell of a grid: the finest that leaves `max_faces` or fewer.
 
     Raises:
         InvalidInput: if no grid leaves any triangle.

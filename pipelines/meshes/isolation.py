@@ -1,4 +1,4 @@
-"""Run a C++ library in a process of its own, where Stop and crashes cannot hurt the caller."""
+"""Run C++ libraries in a separate process, which can be stopped and may crash safely."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def run_isolated(
     progress: Progress = silent,
     script: Path = _SCRIPT,
 ) -> Arrays:
-    """Run one of `native_process.TASKS` in a process of its own.
+    """Run one of `native_process.TASKS` in a separate process.
 
     Args:
-        task: its name.
+        task: name of the task.
         arguments: arrays and numbers, by name.
-        library: for the error, whose code it is.
-        remedy: for the error, what the user can do.
-        timeout_s: seconds after which the process is stopped.
-        progress: called all along; what it raises stops the process.
-        script: runs the task.
+        library: name of the library, for the error message.
+        remedy: what the user can do, for the error message.
+        timeout_s: seconds after which the process is killed.
+        progress: called throughout; raise in it to kill the process.
+        script: the Python script that runs the task.
 
     Returns:
-        the arrays that the task returns.
+        the task's results, by name.
 
     Raises:
         EnvironmentProblem: if the process crashes, fails or times out.

@@ -1,4 +1,4 @@
-"""What light does on a surface, beside its colour: metal, roughness, relief, glow.
+"""Materials: metalness, roughness, normal map and emission of a surface.
 
 Source: Khronos, glTF 2.0, section 3.9; KHR_materials_unlit.
 """
@@ -17,8 +17,8 @@ from ..images.colors import to_srgb
 
 BASE_COLOR = "base_color_factor"
 EMISSION, STRENGTH = "emissive_factor", "emissive_strength"
-#: The factors that scale each image. Without it they would apply to the whole surface: a black
-#: metal, or a white glow.
+#: The factors that scale each image. They are dropped with their image: without it they would apply
+#: to the whole surface, and turn it into black metal or make it glow white.
 SCALES = {
     "metallic_roughness": ("metallic_factor", "roughness_factor", "occlusion_strength"),
     "normal_map": ("normal_scale",),
@@ -28,22 +28,23 @@ SCALES = {
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A material in glTF's terms. Its images lie on the mesh's uvs, as its texture does.
+    """A material as defined by glTF. Its images use the mesh's uvs, like the texture.
 
     Attributes:
         metallic_roughness: (H, W, 3) float32 in [0, 1], rows from the top: roughness in green,
-            metal in blue; or None.
-        normal_map: (H, W, 3) likewise: directions in tangent space, from [-1, 1]; or None.
-        emissive: (H, W, 3) likewise, sRGB: light that the surface gives; or None.
-        occlusion_in_mr: whether red of `metallic_roughness` is ambient occlusion.
-        unlit: whether the colour is shown as it is, without light.
-        factors: numbers that multiply these, by glTF's names in snake case: metallic_factor,
+            metalness in blue; or None.
+        normal_map: (H, W, 3) float32 in [0, 1]: tangent-space normals, mapped from [-1, 1]; or
+            None.
+        emissive: (H, W, 3) float32 sRGB in [0, 1]: emitted light; or None.
+        occlusion_in_mr: whether the red channel of `metallic_roughness` is ambient occlusion.
+        unlit: whether the colour is shown without shading.
+        factors: glTF's material properties, by name in snake case: metallic_factor,
             roughness_factor (below 0: automatic), emissive_factor, emissive_strength, `BASE_COLOR`
             (linear, with alpha), double_sided, alpha_mode, alpha_cutoff, normal_scale,
-            occlusion_strength; others are carried along.
+            occlusion_strength. Other properties are kept unchanged.
 
     Raises:
-        InvalidInput: if an image has another shape or holds values that are not finite.
+        InvalidInput: if an image has the wrong shape or contains values that are not finite.
     """
 
     metallic_roughness: Tensor | None = None
@@ -64,13 +65,13 @@ class Material:
 
     @property
     def images(self) -> dict[str, Tensor]:
-        """Its images by name."""
+        """The images that are present, by name."""
         found = {name: getattr(self, name) for name in IMAGES}
         return {name: image for name, image in found.items() if image is not None}
 
     @property
     def base_color(self) -> Tensor | None:
-        """(3,) sRGB in [0, 1] by which the mesh's colours are multiplied, or None."""
+        """(3,) sRGB in [0, 1], a factor of the mesh's colours, or None."""
         factor = self.factors.get(BASE_COLOR)
         if factor is None:
             return None
@@ -78,23 +79,23 @@ class Material:
 
     @property
     def emission(self) -> tuple[list[float], float]:
-        """Colour (3,) and strength of the light that it gives; an image is multiplied by both."""
+        """Colour (3,) and strength of the emitted light; both multiply the emissive image."""
         color = [max(float(c), 0.0) for c in self.factors.get(EMISSION, (0.0, 0.0, 0.0))]
         if self.emissive is not None and not any(color):
             color = [1.0, 1.0, 1.0]
         return color, max(float(self.factors.get(STRENGTH, 1.0)), 0.0)
 
     def without_images(self) -> Material | None:
-        """Return what is left of it on other uvs, or None if nothing is.
+        """Return the material without its images, for use with other uvs; None if it is empty.
 
-        Factors that scale an image are dropped with it.
+        Factors that scale a dropped image are dropped too.
         """
         dropped = {factor for name in self.images for factor in SCALES[name]}
         factors = {name: value for name, value in self.factors.items() if name not in dropped}
         return Material(unlit=self.unlit, factors=factors).or_none()
 
     def without_base_color(self) -> Material | None:
-        """Return the material for a mesh whose colours already include it."""
+        """Return the material without its base colour, but with its alpha; None if it is empty."""
         rest = {k: v for k, v in self.factors.items() if k != BASE_COLOR}
         alpha = list(self.factors.get(BASE_COLOR, (1.0,) * 4))[3:]
         if alpha and alpha[0] < 1:
@@ -102,7 +103,7 @@ class Material:
         return replace(self, factors=rest).or_none()
 
     def or_none(self) -> Material | None:
-        """Return itself, or None if it has no content."""
+        """Return the material, or None if it is empty."""
         return self if self.images or self.unlit or self.factors else None
 
 
@@ -110,7 +111,10 @@ IMAGES = tuple(f.name for f in fields(Material) if str(f.type).startswith("Tenso
 
 
 def emission_factors(color: Sequence[float], strength: float = 1.0) -> dict[str, Any]:
-    """Return light of a colour (3,) and strength as factors: glTF keeps the colour in [0, 1]."""
+    """Return the factors for emitted light of a colour (3,) and strength.
+
+    glTF limits colours to [0, 1]; brightness beyond that moves into the strength.
+    """
     scale = max(1.0, *color)
     factors: dict[str, Any] = {EMISSION: [c / scale for c in color]}
     return factors if scale * strength == 1 else factors | {STRENGTH: scale * strength}

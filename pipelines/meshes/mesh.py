@@ -1,4 +1,4 @@
-"""The mesh: triangles with colours and what else a renderer needs."""
+"""The mesh: triangles with colours, texture, normals and material."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from ..errors import InvalidInput
 from .material import Material
 
-#: Beyond this, squares of areas leave the range of float32.
+#: Larger coordinates would overflow float32 when areas are squared.
 MAX_COORDINATE = 1e9
-#: Attributes of a mesh that have a row for each vertex.
+#: Attributes of a mesh with one row per vertex.
 VERTEX_ATTRIBUTES = ("vertex_colors", "uvs", "normals", "tangents", "vertex_alpha")
 _ROW_SHAPES = {
     "vertex_colors": (3,),
@@ -26,25 +26,26 @@ _ROW_SHAPES = {
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles in the library's world: right-handed, z up, front +x, outward normals.
+    """A triangle mesh in the library's world: right-handed, z up, front +x, normals outward.
 
     Attributes:
         vertices: (V, 3) float32, finite and at most `MAX_COORDINATE` from the origin along each
             axis.
         faces: (F, 3) int64, counter-clockwise seen from outside.
-        vertex_colors: (V, 3) float32 sRGB in [0, 1], or None. Beside a texture, the two are
-            multiplied, as light.
-        uvs: (V, 2) float32 from the lower left of the texture, which repeats outside [0, 1], or
-            None.
-        texture: (H, W, 3) float32 sRGB in [0, 1], rows from the top, or None; it needs `uvs`.
-        normals: (V, 3) float32 unit normals for shading, or None for those of the triangles.
-        tangents: (V, 4) float32 directions of growing u, and the sign of growing v, or None.
+        vertex_colors: (V, 3) float32 sRGB in [0, 1], or None. With a texture, the two are
+            multiplied in linear light.
+        uvs: (V, 2) float32, origin at the lower left of the texture, or None. The texture repeats
+            outside [0, 1].
+        texture: (H, W, 3) float32 sRGB in [0, 1], rows from the top, or None; requires `uvs`.
+        normals: (V, 3) float32 unit normals for shading, or None to use the triangles' normals.
+        tangents: (V, 4) float32: unit direction of increasing u, then the sign of increasing v;
+            or None.
         vertex_alpha: (V,) float32 opacities in [0, 1], or None.
-        material: metal, roughness, relief and glow, or None.
+        material: metalness, roughness, normal map and emission, or None.
 
     Raises:
-        InvalidInput: if shapes do not match, faces name missing vertices, or numbers are not finite
-            or too large.
+        InvalidInput: if shapes do not match, faces refer to missing vertices, or numbers are too
+            large or not finite.
     """
 
     vertices: Tensor
@@ -104,13 +105,13 @@ class Mesh:
 
     @property
     def colored(self) -> bool:
-        """Whether it has vertex colours, a texture or a base colour."""
+        """Whether the mesh has vertex colours, a texture or a base colour."""
         base = None if self.material is None else self.material.base_color
         textured = self.texture is not None and self.uvs is not None
         return textured or self.vertex_colors is not None or base is not None
 
     def center_for_camera(self, fov_y_deg: float) -> tuple[Mesh, float]:
-        """Return the mesh centred at the origin, and the distance at which a camera sees it all."""
+        """Centre the mesh; also return the camera distance at which all of it is in view."""
         low, high = self.vertices.amin(dim=0), self.vertices.amax(dim=0)
         radius = float((high - low).norm()) / 2 or 1.0
         centered = replace(self, vertices=self.vertices - (low + high) / 2)
@@ -123,7 +124,7 @@ class Mesh:
 
 
 def rotate(mesh: Mesh, rotation: Tensor) -> Mesh:
-    """Rotate a mesh, its normals and its tangents by a matrix (3, 3) of columns."""
+    """Rotate a mesh, its normals and its tangents by a matrix (3, 3) for column vectors."""
     matrix = rotation.to(mesh.vertices).T
     normals, tangents = mesh.normals, mesh.tangents
     if tangents is not None:
@@ -149,7 +150,7 @@ def drop_unused(mesh: Mesh) -> Mesh:
 
 
 def select_vertices(mesh: Mesh, index: Tensor) -> Mesh:
-    """Return the vertices (N,) of a mesh with their attributes, and no faces."""
+    """Return a mesh of the vertices with indices (N,) and their attributes, without faces."""
     attributes = {name: getattr(mesh, name) for name in VERTEX_ATTRIBUTES}
     return Mesh(
         mesh.vertices[index],

@@ -1,8 +1,9 @@
-"""C++ libraries that run in a process of their own: they can be stopped there, and may crash.
+"""Tasks of C++ libraries, run in a separate process that can be stopped and may crash.
 
     python native_process.py TASK FOLDER
 
-FOLDER/input.npz holds the arguments of the function TASK. FOLDER/output.npz will hold its results.
+Read the arguments of the function TASK from FOLDER/input.npz; write its results to
+FOLDER/output.npz.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ def unfold(
         vertices: (V, 3).
         faces: (F, 3).
         chart_area: largest area of a chart.
-        size: pixels of the texture's side.
+        size: side length of the texture in pixels.
         padding: pixels between charts.
 
     Returns:
-        origin: (N,) the vertex that each new vertex was.
+        origin: (N,) for each new vertex, the index of the input vertex.
         faces: (F, 3).
         uvs: (N, 2).
     """
@@ -52,7 +53,8 @@ def collapse_fast(
 ) -> Arrays:
     """Collapse edges with fast-simplification.
 
-    It takes 1 s for a million triangles, but may pinch closed surfaces, and may get stuck.
+    It takes 1 s for a million triangles, but may pinch closed surfaces, and may stall before it
+    reaches `max_faces`.
     """
     from fast_simplification import simplify
 
@@ -66,7 +68,7 @@ def collapse_fast(
 
 
 def collapse_exactly(vertices: np.ndarray, faces: np.ndarray, max_faces: int) -> Arrays:
-    """Collapse edges of a manifold with libigl's qslim, which keeps its topology."""
+    """Collapse edges of a manifold with libigl's qslim, which preserves the topology."""
     import igl
 
     vertices, faces, _, _ = igl.qslim(
@@ -83,7 +85,7 @@ TASKS: dict[str, Callable[..., Arrays]] = {
 
 
 def main(task: str, folder: Path) -> None:
-    """Run a task on the arrays in a folder."""
+    """Run a task on the arguments in a folder, and save the results there."""
     with np.load(folder / "input.npz") as stored:
         arguments = {name: stored[name] for name in stored.files}
     np.savez(folder / "output.npz", **TASKS[task](**arguments))

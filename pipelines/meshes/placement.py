@@ -1,4 +1,4 @@
-"""Size, position and direction of a mesh."""
+"""Set the size, position and orientation of a mesh."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ PIVOTS = ("keep", "center", "bottom")
 
 
 def place(mesh: Mesh, *, size: float = 0.0, pivot: str = "keep", turn_deg: float = 0.0) -> Mesh:
-    """Turn, move and scale a mesh.
+    """Rotate, move and scale a mesh.
 
     Args:
         mesh: any.
-        size: longest side of its box, in the unit of the file (millimetres for STL and 3MF); 0
-            keeps it.
-        pivot: "keep", "center" (the box's centre at the origin) or "bottom" (its centre at the
-            origin, its lowest point at height 0).
-        turn_deg: turn around the vertical axis, counter-clockwise from above: 90 turns the front to
-            where the left was.
+        size: longest side of the bounding box, in the unit of the file (millimetres for STL and
+            3MF); 0 keeps the size.
+        pivot: point that moves to the origin. "keep": none; "center": the centre of the bounding
+            box; "bottom": the centre of the box's bottom face.
+        turn_deg: rotation around the vertical axis, counter-clockwise seen from above: 90 moves the
+            front from +x to +y.
 
     Raises:
         InvalidInput: if a value is out of range.

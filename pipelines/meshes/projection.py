@@ -1,7 +1,9 @@
-"""Colours of a surface from images that show it: sharper than any field is.
+"""Project images onto a surface: the colours are sharper than those of a field.
 
-Each point takes its colour from the images that see it. Where none does, colours from below show
-through, shifted to meet those of the images: the shift is a membrane over the surface.
+Each point is coloured by the images in which it is visible. Other points take the colour of the
+layer below, shifted so that no seam shows at the border. The shift is interpolated smoothly over
+the surface, like a membrane.
+
 Source: Perez et al., "Poisson Image Editing" (SIGGRAPH 2003), with the shift solved for on the
 mesh instead of on an image.
 """
@@ -22,25 +24,25 @@ from .mesh import Mesh
 from .rasterization import on_screen, visible_triangles
 from .topology import bare_shape
 
-_DEPTH_SIZE = 1024  # pixels of a side of the depth maps, at most
-_MARGIN = 4 / 512  # of an image's side: how far from an outline colours are trusted in full
-_GRAZING, _FULL = 0.15, 0.5  # cosines between which an image fades in
-_KNOWN = 0.9  # weight from which a vertex tells the shift
-_STIFFNESS = 1.0  # how much the membrane smooths the shift where it is known
-_REST = 1e-6  # pull toward no shift, for parts that nothing sees
+_DEPTH_SIZE = 1024  # largest side length of the depth maps in pixels
+_MARGIN = 4 / 512  # distance from an outline, in image sides, from which colours have full weight
+_GRAZING, _FULL = 0.15, 0.5  # cosines of the viewing angle between which an image fades in
+_KNOWN = 0.9  # weight from which a vertex determines the shift
+_STIFFNESS = 1.0  # how strongly the membrane smooths known shifts
+_REST = 1e-6  # pull toward zero shift, for components that no image shows
 
 
 @dataclass(frozen=True)
 class PosedImages:
-    """N images of one object with their cameras; where two see a point, they are blended.
+    """N images of one object with their cameras. Where images overlap, they are blended.
 
     Attributes:
         images: (N, 3, H, H) sRGB in [0, 1].
-        cameras: N, in the mesh's world.
-        masks: (N, 1, H, H) in [0, 1], 1 is the object; None where an image's ground says nothing.
+        cameras: N cameras in the mesh's world coordinates.
+        masks: (N, 1, H, H) in [0, 1], 1 is the object; None if there are no masks.
 
     Raises:
-        InvalidInput: if the shapes do not fit, or a mask is empty.
+        InvalidInput: if the shapes do not match, or a mask is empty.
     """
 
     images: Tensor
@@ -72,15 +74,15 @@ class SurfacePoints:
     """Points on a mesh.
 
     Attributes:
-        triangle: (P,) the face that each lies in.
-        barycentric: (P, 3) coordinates in it.
+        triangle: (P,) index of each point's face.
+        barycentric: (P, 3) barycentric coordinates in that face.
     """
 
     triangle: Tensor
     barycentric: Tensor
 
     def interpolate(self, mesh: Mesh, at_vertices: Tensor) -> Tensor:
-        """Interpolate values (V, C) at the mesh's vertices; returns (P, C)."""
+        """Interpolate vertex values (V, C) at the points; returns (P, C)."""
         return (at_vertices[mesh.faces[self.triangle]] * self.barycentric[..., None]).sum(dim=1)
 
 
@@ -93,14 +95,14 @@ def projected_colors(
     """Return (P, 3) colours in [0, 1] of points on a mesh.
 
     Args:
-        mesh: its vertex normals are those of its triangles.
-        points: where.
-        layers: images, each layer over the one before: the photograph last.
-        color_below: points (N, 3) -> colours (N, 3) where no image sees; None fills from the
-            surface's neighbourhood.
+        mesh: any; its own normals are ignored, and computed from the triangles.
+        points: P points on the mesh.
+        layers: images and cameras; each layer covers the previous ones, so the photograph is last.
+        color_below: function of points (N, 3) that returns colours (N, 3), for points that no
+            image shows. None fills them from their neighbourhood.
 
     Raises:
-        InvalidInput: if no image sees any of the surface.
+        InvalidInput: if no part of the surface is visible in any image.
     """
     welded = bare_shape(mesh)
     normals = _vertex_normals(welded)
@@ -135,7 +137,7 @@ def projected_colors(
 
 
 class _View:
-    """One image of a mesh: what it sees, and in which colour."""
+    """One image of a mesh: visibility and colours of points."""
 
     def __init__(self, mesh: Mesh, shots: PosedImages, i: int) -> None:
         self.camera = shots.cameras[[i]]
@@ -148,22 +150,23 @@ class _View:
         inverse[hit] = (screen[triangle[hit], :, 2] * weights[hit]).sum(dim=1)
         depth = torch.where(hit, 1 / inverse.clamp_min(1e-9), torch.inf).view(1, 1, size, size)
         self.extent = float((mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).amax())
-        # The farthest depth of a pixel's neighbours: a slope does not hide itself.
+        # Use the farthest depth among a pixel's neighbours, so that slopes do not hide themselves.
         self.farthest = F.max_pool2d(depth, 3, 1, 1)
         nearest = -F.max_pool2d(-depth, 3, 1, 1)
-        # Twice the neighbours' spread on the steepest slope that counts.
+        # A larger spread of the neighbours' depths is an edge. Slopes reach it only if they
+        # are too grazing to be used.
         focal = float(self.camera.intrinsics_normalized[0, 1, 1]) * size
         slope = 3 * nearest / focal / _GRAZING
         edge = ~((self.farthest - nearest) < slope)
         if shots.masks is not None:
             mask = F.interpolate(shots.masks[i : i + 1].cpu().float(), (size, size), mode="area")
             edge |= mask < 0.99
-        # The pixels beside an edge may hold some of what lies beyond it: they do not count.
+        # Ignore pixels next to an edge: they may contain colour from beyond it.
         self.margin = ((_distance(~edge) - 1) / (_MARGIN * size)).clamp_min(0)
         self.bias = 0.002 * self.extent
 
     def __call__(self, points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return colours (P, 3), confidence (P,) in [0, 1], and sharpness (P,)."""
+        """Return colours (P, 3), confidences (P,) in [0, 1] and sharpness weights (P,)."""
         screen = on_screen(points, self.camera, 1)
         grid = ((screen[:, :2] + 0.5) * 2 - 1)[None, None]
         toward = F.normalize(self.camera.c2w[0, :3, 3] - points, dim=1)
@@ -180,12 +183,12 @@ class _View:
         colors = F.grid_sample(self.image, grid, align_corners=False, padding_mode="border")[
             0, :, 0
         ].T
-        pixels = self.image.shape[-1] * screen[:, 2]  # to a unit of the world, but for the focal
+        pixels = self.image.shape[-1] * screen[:, 2]  # per world unit, up to the focal length
         return colors, trust, (cosine.clamp_min(0) * pixels).pow(4)
 
 
 def _blended(views: Sequence[_View], points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend the colours (P, 3) of all views, with their confidence (P,)."""
+    """Blend the colours of all views; returns colours (P, 3) and their confidence (P,)."""
     total, weights = torch.zeros(len(points), 3), torch.zeros(len(points))
     unseen = torch.ones(len(points))
     for view in views:
@@ -197,7 +200,7 @@ def _blended(views: Sequence[_View], points: Tensor, normals: Tensor) -> tuple[T
 
 
 class _Membrane:
-    """Values known at some vertices of a mesh, stretched smoothly over all of it."""
+    """Smooth interpolation of values from some vertices of a mesh to all others."""
 
     def __init__(self, mesh: Mesh) -> None:
         from scipy import sparse
@@ -210,7 +213,11 @@ class _Membrane:
         self.laplacian = sparse.csgraph.laplacian((neighbours + neighbours.T).tocsr())
 
     def __call__(self, values: Tensor, known: Tensor) -> Tensor:
-        """Return (V, C) that minimise the misfit at known vertices plus squared differences."""
+        """Interpolate values (V, C) from the known vertices (V,) to all.
+
+        The result (V, C) minimises the squared errors at known vertices, plus the squared
+        differences along edges.
+        """
         from scipy import sparse
 
         weight = known.double().numpy()
@@ -229,7 +236,7 @@ def _vertex_normals(mesh: Mesh) -> Tensor:
 
 
 def _distance(inside: Tensor) -> Tensor:
-    """Return (1, 1, H, W): the distance in pixels to the nearest pixel outside."""
+    """Return (1, 1, H, W): each pixel's distance in pixels to the nearest one outside."""
     from scipy.ndimage import distance_transform_edt  # slow to import
 
     return torch.from_numpy(distance_transform_edt(inside[0, 0].numpy())).float()[None, None]

@@ -1,4 +1,4 @@
-"""Triangles to pixels: a z-buffer in plain torch, for images of meshes and for their textures."""
+"""Rasterization: a z-buffer in plain torch, for rendering meshes and baking textures."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from torch import Tensor
 from ..cameras import Cameras
 
 _CANDIDATES = 1_000_000  # pixels tested at once
-_SLACK = 0.01  # pixels beside a row's part of a triangle that are tested too
+_SLACK = 0.01  # extra width in pixels that is tested on both sides of a triangle's row
 
 
 def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
-    """Project points (V, 3) with one camera: x and y in pixels, and inverse depth.
-
-    Pixel centres have whole coordinates. Behind the camera the inverse depth is below 0.
+    """Project points with one camera.
 
     Args:
-        vertices: in the world.
-        cameras: one.
-        size: pixels of a side of the image.
+        vertices: (V, 3) in world coordinates.
+        cameras: one camera.
+        size: side length of the image in pixels.
+
+    Returns:
+        (V, 3): x and y in pixels, and inverse depth. Pixel centres have integer coordinates. The
+        inverse depth is negative behind the camera.
     """
     c2w, intrinsics = cameras.c2w[0], cameras.intrinsics_normalized[0]
     in_camera = (vertices - c2w[:3, 3]) @ c2w[:3, :3]  # x right, y up, z backward
@@ -30,14 +32,19 @@ def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
 
 
 def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Find the nearest triangle at each pixel (-1: none) and barycentric coordinates in it.
+    """Find the nearest triangle at each pixel.
 
-    Triangles are filled row by row, so that time and memory go with the pixels they cover.
+    Triangles are filled row by row, so time and memory are proportional to the pixels covered.
 
     Args:
-        screen: (F, 3, 3) corners as x, y in pixels and inverse depth, or in parallel projection
-            any positive nearness that is linear; a triangle that reaches 0 is left out.
-        size: pixels of a side of the image.
+        screen: (F, 3, 3) corners: x and y in pixels, and inverse depth. In parallel projection, the
+            third may be any positive value that decreases linearly with depth. Triangles with a
+            corner at 0 or below are skipped.
+        size: side length of the image in pixels.
+
+    Returns:
+        triangle: (size * size,) index of the nearest triangle, or -1.
+        barycentric: (size * size, 3) barycentric coordinates of the pixel in that triangle.
     """
     nearest = screen.new_zeros(size * size)
     triangle = torch.full((size * size,), -1, device=screen.device)
@@ -63,8 +70,8 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
             nearest.scatter_reduce_(0, pixel, closeness, "amax")
             front = closeness >= nearest[pixel]
             triangle[pixel[front]] = owner[front]
-            # Where two are equally near, as on the edge between them, one of them is there now, and
-            # its coordinates go with it.
+            # On a shared edge two triangles are equally near and either may have been written. Keep
+            # the coordinates that belong to that one.
             chosen = front & (triangle[pixel] == owner)
             barycentric[pixel[chosen]] = weight[chosen]
     return triangle, barycentric
@@ -77,7 +84,7 @@ def _chunks(items: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
 
 
 def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Repeat each item as often as its count, numbered 0, 1, ..."""
+    """Repeat each item `count` times; also number its copies 0, 1, ..."""
     before = counts.cumsum(0) - counts
     return (
         items.repeat_interleave(counts),
@@ -86,11 +93,12 @@ def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _span(corners: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first and last x (N,) of triangles (N, 3, 2) in the rows (N,) that they reach."""
+    """Return the smallest and largest x (N,) of triangles (N, 3, 2), each in one row (N,)."""
     ends = corners.roll(-1, dims=1)
     rise = ends[..., 1] - corners[..., 1]
     share = (row[:, None] - corners[..., 1]) / rise
-    crosses = (share >= 0) & (share <= 1)  # not where the edge is level: its ends are others' too
+    # A level edge never crosses: its share is infinite or NaN.
+    crosses = (share >= 0) & (share <= 1)
     x = corners[..., 0] + share * (ends[..., 0] - corners[..., 0])
     first = torch.where(crosses, x, torch.inf).amin(dim=1)
     last = torch.where(crosses, x, -torch.inf).amax(dim=1)
@@ -101,7 +109,7 @@ def _span(corners: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whether points (N, 2) lie in triangles (N, 3, 2), and their coordinates (N, 3)."""
+    """Return whether points (N, 2) lie in triangles (N, 3, 2), and their weights (N, 3) there."""
     a, b, c = corners.unbind(dim=1)
 
     def area(p: Tensor, q: Tensor, r: Tensor) -> Tensor:

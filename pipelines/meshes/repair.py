@@ -1,4 +1,4 @@
-"""Repair of meshes: holes, noise, and edges where more than two triangles meet."""
+"""Repair meshes: fill holes, remove noise, and separate non-manifold edges."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from .topology import (
 # Factors of a step inward and a step outward.
 # Source: Taubin, "A signal processing approach to fair surface design" (SIGGRAPH 1995).
 _TAUBIN_FACTORS = (0.5, -0.53)
-# A loop is the border of an open surface, and no hole, if closing it takes at least this share of
-# its component's area.
+# A loop is a hole if the area needed to close it is at most this share of its component's area.
+# Otherwise it is the border of an open surface.
 _MAX_HOLE_AREA = 0.18
-_GAP, _MAX_GAP_STEPS = 0.002, 3  # of a triangle's size, between surfaces that touch
+# Touching surfaces are moved by this share of their triangles' size, at most this often.
+_GAP, _MAX_GAP_STEPS = 0.002, 3
 
 
 def fill_holes(mesh: Mesh, max_edges: int = 64) -> Mesh:
-    """Close small holes with a fan of triangles, coloured like the loop around them.
+    """Close small holes with fans of triangles, in the mean colour of the loop around them.
 
-    The border of an open surface, as of a sheet, a bowl or an open box, is not a hole.
+    The border of an open surface, such as a sheet, a bowl or an open box, is not a hole.
 
     Args:
         mesh: without a texture.
-        max_edges: longest loop that is closed; 0 closes none.
+        max_edges: largest number of edges of a hole; 0 fills none.
     """
     loops = [loop for loop in boundary_loops(mesh) if len(loop) <= max_edges]
     if not loops:
@@ -57,7 +58,7 @@ def fill_holes(mesh: Mesh, max_edges: int = 64) -> Mesh:
 
 
 def close_loops(mesh: Mesh, loops: list[Tensor]) -> Mesh:
-    """Close boundary loops, each (N, 2) edges, with a fan around their centre."""
+    """Close boundary loops, each given as edges (N, 2), with a fan around the centre."""
     if not loops:
         return mesh
     vertices = [mesh.vertices]
@@ -91,9 +92,9 @@ def _fan_area(loop: Tensor) -> float:
 
 
 def close_shape(shape: Mesh) -> Mesh:
-    """Make a closed manifold of a shape: split bodies that touch, and close every loop.
+    """Turn a shape into a closed manifold: split touching bodies, and close every loop.
 
-    Triangles that run against their neighbours are removed.
+    Triangles that are oriented against their neighbours are removed.
 
     Args:
         shape: without attributes, one vertex at each position.
@@ -103,7 +104,7 @@ def close_shape(shape: Mesh) -> Mesh:
 
 
 def _drop_conflicting_faces(mesh: Mesh) -> Mesh:
-    """Remove triangles at edges that two triangles use in the same direction."""
+    """Remove triangles with an edge that another triangle uses in the same direction."""
     start, end = directed_edges(mesh.faces).unbind(dim=1)
     _, edge, uses = (start * len(mesh.vertices) + end).unique(
         return_inverse=True, return_counts=True
@@ -113,9 +114,9 @@ def _drop_conflicting_faces(mesh: Mesh) -> Mesh:
 
 
 def separate_touching(body: Mesh) -> Mesh:
-    """Move vertices that lie at the same position apart, inward by a tiny part of their triangles.
+    """Separate vertices at the same position by moving them inward, by a share of a triangle.
 
-    Slicers merge vertices by position, and then find edges with four triangles.
+    Without that, slicers merge vertices by position and then find edges with four triangles.
 
     Args:
         body: a closed manifold without attributes.
@@ -141,11 +142,11 @@ def smooth(mesh: Mesh, iterations: int = 10, progress: Progress = silent) -> Mes
 
     Args:
         mesh: any.
-        iterations: pairs of a step inward and a step outward, at least 0.
+        iterations: number of iterations, at least 0; each is a step inward and a step outward.
         progress: called after each iteration.
 
     Raises:
-        InvalidInput: if the number is negative.
+        InvalidInput: if `iterations` is negative.
     """
     if iterations < 0:
         raise InvalidInput(f"Smoothing takes 0 or more iterations, got {iterations}.")

@@ -1,4 +1,4 @@
-"""A mesh in numbers."""
+"""Measurements of a mesh: counts, closedness, volume and size."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .topology import component_labels, is_watertight, merged_faces
 
 @dataclass(frozen=True)
 class MeshReport:
-    """A mesh in numbers.
+    """Measurements of a mesh.
 
     Attributes:
-        components: connected components.
-        watertight: whether as many triangles use each edge in one direction as in the other.
+        components: number of connected components.
+        watertight: whether each edge is used equally often in both directions.
         volume: enclosed volume, positive if normals point outward; only meaningful if watertight.
-        size: (3,) edges of its box along x, y, z.
+        size: size of the bounding box along x, y, z.
     """
 
     vertices: int
@@ -41,7 +41,7 @@ class MeshReport:
 
 
 def report(mesh: Mesh) -> MeshReport:
-    """Measure a mesh; vertices at one position count as one for components and holes."""
+    """Measure a mesh; vertices at the same position are treated as one, except in their count."""
     empty = torch.zeros(1, 3)
     vertices = mesh.vertices if len(mesh.vertices) else empty
     x, y, z = (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist()

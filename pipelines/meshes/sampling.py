@@ -1,4 +1,4 @@
-"""Points spread over a surface."""
+"""Sample points on a surface."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 
 from .topology import Floats, Indices
 
-_MAX_STEPS = 1e6  # along an edge
+_MAX_STEPS = 1e6  # per edge
 
 
 def sample_surface(corners: Floats, spacing: float) -> tuple[Floats, Indices]:
-    """Sample triangles regularly, borders included.
+    """Sample triangles on a regular grid, including their borders.
 
     Args:
-        corners: (F, 3, 3) of the triangles.
+        corners: (F, 3, 3) corners of the triangles.
         spacing: largest distance between neighbouring points.
 
     Returns:
         points: (N, 3).
-        triangles: (N,) the triangle of each point.
+        triangles: (N,) index of each point's triangle.
     """
     corners, along, across = _lay_out(corners, spacing)
     points, triangles = [], []
@@ -36,13 +36,19 @@ def sample_surface(corners: Floats, spacing: float) -> tuple[Floats, Indices]:
 
 
 def count_samples(corners: Floats, spacing: float) -> int:
-    """Return the number of points that `sample_surface` makes."""
+    """Return the number of points that `sample_surface` returns."""
     _, along, across = _lay_out(corners, spacing)
     return int(((along + 1).astype(np.float64) * (across + 1)).sum())
 
 
 def _lay_out(corners: Floats, spacing: float) -> tuple[Floats, Indices, Indices]:
-    """Return triangles with their longest edge first, steps along it, and rows beside it."""
+    """Choose the sampling grid of each triangle.
+
+    Returns:
+        corners: (F, 3, 3), rotated so that the longest edge comes first.
+        along: (F,) number of steps along that edge.
+        across: (F,) number of rows between that edge and the opposite corner.
+    """
     edges = np.roll(corners, -1, axis=1) - corners
     lengths = np.linalg.norm(edges, axis=2)
     first = lengths.argmax(axis=1)

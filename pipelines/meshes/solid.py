@@ -1,10 +1,14 @@
 """Closed bodies for printing.
 
-Other libraries were tried first (BENCHMARKS.md, 'Solid bodies'). manifold3d requires a manifold;
-the tests check the results with it. pymeshfix keeps the largest component only: right for double
-shells, wrong where components touch or stand apart. open3d and trimesh fill voxels as blocks, and
-nothing where there is a hole. libigl's generalised winding number tells the inside of any triangle
-soup, and its distances tell where the surface is.
+Other libraries were tried first (BENCHMARKS.md, 'Solid bodies'):
+
+- manifold3d requires a manifold; the tests use it to check the results.
+- pymeshfix keeps only the largest component. That is right for double shells, but wrong for
+  components that touch or are separate.
+- open3d and trimesh produce blocky voxels, and fill nothing if there is a hole.
+
+libigl's generalised winding number finds the inside of any triangle soup. Its distances locate the
+surface.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ from .topology import bare_shape, is_closed_manifold, merge_vertices
 from .winding import TriangleSoup, drop_inner_bodies, extract_bodies
 
 DEFAULT_SOLID_RESOLUTION, MIN_SOLID_RESOLUTION, MAX_SOLID_RESOLUTION = 256, 16, 1024
-_MIN_THICKNESS = 1e-6  # of a body over its length
-_MAX_VOLUME_CHANGE = 0.5  # by decimation, as a share
+_MIN_THICKNESS = 1e-6  # lowest ratio of volume to extent times area
+_MAX_VOLUME_CHANGE = 0.5  # largest relative change by decimation
 _STAGES = 4
 
 
@@ -31,26 +35,26 @@ def make_solid(
     *,
     progress: Progress = silent,
 ) -> Mesh:
-    """Make closed bodies for printing: watertight, outward, without inner walls.
+    """Make closed bodies for printing: watertight, with outward normals and without inner walls.
 
-    Double and nested shells, open scans, components that intersect and loose triangles become the
-    body that they enclose; bodies that stand apart stay apart. A mesh that is closed already, or is
-    once small holes are closed and inner shells are dropped, keeps its triangles. At every edge of
-    the result exactly two triangles meet, also when vertices are merged by position.
+    Double and nested shells, open scans, intersecting components and loose triangles become the
+    body that they enclose. Separate bodies stay separate. A mesh keeps its triangles if it is
+    closed, or if filling holes and dropping inner shells closes it. Exactly two triangles meet at
+    every edge of the result, even after merging vertices by position.
 
     Args:
         mesh: at least one triangle; a texture becomes vertex colours.
-        resolution: cells along the longest side, 16 to 1024. Details below a cell are lost. Memory
-            grows with the square.
+        resolution: cells along the longest side, 16 to 1024. Details smaller than a cell are lost.
+            Memory grows with its square.
         max_faces: largest number of triangles; 0 for no limit.
-        progress: called all along; an error that it raises stops the work.
+        progress: called throughout; raise in it to stop the work.
 
     Returns:
-        the bodies, in the colours of the nearest points of the mesh.
+        the bodies, with the colours of the nearest points of the mesh.
 
     Raises:
-        InvalidInput: if a number is out of range, the mesh encloses nothing, or cannot be closed
-            with so few triangles.
+        InvalidInput: if a number is out of range, the mesh encloses nothing, or `max_faces` is too
+            small for a closed body.
         EnvironmentProblem: if libigl is missing.
 
     Source: Jacobson et al., "Robust Inside-Outside Segmentation using Generalized Winding Numbers"
@@ -72,8 +76,8 @@ def make_solid(
 
 
 def _solid_shape(shape: Mesh, cells: int, max_faces: int, progress: Progress) -> Mesh:
-    """Return the bodies of a shape without colours."""
-    # Flat lids close holes better than winding numbers do.
+    """Make closed bodies of a shape without colours; see `make_solid`."""
+    # Try flat lids first: they close holes better than winding numbers.
     closed = close_shape(shape)
     progress(1, 2 * _STAGES)
     soup = TriangleSoup.oriented(closed)
@@ -90,7 +94,7 @@ def _solid_shape(shape: Mesh, cells: int, max_faces: int, progress: Progress) ->
             body, cells = extract_bodies(
                 soup, max(cells * 6 // 10, MIN_SOLID_RESOLUTION), extracting
             )
-        except InvalidInput:  # all of it is smaller than a cell
+        except InvalidInput:  # the whole body is smaller than a cell
             break
         found = _decimate_body(body, max_faces, volume, progress)
     if found is None:
@@ -101,7 +105,7 @@ def _solid_shape(shape: Mesh, cells: int, max_faces: int, progress: Progress) ->
 def _is_body(shape: Mesh) -> bool:
     """Return whether a shape is a closed manifold around a volume.
 
-    Triangles and their backs alone enclose a little by rounding.
+    Rounding gives even flat pairs of opposite triangles a tiny volume, so a threshold is used.
     """
     extent = float((shape.vertices.amax(dim=0) - shape.vertices.amin(dim=0)).amax())
     area = float(face_areas(shape).sum())
@@ -109,7 +113,7 @@ def _is_body(shape: Mesh) -> bool:
 
 
 def _decimate_body(body: Mesh, max_faces: int, volume: float, progress: Progress) -> Mesh | None:
-    """Return the body with so few triangles, or None if it would be another one."""
+    """Decimate a body to `max_faces`; return None if that fails or changes the volume too much."""
     fewer = collapse_edges(body, max_faces, stage(progress, 2, _STAGES)) if max_faces else body
     fewer = separate_touching(fewer)
     same = abs(fewer.volume() / volume - 1) < _MAX_VOLUME_CHANGE and _is_body(fewer)

@@ -1,4 +1,4 @@
-"""Colours to textures: a mesh is unfolded onto a square, and each pixel asks for its colour."""
+"""Bake textures: unfold a mesh onto a square, and compute the colour of each pixel."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 MIN_SIZE, MAX_SIZE = 512, 4096
 DEFAULT_TEXTURED_FACES = 50_000
-_FILLED = 0.6  # of an atlas, usually
-CHUNK_SIZE = 131072  # points of a field that are asked for their colours at once
+_FILLED = 0.6  # usual share of an atlas that is covered by triangles
+CHUNK_SIZE = 131072  # points of a field whose colours are evaluated at once
 
 
 def bake_texture(
@@ -37,19 +37,19 @@ def bake_texture(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """Give a mesh an atlas and a texture instead of vertex colours.
+    """Unfold a mesh and bake its colours into a texture.
 
     Args:
-        mesh: of one object.
-        color_at: points (N, 3) on the surface -> colours (N, 3) in [0, 1].
-        size: pixels of the texture's side, 512 to 4096.
-        max_faces: larger meshes are decimated first, since unfolding takes time with the number of
-            triangles; 0 leaves all.
-        progress: called after each of three stages: fewer triangles, unfolded, painted.
+        mesh: any with triangles.
+        color_at: function of points (N, 3) on the surface that returns colours (N, 3) in [0, 1].
+        size: side length of the texture in pixels, 512 to 4096.
+        max_faces: larger meshes are decimated first, since unfolding many triangles is slow; 0
+            keeps all triangles.
+        progress: called after each of three stages: decimation, unfolding and painting.
 
     Returns:
-        the mesh cut at the seams, with `uvs` and `texture`; its vertex colours are gone, and so are
-        the images of its material, which lay on other uvs.
+        the mesh cut at the seams, with `uvs` and `texture`. Vertex colours and the images of the
+        material are dropped: they do not fit the new uvs.
 
     Raises:
         InvalidInput: if the size is out of range or the mesh has no triangles.
@@ -71,9 +71,18 @@ def _painted(
     max_faces: int,
     progress: Progress,
 ) -> tuple[Mesh, Tensor]:
-    """Bake with a painter that receives the unfolded mesh and the points on it.
+    """Bake a texture with a function of the unfolded mesh and P points on it.
 
-    What it paints beyond three channels comes back as an image (size, size, C - 3) of its own.
+    Args:
+        mesh: see `bake_texture`.
+        paint: returns (P, C) values in [0, 1]; the first three channels are the colour.
+        size: see `bake_texture`.
+        max_faces: see `bake_texture`.
+        progress: see `bake_texture`.
+
+    Returns:
+        mesh: see `bake_texture`.
+        others: (size, size, C - 3) image of the other channels.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
@@ -97,7 +106,7 @@ def _painted(
     texture = torch.ones(size * size, found.shape[1])
     texture[seen] = found
     progress(3, 3)
-    # uv starts at the lower left, rows of an image at the top.
+    # The origin of uvs is at the lower left, that of an image at the upper left.
     painted = _dilated(texture.view(size, size, -1), seen.view(size, size)).flip(0)
     material = mesh.material and mesh.material.without_images()
     return replace(
@@ -113,7 +122,7 @@ def texture_of_field(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """Bake a texture with the colours of the field that the mesh is the surface of.
+    """Bake a texture with the colours of the field from which the mesh was extracted.
 
     Raises:
         InvalidInput, EnvironmentProblem: as in `bake_texture`.
@@ -133,14 +142,14 @@ def texture_from_images(
     """Bake a texture with the colours of images that show the mesh.
 
     Args:
-        mesh: of one object.
-        layers: images and cameras; each layer lies over the one before. None at all leaves the
-            field's colours alone.
-        size: pixels of the texture's side, 512 to 4096.
-        field: gives the colours that no image shows. None, or one without colours, fills from the
-            neighbourhood.
-        max_faces: as in `bake_texture`.
-        progress: as in `bake_texture`.
+        mesh: any with triangles.
+        layers: images and cameras; each layer covers the previous ones. If empty, only the field's
+            colours are used.
+        size: side length of the texture in pixels, 512 to 4096.
+        field: source of the colours that no image shows. Without a field, or if it has no colours,
+            these are filled from their neighbourhood.
+        max_faces: see `bake_texture`.
+        progress: see `bake_texture`.
 
     Raises:
         InvalidInput: as in `bake_texture` and `projection.projected_colors`.
@@ -162,12 +171,12 @@ def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
     """Return the texture's side at which texels are as fine as the images' pixels on the mesh.
 
     Args:
-        mesh: that is to be painted.
+        mesh: the mesh to be painted.
         layers: images and cameras.
-        limit: the largest size that is wanted, 512 to 4096.
+        limit: largest size, 512 to 4096.
 
     Returns:
-        a power of two, at least 512; or the limit.
+        the side length in pixels: a power of two of at least 512, or the limit if that is smaller.
     """
     finest = max(
         shots.images.shape[-1]
@@ -185,7 +194,7 @@ def _has_colors(field: Field) -> bool:
 
 
 def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:
-    """Make a function from points on any device to the field's colours on the CPU."""
+    """Return a function that evaluates the field's colours; its result is on the CPU."""
 
     def color_at(points: Tensor) -> Tensor:
         with torch.no_grad():
@@ -206,12 +215,12 @@ def bake_vertex_colors(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """Bake a texture for a mesh that has vertex colours, a texture, or both.
+    """Bake a mesh's vertex colours, texture or both into a new texture.
 
-    Metal, roughness and glow of its material are moved to the new uvs likewise.
+    The metalness, roughness and emission images of its material are resampled to the new uvs too.
 
     Raises:
-        InvalidInput: if the mesh has neither, or as in `bake_texture`.
+        InvalidInput: if the mesh has no colours, or as in `bake_texture`.
         EnvironmentProblem: as in `bake_texture`.
     """
     if not mesh.colored:
@@ -219,7 +228,7 @@ def bake_vertex_colors(
     own = (mesh.material or Material()).images if mesh.uvs is not None else {}
     moved = {name: image for name, image in own.items() if name != "normal_map"}
     if len(moved) < len(own):
-        log.warning("The relief (normal map) is left out: its directions are of other uvs.")
+        log.warning("The relief (normal map) is left out: its directions depend on the old uvs.")
 
     def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
         places = points.interpolate(unfolded, unfolded.vertices)
@@ -241,9 +250,9 @@ def bake_vertex_colors(
 
 
 def _dilated(texture: Tensor, painted: Tensor) -> Tensor:
-    """Fill each unpainted pixel of the texture (H, W, 3) from the nearest painted one.
+    """Fill each unpainted pixel of a texture (H, W, C) from the nearest painted one.
 
-    So no seam shows in its smaller copies.
+    Otherwise seams would show in the texture's mipmaps.
     """
     from scipy.ndimage import distance_transform_edt
 

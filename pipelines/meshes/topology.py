@@ -1,8 +1,7 @@
-"""How vertices, edges and triangles are connected.
+"""Topology: connections between vertices, edges and triangles.
 
-Files and textures often store several vertices at one position: each corner with its own colour or
-uv. Functions that look at connections therefore treat vertices at the same position as one, unless
-they say otherwise.
+Meshes often have several vertices at one position, with different colours or uvs. Functions about
+connections therefore treat vertices at the same position as one, unless documented otherwise.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from .mesh import Mesh, drop_unused, face_areas
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# Steps in which attributes are compared when vertices are merged.
+# Attributes are rounded to 1 / this before they are compared for merging.
 _COLOR_STEPS, _UV_STEPS = 512, 1_000_000
 
 
 def first_equal_rows(rows: NDArray[np.generic]) -> Indices:
-    """Return (N,) for each row of (N, d) the index of the first row that equals it."""
+    """Return (N,): for each row of `rows` (N, d), the index of the first equal row."""
     order = np.lexsort(rows.T)
     new = np.ones(len(order), dtype=bool)
     new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
@@ -38,25 +37,25 @@ def first_equal_rows(rows: NDArray[np.generic]) -> Indices:
 
 
 def merged_faces(mesh: Mesh) -> Tensor:
-    """Return (F, 3) faces that name the first of all vertices at the same position."""
+    """Return (F, 3) faces that use only the first of the vertices at each position."""
     return torch.from_numpy(first_equal_rows(mesh.vertices.cpu().numpy()))[mesh.faces.cpu()]
 
 
 def bare_shape(mesh: Mesh) -> Mesh:
-    """Return the triangles without attributes, with one vertex at each position."""
+    """Return the mesh without attributes, with one vertex at each position."""
     return drop_unused(Mesh(mesh.vertices, merged_faces(mesh)))
 
 
 def merge_vertices(mesh: Mesh, tolerance: float = 1e-6) -> Mesh:
     """Merge vertices that are closer than a tolerance and have the same colours and uvs.
 
-    Vertices that differ in colours or uvs move to one position but stay apart. Triangles without
-    area and duplicate triangles are removed. A texture is kept. Normals and tangents are dropped:
-    they belong to the vertices before.
+    Close vertices with different colours or uvs move to one position but are not merged. Triangles
+    without area and duplicate triangles are removed. A texture is kept. Normals and tangents are
+    dropped, as they do not fit the merged vertices.
 
     Args:
         mesh: any.
-        tolerance: share of the mesh's longest side.
+        tolerance: distance as a share of the mesh's longest side.
     """
     mesh = replace(mesh, normals=None, tangents=None)
     if not len(mesh.faces):
@@ -85,17 +84,17 @@ def merge_vertices(mesh: Mesh, tolerance: float = 1e-6) -> Mesh:
 def split_corners(
     vertices: Floats, corners: Indices, *attributes: tuple[Indices, Floats] | None
 ) -> tuple[Floats, Indices, list[Floats | None]]:
-    """Split vertices whose triangles disagree about an attribute.
+    """Split vertices at which triangles have different values of an attribute.
 
     Args:
         vertices: (V, 3).
-        corners: (F, 3) indices of vertices.
-        attributes: each a table (N, d) and (F, 3) indices of its rows, or None.
+        corners: (F, 3) vertex indices of the triangles.
+        attributes: for each attribute None, or (F, 3) row indices and a table (N, d) of values.
 
     Returns:
         vertices: (W, 3).
         faces: (F, 3).
-        attributes: each (W, d) at the vertices, or None.
+        attributes: for each attribute None, or (W, d) values at the vertices.
     """
     numbers = [corners] + [a[0] for a in attributes if a is not None]
     keys = np.stack([n.reshape(-1) for n in numbers], axis=1)
@@ -106,11 +105,11 @@ def split_corners(
 
 
 def component_labels(mesh: Mesh, by_position: bool = True) -> Indices:
-    """Return (F,) the connected component of each triangle, numbered from 0.
+    """Return (F,) indices of the connected component of each triangle, from 0.
 
-    Triangles that share a vertex are connected; with `by_position`, also those whose vertices lie
-    at the same position. scipy finds the components, and not libigl, since
-    every mesh that is extracted passes through here, also where libigl has no wheel.
+    Triangles that share a vertex are connected; with `by_position`, so are those with vertices at
+    the same position. scipy is used instead of libigl, since every extraction needs this function
+    and libigl has no wheels for some platforms.
     """
     from scipy.sparse import coo_array  # slow to import
     from scipy.sparse.csgraph import connected_components
@@ -124,12 +123,12 @@ def component_labels(mesh: Mesh, by_position: bool = True) -> Indices:
 
 
 def keep_large_components(mesh: Mesh, min_share: float = 1.0) -> Mesh:
-    """Remove connected components with a small area.
+    """Remove connected components that are small in area.
 
     Args:
         mesh: at least one triangle.
-        min_share: smallest area that stays, as a share of the largest component's, in [0, 1]; 1
-            keeps the largest only, 0 keeps all.
+        min_share: smallest area to keep, as a share of the largest component's, in [0, 1]; 1 keeps
+            only the largest, 0 keeps all.
 
     Raises:
         InvalidInput: if the share is outside [0, 1] or the mesh has no triangles.
@@ -146,12 +145,12 @@ def keep_large_components(mesh: Mesh, min_share: float = 1.0) -> Mesh:
 
 
 def directed_edges(faces: Tensor) -> Tensor:
-    """Return (3 F, 2) the edges of faces (F, 3), each from one corner to the next."""
+    """Return (3 F, 2) edges of faces (F, 3), each from one corner to the next."""
     return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
 
 
 def is_watertight(mesh: Mesh) -> bool:
-    """Return whether as many triangles use each edge in one direction as in the other.
+    """Return whether each edge is used equally often in both directions.
 
     Vertices are compared by index, not by position.
     """
@@ -162,7 +161,7 @@ def is_watertight(mesh: Mesh) -> bool:
 
 
 def is_closed_manifold(mesh: Mesh) -> bool:
-    """Return whether two triangles meet at each edge, in opposite directions.
+    """Return whether exactly two triangles meet at each edge, in opposite directions.
 
     Vertices are compared by index, not by position.
     """
@@ -172,7 +171,7 @@ def is_closed_manifold(mesh: Mesh) -> bool:
 
 
 def split_nonmanifold(shape: Mesh) -> Mesh:
-    """Split vertices until at most two triangles meet at an edge, and one fan at a vertex.
+    """Split vertices until each edge has at most two triangles, and each vertex one fan.
 
     Args:
         shape: without attributes; vertices are compared by index.
@@ -186,14 +185,14 @@ def split_nonmanifold(shape: Mesh) -> Mesh:
 
 
 def boundary_loops(mesh: Mesh, by_position: bool = True) -> Iterator[Tensor]:
-    """Yield closed walks along edges that only one triangle uses.
+    """Yield closed loops of edges that only one triangle uses.
 
     Args:
         mesh: any.
         by_position: treat vertices at the same position as one.
 
     Yields:
-        (N, 2) edges of that triangle's own vertices, in its direction.
+        (N, 2) edges of a loop as vertex indices, in the direction of their triangles.
     """
     own = directed_edges(mesh.faces).numpy()
     edges = directed_edges(merged_faces(mesh)).numpy() if by_position else own

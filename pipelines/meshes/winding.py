@@ -1,4 +1,4 @@
-"""The surface of what a soup of triangles encloses, by its generalised winding number.
+"""Extract the surface of the volume that a triangle soup encloses, by winding numbers.
 
 Source: Jacobson et al., "Robust Inside-Outside Segmentation using Generalized Winding Numbers"
 (SIGGRAPH 2013); Barill et al., "Fast Winding Numbers for Soups and Clouds" (SIGGRAPH 2018), as in
@@ -24,31 +24,31 @@ from .topology import Floats, Indices, component_labels, first_equal_rows
 
 _MAX_SAMPLES = 40_000_000  # points on a surface; larger surfaces get larger cells
 _SAMPLES_AT_ONCE, _QUERIES_AT_ONCE = 500_000, 65_536
-_MIN_BODY_VOLUME = 1e-3  # as a share of the largest body's; smaller ones are dropped
-_SLAB_LAYERS = 32  # of the grid, in memory at once
-_BLOCK_CELLS = 4  # along an edge of the blocks in which holes are looked for
-_MARGIN_CELLS = 3  # of air around the mesh
-_BAND_CELLS = 2.0  # from the surface; beyond that, distances do not matter
-# Largest number of points whose winding number is computed: a soup that fills space gets larger
-# cells.
+_MIN_BODY_VOLUME = 1e-3  # share of the largest body's volume; smaller bodies are dropped
+_SLAB_LAYERS = 32  # grid layers in memory at once
+_BLOCK_CELLS = 4  # side length in cells of the blocks that are searched for holes
+_MARGIN_CELLS = 3  # empty cells around the mesh
+_BAND_CELLS = 2.0  # distances from the surface are clamped to this
+# The number of points whose winding number is computed is limited: a soup that fills space gets
+# larger cells.
 _MIN_POINTS, _POINTS_PER_CELL = 1_000_000, 32
 _HOLE_WINDING = 0.03  # winding numbers between this and 1 minus this are near a hole
-_CHECKED_TRIANGLES = 2000  # of a closed mesh
+_CHECKED_TRIANGLES = 2000  # number of samples of a closed mesh
 
 Check = Callable[[], None]  # called between short steps; raises to stop
 
 
 def _never_stop() -> None:
-    """Let the work go on."""
+    """Do nothing: a `Check` that never stops the work."""
 
 
 @dataclass(frozen=True)
 class TriangleSoup:
-    """Triangles whose winding number tells what is inside.
+    """Triangles whose winding number determines what is inside.
 
     Attributes:
         vertices: (V, 3).
-        faces: (F, 3), each component outward.
+        faces: (F, 3), each component oriented outward.
     """
 
     vertices: Floats
@@ -58,9 +58,9 @@ class TriangleSoup:
     def oriented(cls, shape: Mesh) -> TriangleSoup:
         """Orient a shape with one vertex at each position.
 
-        Neighbours are made to run the same way, and components with a negative volume are reversed:
-        the inner one of two shells then makes its inside more inside, not less. Loose triangles
-        keep their direction.
+        Neighbouring triangles are oriented consistently, and components with a negative volume are
+        reversed. The inner one of two nested shells then adds to the winding number instead of
+        cancelling it. Loose triangles keep their orientation.
         """
         import igl
 
@@ -78,7 +78,7 @@ class TriangleSoup:
 
     @classmethod
     def of(cls, mesh: Mesh) -> TriangleSoup:
-        """Take a mesh as it is."""
+        """Convert a mesh without changing its orientation."""
         return cls(mesh.vertices.double().numpy(), mesh.faces.numpy())
 
     def mesh(self) -> Mesh:
@@ -102,14 +102,14 @@ class TriangleSoup:
         return tree
 
     def winding(self, points: Floats, check: Check = _never_stop) -> Floats:
-        """Return (N,) the winding number at points (N, 3).
+        """Return the winding numbers (N,) at points (N, 3).
 
-        It is 1 inside, 0 outside, and between them near a hole.
+        They are 1 inside, 0 outside, and in between near a hole.
         """
         return _in_chunks(self._winding_tree.winding_number, points, check)
 
     def distance(self, points: Floats, check: Check = _never_stop) -> Floats:
-        """Return (N,) the distance of points (N, 3) to the nearest triangle."""
+        """Return the distances (N,) of points (N, 3) to the nearest triangle."""
 
         def distance(chunk: Floats) -> Floats:
             squared, _, _ = self._distance_tree.squared_distance(self.vertices, self.faces, chunk)
@@ -119,7 +119,7 @@ class TriangleSoup:
         return _in_chunks(distance, points, check)
 
     def is_simple(self) -> bool:
-        """Return whether there is air just outside and matter, once, just inside."""
+        """Return whether winding numbers near the surface are about 0 outside and 1 inside."""
         step = max(1, len(self.faces) // _CHECKED_TRIANGLES)
         a, b, c = (self.vertices[self.faces[::step, i]] for i in range(3))
         normal = np.cross(b - a, c - a)
@@ -140,12 +140,12 @@ def _in_chunks(function: Callable[[Floats], Floats], points: Floats, check: Chec
 
 @dataclass(frozen=True)
 class _Grid:
-    """Points around a soup, a number of cells along its longest side.
+    """A regular grid of points around a soup.
 
     Attributes:
-        low: (3,) the first point.
-        cell: distance between points.
-        shape: points along x, y, z.
+        low: (3,) position of the first point.
+        cell: distance between neighbouring points.
+        shape: number of points along x, y, z.
     """
 
     low: Floats
@@ -160,26 +160,26 @@ class _Grid:
         while count_samples(corners, cell / 2) > _MAX_SAMPLES:
             cell *= 1.25
         x, y, z = (np.ceil((high - low) / cell).astype(int) + 1 + 2 * _MARGIN_CELLS).tolist()
-        # The offset keeps points off the flat sides of boxes.
+        # The offset avoids points exactly on the flat sides of boxes.
         return cls(low - (_MARGIN_CELLS - 0.37) * cell, cell, (x, y, z))
 
     def points(self, index: Indices) -> Floats:
-        """Return (N, 3) the positions of points by their indices (N, 3)."""
+        """Return the positions (N, 3) of points with indices (N, 3)."""
         found: Floats = self.low + index * self.cell
         return found
 
 
 def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[Mesh, int]:
-    """Extract the surface of what a soup encloses.
+    """Extract the surface of the volume that a soup encloses.
 
     Args:
         soup: any.
-        cells: along its longest side.
+        cells: number of grid cells along its longest side.
         progress: called after each chunk of points.
 
     Returns:
         bodies: see `drop_inner_bodies`.
-        cells: fewer than asked for where the soup fills space.
+        cells: the number of cells used, reduced if the soup fills space.
 
     Raises:
         InvalidInput: if the soup encloses nothing.
@@ -210,7 +210,7 @@ def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[
             count += len(points)
     if not vertices:
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
-    # Neighbouring slabs share a layer of points, and the vertices in it.
+    # Neighbouring slabs share a layer of points: merge the vertices that both have there.
     points = np.concatenate(vertices)
     check()
     joined = first_equal_rows(points)[np.concatenate(faces)]
@@ -220,9 +220,9 @@ def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[
 
 
 def _points_near(soup: TriangleSoup, grid: _Grid, check: Check) -> Indices:
-    """Return (N, 3) the grid points nearest to the soup's samples, ordered by z.
+    """Return the indices (N, 3) of the grid points nearest to the soup, ordered by z.
 
-    They and their neighbours hold both ends of each edge of the grid that the soup crosses.
+    These points and their neighbours include both ends of every grid edge that the soup crosses.
     """
     corners = soup.vertices[soup.faces]
     samples = max(count_samples(corners, grid.cell / 2), 1)
@@ -239,9 +239,9 @@ def _points_near(soup: TriangleSoup, grid: _Grid, check: Check) -> Indices:
 
 
 def _blocks_at_holes(soup: TriangleSoup, grid: _Grid, check: Check) -> NDArray[np.bool_]:
-    """Return (X, Y, Z) blocks of cells at whose corners the winding number is neither 0 nor 1.
+    """Mark the blocks (X, Y, Z) with a corner whose winding number is neither 0 nor 1.
 
-    There the surface of the body closes a hole of the soup.
+    In these blocks the surface of the body closes a hole of the soup.
     """
     axes = [np.arange(0, n + _BLOCK_CELLS, _BLOCK_CELLS) for n in grid.shape]
     index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
@@ -264,10 +264,13 @@ def _slab_values(
     start: int,
     check: Check,
 ) -> NDArray[np.float32]:
-    """Return (X, Y, `_SLAB_LAYERS` + 1 or fewer) values: positive inside, 0 on the surface.
+    """Evaluate one slab of the grid: positive inside, 0 on the surface, negative outside.
 
-    Near the soup that is the distance times 2 w - 1, where w is the winding number; in holes of the
-    soup, which have no distance, 2 w - 1 times the distance at the border of the band.
+    With the winding number w, the value is (2 w - 1) * distance near the soup. At holes, where no
+    triangle is near, the distance is replaced by its largest value, `_BAND_CELLS` cells.
+
+    Returns:
+        (X, Y, L), where L is `_SLAB_LAYERS` + 1, or less in the last slab.
     """
     x, y, _ = grid.shape
     layers = min(_SLAB_LAYERS + 1, grid.shape[2] - start)
@@ -283,12 +286,12 @@ def _slab_values(
         distance[in_band] = np.minimum(soup.distance(points[in_band], check), edge)
         values[band | hole] = inside * distance
     _fill_rest(values, ~(band | hole), soup, grid, start)
-    tiny = np.float32(1e-3 * grid.cell)  # a point on the surface would make triangles without area
+    tiny = np.float32(1e-3 * grid.cell)  # values of 0 would create triangles without area
     return np.where(np.abs(values) < tiny, np.where(values < 0, -tiny, tiny), values)
 
 
 def _band(near: Indices, shape: tuple[int, int, int], start: int) -> NDArray[np.bool_]:
-    """Return the points of a slab that are in `near`, and their neighbours."""
+    """Mark the points of a slab that are in `near`, and their neighbours."""
     band, layers = np.zeros(shape, dtype=bool), shape[2]
     first, last = np.searchsorted(near[:, 2], [start - 1, start + layers + 1])
     for offset in np.ndindex(3, 3, 3):
@@ -299,7 +302,7 @@ def _band(near: Indices, shape: tuple[int, int, int], start: int) -> NDArray[np.
 
 
 def _hole(holes: NDArray[np.bool_], shape: tuple[int, int, int], start: int) -> NDArray[np.bool_]:
-    """Return the points of a slab that are in blocks at holes."""
+    """Mark the points of a slab that belong to blocks at holes."""
     hole = np.zeros(shape, dtype=bool)
     last = (start + shape[2]) // _BLOCK_CELLS + 1
     for block in np.argwhere(holes[:, :, start // _BLOCK_CELLS : last]):
@@ -316,7 +319,7 @@ def _fill_rest(
     grid: _Grid,
     start: int,
 ) -> None:
-    """Fill each region far from the surface by the winding number of one of its points."""
+    """Fill each region far from the surface, with the sign from one point's winding number."""
     from scipy.ndimage import label
 
     regions, count = label(rest)
@@ -330,7 +333,7 @@ def _fill_rest(
 
 
 def drop_inner_bodies(surface: Mesh, check: Check = _never_stop) -> Mesh:
-    """Keep the outer surfaces of all bodies but specks; voids and their contents are dropped."""
+    """Keep the outer surfaces of bodies; drop specks, voids and whatever is inside a void."""
     check()
     components = list(_components_by_volume(surface))
     largest = components[0][0]
@@ -350,7 +353,7 @@ def drop_inner_bodies(surface: Mesh, check: Check = _never_stop) -> Mesh:
 
 
 def _components_by_volume(surface: Mesh) -> Iterator[tuple[float, TriangleSoup]]:
-    """Yield the volume and triangles of each component, the largest first."""
+    """Yield the volume and triangles of each component, by decreasing volume."""
     labels = component_labels(surface, by_position=False)
     a, b, c = (surface.vertices.double().numpy()[surface.faces[:, i].numpy()] for i in range(3))
     volumes = np.bincount(labels, (a * np.cross(b, c)).sum(axis=1) / 6)
