@@ -1,4 +1,4 @@
-"""Cameras: where the views stand and what their pixels see.
+"""Pinhole cameras: their poses, intrinsics and rays.
 
 World: right-handed, z up; the input photograph looks along -x from azimuth 0, so an object's front
 faces +x.
@@ -45,7 +45,7 @@ class Cameras:
     intrinsics_normalized: Tensor
 
     def _comfy_cache_tensors(self) -> list[Tensor]:
-        """Return all tensors: ComfyUI's cache asks for them to know what an output weighs."""
+        """Return all tensors, from which ComfyUI's cache computes the memory of an output."""
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Cameras:
         return Cameras(self.c2w[list(index)], self.intrinsics_normalized[list(index)])
 
     def tokens(self) -> Tensor:
-        """Describe each camera as the encoder expects it.
+        """Return each camera in the encoder's input format.
 
         Returns:
             (N, 16): the first three rows of c2w, row by row, then fx, fy, cx, cy.
@@ -64,7 +64,7 @@ class Cameras:
         return torch.cat([self.c2w[:, :3].flatten(1), k[:, (0, 1, 0, 1), (0, 1, 2, 2)]], dim=1)
 
     def rays(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Cast rays through the pixel centres ((i + 0.5) / size).
+        """Return rays through the pixel centres ((i + 0.5) / size).
 
         Returns:
             origins and unit directions, each (N, height * width, 3) float32, pixels row by row.
@@ -89,7 +89,7 @@ def look_at_origin(
     Args:
         azimuths_deg: N angles in degrees, from +x toward +y.
         elevations_deg: N angles in degrees above the xy plane, inside (-90, 90).
-        radius: distance from the origin, one or N.
+        radius: distance from the origin: one value or N.
 
     Returns:
         c2w: (N, 4, 4) float32.
@@ -156,7 +156,7 @@ def cameras_around(
     radius: float | Sequence[float],
     fov_y_deg: float,
 ) -> Cameras:
-    """Place cameras at the given angles, looking at the origin with one field of view.
+    """Return cameras at the given angles that look at the origin with one field of view.
 
     Raises:
         InvalidInput: as in `look_at_origin` and `intrinsics_from_fov`.
@@ -166,12 +166,13 @@ def cameras_around(
 
 
 def parse_cameras(azimuths: str, elevations: str, radius: float, fov_y_deg: float) -> Cameras:
-    """Parse angles as people write them, and call `cameras_around`.
+    """Parse lists of angles in degrees, and return cameras as `cameras_around` does.
 
-    Numbers are in degrees, with commas or spaces between. One elevation serves all cameras.
+    Commas, semicolons or spaces separate the numbers. A single elevation applies to all cameras.
 
     Raises:
-        InvalidInput: if a text holds no numbers or something else, or as in `cameras_around`.
+        InvalidInput: if a text is empty or contains anything but numbers, or as in
+            `cameras_around`.
     """
     around, above = _parse_angles("azimuths", azimuths), _parse_angles("elevations", elevations)
     return cameras_around(
@@ -194,7 +195,7 @@ def _parse_angles(name: str, text: str) -> list[float]:
 def zero123plus_cameras(
     radius: float = ZERO123PLUS_RADIUS, fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG
 ) -> Cameras:
-    """Return the six cameras of Zero123++'s views, in the order of its 3x2 grid, row by row.
+    """Return the cameras of Zero123++'s six views, in row-major order of its 3x2 grid.
 
     Source: Shi et al., Zero123++ (arXiv 2310.15110), section 2.1; radius and field of view as in
     InstantMesh.
@@ -208,7 +209,7 @@ def orbit_cameras(
     radius: float = ZERO123PLUS_RADIUS,
     fov_y_deg: float = ZERO123PLUS_FOV_Y_DEG,
 ) -> Cameras:
-    """Place cameras on a circle: frame i is at azimuth 360 i / frames.
+    """Return cameras on a circle, where frame i is at azimuth 360 i / frames.
 
     Raises:
         InvalidInput: if `frames` is below 1, or as in `cameras_around`.

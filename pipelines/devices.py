@@ -1,4 +1,4 @@
-"""Which device and which precision, if the caller does not say."""
+"""Choose devices and precisions, move modules between devices, and measure memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Choose the device of a name: one of `DEVICES`, or "cuda:1" for the second GPU.
+    """Return the device for a name: one of `DEVICES`, or "cuda:1" for the second GPU.
 
-    "auto" is CUDA (or ROCm, which goes by that name), then MPS, then the CPU.
+    "auto" chooses CUDA if available (ROCm is also named "cuda"), then MPS, then the CPU.
 
     Raises:
         InvalidInput: if the name is unknown.
@@ -45,9 +45,9 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Choose the precision of a name.
+    """Return the precision for a name: "auto" or one of `DTYPES`.
 
-    "auto" is float16 on CUDA, bfloat16 on CPUs that compute in it, else float32.
+    "auto" is float16 on CUDA, bfloat16 on CPUs with native support, else float32.
 
     Raises:
         InvalidInput: if the name is unknown.
@@ -66,7 +66,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until all work that was given to a device is done."""
+    """Wait until a device has finished all its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -75,9 +75,9 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[None]:
-    """Keep a module on a device while it is needed there.
+    """Provide a module on a device during the block.
 
-    With `offload`, it comes there from host memory, and goes back in the end.
+    With `offload`, the module is moved to the device first, and back to host memory at the end.
     """
     if not offload:
         yield
@@ -93,20 +93,20 @@ def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[
 
 @contextmanager
 def memory_explained(advice: str) -> Iterator[None]:
-    """Turn any device's out-of-memory error into one sentence.
+    """Convert out-of-memory errors of any device to one readable sentence.
 
     Args:
-        advice: ends the sentence "There was not enough memory: ...".
+        advice: end of the sentence "There was not enough memory: ...".
 
     Raises:
-        EnvironmentProblem: in place of what PyTorch, NumPy or Python raise then; any other error
-            passes.
+        EnvironmentProblem: instead of an out-of-memory error of PyTorch, NumPy or Python. Other
+            errors are not changed.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # CUDA and MPS say the first, PyTorch's own allocator the second; the class that CUDA's
-        # error has came with PyTorch 2.5.
+        # The first message is from CUDA and MPS, the second from PyTorch's CPU allocator. The
+        # class of CUDA's error exists only since PyTorch 2.5.
         if not isinstance(error, MemoryError) and not any(
             words in str(error) for words in ("out of memory", "can't allocate memory")
         ):
@@ -115,9 +115,9 @@ def memory_explained(advice: str) -> Iterator[None]:
 
 
 def peak_memory() -> int:
-    """Return the bytes that this process held at most; 0 where the system does not tell."""
+    """Return this process's peak memory in bytes; 0 if the system does not provide it."""
     try:
-        status = Path("/proc/self/status").read_text()  # Linux, since `reset_peak_memory`
+        status = Path("/proc/self/status").read_text()  # Linux: peak since `reset_peak_memory`
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     except (OSError, ValueError, IndexError):
         pass
@@ -130,7 +130,7 @@ def peak_memory() -> int:
 
 
 def reset_peak_memory() -> None:
-    """Make the system count this process's peak anew, where it can (Linux)."""
+    """Reset this process's peak memory, if the system supports it (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, never over somebody else's; find inputs and choose names."""
+"""Write files atomically without replacing other programs' files; find inputs; choose names."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .errors import EnvironmentProblem, InvalidInput
 log = logging.getLogger(__name__)
 
 SIGNATURE = "Image to 3D"
-#: What systems put beside a user's files, in lower case.
+#: Names of files and folders that operating systems create, in lower case.
 _SYSTEM_NAMES = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
-_MAX_NAME_BYTES = 200  # leaves room for "-preview.png" within the 255 of most disks
-_SIGNATURE_BYTES = 1024  # at a file's beginning and end, where the signature is
+_MAX_NAME_BYTES = 200  # most disks allow 255; leaves room for suffixes such as "-preview.png"
+_SIGNATURE_BYTES = 1024  # read from a file's start and end to find the signature
 
 
 @contextmanager
@@ -53,14 +53,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path, option: str = "-o") -> None:
-    """Make a folder if it is missing, and check that files can be written to it.
+    """Create a folder if it is missing, and check that it is writable.
 
     Args:
-        folder: absolute or relative.
-        option: the command line's option for another folder, for the message.
+        folder: absolute or relative path.
+        option: command-line option for another folder, which the error message mentions.
 
     Raises:
-        EnvironmentProblem: if not.
+        EnvironmentProblem: if the folder cannot be created or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,9 +74,10 @@ def check_writable(folder: Path, option: str = "-o") -> None:
 
 
 def is_own(path: Path) -> bool:
-    """Return whether this library wrote a file, by its signature.
+    """Return whether a file has the signature of this library.
 
-    Materials have it in their first line, PNG files as Software, WebP files in their EXIF.
+    The signature is in the first line of materials, in the Software field of PNG files, and in the
+    EXIF data of WebP files.
     """
     try:
         with path.open("rb") as file:
@@ -94,7 +95,7 @@ def is_own(path: Path) -> bool:
 
 
 def free_or_own(path: Path) -> Path:
-    """Return the path, with a number if somebody else's file has that name."""
+    """Return a path; append a number to its name if another program's file is there."""
     number, free = 2, path
     while free.exists() and not is_own(free):
         free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
@@ -102,7 +103,7 @@ def free_or_own(path: Path) -> Path:
 
 
 def is_hidden(path: Path) -> bool:
-    """Return whether a part of a path starts with a dot, or is put there by a system."""
+    """Return whether any part of a path starts with a dot or is created by an operating system."""
     return any(
         (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_NAMES
         for part in path.parts
@@ -110,10 +111,10 @@ def is_hidden(path: Path) -> bool:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and its subfolders that are not hidden, sorted.
+    """Return the visible files in a folder and its subfolders, sorted.
 
-    Each folder is read once: a link to one that is within reach anyway, or to a parent, is
-    skipped. So is a folder that cannot be read, with a warning.
+    Each folder is read only once, even if several links point to it. Unreadable folders are skipped
+    with a warning.
     """
     found: list[Path] = []
     visited: set[tuple[int, int]] = set()
@@ -142,7 +143,7 @@ def expand_home(path: Path) -> Path:
     """Replace a leading ~ by the home directory.
 
     Raises:
-        InvalidInput: if there is none.
+        InvalidInput: if the home directory is unknown.
     """
     try:
         return path.expanduser()
@@ -153,18 +154,18 @@ def expand_home(path: Path) -> Path:
 
 
 def name_key(name: str) -> str:
-    """Return a key that two names share if some disk takes them for the same file."""
+    """Return a key that is equal for names that some file system treats as the same file."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def unique_names(
     names: Iterable[str], is_taken: Callable[[str], bool] = lambda name: False
 ) -> list[str]:
-    """Return the names, shortened to what a disk can hold; where two would be one, with numbers.
+    """Shorten names to a valid length, and append numbers to names that would collide.
 
     Args:
-        names: without folders and suffixes.
-        is_taken: whether a name must not be used, whatever the other names are.
+        names: names without folders and suffixes.
+        is_taken: returns True for names that must not be used.
     """
     unique: list[str] = []
     keys: set[str] = set()
@@ -179,7 +180,7 @@ def unique_names(
 
 
 def _cut(name: str) -> str:
-    """Return as much of a name as fits into `_MAX_NAME_BYTES`."""
+    """Truncate a name to `_MAX_NAME_BYTES`."""
     while len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME_BYTES:
         name = name[:-1]
     return name

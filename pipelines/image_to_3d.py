@@ -1,4 +1,4 @@
-"""Image to mesh: the order of the stages and nothing else."""
+"""Make a mesh from an image: call the stages in order."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ MAX_PHOTOGRAPH = 2048
 
 @dataclass(frozen=True)
 class FramedImage:
-    """The object of an image in the middle of a square.
+    """The object of an image, centred in a square.
 
     Attributes:
-        framed: (1, 3, S, S) on white, for the models.
-        framed_mask: (1, 1, S, S).
-        photograph: (1, 3, T, T) the same square, as sharp as the image is, up to
-            `MAX_PHOTOGRAPH` pixels.
-        mask: (1, 1, T, T) of the photograph.
-        seconds: by stage.
+        framed: (1, 3, S, S) object on white, for the models.
+        framed_mask: (1, 1, S, S) mask of `framed`.
+        photograph: (1, 3, T, T) the same square at the image's resolution, with T at most
+            `MAX_PHOTOGRAPH`.
+        mask: (1, 1, T, T) mask of `photograph`.
+        seconds: duration of each stage.
     """
 
     framed: Tensor
@@ -69,14 +69,15 @@ def frame_image(
     device: torch.device = CPU,
     progress: Progress = silent,
 ) -> FramedImage:
-    """Find the object in an image; the first stages of `ImageTo3D`, which need none of its models.
+    """Segment and frame the object of an image, without the models of `ImageTo3D`.
 
     Args:
         image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
-        settings: of background and framing. Without a foreground ratio, the object keeps its size.
-        size: pixels of a side of `framed`.
-        background_models: folder of rembg's models, or None for rembg's own.
-        device: where rembg's models work.
+        settings: only background and framing are used. Without a foreground ratio, the object
+            keeps its size.
+        size: side length S of `framed` in pixels.
+        background_models: folder of rembg's models; None for rembg's default folder.
+        device: device of rembg's models.
         progress: called after each step.
 
     Raises:
@@ -94,7 +95,7 @@ def frame_image(
         progress(1, 1, stage="background")
     with timed("framing", seconds):
         colors, ratio = image[:, :3].cpu().float(), settings.foreground_ratio
-        if ratio is None:  # as large as it is in the image
+        if ratio is None:  # keep the object's size in the image
             ratio = min(max(framed_side(mask, 1.0) / max(colors.shape[-2:]), 0.1), 1.0)
         framed, framed_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=size)
         sharp = min(framed_side(mask, ratio), MAX_PHOTOGRAPH)
@@ -105,15 +106,15 @@ def frame_image(
 
 @dataclass(frozen=True)
 class Result:
-    """A mesh and what it was made from.
+    """A mesh, with the images and the field from which it was made.
 
     Attributes:
-        mesh: with vertex colours.
-        field: for meshes of other resolutions, and for orbits.
+        mesh: mesh with vertex colours.
+        field: the field, for meshes of other resolutions and for orbits.
         photo: the object of the photograph; None if the input was views.
-        views: on white, with their cameras; None for a model that takes one image.
-        seed: of the generated views; 0 without any.
-        seconds: by stage.
+        views: views on white with their cameras; None for a model that takes one image.
+        seed: seed of the generated views; 0 if none were generated.
+        seconds: duration of each stage.
     """
 
     mesh: Mesh
@@ -124,13 +125,15 @@ class Result:
     seconds: Mapping[str, float]
 
     def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
-        """Return the images that show the mesh, for `meshes.texture.texture_from_images`.
+        """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.
 
-        Later layers cover earlier ones. A photograph whose camera is unknown gets a camera by
-        matching outlines; if it fits badly, it is skipped with a warning.
+        Later layers cover earlier layers. If the photograph's camera is unknown, it is estimated
+        by matching outlines. If the outlines differ too much, the photograph is skipped with a
+        warning.
 
         Args:
-            source: "pictures" for the views and the photograph, "views", or "triplane" for none.
+            source: "pictures" for the views and the photograph, "views" for the views alone, or
+                "triplane" for no images.
         """
         if source == "triplane":
             return []
@@ -149,14 +152,14 @@ class Result:
 
 @dataclass(frozen=True)
 class ImageTo3D:
-    """The models, ready for many images.
+    """The loaded models, which can process many images.
 
     Attributes:
-        multiview: generates views; None where the reconstruction model takes the image itself.
-        reconstruction: makes the field.
-        background_models: folder of rembg's models, or None for rembg's own.
-        device: where the models run.
-        offload: whether models stay in host memory and come to the device only while they work.
+        multiview: model that generates views; None if the reconstruction model takes the image.
+        reconstruction: model that makes the field.
+        background_models: folder of rembg's models; None for rembg's default folder.
+        device: device of the models.
+        offload: whether models stay in host memory and move to the device only while they run.
 
     >>> from pipelines.images import read_image
     >>> from pipelines.settings import SurfaceSettings
@@ -188,14 +191,14 @@ class ImageTo3D:
 
         Args:
             model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
-            views_model: one of `weights.presets.MULTIVIEW_PRESETS`; the one that fits the model if
-                None, and none for a model that sees the image itself.
-            models_dirs: see `weights.finding.find_file`; rembg's models are in the folder `rembg`
-                of the first.
-            device: a name of `devices.DEVICES`.
-            dtype: "auto" or a name of `devices.DTYPES`; the embedded model, which is small, stays
-                in float32 by itself.
-            offload: keep on the device only the part that is at work, the others in host memory.
+            views_model: one of `weights.presets.MULTIVIEW_PRESETS`. None chooses the default for
+                `model`, or no views model if `model` takes the image itself.
+            models_dirs: see `weights.finding.find_file`; rembg's models are in the subfolder
+                `rembg` of the first folder.
+            device: see `devices.choose_device`.
+            dtype: "auto" or one of `devices.DTYPES`. With "auto", the small embedded model uses
+                float32.
+            offload: keep only the running model on the device, and the others in host memory.
 
         Raises:
             InvalidInput, CheckpointError, EnvironmentProblem: as in `weights` and `devices`.
@@ -230,13 +233,13 @@ class ImageTo3D:
     def __call__(
         self, image: Tensor, settings: Settings | None = None, progress: Progress = silent
     ) -> Result:
-        """Make a mesh of the object in an image.
+        """Make a mesh from the object in an image.
 
         Args:
             image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
             settings: None for the defaults.
             progress: called after each step of the stages background, framing, views, triplane and
-                surface. An exception that it raises ends the work.
+                surface. An exception that it raises aborts the call.
 
         Raises:
             InvalidInput, NothingInImage, EmptySurface, EnvironmentProblem: as the stages do.
@@ -256,11 +259,11 @@ class ImageTo3D:
     def from_framed(
         self, photo: FramedImage, settings: Settings, progress: Progress = silent
     ) -> Result:
-        """Make a mesh of an object that `frame_image` found.
+        """Make a mesh from the result of `frame_image`.
 
         Args:
-            photo: the object.
-            settings: those of background and framing have no effect any more.
+            photo: the framed object.
+            settings: the settings of background and framing have no effect.
             progress: see `__call__`.
 
         Raises:
@@ -293,15 +296,15 @@ class ImageTo3D:
     def from_views(
         self, views: PosedImages, settings: Settings, progress: Progress = silent
     ) -> Result:
-        """Make a mesh of images whose cameras are known.
+        """Make a mesh from images whose cameras are known.
 
         Args:
-            views: on white.
-            settings: only those of the surface have an effect.
+            views: images of the object on white.
+            settings: only the settings of the surface have an effect.
             progress: see `__call__`.
 
         Raises:
-            InvalidInput: also if the model takes one image without cameras.
+            InvalidInput: as the stages do, or if the model takes one image without cameras.
             EmptySurface, EnvironmentProblem: as the stages do.
         """
         seconds: dict[str, float] = {}
@@ -312,7 +315,7 @@ class ImageTo3D:
 
     @property
     def _sampling_settings(self) -> frozenset[str]:
-        """The names in `ViewSettings` that have an effect without a multiview model."""
+        """Names of the `ViewSettings` that the reconstruction model uses itself."""
         shape = isinstance(self.reconstruction, TripoSG)
         return sampling_settings("triposg") if shape else frozenset()
 
@@ -340,7 +343,7 @@ class ImageTo3D:
         progress: Progress,
         seconds: dict[str, float],
     ) -> tuple[Field, Mesh]:
-        # TripoSG moves its parts itself.
+        # TripoSG moves its parts between devices itself.
         offload = self.offload and not isinstance(self.reconstruction, TripoSG)
         with (
             timed("triplane", seconds, self.device),
@@ -357,15 +360,15 @@ class ImageTo3D:
 
 
 def check_sampling(model: str, known: Set[str], settings: Settings) -> None:
-    """Check that no setting of sampling is set that a model does not have.
+    """Check that sampling settings which a model does not use have their default values.
 
     Args:
-        model: begins the message.
-        known: the names of those that it has.
-        settings: of the job.
+        model: name of the model, for the message.
+        known: names of the sampling settings that the model uses.
+        settings: the job's settings.
 
     Raises:
-        InvalidInput: if another setting differs from its default.
+        InvalidInput: if any other sampling setting differs from its default.
     """
     default = ViewSettings().flat()
     others = default.keys() - known
@@ -380,7 +383,7 @@ def check_sampling(model: str, known: Set[str], settings: Settings) -> None:
 def timed(
     stage: str, seconds: dict[str, float], device: torch.device | None = None
 ) -> Iterator[None]:
-    """Record how long a stage takes, including the work that it started on a device."""
+    """Record the duration of a stage, including its asynchronous work on a device."""
     began = time.perf_counter()
     yield
     if device is not None:

@@ -1,8 +1,8 @@
-"""One job: one image, or several with their cameras, to files.
+"""Run a job: turn one image, or several images with their cameras, into files.
 
 `run` calls `prepare`, `reconstruct` and `finish`. A cluster runs these on different machines, so
-what passes between them can be pickled. The command line, the catalogue and the server are adapters
-of this module.
+their arguments and results can be pickled. The command line, the catalogue and the server are
+adapters of this module.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ VIDEO_FRAMES, VIDEO_SIZE, VIDEO_RATE = 48, 320, 12
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the models take.
+    """Input of the models.
 
     Attributes:
         content: the object of a photograph, or images with their cameras.
-        seconds: by stage.
+        seconds: duration of each stage.
     """
 
     content: FramedImage | PosedImages
@@ -61,14 +61,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a job made, or why it failed.
+    """The files of a job, or the reason why it failed.
 
     Attributes:
-        files: the mesh first, then what belongs to it, previews, views, orbit and video.
-        report: of the mesh; None if the job failed.
-        seed: of the views; 0 without any.
-        seconds: by stage.
-        exception: why the job failed; None if it succeeded.
+        files: paths of the mesh, then its other files, previews, views, orbit and video.
+        report: report about the mesh; None if the job failed.
+        seed: seed of the views; 0 if none were sampled.
+        seconds: duration of each stage.
+        exception: the exception that failed the job; None if it succeeded.
     """
 
     files: Sequence[Path] = ()
@@ -79,30 +79,30 @@ class JobResult:
 
     @property
     def error(self) -> str:
-        """Say in one sentence why the job failed; empty if it succeeded."""
+        """One sentence that says why the job failed; empty if it succeeded."""
         return "" if self.exception is None else describe(self.exception)
 
 
 def describe(error: Exception) -> str:
-    """Return an error's sentence; for an unforeseen error, its class and message."""
+    """Describe an error in one sentence; add the class if it is not an `ImageTo3DError`."""
     return str(error) if isinstance(error, ImageTo3DError) else f"{type(error).__name__}: {error}"
 
 
 def takes_views(model: str) -> bool:
-    """Return whether a reconstruction model takes six views, which a multiview model generates."""
+    """Return whether a reconstruction model needs six views from a multiview model."""
     return views_model_for(model) is not None
 
 
 def takes_seed(model: str) -> bool:
-    """Return whether a seed has an effect on a reconstruction model."""
+    """Return whether the seed changes the result of a reconstruction model."""
     return "seed" in sampling_settings(model)
 
 
 def check(settings: JobSettings) -> None:
-    """Check, before anything is loaded, that the model has what the settings ask for.
+    """Check that the model supports the settings, without loading it.
 
     Raises:
-        InvalidInput: if a setting that the model does not use is not its default.
+        InvalidInput: if a setting that the model does not use differs from its default.
     """
     check_sampling(settings.model, sampling_settings(settings.model), settings)
     if settings.views_model is not None and not takes_views(settings.model):
@@ -141,20 +141,20 @@ def run(
     """Run a job from its images to its files.
 
     Args:
-        chain: the models, of `load`.
+        chain: the models, from `load`.
         images: see `prepare`.
-        settings: what to make.
-        folder: where the files go.
-        name: of the files, without their endings.
+        settings: the job's settings.
+        folder: folder of the files.
+        name: stem of the files' names.
         cameras: see `prepare`.
         title: see `finish`.
         own_folder: see `finish`.
         progress: called after each step of each stage. An exception that it raises fails the job.
-        memory_advice: what the user can do if there is not enough memory.
+        memory_advice: advice for the user if there is not enough memory.
 
     Returns:
-        the files, or the exception that stopped the job. Only exceptions that are no `Exception`,
-        such as KeyboardInterrupt, pass.
+        the files, or the `Exception` that failed the job. KeyboardInterrupt and other exceptions
+        that do not derive from `Exception` are raised.
     """
     try:
         with memory_explained(memory_advice):
@@ -189,16 +189,16 @@ def prepare(
     device: torch.device = CPU,
     progress: Progress = silent,
 ) -> Prepared:
-    """Read images and find their object; needs none of the job's models.
+    """Read images and segment the object, without the job's models.
 
     Args:
-        images: one image; or N of one object, for models that take views. Files, or (1, 3 or 4, H,
-            W) in [0, 1].
-        settings: of background and framing. Without a foreground ratio, the object keeps its place
-            in the image.
-        cameras: N; None for one image, and for six views where Zero123++ puts them.
-        background_models: folder of rembg's models, or None for rembg's own.
-        device: where rembg's models run.
+        images: one image, or N images of one object for models that take views. Each is a file or
+            a tensor (1, 3 or 4, H, W) in [0, 1].
+        settings: only background and framing are used. Without a foreground ratio, the object
+            keeps its position in the image.
+        cameras: N cameras; None for one image, or for six views with the cameras of Zero123++.
+        background_models: folder of rembg's models; None for rembg's default folder.
+        device: device of rembg's models.
         progress: called after each step.
 
     Raises:
@@ -238,7 +238,7 @@ def prepare(
 
 
 def _square_view(image: Tensor, mask: Tensor, foreground_ratio: float | None) -> Tensor:
-    """Put a view on white: framed, or at its place in the image without a ratio."""
+    """Composite a view on white; frame the object, or keep its position if the ratio is None."""
     if foreground_ratio is not None:
         return frame_foreground(image, mask, foreground_ratio=foreground_ratio)[0]
     height, width = image.shape[-2:]
@@ -252,7 +252,7 @@ def _square_view(image: Tensor, mask: Tensor, foreground_ratio: float | None) ->
 def reconstruct(
     chain: ImageTo3D, prepared: Prepared, settings: JobSettings, *, progress: Progress = silent
 ) -> Result:
-    """Make a mesh of what `prepare` returned.
+    """Make a mesh from the result of `prepare`.
 
     Raises:
         InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
@@ -276,15 +276,15 @@ def finish(
     own_folder: bool = True,
     progress: Progress = silent,
 ) -> JobResult:
-    """Finish a mesh and write all files that the settings ask for.
+    """Post-process a mesh, and write the files that the settings select.
 
     Args:
-        result: of `reconstruct`.
-        settings: what to write.
-        folder: where the files go.
-        name: of the files, without their endings.
-        title: the image's name, to be noted in the mesh file.
-        own_folder: put an OBJ that has a texture, which is several files, into a folder of its own.
+        result: result of `reconstruct`.
+        settings: settings of post-processing and files.
+        folder: folder of the files.
+        name: stem of the files' names.
+        title: the image's name, which is recorded in the mesh file.
+        own_folder: whether an OBJ with a texture, which is several files, gets its own subfolder.
         progress: called after each step.
 
     Raises:
@@ -317,7 +317,7 @@ def finish(
 
 
 def _printable(name: str) -> str:
-    """Escape what no text file can hold: bytes of a name that are no UTF-8."""
+    """Escape the bytes of a file name that are not valid UTF-8, so that text files can hold it."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
@@ -382,7 +382,7 @@ def _save_orbit(
 
 
 def _save_video(mesh: Mesh, path: Path, progress: Progress) -> None:
-    """Write an MP4 around the mesh."""
+    """Write an MP4 video of an orbit around the mesh."""
     try:
         import av
     except ImportError as error:

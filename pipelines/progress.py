@@ -1,4 +1,4 @@
-"""How long work reports: a callback that shows progress and may stop the work by raising."""
+"""Report the progress of long work to a callback, which may raise to stop the work."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from torch import Tensor
 
 
 class Progress(Protocol):
-    """Called after each step of a stage. An exception that it raises ends the work."""
+    """Callback for the steps of a stage. An exception that it raises ends the work."""
 
     def __call__(
         self, done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
     ) -> None:
         """Report `done` of `total` steps of a stage.
 
-        `preview` (B, 3, H, W) in [0, 1] shows what is made so far. `stage` is the name of the
-        stage, where the work has several: bind it with `functools.partial`.
+        Args:
+            done: number of finished steps.
+            total: number of steps.
+            preview: (B, 3, H, W) in [0, 1], the intermediate result.
+            stage: name of the stage, if the work has several. Bind it with `functools.partial`.
         """
 
 
 def silent(done: int, total: int, preview: Tensor | None = None, *, stage: str = "") -> None:
-    """Report to nobody."""
+    """Ignore the report."""
 
 
 def stage(progress: Progress, index: int, count: int) -> Progress:
-    """Return a callback for stage `index` of `count` that take about as long as each other."""
+    """Return a callback for stage `index` of `count` stages with similar durations."""
 
     def report(done: int, total: int, preview: Tensor | None = None, *, stage: str = "") -> None:
         progress(index * total + done, count * total, preview)

@@ -59,7 +59,7 @@ _FINITE = ConfigDict(allow_inf_nan=False)
 
 
 class _Settings(BaseModel):
-    """Base of all settings: frozen, without unknown names, errors in one sentence."""
+    """Base of all settings: frozen, rejects unknown names, reports errors in one sentence."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -76,7 +76,7 @@ class _Settings(BaseModel):
             raise InvalidInput(_sentence(type(self), error)) from None
 
     def flat(self) -> dict[str, Any]:
-        """Return all values by name, those of nested settings beside the others."""
+        """Return all values by name, with nested settings flattened into one dictionary."""
         values: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -85,10 +85,10 @@ class _Settings(BaseModel):
 
     @classmethod
     def from_flat(cls: type[_Model], values: Mapping[str, Any]) -> _Model:
-        """Make settings of what `flat` returns; missing names keep their defaults.
+        """Create settings from the result of `flat`; missing names keep their defaults.
 
         Args:
-            values: by name. Texts are converted; names of other settings are ignored.
+            values: values by name. Strings are converted; names of other settings are ignored.
 
         Raises:
             InvalidInput: if a value is out of range.
@@ -197,7 +197,7 @@ class OutputSettings(_Settings):
 
 
 class Settings(_Settings):
-    """How an image becomes a mesh."""
+    """Settings of making a mesh from an image."""
 
     remove_bg: BackgroundMethod = Field("auto", description="how the background is removed")
     alpha_threshold: float = Field(
@@ -211,7 +211,7 @@ class Settings(_Settings):
 
 
 class JobSettings(Settings):
-    """Everything about one job but its images, its folder and how models are loaded."""
+    """All settings of a job, except its images, its folder and the loading of models."""
 
     model: ReconstructionName = Field("photo", description="reconstruction model")
     views_model: MultiviewName | None = Field(None, description="multiview model")
@@ -219,7 +219,7 @@ class JobSettings(Settings):
 
 
 class LoadSettings(_Settings):
-    """How models are loaded."""
+    """Settings of model loading."""
 
     device: str = Field(
         "auto",
@@ -237,14 +237,14 @@ class LoadSettings(_Settings):
 
 @dataclass(frozen=True)
 class Setting:
-    """One declaration, as interfaces need it.
+    """The declaration of one setting, from which interfaces derive their options.
 
     Attributes:
         name: unique among all settings.
         kind: bool, int, float, str or Path.
-        default: None stands for the model's own value, or for "off".
-        low, high: inclusive bounds of a number, of its kind; None if unbounded.
-        choices: allowed words; empty if any.
+        default: the default value; None means the model's own value, or "off".
+        low, high: inclusive bounds of a number, of type `kind`; None if unbounded.
+        choices: allowed words; empty if every value is allowed.
         help: one sentence without a full stop.
     """
 
@@ -259,7 +259,7 @@ class Setting:
 
     @property
     def requirement(self) -> str:
-        """Say what a value must be."""
+        """Describe the valid values, as in "must be true or false"."""
         if self.choices:
             return f"must be one of {', '.join(self.choices)}"
         if self.kind is bool:
@@ -272,10 +272,10 @@ class Setting:
         return f"must be {noun} between {self.low:,} and {self.high:,}"
 
     def parse(self, text: str) -> Any:
-        """Convert a text to a value.
+        """Convert a string to a value.
 
         Raises:
-            InvalidInput: if it is invalid; the message begins with "must be".
+            InvalidInput: if the string is invalid; the message begins with "must be".
         """
         try:
             return TypeAdapter(self.annotation, config=_FINITE).validate_python(text)
@@ -284,7 +284,7 @@ class Setting:
 
 
 def declared(*models: type[_Settings]) -> dict[str, Setting]:
-    """Return the settings of models by name, those of nested settings among them."""
+    """Return the declarations of settings classes by name, including nested settings."""
     return {setting.name: setting for model in models for setting in _declared(model)}
 
 
@@ -298,7 +298,7 @@ def _declared(model: type[_Settings]) -> Iterator[Setting]:
 
 def _setting(name: str, field: FieldInfo) -> Setting:
     kind = field.annotation
-    if get_origin(kind) in (Union, UnionType):  # None is what an interface passes for "not given"
+    if get_origin(kind) in (Union, UnionType):  # interfaces pass None for a missing value
         kind = next(one for one in get_args(kind) if one is not NoneType)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     low, high = (
@@ -318,9 +318,9 @@ def _setting(name: str, field: FieldInfo) -> Setting:
 
 
 def _sentence(model: type[_Settings], error: ValidationError) -> str:
-    """Say what is wrong with the first invalid value."""
+    """Describe the first validation error in one sentence."""
     first = error.errors(include_url=False)[0]
-    if first["type"] == "value_error":  # of a validator, or of nested settings
+    if first["type"] == "value_error":  # raised by a validator or by nested settings
         return str(first["ctx"]["error"])
     name = str(first["loc"][0])
     known = declared(model)

@@ -1,4 +1,4 @@
-"""Let a run go on when its output cannot be shown."""
+"""Keep a run alive when its text output fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, TextIO
 
 
 def make_streams_safe() -> None:
-    """Make stdout and stderr escape what they cannot encode, and ignore a closed pipe.
+    """Make stdout and stderr escape unsupported characters, and ignore a closed pipe.
 
-    Without it, `print` raises UnicodeEncodeError on a code page without a name's characters, and
+    Otherwise `print` raises UnicodeEncodeError for characters that the code page lacks, and
     BrokenPipeError after `| head` has ended.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None or isinstance(stream, _SafeStream):  # None: without a console on Windows
+        if stream is None or isinstance(stream, _SafeStream):  # None: Windows without a console
             continue
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -25,7 +25,7 @@ def make_streams_safe() -> None:
 
 
 class _SafeStream:
-    """A text stream whose writes never fail; after one that would, nothing more is written."""
+    """A text stream whose writes never fail; after the first failure, it discards all text."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -44,7 +44,7 @@ class _SafeStream:
             self._discard()
 
     def _discard(self) -> None:
-        """Send what is still buffered, and all that follows, to the null device."""
+        """Redirect the buffered text and all later text to the null device."""
         with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())

@@ -1,4 +1,4 @@
-"""Download images and lists from addresses."""
+"""Download images and lists from URLs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 @contextmanager
 def downloaded(address: str) -> Iterator[Path]:
-    """Download a file for the length of the block.
+    """Download a file to a temporary folder, which is deleted after the block.
 
     Args:
-        address: http(s), sent as it is written, or another kind that fsspec reads.
+        address: an http(s) URL, which is requested unchanged, or another URL that fsspec reads.
 
     Raises:
-        UnreadableImage: if it could not be downloaded, with the status or the reason.
+        UnreadableImage: if the download fails; the message contains the status or the reason.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _file_name(address)
@@ -46,11 +46,11 @@ def downloaded(address: str) -> Iterator[Path]:
 
 
 class _Failed(Exception):
-    """A reason, as the end of a sentence."""
+    """A download failed; the message is the reason, which completes a sentence."""
 
 
 def _fetch(address: str, path: Path) -> None:
-    """Download over HTTP, and retry transient errors."""
+    """Download a file over HTTP, and retry transient errors."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             asyncio.run(_get(address, path, accept_transient=attempt == _ATTEMPTS))
@@ -66,7 +66,7 @@ def _fetch(address: str, path: Path) -> None:
 
 
 class _Transient(Exception):
-    """A status that another attempt may better."""
+    """A temporary error status: another attempt may succeed."""
 
 
 async def _get(address: str, path: Path, *, accept_transient: bool) -> None:
@@ -91,22 +91,22 @@ def _reason(error: Exception) -> str:
 
 
 def _copy(address: str, path: Path) -> None:
-    """Copy from a store that fsspec knows."""
+    """Copy a file from a storage system that fsspec supports."""
     import fsspec
 
     try:
         with fsspec.open(address, "rb") as source, path.open("wb") as file:
             shutil.copyfileobj(source, file)
-    except Exception as error:  # each kind of store has its own
+    except Exception as error:  # every storage system has its own exceptions
         raise _Failed(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _file_name(address: str) -> str:
-    """Return the end of an address as a file name."""
+    """Return the last part of a URL's path as a file name."""
     end = address.partition("?")[0].rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.-]+", "-", end)[-80:] or "image"
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class, without a full stop."""
+    """Return the first line of an error's message without a full stop; its class if empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""Find a catalogue's images and give them ids: from folders, patterns and lists."""
+"""Find a catalogue's images in folders, patterns and lists, and assign their ids."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Item:
     """One image of a catalogue.
 
     Attributes:
-        id: unique in its catalogue.
-        picture: an absolute path, because workers may start in another folder, or an address.
-        overrides: the other columns of its row as (name, text), sorted by name, without empty
-            cells.
+        id: unique within the catalogue.
+        picture: URL or absolute path. Relative paths would fail in workers that start in another
+            folder.
+        overrides: (name, text) of the other non-empty cells in the item's row, sorted by name.
     """
 
     id: str
@@ -40,26 +40,28 @@ class Item:
 
     @property
     def remote(self) -> bool:
-        """Return whether the image is at an address."""
+        """Whether the image is at a URL."""
         return bool(_ADDRESS.match(self.picture))
 
 
 def find_items(inputs: Sequence[str]) -> list[Item]:
-    """Return the items of folders, patterns, lists and single images.
+    """Find the items of folders, patterns, lists and single images.
 
-    A folder's images include those of its subfolders, sorted, but neither hidden ones nor those
-    that this library wrote. Their ids are relative paths without the suffix, or with it where two
-    would be equal. A text list has one image per line. CSV (with a header), JSON Lines and Parquet
-    have a column `picture`, optionally `id`, and columns of settings. Paths in a list are relative
-    to the list.
+    Folders are searched with their subfolders, in sorted order. Hidden images and images that
+    this library wrote are skipped. The id of an image is its relative path without the suffix;
+    the suffix is kept where two ids would be equal.
+
+    A text list has one image per line. CSV files (with a header), JSON Lines and Parquet have a
+    column `picture`, and optionally `id` and columns of settings. Paths in a list are relative to
+    the list's folder.
 
     Args:
-        inputs: paths, glob patterns, or addresses of images or lists.
+        inputs: paths, glob patterns, or URLs of images or lists.
 
     Raises:
         InvalidInput: if an input is missing, a list is damaged or lacks a column, or two items
             share an id.
-        EnvironmentProblem: if a list or an address needs a missing package.
+        EnvironmentProblem: if a package that reads a list or a URL is missing.
     """
     items = [item for source in inputs for item in _items_of(source)]
     if not items:
@@ -77,7 +79,7 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
 
 
 def folder_name(id: str) -> str:
-    """Return the name of an item's folder: its id, or one with a digest if that is no name."""
+    """Return the name of an item's folder: its id, or a valid name with a digest of the id."""
     name = re.sub(r"[^a-z0-9._-]+", "-", id.lower()).strip("-.")[:_MAX_NAME]
     if name == id and name.partition(".")[0] not in _RESERVED:
         return name
@@ -112,8 +114,8 @@ def _is_list(source: str) -> bool:
 
 
 def _matching(pattern: Path) -> list[Path]:
-    """Return what a pattern matches, without what is hidden unless the pattern names it."""
-    # Path.glob takes no absolute patterns.
+    """Return the paths that match a pattern; skip hidden ones that the pattern does not name."""
+    # Path.glob does not accept absolute patterns.
     found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
     hidden = {part for path in found for part in path.parts if is_hidden(Path(part))}
     return [path for path in found if not hidden.intersection(path.parts).difference(pattern.parts)]
@@ -124,7 +126,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _named(images: Mapping[Path, Path]) -> Iterator[Item]:
-    """Yield items whose ids are paths."""
+    """Yield items whose ids are derived from relative paths."""
     stems = [name.with_suffix("").as_posix() for name in images]
     times = Counter(stems)
     for (name, path), stem in zip(images.items(), stems, strict=True):
@@ -142,7 +144,7 @@ def _listed(source: str) -> Iterator[Item]:
         ) from error
     except UnreadableImage:
         raise
-    except Exception as error:  # of csv, json and pyarrow
+    except Exception as error:  # csv, json and pyarrow raise various types
         raise InvalidInput(f"The list {source} cannot be read: {first_line(error)}.") from error
     for number, row in enumerate(rows, 1):
         picture = _text(row.get(PICTURE))
@@ -165,12 +167,12 @@ def _text(value: Any) -> str:
 
 
 def _number(text: str) -> str:
-    """Strip '.0' from whole numbers: tools write columns with gaps as floats."""
+    """Remove '.0' from whole numbers: tools write integer columns with empty cells as floats."""
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _check_protocols(items: Sequence[Item]) -> None:
-    """Raise if fsspec lacks what a kind of address needs; http and https need nothing."""
+    """Check that fsspec can read each kind of URL; http and https do not need fsspec."""
     protocols = {item.picture.partition("://")[0].lower() for item in items if item.remote}
     for protocol in protocols - {"http", "https"}:
         import fsspec

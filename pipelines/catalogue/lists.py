@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-#: The column of the image, in every kind of list.
+#: Name of the column with the image's path or URL.
 PICTURE = "picture"
-# UTF-32 first: its mark begins with that of UTF-16.
+# UTF-32 comes first, because its byte order mark starts with the mark of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -22,20 +22,20 @@ _MARKS = (
 
 
 def read_list(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a list, without empty ones.
+    """Return the non-empty rows of a list.
 
     Args:
         path: a file whose suffix is one of `READERS`.
 
     Raises:
-        ImportError: if a package for this kind is missing.
-        Exception: of csv, json or pyarrow, if the list is damaged.
+        ImportError: if a package for this file format is missing.
+        Exception: from csv, json or pyarrow, if the list is damaged.
     """
     return list(READERS[path.suffix.lower()](path))
 
 
 def _opened(path: Path) -> io.StringIO:
-    """Return a file's lines: UTF-8, or what a byte order mark says."""
+    """Decode a file in the encoding of its byte order mark, or else in UTF-8."""
     content = path.read_bytes()
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8-sig")
     return io.StringIO(content.decode(encoding), newline="")
@@ -52,7 +52,7 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     delimiter = max(",;\t", key=file.readline().count)
     file.seek(0)
     for row in csv.DictReader(file, strict=True, delimiter=delimiter):
-        extra = row.pop(None, [])  # cells beyond the head's
+        extra = row.pop(None, [])  # cells beyond the header
         if not any((*row.values(), *extra)):
             continue
         if any(extra) or None in row.values():

@@ -1,4 +1,4 @@
-"""Run a catalogue on this machine, with one or more worker processes for each device."""
+"""Run a catalogue on this machine, with one or more worker processes per device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .manifest import Row
 from .recipe import Recipe, Task
 from .work import State, empty_row, failed_row
 
-_ATTEMPTS = 2  # for an item whose process dies
+_ATTEMPTS = 2  # per item whose process crashes
 _ERROR_KINDS = {"timed_out": "TimedOut", "broken": "Broken", "died": "WorkerDied"}
 
 
@@ -24,11 +24,11 @@ def run_item(
     timeout: float,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> State | None:
-    """Do a process's part of the work on one item.
+    """Run one item in a worker process, with a second attempt if the process crashes.
 
     Returns:
-        the state after it, with a failed row if the process died twice or timed out; None if it
-        was cancelled.
+        the new state, with a failed row if both attempts crashed or one timed out; None if
+        cancelled.
 
     Raises:
         EnvironmentProblem: if the process cannot load its models.
@@ -57,14 +57,14 @@ def run_locally(
     *,
     threads: int | None = None,
 ) -> Generator[Row, None, None]:
-    """Yield the rows of tasks as they end; a task is taken when a worker is free.
+    """Run tasks and yield their rows as they end. Each free worker takes the next task.
 
     Args:
-        tasks: in order.
-        makers: for each worker what makes its work.
-        recipe: what is made.
+        tasks: the tasks, which are started in this order.
+        makers: one factory of work functions per worker, see `WorkerProcess`.
+        recipe: the settings of the run.
         timeout: seconds for one item.
-        threads: threads of each worker; None gives each its share of the cores.
+        threads: threads of each worker; None divides the cores among the workers.
 
     Raises:
         EnvironmentProblem: if a worker cannot load its models.
@@ -73,7 +73,7 @@ def run_locally(
     ended: queue.Queue[Row | BaseException | None] = queue.Queue()
 
     def step(process: WorkerProcess) -> bool:
-        """Put one row into the queue; None or an exception is a worker's last."""
+        """Run one task and put its row into the queue. A worker ends with None or an exception."""
         try:
             with lock:
                 task = next(waiting, None)

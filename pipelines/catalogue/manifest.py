@@ -1,4 +1,4 @@
-"""Record how each item ended: one row each, in one schema for successes and failures."""
+"""Record the result of each item in one row, with one schema for successes and failures."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ JSON_LINES, PARQUET = "manifest.jsonl", "manifest.parquet"
 
 @dataclass(frozen=True)
 class Row:
-    """How an item ended.
+    """The result of an item.
 
     Attributes:
-        id, picture: of the item.
-        picture_sha256: hexadecimal; empty if the image could not be read.
-        outputs: paths of its files relative to the catalogue's folder, the mesh first.
+        id, picture: see `Item`.
+        picture_sha256: SHA-256 of the image file in hexadecimal; empty if it was unreadable.
+        outputs: paths of the result files relative to the catalogue's folder, the mesh first.
         error_kind, error: class and message of the error; empty if done.
-        seed: of the views; 0 if the model needs none.
-        model, revision: of the reconstruction; a commit on the hub, or this library's version for
-            embedded models.
-        fingerprint: of all settings that change the result; see `recipe.Recipe`.
-        triangles, watertight, volume, size: of the mesh, see `meshes.report.MeshReport`.
-        seconds: by stage.
-        peak_memory: bytes that the process used at most for this item.
-        worker: machine and process.
-        version: of this library.
+        seed: seed of the views; 0 if the model needs no seed.
+        model, revision: name and revision of the reconstruction model. The revision is a commit
+            on the hub, or this library's version for embedded models.
+        fingerprint: digest of all settings that change the result; see `recipe.Recipe`.
+        triangles, watertight, volume, size: properties of the mesh, see
+            `meshes.report.MeshReport`.
+        seconds: duration of each stage.
+        peak_memory: peak memory of the process during this item, in bytes.
+        worker: host name and process id, as "host:pid".
+        version: version of this library.
     """
 
     id: str
@@ -59,7 +60,7 @@ class Row:
 
     @property
     def in_all(self) -> float:
-        """Return the seconds of all stages together."""
+        """Total duration of all stages in seconds."""
         return sum(self.seconds.values())
 
 
@@ -67,10 +68,10 @@ _NAMES = {one.name for one in fields(Row)}
 
 
 class Manifest:
-    """The rows of a catalogue; each is written to the disk at once.
+    """The rows of a catalogue, which are written to disk immediately.
 
     Args:
-        folder: of the catalogue.
+        folder: the catalogue's folder.
 
     Raises:
         InvalidInput: if the folder's manifest is damaged.
@@ -94,12 +95,12 @@ class Manifest:
                     " or choose another folder."
                 ) from error
             self.rows[row.id] = row
-        if len(whole) < len(content):  # a crash cut the last row off
+        if len(whole) < len(content):  # a crash truncated the last row
             with self._path.open("r+b") as file:
                 file.truncate(len(whole))
 
     def add(self, row: Row) -> None:
-        """Append a row; it replaces an earlier one with the same id.
+        """Append a row, which replaces an earlier row with the same id.
 
         Raises:
             EnvironmentProblem: if the disk is full or read-only.
@@ -115,7 +116,7 @@ class Manifest:
         self.rows[row.id] = row
 
     def finish(self, ids: Iterable[str]) -> list[Row]:
-        """Return the rows of these ids in order; write them as Parquet if pyarrow is there."""
+        """Return the rows of the given ids; write them as Parquet if pyarrow is installed."""
         rows = [self.rows[id] for id in ids if id in self.rows]
         try:
             import pyarrow as pa
@@ -146,7 +147,7 @@ class Manifest:
 
 
 def _json(row: Row) -> bytes:
-    """Return a row as one line; in ASCII if the disk gave a name that is not Unicode."""
+    """Encode a row as one line of JSON; as ASCII if a file name is not valid Unicode."""
     try:
         return json.dumps(asdict(row), ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -154,7 +155,7 @@ def _json(row: Row) -> bytes:
 
 
 def _columns(row: Row) -> dict[str, Any]:
-    """Return a row for Parquet, which takes Unicode only: anything else is escaped."""
+    """Return a row's columns for Parquet; escape text that is not valid Unicode."""
     values = {
         name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
         for name, value in asdict(row).items()

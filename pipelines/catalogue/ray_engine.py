@@ -1,7 +1,7 @@
-"""Run a catalogue on a Ray cluster: Ray Data distributes the items, and repeats lost ones.
+"""Run a catalogue on a Ray cluster: Ray Data distributes the items, and repeats lost items.
 
-If the cluster has GPUs, only the models use them. Actors on CPUs read, frame and finish, enough of
-them to keep the GPUs busy.
+If the cluster has GPUs, only the models use them. CPU actors read and frame the images and finish
+the meshes. Their number is chosen to keep the GPUs busy.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from .manifest import Row
 from .recipe import Recipe, Task
 from .work import State
 
-_BLOCK_ITEMS = 16  # distributed, and repeated, together
+_BLOCK_ITEMS = 16  # distributed together, and repeated together
 _CONNECT_TIMEOUT_S = 10.0
 _PARTS = ("prepare", "reconstruct", "finish")
 
 
 class _Actor:
-    """One worker, which works in a process of its own: if that crashes, only its item fails."""
+    """A worker that runs items in a separate process: if it crashes, only its item fails."""
 
     def __init__(self, process: WorkerProcess, recipe: Recipe, timeout: float) -> None:
         self._process, self._recipe, self._timeout = process, recipe, timeout
@@ -39,7 +39,7 @@ class _Actor:
         return {"state": [pickle.dumps(self._done(pickle.loads(s))) for s in batch["state"]]}
 
     def _done(self, state: State | str) -> State | str | None:
-        """Return the state after the work, or the reason why no work is possible."""
+        """Run an item. Return its new state, or an error message if the worker cannot start."""
         if isinstance(state, str):
             return state
         try:
@@ -62,17 +62,18 @@ def run_on_ray(
     gpus: float = 1.0,
     threads: int = 1,
 ) -> Generator[Row, None, None]:
-    """Yield the rows of tasks as they end.
+    """Run tasks and yield their rows as they end.
 
     Args:
-        tasks: what to do.
-        maker: takes parts of the work and returns what makes a worker's function; see `work.Work`.
-        recipe: what is made.
+        tasks: the tasks to run.
+        maker: takes names of work parts, and returns a factory of work functions; see
+            `work.Work`.
+        recipe: the settings of the run.
         timeout: seconds for one part of one item.
-        address: of the cluster; None starts Ray on this machine.
-        workers: actors with models; 0 starts as many as fit.
-        gpus: share of a GPU for each of them, if the cluster has any.
-        threads: threads of each worker; without GPUs also its number of CPUs.
+        address: address of the cluster; None starts Ray on this machine.
+        workers: number of actors with models; 0 starts as many as fit.
+        gpus: share of a GPU for each of these actors, if the cluster has GPUs.
+        threads: threads of each worker; without GPUs also the number of its CPUs.
 
     Raises:
         EnvironmentProblem: if the cluster cannot be reached or is too small, or a worker cannot
@@ -113,10 +114,10 @@ def run_on_ray(
 def _worker_count(
     room: dict[str, float], workers: int | None, tasks: int, gpus: float, threads: int
 ) -> int:
-    """Return how many workers with models to start.
+    """Return the number of workers with models to start.
 
     Raises:
-        EnvironmentProblem: if the cluster has no room for them.
+        EnvironmentProblem: if the cluster lacks the resources for these workers.
     """
     possible = int(room.get("GPU", 0) / gpus) if gpus else int(room.get("CPU", 0) / threads)
     count = min(workers or possible, tasks)
@@ -129,7 +130,7 @@ def _worker_count(
 
 
 def _data(tasks: Sequence[Task], workers: int) -> ray.data.Dataset:
-    """Return the tasks as Ray Data distributes them: enough blocks for every worker."""
+    """Return the tasks as a Ray dataset, with enough blocks for every worker."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     states = [{"state": pickle.dumps(State(task))} for task in tasks]
@@ -140,11 +141,11 @@ def _data(tasks: Sequence[Task], workers: int) -> ray.data.Dataset:
 def _stages(
     workers: int, gpus: float, threads: int
 ) -> list[tuple[tuple[str, ...], ActorPoolStrategy, float, float]]:
-    """Return the parts of the work with their actors, CPUs and GPUs of each actor."""
+    """Return work parts, actor pool, CPUs per actor and GPUs per actor of each stage."""
     models = ActorPoolStrategy(min_size=workers, max_size=workers)
     if not gpus:
         return [(_PARTS, models, float(threads), 0.0)]
-    # Each GPU's actor takes half a CPU; two beside it read, frame and finish.
+    # Each GPU actor takes half a CPU. Two CPU actors per GPU prepare images and finish meshes.
     prepare, reconstruct, finish = ((part,) for part in _PARTS)
     beside = ActorPoolStrategy(min_size=1, max_size=2 * workers)
     return [
@@ -155,10 +156,10 @@ def _stages(
 
 
 def _connect(address: str | None) -> None:
-    """Join a cluster, or start Ray on this machine for None.
+    """Connect to a cluster, or start Ray on this machine if the address is None.
 
     Raises:
-        EnvironmentProblem: if nothing answers.
+        EnvironmentProblem: if the cluster does not respond.
     """
     try:
         _check_reachable(address)
@@ -168,10 +169,10 @@ def _connect(address: str | None) -> None:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Raise at once if nothing listens at host:port; Ray itself would retry for minutes.
+    """Check quickly that a server listens at host:port; Ray itself would retry for minutes.
 
     Raises:
-        OSError: if nothing listens.
+        OSError: if the address does not accept connections.
     """
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:

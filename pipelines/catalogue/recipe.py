@@ -1,4 +1,4 @@
-"""What is made of each item: the run's settings, changed by its row."""
+"""Derive the settings, seed and fingerprint of each item from the run's settings and its row."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from ..settings import JobSettings, LoadSettings, declared
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .items import Item
 
-#: What a row cannot set, since a worker loads its models once.
+#: Settings that a row cannot change, because each worker loads its models only once.
 _OF_THE_RUN = declared(LoadSettings).keys() | {"model", "views_model"}
 SETTINGS = declared(JobSettings, LoadSettings)
-#: What changes no result.
+#: Settings that do not change the result.
 _WITHOUT_EFFECT = {"models_dir", "offload", "device", "chunk_size"}
-#: The revision of embedded models in all fingerprints: a new version makes no finished item anew.
+#: Revision of embedded models in fingerprints; constant, so that a new version of this library
+#: does not repeat finished items.
 _EMBEDDED = "embedded in 0.2.0"
-#: The settings and defaults of version 0.2.0. A value that is its default counts in a fingerprint
-#: as it did then, or not at all: neither a new setting nor a new default makes old items anew.
+#: The settings and defaults of version 0.2.0. In a fingerprint, a default value is replaced by the
+#: default of 0.2.0, or omitted if the setting is newer. New settings and changed defaults
+#: therefore do not repeat finished items.
 _DEFAULTS_OF_0_2_0 = {
     "alpha_threshold": 0.05,
     "dtype": "auto",
@@ -53,12 +55,12 @@ _DEFAULTS_OF_0_2_0 = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One item's work.
+    """The work to do for one item.
 
     Attributes:
-        folder: of its files, within the catalogue's.
-        fingerprint: of what is made of it.
-        seed: of its views or its shape; 0 for models that sample neither.
+        folder: folder of the result files, relative to the catalogue's folder.
+        fingerprint: digest of all settings that change the result.
+        seed: seed of the sampled views or shape; 0 for models without random sampling.
     """
 
     item: Item
@@ -69,12 +71,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run, from which each item's follow.
+    """The settings of a run, from which the settings of each item are derived.
 
     Attributes:
-        settings: of items whose row changes nothing. The seed must be drawn, unless the model
-            takes images.
-        loading: how the models are loaded.
+        settings: settings of items without overrides. The seed must not be 0 if the model uses
+            one.
+        loading: settings of model loading.
     """
 
     settings: JobSettings
@@ -82,15 +84,15 @@ class Recipe:
 
     @property
     def revision(self) -> str:
-        """The commit of the model's weights, its repository, or this version for embedded ones."""
+        """Commit or else repository of the model's weights; this version for embedded models."""
         preset = RECONSTRUCTION_PRESETS[self.settings.model]
         return preset.revision or preset.repository or f"embedded in {__version__}"
 
     def settings_of(self, item: Item) -> JobSettings:
-        """Return the run's settings, changed by the item's row.
+        """Return the run's settings with the overrides of the item's row.
 
         Raises:
-            InvalidInput: if a value is out of range, or cannot be set by a row.
+            InvalidInput: if a value is out of range, or the setting applies to the whole run.
         """
         try:
             return _with_overrides(self.settings, item.overrides)
@@ -98,10 +100,10 @@ class Recipe:
             raise InvalidInput(f"The row of '{item.id}': {error}") from error
 
     def task(self, item: Item, folder: str) -> Task:
-        """Return what is to be done with an item.
+        """Return the task of an item.
 
-        Its seed follows from the run's seed and the item's id, so that it does not depend on the
-        order, the machine and the number of tries.
+        The seed is derived from the run's seed and the item's id. It is therefore independent of
+        the order of items, the machine and the number of tries.
         """
         settings = self.settings_of(item)
         seed = 0
@@ -126,7 +128,7 @@ class Recipe:
 
 
 def unknown_columns(items: list[Item]) -> list[str]:
-    """Return the columns that are no settings, in order of names."""
+    """Return the names of columns that are not settings, sorted."""
     columns = {column for item in items for column, _ in item.overrides}
     return sorted(column for column in columns if _name(column) not in SETTINGS)
 

@@ -1,4 +1,4 @@
-"""Run a catalogue: find what is unfinished, have it done, and record every item."""
+"""Run a catalogue: find the unfinished items, process them and record the results."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .work import UNFINISHED
 log = logging.getLogger(__name__)
 
 LOCK, SEED = ".lock", ".seed"
-_MAX_UNSHARDED_ITEMS = 1000  # beyond this, folders of items are spread over shards
+_MAX_UNSHARDED_ITEMS = 1000  # larger catalogues distribute the items' folders over shards
 _SHARD_DIGITS = 2  # hexadecimal
 _MIN_FREE_BYTES = 256 * 2**20
-#: Takes the tasks to do and yields their rows as they end.
+#: Runs the given tasks and yields their rows as they end.
 Engine = Callable[[Sequence[Task]], Generator[Row, None, None]]
 
 
@@ -37,9 +37,9 @@ class Outcome:
     """Summary of a run.
 
     Attributes:
-        done, failed: number of items, earlier runs included.
+        done, failed: number of items, including those of earlier runs.
         skipped: number of items that an earlier run had finished.
-        stopped: why the run ended early; None if it did not.
+        stopped: reason why the run ended early; None if it did not.
         sheet: path of the report page.
     """
 
@@ -52,14 +52,14 @@ class Outcome:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Manifest]:
-    """Lock a catalogue's folder and remove what an earlier run left unfinished.
+    """Lock a catalogue's folder and remove the unfinished files of earlier runs.
 
     Yields:
         the folder's manifest.
 
     Raises:
-        InvalidInput: if the folder holds other files.
-        EnvironmentProblem: if it is not writable, full, or in use by another run.
+        InvalidInput: if the folder contains unrelated files.
+        EnvironmentProblem: if the folder is not writable, full, or in use by another run.
     """
     known = {JSON_LINES, PARQUET, SHEET, LOCK, SEED, UNFINISHED}
     if folder.is_dir() and not (folder / JSON_LINES).exists():
@@ -89,10 +89,10 @@ def opened(folder: Path) -> Iterator[Manifest]:
 
 
 def seed_of_run(folder: Path, asked: int) -> int:
-    """Return the given seed; for 0, the seed of the folder's last run, or a new one.
+    """Return the given seed. If it is 0, return the seed of the folder's last run or a random one.
 
     Raises:
-        InvalidInput: if the folder's seed cannot be read.
+        InvalidInput: if the file with the folder's seed is damaged.
     """
     place = folder / SEED
     if not asked and place.exists():
@@ -114,9 +114,9 @@ def to_do(
     *,
     retry_failed: bool = False,
 ) -> list[Task]:
-    """Return the tasks of items that are unfinished, or whose settings or image have changed.
+    """Return the tasks of unfinished items, and of items whose settings or image have changed.
 
-    Images at addresses count as unchanged.
+    Images at URLs are assumed to be unchanged.
 
     Raises:
         InvalidInput: if a row's setting is invalid, or the folder belongs to another catalogue.
@@ -147,16 +147,18 @@ def run(
     *,
     stop_after: int = 0,
 ) -> Outcome:
-    """Do the tasks and record their rows; write Parquet and the report page even if that fails.
+    """Run the tasks and record their rows.
+
+    The Parquet file and the report page are written even if the run ends early.
 
     Args:
-        items: the whole catalogue.
-        tasks: the part to do.
-        engine: does the tasks.
-        manifest: of the catalogue.
-        folder: of the catalogue.
+        items: all items of the catalogue.
+        tasks: the tasks of the items to process.
+        engine: runs the tasks.
+        manifest: the catalogue's manifest.
+        folder: the catalogue's folder.
         progress: called with each row.
-        stop_after: end the run after this many failures in a row; 0 never does.
+        stop_after: number of consecutive failures that ends the run; 0 for no limit.
 
     Raises:
         EnvironmentProblem: if the disk or the engine fails.
@@ -182,7 +184,7 @@ def run(
 
 
 def _engaged(engine: Engine, tasks: Sequence[Task]) -> Generator[Row, None, None]:
-    """Yield each task's row once, even if the engine does a task twice."""
+    """Run the engine, and yield each task's row once even if the engine repeats a task."""
     waiting = {task.item.id for task in tasks}
     if not tasks:
         return

@@ -1,4 +1,4 @@
-"""Write a catalogue's report page, which opens with a double click and needs no server."""
+"""Write a catalogue's report page: a self-contained HTML file that needs no server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..files import atomic_path
 from .manifest import PARQUET, Row
 
 SHEET = "index.html"
-_MAX_ROWS = 2000  # more make a browser slow
+_MAX_ROWS = 2000  # more rows would slow browsers down
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -60,7 +60,7 @@ _HEADS = (
 
 
 def write_sheet(rows: Sequence[Row], folder: Path) -> Path:
-    """Write the page, failures first, and return its path.
+    """Write the report page with the failures first, and return its path.
 
     Raises:
         EnvironmentProblem: if the disk is full or read-only.

@@ -1,7 +1,7 @@
-"""What a worker does with one item: an adapter of `job`.
+"""Run an item of a catalogue in a worker; an adapter of the module `job`.
 
-The work has three parts, so that a cluster can give each to the machines that suit it: reading and
-framing on processors, the models on GPUs, and finishing the mesh on processors again.
+The work has three parts, so that a cluster can run each part on suitable machines. Reading and
+framing run on CPUs, the models on GPUs, and mesh post-processing on CPUs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .items import Item
 from .manifest import Row
 from .recipe import Recipe, Task
 
-#: In the catalogue's folder: what is not finished.
+#: Subfolder of the catalogue's folder for the files of unfinished items.
 UNFINISHED = ".unfinished"
 _ADVICE = "try fewer --workers, --offload, a smaller --resolution or --chunk-size."
 
 
 @dataclass
 class State:
-    """An item on its way. Each part of the work adds to it, or ends it with a row."""
+    """Intermediate state of an item. Each part of the work updates it; `row` is set at the end."""
 
     task: Task
     image_sha256: str = ""
@@ -45,13 +45,13 @@ class State:
 
 
 class Work:
-    """Make items; load the models once, where they are needed.
+    """Run all or some parts of the work; load the models once, if `reconstruct` needs them.
 
     Args:
-        recipe: what is made.
-        folder: the catalogue's, which this machine must see at the same path.
-        parts: names of the methods to run, of `prepare`, `reconstruct` and `finish`.
-        device: of the models, see `devices.choose_device`.
+        recipe: the settings of the run.
+        folder: the catalogue's folder; must have the same path on all machines.
+        parts: names of the methods to run: `prepare`, `reconstruct`, `finish`.
+        device: device of the models, see `devices.choose_device`.
 
     Raises:
         ImageTo3DError: if the models cannot be loaded, or the folder is missing.
@@ -79,7 +79,7 @@ class Work:
                 self._chain = job.load(recipe.settings, loading)
 
     def __call__(self, state: State, report: Callable[..., None] | None = None) -> State:
-        """Do this worker's parts; an error ends up in the row of the returned state."""
+        """Run this worker's parts; record an error in the row of the returned state."""
         for part in self._parts:
             if state.row is None:
                 self._guarded(part, state)
@@ -142,7 +142,7 @@ class Work:
         try:
             with memory_explained(_ADVICE):
                 part(state)
-        except Exception as error:  # whatever it is, it costs this item alone
+        except Exception as error:  # any error fails only this item
             row = self._row(state)
             state.row = failed_row(row, type(error).__name__, job.describe(error))
             state.prepared = state.result = None
@@ -160,9 +160,9 @@ class Work:
 
     @contextmanager
     def _place(self, task: Task) -> Iterator[tuple[Path, str]]:
-        """Return a folder for an item's files, and their name.
+        """Yield a temporary folder for an item's files, and the stem of their names.
 
-        If the block ends well, the folder takes its place in the catalogue.
+        If the block succeeds, the folder is moved into the catalogue and replaces an earlier one.
         """
         name, final = Path(task.folder).name, self._folder / task.folder
         with tempfile.TemporaryDirectory(dir=self._folder / UNFINISHED) as outer:
@@ -176,7 +176,7 @@ class Work:
 
 
 def empty_row(task: Task, recipe: Recipe) -> Row:
-    """Make an item's row of what is known before the work."""
+    """Make an item's row with the values that are known before the work."""
     return Row(
         task.item.id,
         task.item.picture,
@@ -190,13 +190,13 @@ def empty_row(task: Task, recipe: Recipe) -> Row:
 
 
 def failed_row(row: Row, kind: str, sentence: str) -> Row:
-    """Make the row of an item that failed."""
+    """Return the row of a failed item, with the error's class and message."""
     return replace(row, status="failed", error_kind=kind, error=sentence)
 
 
 @contextmanager
 def _local(item: Item) -> Iterator[Path]:
-    """Return the item's image as a file on this machine."""
+    """Yield a local path of the item's image; download the image if necessary."""
     if not item.remote:
         if not Path(item.picture).is_file():
             raise UnreadableImage(f"There is no file {item.picture}.")

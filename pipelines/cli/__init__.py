@@ -1,7 +1,7 @@
 """The command line: `make` (the default), `catalogue`, `serve`, `models`, `download`, `doctor`.
 
-Each subcommand is a module with a `make_parser` and a `main`, which is imported when it runs, so
-that `--help` imports neither torch nor any other large package.
+Each subcommand is a module with the functions `make_parser` and `main`. It is imported only when it
+runs, so that `--help` does not import torch or other large packages.
 """
 
 from __future__ import annotations

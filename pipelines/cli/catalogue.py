@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..catalogue.recipe import Recipe
     from ..catalogue.run import Engine, Outcome
 
-_LINE_INTERVAL_S = 10.0  # where there is no terminal
+_LINE_INTERVAL_S = 10.0  # if the output is not a terminal
 
 
 def make_parser() -> Parser:
@@ -107,7 +107,7 @@ def _add_workers(parser: Parser) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; return the exit code, 1 also if the run ended early."""
+    """Run the command; return the exit code: 1 if an item failed or the run ended early."""
     parser = make_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -168,7 +168,7 @@ def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
 
 
 def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine:
-    """Return what does the tasks: processes here, or a Ray cluster."""
+    """Return the engine that runs the tasks: local processes or a Ray cluster."""
     from ..catalogue.local_engine import run_locally
     from ..catalogue.work import Work
     from ..devices import choose_device
@@ -208,7 +208,7 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
 
 
 class _Progress:
-    """Done, failed, items a minute and time left: a bar on a terminal, else a line at times."""
+    """Show finished and failed items, speed and remaining time, as a bar or as periodic lines."""
 
     def __init__(self, total: int) -> None:
         from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""`doctor`: what a bug report needs to say about a machine."""
+"""`doctor`: describe this machine for a bug report."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def report(models_dirs: Sequence[Path] = ()) -> str:
-    """Return a table of versions, devices, models and what will be slow, without secrets.
+    """Return a table of versions, devices, models and performance hints, without secrets.
 
     Args:
-        models_dirs: folders of weights.
+        models_dirs: folders to search for weights.
     """
     rows = [*_system(), *_devices(), *_models(models_dirs), *_advice()]
     return "\n".join(f"{name:>24}  {value}" for name, value in rows)

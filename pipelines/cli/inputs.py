@@ -1,4 +1,4 @@
-"""Images among the arguments, and the names of their results."""
+"""Find the images among the arguments, and choose the names of their results."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ..settings import MESH_FORMATS
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Return the images among files, folders and patterns.
+    """Find the images of files, folders and patterns.
 
-    A folder's images come in order of names, without those in its subfolders, hidden files and
-    files that this library wrote.
+    The images of a folder are sorted by name. Subfolders, hidden files and files that this library
+    wrote are skipped.
 
     Args:
-        inputs: paths, which may begin with `~`; where there is no such file, patterns of `glob`.
+        inputs: paths, which may begin with `~`. A path that does not exist is used as a `glob`
+            pattern.
 
     Raises:
         InvalidInput: if a path does not exist, or a folder or pattern has no image.
@@ -37,9 +38,9 @@ def _images_of(text: str) -> list[Path]:
             return images
         if path.exists():
             return [path]
-    except OSError as error:  # such as a name that is too long
+    except OSError as error:  # for example if the name is too long
         raise InvalidInput(f"{text} cannot be read: {error.strerror or error}.") from error
-    # Path.glob takes no absolute patterns.
+    # Path.glob does not accept absolute patterns.
     matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
     images = [p for p in matches if _is_image(p)]
     if not images:
@@ -57,15 +58,15 @@ def _is_image(path: Path) -> bool:
 
 
 def output_names(images: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
-    """Return a name for each image's results: the image's own, without the ending.
+    """Return a name for each image's results: the image's name without its suffix.
 
-    A name gets a number where some disk would take two for the same, or where the folder has files
-    of that name. Long names are cut.
+    A number is appended if two names would collide on some file system, or if the folder already
+    has files of that name. Long names are shortened.
 
     Args:
-        images: results never replace one of these.
-        folder: of the results.
-        overwrite: reuse the names of earlier results.
+        images: the input images, which results never overwrite.
+        folder: folder of the results.
+        overwrite: whether to reuse the names of earlier results.
     """
     inputs = {image.resolve() for image in images}
 
@@ -80,7 +81,7 @@ def output_names(images: Sequence[Path], folder: Path, *, overwrite: bool = Fals
 
 
 def _results(folder: Path, name: str) -> Iterator[Path]:
-    """Yield all files and folders that a run may make for an image of this name."""
+    """Yield all files and folders that a run may write for a name."""
     endings = [f".{suffix}" for suffix in (*MESH_FORMATS, "mtl")]
     endings += ["", "-preview.png", "-framed.png", "-orbit", "-orbit.webp"]
     endings += [f"-view-{i}.png" for i in range(6)]

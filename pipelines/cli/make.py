@@ -1,4 +1,4 @@
-"""`make`: turn images into meshes, one after the other."""
+"""`make`: turn images into meshes, one after another."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
 def _make_one(
     chain: ImageTo3D, image: Path, settings: JobSettings, folder: Path, name: str
 ) -> JobResult:
-    """Run the job of one image, and print how it ended."""
+    """Run the job of one image, and print its result."""
     from .. import job
 
     bars = _Bars()
@@ -138,7 +138,7 @@ def _make_one(
 
 
 def _summary(result: JobResult, chain: ImageTo3D) -> str:
-    """Return a table of the stages' times, of memory and of files."""
+    """Return a table of the stages' durations, the peak memory and the files."""
     import torch
 
     from ..devices import peak_memory
@@ -158,7 +158,7 @@ def _summary(result: JobResult, chain: ImageTo3D) -> str:
 
 
 class _Bars:
-    """One progress bar for each stage."""
+    """Show one progress bar per stage."""
 
     def __init__(self) -> None:
         self._bar: Any = None

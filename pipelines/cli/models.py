@@ -1,4 +1,4 @@
-"""`models`: which models there are; and the choice where a run names none."""
+"""`models`: list the models; choose the default model of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .parsing import PROGRAM, Parser, add_setting
 if TYPE_CHECKING:
     import torch
 
-_SUGGESTED = "triposr"  # one file, one pass, and a licence for every use
+_SUGGESTED = "triposr"  # one file, one pass, permissive licence
 
 
 def make_parser() -> Parser:
@@ -47,12 +47,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def folders(models_dir: Path | None) -> list[Path]:
-    """Return the folders of weights to search before the Hugging Face cache."""
+    """Return the folders to search for weights before the Hugging Face cache."""
     return [models_dir] if models_dir else []
 
 
 def choose_model(device: torch.device, models_dir: Path | None) -> tuple[str, str]:
-    """Return the model of a run that names none, and a line about it."""
+    """Choose the model of a run without `--model`; return its name and a line for the user."""
     from ..weights.inventory import best_model, duration, gigabytes, licenses
 
     name = best_model(device, folders(models_dir))

@@ -1,4 +1,4 @@
-"""Parsers made from the declarations in `settings.py`."""
+"""Build argument parsers from the declarations in `settings.py`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..files import expand_home
 from ..settings import JobSettings, LoadSettings, Setting, declared
 
 PROGRAM = "python -m pipelines" if __package__ == "pipelines.cli" else "image-to-3d"
-INTERRUPTED = 130  # the shell's code for Ctrl-C
+INTERRUPTED = 130  # exit code after Ctrl-C, by convention of shells
 
 SETTINGS = declared(JobSettings, LoadSettings)
-#: The options that decide about results, by heading: `--up-axis` is the setting `up_axis`.
+#: The options that change the result, by heading. The option of setting `up_axis` is `--up-axis`.
 _GROUPS = {
     "model": ("model", "views_model", "models_dir"),
     "sampling, of six views or of triposg's shape": (
@@ -45,7 +45,7 @@ _METAVARS = {
     "models_dir": "DIR",
     "device": "DEVICE",
 }
-#: What an option means if it is not given, where its setting's default is None.
+#: Description of the default in the help text, for settings whose default is None.
 _DEFAULTS = {
     "model": "the best that is downloaded",
     "views_model": "the one that fits --model",
@@ -57,16 +57,16 @@ _DEFAULTS = {
     "threshold": "the model's own",
     "models_dir": "the Hugging Face cache",
 }
-#: A manifest's seeds are 64-bit integers with a sign: fewer than the setting allows.
+#: The manifest stores seeds as signed 64-bit integers, although the setting allows unsigned ones.
 _MAX_SEED = 2**63 - 1
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser without abbreviations, whose errors are one line.
+    """A parser that accepts no abbreviated options and prints errors in one line.
 
     Args:
-        command: the subcommand.
-        usage: what comes behind it.
+        command: name of the subcommand.
+        usage: the part of the usage line after the subcommand.
         description: one sentence.
     """
 
@@ -79,14 +79,14 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Exit with code 2."""
+        """Print the error and exit with code 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
     def add_settings(self, *, model: str | None) -> None:
-        """Add the options that decide about results, by heading.
+        """Add the options that change the result, grouped by heading.
 
         Args:
-            model: what runs without `--model`; None for the best model that is downloaded.
+            model: default of `--model`; None for the best model that is downloaded.
         """
         for heading, names in _GROUPS.items():
             group = self.add_argument_group(heading)
@@ -99,7 +99,7 @@ class Parser(argparse.ArgumentParser):
         self._hide("--no-half-copy", "no_half_copy", "has no effect: no copies are kept any more")
 
     def _hide(self, flag: str, dest: str, warning: str) -> None:
-        """Accept a flag of an earlier version, with a warning."""
+        """Accept a deprecated flag with a warning, and hide it from the help text."""
         self.add_argument(flag, dest=dest, action=_Deprecated, warning=f"{flag} {warning}")
 
 
@@ -122,13 +122,13 @@ class _Deprecated(argparse.Action):
 def add_setting(
     parser: argparse._ActionsContainer, name: str, *, help: str = "", **options: Any
 ) -> None:
-    """Add the option of a setting to a parser or a group.
+    """Add the option of a setting to a parser or an argument group.
 
     Args:
-        parser: or a group of one.
-        name: of the setting.
-        help: in place of the setting's.
-        options: in place of what follows from the setting, see `argparse`.
+        parser: a parser or an argument group.
+        name: the setting's name.
+        help: help text; empty for the setting's own.
+        options: arguments of `add_argument` that override those derived from the setting.
     """
     setting = SETTINGS[name]
     help = help or setting.help
@@ -150,14 +150,14 @@ def add_setting(
 
 
 def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
-    """Return an option's type: numbers between `low` and `high`."""
+    """Return an argument type that accepts numbers from `low` to `high`."""
     return _argument(
         Setting("", kind, None, low, high, (), "", Annotated[kind, Ge(low), Le(high)]).parse
     )
 
 
 def path(text: str) -> Path:
-    """Return an option's path, with the home directory in place of `~`."""
+    """Convert an argument to a path, and expand a leading `~`."""
     try:
         return expand_home(Path(text))
     except InvalidInput as error:
@@ -165,12 +165,12 @@ def path(text: str) -> Path:
 
 
 def warn(message: str) -> None:
-    """Print a warning."""
+    """Print a warning to stderr."""
     print(f"warning: {message}", file=sys.stderr)
 
 
 def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Let argparse show the message of `InvalidInput`."""
+    """Wrap an argument type so that argparse shows the message of `InvalidInput`."""
 
     def converted(text: str) -> Any:
         try:

@@ -238,7 +238,7 @@ def _model_names(text: str) -> list[str]:
 
 
 def _workers(text: str) -> int | str:
-    """Return a number, or the engine that this option named until version 0.2.0."""
+    """Parse a number of workers, or the name of an engine as in version 0.2.0 (deprecated)."""
     if text in _ENGINES:
         warn(f"--workers {text} is deprecated: use --engine {text}")
         return text

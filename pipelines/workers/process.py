@@ -1,4 +1,4 @@
-"""A process that does one piece of work after another, and can be killed without harm."""
+"""Run one task after another in a process that can be killed safely."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ Kind = Literal["done", "failed", "not_ready", "broken", "died", "timed_out", "ca
 
 @dataclass(frozen=True)
 class WorkResult:
-    """How a piece of work ended.
+    """The outcome of a task.
 
     Attributes:
-        kind: "done"; "failed" for an `ImageTo3DError`, "not_ready" for one while the worker loaded;
-            "broken" for any other exception, which the worker has logged; "died" if the process
-            crashed; "timed_out" or "cancelled" if it was killed.
-        value: the result, if done.
-        message: one sentence for the user, if not.
+        kind: "done"; "failed" for an `ImageTo3DError` of the task; "not_ready" for an
+            `ImageTo3DError` while the worker was loading; "broken" for any other exception, which
+            the worker logs; "died" if the process crashed; "timed_out" or "cancelled" if it was
+            killed.
+        value: the return value if the kind is "done".
+        message: one sentence for the user if the kind is not "done".
     """
 
     kind: Kind
@@ -44,12 +45,12 @@ class WorkResult:
 
 
 class WorkerProcess:
-    """A process that starts when it is first needed, and again after it has died.
+    """A worker process, which starts on first use and restarts after a crash.
 
     Args:
-        make_work: called once in each process; makes the function that does the work. Must be
-            picklable. The function takes the arguments of `run`, and last a callback for reports.
-        threads: threads of the process; None keeps the libraries' default.
+        make_work: factory of the work function, called once in each process. Must be picklable.
+            The work function takes the arguments of `run`, followed by a callback for reports.
+        threads: number of threads of the process; None keeps the libraries' default.
     """
 
     def __init__(
@@ -66,13 +67,13 @@ class WorkerProcess:
         on_report: Callable[..., None] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> WorkResult:
-        """Do one piece of work; never raise because of it.
+        """Run one task. Its errors are returned, never raised.
 
         Args:
-            arguments: of the work; must be picklable.
-            timeout: seconds, counted from when the process has loaded what it needs.
-            on_report: called with what the work reports.
-            cancelled: polled; True kills the process.
+            arguments: arguments of the work function; must be picklable.
+            timeout: seconds, excluding the time that the process needs to start and load.
+            on_report: called with the arguments of each report.
+            cancelled: polled while the task runs; if it returns True, the process is killed.
         """
         if not self._send(arguments):
             return _DIED
@@ -98,7 +99,7 @@ class WorkerProcess:
                 return WorkResult(kind, message=content[0])
 
     def stop(self) -> None:
-        """Kill the process, whatever it is doing; the next `run` starts a new one."""
+        """Kill the process immediately; the next `run` starts a new one."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -120,17 +121,17 @@ class WorkerProcess:
 
     def _start(self) -> None:
         self.stop()
-        configure_threads()  # the process inherits the environment, whatever it imports first
+        configure_threads()  # the child process inherits the environment
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        # As bytes, so that the process imports PyTorch only after its threads are configured.
+        # Pickled to bytes, so that the child imports PyTorch only after configuring its threads.
         arguments = (pickle.dumps(self._make_work), theirs, self._threads)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
 
     def _receive(self) -> tuple[Any, ...]:
-        """Return the next message, ("nothing",) if none comes soon, ("died",) if none can come."""
+        """Return the next message; ("nothing",) after a short wait; ("died",) after a crash."""
         assert self._connection is not None
         try:
             if self._connection.poll(_POLL_INTERVAL_S):
@@ -150,7 +151,7 @@ _DIED = WorkResult(
 
 
 def _serve(make_work: bytes, connection: Connection, threads: int | None) -> None:
-    """Run work in the child process until the parent ends."""
+    """Run tasks in the child process until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles a terminal's Ctrl-C
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     configure_threads(threads)

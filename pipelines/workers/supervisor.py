@@ -1,4 +1,4 @@
-"""Threads that keep worker processes busy."""
+"""Drive several worker processes, each from its own thread."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _STOP_TIMEOUT_S = 10.0
 
 
 class Supervisor:
-    """Call a step again and again for each worker, until there is no more work or `stop`.
+    """Call a step repeatedly for each worker, until there is no more work or `stop` is called.
 
-    If a step raises, the exception is logged, the worker's process is killed, and the worker goes
-    on after a pause.
+    If a step raises, the exception is logged and the worker's process is killed. The worker
+    continues after a pause.
 
     Args:
-        makers: for each worker what makes its work, see `WorkerProcess`.
-        step: takes a worker's process and does one piece of work with it. Returns False if no more
-            will come; must return soon once `stopping` is set.
-        threads: threads of each process; None gives each its share of the cores.
+        makers: one factory of work functions per worker, see `WorkerProcess`.
+        step: runs one task in a worker's process. Returns False if there will be no more work.
+            Must return soon after `stopping` is set.
+        threads: threads of each process; None divides the cores among the workers.
     """
 
     def __init__(

@@ -1,23 +1,23 @@
-"""How many threads a process uses, and what they do while they wait."""
+"""Set the number of threads of a process, and how idle threads wait."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-#: Read by OpenMP and OpenBLAS, and by libigl, when they are loaded.
+#: Environment variables that OpenMP, OpenBLAS and libigl read when they are loaded.
 _COUNTS = ("OMP_NUM_THREADS", "IGL_NUM_THREADS")
 
 
 def configure_threads(count: int | None = None) -> None:
     """Set this process's thread count, and make idle threads sleep.
 
-    Call it before PyTorch is imported: OpenMP reads the environment once. By default its threads
-    spin at every barrier, and on a core that another process needs they spin through whole time
-    slices: one busy neighbour made a job 16 times slower.
+    Call it before importing PyTorch, because OpenMP reads the environment only once. By default,
+    OpenMP's idle threads spin at every barrier. On a core that another process needs, they waste
+    whole time slices: one busy neighbour made a job 16 times slower.
 
     Args:
-        count: threads of this process; None keeps the default, one for each core.
+        count: threads of this process; None keeps the default of one per core.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if count is None:
@@ -28,7 +28,7 @@ def configure_threads(count: int | None = None) -> None:
 
 
 def share_of_cores(workers: int) -> int:
-    """Return the threads for each of several workers on this machine, at least 1."""
+    """Return the number of threads for each of several workers on this machine, at least 1."""
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # only Linux has it
