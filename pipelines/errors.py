@@ -1,49 +1,49 @@
-"""What a user may see.
+"""Errors that a user may see.
 
     ImageTo3DError
-    +-- InvalidInput (ValueError)         the caller's image, number or file is wrong
-    |   +-- UnreadableImage             a file that is no image
-    |   +-- NothingInImage              no object is left after the background is removed
-    +-- EmptySurface (ValueError)         the field has no surface: the views held no object
-    +-- CheckpointError (RuntimeError)    weights are missing, damaged or of another model
-    +-- EnvironmentProblem (RuntimeError) a package, a disk or a device is not as needed
-    +-- AddressRefused (RuntimeError)     a URL leads to a private address, or is not https
+    +-- InvalidInput (ValueError)         an image, number or file from the caller is invalid
+    |   +-- UnreadableImage             a file is not a readable image
+    |   +-- NothingInImage              no object remains after removing the background
+    +-- EmptySurface (ValueError)         the field has no surface: the views showed no object
+    +-- CheckpointError (RuntimeError)    weights are missing, damaged or for another model
+    +-- EnvironmentProblem (RuntimeError) a package, disk or device is missing or does not work
+    +-- AddressRefused (RuntimeError)     a URL is not https or resolves to a private address
 
-ModelsLab's own are in `modelslab.errors`.
+The errors of ModelsLab are in `modelslab.errors`.
 
-Each message is one sentence that says what is wrong and what to do about it.
+Each message is one sentence that states what is wrong and what to do about it.
 """
 
 from __future__ import annotations
 
 
 class ImageTo3DError(Exception):
-    """Base of every error that this library raises on purpose."""
+    """Base class of all errors that this library raises on purpose."""
 
 
 class InvalidInput(ImageTo3DError, ValueError):
-    """An image, a number or an array that the caller gave is wrong."""
+    """An image, number, array or file from the caller is invalid."""
 
 
 class UnreadableImage(InvalidInput):
-    """A file that cannot be read as an image."""
+    """A file is not a readable image."""
 
 
 class NothingInImage(InvalidInput):
-    """An image or mask without an object."""
+    """An image or a mask contains no object."""
 
 
 class EmptySurface(ImageTo3DError, ValueError):
-    """A field that has no surface anywhere."""
+    """A field has no surface."""
 
 
 class CheckpointError(ImageTo3DError, RuntimeError):
-    """Weights that are missing, damaged, unsafe or of another model."""
+    """Weights are missing, damaged, unsafe or for another model."""
 
 
 class EnvironmentProblem(ImageTo3DError, RuntimeError):
-    """A package, a disk or a device that is not as the work needs it."""
+    """A package, disk or device is missing or does not work as needed."""
 
 
 class AddressRefused(ImageTo3DError, RuntimeError):
-    """A URL that leads to a private address, or is not https."""
+    """A URL is not https, or its host resolves to a private address."""

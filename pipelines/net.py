@@ -1,8 +1,8 @@
-"""An HTTP client that refuses private addresses and bounds what it reads.
+"""An HTTP client that refuses private addresses and limits the size of responses.
 
-Host names stay names, so certificates and proxies keep working. A host is resolved and checked
-before a connection is made. The connection's own address is checked again before anything is sent,
-in case the name resolves differently the second time.
+Requests keep the host name instead of replacing it by an address, so certificates and proxies keep
+working. The host is resolved and checked before connecting. The address of the open connection is
+checked again before anything is sent, in case the name now resolves differently.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import httpx
 
 from .errors import AddressRefused, InvalidInput
 
-# The request was not sent.
+# Errors that mean the request was not sent.
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, AddressRefused)
-# What httpx raises for servers and addresses of all kinds.
+# All errors that httpx raises for unreachable servers, invalid responses and malformed URLs.
 HTTP_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
-#: Some VPNs and proxies resolve every name to this range, and forward from there.
+#: Some VPNs and proxies resolve every name to an address in this range, and forward from it.
 FAKE_IP_NETWORK = ipaddress.ip_network("198.18.0.0/15")
 
 _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
@@ -59,7 +59,7 @@ _SPECIAL_V4 = tuple(
         ),
     )
 )
-_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # all else is reserved, local or multicast
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # all other ranges are reserved, local or multicast
 _SPECIAL_V6 = tuple(
     map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 )
@@ -68,15 +68,17 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are an IPv4 a
 
 @dataclass(frozen=True)
 class Access:
-    """What a client may reach. By default: public addresses over https, directly or by a proxy.
+    """Rules for which addresses a client may reach.
+
+    The default is public addresses over https, directly or through a proxy.
 
     Attributes:
         http: allow http for every host.
         private: allow private addresses for every host.
-        named_hosts: hosts that the user named: they may be private and use http.
-        networks: special networks that are allowed although they are not public.
-        proxies: use the proxies of the environment. A proxy resolves names itself, so the
-            guard is only complete without one.
+        named_hosts: hosts that the user configured, which may be private and use http.
+        networks: networks to allow although they are not public.
+        proxies: use the proxies of the environment. A proxy resolves names itself, so private
+            addresses are only reliably refused without one.
     """
 
     http: bool = False
@@ -86,7 +88,7 @@ class Access:
     proxies: bool = True
 
     def allows(self, host: str, address: str) -> bool:
-        """Return whether a host may be reached at an address."""
+        """Return whether a client may connect to a host at an IP address."""
         if self.private or host in self.named_hosts or is_public(address):
             return True
         ip = ipaddress.ip_address(address.partition("%")[0])
@@ -94,10 +96,11 @@ class Access:
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address belongs to the open internet.
+    """Return whether an IP address is public.
 
     Private, loopback, link-local (cloud metadata), multicast, reserved, documentation and
-    benchmarking addresses do not, nor do IPv6 addresses that embed such an IPv4 address.
+    benchmarking addresses are not public. Neither are IPv6 addresses that embed such an IPv4
+    address.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
@@ -110,10 +113,10 @@ def is_public(address: str) -> bool:
 
 
 def parse_url(text: str) -> httpx.URL:
-    """Parse an http or https address.
+    """Parse an http or https URL.
 
     Raises:
-        InvalidInput: if it is malformed.
+        InvalidInput: if the URL is malformed.
     """
     try:
         url = httpx.URL(text)
@@ -133,10 +136,10 @@ def _is_port(port: int | None) -> bool:
 
 
 def make_client(access: Access) -> httpx.AsyncClient:
-    """Make a client that reaches only what `access` allows, at every hop of a redirect.
+    """Make a client that connects only to addresses `access` allows, also after redirects.
 
-    Open responses with `stream` and read them with `read_chunks`: httpx itself decodes without a
-    bound.
+    Open responses with `stream` and read them with `read_chunks`, because httpx decodes bodies
+    without a size limit.
     """
 
     async def check(request: httpx.Request) -> None:
@@ -167,14 +170,14 @@ async def stream(
 
     Args:
         client: from `make_client`.
-        method: of HTTP.
-        url: its address.
-        redirects: follow redirects, without reading their bodies.
-        options: of `httpx.AsyncClient.build_request`.
+        method: HTTP method.
+        url: URL of the request.
+        redirects: whether to follow redirects. Their bodies are not read.
+        options: passed to `httpx.AsyncClient.build_request`.
 
     Raises:
-        AddressRefused: if a hop is not allowed.
-        httpx.HTTPError, httpx.InvalidURL: if a hop fails.
+        AddressRefused: if the URL or a redirect leads to an address that is not allowed.
+        httpx.HTTPError, httpx.InvalidURL: if the request or a redirect fails.
     """
     request = client.build_request(method, url, **options)
     for _ in range(_MAX_REDIRECTS + 1):
@@ -190,14 +193,14 @@ async def stream(
 
 
 async def read_chunks(response: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield a body, decoded, in pieces of at most 64 KiB.
+    """Decode a response's body and yield it in pieces of at most 64 KiB.
 
-    Memory does not depend on what the body decodes to.
+    Memory use does not depend on the decoded size.
 
     Raises:
-        TooLarge: once it decodes to more than `max_bytes`.
-        httpx.HTTPError: if the connection breaks, or the encoding is unsupported, damaged or cut
-            off.
+        TooLarge: as soon as the decoded size exceeds `max_bytes`.
+        httpx.HTTPError: if the connection breaks, or the compressed body is unsupported, damaged
+            or cut off.
     """
     decoder = _decoder(response.headers.get("content-encoding", ""))
     size = 0
@@ -211,7 +214,7 @@ async def read_chunks(response: httpx.Response, max_bytes: int) -> AsyncIterator
 
 
 class TooLarge(Exception):
-    """A body decodes to more bytes than allowed."""
+    """A decoded body is larger than allowed."""
 
 
 class _Identity:
@@ -223,7 +226,7 @@ class _Identity:
 
 
 class _Inflate(_Identity):
-    """Decode gzip (of one or more members) or deflate (with or without a zlib header)."""
+    """Decoder of gzip (one or more members) and deflate (with or without a zlib header)."""
 
     def __init__(self, wbits: int) -> None:
         self._wbits = wbits
@@ -250,7 +253,7 @@ class _Inflate(_Identity):
         except zlib.error as error:
             if self._begun or self._wbits != zlib.MAX_WBITS:
                 raise httpx.DecodingError(f"damaged encoding: {error}") from error
-            self._wbits = -zlib.MAX_WBITS  # deflate without a header, as some servers send it
+            self._wbits = -zlib.MAX_WBITS  # some servers send deflate without a header
             self._stream = zlib.decompressobj(self._wbits)
             return self._inflated(data)
         self._begun = self._begun or bool(piece)
@@ -262,9 +265,9 @@ class _Inflate(_Identity):
 
 
 def _decoder(encoding: str) -> _Identity:
-    """Return the decoder of a Content-Encoding.
+    """Return the decoder for a Content-Encoding.
 
-    Requests ask for none. Some servers send gzip or deflate nevertheless.
+    Requests ask for uncompressed bodies, but some servers send gzip or deflate anyway.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
@@ -279,12 +282,12 @@ def _decoder(encoding: str) -> _Identity:
 async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     try:
         return await client.send(request, stream=True, follow_redirects=False)
-    except UnicodeError as error:  # idna's, of a malformed host in the request or in its redirect
+    except UnicodeError as error:  # from idna: the host of the request or a redirect is malformed
         raise httpx.InvalidURL(f"malformed host name: {error}") from error
 
 
 class _GuardedNetwork(httpcore.AnyIOBackend):
-    """Connect to allowed addresses only."""
+    """Network backend that connects only to allowed addresses."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -312,7 +315,7 @@ class _GuardedNetwork(httpcore.AnyIOBackend):
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    """Send through the environment's proxy where there is one, else directly."""
+    """Transport that uses the environment's proxy if there is one, or connects directly."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -331,7 +334,7 @@ class _Transport(httpx.AsyncBaseTransport):
         proxy = _proxy_for(request.url) if self._access.proxies else None
         if proxy is None:
             return await self._direct.handle_async_request(request)
-        with suppress(OSError, UnicodeError):  # only the proxy may be able to resolve it
+        with suppress(OSError, UnicodeError):  # perhaps only the proxy can resolve the host
             await _check_host(self._access, request.url.host, 443, _TIMEOUT.connect)
         if proxy not in self._proxied:
             self._proxied[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
@@ -353,8 +356,9 @@ async def _check_host(access: Access, host: str, port: int, timeout: float | Non
     """Resolve a host and refuse it if one of its addresses is not allowed.
 
     Raises:
-        AddressRefused: if so.
-        OSError, UnicodeError: if it cannot be resolved; TimeoutError: in time.
+        AddressRefused: if an address is not allowed.
+        TimeoutError: if resolving takes longer than `timeout`, in seconds.
+        OSError, UnicodeError: if the host cannot be resolved.
     """
     if access.private or host in access.named_hosts:
         return
@@ -366,4 +370,4 @@ async def _check_host(access: Access, host: str, port: int, timeout: float | Non
 
 
 def _refused(host: str, address: str) -> AddressRefused:
-    return AddressRefused(f"Refused {host}: it leads to {address}, which is not a public address.")
+    return AddressRefused(f"Refused {host}: it resolves to {address}, not a public address.")

@@ -1,4 +1,7 @@
-"""Find out within seconds that there is no network, where libraries retry for half a minute."""
+"""Check within seconds whether a host is reachable.
+
+Without this check, libraries retry for half a minute before they report a missing network.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ _DEFAULT_PORTS = {"https": 443, "http": 80, "socks5": 1080, "socks5h": 1080}
 
 
 def is_reachable(url: str, timeout_s: float = 2.0) -> bool:
-    """Return whether the host of a URL, or the proxy in front of it, takes a connection.
+    """Return whether a URL's host, or the proxy for it, accepts a connection within a timeout.
 
-    Nothing is sent. The connection is made in a thread because resolving a name has no timeout.
+    No data is sent. The connection is made in a thread, because resolving a name has no timeout.
     """
     host, port = _first_hop(url)
     answered = []

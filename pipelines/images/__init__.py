@@ -1,4 +1,4 @@
-"""Images: read, freed of their background, framed."""
+"""Read images, remove their background and frame the object."""
 
 from .reading import read_image
 

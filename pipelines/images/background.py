@@ -1,4 +1,7 @@
-"""Masks of the object in an image: from its alpha, a plain background, or one of rembg's models."""
+"""Compute a mask of the object in an image.
+
+The mask comes from the image's alpha, its plain background, or a model of rembg.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ MODELS = (
 METHODS = ("auto", "alpha", "plain", "none", *MODELS)
 AUTO_MODEL = "u2net"
 _RELEASES = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
-#: Files of models that have another name there.
+#: File names of models whose name differs in the release.
 _OTHER_FILES = {
     "birefnet-general": "BiRefNet-general-epoch_244",
     "birefnet-general-lite": "BiRefNet-general-bb_swin_v1_tiny-epoch_232",
@@ -51,16 +54,16 @@ _OTHER_FILES = {
 DEFAULT_THRESHOLD = 0.05
 
 _LAB_TOLERANCE = 12.0  # CIE76; 2.3 is just noticeable, photographs of white paper vary by about 5
-_SOFT_EDGE_PX = 2  # over which the edge of a plain background may fade
-_PLAIN_SHARE = 0.97  # of the border that must have one colour for "auto" to choose "plain"
-# The foreground is a rectangle if it fills this share of its box. Rounded corners of a fifth of the
-# side leave 0.966.
+_SOFT_EDGE_PX = 2  # width of the soft edge next to a plain background
+_PLAIN_SHARE = 0.97  # share of the border that must have one colour to count as plain
+# The foreground is a rectangle if it fills this share of its box. A rectangle with corners rounded
+# by a fifth of its side still fills 0.966.
 _SHEET_FILL = 0.95
-# A rectangle is the whole image, not an object, if it leaves at most this share of a side free, or
-# two pixels.
+# A rectangle counts as the whole image, not as an object, if the border around it is at most this
+# share of the image's side, or two pixels.
 _SHEET_MARGIN = 0.02
 _CPU = ["CPUExecutionProvider"]
-_MAX_BORDERS = 4  # nested thin borders that are ignored
+_MAX_BORDERS = 4  # number of nested thin borders to ignore
 
 
 def remove_background(
@@ -76,22 +79,22 @@ def remove_background(
     Args:
         images: (B, 3, H, W), or (B, 4, H, W) with straight alpha, in [0, 1].
         method: "none" keeps everything. "alpha" uses the image's own alpha. "plain" removes
-            everything of the border's colour that touches the border. A name of `MODELS` runs that
-            model of rembg. "auto" chooses "alpha" if the alpha outlines an object, "plain" if the
-            border has one colour, and otherwise the model u2net. It ignores thin borders, and an
-            alpha that covers the whole image.
-        models_dir: folder of rembg's models, `<name>.onnx`; rembg's own folder if None. A missing
-            model is downloaded there.
-        device: "cuda", "mps" or "cpu", for the execution provider.
+            regions that touch the border and have its colour. A name in `MODELS` runs that rembg
+            model. "auto" chooses "alpha" if the alpha outlines an object, "plain" if the border has
+            one colour, and otherwise the model u2net. It ignores thin borders, and an alpha that
+            covers the whole image.
+        models_dir: folder of rembg's models (`<name>.onnx`), by default rembg's own folder. Missing
+            models are downloaded to it.
+        device: "cuda", "mps" or "cpu"; selects the execution provider of ONNX Runtime.
         threshold: mask values below this become 0, which removes faint remains.
 
     Returns:
         (B, 1, H, W) float32 in [0, 1], 1 on the object.
 
     Raises:
-        InvalidInput: if the images, the method or the threshold are invalid, or "alpha" is chosen
-            for images without one.
-        EnvironmentProblem: if a model is missing and cannot be downloaded, or cannot be run.
+        InvalidInput: if the images, the method or the threshold are invalid, or the method is
+            "alpha" and the images have no alpha.
+        EnvironmentProblem: if a model could not be downloaded or does not run.
 
     Source: rembg's models (U^2-Net arXiv 2005.09007, IS-Net arXiv 2203.03041, BiRefNet arXiv
     2401.03407).
@@ -110,7 +113,7 @@ def remove_background(
 
 
 def forget_models() -> None:
-    """Free the model that is kept for the next image."""
+    """Free the memory of the cached model."""
     _session.cache_clear()
 
 
@@ -155,7 +158,7 @@ def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
 
 
 def _on_white(image: Tensor) -> Tensor:
-    """Return an image on white, (3, H, W).
+    """Composite an image onto white, giving (3, H, W).
 
     An alpha that is 0 everywhere, as in some 32-bit BMPs and TGAs, is ignored.
     """
@@ -165,14 +168,17 @@ def _on_white(image: Tensor) -> Tensor:
 
 
 def _outlines_an_object(alpha: Tensor) -> bool:
-    """Return whether an alpha (H, W) has something solid in it that is not the whole image."""
+    """Return whether an alpha (H, W) has an opaque region that is not the whole image."""
     return bool((alpha > 0.5).any()) and _sheet_box(alpha) is None
 
 
 def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
-    """Return top, left, height and width of a foreground that is the whole image, else None.
+    """Return the box of the foreground if it is a rectangle that covers nearly the whole image.
 
     Rounded corners and a thin border are allowed.
+
+    Returns:
+        Top, left, height and width in pixels, or None for any other foreground.
     """
     solid = mask > 0.5
     rows, columns = solid.any(dim=1).nonzero()[:, 0], solid.any(dim=0).nonzero()[:, 0]
@@ -202,8 +208,13 @@ def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -
 
 
 def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distance in Lab from the border's median colour, (H, W), and that colour, (3,)."""
-    # Slow to import, as everything that is imported inside a function here.
+    """Compare each pixel to the median colour of the image's border.
+
+    Returns:
+        distance: (H, W) distance in Lab.
+        color: (3,) the median colour in Lab.
+    """
+    # Functions in this module import packages that are slow to import.
     from skimage.color import rgb2lab
 
     lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
@@ -219,7 +230,7 @@ def _plain_mask(rgb: Tensor) -> Tensor:
     regions, _ = ndimage.label(distance < _LAB_TOLERANCE)
     at_border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
     background = np.isin(regions, at_border[at_border > 0])
-    # Next to the background, pixels fade by their share of its colour.
+    # Pixels next to the background fade according to how close they are to its colour.
     edge = ndimage.binary_dilation(background, iterations=_SOFT_EDGE_PX) & ~background
     opacity = np.where(background, 0.0, 1.0)
     opacity[edge] = np.clip(distance[edge] / (2 * _LAB_TOLERANCE), 0, 1)
@@ -228,7 +239,7 @@ def _plain_mask(rgb: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
-    """Make a rembg session, kept for the next image until `forget_models`."""
+    """Create a rembg session, and cache it until `forget_models`."""
     homes = _homes(models_dir)
     new_session = _import_rembg()
     if not any(find_model(model, home) for home in homes) and not is_reachable(_RELEASES):
@@ -244,7 +255,7 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 session = new_session(model, providers=_CPU)
                 log.warning("%s does not run on %s; using the CPU", model, device)
                 return session
-    except Exception as error:  # pooch, requests and onnxruntime each have their own
+    except Exception as error:  # pooch, requests and onnxruntime each raise their own types
         file = next(
             (found for home in homes if (found := find_model(model, home)) is not None), None
         )
@@ -266,12 +277,12 @@ def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
 
 
 def _import_rembg() -> Callable[..., BaseSession]:
-    """Import rembg, whose dependency numba needs a folder for compiled code."""
+    """Import rembg. Its dependency numba needs a writable folder for compiled code."""
     try:
         try:
             from rembg import new_session
         except RuntimeError as error:
-            if "cannot cache" not in str(error):  # numba's, of a user who can write nowhere near
+            if "cannot cache" not in str(error):  # numba found no writable folder
                 raise
             numba = importlib.import_module("numba")
             numba.config.CACHE_DIR = str(_private_temporary_folder("numba"))
@@ -280,7 +291,7 @@ def _import_rembg() -> Callable[..., BaseSession]:
         raise EnvironmentProblem(
             f"Background models need the package {error.name}: pip install 'rembg[cpu]'."
         ) from error
-    # rembg exits where onnxruntime is missing; numba refuses some versions of NumPy.
+    # rembg exits if onnxruntime is missing; numba refuses some versions of NumPy.
     except (Exception, SystemExit) as error:
         raise EnvironmentProblem(
             f"could not import the package rembg ({error}): repair it, or choose another"
@@ -290,9 +301,9 @@ def _import_rembg() -> Callable[..., BaseSession]:
 
 
 def _private_temporary_folder(name: str) -> Path:
-    """Return a temporary folder that later processes of this user find again.
+    """Return a temporary folder that is reused by later processes of the same user.
 
-    What is in it is executed, so it must be nobody else's.
+    Code in the folder is executed, so no other user may own or access it.
     """
     if os.name != "posix":
         return Path(tempfile.mkdtemp())
@@ -307,10 +318,12 @@ def _private_temporary_folder(name: str) -> Path:
 
 
 def _homes(models_dir: Path | None) -> list[Path]:
-    """Return where rembg looks: the caller's folder, or the environment's and its own.
+    """Return the folders in which rembg looks for models.
+
+    They are the caller's folder or, by default, those named in the environment and rembg's own.
 
     Raises:
-        EnvironmentProblem: if there is none, because the user has no home directory.
+        EnvironmentProblem: if there is no folder, because the user has no home directory.
     """
     if models_dir is not None:
         return [models_dir]
@@ -331,9 +344,9 @@ def _homes(models_dir: Path | None) -> list[Path]:
 
 
 def find_model(model: str, folder: Path) -> Path | None:
-    """Find the file of a background model in a folder.
+    """Find the file of a background model in a folder, or return None.
 
-    rembg prefers the model's own subfolder to the folder itself.
+    Like rembg, prefer the model's subfolder to the folder itself.
     """
     places = (folder / "models" / model / f"{model}.onnx", folder / f"{model}.onnx")
     return next((place for place in places if place.exists()), None)
@@ -341,7 +354,7 @@ def find_model(model: str, folder: Path) -> Path | None:
 
 @contextmanager
 def _rembg_home(models_dir: Path | None) -> Iterator[None]:
-    """Set rembg's folder, which it reads from the environment only."""
+    """Set rembg's model folder temporarily through the environment, its only setting."""
     if models_dir is None:
         yield
         return

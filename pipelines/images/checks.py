@@ -1,4 +1,4 @@
-"""Checks of images and masks, the same for every stage and interface."""
+"""Validate images and masks; shared by all stages and interfaces."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..errors import InvalidInput
 
 
 def check_images(images: Tensor, *channels: int) -> None:
-    """Check a batch of images.
+    """Check that images have the shape (B, C, H, W), are not empty and are finite.
 
     Args:
-        images: should be (B, C, H, W) and finite.
+        images: the batch to check.
         channels: accepted values of C.
 
     Raises:
-        InvalidInput: if it is not.
+        InvalidInput: if the check fails.
     """
     if images.ndim != 4 or images.shape[1] not in channels or 0 in images.shape:
         counts = " or ".join(map(str, channels))
@@ -28,7 +28,7 @@ def check_masks(masks: Tensor, images: Tensor) -> None:
     """Check that there is one finite mask (B, 1, H, W) for each image (B, C, H, W).
 
     Raises:
-        InvalidInput: if not.
+        InvalidInput: if the check fails.
     """
     wanted = (len(images), 1, *images.shape[2:])
     if masks.shape != wanted:
@@ -37,10 +37,10 @@ def check_masks(masks: Tensor, images: Tensor) -> None:
 
 
 def check_finite(name: str, values: Tensor) -> None:
-    """Check that an array has no NaN and no infinity.
+    """Check that an array contains neither NaN nor infinity.
 
     Raises:
-        InvalidInput: if it has.
+        InvalidInput: if it does; the message uses `name` for the array.
     """
     if not bool(torch.isfinite(values).all()):
         raise InvalidInput(f"some values of the {name} are not finite (NaN or infinity).")

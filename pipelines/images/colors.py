@@ -1,7 +1,8 @@
-"""Colours: sRGB as screens show them, linear as light adds up, and text as people write them.
+"""Convert colours between sRGB and linear light, and parse them from text.
 
-Source: IEC 61966-2-1. glTF's factors and vertex colours are linear (glTF 2.0, section 3.9.2), its
-images are sRGB.
+In glTF, factors and vertex colours are linear light, and images are sRGB (glTF 2.0, section 3.9.2).
+
+Source: IEC 61966-2-1.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ def to_linear(srgb: Tensor) -> Tensor:
 
 
 def to_srgb(linear: Tensor) -> Tensor:
-    """Convert linear light in [0, 1] to sRGB values: the inverse of `to_linear`."""
+    """Convert linear light in [0, 1] to sRGB values. This inverts `to_linear`."""
     return torch.where(
         linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055
     )
 
 
 def multiplied(colors: Tensor, factors: Tensor) -> Tensor:
-    """Multiply sRGB colours by sRGB factors in linear light."""
+    """Multiply sRGB colours by sRGB factors in linear light, and return sRGB."""
     return to_srgb(to_linear(colors) * to_linear(factors))
 
 
 def parse_color(text: str) -> tuple[float, float, float]:
-    """Parse a colour as CSS writes it: "#ffffff", "white", "rgb(255, 255, 255)".
+    """Parse a CSS colour, such as "#ffffff", "white" or "rgb(255, 255, 255)".
 
     Returns:
         RGB in [0, 1].
 
     Raises:
-        InvalidInput: if it is malformed.
+        InvalidInput: if the text is not a colour.
     """
     try:
         red, green, blue = ImageColor.getrgb(text.strip())[:3]

@@ -1,6 +1,7 @@
-"""Image formats that are read. Any other is refused before a decoder sees it.
+"""Restrict the image formats that Pillow may decode.
 
-Pillow tries every format that it knows. For EPS it starts Ghostscript: an image could be a program.
+By default, Pillow tries every format it knows. For EPS it runs Ghostscript, so a malicious image
+could execute a program.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ TEXTURE_FORMATS = (*PHOTO_FORMATS, "DDS", "PPM", "PCX")
 
 
 def open_image(source: Path | IO[bytes], formats: Sequence[str] = PHOTO_FORMATS) -> Image.Image:
-    """Open an image file in one of the given formats. Pixels are decoded later, by `load`.
+    """Open an image file in one of the given formats, without decoding its pixels yet.
 
     Args:
         source: a path or an open file.
-        formats: Pillow's names; those that this Pillow does not read are skipped.
+        formats: Pillow's names of formats. Ones that the installed Pillow cannot read are ignored.
 
     Raises:
-        Whatever Pillow raises, `PIL.UnidentifiedImageError` for another format.
+        PIL.UnidentifiedImageError: if the file is in none of the formats.
+        Exception: of any other type, from Pillow's plugins.
     """
     Image.init()
     readable = [name for name in formats if name in Image.OPEN]
-    return Image.open(source, formats=readable)  # noqa: TID251 - the one place that may
+    return Image.open(source, formats=readable)  # noqa: TID251 - the only place that may call it

@@ -1,4 +1,4 @@
-"""Framing: objects centred, at a known size, on one colour."""
+"""Frame objects: centre them at a given size on a plain background."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .checks import check_images, check_masks
 
 WHITE = (1.0, 1.0, 1.0)
 DEFAULT_SIZE = 512
-_OBJECT = 0.5  # mask value from which a pixel counts for the box
-_MIN_AREA_SHARE = 0.01  # smaller components, relative to the largest, do not count for the box
+_OBJECT = 0.5  # mask value above which a pixel belongs to the object's box
+_MIN_AREA_SHARE = 0.01  # components smaller than this share of the largest are ignored
 _MIN_OBJECT_SIDE_PX = 2
 
 
@@ -28,13 +28,13 @@ def frame_foreground(
     Args:
         images: (B, 3, H, W) in [0, 1].
         masks: (B, 1, H, W) in [0, 1], 1 on the object.
-        foreground_ratio: larger side of the object's box over the result's side, in (0, 1].
+        foreground_ratio: larger side of the object's box divided by the result's side, in (0, 1].
         size: side of the results, in pixels.
         background: RGB in [0, 1] behind the object.
 
     Returns:
-        images: (B, 3, size, size) on the background.
-        masks: (B, 1, size, size).
+        images: (B, 3, size, size) on the background colour, in [0, 1].
+        masks: (B, 1, size, size) in [0, 1].
 
     Raises:
         InvalidInput: if shapes do not match or a number is out of range.
@@ -58,7 +58,7 @@ def frame_foreground(
 
 
 def framed_side(mask: Tensor, foreground_ratio: float) -> int:
-    """Return the side, in the image's pixels, of the square that `frame_foreground` cuts out.
+    """Return the side of the square that `frame_foreground` crops, in pixels of the input image.
 
     Args:
         mask: (1, 1, H, W) in [0, 1], 1 on the object.
@@ -74,10 +74,10 @@ def framed_side(mask: Tensor, foreground_ratio: float) -> int:
 def cut_out(
     images: Tensor, masks: Tensor, background: tuple[float, float, float] = WHITE
 ) -> Tensor:
-    """Replace the background, where the mask is 0, with one colour.
+    """Fill the background, where the mask is 0, with one colour.
 
-    Soft edges keep their colours, so `composite` and `frame_foreground` give the same for the
-    result as for the images.
+    Soft edges keep their colours. Therefore `composite` and `frame_foreground` give the same
+    results for the returned images as for the original ones.
 
     Args:
         images: (B, 3, H, W) in [0, 1].
@@ -116,17 +116,18 @@ def _frame(
     down = _resampling(first_row, side, size, mask.shape[1]).to(image)
     across = _resampling(first_column, side, size, mask.shape[2]).to(image)
     alpha = mask.clamp(0, 1)
-    # Outside the image is background, so the difference from it is resampled: it is 0 there.
+    # Resample the difference from the background, because it is 0 outside the image.
     difference = (image.clamp(0, 1) - color) * alpha
     resized = down @ torch.cat([difference, alpha]) @ across.T  # (4, size, size)
     return (resized[:3] + color).clamp(0, 1), resized[3:].clamp(0, 1)
 
 
 def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
-    """Return the weights (size, length) of an antialiased bicubic resize from `side` pixels.
+    """Return weights (size, length) that crop and resize one axis of an image.
 
-    They apply to the image's own `length` pixels; the square begins at pixel `first`. The square
-    itself is never made: with a small foreground ratio it would take gigabytes.
+    The crop starts at pixel `first`, which may be negative, and has `side` pixels. It is resized to
+    `size` pixels by antialiased bicubic interpolation. The weights apply directly to the image's
+    `length` pixels: with a small foreground ratio, the crop itself would take gigabytes.
 
     Source: Keys, "Cubic convolution interpolation" (1981), a = -0.5, stretched when shrinking, as
     Pillow and torch do.
@@ -149,7 +150,11 @@ def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
 
 
 def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
-    """Return top, bottom, left and right of the object, ends excluded. Specks do not count."""
+    """Return the object's box in a mask (H, W), ignoring specks.
+
+    Returns:
+        Top, bottom, left and right in pixels. Bottom and right are exclusive.
+    """
     from scipy import ndimage  # slow to import
 
     solid = (mask > _OBJECT).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Image files to arrays and back."""
+"""Read image files as tensors, and write tensors as PNG files."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ SUFFIXES = (
 )
 MIN_SIDE = 16
 MAX_PIXELS = 100_000_000
-_WORKING_SIDE_PX = 2048  # the models get 320 pixels: more than this only costs time
+_WORKING_SIDE_PX = 2048  # more is wasted time: the models' input is far smaller
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
-#: How to turn what an EXIF orientation says back to upright.
+#: Operations that make an image upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,9 +51,9 @@ def read_image(path: Path) -> Tensor:
     """Read an image file, upright and at most 2048 pixels wide or high.
 
     Args:
-        path: in one of `formats.PHOTO_FORMATS`, of any mode. Of an animation, the first frame is
-            read. Grey levels of more than eight bits are scaled by the bits that they use, floats
-            by their range.
+        path: file in one of `formats.PHOTO_FORMATS`, with any pixel type. Only the first frame of
+            an animation is read. Grey levels above 8 bits are scaled by the number of bits that
+            the image uses. Floats outside [0, 1] are scaled by their range.
 
     Returns:
         (1, 4, H, W) float32 in [0, 1]: RGB and straight alpha.
@@ -91,17 +91,17 @@ def read_image(path: Path) -> Tensor:
         ) from error
     except FileNotFoundError as error:
         raise UnreadableImage(f"There is no file {path}.") from error
-    except Exception as error:  # Pillow's plugins raise whatever goes wrong in them
+    except Exception as error:  # Pillow's plugins raise errors of any type
         raise UnreadableImage(f"{path.name} cannot be read as an image: {_why(path)}.") from error
     rgba.thumbnail((_WORKING_SIDE_PX, _WORKING_SIDE_PX), Image.Resampling.LANCZOS)
     return to_tensor(rgba)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image upright by its EXIF orientation. The rest of the EXIF is ignored."""
+    """Rotate or flip an image upright according to its EXIF orientation."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception as error:  # Pillow parses all of it, and some of it may be damaged
+    except Exception as error:  # another part of the EXIF may be damaged
         log.info("the EXIF of an image cannot be read: %s", error)
         return image
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
@@ -109,7 +109,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """Scale deep grey levels to 8 bits; Pillow's own conversion clips them."""
+    """Scale high-bit-depth or float grey levels to 8 bits. Pillow's own conversion clips them."""
     levels = np.asarray(image).astype(np.float64)
     finite = np.isfinite(levels)
     if not finite.any():
@@ -126,7 +126,7 @@ def _to_8_bit(image: Image.Image, opened: Image.Image) -> Image.Image:
 
 
 def _why(path: Path) -> str:
-    """Return why an existing file cannot be read, and what to do."""
+    """Explain why an existing file is not readable as an image, and what to do about it."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -148,12 +148,12 @@ def _why(path: Path) -> str:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """Convert an image to (1, C, H, W) float32 in [0, 1]."""
+    """Convert a Pillow image to a tensor (1, C, H, W), float32 in [0, 1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """Convert one image (1, C, H, W) in [0, 1]: grey, RGB or RGB with alpha."""
+    """Convert an image (1, C, H, W) in [0, 1] to Pillow; C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
     (levels,) = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
     return Image.fromarray(
         levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy()
@@ -161,7 +161,7 @@ def to_pillow(image: Tensor) -> Image.Image:
 
 
 def png_bytes(image: Tensor) -> bytes:
-    """Encode one image (1, C, H, W) in [0, 1] as a PNG, marked as this library's."""
+    """Encode an image (1, C, H, W) in [0, 1] as a PNG that names this library as its software."""
     signature = PngImagePlugin.PngInfo()
     signature.add_text("Software", SIGNATURE)
     buffer = io.BytesIO()
@@ -170,7 +170,7 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def save_image(image: Tensor, path: Path) -> None:
-    """Write one image (1, C, H, W) in [0, 1] as a PNG, marked as this library's, atomically.
+    """Write an image (1, C, H, W) in [0, 1] to a PNG file atomically; see `png_bytes`.
 
     Raises:
         EnvironmentProblem: if the file cannot be written.

@@ -1,4 +1,4 @@
-"""The service's answers, in all their shapes, as values and errors.
+"""Parse the service's answers, which vary in form, into values and errors.
 
 Source: the vendor's public documentation of the v6 API.
 """
@@ -33,15 +33,15 @@ _TERMINAL_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """One answer to a request or to a poll.
+    """An answer to a request or a poll.
 
     Attributes:
-        status: "success", or "processing".
-        id: the job's, or None if the answer has none that can be used.
-        links, proxy_links: where the results are.
-        eta: seconds that the service expects to need, or None.
-        generation_seconds: how long the job took, or None.
-        meta: the request as the service understood it.
+        status: "success" or "processing".
+        id: job id, or None if the answer has no valid id.
+        links, proxy_links: URLs of the result files.
+        eta: expected remaining time in seconds, or None.
+        generation_seconds: duration of the job, or None.
+        meta: the request's parameters as the service interpreted them, or None.
     """
 
     status: Literal["success", "processing"]
@@ -54,12 +54,12 @@ class ApiAnswer:
 
 
 class UnclearAnswer(Exception):
-    """An answer that tells nothing about the job: a web page, a fragment, a 404 or a 5xx.
+    """An answer that does not reveal the job's state: a web page, a fragment, a 404 or a 5xx.
 
     Attributes:
-        reason: the error, if it stays so.
-        missing: the service itself does not know the job.
-        retry_after: seconds to wait, if the answer names them.
+        reason: the error to raise if retries give no better answer.
+        missing: whether the service reported that the job does not exist.
+        retry_after: seconds to wait as given in the answer, or None.
     """
 
     def __init__(
@@ -76,18 +76,18 @@ def parse_answer(
     retry_after: str | None = None,
     redact: Callable[[Any], Any] = lambda content: content,
 ) -> ApiAnswer:
-    """Parse an answer.
+    """Parse an answer of the service.
 
     Args:
-        body: of the HTTP answer.
-        http_status: its status.
-        retry_after: its header of that name.
-        redact: applied to the JSON first: some servers echo the request, with the key.
+        body: body of the HTTP response.
+        http_status: HTTP status code.
+        retry_after: value of the Retry-After header.
+        redact: removes the API key from the JSON, because some servers echo the request.
 
     Raises:
         AuthenticationFailed, OutOfCredits, QuotaExceeded, RequestRejected, GenerationFailed: if the
-            HTTP status or the text says so.
-        UnclearAnswer: if it tells nothing about the job.
+            HTTP status or the message reports such an error.
+        UnclearAnswer: if the answer does not reveal the job's state.
     """
     try:
         content = redact(json.loads(body))
@@ -150,7 +150,7 @@ def _failed(
 
 
 def is_job_id(value: Any) -> bool:
-    """Return whether a value can be a job's id: it becomes part of URLs and file names."""
+    """Return whether a value is a valid job id, safe to use in URLs and file names."""
     return (
         isinstance(value, (int, str))
         and not isinstance(value, bool)
@@ -159,7 +159,7 @@ def is_job_id(value: Any) -> bool:
 
 
 def find_job_id(body: bytes) -> str | None:
-    """Find a job's id in an answer that cannot be read as a whole."""
+    """Find the job id in an answer that is not valid JSON, such as a fragment."""
     found = re.search(rb'"id"\s*:\s*"?([A-Za-z0-9_-]{1,64})"?\s*[,}]', body)
     return found[1].decode("ascii") if found else None
 
@@ -167,9 +167,9 @@ def find_job_id(body: bytes) -> str | None:
 def error_for(
     http_status: int, message: str, retry_after: Any = None, *, failed_job: bool = False
 ) -> ModelsLabError:
-    """Return the error that an HTTP status and a message stand for.
+    """Choose the error for an HTTP status and a message.
 
-    An HTTP status of 400 or more decides. Below, the message's words do.
+    A status of 400 or above determines the error. Otherwise, words in the message do.
     """
     quoted = f" ModelsLab's message: {message.rstrip('.')}." if message else ""
 
@@ -208,7 +208,7 @@ def error_for(
 
 
 def message_of(content: Mapping[str, Any]) -> str:
-    """Return the server's message, whatever its field and shape, as one printable line."""
+    """Find the server's message in any of its possible fields; return one printable line."""
     for name in _MESSAGE_FIELDS:
         words = printable(_words(content.get(name)))
         if words:
@@ -217,7 +217,7 @@ def message_of(content: Mapping[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text as one line without terminal escapes, control and invisible characters."""
+    """Convert a text to one line; remove terminal escapes, control and invisible characters."""
     text = _TERMINAL_ESCAPE.sub("", text)
     return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
@@ -233,7 +233,7 @@ def _words(value: Any) -> str:
 
 
 def parse_number(value: Any) -> float | None:
-    """Return a finite number, which the service may write as text."""
+    """Parse a finite number, which may be given as text; return None for anything else."""
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -242,7 +242,10 @@ def parse_number(value: Any) -> float | None:
 
 
 def parse_retry_after(value: Any) -> float | None:
-    """Return the seconds of a Retry-After: a number or an HTTP date (RFC 9110, 10.2.3)."""
+    """Parse a Retry-After value into seconds from now, or None if it is invalid.
+
+    The value is a number of seconds or an HTTP date (RFC 9110, 10.2.3).
+    """
     seconds = parse_number(value)
     if seconds is None and isinstance(value, str):
         try:
@@ -260,7 +263,7 @@ def _duration(seconds: float) -> str:
 
 
 def _links(value: Any) -> tuple[str, ...]:
-    """Return the URLs in a text, a list, or nested lists."""
+    """Collect the URLs in a text, a list or nested lists."""
     if isinstance(value, str):
         return (value,) if value else ()
     return tuple(link for item in value for link in _links(item)) if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""The service's endpoints: one method each, which sends one request."""
+"""Send requests to the service's endpoints."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .servers import Server
 log = logging.getLogger(__name__)
 
 _MAX_ANSWER_BYTES = 4 * 2**20
-# A paid request is not given up while its answer may still come: the job's whole time limits it.
+# A paid request has no timeout of its own for the answer; only the job's timeout limits it.
 _PATIENT = httpx.Timeout(None, connect=15.0)
 
 
 class Api:
-    """A client of the endpoints.
+    """The endpoints of the service. Each method sends one request.
 
     Every method may raise `HTTP_ERRORS`, `AddressRefused`, `UnclearAnswer` and ModelsLabError.
 
     Args:
         http: from `net.make_client`.
-        server: its key goes into the bodies of requests to its address, and nowhere else.
+        server: URL and key. The key is sent only in request bodies to this URL.
     """
 
     def __init__(self, http: httpx.AsyncClient, server: Server) -> None:
@@ -45,11 +45,11 @@ class Api:
         return answer.links[0]
 
     async def start(self, request: Request, image_url: str) -> ApiAnswer:
-        """Send the request that is paid for.
+        """Send the paid request, which starts a job.
 
         Raises:
-            PossiblyStarted: if it may have started a job whose id is unknown.
-            Any other: if it started none.
+            PossiblyStarted: if the request may have started a job whose id is unknown.
+            Any other error: if it did not start a job.
         """
         try:
             status, retry_after, body = await self._post(
@@ -78,10 +78,10 @@ class Api:
         return answer
 
     async def poll(self, job_id: str) -> ApiAnswer:
-        """Ask for a job's state.
+        """Request the state of a job.
 
-        The URL is made from the id: one that the server names could lead elsewhere, and would
-        receive the key.
+        The URL is built from the id. A URL given by the server is not used, because it might send
+        the key to another host.
         """
         return self._parse(*await self._post(f"3d/fetch/{job_id}", {}))
 
@@ -91,7 +91,7 @@ class Api:
     async def _post(
         self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None
     ) -> tuple[int, str | None, bytes]:
-        """Return the HTTP status, Retry-After and the body of the answer to a POST."""
+        """Send a POST; return the answer's HTTP status, Retry-After header and body."""
         content = bytearray()
         async with stream(
             self._http,
@@ -104,12 +104,12 @@ class Api:
                 async for piece in read_chunks(response, _MAX_ANSWER_BYTES):
                     content += piece
             except TooLarge:
-                pass  # far more than any answer: unreadable, as if it were cut off
+                pass  # too large for a valid answer: treat it as cut off
             return response.status_code, response.headers.get("retry-after"), bytes(content)
 
 
 def possibly_started(why: str) -> PossiblyStarted:
-    """Return the error of a paid request whose outcome is unknown."""
+    """Make the error for a paid request whose outcome is unknown."""
     return PossiblyStarted(
         f"ModelsLab's answer to the job is unknown ({why.rstrip('.')}): it may have been started"
         " and paid for. Check modelslab.com before you run it again."

@@ -1,8 +1,9 @@
-"""A client of ModelsLab's image_to_3d, or of another server that speaks its protocol.
+"""A client for ModelsLab's image_to_3d API, or for another server that implements it.
 
-A job costs money when it starts. The request that starts it is sent again only if it surely started
-nothing: the connection was never made, or the service accepts no more requests now (429). Once a
-job has started, only the service's own answer or the timeout ends the waiting.
+A job is charged when it starts. The request that starts a job is only retried if it certainly did
+not start one: the connection failed, or the service refused the request for now (HTTP 429). After a
+job has started, the client waits until the service reports a result or an error, or until the
+timeout.
 
 Source: the vendor's public documentation of the v6 API.
 """
@@ -36,9 +37,9 @@ class ModelsLab:
     """A client of the service, for many jobs. Use it as an asynchronous context manager.
 
     Args:
-        server: its key goes into the bodies of requests to its address, and nowhere else.
-        jobs: where paid jobs are recorded, or None.
-        timing: how long to wait.
+        server: URL and key. The key is sent only in request bodies to this URL.
+        jobs: record of paid jobs, or None to keep no record.
+        timing: timeouts and pauses.
     """
 
     def __init__(
@@ -68,22 +69,24 @@ class ModelsLab:
         """Make the mesh of one image.
 
         Args:
-            image: to be uploaded, or its http(s) URL.
-            request: everything else.
-            prefix: the mesh goes to `<prefix>-<job's id>.obj`, or the suffix of its format, and a
-                video beside it. Files are complete or missing.
-            job_id: resume this job, which was paid for, instead of starting another.
-            pay_again: start a new job although the same request was paid for before.
-            progress: called several times a second with the seconds that have passed and that are
-                expected. Whatever it raises stops the waiting.
-            notice: called with sentences that the user should see: the job's id, and what was done
-                differently from the request.
+            image: the image to upload, or its http(s) URL.
+            request: all other parameters.
+            prefix: path prefix of the results. The mesh goes to `<prefix>-<job id>.obj`, or with
+                the suffix of its format; a video goes to the same folder. Files are written
+                atomically.
+            job_id: resume this paid job instead of starting a new one.
+            pay_again: start a new job even if the same request was paid for before.
+            progress: called several times a second with the elapsed and the expected seconds. Any
+                error it raises cancels the wait.
+            notice: called with messages for the user, such as the job id and deviations from the
+                request.
 
         Raises:
-            ModelsLabError: see `errors`; `job_id` names the job. PossiblyStarted if an earlier run
-                of the same request was never answered: the next run pays for a new job.
-            InvalidInput: if the URL or the job's id is malformed.
-            EnvironmentProblem: if the files cannot be written, or the list of jobs cannot be used.
+            ModelsLabError: see `errors`; its `job_id` is the job's id. PossiblyStarted also means
+                that an earlier run of the same request got no answer. Running again then pays for
+                a new job.
+            InvalidInput: if the URL or the job id is malformed.
+            EnvironmentProblem: if a file cannot be written, or the record of paid jobs fails.
         """
         run = JobRun(
             self._http, self._server, self._jobs, self._timing, image, request, prefix, notice
@@ -115,22 +118,23 @@ async def images_to_3d(
     progress_of: Callable[[int], Progress],
     notice: Callable[[str], None],
 ) -> list[CloudResult]:
-    """Make the meshes of images, one job after the other, in order.
+    """Make one mesh per image, running the jobs one after the other.
 
     Args:
-        client: closed at the end.
-        images: N.
-        values: of `Request`, for all; image i has the seed plus i, unless it is 0.
-        prefixes: N, see `ModelsLab.image_to_3d`.
-        job_ids: jobs to resume, for the first images; empty texts start new ones.
+        client: the service. It is closed at the end.
+        images: N images.
+        values: arguments of `Request` for all images. Image i uses the seed plus i, unless the
+            seed is 0.
+        prefixes: N path prefixes, see `ModelsLab.image_to_3d`.
+        job_ids: jobs to resume for the first images. An empty text starts a new job.
         pay_again: see `ModelsLab.image_to_3d`.
-        progress_of: the progress of image i.
+        progress_of: returns the progress callback for image i.
         notice: see `ModelsLab.image_to_3d`.
 
     Raises:
-        InvalidInput: if a value is out of bounds, before anything is sent.
-        ModelsLabError: see `ModelsLab.image_to_3d`; the message names all jobs so far, so that
-            nothing is paid for twice.
+        InvalidInput: if a value is out of bounds. Nothing has been sent then.
+        ModelsLabError: see `ModelsLab.image_to_3d`. The message lists all jobs so far, so that
+            they can be resumed without paying twice.
     """
     request = Request(**values)
     results: list[CloudResult] = []

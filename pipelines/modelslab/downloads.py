@@ -1,4 +1,4 @@
-"""Results to files, from the first URL that gives the whole of a file."""
+"""Download result files. Each file may have several URLs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .errors import BadAnswer, ConnectionFailed
 from .timing import Timing
 
 MAX_FILE_BYTES = 512 * 2**20
-# Anything else is not downloaded: archives, materials, pages.
+# Other files, such as archives, materials and web pages, are not downloaded.
 _MESHES, _VIDEOS = (".obj", ".glb", ".stl", ".ply"), (".mp4", ".webm")
 _MIN_ATTEMPTS = 4
 _MAX_PAUSE_S = 5.0
 
 
 def suffix_of(urls: Sequence[str]) -> str | None:
-    """Return the first suffix that is a mesh's or a video's, or None."""
+    """Return the suffix of the first URL of a mesh or a video, or None."""
     for url in urls:
         try:
             suffix = PurePosixPath(parse_url(url).path).suffix.lower()
@@ -35,25 +35,25 @@ def suffix_of(urls: Sequence[str]) -> str | None:
 
 
 def is_video(suffix: str) -> bool:
-    """Return whether a suffix is a video's; otherwise it is a mesh's."""
+    """Return whether a suffix belongs to a video; any other suffix belongs to a mesh."""
     return suffix in _VIDEOS
 
 
 async def download(
     http: httpx.AsyncClient, urls: Sequence[str], path: Path, timing: Timing
 ) -> None:
-    """Download a file, whole or not at all.
+    """Download a file from the first URL that works. No partial file remains.
 
     Args:
         http: from `net.make_client`.
-        urls: of the same file, the best first.
-        path: where it goes. Nothing that the server names becomes part of it.
-        timing: `appearing` and the pauses between attempts.
+        urls: URLs of the same file, in order of preference.
+        path: destination. It must not contain text from the server, apart from a checked suffix.
+        timing: gives `appearing`, the minimum time to keep trying, and the pauses.
 
     Raises:
-        ConnectionFailed: if no URL gives it.
+        ConnectionFailed: if no URL works.
         BadAnswer: if no URL is safe to use, or the file is too large.
-        EnvironmentProblem: if it cannot be written.
+        EnvironmentProblem: if the file cannot be written.
     """
     began, attempt = time.monotonic(), 0
     while True:
@@ -78,7 +78,7 @@ async def download(
 
 
 class _NotThere(Exception):
-    """An answer is not the file; another attempt may be."""
+    """A URL did not return the file, but another attempt may succeed."""
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, path: Path) -> None:

@@ -1,15 +1,15 @@
 """Errors of a job on ModelsLab.
 
 ModelsLabError (RuntimeError)
-+-- AuthenticationFailed      no API key, or a wrong one
-+-- OutOfCredits              the account is empty
++-- AuthenticationFailed      the API key is missing or wrong
++-- OutOfCredits              the account has no credits
 +-- QuotaExceeded             too many jobs or requests at once
-+-- RequestRejected           the service refuses a value
++-- RequestRejected           the service rejected the request
 +-- GenerationFailed          the job ended without a result
 +-- JobTimedOut               the job is still running
 +-- ConnectionFailed          the service or a file could not be reached
-|   +-- PossiblyStarted       a paid request was sent, and its answer never arrived
-+-- BadAnswer                 an answer or a file is invalid, or not safe to use
+|   +-- PossiblyStarted       a paid request was sent, but no answer arrived
++-- BadAnswer                 an answer or a file is invalid or unsafe
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..errors import ImageTo3DError
 
 
 class ModelsLabError(ImageTo3DError, RuntimeError):
-    """A job on ModelsLab did not end in a mesh.
+    """A job on ModelsLab did not produce a mesh.
 
     Attributes:
-        job_id: the job's id, if one was started.
-        resume_ids: what to put into job_id to resume the jobs that were paid for.
+        job_id: id of the job, or None if none was started.
+        resume_ids: value for the job_id setting that resumes all paid jobs, or "".
     """
 
     job_id: str | None = None
@@ -40,14 +40,14 @@ class AuthenticationFailed(ModelsLabError):
 
 
 class OutOfCredits(ModelsLabError):
-    """The account has no credits, or not this product."""
+    """The account has no credits, or its plan does not include this product."""
 
 
 class QuotaExceeded(ModelsLabError):
-    """The plan allows no more jobs or requests now.
+    """The plan does not allow more jobs or requests at present.
 
     Attributes:
-        retry_after: seconds until the service accepts another, if it named them.
+        retry_after: seconds until the next request is allowed, or None if unknown.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -56,7 +56,7 @@ class QuotaExceeded(ModelsLabError):
 
 
 class RequestRejected(ModelsLabError):
-    """The service refuses the request."""
+    """The service rejected the request."""
 
 
 class GenerationFailed(ModelsLabError):
@@ -64,7 +64,7 @@ class GenerationFailed(ModelsLabError):
 
 
 class JobTimedOut(ModelsLabError):
-    """The job is still running; its id resumes it."""
+    """The job is still running. It can be resumed by its id."""
 
 
 class ConnectionFailed(ModelsLabError):
@@ -72,8 +72,8 @@ class ConnectionFailed(ModelsLabError):
 
 
 class PossiblyStarted(ConnectionFailed):
-    """A paid request was sent, and whether it started a job is unknown."""
+    """A paid request was sent, but it is unknown whether it started a job."""
 
 
 class BadAnswer(ModelsLabError):
-    """An answer or a file is invalid, or not safe to use."""
+    """An answer or a file is invalid or unsafe."""

@@ -1,4 +1,4 @@
-"""Jobs that were paid for, so that none is paid for twice."""
+"""Record paid jobs, so that no request is paid for twice."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (request TEXT, job TEXT);
 CREATE TABLE IF NOT EXISTS unanswered (request TEXT PRIMARY KEY, sent REAL);
 """
-# The fields that 0.2.0 hashed. A field added later counts only where it differs from its default,
-# so that jobs paid for by earlier versions are still found.
+# The fields that version 0.2.0 hashed. A field added later is hashed only if it differs from its
+# default, so that jobs paid for by earlier versions are still found.
 _HASHED_FIELDS = (
     "remove_bg",
     "foreground_ratio",
@@ -44,20 +44,20 @@ _LOCKS: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary
 
 
 class PaidJobs:
-    """A small SQLite file of requests, as hashes, with the jobs that were started for them.
+    """A SQLite file that maps hashes of requests to the jobs they started.
 
-    A request is noted before it is sent. If its answer never arrives, whatever the reason, the note
-    stays, and the next run finds it.
+    A request is recorded before it is sent. If no answer arrives, the record remains, and the next
+    run finds it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def find(self, fingerprint: str) -> str | None:
-        """Return the latest job of a request.
+        """Return the id of the latest job that a request started, or None.
 
         Raises:
-            EnvironmentProblem: if the file cannot be read, as do the other methods.
+            EnvironmentProblem: if the file cannot be used. All methods may raise this.
         """
         query = "SELECT job FROM jobs WHERE request = ? ORDER BY rowid DESC LIMIT 1"
         with self._open() as database:
@@ -65,27 +65,30 @@ class PaidJobs:
         return None if row is None else str(row[0])
 
     def belongs_to_another(self, job: str, fingerprint: str) -> bool:
-        """Return whether a job is known to have been started for another request."""
+        """Return whether a job is recorded for a different request only."""
         with self._open() as database:
             rows = database.execute("SELECT request FROM jobs WHERE job = ?", (job,)).fetchall()
         return bool(rows) and (fingerprint,) not in rows
 
     def begin(self, fingerprint: str) -> None:
-        """Note that a paid request is about to be sent."""
+        """Record that a paid request is about to be sent."""
         with self._open() as database:
             database.execute(
                 "INSERT OR REPLACE INTO unanswered VALUES (?, ?)", (fingerprint, time.time())
             )
 
     def settle(self, fingerprint: str, job: str | None = None) -> None:
-        """Note the answer to a paid request: the job, or None if it started none."""
+        """Record the answer to a paid request: the job id, or None if no job was started."""
         with self._open() as database:
             database.execute("DELETE FROM unanswered WHERE request = ?", (fingerprint,))
             if job is not None:
                 database.execute("INSERT INTO jobs VALUES (?, ?)", (fingerprint, job))
 
     def pop_unanswered(self, fingerprint: str) -> float | None:
-        """Return when an unanswered request was sent, and forget it. Return None without one."""
+        """Remove the record of an unanswered request.
+
+        Return the Unix time at which it was sent, or None if there is no record.
+        """
         with self._open() as database:
             row = database.execute(
                 "SELECT sent FROM unanswered WHERE request = ?", (fingerprint,)
@@ -94,7 +97,7 @@ class PaidJobs:
         return None if row is None else float(row[0])
 
     def forget(self, job: str) -> None:
-        """Do not resume a job that has failed."""
+        """Remove a failed job, so that it is not resumed."""
         with self._open() as database:
             database.execute("DELETE FROM jobs WHERE job = ?", (job,))
 
@@ -114,7 +117,7 @@ class PaidJobs:
 
 
 def starting_lock(fingerprint: str) -> asyncio.Lock:
-    """Return the lock of a request, so that equal requests of two nodes start one job."""
+    """Return the lock for a request; two nodes with equal requests then start only one job."""
     key = (id(asyncio.get_running_loop()), fingerprint)
     return _LOCKS.setdefault(key, asyncio.Lock())
 

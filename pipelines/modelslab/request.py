@@ -30,22 +30,24 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 class Request:
     """The parameters of a job, with the service's own names, defaults and bounds.
 
-    Servers ignore unknown fields: the last five are from the vendor's newer documents. A new field
-    must have a default, so that jobs that were paid for before are still found (see `jobs`).
+    Servers ignore unknown fields. The last five are from the vendor's newer documentation. A new
+    field must have a default, so that earlier paid jobs are still found (see `jobs`).
 
     Attributes:
-        remove_bg: remove the background; without it, `foreground_ratio` has no effect.
+        remove_bg: whether to remove the background. If False, `foreground_ratio` has no effect.
         foreground_ratio: 0.01 to 1.
         resolution: 1 to 512.
         chunk_size: 1 to 12000.
-        seed: 0 draws one.
-        render: also make a video.
-        temp: store the results temporarily.
+        seed: random seed up to 2**32 - 1; 0 chooses a random one.
+        render: whether to also make a video.
+        temp: whether the service stores the results only temporarily.
         output_format: one of `OUTPUT_FORMATS`.
-        model_id: the service's name of the model.
-        ss_guidance_strength, ss_sampling_steps: of the structure; 1 to 50 steps.
-        slat_guidance_strength, slat_sampling_steps: of the details; up to 10, 1 to 50 steps.
-        mesh_simplify: share of triangles that are removed, 0.9 to 0.98.
+        model_id: the service's name for the model.
+        ss_guidance_strength, ss_sampling_steps: guidance (0 to 100) and number of steps (1 to 50)
+            for the sparse structure.
+        slat_guidance_strength, slat_sampling_steps: guidance (0 to 10) and number of steps (1 to
+            50) for the details.
+        mesh_simplify: share of triangles to remove, 0.9 to 0.98.
 
     Raises:
         InvalidInput: if a value is out of bounds.
@@ -81,7 +83,10 @@ class Request:
             raise InvalidInput("model_id must not be empty: the default is 'instantmesh'.")
 
     def body(self, image_url: str) -> dict[str, Any]:
-        """Return the JSON that is sent, without the key; the image has both of its names."""
+        """Build the JSON to send, without the API key.
+
+        The image URL appears under its name in the older and the newer API.
+        """
         return vars(self) | {
             "temp": "yes" if self.temp else "no",
             "image": image_url,

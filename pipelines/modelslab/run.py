@@ -1,4 +1,4 @@
-"""One job: started or resumed, polled until it is finished, and saved."""
+"""Run one job: start or resume it, poll until it is finished, and save the result."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class CloudResult:
     """The result of a job.
 
     Attributes:
-        job_id: resumes the job; empty if the service gave none that can be used.
-        path: the mesh's file on this machine.
-        mesh: its content.
-        video: the video's file, or None.
-        links: where the files are on the service.
-        generation_seconds: how long the service took, if known.
-        meta: the request as the service understood it, without the key.
-        seed: the seed that was used, if known.
+        job_id: id for resuming the job, or "" if the service gave no valid id.
+        path: the downloaded mesh file.
+        mesh: the mesh loaded from `path`.
+        video: the downloaded video file, or None.
+        links: URLs of the files on the service.
+        generation_seconds: duration of the job on the service, or None.
+        meta: the request's parameters as the service interpreted them, without the key.
+        seed: the seed that the service used, or None if unknown.
     """
 
     job_id: str
@@ -64,22 +64,22 @@ class CloudResult:
 
 @dataclass
 class JobRun:
-    """One image's way through the service.
+    """A job for one image.
 
     Args:
-        http: for the files.
-        server: the service.
-        jobs: where paid jobs are recorded, or None.
-        timing: how long to wait.
-        image: to be uploaded, or its http(s) URL.
-        request: everything else.
-        prefix: of the files' paths.
-        notice: shown to the user.
+        http: client for requests and downloads.
+        server: URL and key of the service.
+        jobs: record of paid jobs, or None.
+        timing: timeouts and pauses.
+        image: the image to upload, or its http(s) URL.
+        request: all other parameters.
+        prefix: path prefix of the result files.
+        notice: called with messages for the user.
 
     Attributes:
-        id: the job's, once it is known.
-        sent: whether a paid request was sent and not answered yet.
-        expected_s: seconds that the job is expected to take in all.
+        id: job id, or None until it is known.
+        sent: whether a paid request was sent and has not been answered yet.
+        expected_s: expected total duration of the job in seconds.
     """
 
     http: httpx.AsyncClient
@@ -126,14 +126,17 @@ class JobRun:
         return result
 
     def timed_out(self) -> ModelsLabError:
-        """Return the error of a job whose time is over."""
+        """Make the error for a job that exceeded `timing.overall`."""
         if self.sent:
             return possibly_started("no answer in time")
         state = f"Job {self.id} is still running." if self.id else "Nothing was started."
         return JobTimedOut(f"ModelsLab timed out after {self.timing.overall:.0f} seconds. {state}")
 
     def _known_job(self, job_id: str, pay_again: bool) -> str | None:
-        """Return the job to resume, if the user names one or the request was paid for before."""
+        """Return the id of the job to resume, or None to start a new one.
+
+        A job is resumed if the user gives its id, or if the same request was paid for before.
+        """
         if job_id:
             if not is_job_id(job_id):
                 raise InvalidInput(
@@ -150,7 +153,12 @@ class JobRun:
         return known
 
     async def _start(self, pay_again: bool) -> ApiAnswer:
-        """Start the job. Raise instead, once, if an earlier request was never answered."""
+        """Start the job.
+
+        Raises:
+            PossiblyStarted: if an earlier request got no answer. It is raised only once: the next
+                run starts a new job.
+        """
         sent_at = self.jobs.pop_unanswered(self._fingerprint) if self.jobs else None
         if sent_at is not None and not pay_again:
             raise PossiblyStarted(
@@ -166,7 +174,7 @@ class JobRun:
         return answer
 
     async def _send_paid(self, image_url: str) -> ApiAnswer:
-        """Send the paid request once, and record it before and after."""
+        """Send the paid request once; record it before sending and after the answer."""
         if self.jobs:
             self.jobs.begin(self._fingerprint)
         self.sent = True
@@ -192,9 +200,9 @@ class JobRun:
         return await retry(lambda: self._api.upload(encoded), self.timing, self._until)
 
     async def _wait_until_finished(self, answer: ApiAnswer) -> ApiAnswer:
-        """Poll until the job has finished.
+        """Poll until the service reports that the job has finished or failed.
 
-        Only the service's own answer ends it: errors of networks and proxies are transient.
+        Network and proxy errors are transient and do not end the polling.
         """
         polls, missing_since, began = 0, None, time.monotonic()
         while answer.status == "processing":
@@ -248,7 +256,7 @@ class JobRun:
 
 
 def _pairs(links: tuple[str, ...], proxies: tuple[str, ...]) -> list[list[str]]:
-    """Return each file's addresses, the best first."""
+    """Return the URLs of each file, in order of preference."""
     count = max(len(links), len(proxies))
     return [[several[i] for several in (links, proxies) if i < len(several)] for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""Servers and their keys. A key is sent to its own server only."""
+"""Find servers and their API keys. A key is only sent to its own server."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _HIDDEN = "<key>"
 
 
 class ApiKey:
-    """A secret that is never shown.
+    """A secret that never appears in logs or messages.
 
-    `reveal` is called where a request's body is made, and nowhere else.
+    Call `reveal` only to build a request's body.
     """
 
     def __init__(self, secret: str) -> None:
@@ -41,7 +41,7 @@ class ApiKey:
         return self._secret
 
     def redact(self, value: Any) -> Any:
-        """Return a JSON value without the key in any of its texts."""
+        """Remove the key from all texts in a JSON value."""
         if isinstance(value, str):
             return value.replace(self._secret, _HIDDEN) if self._secret else value
         if isinstance(value, list):
@@ -75,10 +75,10 @@ class Server:
 
 
 def server_names(folder: Path) -> list[str]:
-    """Return the servers to choose from: ModelsLab, and the URLs in `SERVERS_FILE`."""
+    """Return the available servers: `DEFAULT` and the URLs in `SERVERS_FILE`."""
     try:
         return [DEFAULT, *(server.api for server in _of_file(folder / SERVERS_FILE))]
-    except (AuthenticationFailed, InvalidInput):  # reported once the server is used
+    except (AuthenticationFailed, InvalidInput):  # `find_server` reports it
         return [DEFAULT]
 
 
@@ -86,13 +86,13 @@ def find_server(name: str, folder: Path) -> Server:
     """Find a server by its name.
 
     Args:
-        name: one of `server_names`, never a URL that came with a workflow. `DEFAULT` is ModelsLab,
-            or the URL in the variable MODELSLAB_API_URL.
-        folder: of the user's files.
+        name: one of `server_names`. Other URLs are refused, as they may come from an untrusted
+            workflow. `DEFAULT` is ModelsLab, or the URL in the variable MODELSLAB_API_URL.
+        folder: folder of the key file and `SERVERS_FILE`.
 
     Raises:
-        InvalidInput: if the name is unknown, or a URL is malformed.
-        AuthenticationFailed: if the key is missing, or others can read the file with the key.
+        InvalidInput: if the name is unknown or a URL is malformed.
+        AuthenticationFailed: if the key is missing, or other users can read the file that holds it.
     """
     if name != DEFAULT:
         for server in _of_file(folder / SERVERS_FILE):
@@ -156,7 +156,7 @@ def _checked(secret: str, where: str) -> str:
 
 
 def _secret_text(file: Path) -> str:
-    """Read a text file of any editor that only its owner can read."""
+    """Read a UTF-8 or UTF-16 text file; raise if users other than its owner have access."""
     if os.name == "posix" and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise AuthenticationFailed(
             f"Others can read {file}, which holds your ModelsLab API key: run 'chmod 600 {file}'."

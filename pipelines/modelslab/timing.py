@@ -1,4 +1,4 @@
-"""How long to wait: pauses, retries and the end of patience."""
+"""Pauses, retries and timeouts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _MAX_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds to wait.
+    """Durations in seconds.
 
     Attributes:
-        overall: for one job, from its image to its files.
-        first_poll, longest_poll: between polls, growing from one to the other.
-        check: between checks whether the user has stopped the job.
-        first_retry, longest_retry: between attempts.
-        appearing: how long a link or a job may be missing (404).
+        overall: timeout of one job, including upload and download.
+        first_poll, longest_poll: shortest and longest pause between polls. Pauses grow.
+        check: pause between checks whether the user has stopped the job.
+        first_retry, longest_retry: shortest and longest pause between attempts, without jitter.
+        appearing: time for which a new link or job may be missing (404).
     """
 
     overall: float = 1200.0
@@ -39,27 +39,33 @@ class Timing:
     appearing: float = 60.0
 
     def retry_pause(self, attempt: int) -> float:
-        """Return the pause before another attempt (1, 2, ...): doubling, with 25 % of jitter."""
+        """Return the pause in seconds after attempt 1, 2, ...; it doubles, with 25 % jitter."""
         pause = self.first_retry * 2.0 ** min(attempt - 1, 30)
         return min(self.longest_retry, pause) * random.uniform(0.75, 1.25)
 
     def poll_pause(self, poll: int, eta: float | None) -> float:
-        """Return the pause before a poll (1, 2, ...): the first as the service suggests."""
+        """Return the pause in seconds before poll 1, 2, ...
+
+        The first pause follows the service's estimate `eta`; later ones grow by half.
+        """
         if poll == 1 and eta is not None and eta > 0:
             return min(max(eta, self.first_poll), self.longest_poll)
         return min(self.first_poll * 1.5 ** min(poll - 1, 30), self.longest_poll)
 
 
 async def retry(ask: Callable[[], Awaitable[Result]], timing: Timing, until: float) -> Result:
-    """Repeat a request that did nothing: it was not sent, refused for now, or not understood.
+    """Send a request, and retry it after transient errors.
+
+    Network errors, refusals for now (HTTP 429) and unclear answers are transient.
 
     Args:
         ask: sends the request.
-        timing: the pauses, where the service names none.
-        until: of `time.monotonic`; a pause beyond it is an error at once.
+        timing: gives the pauses if the service does not.
+        until: deadline on the clock of `time.monotonic`. If the next pause would end after it, the
+            error is raised immediately.
 
     Raises:
-        ModelsLabError: the last attempt's, or one that another attempt cannot cure.
+        ModelsLabError: the error of the last attempt, or one that is not transient.
     """
     attempt = 0
     while True:
@@ -92,9 +98,9 @@ async def run_interruptibly(
     timed_out: Callable[[], Exception],
     timing: Timing,
 ) -> Result:
-    """Await something, and call `check` several times a second.
+    """Await `work`, and call `check` several times a second.
 
-    Whatever `check` raises cancels the work, and so does the end of `timing.overall`.
+    The work is cancelled if `check` raises an error, or after `timing.overall` seconds.
     """
     task, until = asyncio.ensure_future(work), time.monotonic() + timing.overall
     try:

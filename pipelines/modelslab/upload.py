@@ -12,17 +12,18 @@ from PIL import Image
 
 log = logging.getLogger(__name__)
 
-_MAX_UPLOAD_CHARACTERS = 5_000_000  # of the data URI
+_MAX_UPLOAD_CHARACTERS = 5_000_000  # maximum length of the data URI
 _SMALLER_SIDES_PX = (2048, 1024)
 
 
 def data_uri(image: Image.Image, notice: Callable[[str], None] = log.info) -> str:
     """Encode an image as a data URI that the service accepts.
 
-    It is a PNG, or a smaller JPEG where that would be too large, with a notice.
+    The image is sent as a PNG. If that would be too large, it is sent as a downscaled JPEG, and
+    `notice` is called.
     """
     rgb = image.convert("RGB")
-    # A PNG of more pixels cannot be small enough.
+    # Skip the PNG for larger images, because it would exceed the limit.
     if rgb.width * rgb.height <= _MAX_UPLOAD_CHARACTERS:
         encoded = _encode(rgb, "PNG")
         if len(encoded) <= _MAX_UPLOAD_CHARACTERS:

@@ -197,7 +197,7 @@ def load_mesh(path: Path) -> Mesh:
         raise
     except _DAMAGE as error:
         raise InvalidInput(
-            f"{path.name} is not readable as a mesh: it is damaged, or something else."
+            f"{path.name} is not readable as a mesh: it is damaged, or in another format."
         ) from error
     return from_y_up(mesh if up_axis == "y" else _z_up_to_y_up(mesh))
 

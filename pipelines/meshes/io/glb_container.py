@@ -137,7 +137,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
     if content[:4] == MAGIC.to_bytes(4, "little"):
         content, binary = _chunks(content)
     elif not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        raise InvalidInput("it is damaged, or something else")
+        raise InvalidInput("it is damaged, or not a glTF file")
     tree = json.loads(content)
     version = str(tree.get("asset", {}).get("version", "2.0"))
     if not version.startswith("2."):
@@ -148,7 +148,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:
 def _chunks(content: bytes) -> tuple[bytes, bytes]:
     """Return the JSON and the binary chunk of a GLB."""
     if len(content) < 20:
-        raise InvalidInput("it is damaged, or something else")
+        raise InvalidInput("it is damaged, or not a glTF file")
     version, length = struct.unpack_from("<II", content, 4)
     if version != 2:
         raise InvalidInput(f"it is glTF {version}, but only version 2 is supported")

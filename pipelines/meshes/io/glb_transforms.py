@@ -42,7 +42,7 @@ def node_places(tree: Mapping[str, Any]) -> dict[int, tuple[Floats, bool]]:
     while waiting:
         index, above, shown = waiting.pop()
         if index in found:
-            raise InvalidInput("its nodes form a circle")
+            raise InvalidInput("its nodes form a cycle")
         node = nodes[index]
         shown = shown and node.get("extensions", {}).get(_VISIBILITY, {}).get("visible", True)
         found[index] = (above @ _node_matrix(node), shown)

@@ -173,7 +173,7 @@ def _shape(spelling: bytes, line: bytes) -> tuple[bytes, ...]:
     words = spelling.split()
     if not all(_CORNER.fullmatch(word) for word in words):
         raise InvalidInput(
-            f"a face holds something else than numbers of vertices: '{line.decode('latin-1')[:60]}'"
+            f"a face contains something other than vertex indices: '{line.decode('latin-1')[:60]}'"
         )
     return tuple(re.sub(rb"[-+]?0+", b"0", word) for word in words)
 
@@ -199,13 +199,13 @@ def _polygons(
     has_uv = np.array([corner.startswith(b"0/0") for corner in shape])
     written = np.stack([table[:, at_vertex], table[:, at_vertex + has_uv]], axis=2)
     if (written == 0).any():
-        raise InvalidInput("a face names vertex 0, but numbers start from 1")
+        raise InvalidInput("a face refers to vertex 0, but indices start at 1")
     polygons = np.where(written < 0, written + above[:, None], written - 1)
     exists = (polygons >= 0) & (polygons < limits)
     if not exists[..., 0].all():
-        raise InvalidInput("a face names a vertex that does not exist")
+        raise InvalidInput("a face refers to a vertex that does not exist")
     if not exists[:, has_uv, 1].all():
-        raise InvalidInput("a face names a texture coordinate that does not exist")
+        raise InvalidInput("a face refers to a texture coordinate that does not exist")
     polygons[:, ~has_uv, 1] = _MISSING
     return polygons
 

@@ -131,7 +131,7 @@ def numbers(lines: list[bytes], least: int, width: int) -> Floats:
     try:
         flat = np.array(list(chain.from_iterable(rows)), dtype=np.float64)
     except ValueError as error:
-        raise InvalidInput(f"a line holds something else than numbers ({error})") from error
+        raise InvalidInput(f"a line contains something other than numbers ({error})") from error
     table = np.full((len(rows), width), np.nan)
     starts = counts.cumsum() - counts
     for count in np.unique(counts):

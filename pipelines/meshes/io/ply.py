@@ -169,7 +169,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
     end = content.find(b"end_header")
     start = content.find(b"\n", end) + 1
     if not content.startswith(b"ply") or end < 0:
-        raise InvalidInput("it is damaged, or something else")
+        raise InvalidInput("it is damaged, or not a PLY")
     if not start or (
         content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12
     ):
@@ -184,7 +184,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
                 order = None
             case ["format", kind, *_]:
                 if kind not in _ORDERS:
-                    raise InvalidInput(f"its format '{kind[:40]}' is not known")
+                    raise InvalidInput(f"its format '{kind[:40]}' is unknown")
                 order = _ORDERS[kind]
             case ["comment" | "obj_info", *text]:
                 comments.append(" ".join(text))

@@ -84,7 +84,7 @@ def _binary_facets(content: bytes, path: Path) -> np.ndarray:
     """Parse the facets of a binary STL. The count in its header may be wrong."""
     start = _HEADER_BYTES + 4
     if len(content) < start:
-        raise InvalidInput("it is damaged, or something else")
+        raise InvalidInput("it is damaged, or not an STL")
     named = int.from_bytes(content[_HEADER_BYTES:start], "little")
     present, left_over = divmod(len(content) - start, _FACET.itemsize)
     count = present if named in _UNKNOWN_COUNTS else named

@@ -59,14 +59,14 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except zipfile.BadZipFile as error:
-        raise InvalidInput("it is damaged, or something else") from error
+        raise InvalidInput("it is damaged, or not a 3MF") from error
     package = _Package(archive)
     root = package.root
     build = root.find("{*}build")
     items = [] if build is None else build.findall("{*}item")
     scale = _MILLIMETRES.get(root.get("unit", "millimeter"))
     if scale is None:
-        raise InvalidInput(f"its unit '{root.get('unit')}' is not known")
+        raise InvalidInput(f"its unit '{root.get('unit')}' is unknown")
     pieces: list[Piece] = []
     for item in items:
         place = np.diag([scale, scale, scale, 1.0]) @ _matrix(item.get("transform"))

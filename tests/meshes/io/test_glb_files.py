@@ -113,7 +113,7 @@ def _bad_image(glb: Glb) -> dict[str, Any]:
     [
         (_without_data, "not supported"),
         (_cut_off, "cut off"),
-        (_circle, "circle"),
+        (_circle, "cycle"),
         (_beyond, "does not exist"),
         (_elsewhere, "not beside it"),
         (_unknown, "EXT_unheard_of"),

@@ -48,8 +48,8 @@ def test_obj_vertex_colors_beside_material_are_kept(name):
         (SQUARE + "f 99999999999999999999 1 2\n", "a vertex that does not exist"),
         (SQUARE + "vt 0 0\nf 1/1 2/1 3/2\n", "a texture coordinate that does not exist"),
         (SQUARE + "vt 0 0\nf 1/-2 2/1 3/1\n", "a texture coordinate that does not exist"),
-        (SQUARE + "f a b c\n", "something else than numbers"),
-        (SQUARE + "v 1 x 2\nf 1 2 3\n", "something else than numbers"),
+        (SQUARE + "f a b c\n", "other than vertex indices"),
+        (SQUARE + "v 1 x 2\nf 1 2 3\n", "other than numbers"),
         (SQUARE + "v 1 2\nf 1 2 3\n", "at least 3 numbers, got '1 2'"),
         ("v 1 2\nf 1 1 1\n", "at least 3 numbers"),
         (SQUARE, "no triangles"),
@@ -224,5 +224,5 @@ def test_obj_other_statements_are_skipped_with_a_warning(tmp_path, caplog):
     "face", ["f 1/2/3/4 2 3", "f 1.0 2 3", "f 1 2 x", "f 1,2,3 4 5", "f //1 2 3"]
 )
 def test_obj_invalid_face_is_named(tmp_path, face):
-    with pytest.raises(InvalidInput, match="something else than numbers of vertices: "):
+    with pytest.raises(InvalidInput, match="something other than vertex indices: "):
         load_mesh(save_obj(tmp_path, SQUARE + face + "\n"))
