@@ -1,5 +1,6 @@
-"""Seconds, memory and share of the machine's limit of each stage at full size, each in a fresh
-process.
+"""Measure the time, memory and hardware utilisation of each stage at full size.
+
+Each stage runs in a fresh process.
 
 python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
 python -m benchmarks --growth FILE.png
@@ -34,7 +35,7 @@ from .stages import JOBS, STAGES, Stage, importing, surface
 from .textures import measure_textures
 
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
-# Seconds, GiB: the official implementation in float32 on two cores with AMX, as measured by the
+# Seconds and GiB of the official implementation in float32 on two cores with AMX, measured by the
 # project's founders.
 OFFICIAL = {
     "views to triplane, float32": (34.0, 3.1),
@@ -47,17 +48,18 @@ OFFICIAL = {
 
 
 def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]:
-    """Median seconds after one run to warm up, or those of that one if none is repeated.
+    """Measure the median time of a stage after one warm-up run.
 
-    Also GiB of host memory at most, beyond what was held before, GiB of device memory at most,
-    operations, and points evaluated.
+    Also return peak device memory and the increase of peak host memory, both in GiB, and the
+    numbers of operations and of evaluated points. If `repeat` is 0, return the time of the warm-up
+    run and count neither.
     """
     run = stage(device)
     before = _resident()
     if stage is importing:
         return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # what was needed to make the models does not count
+        torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
     first = _timed(run, device)
     seconds = [_timed(run, device) for _ in range(repeat)] or [first]
     figures = {
@@ -77,8 +79,9 @@ def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]
 
 @contextmanager
 def _counting_points() -> Iterator[list[int]]:
-    """Numbers of the points that the fields' MLPs, chains of linear layers and ReLUs alone,
-    evaluate.
+    """Count the points that the fields' MLPs evaluate.
+
+    An MLP is a sequence of only linear layers and ReLUs.
     """
     counts: list[int] = []
 
@@ -132,7 +135,7 @@ def _in_fresh_process(stage: str, arguments: argparse.Namespace) -> dict[str, fl
 
 
 def _stage_named(name: str) -> Stage:
-    """One of `STAGES` and `JOBS`, or "PRESET RESOLUTION exact" for the growth."""
+    """Return a stage of `STAGES` or `JOBS`, or of the growth curves ("PRESET RESOLUTION exact")."""
     known = STAGES | JOBS
     if name in known:
         return known[name]
@@ -246,7 +249,7 @@ def main() -> None:
     elif arguments.growth:
         from .growth import draw
 
-        arguments.repeat = 0  # the dense method takes a minute at 512
+        arguments.repeat = 0  # dense extraction takes a minute at 512
         draw(
             {
                 f"{preset} {way}": {

@@ -1,4 +1,4 @@
-"""How fast catalogues are made, what the engines cost, and whether memory stays flat."""
+"""Measure the throughput of catalogues, the overhead of the engines, and memory growth."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from .textures import object_of
 
 IMAGE_SIZE, SEED, RESOLUTION = 256, 0, 96
 GROWTH, OVERHEAD = (100, 1000, 10_000), 1000
-SETTLED = 100  # items after which a worker has held all that it ever needs
+SETTLED = 100  # items after which a worker's memory should no longer grow
 
 
 def measure_catalogues(assets: Path, count: int) -> None:
-    """Print items a minute with the embedded model, and what the engines add to an item."""
+    """Print items per minute with the embedded model, and the engines' overhead per item."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         _draw(assets, count, folder / "pictures")
@@ -46,7 +46,7 @@ def measure_catalogues(assets: Path, count: int) -> None:
 
 
 def _draw(assets: Path, count: int, folder: Path) -> None:
-    """Images with alpha of so many objects, from in front and a little above."""
+    """Render `count` objects from the front and slightly above, as images with alpha."""
     data, rng = np.load(assets), np.random.default_rng(SEED)
     folder.mkdir()
     drawn = 0
@@ -58,13 +58,13 @@ def _draw(assets: Path, count: int, folder: Path) -> None:
         black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
         alpha = 1 - render_mesh(black, camera, IMAGE_SIZE, shaded=False)[:, :1]
         picture = torch.cat([render_mesh(mesh, camera, IMAGE_SIZE), alpha], dim=1)
-        # Not by `save_image`: what bears the library's signature is taken for a result.
+        # Do not use `save_image`: images with the library's signature are treated as results.
         to_pillow(picture).save(folder / f"{drawn:05}.png")
         drawn += 1
 
 
 def _rate(folder: Path, workers: int) -> float:
-    """Items a minute from the first row to the last, of the command itself; printed too."""
+    """Run the catalogue command; print and return items per minute, start included."""
     out = folder / f"out-{workers}"
     words = [str(folder / "pictures"), "-o", str(out), "--workers", str(workers)]
     began = time.perf_counter()
@@ -81,7 +81,7 @@ def _rate(folder: Path, workers: int) -> float:
 
 
 def _print_memory(out: Path) -> None:
-    """Each worker's memory, of items after `SETTLED` and of its last ones."""
+    """Print each worker's memory just after `SETTLED` items and at its last items."""
     workers: dict[str, list[int]] = {}
     for row in Manifest(out).rows.values():
         workers.setdefault(row.worker, []).append(row.peak_memory)
@@ -93,7 +93,7 @@ def _print_memory(out: Path) -> None:
 
 
 def _stub(recipe: Recipe, folder: Path) -> Callable[..., State]:
-    """Work without models: a file and a row."""
+    """Return a substitute for the work that uses no model: it writes a file and a row."""
 
     def work(state: State, report: Callable[..., None] | None = None) -> State:
         place = folder / state.task.folder
@@ -112,7 +112,7 @@ def _plan(count: int, out: Path) -> tuple[Recipe, list[Item]]:
 
 
 def _print_overhead(folder: Path) -> None:
-    """Milliseconds an item from the second row to the last, with stubs in place of models."""
+    """Print milliseconds per item from the second to the last row, with stubs instead of models."""
 
     def timed(rows: Iterable[Row]) -> float:
         times = [time.perf_counter() for _ in rows]
@@ -144,7 +144,7 @@ def _print_overhead(folder: Path) -> None:
 
 
 def _print_growth(folder: Path) -> None:
-    """Milliseconds an item of whole runs with a stub, and of looking whether all is done."""
+    """Print milliseconds per item of full runs with a stub, and of runs with nothing left to do."""
     for count in GROWTH:
         out = folder / f"growth-{count}"
         recipe, items = _plan(count, out)

@@ -1,4 +1,4 @@
-"""Time and memory against resolution, as an image."""
+"""Plot time and memory against resolution."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ Figures = dict[str, float]
 
 
 def draw(curves: dict[str, dict[int, Figures]], path: Path) -> None:
-    """Two diagrams side by side, both axes logarithmic: seconds and GiB by resolution, one line for
-    each curve.
-    """
+    """Plot seconds and GiB against resolution in two log-log diagrams, one line per curve."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What the machine can do at most, measured, and how much there is to do."""
+"""Measure the machine's peak performance, and count the operations of a computation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIDE = 2048
 
 
 def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """Of a matrix product of two squares, the best of several."""
+    """Measure operations per second of a product of square matrices: the best of several runs."""
     if (
         device.type == "cpu"
         and dtype == torch.bfloat16
@@ -32,8 +32,9 @@ def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def operation_counter() -> FlopCounterMode:
-    """Counts the operations of matrix products and of attention while it is entered; torch's own
-    leaves out attention on CPUs.
+    """Return a context that counts the operations of matrix products and attention.
+
+    Unlike torch's own counter, it includes attention on CPUs.
     """
 
     def attention(
@@ -48,7 +49,7 @@ def operation_counter() -> FlopCounterMode:
 
 
 def processor() -> str:
-    """Its name, as the system gives it."""
+    """Return the processor's name, as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(

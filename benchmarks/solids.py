@@ -1,4 +1,4 @@
-"""How well broken shells of known bodies are made solid, beside other libraries."""
+"""Measure how well broken shells of known bodies are made solid, and compare other libraries."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ Floats = NDArray[np.float64]
 
 
 def measure_solids(assets: Path, count: int, resolution: int) -> None:
-    """Print for each way of breaking and each method what comes out.
+    """Print a row of results for each kind of damage and each method.
 
-    Columns: closed bodies by manifold3d's check, of all; median and greatest error of volume;
-    median distance of the visible outside and its 99th percentile, in cells; error of colours;
-    seconds.
+    Columns: share of closed bodies by manifold3d's check; median and maximum volume error; median
+    and 99th percentile of the distance from the visible outside, in cells; colour error; seconds.
     """
     methods: dict[str, Callable[[Mesh], Mesh]] = {
         "ours": lambda mesh: make_solid(mesh, resolution),
@@ -70,7 +69,7 @@ def measure_solids(assets: Path, count: int, resolution: int) -> None:
 
 
 def _cases(assets: Path, count: int) -> Iterator[Case]:
-    """Broken shells: their name, the mesh, the true volume, and the true outside."""
+    """Yield broken shells: their name, the mesh, the true volume and the true outside."""
     for shape in (trimesh.creation.icosphere(5), trimesh.creation.box().subdivide().subdivide()):
         mesh = Mesh(torch.tensor(shape.vertices).float(), torch.tensor(shape.faces).long())
         yield from _broken(replace(mesh, vertex_colors=(mesh.vertices + 1) / 2))
@@ -87,7 +86,7 @@ def _cases(assets: Path, count: int) -> Iterator[Case]:
 
 
 def _broken(mesh: Mesh) -> Iterator[Case]:
-    """One body, broken in each way."""
+    """Yield a body with each kind of damage."""
     body = _body(mesh)
     assert body is not None
     rng = np.random.default_rng(SEED)
@@ -105,7 +104,7 @@ def _broken(mesh: Mesh) -> Iterator[Case]:
     second = replace(mesh, vertices=moved)
     both = body + body.translate([SHIFT * extent, 0.0, 0.0])
     within = _body(inner)
-    # Where a body is thinner than two walls, the inner shell would stick out.
+    # In bodies thinner than two walls, the inner shell would protrude.
     if within is not None and (within - body).volume() < 1e-6 * body.volume():
         yield "doubled", _together(mesh, turned), body.volume(), mesh
         yield "nested", _together(mesh, inner), body.volume(), mesh
@@ -128,7 +127,7 @@ def _together(one: Mesh, other: Mesh) -> Mesh:
 
 
 def _body(mesh: Mesh) -> manifold3d.Manifold | None:
-    """The mesh as manifold3d takes it; None if it is no closed body."""
+    """Convert a mesh to a manifold3d body; return None if it is not closed."""
     shape = bare_shape(mesh)
     if not len(shape.faces):
         return None
@@ -140,7 +139,11 @@ def _body(mesh: Mesh) -> manifold3d.Manifold | None:
 def _figures(
     made: Mesh, broken: Mesh, volume: float, outside: Mesh, resolution: int, seconds: float
 ) -> tuple[float, ...]:
-    """Closed; errors of volume in per cent, of the outside in cells, of colours; seconds."""
+    """Return one row of the results.
+
+    Values: closed (1 or 0), volume error in percent, median and 99th percentile of the distance
+    from the outside in cells, colour error, seconds.
+    """
     extent = float((broken.vertices.amax(dim=0) - broken.vertices.amin(dim=0)).amax())
     points, _ = sample_surface(_corners(outside), extent / 60)
     cells = _distance(made, points) / (extent / resolution)

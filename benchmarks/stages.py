@@ -1,7 +1,7 @@
-"""What is measured: each stage prepares its inputs and returns the function whose time counts.
+"""Stages to measure: each prepares its inputs and returns the function to time.
 
-Weights are random: speed does not depend on what is in them. Surfaces are taken from a smooth
-triplane whose decoder's bias is set so that about a fifth of the volume is inside.
+Weights are random, because speed does not depend on their values. Surfaces are extracted from a
+smooth triplane with a decoder bias that puts about a fifth of the volume inside.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2
 
-#: Stable Diffusion 2.1's U-Net, which Zero123++ has.
+#: Config of the U-Net of Stable Diffusion 2.1, which Zero123++ uses.
 UNET: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),
     "attention_head_dim": (5, 10, 20, 20),
@@ -46,7 +46,7 @@ UNET: dict[str, Any] = {
     "use_linear_projection": True,
     "sample_size": 96,
 }
-#: Its autoencoder.
+#: Config of the autoencoder of Stable Diffusion 2.1.
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -54,7 +54,7 @@ VAE: dict[str, Any] = {
     "layers_per_block": 2,
     "latent_channels": 4,
 }
-#: CLIP ViT-H/14.
+#: Config of CLIP ViT-H/14.
 VISION_ENCODER: dict[str, Any] = {
     "hidden_size": 1280,
     "intermediate_size": 5120,
@@ -64,7 +64,7 @@ VISION_ENCODER: dict[str, Any] = {
     "hidden_act": "gelu",
     "projection_dim": 1024,
 }
-#: Zero123++'s.
+#: Scheduler config of Zero123++.
 SCHEDULER = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -83,7 +83,7 @@ def model(preset: str, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float | None]:
-    """A triplane of low frequencies, and the density that a fifth of the volume exceeds."""
+    """Make a triplane of low frequencies, and the density that 1/5 of the volume exceeds."""
     config = replace(RECONSTRUCTION_PRESETS[preset].config, transformer_layers=1)
     torch.manual_seed(0)
     decoder = config.build().requires_grad_(False).decoder
@@ -123,7 +123,7 @@ def image_to_planes(dtype: torch.dtype) -> Stage:
 
 
 def image_to_obj(device: torch.device) -> Callable[[], object]:
-    """TripoSR's job after background removal. The surface is that of the smooth triplane."""
+    """Prepare TripoSR's job after background removal, with the surface of the smooth triplane."""
     planes = image_to_planes(choose_dtype("auto", device))(device)
     triplane, threshold = smooth_triplane("triposr", device)
     path = Path(tempfile.mkdtemp()) / "job.obj"
@@ -136,7 +136,10 @@ def image_to_obj(device: torch.device) -> Callable[[], object]:
 
 
 def photograph(device: torch.device) -> Callable[[], object]:
-    """The embedded model's job, background and file included, at about 100 000 triangles."""
+    """Prepare the embedded model's full job, from background removal to file.
+
+    The mesh has about 100 000 triangles.
+    """
     chain = ImageTo3D.load(device=device.type)
     image = read_image(Path(__file__).parents[1] / "workflows" / "cup.png")
     settings = Settings(surface=SurfaceSettings(resolution=160))
@@ -148,7 +151,7 @@ def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
         triplane, threshold = smooth_triplane(preset, device)
         settings = SurfaceSettings(resolution=resolution, threshold=threshold, exact=exact)
-        # A fresh triplane each time: what it keeps between calls is part of the work.
+        # Use a new triplane each time, because filling its cache is part of the work.
         return lambda: extract_surface(triplane.to(device), settings)
 
     return prepare
@@ -156,7 +159,7 @@ def surface(preset: str, resolution: int, exact: bool = False) -> Stage:
 
 @contextmanager
 def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Modules and tensors are made there, in this precision, with seeded random numbers."""
+    """Create modules and tensors on a device, in a precision, with seeded random numbers."""
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     try:
@@ -167,8 +170,9 @@ def made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
 
 def denoising_step(dtype: torch.dtype) -> Stage:
-    """One step at 640 x 960 with guidance: the reference pass over the condition, then the
-    denoising pass.
+    """Return a stage that runs one guided denoising step at 640 x 960.
+
+    The step has a reference pass over the condition image and a denoising pass.
     """
 
     def prepare(device: torch.device) -> Callable[[], object]:
@@ -184,8 +188,9 @@ def denoising_step(dtype: torch.dtype) -> Stage:
 
 
 def photograph_to_obj(steps: int, offload: bool = False) -> Stage:
-    """The whole job after background removal, with guidance. The surface is that of the smooth
-    triplane: random weights see no object.
+    """Return a stage that runs the full job after background removal, with guidance.
+
+    It uses the surface of the smooth triplane, because random weights reconstruct no object.
     """
 
     def prepare(device: torch.device) -> Callable[[], object]:
@@ -244,7 +249,7 @@ def vertex_colors(device: torch.device) -> Callable[[], object]:
 
 
 def texture(device: torch.device) -> Callable[[], object]:
-    """1024 pixels on 100 000 triangles, fewer triangles being made first."""
+    """Prepare a texture of 1024 pixels for 100 000 triangles, which are decimated first."""
     triplane, _ = smooth_triplane("instant-mesh-large", device)
     mesh = extract_mesh(triplane, SurfaceSettings(resolution=192, colors=False))
     return lambda: bake_texture(
@@ -266,8 +271,9 @@ def write_obj(device: torch.device) -> Callable[[], object]:
 
 
 def importing(device: torch.device) -> Callable[[], float]:
-    """Seconds that the library takes to import on top of torch: the function's result, not its
-    time.
+    """Prepare a measurement of the library's import time beyond torch's.
+
+    The function returns the seconds itself; its own run time does not count.
     """
     code = (
         "import torch, time; t = time.perf_counter(); import pipelines.image_to_3d,"

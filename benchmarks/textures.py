@@ -1,4 +1,4 @@
-"""How well textures show objects whose colours are known."""
+"""Measure the colour error of textures of objects with known colours."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from pipelines.rendering.render_mesh import render_mesh
 
 OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
-MAX_FACES = 20_000  # of an object: larger ones are left out
+MAX_FACES = 20_000  # larger objects are skipped
 WRONG_DEG, FLAT_DEG = 5.0, 30.0
 UNSEEN = cameras_around([15.0 + 30 * i for i in range(12)], [25.0, -25.0, 0.0] * 4, 4.0, 30.0)
 
 
 def measure_textures(assets: Path) -> None:
-    """Print means over the objects.
+    """Print mean errors over the objects.
 
-    Projections of the six true views of `VIEW_SIZE` pixels and one image of `PHOTOGRAPH_SIZE`:
-    the colour error of renders from twelve other directions. Then that with all cameras
-    `WRONG_DEG` off, the fit's error, and how far colours step across the borders of charts.
+    Textures are projected from the six true views of `VIEW_SIZE` pixels and one image of
+    `PHOTOGRAPH_SIZE` pixels. The colour error is that of renders from twelve other directions, with
+    true cameras and with all cameras `WRONG_DEG` off. Also print the error of the camera fit, and
+    colour steps across chart borders.
     """
     data = np.load(assets)
     rng = np.random.default_rng(SEED)
@@ -49,7 +50,10 @@ def measure_textures(assets: Path) -> None:
 
 
 def object_of(data: np.lib.npyio.NpzFile, i: int) -> Mesh | None:
-    """A mesh with a colour for each face, so with three vertices for each; None if it is large."""
+    """Load an object as a mesh with one colour per face; return None if it is too large.
+
+    Each face has its own three vertices.
+    """
     v, f = data["vertex_offsets"], data["face_offsets"]
     faces = data["faces"][f[i] : f[i + 1]].astype(np.int64)
     if not 50 < len(faces) < MAX_FACES:
@@ -108,10 +112,10 @@ def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
 
 
 def _steps(textured: Mesh, colors: Tensor) -> tuple[float, float]:
-    """Mean difference of colour a texel to either side of edges: of chart borders, and of others.
+    """Return mean colour steps across chart borders and across other edges.
 
-    Only between faces of one true colour, (F, 3), that meet at less than `FLAT_DEG`: at others the
-    colour or the light changes whatever the texture.
+    Colours are compared one texel to either side of an edge. Only edges between faces of the same
+    true colour (F, 3) at less than `FLAT_DEG` count: at others, colour or light really changes.
     """
     assert textured.texture is not None
     assert textured.uvs is not None

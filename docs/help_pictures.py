@@ -1,6 +1,6 @@
-"""The images of the help pages, made with the embedded model.
+"""Render the images of the help pages with the embedded model.
 
-python -m docs.help_images
+python -m docs.help_pictures
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEIGHT = 320
 
 
 def side_by_side(*images: Tensor) -> Tensor:
-    """Images (1, 3, H, W) at one height in a row."""
+    """Join images (1, 3, H, W) in a row, resized to the same height."""
     scaled = [
         F.interpolate(
             p,
@@ -45,7 +45,7 @@ def side_by_side(*images: Tensor) -> Tensor:
 
 
 def with_cameras(mesh: Mesh) -> Mesh:
-    """The mesh, made smaller, among cones that stand where the six cameras do and point at it."""
+    """Shrink a mesh and add six cones at the positions of the cameras, pointing at it."""
     parts = [trimesh.Trimesh(mesh.vertices.numpy() * 0.5, mesh.faces.numpy(), process=False)]
     colors = [mesh.vertex_colors]
     assert mesh.vertex_colors is not None
@@ -66,7 +66,7 @@ def with_cameras(mesh: Mesh) -> Mesh:
 
 
 def with_and_without_texture() -> Tensor:
-    """A photographed cup of few triangles: colours at its vertices, its texture, and the atlas."""
+    """Render a low-poly cup with vertex colours and with a texture, next to the texture atlas."""
     result = ImageTo3D.load("photo")(read_image(ROOT / "workflows" / "cup.png"))
     plain = decimate(result.mesh, 4000)
     textured = texture_from_images(plain, result.layers(), 1024, field=result.field)
@@ -77,7 +77,7 @@ def with_and_without_texture() -> Tensor:
 
 
 def double_shell_and_body(mesh: Mesh) -> Tensor:
-    """A double shell of which a tenth is missing, cut open, and the body that it is made into."""
+    """Render a broken double shell, whole and cut open, and the solid body made from it."""
     inner = Mesh(mesh.vertices * 0.93, mesh.faces.flip(1), mesh.vertex_colors)
     both = Mesh(
         torch.cat([mesh.vertices, inner.vertices]),

@@ -1,9 +1,9 @@
-"""Find phrases in code and documents that a colleague would not say.
+"""Find unidiomatic phrases in code and documents.
 
-python -m docs.prose    # exits with 1 if it finds one
+python -m docs.prose    # exits with 1 if there are any
 
-The list follows the style guide: docstrings of functions start with a verb, and some phrases have
-a plain equivalent.
+The rules follow the style guide: docstrings of functions start with a verb, and listed phrases
+are replaced with plainer ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 CHECKED = ("*.py", "*.md")
 SKIPPED = ("tests/data/", "docs/prose.py")
 
-#: A phrase to avoid, and what to write instead.
+#: Phrases to avoid, and their replacements.
 PHRASES = {
     r"number by number": "numerically",
     r"\bguess where\b": "guesses the unseen sides",
@@ -44,7 +44,7 @@ _NO_VERB = re.compile(r"(?:What|How|Whether|That|Which|Of|Where|Why|The|A|An|All
 
 
 def problems_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line numbers and sentences of what is wrong in a file."""
+    """Yield the line number and a message for each problem in a file."""
     text = path.read_text(encoding="utf-8")
     for number, line in enumerate(text.splitlines(), 1):
         for pattern, plain in _PHRASES:
@@ -59,7 +59,7 @@ def _docstrings_without_verb(tree: ast.Module) -> Iterator[tuple[int, str]]:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list):
-            continue  # a property is named for its value
+            continue  # properties may start with a noun
         docstring = ast.get_docstring(node) or ""
         if _NO_VERB.match(docstring):
             yield node.lineno, f"{node.name}: start the docstring with a verb"

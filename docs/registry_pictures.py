@@ -1,6 +1,6 @@
-"""Draw the icon and the banner that ComfyUI's registry shows: a photograph, and what becomes of it.
+"""Draw the icon and banner for ComfyUI's registry: a photograph and its mesh.
 
-python -m docs.registry_images
+python -m docs.registry_pictures
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "registry"
 ICON, BANNER = (400, 400), (1260, 540)  # a square of at most 400 pixels, and 21:9
 TOP, BOTTOM, LINE = (38, 50, 74), (18, 24, 38), (120, 200, 255)
-FOV_DEG, MORE = 30.0, 2  # pixels drawn for each that is kept
+FOV_DEG, MORE = 30.0, 2  # supersampling factor
 
 
 def ground(size: tuple[int, int]) -> Image.Image:
-    """Dark, lighter at the top."""
+    """Draw a dark vertical gradient, lighter at the top."""
     share = np.linspace(0, 1, size[1])[:, None, None]
     rows = np.array(TOP) * (1 - share) + np.array(BOTTOM) * share
     return Image.fromarray(np.broadcast_to(rows, (size[1], size[0], 3)).astype(np.uint8))
 
 
 def seen(mesh: Mesh, azimuth_deg: float, side: int) -> Image.Image:
-    """The mesh from one side, on nothing."""
+    """Render a mesh from one direction on a transparent background."""
     shape, radius = mesh.center_for_camera(FOV_DEG)
     camera = cameras_around([azimuth_deg], [25.0], radius * 0.8, FOV_DEG)
     drawn = render_mesh(shape, camera, side)
@@ -41,7 +41,7 @@ def seen(mesh: Mesh, azimuth_deg: float, side: int) -> Image.Image:
 
 
 def cut_out(image: Tensor, mask: Tensor) -> Image.Image:
-    """(1, 3, S, S) with (1, 1, S, S) as its opacity."""
+    """Combine an image (1, 3, S, S) with its mask (1, 1, S, S) as opacity."""
     return to_pillow(torch.cat([image, mask], dim=1))
 
 

@@ -1,6 +1,6 @@
-"""Mark the Chinese help pages as translations of the English ones as they are now.
+"""Mark the Chinese help pages as up to date with the English ones.
 
-python -m docs.translated    # once the Chinese pages say what the English ones say
+python -m docs.translated    # run after updating the Chinese pages
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MARK = re.compile(r"\n*<!-- English page: \w* -->\n*\Z")
 
 
 def digest(english: Path) -> str:
-    """Of an English page, as its translation names it."""
+    """Return the digest of an English page that its translation records."""
     return hashlib.sha256(english.read_bytes()).hexdigest()[:12]
 
 

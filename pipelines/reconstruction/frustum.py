@@ -1,8 +1,7 @@
-"""The embedded model that sees photographs: where along each pixel's ray there is object.
+"""The embedded model for photographs: predict which parts of each pixel's ray are in the object.
 
-A U-Net whose encoder learnt of photographs from ImageNet. It looks at one image and says, in the
-camera's frustum, how likely each place is object, which colour it has, and from how far above the
-camera looks.
+The model is a U-Net with an encoder trained on ImageNet. From one image it predicts occupancy and
+colour in the camera's frustum, and the elevation of the camera.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ class FrustumConfig:
     """Sizes of the model.
 
     Attributes:
-        image_size: pixels of the side of the image that it sees; the volume has half as many.
-        bins: of occupancy along a ray.
-        color_bins: of colour along a ray.
-        half_depth: image sides before and behind the middle.
-        fov_y_deg: field of view of the images that it was trained on.
+        image_size: side of the input image in pixels; the volume's resolution is half of it.
+        bins: number of occupancy bins along a ray.
+        color_bins: number of colour bins along a ray.
+        half_depth: depth of the volume before and behind its middle, in image sides.
+        fov_y_deg: vertical field of view of the training images in degrees.
         dim: width of the transformer.
-        layers: of the transformer.
-        heads: of the transformer.
-        widths: of the decoder at strides 16, 8, 4 and 2.
+        layers: number of blocks of the transformer.
+        heads: attention heads of the transformer.
+        widths: channels of the decoder at strides 16, 8, 4 and 2.
     """
 
     image_size: int = 128
@@ -57,7 +56,7 @@ class FrustumConfig:
 
 
 class _Layer(nn.Module):
-    """A pre-norm transformer block on the tokens of an image, each with its place."""
+    """A pre-norm transformer block on image tokens with position embeddings."""
 
     def __init__(self, dim: int, side: int, heads: int) -> None:
         super().__init__()
@@ -104,7 +103,7 @@ def _head(before: int, inner: int, outputs: int) -> nn.Sequential:
 
 
 class FrustumModel(nn.Module):
-    """An image to a volume in its camera's frustum: a `reconstruct.FieldModel`."""
+    """A `reconstruct.FieldModel` from an image to a volume in its camera's frustum."""
 
     input_kind: Literal["image"] = "image"
     background = 1.0
@@ -131,7 +130,7 @@ class FrustumModel(nn.Module):
         nn.init.constant_(self.occupancy[-1].bias, -2.0)  # type: ignore[arg-type]
 
     def train(self, mode: bool = True) -> FrustumModel:
-        """Switch modes, but keep the encoder's batch norms as ImageNet trained them."""
+        """Switch modes, but keep the batch norm statistics of the encoder's ImageNet training."""
         super().train(mode)
         for module in self.encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -139,15 +138,16 @@ class FrustumModel(nn.Module):
         return self
 
     def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute volumes of B images; S is the config's size.
+        """Compute the volumes of B images; S is the config's `image_size`.
 
         Args:
             images: (B, 3, S, S) in [0, 1], on white.
-            masks: (B, 1, S, S) in [0, 1], 1 is the object.
+            masks: (B, 1, S, S) in [0, 1], 1 on the object.
 
         Returns:
-            logits of occupancy (B, 1, bins, S / 2, S / 2), front bin first; logits of sRGB
-            (B, 3, color_bins, S / 2, S / 2); elevations (B, 1) in units of 20 degrees.
+            occupancy: logits (B, 1, bins, S / 2, S / 2), front bin first.
+            colors: logits of sRGB (B, 3, color_bins, S / 2, S / 2).
+            elevations: (B, 1) in units of 20 degrees.
         """
         hidden, kept = self.encoder(images - (1 - masks) * 0.5, _FROZEN_BLOCKS)
         fine = torch.cat([kept[0], self.stem(_placed(images, masks))], dim=1)
@@ -162,17 +162,18 @@ class FrustumModel(nn.Module):
         return blurred(self.occupancy(hidden)).float()[:, None], color, elevation.float()
 
     def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> FrustumVolume:
-        """Make the field of one image; see `reconstruct.FieldModel.field`.
+        """Reconstruct the field of one image; see `reconstruct.FieldModel.field`.
 
-        The answers to the image and to its mirror image are averaged, and `expected_thickness`
-        makes shapes of them. Beside the mask the rays say what its own say, so that nothing is lost
-        between them: there its outline, which is exact, ends the object.
+        The predictions for the image and its mirror image are averaged; `expected_thickness` turns
+        them into a shape. Rays outside the mask copy values from rays inside it, so that
+        interpolation loses nothing at the outline. There the exact mask bounds the object.
         """
         assert masks is not None
         image, mask = on_grey(images, masks, self.background), masks
-        # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
+        # Use a parameter outside standard layers: it is on the device even if ComfyUI loads a model
+        # in part.
         place, side = cast(_Layer, self.middle[0]).place, self.config.image_size
-        # On the CPU: MPS has this since PyTorch 2.8 only.
+        # On the CPU, because MPS supports this only since PyTorch 2.8.
         seen, seen_mask = (
             F.interpolate(x.cpu(), size=(side, side), mode="bilinear", antialias=True)
             .clamp(0, 1)
@@ -180,7 +181,7 @@ class FrustumModel(nn.Module):
             for x in (image, mask)
         )
         both = [torch.cat([x, x.flip(-1)]) for x in (seen, seen_mask)]
-        # MPS samples volumes since PyTorch 2.9 only.
+        # MPS supports sampling volumes only since PyTorch 2.9.
         home = torch.device("cpu") if place.device.type == "mps" else place.device
         occupancy, color, elevation = (
             ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float().to(home)
@@ -203,14 +204,15 @@ class FrustumModel(nn.Module):
 def blurred(occupancy: Tensor) -> Tensor:
     """Convolve logits (B, D, H, W) with [1, 4, 6, 4, 1] / 16 along the last three axes.
 
-    The network learns to compensate for it, and rays beside each other cannot disagree by a bin.
+    The network learns to compensate for the blur, which prevents one-bin steps between neighbouring
+    rays.
     """
     bins = occupancy.shape[1]
     taps = torch.tensor([1.0, 4, 6, 4, 1], device=occupancy.device, dtype=occupancy.dtype) / 16
     for shape, padding in (((1, 5), (2, 2, 0, 0)), ((5, 1), (0, 0, 2, 2))):
         kernel = taps.view(1, 1, *shape).expand(bins, 1, *shape)
         occupancy = F.conv2d(F.pad(occupancy, padding, "replicate"), kernel, groups=bins)
-    # Bins are channels here: along them, it is a product with a banded matrix.
+    # Bins are channels here, so the convolution along them is a product with a banded matrix.
     line = torch.eye(bins, device=occupancy.device, dtype=occupancy.dtype)
     padded = torch.cat([line[:1], line[:1], line, line[-1:], line[-1:]])
     band = (taps[:, None, None] * padded.unfold(0, bins, 1).transpose(1, 2)).sum(dim=0)
@@ -218,7 +220,7 @@ def blurred(occupancy: Tensor) -> Tensor:
 
 
 def _placed(images: Tensor, masks: Tensor) -> Tensor:
-    """Stack image and mask in [-1, 1] and each pixel's position: (B, 6, S, S)."""
+    """Stack images, masks and pixel positions, all in [-1, 1], to (B, 6, S, S)."""
     line = torch.linspace(-1, 1, images.shape[-1], device=images.device, dtype=images.dtype)
     place = torch.stack([line.expand(len(line), -1), line[:, None].expand(-1, len(line))])
     own = torch.cat([images, masks], dim=1) * 2 - 1
@@ -226,7 +228,7 @@ def _placed(images: Tensor, masks: Tensor) -> Tensor:
 
 
 def _spread(color: Tensor, shares: Tensor) -> Tensor:
-    """Give the rays beside the mask the colours (1, 3, D, H, W) of its own."""
+    """Extend the colours (1, 3, D, H, W) of rays inside the mask to rays outside it."""
     kept = (shares > IN_MASK).to(color) * shares
     around = smooth_within(color.flatten(1, 2), shares).view_as(color)
     return torch.lerp(around, color, kept[:, :, None])

@@ -1,6 +1,6 @@
-"""InstantMesh: views and their cameras to the triplane of an object.
+"""InstantMesh: reconstruct the triplane of an object from views and their cameras.
 
-Parts are named as in the checkpoints.
+Modules are named as in the checkpoints.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .vision_transformer import STRICT_SIZES, CameraViT, EncoderConfig
 
 @dataclass(frozen=True, config=STRICT_SIZES)
 class ReconstructionConfig:
-    """Sizes of one model.
+    """Sizes of the model.
 
     Attributes:
         surface: "mesh" for signed distance and FlexiCubes, "nerf" for density and marching cubes.
-        samples_per_ray: coarse and fine samples together when the density is rendered.
-        grid_resolution: cells along an edge of the surface's grid.
-        grid_scale: length of an edge of that grid ("mesh"; 2 for "nerf").
-        density_threshold: level of the surface ("nerf").
+        samples_per_ray: total number of coarse and fine samples when rendering the density.
+        grid_resolution: cells along an edge of the grid for surface extraction.
+        grid_scale: edge length of that grid ("mesh" only; always 2 for "nerf").
+        density_threshold: density at the surface ("nerf" only).
     """
 
     surface: Literal["mesh", "nerf"]
@@ -50,7 +50,7 @@ class ReconstructionConfig:
 
 
 class ReconstructionModel(nn.Module):
-    """Views and cameras to a triplane, and the decoders that read it.
+    """Transformer from views and cameras to a triplane, with the triplane's decoders.
 
     Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
     """
@@ -90,7 +90,7 @@ class ReconstructionModel(nn.Module):
         """Compute the triplanes of B objects.
 
         Args:
-            views: (B, N, 3, S, S) in [0, 1], S the encoder's view size.
+            views: (B, N, 3, S, S) in [0, 1], where S is the encoder's view size.
             camera_tokens: (B, N, 16).
 
         Returns:
@@ -101,10 +101,11 @@ class ReconstructionModel(nn.Module):
         return planes
 
     def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> Triplane:
-        """Make the triplane of one object; see `reconstruct.FieldModel.field`.
+        """Reconstruct the triplane of one object; see `reconstruct.FieldModel.field`.
 
         Raises:
-            InvalidInput: if the numbers of views and cameras do not fit.
+            InvalidInput: if the numbers of views and cameras differ, or there are no cameras and
+                neither 4 nor 6 views.
         """
         if cameras is None:
             cameras = _default_cameras(len(images))
@@ -116,7 +117,7 @@ class ReconstructionModel(nn.Module):
         size = self.config.encoder.view_size
         parameter = self.transformer.pos_embed
         if images.shape[-1] != size:
-            # On the CPU: MPS has this since PyTorch 2.8 only.
+            # On the CPU, because MPS supports this only since PyTorch 2.8.
             images = F.interpolate(
                 images.cpu(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
             )
@@ -140,13 +141,13 @@ def split_objects(views: Tensor, each: int) -> list[Tensor]:
 
     Args:
         views: (N, 3, H, W).
-        each: how many belong to one object; their number alone does not tell.
+        each: number of views of one object, which cannot be inferred from N.
 
     Raises:
-        InvalidInput: if the views do not come out even.
+        InvalidInput: if N is not a multiple of `each`.
     """
     if not len(views) or len(views) % each:
         raise InvalidInput(
-            f"Each object needs {each} views; {len(views)} views do not come out even."
+            f"Each object needs {each} views; {len(views)} is not a multiple of that."
         )
     return list(views.split(each))

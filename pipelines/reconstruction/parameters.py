@@ -1,4 +1,4 @@
-"""Parameters that start as noise."""
+"""Parameters initialised with noise."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 def noise_parameter(*shape: int, std: float) -> nn.Parameter:
-    """Return a parameter of normal noise.
+    """Create a parameter of normal noise with standard deviation `std`.
 
-    It is on the CPU even within `torch.device("meta")`, where models are built before their weights
-    are read: arithmetic on that device imports `torch._dynamo`, which takes a second.
+    The parameter is on the CPU even inside `torch.device("meta")`, where models are built before
+    their weights are read. Arithmetic on the meta device imports `torch._dynamo`, which takes 1 s.
     """
     return nn.Parameter(torch.randn(*shape, device="cpu") * std)

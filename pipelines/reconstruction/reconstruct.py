@@ -1,4 +1,4 @@
-"""Images to a field: the one entry of all reconstruction models."""
+"""Reconstruct a field from images: the common entry point of all reconstruction models."""
 
 from __future__ import annotations
 
@@ -14,38 +14,43 @@ from ..images.checks import check_images, check_masks
 
 
 class FieldModel(Protocol):
-    """A reconstruction model.
+    """Interface of reconstruction models.
 
     Attributes:
-        input_kind: "image" for one framed image with its mask, "views" for several with cameras.
+        input_kind: "image" for one framed image with its mask, "views" for several images with
+            cameras.
     """
 
     @property
     def input_kind(self) -> Literal["image", "views"]: ...
 
     def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> Field:
-        """Make the field of one object; see `reconstruct`, which has checked the arguments."""
+        """Reconstruct the field of one object.
+
+        `reconstruct` describes the arguments and checks them before the call.
+        """
 
 
 @torch.no_grad()
 def reconstruct(
     model: FieldModel, images: Tensor, cameras: Cameras | None = None, masks: Tensor | None = None
 ) -> Field:
-    """Make the field of one object.
+    """Reconstruct the field of one object.
 
     Args:
-        model: on one device, in one precision.
-        images: (N, 3, S, S) in [0, 1]. For a model that takes views, N views on white; for one
-            that takes an image, one framed image on any plain colour: the model puts its own there.
-        cameras: N, for a model that takes views. Without them, six views are where Zero123++ puts
-            them, and four are its views 0, 2, 4 and 5.
-        masks: (1, 1, S, S) in [0, 1], 1 is the object; for a model that takes an image.
+        model: a model on one device, in one precision.
+        images: (N, 3, S, S) in [0, 1]. For a model that takes views: N views on white. For a
+            model that takes an image: one framed image on any plain colour, which the model
+            replaces with its own background.
+        cameras: N cameras, for a model that takes views. The default for six views are the cameras
+            of Zero123++; for four views, those of its views 0, 2, 4 and 5.
+        masks: (1, 1, S, S) in [0, 1], 1 on the object; for a model that takes an image.
 
     Returns:
         the field, in float32.
 
     Raises:
-        InvalidInput: if the shapes or numbers do not fit, a value is not finite, or the mask is
+        InvalidInput: if the shapes or numbers are invalid, a value is not finite, or the mask is
             missing or empty.
     """
     check_images(images, 3)
@@ -61,7 +66,7 @@ def reconstruct(
 
 
 def _check_image(images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> None:
-    """Check the input of a model that takes one image."""
+    """Raise `InvalidInput` if the input is invalid for a model that takes one image."""
     if len(images) != 1 or cameras is not None:
         raise InvalidInput(
             f"This model takes one framed image without cameras, got {len(images)} images"
@@ -71,16 +76,16 @@ def _check_image(images: Tensor, cameras: Cameras | None, masks: Tensor | None) 
         raise InvalidInput("This model takes an image and its mask, but there is no mask.")
     check_masks(masks, images)
     if not bool((masks > 0.5).any()):
-        raise InvalidInput("The mask holds no object: look at the background removal.")
+        raise InvalidInput("The mask holds no object: check the background removal.")
 
 
 def on_grey(image: Tensor, mask: Tensor, level: float) -> Tensor:
-    """Return an image with grey instead of the plain colour where its mask is 0.
+    """Replace the background of an image, where its mask is 0, with grey.
 
     Args:
         image: (1, 3, S, S) in [0, 1].
         mask: (1, 1, S, S) in [0, 1].
-        level: of the grey, in [0, 1].
+        level: grey level in [0, 1].
     """
     outside = (mask < 1e-3).expand_as(image)
     color = torch.where(outside, image, 0).sum(dim=(2, 3)) / outside.sum(dim=(2, 3)).clamp_min(1)

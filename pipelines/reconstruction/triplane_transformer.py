@@ -1,4 +1,7 @@
-"""Image features to a triplane: learnt tokens that attend to the features and to each other."""
+"""Transformer from image features to a triplane.
+
+Learnt tokens attend to the image features and to each other.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,10 @@ from .parameters import noise_parameter
 
 
 class Attention(nn.Module):
-    """Multi-head attention without biases.
+    """Multi-head attention without biases, with the parameter names of `nn.MultiheadAttention`.
 
-    Parameters are named as those of `nn.MultiheadAttention`.
-
-    That module is slow here: it turns (B, L, D) into (L, B, D), and without gradients torch then
-    copies the weights once for each token.
+    `nn.MultiheadAttention` itself is slow here: it transposes (B, L, D) to (L, B, D). Without
+    gradients, torch then copies the weights once per token.
     """
 
     def __init__(self, dim: int, heads: int, context_dim: int | None = None) -> None:
@@ -36,10 +37,10 @@ class Attention(nn.Module):
     def queries_keys_values(
         self, tokens: Tensor, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries (B, heads, L, D / heads) of tokens (B, L, D), and keys and values.
+        """Project tokens (B, L, D) to queries, and the context to keys and values.
 
-        Keys and values (B, heads, M, D / heads) are of a context (B, M, context_dim), or of the
-        tokens.
+        Queries are (B, heads, L, D / heads). Keys and values are (B, heads, M, D / heads), from the
+        context (B, M, context_dim), or from the tokens if it is None.
         """
         if context is None:
             q, k, v = F.linear(tokens, self.in_proj_weight).chunk(3, dim=-1)
@@ -51,7 +52,7 @@ class Attention(nn.Module):
         return q, k, v
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """Let tokens (B, L, D) attend to a context (B, M, context_dim), or to themselves."""
+        """Attend from tokens (B, L, D) to a context (B, M, context_dim), or to the tokens."""
         q, k, v = self.queries_keys_values(tokens, context)
         attended: Tensor = self.out_proj(attention(q, k, v).transpose(1, 2).flatten(2))
         return attended
@@ -65,8 +66,8 @@ class _Layer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.self_attn = Attention(dim, heads)
         self.norm3 = nn.LayerNorm(dim)
-        # The identity stands where training had dropout: the checkpoints number the second linear
-        # layer 3.
+        # The identity replaces the dropout used in training, because the second linear layer has
+        # index 3 in the checkpoints.
         self.mlp = nn.Sequential(
             nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim)
         )
@@ -79,7 +80,7 @@ class _Layer(nn.Module):
 
 
 class TriplaneTransformer(nn.Module):
-    """Image features to triplane.
+    """Transformer from image features to a triplane.
 
     Source: Hong et al., LRM (arXiv 2311.04400), section 3.2.
     """
@@ -98,7 +99,7 @@ class TriplaneTransformer(nn.Module):
         """Compute the triplanes of B objects.
 
         Args:
-            features: (B, tokens of all views, feature_dim).
+            features: (B, T, feature_dim), the tokens of all views.
 
         Returns:
             (B, 3, triplane_dim, 2 * low_res, 2 * low_res).

@@ -1,4 +1,4 @@
-"""TripoSG: one image to a fine shape without colours, by a rectified flow of latent vectors.
+"""TripoSG: sample a detailed shape without colours from one image, by rectified flow.
 
 Source: Li et al., TripoSG (arXiv 2502.06608); Liu et al., rectified flow (arXiv 2209.03003).
 """
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 STEPS, GUIDANCE, TOKENS = 50, 7.0, 2048
 BACKGROUND = 1.0  # white
 _TIMES = 1000
-_FACE_POINTS = 8  # along an edge of the box, where the sign is checked
-_MARGIN = 0.1  # of the object's larger side, on each side of it
+_FACE_POINTS = 8  # points per edge of the box, for the check of the sign
+_MARGIN = 0.1  # width of the margin on each side, relative to the object's larger side
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class TripoSGConfig:
     """Sizes of the model.
 
     Attributes:
-        encoder: of the image.
-        flow: of the transformer.
-        decoder: of the field.
-        resized: pixels of the shorter side of an image before its centre is cropped.
-        shift: of the times, if the caller gives none.
+        encoder: sizes of the image encoder.
+        flow: sizes of the transformer.
+        decoder: sizes of the field decoder.
+        resized: shorter side of the image in pixels, before the centre crop.
+        shift: default shift of the times, see `flow_sigmas`.
     """
 
     encoder: EncoderConfig = field(
@@ -58,7 +58,7 @@ class TripoSGConfig:
 
 
 class TripoSG(nn.Module):
-    """Three parts, which work one after the other; `Sampler` makes fields with them."""
+    """The image encoder, transformer and field decoder; `Sampler` runs them in this order."""
 
     def __init__(self, config: TripoSGConfig) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class TripoSG(nn.Module):
         self.decoder = LatentSetDecoder(config.decoder)
 
     def pixels(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Return what the encoder sees, (1, 3, S, S) in [0, 1].
+        """Prepare an image for the encoder: (1, 3, S, S) in [0, 1].
 
         Args:
             image: (1, 3, H, W) in [0, 1], on white.
@@ -79,14 +79,14 @@ class TripoSG(nn.Module):
 
 
 def frame_as_in_training(image: Tensor, mask: Tensor) -> np.ndarray:
-    """Crop the object and put a white margin around it.
+    """Crop the object and pad it with white to a square with a margin.
 
     Args:
         image: (1, 3, H, W) in [0, 1], on white.
         mask: (1, 1, H, W) in [0, 1].
 
     Returns:
-        (S, S, 3) uint8; one side may be a pixel shorter, as in the reference.
+        (S, S, 3) uint8; one side may be a pixel shorter, as in the reference implementation.
     """
     rows, columns = ((mask[0, 0] > 0).any(dim=axis).nonzero().flatten() for axis in (1, 0))
     top, bottom, left, right = (int(x) for x in (rows[0], rows[-1], columns[0], columns[-1]))
@@ -99,12 +99,12 @@ def frame_as_in_training(image: Tensor, mask: Tensor) -> np.ndarray:
 
 
 def resize_and_crop(pixels: np.ndarray, resized: int, crop: int) -> Tensor:
-    """Resize the shorter side and cut the centre out: (1, 3, crop, crop) in [0, 1]."""
+    """Resize the shorter side and crop the centre to (1, 3, crop, crop) in [0, 1]."""
     image = Image.fromarray(pixels)
     shorter = min(image.size)
     width, height = (int(resized * side / shorter) for side in image.size)
     left, top = (width - crop) // 2, (height - crop) // 2
-    # Pillow, because the reference resizes with it, rounding to 8 bits on the way.
+    # Pillow, because the reference uses it and rounds to 8 bits.
     cut = image.resize((width, height), Image.Resampling.BICUBIC).crop(
         (left, top, left + crop, top + crop)
     )
@@ -112,7 +112,10 @@ def resize_and_crop(pixels: np.ndarray, resized: int, crop: int) -> Tensor:
 
 
 def flow_sigmas(steps: int, shift: float) -> Tensor:
-    """Return shares of noise (steps + 1,), from 1 to 0, in float32."""
+    """Return decreasing noise levels (steps + 1,) float32, from 1 to 0.
+
+    A shift above 1 spends more steps at high noise levels.
+    """
     even = 1 - torch.arange(steps, dtype=torch.float64) / steps
     shifted = shift * even / (1 + (shift - 1) * even)
     return torch.cat([shifted, torch.zeros(1, dtype=torch.float64)]).float()
@@ -130,18 +133,19 @@ def sample_latents(
     """Sample the latent vectors of an object.
 
     Args:
-        model: on the device of its inputs.
-        noise: (1, T, channels) standard normal.
+        model: the transformer, on the same device as its inputs.
+        noise: (1, T, channels), standard normal.
         image_tokens: (1, M, context_dim).
-        sigmas: (steps + 1,) see `flow_sigmas`.
-        guidance: how strictly the shape follows the image; 1 or less: off, and half the work.
-        progress: called after each step; what it raises ends the sampling.
+        sigmas: (steps + 1,), see `flow_sigmas`.
+        guidance: how closely the shape follows the image. At 1 or less, guidance is off and
+            sampling takes half the time.
+        progress: called after each step; if it raises, sampling stops.
 
     Returns:
         (1, T, channels) float32.
     """
     latents, image = noise.float(), model.image_keys_values(image_tokens)
-    rows = 2 if guidance > 1 else 1  # the first has no image
+    rows = 2 if guidance > 1 else 1  # the first row has no image
     for step, (sigma, following) in enumerate(pairwise(sigmas)):
         times = (sigma * _TIMES).expand(rows).to(latents.device)
         velocity = model(latents.expand(rows, -1, -1), times, image)
@@ -154,19 +158,18 @@ def sample_latents(
 
 @dataclass(frozen=True)
 class Sampler:
-    """TripoSG with what decides about a sample: a `reconstruct.FieldModel`.
+    """A `reconstruct.FieldModel` that combines TripoSG with sampling settings.
 
     Attributes:
-        model: in one precision.
-        seed: of the noise.
-        steps: of the sampling.
+        model: the networks, in one precision.
+        seed: seed of the noise.
+        steps: number of sampling steps.
         guidance: see `sample_latents`.
-        shift: above 1, more of the steps are spent where there is much noise; the checkpoint's if
-            None.
-        tokens: latent vectors; fewer are faster and coarser.
-        device: where the model works; that of its weights if None.
-        offload: keep on the device only the part that is at work.
-        progress: called after each step; what it raises ends the sampling.
+        shift: see `flow_sigmas`; the default of the checkpoint if None.
+        tokens: number of latent vectors; fewer are faster and give a coarser shape.
+        device: the device that runs the model; that of its weights if None.
+        offload: keep only the part in use on the device.
+        progress: called after each step; if it raises, sampling stops.
     """
 
     model: TripoSG
@@ -181,10 +184,11 @@ class Sampler:
     input_kind: Literal["image"] = "image"
 
     def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> LatentSet:
-        """Sample the shape in one image; see `reconstruct.FieldModel.field`."""
+        """Sample the shape of the object in one image; see `reconstruct.FieldModel.field`."""
         assert masks is not None
         model, offload = self.model, self.offload
-        # A parameter of no layer: where ComfyUI loads a model in part, it is on the device.
+        # Use a parameter outside standard layers: it is on the device even if ComfyUI loads a model
+        # in part.
         device = self.device or model.encoder.embeddings.cls_token.device
         pixels = model.pixels(on_grey(images, masks, BACKGROUND), masks)
         # On the CPU, so that a seed gives the same shape on every device.
@@ -207,7 +211,7 @@ class Sampler:
 
 
 def _with_outside_negative(found: LatentSet) -> LatentSet:
-    """Flip a field whose values are positive where the box ends, with a warning."""
+    """Flip the sign of a field that is positive on the faces of its box, and log a warning."""
     line = torch.linspace(-found.half_side, found.half_side, _FACE_POINTS, device=found.device)
     points = torch.cartesian_prod(line, line, line)
     faces = points[(points.abs() == found.half_side).any(dim=1)]

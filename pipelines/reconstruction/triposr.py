@@ -1,6 +1,6 @@
-"""TripoSR: one image to the triplane of an object.
+"""TripoSR: reconstruct the triplane of an object from one image.
 
-Parts are named as in the checkpoint.
+Modules are named as in the checkpoint.
 
 Source: Tochilkin et al., TripoSR (arXiv 2403.02151); Hong et al., LRM (arXiv 2311.04400).
 """
@@ -28,10 +28,11 @@ class TripoSRConfig:
     """Sizes of the model.
 
     Attributes:
-        encoder: `view_size` is that of the image.
-        radius: half an edge of the cube that the planes span.
-        grid_resolution: cells along an edge of the surface's grid: 256 points in the official code.
-        density_threshold: density of the surface.
+        encoder: sizes of the image encoder; `view_size` is the side of the input image.
+        radius: half the edge length of the cube that the planes span.
+        grid_resolution: cells along an edge of the grid for surface extraction; the official code
+            uses 256 points.
+        density_threshold: density at the surface.
     """
 
     encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(view_size=512))
@@ -83,7 +84,7 @@ class _GatedProjection(nn.Module):
 
 
 class _Block(nn.Module):
-    """As diffusers' BasicTransformerBlock, which takes seconds to import."""
+    """Equivalent of diffusers' BasicTransformerBlock, which takes seconds to import."""
 
     def __init__(self, dim: int, heads: int, context_dim: int) -> None:
         super().__init__()
@@ -121,7 +122,7 @@ class _Backbone(nn.Module):
 
 
 class TripoSR(nn.Module):
-    """An image to a triplane, and the decoder that reads it: a `reconstruct.FieldModel`."""
+    """A `reconstruct.FieldModel` from an image to a triplane, with the triplane's decoder."""
 
     input_kind: Literal["image"] = "image"
     background = 0.5
@@ -151,18 +152,18 @@ class TripoSR(nn.Module):
         )
 
     def features(self, images: Tensor) -> Tensor:
-        """Return image features (B, 1 + patches, D) of images (B, 3, S, S) in [0, 1], on grey."""
+        """Encode images (B, 3, S, S) in [0, 1] on grey to features (B, 1 + patches, D)."""
         found: Tensor = self.image_tokenizer["model"](images)
         return found
 
     def field(
         self, images: Tensor, cameras: Cameras | None, masks: Tensor | None
     ) -> DensityTriplane:
-        """Make the field of one image; see `reconstruct.FieldModel.field`."""
+        """Reconstruct the field of one image; see `reconstruct.FieldModel.field`."""
         assert masks is not None
         image = on_grey(images, masks, self.background)
         size = self.config.encoder.view_size
-        # On the CPU: MPS has this since PyTorch 2.8 only.
+        # On the CPU, because MPS supports this only since PyTorch 2.8.
         resized = F.interpolate(
             image.cpu(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
         )
@@ -173,7 +174,7 @@ class TripoSR(nn.Module):
         """Compute the triplanes of B objects.
 
         Args:
-            images: (B, 3, S, S) in [0, 1], on grey, S the encoder's view size.
+            images: (B, 3, S, S) in [0, 1] on grey, where S is the encoder's view size.
 
         Returns:
             (B, 3, triplane_dim, 2 * triplane_low_res, 2 * triplane_low_res): the planes (x, y),

@@ -1,6 +1,7 @@
-"""Images to image features: a ViT of DINO or DINOv2, plain or with norms that cameras modulate.
+"""DINO and DINOv2 vision transformers, optionally with layer norms modulated by cameras.
 
-DINOv2 scales the output of each branch, and resizes its positions to a size, not by a factor.
+DINOv2 scales the output of each branch. It resizes its position embeddings to a given size,
+DINO by a given factor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from ..attention import attention, check_heads
 
-#: How the sizes of a model are validated when they come from a file.
+#: Validation of model sizes that are read from a file.
 STRICT_SIZES = ConfigDict(extra="forbid", strict=True)
 Version = Literal[1, 2]
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -26,7 +27,8 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 class EncoderConfig:
     """Sizes of the vision transformer.
 
-    `image_size` is the image size of its position grid, `view_size` that of the views.
+    `image_size` is the image size that the position grid was trained for; `view_size` is the size
+    of the input images.
     """
 
     hidden_size: PositiveInt = 768
@@ -60,15 +62,15 @@ class _Embeddings(nn.Module):
         return tokens + self.positions(height, width)
 
     def positions(self, height: int, width: int) -> Tensor:
-        """Return the positions (1, 1 + height * width, D) of that many patches."""
+        """Return position embeddings (1, 1 + height * width, D) for a grid of patches."""
         if height == width == self.grid_size:
             return self.position_embeddings
         cls, grid = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         grid = grid.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
-        # The checkpoints were trained with the resize asked for by factor, and the 0.1 shifts its
-        # sampling positions.
+        # The checkpoints were trained with a resize by factor. The 0.1 shifts the sampling
+        # positions.
         factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
-        # On the CPU: MPS has this since PyTorch 2.6 only.
+        # On the CPU, because MPS supports this only since PyTorch 2.6.
         grid = F.interpolate(
             grid.float().cpu(),
             size=None if self.by_factor else (height, width),
@@ -80,7 +82,7 @@ class _Embeddings(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Pre-norm transformer block, adaptive layer norm; names are those of the checkpoints."""
+    """A pre-norm transformer block with adaptive layer norms, named as in the checkpoints."""
 
     def __init__(self, config: EncoderConfig, modulated: bool, version: Version) -> None:
         super().__init__()
@@ -128,9 +130,9 @@ class VisionTransformer(nn.Module):
     """DINO's ViT, named as in the checkpoints of the first version.
 
     Args:
-        config: sizes.
+        config: sizes of the transformer.
         modulated: whether cameras modulate its layer norms.
-        version: of DINO.
+        version: version of DINO, 1 or 2.
 
     Source: Caron et al., DINO (arXiv 2104.14294); Oquab et al., DINOv2 (arXiv 2304.07193).
     """
@@ -145,11 +147,11 @@ class VisionTransformer(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor, camera: Tensor | None = None) -> Tensor:
-        """Return features (N, 1 + patches, D), the class token first.
+        """Compute features (N, 1 + patches, D), class token first.
 
         Args:
             pixels: (N, 3, H, W) in [0, 1], H and W multiples of the patch size.
-            camera: (N, D) embedded cameras, for the modulated kind.
+            camera: (N, D) camera embeddings, for modulated layer norms.
         """
         mean, std = (pixels.new_tensor(v)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
         hidden = self.embeddings((pixels - mean) / std)
@@ -160,7 +162,7 @@ class VisionTransformer(nn.Module):
 
 
 class CameraViT(nn.Module):
-    """DINO ViT with camera modulation.
+    """A DINO vision transformer with camera modulation.
 
     Source: Caron et al., DINO (arXiv 2104.14294); Hong et al., LRM (arXiv 2311.04400), section 3.1;
     Xu et al., InstantMesh (arXiv 2404.07191), section 3.2.
@@ -184,7 +186,7 @@ class CameraViT(nn.Module):
             camera_tokens: (N, 16), see `Cameras.tokens`.
 
         Returns:
-            (N, 1 + H * W / patch_size ** 2, hidden_size), the class token first.
+            (N, 1 + H * W / patch_size ** 2, hidden_size), class token first.
         """
         features: Tensor = self.model(views, self.camera_embedder(camera_tokens))
         return features

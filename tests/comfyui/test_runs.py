@@ -432,7 +432,7 @@ def test_five_views_are_refused(comfyui: Server):
     graph["five"] = {"class_type": "ImageFromBatch", "inputs": inputs}
     _set(graph, "Reconstruct", views=["five", 0])
     run = comfyui.run(graph)
-    assert run.error == "Each object needs 6 views; 5 views do not come out even."
+    assert run.error == "Each object needs 6 views; 5 is not a multiple of that."
 
 
 def test_options_of_comfyui_and_missing_packages(comfyui: Server, tmp_path: Path):

@@ -98,7 +98,7 @@ def test_reconstruct_splits_views_by_the_number_per_object(nodes, managed):
     assert (
         len(nodes.Reconstruct.execute(managed[1], twelve, zero123plus_cameras()[[0, 1, 2]])[0]) == 4
     )
-    with pytest.raises(InvalidInput, match="6 views; 8 views do not come out even"):
+    with pytest.raises(InvalidInput, match="6 views; 8 is not a multiple of that"):
         nodes.Reconstruct.execute(managed[1], twelve[:8])
 
 
