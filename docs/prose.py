@@ -2,8 +2,8 @@
 
 python -m docs.prose    # exits with 1 if there are any
 
-The rules follow the style guide: docstrings of functions start with a verb, and listed phrases
-are replaced with plainer ones.
+The rules follow the style guide: docstrings of functions must start with a verb, and listed
+phrases are reported with a plainer replacement.
 """
 
 from __future__ import annotations
