@@ -38,6 +38,7 @@ check: $(VENV)/.installed $(VENV)-registry/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/codespell
+	$(BIN)/python -m docs.prose
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/pack
