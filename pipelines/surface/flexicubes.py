@@ -197,7 +197,7 @@ def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ids(index: Tensor, length: int) -> Tensor:
-    """Number grid points or cubes (..., 3), `length` along each axis."""
+    """Assign a number to grid points or cubes (..., 3), `length` along each axis."""
     return (index[..., 0] * length + index[..., 1]) * length + index[..., 2]
 
 
