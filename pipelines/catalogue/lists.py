@@ -66,7 +66,7 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
         if line.strip():
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise ValueError(f"a line is no JSON object: {line.strip()[:60]}")
+                raise ValueError(f"a line is not a JSON object: {line.strip()[:60]}")
             yield row
 
 

@@ -122,7 +122,7 @@ class Manifest:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError:
-            log.info("wrote no %s: pyarrow is not installed; %s has all rows", PARQUET, JSON_LINES)
+            log.info("skipped %s: pyarrow is not installed; %s has all rows", PARQUET, JSON_LINES)
             return rows
         strings = "id picture picture_sha256 status error_kind error model revision fingerprint"
         schema = pa.schema(

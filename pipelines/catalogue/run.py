@@ -99,7 +99,9 @@ def seed_of_run(folder: Path, asked: int) -> int:
         try:
             asked = int(place.read_text())
         except ValueError as error:
-            raise InvalidInput(f"{place} holds no number: remove it, or give --seed.") from error
+            raise InvalidInput(
+                f"{place} does not contain a number: remove it, or give --seed."
+            ) from error
     asked = asked or secrets.randbelow(2**31 - 1) + 1
     with atomic_path(place) as partial:
         partial.write_text(f"{asked}\n")

@@ -70,7 +70,7 @@ common options:
 {_table(_COMMON)}
 
 '{PROGRAM} make --help' lists all options, '{PROGRAM} COMMAND --help' those of a command.
-Write an image file that is named like a command with its folder: ./serve"""
+If an image file has the name of a command, write its path with a folder: ./serve"""
 
 
 def _table(rows: Mapping[str, str]) -> str:

@@ -143,7 +143,7 @@ def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
 
     items = find_items(options.inputs)
     if columns := unknown_columns(items):
-        warn(f"skipped columns that are no settings: {', '.join(columns)}")
+        warn(f"skipped columns that are not settings: {', '.join(columns)}")
     folder: Path = options.output.absolute()
     models_dir = options.models_dir and options.models_dir.absolute()
     loading = LoadSettings(dtype=options.dtype, offload=options.offload, models_dir=models_dir)

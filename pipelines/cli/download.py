@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         if not missing(name, models_dirs):
             print(f"{name} is already here")
             return 0
-        print(f"{name}: about {gigabytes(name):.1f} GB in all, licence {licenses(name)}")
+        print(f"{name}: about {gigabytes(name):.1f} GB in total, licence {licenses(name)}")
         with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
 
             def show(

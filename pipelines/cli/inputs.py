@@ -58,7 +58,7 @@ def _is_image(path: Path) -> bool:
 
 
 def output_names(images: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:
-    """Return a name for each image's results: the image's name without its suffix.
+    """Return a name for each image's result files: the image's name without its suffix.
 
     A number is appended if two names would collide on some file system, or if the folder already
     has files of that name. Long names are shortened.

@@ -89,7 +89,7 @@ class BodyReader:
             if len(content) > limit:
                 raise too_large
             if self._held > self._max_held:
-                self._held -= len(content)  # now, so that the other bodies still fit
+                self._held -= len(content)  # before the exception, to accept other bodies
                 content.clear()
                 raise ApiError(503, "Too many requests arrive at once.", _RETRY_AFTER_S)
             # JSON can need a hundred times its size once it is parsed.

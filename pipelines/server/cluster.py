@@ -19,11 +19,11 @@ from ..errors import EnvironmentProblem, ImageTo3DError
 from .protocol import JobRequest
 from .work import Report
 
-_LOST = "Two machines were lost while they worked on this job: try again later."
+_LOST = "Two machines of the cluster failed during this job: try again later."
 
 
 class _Remote:
-    """Run jobs in an actor. Files are sent as bytes, because the machines share no disk."""
+    """Actor that runs jobs. Files are sent as bytes, because the machines share no disk."""
 
     def __init__(self, maker: Callable[[], Any]) -> None:
         self._make = maker()

@@ -71,4 +71,4 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _(_: Request, __: Exception) -> JSONResponse:
-        return ApiError(500, "The server made a mistake: its log says which.").response()
+        return ApiError(500, "Internal server error: see the server's log.").response()

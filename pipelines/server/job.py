@@ -11,9 +11,7 @@ from .protocol import JobRequest
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
-_UNREADABLE = (
-    "Another version of the server stored this job, and this one cannot read it: send it again."
-)
+_UNREADABLE = "This job was stored by an incompatible version of the server: submit it again."
 
 
 @dataclass(frozen=True)

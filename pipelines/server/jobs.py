@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 TEMPORARY_S = 3600.0
 _LONGEST_UPLOAD_S = 86_400.0
-_LOST = "The server stopped twice while it worked on this job: it is not tried again."
+_LOST = "The server stopped twice during this job, so it will not be retried."
 _SETTING = "CASE WHEN json_valid(settings) THEN json_extract(settings, '$.{}') END"
 #: SQL condition that selects the jobs of certain models; the parameter is a JSON list of names.
 _OF_MODELS = f"coalesce({_SETTING.format('model_id')}, '') IN (SELECT value FROM json_each(?))"

@@ -139,7 +139,7 @@ class Models:
         except Exception as error:
             expected = isinstance(error, ImageTo3DError)
             log.error("could not download %s: %s", name, error, exc_info=not expected)
-            failure = f"The weights of {name} could not be downloaded: the server's log says why."
+            failure = f"The weights of {name} could not be downloaded: see the server's log."
         with self._lock:
             del self._downloads[name]
             self._jobs.release(name, failure=failure)

@@ -194,7 +194,7 @@ class Hunyuan(Body):
     @model_validator(mode="after")
     def _image(self) -> Hunyuan:
         if not self.image:
-            raise ValueError("image: the image is missing; text alone makes no mesh here")
+            raise ValueError("image: the image is missing, and text prompts are not supported")
         return self
 
     def settings(self) -> JobRequest:

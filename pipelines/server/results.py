@@ -62,7 +62,7 @@ def converted(jobs: Jobs, job: Job, kind: str) -> Path:
     """
     mesh = jobs.folder_of(job.token) / job.outputs[0]
     path = mesh.with_suffix(f".{kind}")
-    with _converting:  # one at a time bounds the memory
+    with _converting:  # one conversion at a time, to limit memory
         if not path.is_file():
             save_mesh(load_mesh(mesh), path)
     return path

@@ -145,7 +145,7 @@ class WorkerProcess:
 
 _DIED = WorkResult(
     "died",
-    message="The worker process died, most often for lack of memory: try a smaller resolution"
+    message="The worker process died, most likely because memory ran out: try a smaller resolution"
     " or fewer workers.",
 )
 

@@ -76,7 +76,7 @@ class Supervisor:
                         return
                     pause = _FIRST_PAUSE_S
                 except Exception:
-                    log.exception("a worker failed; it goes on in %.0f s", pause)
+                    log.exception("a worker failed; it will continue in %.0f s", pause)
                     process.stop()
                     self.stopping.wait(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_S)

@@ -247,12 +247,12 @@ def test_a_line_now_and_then(capsys, monkeypatch):
     assert len(lines) == 1
 
 
-def test_columns_that_are_no_settings_are_named(tmp_path, images, capsys):
+def test_catalogue_names_columns_that_are_not_settings(tmp_path, images, capsys):
     folder = images(1)
     (folder / "list.csv").write_text("picture,motif\ndisc-0.png,x\nbad.png,y\n")
     arguments = [str(folder / "list.csv"), "-o", str(tmp_path / "out"), *QUICK, "--workers", "1"]
     assert main(arguments) == 1
-    assert "skipped columns that are no settings: motif" in capsys.readouterr().err
+    assert "skipped columns that are not settings: motif" in capsys.readouterr().err
     assert {r.id: r.status for r in Manifest(tmp_path / "out").rows.values()} == {
         "disc-0": "done",
         "bad": "failed",

@@ -101,9 +101,9 @@ def test_find_items_of_a_list_at_an_address(tmp_path):
     ("name", "content", "said"),
     [
         ("l.csv", "id,file\na,b.png", "Row 1 of .* has no image: .*columns: id, file"),
-        ("l.csv", "id,picture\na,b.png\nc", "cannot be read: .* not as many cells"),
+        ("l.csv", "id,picture\na,b.png\nc", "cannot be read: .* more or fewer cells"),
         ("l.csv", 'id,picture\n"a,b.png', "cannot be read"),
-        ("l.jsonl", '{"image": "a.png"}\n["b.png"]', "cannot be read: a line is no JSON object"),
+        ("l.jsonl", '{"image": "a.png"}\n["b.png"]', "cannot be read: a line is not a JSON object"),
         ("l.jsonl", '{"image": "a.png"', "cannot be read"),
         ("l.txt", b"\xff\xfe\x00", "cannot be read"),
         ("l.parquet", "no table", "cannot be read"),

@@ -159,6 +159,6 @@ def test_seed_of_run_is_drawn_once(tmp_path):
     assert seed_of_run(tmp_path, 7) == 7
     assert seed_of_run(tmp_path, 0) == 7
     (tmp_path / SEED).write_text("")
-    with pytest.raises(InvalidInput, match="holds no number: remove it, or give --seed"):
+    with pytest.raises(InvalidInput, match="does not contain a number: remove it, or give --seed"):
         seed_of_run(tmp_path, 0)
     assert seed_of_run(tmp_path, 9) == 9
