@@ -189,7 +189,7 @@ def error_for(
         seconds = parse_retry_after(retry_after)
         when = f", {_duration(seconds)} from now" if seconds else ""
         return QuotaExceeded(
-            "ModelsLab accepts no more jobs or requests of this account now: try again"
+            "ModelsLab accepts no more jobs or requests from this account now: try again"
             f" later{when}.{quoted}",
             seconds,
         )

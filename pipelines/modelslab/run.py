@@ -149,7 +149,7 @@ class JobRun:
             return job_id
         known = self.jobs.find(self._fingerprint) if self.jobs and not pay_again else None
         if known:
-            self.notice(f"Resuming ModelsLab job {known} of the same request: nothing is paid.")
+            self.notice(f"Resuming ModelsLab job {known} of the same request, at no cost.")
         return known
 
     async def _start(self, pay_again: bool) -> ApiAnswer:
@@ -215,7 +215,9 @@ class JobRun:
                 answer = await self._api.poll(self.id)
                 missing_since = None
             except UnclearAnswer as error:
-                log.info("ModelsLab's answer does not tell about job %s: %s", self.id, error)
+                log.info(
+                    "ModelsLab's answer does not reveal the state of job %s: %s", self.id, error
+                )
                 missing_since = (missing_since or time.monotonic()) if error.missing else None
                 if missing_since and time.monotonic() - missing_since > self.timing.appearing:
                     raise error.reason from None
@@ -225,7 +227,7 @@ class JobRun:
                     raise
                 await asyncio.sleep(error.retry_after or 0)
             except (*HTTP_ERRORS, AddressRefused) as error:
-                log.info("ModelsLab could not be asked for job %s: %r", self.id, error)
+                log.info("Could not poll ModelsLab job %s: %r", self.id, error)
         return answer
 
     async def _save(self, answer: ApiAnswer) -> CloudResult:

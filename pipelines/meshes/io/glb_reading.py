@@ -213,7 +213,7 @@ class _Scene:
                 [np.full(max(len(corners) - 2, 0), corners[0]), corners[1:-1], corners[2:]], axis=1
             )
         if len(faces) and faces.max() >= count:
-            raise InvalidInput("a triangle names a vertex that does not exist")
+            raise InvalidInput("a triangle refers to a vertex that does not exist")
         return faces
 
     def _skinned(

@@ -89,7 +89,9 @@ def read_libraries(path: Path, libraries: Iterable[str]) -> dict[str, MtlMateria
     files = {name: place for line in libraries for name, place in library_files(path, line).items()}
     for name, place in files.items():
         if place is None:
-            log.warning("%s names the materials %s, which are not beside it.", path.name, name)
+            log.warning(
+                "%s names the material file %s, which is missing: skipped.", path.name, name
+            )
             continue
         own = parse(place)
         materials |= own

@@ -179,7 +179,7 @@ def _polypaint_colors(blocks: list[bytes], count: int, path: Path) -> Floats | N
         levels = np.frombuffer(bytes.fromhex(b"".join(blocks).decode("ascii")), np.uint8)
         colors = levels.reshape(-1, 4)[:, 1:] / 255
     except ValueError:
-        log.warning("%s: its colours by ZBrush (#MRGB) are damaged: skipped.", path.name)
+        log.warning("%s: its ZBrush colours (#MRGB) are damaged: skipped.", path.name)
         return None
     if len(colors) != count:
         log.warning(

@@ -343,7 +343,7 @@ def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
             min(polygon, default=0) < 0 or max(polygon, default=0) >= len(vertices)
             for polygon in numbers
         ):
-            raise InvalidInput("a face names a vertex that does not exist")
+            raise InvalidInput("a face refers to a vertex that does not exist")
         cut = [triangulated(vertices, polygon) if len(polygon) > 2 else [] for polygon in numbers]
         places = np.array(
             [triangle for polygon in cut for triangle in polygon], dtype=np.int64
@@ -354,7 +354,7 @@ def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
             dtype=np.int64,
         ).reshape(-1, 3)
     if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
-        raise InvalidInput("a face names a vertex that does not exist")
+        raise InvalidInput("a face refers to a vertex that does not exist")
     return _Triangles(corners, places, owners)
 
 

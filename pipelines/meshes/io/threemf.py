@@ -245,7 +245,7 @@ class _Package:
             [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
         ).reshape(-1, 3)
         if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
-            raise InvalidInput("a triangle names a vertex that does not exist")
+            raise InvalidInput("a triangle refers to a vertex that does not exist")
         colors = self._corner_colors(root, rows, above)
         if np.linalg.det(place[:3, :3]) < 0:
             faces = faces[:, ::-1]
