@@ -1,8 +1,8 @@
-"""What stands at each point of space: all that surfaces, orbits and textures ask of an object.
+"""Fields: functions of points in space that describe the shape and colours of an object.
 
-A field is of one of two kinds. Of a signed distance, the surface is where it passes 0, and rays
-stop there. Of a density, the surface is where it passes a threshold, and rays gather light on their
-way through.
+Surface extraction, rendering and texturing use only these interfaces. A field is of one of two
+kinds. The surface of a signed distance is its zero level set, where rays stop. The surface of a
+density is its level set at a threshold; rays pass through it and accumulate colour.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..progress import Progress, silent
 
-#: Of every part of a field without colours.
+#: Grey level of fields without colours.
 GREY = 0.5
-# Bytes, of the large models: projected for the level and the colour, and copies.
+# Bytes of the large models' planes, projected for values and colours, including copies.
 _PROJECTED_PLANES = 2 * 3 * 64 * 64 * 64 * 4 * 4
 
 
 class ValueGrid(Protocol):
-    """The level of a field at the points of a regular grid, evaluated on demand.
+    """The values of a field at the points of a regular grid, evaluated on demand.
 
     Attributes:
-        shape: points along x, y, z.
+        shape: number of points along x, y, z.
     """
 
     shape: tuple[int, int, int]
@@ -35,15 +35,16 @@ class ValueGrid(Protocol):
     def device(self) -> torch.device: ...
 
     def coarse(self, stride: int) -> ValueGrid:
-        """Return the grid of every `stride`-th point along each axis, and the last."""
+        """Return the grid of every `stride`-th point along each axis, plus the last point."""
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
         """Evaluate all points, `chunk_size` at once; returns (X, Y, Z) values."""
 
     def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Evaluate N boxes of the grid; returns (N, s, s, s, 1 or more), the value first.
+        """Evaluate N boxes of the grid, given by indices (N, s) along each axis.
 
-        The boxes are given by indices (N, s) along each axis.
+        Returns:
+            (N, s, s, s, C), C >= 1: the value is channel 0.
         """
 
 
@@ -51,10 +52,10 @@ class AnyField(Protocol):
     """The shape and the colours of one object, in the library's world (z up, front +x).
 
     Attributes:
-        resolution: cells along an edge of the grid that suits the field.
-        half_side: of the cube around the origin in which the surface is looked for.
-        detail: length below which the field holds no detail of its own.
-        camera: that of the framed image which the field was made from, where it is known.
+        resolution: default number of cells along an edge of the extraction grid.
+        half_side: half the side length of the cube around the origin that contains the surface.
+        detail: size of the smallest details of the field.
+        camera: camera of the framed image that the field was made from; None if unknown.
     """
 
     @property
@@ -75,13 +76,13 @@ class AnyField(Protocol):
     def values(self, points: Tensor, chunk_size: int) -> Tensor:
         """Return (N,) signed distances, positive inside, or raw densities at points (N, 3).
 
-        `DensityField.density` makes densities of raw ones.
+        `DensityField.density` converts raw densities to densities.
         """
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor | None:
         """Return (N, 3) sRGB at points (N, 3), at most slightly outside [0, 1].
 
-        None if the field has no colours.
+        Return None if the field has no colours.
         """
 
     def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> ValueGrid:
@@ -89,10 +90,10 @@ class AnyField(Protocol):
 
 
 class SignedDistanceField(AnyField, Protocol):
-    """A signed distance, perhaps with what its model learnt about the FlexiCubes grid.
+    """A signed distance, optionally with learnt deformations and weights for FlexiCubes.
 
     Attributes:
-        costly: a point costs so much that only those beside the surface are worth it.
+        costly: whether points are so slow to evaluate that only those near the surface should be.
     """
 
     @property
@@ -105,39 +106,39 @@ class SignedDistanceField(AnyField, Protocol):
         """Move the field to another device."""
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
-        """Return how far the vertices of a cubic grid move.
+        """Return a function that computes the offsets of a cubic grid's vertices.
 
         Args:
             axis: (R + 1,) coordinates of the grid, the same along x, y and z.
             chunk_size: vertices evaluated at once.
 
         Returns:
-            a function of vertices (N, 3), given by their numbers, to (N, 3); None where the model
-            learnt none.
+            a function from vertex indices (N, 3) to offsets (N, 3); None if the model has no
+            deformation.
         """
 
     def cube_weights(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor] | None:
-        """Return the FlexiCubes weights of the cubes of a grid.
+        """Return a function that computes the FlexiCubes weights of a grid's cubes.
 
         Args:
             axis: as in `deformation`.
             chunk_size: cubes evaluated at once.
 
         Returns:
-            a function of cubes (N, 3) to (N, 21): beta 12, alpha 8, gamma 1, before normalisation;
-            None where the model learnt none.
+            a function from cube indices (N, 3) to weights (N, 21) before normalisation: beta 12,
+            alpha 8, gamma 1; None if the model has no weights.
         """
 
 
 class DensityField(AnyField, Protocol):
-    """A density.
+    """A density, rendered by volume rendering.
 
     Attributes:
-        threshold: density of the surface.
-        samples_per_ray: all samples together when the density is rendered.
-        even_steps: samples are evenly spaced and each counts as a step of 1 / `samples_per_ray`,
-            whatever a ray's length. Else half of them are spaced evenly, the others where the
-            density is, and each counts for its own length.
+        threshold: density at the surface.
+        samples_per_ray: total number of samples along a ray.
+        even_steps: if true, samples are evenly spaced, and each has step length
+            1 / `samples_per_ray` regardless of the ray's length. Otherwise half of the samples are
+            evenly spaced and half are importance samples, all with their actual step lengths.
     """
 
     @property
@@ -162,10 +163,10 @@ class DensityField(AnyField, Protocol):
         """Convert raw densities to densities, at least 0."""
 
     def raw_density(self, density: float) -> float:
-        """Convert a density to a raw one: the inverse of `density`."""
+        """Convert a density to a raw density: the inverse of `density`."""
 
     def values_and_colors(self, points: Tensor, chunk_size: int) -> tuple[Tensor, Tensor]:
-        """Return (N,) `values` and (N, 3) `colors` at points (N, 3) at the cost of one."""
+        """Return `values` (N,) and `colors` (N, 3) at points (N, 3) in one evaluation."""
 
 
 Field = SignedDistanceField | DensityField
@@ -174,6 +175,6 @@ Field = SignedDistanceField | DensityField
 def point_memory(chunk_size: int) -> int:
     """Return the bytes needed to evaluate a field at this many points at once.
 
-    These are some five layers of 64 numbers for each point, and the field's planes.
+    This covers about five layers of 64 numbers per point, and the field's planes.
     """
     return chunk_size * 5 * 64 * 4 + _PROJECTED_PLANES  # pragma: no mutate (an estimate)

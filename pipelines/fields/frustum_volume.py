@@ -1,7 +1,8 @@
-"""A volume in a camera's frustum: for each pixel of an image, where along its ray there is object.
+"""A volume in a camera's frustum: occupancy along the ray of each pixel of an image.
 
-The frustum's coordinates are u to the right and v down, in [-1, 1] over the image, and w in
-[-1, 1] away from the camera: `half_depth` image sides before and behind the image's middle.
+Frustum coordinates are u (right) and v (down), in [-1, 1] across the image, and w in [-1, 1] away
+from the camera. w covers `half_depth` image sides in front of and behind the plane through the
+camera's target.
 """
 
 from __future__ import annotations
@@ -18,33 +19,35 @@ from ..cameras import Cameras, cameras_around
 from .point_grid import PointGrid
 from .thickness import depth_limit, smooth_within
 
-_FILL = 0.95  # largest coordinate of the object in the library's world
-_MIDDLE_SMOOTHING = 4  # times that the middles of rays are averaged with those beside them
-_OUTLINE = 0.5  # level that a pixel's distance from the outline is worth
-_SEEN = 0.05  # image sides behind the first hit within which a point has the image's colour
+_FILL = 0.95  # largest coordinate of the object in world coordinates
+_MIDDLE_SMOOTHING = 4  # number of smoothing passes over the middles of rays
+_OUTLINE = 0.5  # value per pixel of distance from the outline
+_SEEN = 0.05  # image sides behind the first hit over which the image's colour fades out
 
 
 @dataclass(frozen=True)
 class FrustumVolume:
-    """One object, as one image shows it: a `field.SignedDistanceField`.
+    """An object reconstructed from one image: a `field.SignedDistanceField`.
 
-    Its level is a logit of occupancy, which is 0 at the surface; it tells sides, not distances.
+    Its value is an occupancy logit, 0 at the surface. It is not a distance: only its sign has a
+    meaning.
 
     Attributes:
         occupancy: (1, 1, D, H, W) logits, front bin first.
         raw_color: (1, 3, D', H, W) logits of sRGB.
-        image: (1, 3, S, S) sRGB in [0, 1], the object in its own colours.
+        image: (1, 3, S, S) sRGB in [0, 1], the image of the object.
         outline: (1, 1, S, S) signed distance from the mask's outline in pixels of `occupancy`,
-            positive inside: outside of the mask there is nothing.
-        limit: (1, 1, S, S) how far from the middle of its ray there is something, in image sides.
-        first: (1, 1, H, W) w where each ray meets the object; 1 where it does not.
-        middle: (1, 1, H, W) w of the middle of what stands on each ray.
-        elevation_deg: of the camera.
-        fov_y_deg: of the camera.
-        half_depth: image sides before and behind the middle.
-        center: (3,) middle of the object in the upright frame of the camera's target, in image
+            positive inside. Nothing outside the mask is solid.
+        limit: (1, 1, S, S) largest distance from the middle of the ray that may be solid, in image
             sides.
-        scale: the library's units to an image side.
+        first: (1, 1, H, W) w at which each ray enters the object; 1 if it misses.
+        middle: (1, 1, H, W) w of the middle of the object along each ray.
+        elevation_deg: elevation of the camera.
+        fov_y_deg: vertical field of view of the camera.
+        half_depth: half the depth of the frustum, in image sides.
+        center: (3,) centre of the object in an upright frame at the camera's target, in image
+            sides.
+        scale: world units per image side.
     """
 
     occupancy: Tensor
@@ -77,17 +80,17 @@ class FrustumVolume:
         fov_y_deg: float,
         half_depth: float,
     ) -> FrustumVolume:
-        """Centre an object in the world, at the size of other models' objects.
+        """Build a volume, with the object centred and scaled like those of other models.
 
         Args:
             occupancy: see the attributes.
-            raw_color: likewise.
-            image: likewise.
+            raw_color: see the attributes.
+            image: see the attributes.
             mask: (1, 1, S, S) in [0, 1], 1 is the object.
-            uncertain: (1, 1, H, W) how uncertain each ray's depth is, in [0, 1]; None is 0.
+            uncertain: (1, 1, H, W) uncertainty of each ray's depth, in [0, 1]; None for 0.
             elevation_deg: see the attributes.
-            fov_y_deg: likewise.
-            half_depth: likewise.
+            fov_y_deg: see the attributes.
+            half_depth: see the attributes.
         """
         outline = _signed_pixels(mask, occupancy.shape[-1])
         pixels = occupancy.shape[-1]  # to an image side
@@ -128,7 +131,7 @@ class FrustumVolume:
         return replace(volume, center=(low + high) / 2, scale=scale)
 
     def _comfy_cache_tensors(self) -> list[Tensor]:
-        """Return all tensors: ComfyUI's cache asks for them to know what an output weighs."""
+        """Return all tensors: ComfyUI's cache uses them to measure an output's memory."""
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
 
     @property
@@ -137,12 +140,12 @@ class FrustumVolume:
 
     @property
     def detail(self) -> float:
-        """The width of a pixel of the image's outline."""
+        """The size of a pixel of `outline` in world units."""
         return self.scale / self.outline.shape[-1]
 
     @property
     def camera(self) -> Cameras:
-        """Of the image, in the library's world."""
+        """The camera of the image, in world coordinates."""
         distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         cameras = cameras_around([0.0], [self.elevation_deg], distance, self.fov_y_deg)
         cameras.c2w[:, :3, 3] = (cameras.c2w[:, :3, 3] - self.center.cpu()) * self.scale
@@ -168,7 +171,7 @@ class FrustumVolume:
         return PointGrid(self._values, x, y, z)
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
-        """Return sRGB (N, 3): the image's own where the camera sees a point."""
+        """Return sRGB (N, 3): the image's colours for points that the camera sees."""
         return torch.cat([self._colors(chunk) for chunk in points.split(chunk_size)])
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
@@ -178,13 +181,13 @@ class FrustumVolume:
         return None
 
     def _rotation(self) -> Tensor:
-        """Return (3, 3) rows: the camera's right, up and backward axes in the upright frame."""
+        """Return (3, 3), whose rows are the camera's right, up and backward axes, upright."""
         e = math.radians(self.elevation_deg)
         rows = [[0.0, 1.0, 0.0], [-math.sin(e), 0.0, math.cos(e)], [math.cos(e), 0.0, math.sin(e)]]
         return torch.tensor(rows, device=self.device)
 
     def _upright(self, camera: Tensor) -> Tensor:
-        """Rotate camera points (N, 3), in image sides, into the upright frame."""
+        """Rotate points (N, 3) from the camera's frame to the upright frame."""
         return camera @ self._rotation()
 
     def _camera_points(self, frustum: Tensor) -> Tensor:
@@ -204,13 +207,13 @@ class FrustumVolume:
         return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
 
     def _values(self, points: Tensor) -> Tensor:
-        """Return (N,) values at points (N, 3): the model's, within three limits in pixels."""
+        """Return (N,) values at points (N, 3): the occupancy, capped by three limits."""
         frustum = self._frustum_points(points)
         pixels = self.occupancy.shape[-1]  # to an image side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
         depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth
         rounded = (_at(self.limit, frustum[:, :2])[:, 0] - depth) * pixels
-        # Beyond the frustum there is nothing.
+        # Nothing outside the frustum is solid.
         beyond = (1 - frustum.abs().amax(dim=1)) * pixels / 2
         limits = torch.stack([outline, rounded, beyond]).amin(dim=0) * _OUTLINE
         return torch.minimum(_at(self.occupancy, frustum)[:, 0], limits)
@@ -226,7 +229,11 @@ class FrustumVolume:
 
 
 def _at(volume: Tensor, frustum: Tensor) -> Tensor:
-    """Sample (1, C, D, H, W) at u, v, w (N, 3), or (1, C, H, W) at (N, 2); returns (N, C)."""
+    """Sample (1, C, D, H, W) at u, v, w (N, 3), or (1, C, H, W) at u, v (N, 2).
+
+    Returns:
+        (N, C).
+    """
     if frustum.shape[1] == 2:
         found = F.grid_sample(
             volume, frustum[None, None], align_corners=False, padding_mode="border"
@@ -250,7 +257,7 @@ def _signed_pixels(mask: Tensor, width: int) -> Tensor:
 
     levels = mask[0, 0].cpu().numpy()
     solid = levels > 0.5
-    # Half a pixel lies between the outline and the first pixel of either side.
+    # The outline is half a pixel away from the nearest pixel centres on both sides.
     inside = distance_transform_edt(solid) - 0.5 if solid.any() else -1.0 * ~solid
     outside = distance_transform_edt(~solid) - 0.5
     signed = torch.from_numpy(inside * solid - outside * ~solid).float()

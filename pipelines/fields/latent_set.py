@@ -1,4 +1,4 @@
-"""A shape as a set of latent vectors, and the decoder that reads a signed distance from it.
+"""Shapes as sets of latent vectors, and the decoder that computes signed distances.
 
 Source: Zhang et al., 3DShape2VecSet (arXiv 2301.11445); Li et al., TripoSG (arXiv 2502.06608),
 section 3.2.
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from .point_grid import PointGrid
 from .set_transformer import FeedForward, FloatLayerNorm, KeysValues, SelfBlock, SetAttention
 
-_POINTS_AT_ONCE = 8192  # 130 MB in the widest layer of the official size, in float32
+_POINTS_AT_ONCE = 8192  # 130 MB in the widest layer at the official size, in float32
 _HALF_SIDE = 1.005
 
 
@@ -27,12 +27,12 @@ class LatentSetConfig:
     """Sizes of the decoder.
 
     Attributes:
-        channels: of a latent vector.
+        channels: size of a latent vector.
         dim: width of the transformer.
-        heads: of the transformer.
-        layers: of self attention; one more reads points.
-        frequencies: of a coordinate, powers of two.
-        include_pi: whether the frequencies are multiples of pi.
+        heads: number of attention heads.
+        layers: number of self-attention layers, without the cross attention for points.
+        frequencies: number of frequencies per coordinate, powers of two.
+        include_pi: whether the frequencies are multiplied by pi.
     """
 
     channels: int = 64
@@ -46,7 +46,7 @@ class LatentSetConfig:
 class PointBlock(nn.Module):
     """Cross attention from points to the context, then the feed-forward layers.
 
-    Points stay in float32 between the layers, whatever the precision of the weights.
+    Points are float32 between the layers, regardless of the precision of the weights.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -62,7 +62,7 @@ class PointBlock(nn.Module):
 
 
 class PointDecoder(nn.Module):
-    """The layers that a point goes through."""
+    """The part of the decoder that processes query points."""
 
     def __init__(self, config: LatentSetConfig) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class PointDecoder(nn.Module):
         self.proj_out = nn.Linear(config.dim, 1)
 
     def embed(self, points: Tensor) -> Tensor:
-        """Return (N, 3 + 6 * frequencies): the points (N, 3), sines, cosines, x first in each."""
+        """Embed points (N, 3) as points, sines and cosines: (N, 3 + 6 * frequencies)."""
         scale = math.pi if self.config.include_pi else 1.0
         factors = scale * 2.0 ** torch.arange(self.config.frequencies, device=points.device)
         angles = (points[:, :, None] * factors).flatten(1)
@@ -81,7 +81,7 @@ class PointDecoder(nn.Module):
 
     def forward(self, points: Tensor, keys_values: KeysValues) -> Tensor:
         """Return (N,) signed distances at points (N, 3) in the checkpoint's axes."""
-        # First and last in float32: they decide where a point and the surface are.
+        # The first and last layers run in float32: the position of the surface depends on them.
         hidden = _in_float32(self.proj_query, self.embed(points))[None]
         hidden = self.norm_out(self.block(hidden, keys_values))
         return _in_float32(self.proj_out, hidden)[0, :, 0]
@@ -92,7 +92,7 @@ def _in_float32(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 class LatentSetDecoder(nn.Module):
-    """Latent vectors to a field."""
+    """Decode latent vectors to a field."""
 
     def __init__(self, config: LatentSetConfig) -> None:
         super().__init__()
@@ -103,16 +103,16 @@ class LatentSetDecoder(nn.Module):
         self.points = PointDecoder(config)
 
     def context(self, latents: Tensor) -> Tensor:
-        """Return (B, T, dim) of latents (B, T, channels): what points look at."""
+        """Return the context (B, T, dim) that points attend to, for latents (B, T, channels)."""
         tokens = self.post_quant(latents.to(self.post_quant.weight.dtype))
         for block in self.blocks:
             tokens = block(tokens)
         return tokens
 
     def field(self, latents: Tensor) -> LatentSet:
-        """Make the field of one shape's latents (1, T, channels).
+        """Build the field of one shape's latents (1, T, channels).
 
-        The field gets a copy of the layers for points, since the model may be moved away.
+        The field gets a copy of the point layers, since the model may move to another device.
         """
         keys_values = self.points.block.attn2.keys_values(self.context(latents))
         points = copy.deepcopy(self.points).to(latents.device)
@@ -123,12 +123,12 @@ class LatentSetDecoder(nn.Module):
 class LatentSet:
     """A set of latent vectors: a `field.SignedDistanceField` without colours.
 
-    The distance is truncated and not in units of length.
+    The distance is truncated, and not measured in world units.
 
     Attributes:
-        keys_values: of the context, (1, heads, T, D) each.
-        decoder: on their device.
-        sign: 1, or -1 for a decoder whose values are negative inside.
+        keys_values: keys and values of the context, (1, heads, T, D) each.
+        decoder: decoder of points, on the same device.
+        sign: 1, or -1 if the decoder's values are negative inside.
     """
 
     keys_values: KeysValues
@@ -146,7 +146,7 @@ class LatentSet:
 
     @property
     def camera(self) -> None:
-        """Unknown: the shape stands upright and faces front, whatever the camera."""
+        """None: the shape is upright and faces front, regardless of the camera."""
 
     def to(self, device: torch.device | str) -> LatentSet:
         keys, values = self.keys_values
@@ -155,7 +155,7 @@ class LatentSet:
 
     @torch.no_grad()
     def values(self, points: Tensor, chunk_size: int) -> Tensor:
-        # The checkpoint has y up and its front toward +z.
+        # The checkpoint's axes are y up and front +z.
         official = points[:, [1, 2, 0]]
         found = [
             self.decoder(some, self.keys_values)
@@ -164,13 +164,13 @@ class LatentSet:
         return torch.cat(found) * self.sign
 
     def colors(self, points: Tensor, chunk_size: int) -> None:
-        """Return None: the model knows no colours."""
+        """Return None: the model has no colours."""
 
     def values_on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> PointGrid:
         return PointGrid(lambda points: self.values(points, _POINTS_AT_ONCE), x, y, z)
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
-        """Return None: the model learnt none."""
+        """Return None: the model has no deformation."""
 
     def cube_weights(self, axis: Tensor, chunk_size: int) -> None:
-        """Return None: the model learnt none."""
+        """Return None: the model has no FlexiCubes weights."""

@@ -1,4 +1,4 @@
-"""A costly field's values on a grid: exact beside the surface, interpolated elsewhere."""
+"""Sample a costly field on a grid: exactly near the surface, interpolated elsewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..progress import Progress, silent
 
 _MAX_STRIDE = 8
 _MIN_CELLS = 32  # along an edge of the coarsest grid
-_POINTS_AT_ONCE = 16_384  # seconds of work on two cores; the caller can stop in between
-# How far the field may reach inside a block beyond the values of the block's corners, as a share of
-# the largest difference between corners there.
+_POINTS_AT_ONCE = 16_384  # takes seconds on two cores; the caller can stop in between
+# How far values inside a block may exceed the range of its corners, as a share of the largest
+# difference between corners in the block and its neighbours.
 _MARGIN = 0.25
 
 
@@ -27,22 +27,22 @@ def sample_near_surface(
 ) -> Tensor:
     """Evaluate a signed distance with as few queries as its surface needs.
 
-    The coarsest grid takes every 8th point or more. The next one, twice as fine, takes all points
-    of cells that the surface may cross. Each finer grid starts from interpolated values, and
-    evaluates the ends of edges whose signs differ, until both ends of every such edge are exact.
-    So all values that place the surface are exact.
+    The coarsest grid uses every 8th point, or more of them if it would have too few cells. In the
+    next grid, twice as fine, all points of cells that the surface may cross are evaluated. Each
+    finer grid starts with interpolated values. Then both ends of edges whose signs differ are
+    evaluated, until all such ends are exact. So all values that determine the surface are exact.
 
-    What can be missed: a component or a cavity between the points of the coarsest grid that is
-    connected to nothing. `exact` evaluates every point.
+    A separate component or cavity that fits between the points of the coarsest grid may be missed.
+    `exact` evaluates every point and misses nothing.
 
     Args:
-        values: points (N, 3) to signed distances (N,).
+        values: function from points (N, 3) to signed distances (N,).
         axis: (R + 1,) coordinates of the grid, the same along x, y and z.
         exact: evaluate every point.
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
-        (R + 1, R + 1, R + 1) float32; where it is interpolated, only the sign is right.
+        (R + 1, R + 1, R + 1) float32; of interpolated values, only the sign is correct.
     """
     cells, stride = len(axis) - 1, 1
     while not exact and stride < _MAX_STRIDE and cells // (2 * stride) >= _MIN_CELLS:
@@ -71,7 +71,7 @@ def sample_near_surface(
 
 
 class _Queries:
-    """Evaluates points of a volume in chunks, and reports how many are done."""
+    """Evaluates points of a volume in chunks, and reports progress."""
 
     def __init__(
         self, values: Callable[[Tensor], Tensor], axis: Tensor, progress: Progress
@@ -79,7 +79,13 @@ class _Queries:
         self._values, self._axis, self._progress, self._done = values, axis, progress, 0
 
     def fill(self, volume: Tensor, points: Tensor, places: Tensor) -> None:
-        """Evaluate points (N, 3), given by their indices in a volume at these places."""
+        """Evaluate points and write them into a volume.
+
+        Args:
+            volume: (P, P, P); updated in place.
+            points: (N, 3) indices into the volume.
+            places: (P,) indices into the axis of the volume's points.
+        """
         total, axis = self._done + len(points), self._axis[places.to(self._axis.device)]
         for some in points.split(_POINTS_AT_ONCE):
             volume[some.unbind(1)] = self._values(axis[some]).float()
@@ -88,29 +94,29 @@ class _Queries:
 
 
 def crossed_blocks(coarse: Tensor, level: float) -> Tensor:
-    """Mark blocks that the level may cross, at their lower corners."""
+    """Mark blocks that the level may cross, at the index of their lower corner."""
     lowest, highest = -_highest_of(-coarse, 2), _highest_of(coarse, 2)
     reach = _MARGIN * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
-    # The points of the grid's upper faces are in blocks of their own, which go with those before
-    # them.
+    # Points on the grid's upper faces form blocks of their own, which copy the mark of the block
+    # before them.
     return F.pad(crossed[None, None].float(), (0, 1) * 3, mode="replicate")[0, 0] > 0
 
 
 def _highest_of(values: Tensor, size: int) -> Tensor:
-    """Return the highest of `size` ** 3 neighbours (max_pool3d, but on MPS before PyTorch 2.9)."""
+    """Return the maximum of `size` ** 3 neighbours; unlike max_pool3d, works on older MPS."""
     for axis in range(3):
         values = values.unfold(axis, size, 1).amax(dim=-1)
     return values
 
 
 def _places(cells: int, stride: int) -> Tensor:
-    """Return every `stride`-th of 0 to `cells`, and the last."""
+    """Return every `stride`-th index from 0 to `cells`, and the last one."""
     return torch.tensor([*range(0, cells, stride), cells])
 
 
 def _interpolated(volume: Tensor, size: int) -> Tensor:
-    """Interpolate a volume at the places between its points: (size, size, size)."""
+    """Interpolate a volume to twice the resolution: (size, size, size)."""
     for axis in range(3):
         shape = list(volume.shape)
         shape[axis] = size
@@ -125,7 +131,7 @@ def _interpolated(volume: Tensor, size: int) -> Tensor:
 
 
 def _embedded(known: Tensor, places: Tensor, finer: Tensor) -> Tensor:
-    """Mark at finer places the points that are known at coarse ones."""
+    """Transfer the marks of known points from coarse places to a finer grid."""
     index = torch.searchsorted(finer, places).to(known.device)
     found = known.new_zeros((len(finer),) * 3)
     found[index[:, None, None], index[:, None], index] = known
@@ -133,10 +139,10 @@ def _embedded(known: Tensor, places: Tensor, finer: Tensor) -> Tensor:
 
 
 def _beside_sign_changes(inside: Tensor) -> Tensor:
-    """Mark both ends of each edge of the grid whose ends differ.
+    """Mark both ends of each grid edge whose ends differ.
 
-    The surface is closed where the grid ends, so the two outermost layers count where they are
-    inside.
+    Inside points of the two outermost layers are marked too, since the surface is closed at the
+    border of the grid.
     """
     beside = inside.clone()
     beside[2:-2, 2:-2, 2:-2] = False
@@ -149,7 +155,7 @@ def _beside_sign_changes(inside: Tensor) -> Tensor:
 
 
 def _points_of_cells(coarse: Tensor, cells: int) -> Tensor:
-    """Mark the points of a grid of so many cells that touch marked cells twice as large."""
+    """Mark the points of a grid with `cells` cells that touch marked cells of twice the size."""
     fine = coarse
     for axis in range(3):
         fine = fine.repeat_interleave(2, dim=axis).narrow(axis, 0, cells)
@@ -160,7 +166,7 @@ def _points_of_cells(coarse: Tensor, cells: int) -> Tensor:
 
 
 def _unknown_across(volume: Tensor, known: Tensor, points: Tensor) -> Tensor:
-    """Return unknown neighbours (M, 3) of points (N, 3) that have another sign."""
+    """Return the unknown neighbours (M, 3) whose sign differs from that of points (N, 3)."""
     steps = torch.cat([torch.eye(3, dtype=torch.long), -torch.eye(3, dtype=torch.long)])
     beside = (points[:, None] + steps.to(points.device)).clamp(0, len(volume) - 1)  # (N, 6, 3)
     differs = (volume[beside.unbind(2)] > 0) != (volume[points.unbind(1)] > 0)[:, None]

@@ -1,9 +1,10 @@
-"""MLPs on triplanes, fast.
+"""Fast evaluation of MLPs on triplanes.
 
-The MLP reads the three features that a point finds on the planes (x, y), (x, z) and (z, y). Its
-first layer is linear, and so is bilinear sampling. So each plane goes through its third of that
-layer once. A point then costs three samples of the projected planes and the rest of the MLP. On a
-regular grid, each plane is sampled once for each pair of coordinates.
+The input of the MLP is the features of a point, sampled from the planes (x, y), (x, z) and (z, y).
+The first layer and bilinear sampling are both linear, so their order can be swapped: each plane is
+projected through its third of that layer once. A point then needs only three samples of the
+projected planes and the rest of the MLP. On a regular grid, each plane is sampled once for each
+pair of coordinates.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from torch.nn import functional as F
 
 from ..progress import Progress, silent
 
-_CACHED_POINTS = 8192  # whose hidden layers stay in a core's cache
-PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # what runs along a plane's width, then along its height
+_CACHED_POINTS = 8192  # number of points whose hidden layers fit into a core's cache
+PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # axes along the width and the height of each plane
 
 
 def plane_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Sequential:
-    """Build the decoders' MLP: three hidden layers with ReLU."""
+    """Build an MLP with three hidden layers and ReLU, as used by the decoders."""
     return nn.Sequential(
         nn.Linear(in_features, hidden),
         nn.ReLU(inplace=True),
@@ -36,17 +37,17 @@ def plane_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Seque
 def points_at_once(chunk_size: int, device: torch.device) -> int:
     """Return how many points to evaluate at once.
 
-    On a CPU these are no more than stay in its cache, where they are several times as fast.
+    A CPU is several times as fast if the points fit into its cache, so their number is limited.
     """
     return min(chunk_size, _CACHED_POINTS) if device.type == "cpu" else chunk_size
 
 
 def project_planes(planes: Tensor, weight: Tensor) -> Tensor:
-    """Apply a first layer's weight to planes.
+    """Apply the weight of an MLP's first layer to planes.
 
     Args:
         planes: (B, 3, C, H, W).
-        weight: (hidden, 3 * C), a plane's channels side by side.
+        weight: (hidden, 3 * C), grouped by plane.
 
     Returns:
         (B, 3, hidden, H, W).
@@ -55,7 +56,7 @@ def project_planes(planes: Tensor, weight: Tensor) -> Tensor:
 
 
 def sample_planes(projected: Tensor, points: Tensor) -> Tensor:
-    """Sum over the planes of what points find there: bilinear, zero outside.
+    """Sample all planes bilinearly at points, and sum the samples; planes are zero outside.
 
     Args:
         projected: (B, 3, D, H, W).
@@ -78,12 +79,12 @@ def sample_planes(projected: Tensor, points: Tensor) -> Tensor:
 
 
 class PlaneNetwork:
-    """One MLP on one triplane, ready for many points.
+    """An MLP on one triplane, prepared for evaluation at many points.
 
     Args:
         planes: (3, C, H, W).
-        mlp: as `plane_mlp` makes it, of 3 * C features.
-        outputs: how many of its outputs are wanted, the first ones; all if None.
+        mlp: see `plane_mlp`; takes 3 * C features.
+        outputs: number of outputs to compute, from the first; None for all.
     """
 
     def __init__(self, planes: Tensor, mlp: nn.Sequential, outputs: int | None = None) -> None:
@@ -105,10 +106,10 @@ class PlaneNetwork:
         return self._projected.device
 
     def at(self, points: Tensor, chunk_size: int) -> Tensor:
-        """Return (N, out_features) outputs at points of the grid, `chunk_size` at once.
+        """Evaluate the network at points.
 
         Args:
-            points: (N, 3) in [-1, 1]; outside, the planes count as zero.
+            points: (N, 3) in [-1, 1]; the planes are zero outside.
             chunk_size: points evaluated at once.
 
         Returns:
@@ -145,10 +146,10 @@ def _sample_lattice(plane: Tensor, across: Tensor, down: Tensor) -> Tensor:
 class NetworkGrid:
     """A network on a regular grid.
 
-    A point's first layer is the sum of one sample for each pair of its coordinates.
+    The first layer at a point is a sum of three samples, one for each pair of its coordinates.
 
     Attributes:
-        shape: points along x, y, z.
+        shape: number of points along x, y, z.
     """
 
     def __init__(self, xy: Tensor, xz: Tensor, yz: Tensor, rest: nn.Module) -> None:
@@ -165,16 +166,16 @@ class NetworkGrid:
         return self._xy.device
 
     def coarse(self, stride: int) -> NetworkGrid:
-        """Return the grid of every `stride`-th point along each axis, and the last."""
+        """Return the grid of every `stride`-th point along each axis, plus the last point."""
         x, y, z = (
             torch.tensor([*range(0, n - 1, stride), n - 1], device=self.device) for n in self.shape
         )
         return NetworkGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
 
     def slabs(self, chunk_size: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield all points by layer: first x index, outputs (layers, Y, Z, out_features).
+        """Yield all points by layers: first x index, outputs (layers, Y, Z, out_features).
 
-        A layer is cut along y where it has more than `chunk_size` points.
+        A layer with more than `chunk_size` points is evaluated in parts along y.
         """
         length, width, depth = self.shape
         at_once = points_at_once(chunk_size, self.device)
@@ -189,7 +190,7 @@ class NetworkGrid:
             yield start, torch.cat(parts, dim=1)
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """Return (X, Y, Z): channel 0 at all points; calls `progress` after each chunk."""
+        """Evaluate channel 0 at all points, `progress` after each chunk; returns (X, Y, Z)."""
         volume = torch.empty(self.shape, device=self.device)
         for start, outputs in self.slabs(chunk_size):
             volume[start : start + len(outputs)] = outputs[..., 0]
@@ -197,9 +198,10 @@ class NetworkGrid:
         return volume
 
     def at(self, index: Tensor, chunk_size: int) -> Tensor:
-        """Return (N, out_features) outputs at points of the grid, `chunk_size` at once.
+        """Evaluate points with indices (N, 3) along x, y and z, `chunk_size` at once.
 
-        The points (N, 3) are given by their numbers along x, y and z.
+        Returns:
+            (N, out_features).
         """
         outputs = []
         for chunk in index.split(points_at_once(chunk_size, self.device)):
@@ -208,12 +210,12 @@ class NetworkGrid:
         return torch.cat(outputs)
 
     def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Return outputs in boxes of the grid.
+        """Evaluate N boxes of the grid.
 
         Args:
-            x: (N, s) indices along the first axis of N boxes.
-            y: along the second.
-            z: along the third.
+            x: (N, s) indices of the boxes' points along x.
+            y: (N, s) indices along y.
+            z: (N, s) indices along z.
 
         Returns:
             (N, s, s, s, out_features).
@@ -221,7 +223,7 @@ class NetworkGrid:
         xy = self._xy[x[:, :, None], y[:, None, :]]  # (N, s, s, D)
         xz = self._xz[x[:, :, None], z[:, None, :]]
         yz = self._yz[y[:, :, None], z[:, None, :]]
-        # Row by row, as linear layers want it: a plain sum is not.
+        # Linear layers need a contiguous input; the result of a plain sum would not be contiguous.
         hidden = xy.new_empty(*xy.shape[:3], z.shape[1], xy.shape[-1])
         torch.add(xy[:, :, :, None], xz[:, :, None], out=hidden).add_(yz[:, None])
         outputs: Tensor = self._rest(hidden)
@@ -229,18 +231,16 @@ class NetworkGrid:
 
 
 def cube_network(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> NetworkGrid:
-    """Prepare an MLP on the features of cubes' eight corners, on a grid of cubes.
+    """Prepare an MLP that takes the features of a cube's eight corners, for a grid of cubes.
 
-    The grid has all cubes between the coordinates of an axis.
-
-    A corner's sample of a plane depends on two of its coordinates alone, so the samples of all
-    corners add up to one number for each pair of a cube's coordinates: a cube costs three
-    additions, as a point does.
+    A corner's sample of a plane depends on only two of its coordinates. So the samples of all
+    corners can be summed in advance for each pair of a cube's coordinates. A cube then costs as
+    much as a point.
 
     Args:
         planes: (3, C, H, W).
-        mlp: as `plane_mlp` makes it, of 8 * 3 * C features; corner k stands at offset (k & 1, k >>
-            1 & 1, k >> 2 & 1).
+        mlp: see `plane_mlp`; takes 8 * 3 * C features. Corner k is at offset (k & 1, k >> 1 & 1,
+            k >> 2 & 1).
         axis: (R + 1,) coordinates of the grid's vertices, the same along x, y and z.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The level of any field on a regular grid, asked for point by point."""
+"""Evaluate a function of points on a regular grid."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class PointGrid:
     """A `field.ValueGrid` of a function of points.
 
     Args:
-        level: points (N, 3) to levels (N,), any number at once.
+        level: function from points (N, 3) to values (N,), for any N.
         x: (X,) coordinates of the grid along x.
-        y: (Y,) along y.
-        z: (Z,) along z.
+        y: (Y,) coordinates along y.
+        z: (Z,) coordinates along z.
     """
 
     def __init__(self, level: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, z: Tensor) -> None:
@@ -29,12 +29,12 @@ class PointGrid:
         return self._axes[0].device
 
     def coarse(self, stride: int) -> PointGrid:
-        """Return the grid of every `stride`-th point along each axis, and the last."""
+        """Return the grid of every `stride`-th point along each axis, plus the last point."""
         kept = (axis[[*range(0, len(axis) - 1, stride), len(axis) - 1]] for axis in self._axes)
         return PointGrid(self._values, *kept)
 
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """Return (X, Y, Z) values at all points, whole layers of about `chunk_size` at once."""
+        """Return (X, Y, Z) values at all points, in whole layers of about `chunk_size` points."""
         volume = torch.empty(self.shape, device=self.device)
         x, y, z = self._axes
         layers = max(1, chunk_size // (len(y) * len(z)))

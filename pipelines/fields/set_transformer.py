@@ -1,6 +1,6 @@
-"""Blocks of transformers on sets of tokens: TripoSG's flow transformer and decoder share them.
+"""Transformer blocks on sets of tokens, shared by TripoSG's flow transformer and decoder.
 
-Parts are named as in the checkpoint. Layer norms compute in float32 in any precision.
+Modules are named as in the checkpoint. Layer norms compute in float32 for any precision.
 
 Source: Zhang et al., 3DShape2VecSet (arXiv 2301.11445); Li et al., TripoSG (arXiv 2502.06608).
 """
@@ -20,7 +20,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class FloatLayerNorm(nn.LayerNorm):
-    """A layer norm that computes in float32 and answers in the precision of its input."""
+    """A layer norm that computes in float32 and returns the precision of its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
@@ -28,7 +28,7 @@ class FloatLayerNorm(nn.LayerNorm):
 
 
 class HeadNorm(nn.Module):
-    """Divide the numbers of each head by their root mean square, then scale them."""
+    """RMS normalisation of each head, with learnt scales."""
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class SetAttention(nn.Module):
     Args:
         dim: width of the tokens.
         heads: number of heads.
-        context_dim: width of what the keys and values are made from; `dim` if None.
-        head_norm: normalise queries and keys.
-        context_norm: normalise the context.
+        context_dim: width of the context that keys and values are computed from; `dim` if None.
+        head_norm: whether to normalise queries and keys.
+        context_norm: whether to normalise the context.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SetAttention(nn.Module):
         self.norm_cross = FloatLayerNorm(context_dim) if context_norm else None
 
     def queries(self, tokens: Tensor) -> Tensor:
-        """Return (B, heads, L, D) of tokens (B, L, dim)."""
+        """Return queries (B, heads, L, D) of tokens (B, L, dim)."""
         queries = self._by_head(self.to_q(tokens))
         return queries if self.norm_q is None else self.norm_q(queries)
 
@@ -106,7 +106,7 @@ class _GeluProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two layers, four times as wide between them."""
+    """Two linear layers with a GELU in between, four times as wide there."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -137,8 +137,8 @@ class SelfBlock(nn.Module):
 def plain_heads(tensors: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
     """Reorder the rows of query, key and value weights so that each head's rows are contiguous.
 
-    The checkpoints' heads are cut from q, k and v laid side by side: from all three in self
-    attention (`attn1`), from k and v in cross attention (`attn2`).
+    The checkpoints concatenate the rows before splitting them into heads: q, k and v in self
+    attention (`attn1`), k and v in cross attention (`attn2`).
 
     Args:
         tensors: weights by the checkpoint's names.
@@ -153,7 +153,7 @@ def plain_heads(tensors: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:
         names = [f"{stem}{part}.weight" for part in parts]
         rows = [tensors[one] for one in names if one in tensors]
         if len({one.shape for one in rows}) != 1 or len(rows[0]) % heads:
-            continue  # of another model: loading names what is wrong
+            continue  # weights of another model: loading them raises the error
         cut = torch.cat(rows).unflatten(0, (heads, len(rows), -1))
         for i, one in enumerate(names):
             found[one] = cut[:, i].flatten(0, 1)

@@ -1,9 +1,9 @@
-"""Give an object plausible thickness where a network is uncertain of its depth.
+"""Give objects a plausible thickness where a network is uncertain about depth.
 
-A network that is uncertain where a chair's leg stands gives it probabilities of about a half over a
-long stretch of its ray. Cut at one half, all of that is solid: a slab. Two rules prevent it. An
-uncertain ray is solid only over its expected length, around its likeliest bins; and an object is at
-most a multiple as deep as it is wide. Toward the outline it becomes as thin as round things do.
+If a network does not know the depth of a chair's leg, it predicts probabilities of about one half
+along much of the ray. Thresholded at one half, all of that becomes a solid slab. Two rules prevent
+it. An uncertain ray is solid only over its expected length, at its likeliest bins. And the depth of
+an object is limited to a multiple of its width. Toward the outline, objects are rounded off.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_GAIN = 1.2  # of the expected length; probabilities near the outline are too low
-_MIN_BINS = 2.0  # solid on every ray of the mask, or thin parts vanish
-_CONFIDENT_LOGIT, _SHARPNESS = 2.5, 3.0  # from which a ray is certain, and how abruptly
-IN_MASK = 0.05  # of a pixel's area, from which its ray is one of the mask's
-_BACKGROUND = 1e-3  # weight, while smoothing, of a ray that is none of the mask's
-_RADIUS_PIXELS = 128  # along a side of the mask whose widths are measured
-# Half of the depth that there is at most, at a distance from the outline: this times its square
-# root, both in image sides. A ball of half an image side has 1.
+_GAIN = 1.2  # factor of the expected length: probabilities near the outline are too low
+_MIN_BINS = 2.0  # least solid bins of a ray in the mask; with fewer, thin parts vanish
+_CONFIDENT_LOGIT, _SHARPNESS = 2.5, 3.0  # logit above which a ray is certain; steepness
+IN_MASK = 0.05  # coverage of a pixel from which its ray belongs to the mask
+_BACKGROUND = 1e-3  # smoothing weight of rays outside the mask
+_RADIUS_PIXELS = 128  # side length of the mask when widths are measured
+# The largest half depth is this times the square root of the distance from the outline, both in
+# image sides. A ball with a radius of half an image side has a factor of 1 near its outline.
 _ROUNDING = 1.7
-_DEPTH_PER_WIDTH = 1.8  # of an uncertain part, at most
+_DEPTH_PER_WIDTH = 1.8  # largest ratio of depth to width of an uncertain part
 _MIN_REACH = 0.025  # image sides; thinner legs break
-_OUTLINE_BLUR = 0.006  # image sides; sharper details of the outline would run along rays as ridges
+_OUTLINE_BLUR = 0.006  # image sides; sharper details of the outline would become ridges along rays
 
 
 def expected_thickness(logits: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift each uncertain ray until its expected length is solid.
+    """Shift the logits of each uncertain ray so that its expected length is solid.
 
     Args:
-        logits: (1, D, H, W) of occupancy.
+        logits: (1, D, H, W) occupancy logits.
         coverage: (1, 1, H, W) share of each ray's pixel that the mask covers, in [0, 1].
 
     Returns:
         logits: (1, D, H, W), 0 at the surface.
-        uncertain: (1, 1, H, W) in [0, 1].
+        uncertain: (1, 1, H, W) uncertainty of each ray in [0, 1].
     """
     bins = logits.shape[1]
     length = (logits.sigmoid().sum(dim=1, keepdim=True) * _GAIN).clamp(_MIN_BINS, bins - 1.0)
@@ -46,7 +46,7 @@ def expected_thickness(logits: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor
     peak = logits.amax(dim=1, keepdim=True)
     uncertain = torch.sigmoid(_SHARPNESS * (_CONFIDENT_LOGIT - peak))
     threshold = smooth_within(threshold * uncertain, coverage)
-    # A ray whose neighbours are likelier must not come away empty.
+    # Smoothing with higher thresholds of neighbours must not leave a ray empty.
     threshold = torch.minimum(threshold, ordered[:, 2:3])
     near = F.max_pool2d(coverage, 3, 1, 1) > IN_MASK
     return torch.where(near, logits - threshold, logits), smooth_within(uncertain, coverage)
@@ -56,9 +56,9 @@ def smooth_within(values: Tensor, coverage: Tensor, times: int = 2) -> Tensor:
     """Smooth (1, C, H, W) with [1, 2, 1] / 4, almost ignoring rays outside the mask.
 
     Args:
-        values: to be smoothed along the last two axes.
+        values: (1, C, H, W).
         coverage: (1, 1, H, W) share of each ray's pixel that the mask covers, in [0, 1].
-        times: how often; twice is like a Gaussian with a standard deviation of one pixel.
+        times: number of passes; two are like a Gaussian with a standard deviation of one pixel.
     """
     line = values.new_tensor([0.25, 0.5, 0.25])
     kernel = line[:, None] * line
@@ -75,12 +75,16 @@ def smooth_within(values: Tensor, coverage: Tensor, times: int = 2) -> Tensor:
 
 
 def depth_limit(mask: Tensor, outline: Tensor, uncertain: Tensor) -> Tensor:
-    """Return (1, 1, S, S) how far from the middle of its ray an object may reach, in image sides.
+    """Limit the depth of an object along each ray.
 
     Args:
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
-        outline: (1, 1, S, S) signed distance from its outline in image sides, positive inside.
-        uncertain: (1, 1, H, W) of the rays, in [0, 1]; confident ones are only rounded.
+        outline: (1, 1, S, S) signed distance from the mask's outline in image sides, positive
+            inside.
+        uncertain: (1, 1, H, W) uncertainty of each ray, in [0, 1]; certain rays are only rounded.
+
+    Returns:
+        (1, 1, S, S) largest distance of the object from the middle of the ray, in image sides.
     """
     from scipy.ndimage import gaussian_filter  # slow to import
 
@@ -97,12 +101,14 @@ def depth_limit(mask: Tensor, outline: Tensor, uncertain: Tensor) -> Tensor:
 
 
 def local_radius(mask: Tensor) -> Tensor:
-    """Return (1, 1, R, R) radius of the largest disc inside a mask that covers each place.
-
-    In image sides, smooth, 0 far outside.
+    """Measure the local thickness of a mask.
 
     Args:
         mask: (1, 1, S, S) in [0, 1].
+
+    Returns:
+        (1, 1, R, R), R <= S: for each pixel, the radius in image sides of the largest disc that
+        covers it and lies inside the mask. It is smoothed, and 0 far outside.
     """
     from scipy.ndimage import distance_transform_edt, gaussian_filter  # slow to import
 

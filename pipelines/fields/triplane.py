@@ -1,7 +1,7 @@
-"""The triplane of one object: three planes of features, and the MLPs that read them.
+"""Triplanes: three planes of features of one object, and the MLPs that decode them.
 
 Source: Chan et al., EG3D (CVPR 2022), section 4.1; Xu et al., InstantMesh (arXiv 2404.07191),
-section 3.2. The decoders' names are those of InstantMesh's checkpoints.
+section 3.2. The decoders' parameters are named as in InstantMesh's checkpoints.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch.nn import functional as F
 
 from .plane_networks import NetworkGrid, PlaneNetwork, cube_network, plane_mlp
 
-# Colours reach a little past [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white
+# Colours extend slightly beyond [0, 1], as in mip-NeRF (arXiv 2103.13415), so that black and white
 # need no infinite logits.
 _COLOR_MARGIN = 0.001
 
 
 class SignedDistanceDecoder(nn.Module):
-    """Signed distance, colour, and what FlexiCubes wants to know.
+    """Decodes signed distance, colour, and the deformation and weights for FlexiCubes.
 
     Args:
-        features: of a point, those of all planes together.
+        features: number of features of a point, from all planes together.
         resolution: cells along an edge of the FlexiCubes grid.
-        side: length of the grid's edge.
+        side: side length of the grid.
     """
 
     def __init__(self, features: int, resolution: int = 128, side: float = 2.1) -> None:
@@ -44,19 +44,19 @@ class SignedDistanceDecoder(nn.Module):
     def triplane(self, planes: Tensor) -> SignedDistanceTriplane:
         """Wrap planes (3, C, H, W) with a float32 copy of this decoder.
 
-        A copy, since the model may be moved away, or be in another precision.
+        The model itself may move to another device or have another precision.
         """
         return SignedDistanceTriplane(planes.float(), _copy_for(self, planes))
 
 
 class DensityDecoder(nn.Module):
-    """An MLP whose first output is a raw density, and the other three raw colours.
+    """Base class of decoders to raw density (the MLP's output 0) and raw colour (1 to 3).
 
     Args:
         resolution: cells along an edge of the marching cubes' grid.
-        threshold: density of the surface.
-        samples_per_ray: all samples together when the density is rendered.
-        half_side: of the cube that the planes span.
+        threshold: density at the surface.
+        samples_per_ray: total number of samples along a ray.
+        half_side: half the side length of the cube that the planes span.
         even_steps: see `field.DensityField`.
     """
 
@@ -78,7 +78,7 @@ class DensityDecoder(nn.Module):
     def triplane(self, planes: Tensor) -> DensityTriplane:
         """Wrap planes (3, C, H, W) with a float32 copy of this decoder.
 
-        A copy, since the model may be moved away, or be in another precision.
+        The model itself may move to another device or have another precision.
         """
         return DensityTriplane(planes.float(), _copy_for(self, planes))
 
@@ -96,10 +96,10 @@ class DensityDecoder(nn.Module):
 
 
 class SoftplusDecoder(DensityDecoder):
-    """InstantMesh's decoder of a density.
+    """InstantMesh's density decoder.
 
     Args:
-        features: of a point, those of all planes together.
+        features: number of features of a point, from all planes together.
         options: see `DensityDecoder`.
     """
 
@@ -123,12 +123,12 @@ class SoftplusDecoder(DensityDecoder):
 
 
 class ExponentialDecoder(DensityDecoder):
-    """TripoSR's decoder of a density.
+    """TripoSR's density decoder.
 
     Args:
-        features: of a point, those of all planes together.
-        hidden: width of its hidden layers.
-        hidden_layers: how many of them.
+        features: number of features of a point, from all planes together.
+        hidden: width of the hidden layers.
+        hidden_layers: number of hidden layers.
         options: see `DensityDecoder`.
 
     Source: Tochilkin et al., TripoSR (arXiv 2403.02151).
@@ -171,12 +171,12 @@ def _copy_for(decoder: _D, planes: Tensor) -> _D:
 
 @dataclass(frozen=True)
 class _Triplane:
-    """What the two kinds share: planes (3, C, H, W), float32, that reach from -1 to 1."""
+    """Base class of triplanes: float32 planes (3, C, H, W) that span [-1, 1]."""
 
     planes: Tensor
 
     def _comfy_cache_tensors(self) -> list[Tensor]:
-        """Return all tensors: ComfyUI's cache asks for them to know what an output weighs."""
+        """Return all tensors: ComfyUI's cache uses them to measure an output's memory."""
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
 
     @property
@@ -185,12 +185,12 @@ class _Triplane:
 
     @property
     def detail(self) -> float:
-        """The distance between two samples of a plane: nothing smaller is in them."""
+        """The distance between two texels of a plane."""
         return 2 / self.planes.shape[-1]
 
     @property
     def camera(self) -> None:
-        """Not known: the views' are of the views, and a triplane of one image tilts with it."""
+        """None: there are several views, or the object is tilted as in its single image."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class SignedDistanceTriplane(_Triplane):
         return srgb_from_raw(self._colors.at(points, chunk_size))
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
-        """See `SignedDistanceField`: at most a quarter of a cube of a unit grid."""
+        """See `SignedDistanceField`; offsets are at most a quarter of a cube of a unit grid."""
         network = PlaneNetwork(self.planes, self.decoder.net_deformation).on_grid(axis, axis, axis)
         return lambda index: network.at(index, chunk_size).tanh() / (4 * (len(axis) - 1))
 

@@ -1,4 +1,4 @@
-"""The frames of an orbit, and what both ways of rendering share."""
+"""Rendered frames, and helpers shared by ray casting and volume rendering."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rendering:
-    """N images of a field, float32, in host memory.
+    """N rendered images of a field, float32, in host memory.
 
     Attributes:
-        rgb: (N, 3, H, W) on white, a little beyond [0, 1] at most.
-        depth: (N, 1, H, W) distance from the camera along the ray: weighted by what is seen of a
-            density; of a signed distance, that of the surface, or of the world's origin where there
-            is none.
-        weight: (N, 1, H, W) in [0, 1], how much of the object a pixel sees.
+        rgb: (N, 3, H, W) on white, at most slightly outside [0, 1].
+        depth: (N, 1, H, W) distance from the camera along the ray. For a density, the sum of
+            sample depths weighted by visibility. For a signed distance, the distance of the
+            surface, or of the world's origin if the ray misses the surface.
+        weight: (N, 1, H, W) in [0, 1], opacity of the object at each pixel.
     """
 
     rgb: Tensor
@@ -26,9 +26,10 @@ class Rendering:
 
 
 def depth_images(rendering: Rendering) -> Tensor:
-    """Return (N, 3, H, W) in [0, 1]: white where the object is nearest, darker with distance.
+    """Convert depths to grey images (N, 3, H, W) in [0, 1].
 
-    It is black where the object is not. All images have one scale.
+    The nearest point is white, farther points are darker, and the background is black. All images
+    share one scale.
     """
     seen = rendering.weight > 0.5
     if not bool(seen.any()):
@@ -41,9 +42,9 @@ def depth_images(rendering: Rendering) -> Tensor:
 def box_interval(
     origins: Tensor, directions: Tensor, low: Tensor | float, high: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """Return where rays (..., 3) enter and leave the box from `low` to `high`, each (...).
+    """Return the distances (...) at which rays (..., 3) enter and leave the box [low, high].
 
-    A ray that misses the box leaves before it enters.
+    For a ray that misses the box, the second is smaller than the first.
     """
     first, second = (low - origins) / directions, (high - origins) / directions
     return torch.minimum(first, second).amax(dim=-1), torch.maximum(first, second).amin(dim=-1)

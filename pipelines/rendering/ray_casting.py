@@ -1,4 +1,4 @@
-"""Signed distances to images: each ray finds where it enters the surface."""
+"""Render signed distances by ray casting: find where each ray enters the surface."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..fields.near_surface import sample_near_surface
 from ..progress import Progress
 from .frames import Rendering, box_interval
 
-_GRID = 129  # points along an edge of the grid on which rays look for the surface
-_STEPS = 160  # along a ray through the box
+_GRID = 129  # points along an edge of the grid in which rays search for the surface
+_STEPS = 160  # samples along a ray through the box
 _REFINEMENTS = 4
 _SUPERSAMPLING = 2
 
@@ -28,10 +28,10 @@ def render_signed_distance(
     progress: Progress,
     check: Callable[[], None],
 ) -> Rendering:
-    """Render a signed distance as `render_field` does.
+    """Render a signed distance; see `render_field`.
 
-    A ray looks for its first step inside on a grid of the field, then closes in on the crossing in
-    the field itself. A part thinner than a cell of that grid (1/128 of the field's side) may be
+    Each ray finds its first sample inside the object on a coarse grid, then refines the crossing
+    with the field itself. Parts thinner than a cell of that grid (1/128 of the field's side) may be
     missed.
     """
     axis = torch.linspace(-field.half_side, field.half_side, _GRID, device=field.device)
@@ -47,14 +47,14 @@ def render_signed_distance(
         volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, checked)
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
-        volume = volume.cpu()  # MPS samples volumes since PyTorch 2.9 only
+        volume = volume.cpu()  # MPS cannot sample volumes before PyTorch 2.9
     images = []
     for camera in range(len(cameras)):
         origins, directions = (
             r[0].to(axis.device)
             for r in cameras[[camera]].rays(size * _SUPERSAMPLING, size * _SUPERSAMPLING)
         )
-        # Looking up the grid takes a fraction of the memory of the field itself.
+        # A ray has many samples, but sampling the grid needs less memory per point than the field.
         rays_at_once = max(1, chunk_size // 16)
         chunks = []
         for o, d in zip(origins.split(rays_at_once), directions.split(rays_at_once), strict=True):
@@ -68,9 +68,9 @@ def render_signed_distance(
 
 
 def _box_around(volume: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the corners of the box of all points inside and their neighbours.
+    """Return two corners of the bounding box of all inside points and their neighbours.
 
-    If there are none, an empty box at the origin.
+    If no point is inside, return an empty box at the origin.
     """
     inside = (volume > 0).nonzero()
     if not len(inside):
@@ -90,9 +90,9 @@ def _cast(
     directions: Tensor,
     chunk_size: int,
 ) -> Tensor:
-    """Cast rays; returns (R, 5): colour, weight and depth.
+    """Cast R rays; returns (R, 5): colour, weight and depth.
 
-    A ray that meets nothing is white and as deep as the origin of the world.
+    A ray that hits nothing is white, and its depth is the distance to the world's origin.
     """
     result = torch.cat(
         [
@@ -111,7 +111,7 @@ def _cast(
     steps = torch.linspace(0, 1, _STEPS, device=start.device)
     depths = start[:, None] + (end - start)[:, None] * steps  # (R, n)
     points = origins[:, None] + depths[..., None] * directions[:, None]
-    # grid_sample names the last axis of the volume first.
+    # grid_sample expects the coordinate of the volume's last axis first.
     place = (points / axis[-1]).flip(-1)[None, None].to(volume.device)
     found = F.grid_sample(volume[None, None], place, align_corners=True, padding_mode="border")[
         0, 0, 0

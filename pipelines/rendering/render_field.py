@@ -1,4 +1,4 @@
-"""Fields to images from all sides: the one entry of this package."""
+"""Render fields from any cameras: the entry point for rendering fields."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .ray_casting import render_signed_distance
 from .volume_rendering import render_density
 
 DEFAULT_CHUNK_SIZE = 262144
-_BYTES_PER_PIXEL = 4 * 80  # four rays, and what comes of them
+_BYTES_PER_PIXEL = 4 * 80  # four rays per pixel, and their results
 
 
 def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
     """Return the bytes that `render_field` needs on the device, for any number of cameras.
 
-    These are one frame, and a chunk of points with their samples.
+    This covers one frame, and a chunk of points with their samples.
     """
     return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(
         chunk_size
@@ -38,21 +38,22 @@ def render_field(
     progress: Progress = silent,
     check: Callable[[], None] = lambda: None,
 ) -> Rendering:
-    """Render a field from cameras.
+    """Render a field from N cameras.
 
-    A density is rendered as a volume; rays are cast to a signed distance. Nothing is random.
+    Densities are rendered as volumes, signed distances by ray casting. The result is
+    deterministic.
 
     Args:
-        field: of either kind.
-        cameras: N.
-        size: pixels of a side, at least 1.
-        chunk_size: points evaluated at once; bounds memory and changes no pixel.
-        progress: called after each camera with its image.
-        check: called after each chunk; what it raises stops the work within a frame.
+        field: a density or a signed distance.
+        cameras: N cameras.
+        size: side length of the images in pixels, at least 1.
+        chunk_size: points evaluated at once; limits memory and does not change the result.
+        progress: called with the image after each camera.
+        check: called after each chunk; raise in it to stop within a frame.
 
     Returns:
-        colour, without light and shade, depth and weight. On the device there is never more than
-        one frame, its rays and a chunk of points.
+        unshaded colour, depth and weight, in host memory. The device never holds more than one
+        frame, its rays and a chunk of points.
 
     Raises:
         InvalidInput: if a number is out of range.

@@ -1,4 +1,4 @@
-"""Mesh to images: a z-buffer in plain torch, for previews."""
+"""Render meshes with a z-buffer in plain torch, for previews."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ _SUPERSAMPLING = 2
 
 
 def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True) -> Tensor:
-    """Render a mesh under a light at the camera, on white.
+    """Render a mesh on white, lit from the camera.
 
     Args:
-        mesh: with vertex colours, else it is grey. The side of a triangle that faces inward is
-            drawn dark.
-        cameras: N, outside the mesh.
-        size: pixels of a side.
-        shaded: under the light; else each pixel has the surface's own colour.
+        mesh: any; without colours it is grey. Back faces of triangles are dark.
+        cameras: N cameras outside the mesh.
+        size: side length of the images in pixels.
+        shaded: whether to apply the light; otherwise pixels have the surface's own colour.
 
     Returns:
         (N, 3, size, size) float32 in [0, 1].
@@ -63,7 +62,8 @@ def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
 def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     """Return the colours (N, 3) of points in triangles.
 
-    The points are given by their corners' numbers (N, 3) and their coordinates (N, 3) in them.
+    The points are given by the vertex indices (N, 3) of their triangles' corners, and by
+    barycentric weights (N, 3).
     """
     if not mesh.colored:
         return torch.full((len(corners), 3), _GREY)

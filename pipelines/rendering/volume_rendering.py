@@ -1,4 +1,4 @@
-"""Densities to images by volume rendering, without randomness."""
+"""Render densities by deterministic volume rendering."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .frames import Rendering, box_interval
 
 _OUTSIDE = -torch.finfo(torch.float32).max / 3
 _EPSILON = 1e-5
-# TripoSR looks at a little less than the whole box, and not at rays that pass less than this.
+# TripoSR shrinks the box slightly, and ignores rays that cross less of it than this length.
 _EVEN_BOX, _SHORTEST = 0.999, 0.01
 
 
@@ -27,7 +27,7 @@ def render_density(
     progress: Progress,
     check: Callable[[], None],
 ) -> Rendering:
-    """Render a density as `render_field` does.
+    """Render a density; see `render_field`.
 
     Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022);
     midpoint rule and white background as in InstantMesh (arXiv 2404.07191). Jitter is 0.5 and
@@ -61,7 +61,10 @@ def render_density(
 
 
 def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[float, float]:
-    """Give rays that miss the box the first entry and the last exit of all rays."""
+    """Return the interval to use for rays that miss the box.
+
+    It runs from the smallest to the largest entry distance of all rays that hit the box.
+    """
     low, high = float("inf"), float("-inf")
     for camera in range(len(cameras)):
         origins, directions = (r[0].to(field.device) for r in cameras[[camera]].rays(size, size))
@@ -75,7 +78,7 @@ def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[
 def _rays_in_box(
     camera: Cameras, size: int, field: DensityField, missed: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return origins and directions (R, 3) of one camera's rays, and their ends in the box."""
+    """Return one camera's rays: origins and directions (R, 3), entry and exit distances (R,)."""
     origins, directions = (r[0].to(field.device) for r in camera.rays(size, size))
     half = field.half_side * (_EVEN_BOX if field.even_steps else 1)
     start, end = box_interval(origins, directions, -half, half)
@@ -94,7 +97,11 @@ def _march(
     samples: int,
     chunk_size: int,
 ) -> Tensor:
-    """March along rays; returns (R, 7): colour, weight, depth, least and largest sample depth."""
+    """March along R rays.
+
+    Returns:
+        (R, 7): colour, weight, depth, and the smallest and largest sample depth.
+    """
     steps = torch.linspace(0, 1, samples, device=start.device)
     coarse = start[:, None] + (end - start)[:, None] * (steps + 0.5 / (samples - 1))  # (R, n)
     coarse_values = _evaluate(field, origins, directions, coarse, chunk_size)
@@ -121,9 +128,9 @@ def _march_evenly(
     samples: int,
     chunk_size: int,
 ) -> Tensor:
-    """March like `_march`, with samples in the middles of equal parts that count as equal steps.
+    """March along rays like `_march`, but with evenly spaced samples of equal step length.
 
-    Rays that pass less than a hundredth of the box, or miss it, see nothing.
+    Rays that miss the box, or cross less than `_SHORTEST` of it, get weight 0.
 
     Source: Tochilkin et al., TripoSR (arXiv 2403.02151).
     """
@@ -143,7 +150,7 @@ def _march_evenly(
 def _evaluate(
     field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int
 ) -> Tensor:
-    """Return (R, n, 4) colour and raw density at depths (R, n); nothing outside the box."""
+    """Return (R, n, 4) colour and raw density at depths (R, n); it is empty outside the box."""
     points = origins[:, None] + depths[..., None] * directions[:, None]
     raw_density, colors = field.values_and_colors(points.flatten(0, 1), chunk_size)
     values = torch.cat([colors, raw_density[:, None]], dim=1).view(*depths.shape, 4)
@@ -152,7 +159,7 @@ def _evaluate(
 
 
 def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths: Tensor) -> Tensor:
-    """Return (R, n - 1): each interval's share of what is seen."""
+    """Return (R, n - 1): the contribution of each interval to the pixel."""
     density = density_of((raw_density[:, :-1] + raw_density[:, 1:]) / 2)
     alpha = 1 - torch.exp(-density * depths.diff(dim=1))
     passed = torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], dim=1).cumprod(dim=1)
@@ -160,7 +167,7 @@ def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths
 
 
 def _importance_samples(depths: Tensor, weights: Tensor) -> Tensor:
-    """Sample (R, n) depths from the inverse cumulative distribution of weights (R, n - 1)."""
+    """Sample depths (R, n) by the inverse cumulative distribution of weights (R, n - 1)."""
     smooth = (
         F.avg_pool1d(F.max_pool1d(weights[:, None], 2, stride=1, padding=1), 2, stride=1)[:, 0]
         + 0.01

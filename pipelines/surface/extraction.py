@@ -1,4 +1,4 @@
-"""Fields to meshes: the one entry of this package."""
+"""Extract meshes from fields: the entry point of this package."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _NO_OBJECT = (
 
 
 def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
-    """Return the bytes that `extract_surface` needs at most.
+    """Return an upper estimate of the bytes that `extract_surface` needs.
 
-    A few for each point of the grid, more for each cube of its surface, and a chunk of points.
+    It covers the points of the grid, the cubes at the surface, and one chunk of points.
     """
     return (
         10 * (resolution + 1) ** 3 + 10_000 * resolution**2 + point_memory(chunk_size)
@@ -40,12 +40,15 @@ def surface_memory(resolution: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int
 def extract_mesh(
     field: Field, settings: SurfaceSettings | None = None, *, progress: Progress = silent
 ) -> Mesh:
-    """Extract a mesh on the CPU from a field, without floaters, with vertex colours.
+    """Extract a mesh from a field, remove small components, and colour the vertices.
 
     Args:
-        field: of either kind.
-        settings: choices.
+        field: a density or a signed distance.
+        settings: surface settings; None for the defaults.
         progress: called while points are evaluated.
+
+    Returns:
+        a mesh on the CPU.
 
     Raises:
         EmptySurface: as in `extract_surface`.
@@ -75,11 +78,12 @@ def extract_surface(
     """Extract the surface: FlexiCubes for signed distances, marching cubes for densities.
 
     Args:
-        field: of either kind.
-        settings: choices; of parts and colours, nothing is asked here.
-        closed: let the surface end where the grid ends. The official code leaves it open there.
-        empty_as_box: for a signed distance without a surface, make the official code's box instead
-            of an error.
+        field: a density or a signed distance.
+        settings: surface settings; those for components and colours are ignored here.
+        closed: close the surface at the border of the grid. The reference implementation leaves it
+            open there.
+        empty_as_box: for a signed distance without a surface, return the reference
+            implementation's box instead of raising an error.
         progress: called while points are evaluated.
 
     Returns:
@@ -110,7 +114,7 @@ def signed_distance_surface(
     empty_as_box: bool,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
-    """Extract the surface of a signed distance at any resolution, which the settings must name."""
+    """Extract the surface of a signed distance; `settings.resolution` must be set."""
     assert settings.resolution is not None
     grid = CubeGrid(settings.resolution, 2 * field.half_side, field.device)
     if field.costly:
@@ -145,9 +149,9 @@ def signed_distance_surface(
 def density_surface(
     field: DensityField, settings: SurfaceSettings, closed: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
-    """Extract the surface of a density at any resolution.
+    """Extract the surface of a density.
 
-    The settings must name the resolution and the threshold.
+    `settings.resolution` and `settings.threshold` must be set.
     """
     from skimage.measure import marching_cubes  # slow to import
 
@@ -166,7 +170,7 @@ def density_surface(
         exact=settings.exact,
         progress=progress,
     )
-    for layer in density:  # raw until here; in place, as a volume of 512^3 is half a gigabyte
+    for layer in density:  # convert raw values in place: a volume of 512^3 is half a gigabyte
         layer.copy_(field.density(layer))
     if closed:
         for dimension in range(3):

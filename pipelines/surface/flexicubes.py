@@ -1,12 +1,12 @@
-"""FlexiCubes: a mesh from signed distances on a grid, with learnt weights.
+"""FlexiCubes: extract a mesh from signed distances on a grid, with learnt weights.
 
 Source: Shen et al., "Flexible Isosurface Extraction for Gradient-Based Mesh Optimization" (SIGGRAPH
 2023), sections 4.1 to 4.3; Nielson, "Dual Marching Cubes" (IEEE Visualization 2004). The case
-tables are derived from the rule below, not typed.
+tables are computed from the rules in `_edge_groups`, not copied.
 
-A cube's corner k stands at offset (k & 1, k >> 1 & 1, k >> 2 & 1) in (x, y, z), and is occupied
-where the value is negative; since signed distances are positive inside here, an occupied corner is
-outside.
+Corner k of a cube is at offset (k & 1, k >> 1 & 1, k >> 2 & 1) in (x, y, z). A corner is called
+occupied if its value is negative. Signed distances are positive inside here, so an occupied corner
+is outside.
 
           6 ------- 7
          /|        /|        z   y
@@ -50,7 +50,12 @@ def _face_corners(axis: int, side: int) -> list[int]:
 
 
 def _edge_groups(case: int) -> tuple[list[int], list[int]]:
-    """Group of each of the 12 edges (-1: not crossed), and the ambiguous faces, of one case."""
+    """Group the crossed edges of a case: each group gets one dual vertex.
+
+    Returns:
+        groups: the group of each of the 12 edges; -1 if the edge is not crossed.
+        ambiguous: indices of the faces with four crossed edges.
+    """
     occupied = [bool(case >> k & 1) for k in range(8)]
     crossed = [occupied[a] != occupied[b] for a, b in EDGES]
     parent = list(range(12))
@@ -80,11 +85,14 @@ def _edge_groups(case: int) -> tuple[list[int], list[int]]:
 
 @cache
 def _tables() -> tuple[Tensor, Tensor, Tensor]:
-    """Build edge groups (256, 12), their number (256,), and doubtful cases' ambiguous face (256,).
-
-    Where a case is not doubtful, the face is -1.
+    """Build the lookup tables of all 256 cases.
 
     A case is doubtful if exactly one face is ambiguous and five or more corners are occupied.
+
+    Returns:
+        groups: (256, 12) group of each edge; -1 if the edge is not crossed.
+        counts: (256,) number of groups.
+        faces: (256,) ambiguous face of doubtful cases; -1 for other cases.
     """
     groups, doubtful = [], []
     for case in range(256):
@@ -106,31 +114,27 @@ class CubeGrid:
         self.axis = (torch.arange(resolution + 1, device=device) / resolution - 0.5) * scale
 
     def vertices(self, index: Tensor) -> Tensor:
-        """Return positions (..., 3) of grid vertices given by integer coordinates (..., 3)."""
+        """Return positions (..., 3) of the grid vertices with indices (..., 3)."""
         return self.axis[index]
 
     def cube_corners(self, cubes: Tensor) -> Tensor:
-        """Return the integer coordinates (N, 8, 3) of the corners of cubes (N, 3)."""
+        """Return the vertex indices (N, 8, 3) of the corners of cubes (N, 3)."""
         return cubes[:, None] + torch.tensor(CORNERS, device=cubes.device)
 
 
 def close_boundary(values: Tensor) -> Tensor:
-    """Put the outermost grid vertices outside, so that the surface is closed.
-
-    Their sign is turned where it was positive.
-    """
+    """Make the values of the outermost grid vertices negative, so that the surface is closed."""
     closed = -values.abs()
     closed[1:-1, 1:-1, 1:-1] = values[1:-1, 1:-1, 1:-1]
     return closed
 
 
 def official_box(values: Tensor) -> Tensor:
-    """Return what the official code makes of a field without a surface.
+    """Create a surface in values that have none, as the reference implementation does.
 
-    It sets other values in the middle and in the two outermost layers.
-
-    A field that is inside everywhere becomes a box with a hole in its middle, one that is outside
-    everywhere a speck in the middle.
+    The values in the centre and in the two outermost layers are overwritten. A field that is inside
+    everywhere becomes a box with a hole in its centre. A field that is outside everywhere becomes a
+    speck in the centre.
     """
     middle = values.shape[0] // 2 + 1
     box = torch.full_like(values, -1 - float(values.amax()))
@@ -154,23 +158,23 @@ def flexicubes(
 ) -> tuple[Tensor, Tensor]:
     """Triangulate the zero level set.
 
-    Only cubes that the surface crosses are looked at: `deformation` and `weights` are asked for
-    nothing else.
+    `deformation` and `weights` are evaluated only for cubes that the surface crosses.
 
     Args:
         values: (R + 1, R + 1, R + 1) signed distances, positive inside.
-        grid: where they stand.
-        chunk_size: cubes worked on at once; changes no value.
-        deformation: grid vertices (N, 3), given by their numbers along x, y and z -> (N, 3) that is
-            added to their positions.
-        weights: cubes (N, 3) -> (N, 21): beta 12, alpha 8, gamma 1, before normalisation.
+        grid: the grid of the values.
+        chunk_size: cubes processed at once; does not change the result.
+        deformation: function of grid vertex indices (N, 3) that returns offsets (N, 3), which are
+            added to the vertices' positions.
+        weights: function of cube indices (N, 3) that returns (N, 21) weights before normalisation:
+            beta 12, alpha 8, gamma 1.
 
     Returns:
-        vertices (V, 3) float32 and faces (F, 3) int64, wound so that normals point outward (toward
-        negative values).
+        vertices (V, 3) float32 and faces (F, 3) int64 with outward normals (toward negative
+        values).
 
     Raises:
-        EmptySurface: if no cube is crossed.
+        EmptySurface: if the surface crosses no cube.
     """
     occupied = values < 0
     cubes, case = _surface_cubes(occupied)
@@ -187,7 +191,7 @@ def flexicubes(
 
 
 def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Find cubes (N, 3) with corners on both sides, in ascending order, and their cases (N,)."""
+    """Return cubes (N, 3) with corners on both sides, in ascending order, and cases (N,)."""
     length = occupied.shape[0] - 1
     case = torch.zeros((length,) * 3, dtype=torch.uint8, device=occupied.device)
     for k, (x, y, z) in enumerate(CORNERS):
@@ -197,20 +201,17 @@ def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ids(index: Tensor, length: int) -> Tensor:
-    """Assign a number to grid points or cubes (..., 3), `length` along each axis."""
+    """Flatten indices (..., 3) of grid points or cubes, with `length` along each axis."""
     return (index[..., 0] * length + index[..., 1]) * length + index[..., 2]
 
 
 def _coordinates(ids: Tensor, length: int) -> Tensor:
-    """Invert `_ids`."""
+    """Return the indices (..., 3) for flat ids: the inverse of `_ids`."""
     return torch.stack([ids // length**2, ids // length % length, ids % length], dim=-1)
 
 
 def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
-    """Complement the cases of two doubtful neighbours.
-
-    Both are, where they share their ambiguous face.
-    """
+    """Complement the cases of two neighbours that are both doubtful at their common face."""
     ambiguous = _tables()[2].to(case.device)[case]
     doubtful = (ambiguous >= 0).nonzero().squeeze(1)
     steps = torch.tensor(
@@ -223,7 +224,7 @@ def _resolve_doubtful(cubes: Tensor, case: Tensor, resolution: int) -> Tensor:
     ids = _ids(cubes, resolution)
     wanted = _ids(neighbour, resolution)
     place = torch.searchsorted(ids, wanted).clamp_max(len(ids) - 1)
-    # The neighbour's face is the opposite one.
+    # Seen from the neighbour, the shared face is the opposite one.
     shared = inside & (ids[place] == wanted) & (ambiguous[place] == face ^ 1)
     resolved = case.clone()
     resolved[doubtful[shared]] = 255 - case[doubtful[shared]]
@@ -240,7 +241,7 @@ def _dual_vertices(
     deformation: Callable[[Tensor], Tensor] | None,
     weights: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    """Place one vertex for each group of crossed edges of each cube; also return gammas (N,)."""
+    """Compute the dual vertices, one for each edge group of each cube; also return gammas (N,)."""
     groups, counts, _ = (t.to(values.device) for t in _tables())
     total = int(first_vertex[-1] + counts[case[-1]])
     sums = torch.zeros(total, 4, device=values.device)
@@ -278,11 +279,12 @@ def _quads(
     resolution: int,
     groups: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Build the quads around each crossed edge inside the grid.
+    """Build a quad around each crossed edge inside the grid.
 
     Returns:
-        (Q, 4) dual vertices, wound toward positive values; (Q, 4) places of their cubes; (Q,)
-        whether a quad is wound the other way.
+        quads: (Q, 4) indices of dual vertices; they face positive values.
+        owners: (Q, 4) indices into `cubes` of the cubes that these vertices belong to.
+        inverted: (Q,) whether the quad faces negative values instead.
     """
     ids = _ids(cubes, resolution)
     quads: list[Tensor] = []
@@ -292,8 +294,8 @@ def _quads(
         across = [a for a in range(3) if a != axis]
         start = torch.zeros(3, dtype=torch.long, device=cubes.device)
         start[axis] = 1
-        # The cube whose lowest corner starts the edge stands for the edge: each has one such cube,
-        # inside the grid.
+        # Represent each edge by the cube whose lowest corner is the edge's start: inside the grid
+        # there is exactly one.
         low, high = values[cubes.unbind(dim=1)], values[(cubes + start).unbind(dim=1)]
         chosen = ((low < 0) != (high < 0)) & (cubes[:, across] > 0).all(dim=1)
         around = []
@@ -306,9 +308,10 @@ def _quads(
                 e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends)
             )
             around.append((place, first_vertex[place] + groups[case[place], edge]))
-        # The sign at the edge's first corner decides the order; in EDGES, y edges start from above.
-        # A value of exactly 0 counts as inside. The reference gives such a quad the order of a
-        # negative corner, and turns it round afterwards: so it is cut along the other diagonal.
+        # The sign at the edge's first corner determines the winding; in EDGES, y edges start at the
+        # larger y. A value of exactly 0 counts as inside. The reference implementation winds such
+        # a quad as if the corner were negative and flips its triangles later, which splits it along
+        # the other diagonal.
         first = (high if axis == 1 else low)[chosen]
         first_positive = first > 0
         inverted.append(first == 0)
@@ -326,7 +329,7 @@ def _quads(
 def _triangles(quads: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:
     """Split each quad (Q, 4) into two triangles that face negative values.
 
-    It is split along the diagonal of the larger gammas.
+    Of the two diagonals, the one with the larger product of gammas is used.
     """
     split_02 = gamma[:, 0] * gamma[:, 2] > gamma[:, 1] * gamma[:, 3]
     order = torch.where(

@@ -1,4 +1,4 @@
-"""A field's values on a regular grid, evaluated everywhere or only where its level set can pass."""
+"""Evaluate a field on a regular grid: everywhere, or only near its level set."""
 
 from __future__ import annotations
 
@@ -24,43 +24,46 @@ def sample_volume(
 ) -> tuple[Tensor, Tensor | None]:
     """Evaluate channel 0 of a field on its grid.
 
-    A first pass takes every `stride`-th point along each axis. A block between eight of those is
-    evaluated if the level lies between the corners' values, or beyond them by up to a quarter of
-    the largest spread of corners among the block and its neighbours. From there the surface is
-    followed: a block next to an evaluated one, diagonals included, is evaluated too if points that
-    touch it lie on the other side of the level than its own corners. Every other point gets the
-    value of a corner of its block, which is on the right side of the level.
+    The first pass evaluates every `stride`-th point along each axis. Eight neighbouring points are
+    the corners of a block. All points of a block are evaluated if the level may cross it: if it
+    is within the range of the corner values, widened by a margin. The margin is a quarter of the
+    largest spread of corner values in the block and its neighbours.
 
-    What can be missed: a piece of the inside or of the outside that is connected to no point of an
-    evaluated block. It holds no point of the coarse lattice, so it is thinner than `stride` cells,
-    and it stands apart: legs, antennae, holes and cracks hang on something larger and are followed
-    to their ends. `exact` evaluates every point and misses nothing.
+    Then the surface is followed from block to block, diagonals included. A neighbour of an
+    evaluated block is evaluated too if points next to it are on the other side of the level than
+    its corners. All other points get the value of a corner of their block. That value is on the
+    correct side of the level.
+
+    A part of the inside or outside is missed if it is connected to no point of an evaluated block.
+    Such a part is separate and thinner than `stride` cells. Legs, antennae, holes and cracks are
+    connected to something larger, so they are followed to their ends. `exact` misses nothing.
 
     Args:
-        grid: the field and its grid.
-        level: whose surface is wanted, in the units of channel 0.
-        chunk_size: points evaluated at once, at most (but at least one line of the grid or one
-            block); changes no value.
-        stride: fine points along an edge of a block; 1 evaluates every point.
+        grid: the field on its grid.
+        level: value of the level set, in the units of channel 0.
+        chunk_size: largest number of points evaluated at once, but at least one line of the grid or
+            one block; does not change the result.
+        stride: side length of a block in cells; 1 evaluates every point.
         exact: evaluate every point.
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
-        (X, Y, Z) float32, and which of these points were evaluated, (X, Y, Z) bool, or None for
-        all: cells between others hold no surface.
+        values: (X, Y, Z) float32.
+        evaluated: (X, Y, Z) bool, which points were evaluated; None if all were. Cells without an
+            evaluated point contain no surface.
     """
     if exact or stride == 1 or min(grid.shape) <= 2 * stride:
         return grid.volume(chunk_size, progress), None
     coarse = grid.coarse(stride).volume(chunk_size)
     corner_inside = coarse > level
-    # Every point starts from the lower corner of its block; blocks without the level have corners
-    # of one side only.
+    # Initialise every point with the lower corner of its block: in blocks that are not crossed, all
+    # corners are on the same side.
     volume = _of_blocks(coarse, stride, grid.shape)
     offsets = torch.arange(stride, device=grid.device)
     limits = torch.tensor(grid.shape, device=grid.device) - 1
     at_once = max(1, points_at_once(chunk_size, grid.device) // stride**3)
-    # The surface is closed where the grid ends, so the values beside its faces count wherever they
-    # are inside.
+    # The surface is closed at the border of the grid, so blocks there are evaluated if they are
+    # inside.
     wanted = crossed_blocks(coarse, level) | (corner_inside & _border(corner_inside))
     evaluated = torch.zeros_like(wanted)
     done = 0
@@ -81,7 +84,7 @@ def sample_volume(
 
 
 def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tensor:
-    """Expand one value for each block to each of its points."""
+    """Expand values of blocks to all their points; returns an array of the given shape."""
     for axis in (2, 1, 0):  # the last axis first, while there is little to move
         index = (torch.arange(shape[axis], device=values.device) // stride).clamp_max(
             values.shape[axis] - 1
@@ -91,29 +94,36 @@ def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tens
 
 
 def stride_for(spacing: float, detail: float) -> int:
-    """Choose a stride whose blocks are no larger than the detail of a field.
+    """Choose a stride whose blocks are no larger than the detail of the field.
 
     Args:
-        spacing: between points of the grid.
-        detail: length below which the field holds no detail of its own.
+        spacing: distance between neighbouring points of the grid.
+        detail: size of the smallest details of the field.
     """
     return max(1, min(MAX_STRIDE, int(detail / spacing)))
 
 
 def _border(blocks: Tensor) -> Tensor:
-    """Mark blocks that hold points on the grid's faces or next to them."""
+    """Mark blocks with points on the grid's faces or next to them."""
     border = torch.ones_like(blocks)
     border[1:-2, 1:-2, 1:-2] = False
     return border
 
 
 def _follow(inside: Tensor, blocks: Tensor, corner_inside: Tensor, wanted: Tensor) -> None:
-    """Mark in `wanted` the neighbours of blocks (N, 3) that the surface enters.
+    """Mark in `wanted` the neighbours of blocks into which the surface continues.
 
-    Points (N, s, s, s) that touch a neighbour lie on the other side of the level than its corners.
+    These are neighbours whose corners are on the other side of the level than adjacent points of
+    the block.
+
+    Args:
+        inside: (N, s, s, s) whether the points of the blocks are inside.
+        blocks: (N, 3) indices of the blocks.
+        corner_inside: (X, Y, Z) whether the lower corner of each block is inside.
+        wanted: (X, Y, Z) bool; updated in place.
     """
     some_inside, some_outside = inside, ~inside
-    # The points that touch the lower neighbours, all, those that touch the upper ones.
+    # Along each axis: the points next to the lower neighbours, all points, those next to the upper.
     for axis in (3, 2, 1):
         some_inside, some_outside = (
             torch.stack([x.select(axis, 0), x.any(dim=axis), x.select(axis, -1)], dim=axis)
