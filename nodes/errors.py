@@ -1,4 +1,4 @@
-"""What a node raises, as ComfyUI's page shows it: the class with its module, and the message."""
+"""Show an error on ComfyUI's page with a short module name."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ def _shown_errors() -> Iterator[None]:
 
 
 def _shown_class(kind: type[ImageTo3DError]) -> type[ImageTo3DError]:
-    """Return a subclass of the same name in a short module.
+    """Return a subclass with the same name but a short module name.
 
-    The modules of a pack begin with its folder's whole path, and the page prints them. Pickled, an
-    error becomes one of the library's class again.
+    ComfyUI's page shows the module name of an error's class, and in a custom node pack that name
+    starts with the full path of the pack's folder. After unpickling, the error has the library's
+    original class again.
     """
 
     def reduce(self: ImageTo3DError) -> tuple[Any, ...]:

@@ -133,8 +133,8 @@ class Managed(Generic[Model]):
 class ImageTo3DParts(nn.ModuleList):
     """A container of the modules that ComfyUI manages; ComfyUI's log shows its class name.
 
-    ComfyUI sets attributes on the module that it manages, which diffusers models do not allow.
-    This list does.
+    ComfyUI sets attributes on each module it manages. diffusers models do not allow that, so this
+    container wraps them.
     """
 
 
