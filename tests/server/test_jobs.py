@@ -121,7 +121,7 @@ def test_claim_unreadable_job_is_failed(jobs, column, value):
     assert jobs.claim().id == good.id
     assert jobs.claim() is None
     assert jobs.get(bad.id).state == "failed"
-    assert "cannot read it" in jobs.get(bad.id).message
+    assert "incompatible version" in jobs.get(bad.id).message
     assert [job.id for job, _ in jobs.due_deliveries()] == [bad.id]
     assert jobs.usual_seconds("photo") == 10.0
     jobs.clean()
