@@ -129,7 +129,9 @@ def test_load_mesh_lists_files_of_the_input_folder_and_prefers_the_chosen_one(no
     [
         pytest.param("SaveMesh", {"filename_prefix": "../x"}, "leads outside", id="prefix"),
         pytest.param("SaveMesh", {"filename_prefix": "/tmp/x"}, "leads outside", id="absolute"),
-        pytest.param("ModelsLabImageTo3D", {"filename_prefix": "a\0"}, "not a valid file name", id="nul"),
+        pytest.param(
+            "ModelsLabImageTo3D", {"filename_prefix": "a\0"}, "not a valid file name", id="nul"
+        ),
         pytest.param("FrameForeground", {"background": "whiteish"}, "colour", id="colour"),
         pytest.param("LoadMesh", {"file": "../../etc/passwd.obj"}, "leads outside", id="file"),
         pytest.param("LoadMesh", {"input_file": "gone.obj"}, "There is no file", id="chosen"),
