@@ -40,7 +40,7 @@ class Item:
 
     @property
     def remote(self) -> bool:
-        """Whether the image is at a URL."""
+        """Return whether the image is at a URL."""
         return bool(_ADDRESS.match(self.picture))
 
 

@@ -105,7 +105,7 @@ class Mesh:
 
     @property
     def colored(self) -> bool:
-        """Whether the mesh has vertex colours, a texture or a base colour."""
+        """Return whether the mesh has vertex colours, a texture or a base colour."""
         base = None if self.material is None else self.material.base_color
         textured = self.texture is not None and self.uvs is not None
         return textured or self.vertex_colors is not None or base is not None
