@@ -23,9 +23,9 @@ demo: $(VENV)/.installed
 serve: $(VENV)/.installed
 	$(BIN)/python -m pipelines serve
 
+# One process a core with one thread each: threads of processes that share cores wait for each other.
 test: $(VENV)/.installed
-	$(BIN)/python -m coverage run -m pytest
-	$(BIN)/python -m coverage report
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov
 
 # ComfyUI's own tool brings dozens of packages, so it has a place of its own.
 $(VENV)-registry/.installed: constraints.txt

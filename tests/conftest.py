@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# Importing rembg makes numba compile pymatting, which takes a minute and which we never call.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import hypothesis
 import pytest
