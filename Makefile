@@ -9,11 +9,11 @@ CACHE ?= training-cache
 .PHONY: demo serve test test-lowest check archive mutants bench release-check golden photo clean
 
 # torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
-$(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt
+$(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt requirements-mcp.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -r requirements-server.txt -r requirements-dev.txt
+	$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt -r requirements-server.txt -r requirements-mcp.txt -r requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed

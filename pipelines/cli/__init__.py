@@ -1,4 +1,4 @@
-"""The command line: `make` (the default), `catalogue`, `serve`, `models`, `download`, `doctor`.
+"""The command line: `make` (the default), `catalogue`, `serve`, `mcp`, and so on.
 
 Each subcommand is a module with the functions `make_parser` and `main`. It is imported only when it
 runs, so that `--help` does not import torch or other large packages.
@@ -18,6 +18,7 @@ COMMANDS = {
     "make": "turn images into meshes (the default command)",
     "catalogue": "turn thousands of images into meshes; resume where an earlier run stopped",
     "serve": "start a server with a web page and an HTTP API",
+    "mcp": "let an agent make meshes, through the Model Context Protocol",
     "models": "list the models and where their weights are",
     "download": "download a model's weights",
     "doctor": "print versions, devices and models for a bug report",

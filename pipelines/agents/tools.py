@@ -1,0 +1,229 @@
+"""Offer jobs to an agent as tools of the Model Context Protocol, over stdin and stdout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field, WithJsonSchema, create_model
+
+from .. import __version__, job
+from ..devices import choose_device
+from ..errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from ..settings import JobSettings, LoadSettings, declared
+from ..weights.inventory import best_model, duration, gigabytes, licenses, missing
+from ..weights.presets import RECONSTRUCTION_PRESETS
+from .folders import Folders
+from .jobs import AgentJob, AgentJobs
+
+MAX_WAIT_S = 50.0  # clients abandon requests after a minute
+_SETTINGS = declared(JobSettings)
+_FIXED = {"previews": True}
+_INSTRUCTIONS = """Turn one image of an object into a textured 3D mesh.
+Call start, then status with wait_s until the state is done, then result, and look at its image.
+Read images from, and write results to, these folders only: {}.
+The model photo needs no download and takes seconds; others make better shapes."""
+
+#: The settings of a job by name, as `JobSettings.flat` returns them; missing ones keep defaults.
+SettingsByName = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        create_model(
+            "Settings",
+            **{
+                s.name: (s.annotation, s.default)
+                for s in _SETTINGS.values()
+                if s.name not in _FIXED
+            },
+        ).model_json_schema()
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model, as the tool `list_models` returns it."""
+
+    name: str
+    license: str
+    gigabytes: float
+    downloaded: bool
+    expected_time: str
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """The state of a job, as the tools `start`, `status` and `cancel` return it."""
+
+    job: str
+    state: str
+    stage: str
+    done: int
+    total: int
+    seconds: float
+    expected_time: str
+    message: str
+
+
+class Tools:
+    """The tools of an agent; each public method is one, and its docstring the description.
+
+    Args:
+        folders: folders that the agent may use.
+        jobs: runs the jobs.
+        loading: settings of model loading.
+        model: model of jobs that name none; None for the best that is downloaded.
+    """
+
+    def __init__(
+        self, folders: Folders, jobs: AgentJobs, loading: LoadSettings, model: str | None = None
+    ) -> None:
+        self._folders, self._jobs, self._model = folders, jobs, model
+        self._models_dirs = [loading.models_dir] if loading.models_dir else []
+        self._device = choose_device(loading.device)
+
+    def list_models(self) -> list[ModelInfo]:
+        """List the models with licence, download size, and expected time on this machine."""
+        return [
+            ModelInfo(
+                name,
+                licenses(name),
+                gigabytes(name),
+                not missing(name, self._models_dirs),
+                self._expected(name),
+            )
+            for name in RECONSTRUCTION_PRESETS
+        ]
+
+    def start(
+        self,
+        image: Annotated[str, Field(description="path of an image of one object")],
+        settings: SettingsByName = {},  # noqa: B006 (never changed; the SDK publishes the default)
+        output: Annotated[str, Field(description="folder for results; empty: the first one")] = "",
+    ) -> JobStatus:
+        """Start to make a mesh from an image, and return its job id at once."""
+        path = self._folders.image(image)
+        chosen = self._job_settings(settings)
+        folder = self._folders.new_folder(output, path.stem)
+        return self._status(self._jobs.start(path, chosen, folder))
+
+    def status(
+        self,
+        job: str,
+        wait_s: Annotated[
+            float, Field(ge=0, le=MAX_WAIT_S, description="wait for the job's end for this long")
+        ] = 0.0,
+    ) -> JobStatus:
+        """Return the state of a job: queued, running, done, failed or cancelled; and its stage."""
+        found = self._jobs.get(job)
+        self._jobs.wait(found, wait_s)
+        return self._status(found)
+
+    def cancel(self, job: str) -> JobStatus:
+        """Cancel a job and remove its files; has no effect if it has already ended."""
+        found = self._jobs.get(job)
+        self._jobs.cancel(found)
+        return self._status(found)
+
+    def result(self, job: str) -> list[Any]:
+        """Return a finished job's paths, statistics and licence, and an image from three sides."""
+        found = self._jobs.get(job)
+        if found.result is None:
+            raise InvalidInput(f"Job {job} is {found.state}: {found.message or 'call status.'}")
+        made = found.result
+        assert made.report is not None
+        facts = {
+            "files": [str(path) for path in made.files],
+            "model": found.settings.model,
+            "license": licenses(found.settings.model),
+            "seed": made.seed,
+            "statistics": asdict(made.report),
+            "seconds": {stage: round(took, 2) for stage, took in made.seconds.items()},
+        }
+        return [facts, *(Image(path) for path in made.files if path.name.endswith("-preview.png"))]
+
+    def _job_settings(self, values: dict[str, Any]) -> JobSettings:
+        if unknown := sorted(values.keys() - (_SETTINGS.keys() - _FIXED.keys())):
+            raise InvalidInput(f"There is no setting {unknown[0]!r}: see the schema of start.")
+        model = values.get("model") or self._model or best_model(self._device, self._models_dirs)
+        chosen = JobSettings.from_flat(values | {"model": model} | _FIXED)
+        job.check(chosen)
+        if missing(chosen.model, self._models_dirs):
+            raise EnvironmentProblem(
+                f"The weights of {chosen.model} ({gigabytes(chosen.model):.1f} GB) are not on this"
+                f" machine: ask the user to run 'image-to-3d download {chosen.model}', or choose"
+                " photo."
+            )
+        return chosen
+
+    def _expected(self, model: str) -> str:
+        took = self._jobs.last_seconds(model)
+        return duration(model, self._device) if took is None else f"{took:.0f} s, as last time"
+
+    def _status(self, job: AgentJob) -> JobStatus:
+        return JobStatus(
+            job.id,
+            job.state,
+            job.stage,
+            job.done,
+            job.total,
+            round(job.seconds, 1),
+            self._expected(job.settings.model),
+            job.message,
+        )
+
+
+def make_server(tools: Tools, folders: Folders) -> MCPServer:
+    """Return a server that offers the public methods of `tools`."""
+    server = MCPServer(
+        "image-to-3d",
+        version=__version__,
+        instructions=_INSTRUCTIONS.format(folders),
+        log_level="WARNING",
+    )
+    for method in (tools.list_models, tools.start, tools.status, tools.cancel):
+        server.add_tool(_explained(method))
+    server.add_tool(_explained(tools.result), structured_output=False)
+    return server
+
+
+def _explained(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a tool so that the agent gets the message of an `ImageTo3DError`."""
+
+    @functools.wraps(method)
+    def tool(**arguments: Any) -> Any:
+        try:
+            return method(**arguments)
+        except ImageTo3DError as error:
+            raise ToolError(str(error)) from error
+
+    return tool
+
+
+def serve(
+    folders: Sequence[Path], loading: LoadSettings, *, model: str | None, limit: float
+) -> None:
+    """Serve one agent over stdin and stdout until it closes stdin.
+
+    Args:
+        folders: see `Folders`.
+        loading: see `Tools`.
+        model: see `Tools`.
+        limit: timeout of a job in seconds.
+
+    Raises:
+        InvalidInput, EnvironmentProblem: if a folder is missing or not writable.
+    """
+    from .jobs import Maker
+
+    allowed = Folders(folders)
+    jobs = AgentJobs(functools.partial(Maker, loading), limit=limit)
+    try:
+        make_server(Tools(allowed, jobs, loading, model), allowed).run("stdio")
+    finally:
+        jobs.close()
