@@ -43,6 +43,8 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class ImageTo3DExtension(ComfyExtension):
+    """The entry point that ComfyUI loads."""
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         # Not in on_load, which 0.3.64 does not call.
         host.register_folders()

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..pipelines.images.background import (
-    DEFAULT_THRESHOLD,
-    METHODS,
-    forget_models,
-    remove_background,
-)
+from ..pipelines.images.background import forget_models, remove_background
 from ..pipelines.images.framing import cut_out
 from . import host
 from .errors import explained
-from .schema import RARE, schema
+from .schema import RARE, from_setting, schema
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
 _EVERYTHING = (
@@ -25,9 +19,12 @@ _EVERYTHING = (
 
 
 class RemoveBackground(io.ComfyNode):
+    """Cuts the object out of each image, puts it on white and gives its mask."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_RemoveBackground",
             display_name="Remove Background for 3D",
             aliases=(
@@ -38,31 +35,16 @@ class RemoveBackground(io.ComfyNode):
                 "cut out",
                 "mask",
             ),
-            description="Cuts the object out of each image, puts it on white and gives its mask.",
             inputs=[
                 io.Image.Input(
                     "image", tooltip="One or more images. A fourth channel is used as alpha."
                 ),
-                io.Combo.Input(
+                from_setting(
                     "model",
-                    options=list(METHODS),
-                    default="auto",
-                    tooltip=(
-                        "auto: the image's alpha if it shows an object, plain if the border has one"
-                        " colour, otherwise u2net. plain: removes the border's colour and needs no"
-                        " model. The other names are models of rembg, read from models/rembg or"
-                        " downloaded."
-                    ),
+                    setting="remove_bg",
+                    note="Models of rembg are read from models/rembg or downloaded.",
                 ),
-                io.Float.Input(
-                    "alpha_threshold",
-                    default=DEFAULT_THRESHOLD,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Mask values below this become 0, which removes faint remains.",
-                    **RARE,
-                ),
+                from_setting("alpha_threshold", step=0.01, **RARE),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -76,10 +58,7 @@ class RemoveBackground(io.ComfyNode):
                 io.Image.Output(
                     "image_on_white",
                     display_name="image",
-                    tooltip=(
-                        "The object on white. Its soft edge is in the mask: Frame Foreground blends"
-                        " it."
-                    ),
+                    tooltip="The object on white. Frame Foreground blends its soft edge.",
                 ),
                 io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
             ],
@@ -102,19 +81,15 @@ class RemoveBackground(io.ComfyNode):
         return io.NodeOutput(image_socket(cut_out(images[:, :3].cpu(), masks)), mask_socket(masks))
 
 
-def _found_masks(images: Tensor, model: str, threshold: float) -> Tensor:
-    found = []
-    device = host.working_device().type
-    folder = host.background_dir(model)
-    progress = host.node_progress()
+def _found_masks(images: Tensor, method: str, threshold: float) -> Tensor:
     try:
-        for i, one in enumerate(images):
-            found.append(
-                remove_background(
-                    one[None], model, models_dir=folder, device=device, threshold=threshold
-                )
-            )
-            progress(i + 1, len(images))
+        return remove_background(
+            images,
+            method,
+            models_dir=host.background_dir(method),
+            device=host.working_device().type,
+            threshold=threshold,
+            progress=host.node_progress(),
+        )
     finally:
         forget_models()  # ComfyUI's memory management does not know them
-    return torch.cat(found)

@@ -8,38 +8,25 @@ from torch import Tensor
 from ..pipelines.images.colors import parse_color
 from ..pipelines.images.framing import frame_foreground
 from .errors import explained
-from .schema import RARE, complaint, schema
+from .schema import RARE, complaint, from_setting, number, schema
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
 
 class FrameForeground(io.ComfyNode):
+    """Centres each object in a square, at the size that the models expect."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_FrameForeground",
             display_name="Frame Foreground",
             aliases=("resize foreground", "center object", "crop to mask"),
-            description="Centres each object in a square, at the size that the models expect.",
             inputs=[
                 io.Image.Input("image", tooltip="One or more images."),
                 io.Mask.Input("mask", tooltip="1 = object; one for all images, or one for each."),
-                io.Float.Input(
-                    "foreground_ratio",
-                    default=0.85,
-                    min=0.1,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Longer side of the object as a share of the image's side.",
-                ),
-                io.Int.Input(
-                    "size",
-                    default=512,
-                    min=64,
-                    max=2048,
-                    step=8,
-                    tooltip="Side of the result in pixels.",
-                    **RARE,
-                ),
+                from_setting("foreground_ratio", step=0.01),
+                number("size", 512, 64, 2048, "Side of the result in pixels.", step=8, **RARE),
                 io.String.Input(
                     "background",
                     default="#ffffff",

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ _PACK = Path(__file__).parent.parent
 _DEMO_IMAGES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
 
 Model = TypeVar("Model")
+Item = TypeVar("Item")
 
 
 def register_folders() -> None:
@@ -107,6 +108,16 @@ def chosen_dtype(name: str) -> torch.dtype:
         # ComfyUI does not check whether the CPU supports bfloat16.
         return choose_dtype("auto", device)
     return dtype if dtype in DTYPES.values() else torch.float16
+
+
+def loading(dtype: str) -> dict[str, Any]:
+    """Return where and how the library's loaders must load a model for ComfyUI to manage."""
+    return {
+        "models_dirs": models_dirs(),
+        "device": offload_device(),
+        "dtype": chosen_dtype(dtype),
+        "progress": node_progress(),
+    }
 
 
 @dataclass(frozen=True)
@@ -227,6 +238,12 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
         bar.update_absolute(part * total + done, parts * total, image)
 
     return report
+
+
+def each(items: Collection[Item]) -> Iterator[tuple[Item, Progress]]:
+    """Yield each item with a callback for its part of the node's progress bar."""
+    for i, item in enumerate(items):
+        yield item, node_progress(i, len(items))
 
 
 def check_interruption() -> None:

@@ -27,17 +27,19 @@ _UPLOAD: dict[str, Any] = (
 
 
 class LoadMesh(io.ComfyNode):
+    """Reads a mesh file from ComfyUI's input or output folder.
+
+    Reads OBJ with its MTL and textures, GLB, glTF, PLY, STL and 3MF.
+    """
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_LoadMesh",
             display_name="Load Mesh File",
             folder=FOLDER,
             aliases=("load mesh", "import mesh", *(f"load {name}" for name in READABLE_FORMATS)),
-            description=(
-                "Reads a mesh file from ComfyUI's input or output folder: OBJ with its MTL and"
-                " textures, GLB, glTF, PLY, STL or 3MF."
-            ),
             inputs=[
                 io.String.Input(
                     "file",

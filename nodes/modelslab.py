@@ -10,13 +10,13 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pipelines.images.reading import to_pillow
-from ..pipelines.modelslab.request import MAX_CHUNK_SIZE, OUTPUT_FORMATS
+from ..pipelines.modelslab.request import BOUNDS, OUTPUT_FORMATS, Request
 from ..pipelines.modelslab.servers import DEFAULT
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket
-from .schema import RARE, complaint, from_setting, schema
-from .sockets import FILE_3D, file_3d, images_of, video_socket
+from .schema import RARE, complaint, from_setting, number, schema
+from .sockets import file_3d, file_3d_output, images_of, path_output, video_socket
 
 # Versions that cannot start with a fixed seed get no control: each Run would pay.
 _CONTROL = getattr(io, "ControlAfterGenerate", None)
@@ -24,27 +24,25 @@ FIXED = _CONTROL.fixed if _CONTROL else False
 
 
 class ModelsLabImageTo3D(io.ComfyNode):
+    """Makes the mesh on ModelsLab's servers instead of here.
+
+    The image leaves this machine, and each job costs credits. The API key is read from the variable
+    MODELSLAB_API_KEY or from user/modelslab_api_key.txt, never from a workflow.
+    """
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_ModelsLab",
             display_name="ModelsLab Image to 3D",
             aliases=("image to 3d api", "cloud"),
-            description=(
-                "Makes the mesh on ModelsLab's servers instead of here. The image leaves this"
-                " machine, and each job costs credits. The API key is read from the variable"
-                " MODELSLAB_API_KEY or from user/modelslab_api_key.txt, never from a workflow."
-            ),
-            inputs=_inputs(),
+            inputs=[*_mesh_inputs(), *_job_inputs(), *_newer_inputs(), _seed_input()],
             outputs=[
                 io.Mesh.Output(
                     "mesh", display_name="mesh", tooltip="One mesh for each image, y up."
                 ),
-                io.String.Output(
-                    "path",
-                    display_name="path",
-                    tooltip="The first file, relative to the output folder: for Preview 3D.",
-                ),
+                path_output(),
                 io.String.Output(
                     "video_path",
                     display_name="video path",
@@ -58,17 +56,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
                 io.Video.Output(
                     "video", display_name="video", tooltip="The first video; needs render."
                 ),
-                *(
-                    [
-                        FILE_3D.Output(
-                            "file_3d",
-                            display_name="file_3d",
-                            tooltip="The first file, for core's 3D nodes.",
-                        )
-                    ]
-                    if FILE_3D
-                    else []
-                ),
+                file_3d_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -123,32 +111,24 @@ def _output(results: Sequence[Any]) -> io.NodeOutput:
         host.below_output(first.video).as_posix() if first.video else "",
         json.dumps(meta, indent=2),
         video_socket(first.video),
-        *([file_3d(first.path)] if FILE_3D else []),
+        file_3d(first.path),
     )
 
 
-def _inputs() -> list[Any]:
+def _mesh_inputs() -> list[Any]:
     return [
         io.Image.Input("image", tooltip="One or more images. They are uploaded to the server."),
         io.Boolean.Input(
             "remove_bg", default=True, tooltip="Let the server remove the background."
         ),
+        from_setting("foreground_ratio", step=0.01, note="Needs remove_bg."),
+        from_setting("resolution", default=Request.resolution, step=16),
         from_setting(
-            io.Float,
-            "foreground_ratio",
-            step=0.01,
-            tooltip=("Longer side of the object as a share of the image's side. Needs remove_bg."),
-        ),
-        from_setting(
-            io.Int, "resolution", default=256, step=16, tooltip="Cells along an edge of the grid."
-        ),
-        io.Int.Input(
             "chunk_size",
-            default=8192,
+            default=Request.chunk_size,
             min=512,
-            max=MAX_CHUNK_SIZE,
+            max=BOUNDS["chunk_size"][1],
             step=32,
-            tooltip="Points that the server evaluates at once.",
             **RARE,
         ),
         io.Boolean.Input("render", default=False, tooltip="Also make a video."),
@@ -161,16 +141,19 @@ def _inputs() -> list[Any]:
             default="obj",
             tooltip="Format of the file.",
         ),
+    ]
+
+
+def _job_inputs() -> list[Any]:
+    return [
         io.String.Input(
             "model_id", default="instantmesh", tooltip="The server's name of the model.", **RARE
         ),
         io.String.Input(
             "job_id",
             default="",
-            tooltip=(
-                "Resume a job that was paid for before: its id is in the log and in the error."
-                " Separate several, one for each image, with commas."
-            ),
+            tooltip="Resume a job that was paid for before: its id is in the log and in the error."
+            " Separate several, one for each image, with commas.",
             **RARE,
         ),
         io.String.Input(
@@ -183,71 +166,46 @@ def _inputs() -> list[Any]:
             options=host.modelslab_servers(),
             default=DEFAULT,
             optional=True,
-            tooltip=(
-                "modelslab.com, or a server from user/modelslab_servers.txt. Each line there has an"
-                " address and, after a space, the key that is sent to it alone."
-            ),
+            tooltip="modelslab.com, or a server from user/modelslab_servers.txt. Each line there"
+            " has an address and, after a space, the key that is sent to it alone.",
         ),
         io.Boolean.Input(
             "pay_again",
             default=False,
             optional=True,
-            tooltip=(
-                "Pay for a new job even if the same image and settings were paid for before."
-                " Otherwise that job is resumed, also after a Stop or an error."
-            ),
-        ),
-        *_advanced(),
-        # Last, since only some versions put a control behind it.
-        io.Int.Input(
-            "seed",
-            default=1,
-            min=0,
-            max=2**32 - 1,
-            control_after_generate=FIXED,
-            optional=True,
-            tooltip=(
-                "The same seed, image and settings are not paid for again. 0 lets the server draw"
-                " one. Further images use the next seeds."
-            ),
+            tooltip="Pay for a new job even if the same image and settings were paid for before."
+            " Otherwise that job is resumed, also after a Stop or an error.",
         ),
     ]
 
 
-def _advanced() -> list[Any]:
+def _newer_inputs() -> list[Any]:
     """Return the parameters of the vendor's newer models."""
 
-    def one(kind: Any, name: str, default: float, low: float, high: float, tooltip: str) -> Any:
-        step = {"step": 0.01 if high < 1 else 0.1} if kind is io.Float else {}
-        return kind.Input(
-            name,
-            default=default,
-            min=low,
-            max=high,
-            optional=True,
-            tooltip=f"For newer models: {tooltip}.",
-            **step,
-            **RARE,
+    def one(name: str, tooltip: str, **own: Any) -> Any:
+        low, high = BOUNDS[name]
+        own |= {"optional": True, **RARE}
+        return number(
+            name, getattr(Request, name), low, high, f"For newer models: {tooltip}.", **own
         )
 
     return [
-        one(
-            io.Float,
-            "ss_guidance_strength",
-            7.5,
-            0.0,
-            100.0,
-            "how closely the structure follows the image",
-        ),
-        one(io.Int, "ss_sampling_steps", 12, 1, 50, "steps of the structure"),
-        one(
-            io.Float,
-            "slat_guidance_strength",
-            3.0,
-            0.0,
-            10.0,
-            "how closely the details follow the image",
-        ),
-        one(io.Int, "slat_sampling_steps", 12, 1, 50, "steps of the details"),
-        one(io.Float, "mesh_simplify", 0.9, 0.9, 0.98, "the share of triangles to remove"),
+        one("ss_guidance_strength", "how closely the structure follows the image", step=0.1),
+        one("ss_sampling_steps", "steps of the structure"),
+        one("slat_guidance_strength", "how closely the details follow the image", step=0.1),
+        one("slat_sampling_steps", "steps of the details"),
+        one("mesh_simplify", "the share of triangles to remove", step=0.01),
     ]
+
+
+def _seed_input() -> Any:
+    """Return the seed, which must be last: only some versions put a control behind it."""
+    return number(
+        "seed",
+        1,
+        *BOUNDS["seed"],
+        "The same seed, image and settings are not paid for again. 0 lets the server draw one."
+        " Further images use the next seeds.",
+        control_after_generate=FIXED,
+        optional=True,
+    )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..pipelines.cameras import ZERO123PLUS_FOV_Y_DEG, ZERO123PLUS_RADIUS, Cameras, parse_cameras
-from ..pipelines.devices import DTYPES
 from ..pipelines.errors import InvalidInput
-from ..pipelines.fields.field import Field
 from ..pipelines.reconstruction.instant_mesh import split_objects
 from ..pipelines.reconstruction.reconstruct import reconstruct
 from ..pipelines.reconstruction.triposg import TripoSG
-from ..pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from ..pipelines.weights.reconstruction_models import (
     AnyReconstructionModel,
     load_reconstruction_model,
@@ -22,7 +17,7 @@ from ..pipelines.weights.reconstruction_models import (
 from . import host
 from .errors import explained
 from .graph import check_loaders
-from .schema import RARE, complaint, schema
+from .schema import RARE, complaint, dtype_input, from_setting, number, schema
 from .sockets import CamerasSocket, FieldSocket, ReconstructionModelSocket, images_of, masks_of
 
 _WORKING_MEMORY = 2**30  # bytes, of the large models
@@ -30,9 +25,15 @@ _NO_EFFECT = "cameras and views_per_object have no effect: this model takes one 
 
 
 class LoadReconstructionModel(io.ComfyNode):
+    """Loads a model that turns six views, or one image, into a shape.
+
+    Looks in models/image_to_3d, then in the Hugging Face cache, then downloads.
+    """
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_LoadReconstructionModel",
             display_name="Load Reconstruction Model",
             aliases=(
@@ -44,30 +45,15 @@ class LoadReconstructionModel(io.ComfyNode):
                 "lrm",
                 "image to 3d model",
             ),
-            description=(
-                "Loads a model that turns six views, or one image, into a shape. Looks in"
-                " models/image_to_3d, then in the Hugging Face cache, then downloads."
-            ),
             inputs=[
-                io.Combo.Input(
+                from_setting(
                     "model",
-                    options=list(RECONSTRUCTION_PRESETS),
-                    default="photo",
-                    tooltip=(
-                        "photo: comes with the pack, takes one framed image, needs seconds."
-                        " triposr: takes one framed image too, finer (1.7 GB, MIT)."
-                        " triposg: the finest shape of one image, without colours (8 GB, MIT)."
-                        " instant-mesh-large: the best surface, needs six views. The nerf models"
-                        " render better orbits."
-                    ),
+                    note="photo: comes with the pack, takes one framed image, needs seconds."
+                    " triposr: takes one framed image too, finer (1.7 GB, MIT). triposg: the finest"
+                    " shape of one image, without colours (8 GB, MIT). instant-mesh-large: the best"
+                    " surface, needs six views. The nerf models render better orbits.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=["auto", *DTYPES],
-                    default="auto",
-                    tooltip="auto follows ComfyUI's options and the device.",
-                    **RARE,
-                ),
+                dtype_input(),
             ],
             outputs=[
                 ReconstructionModelSocket.Output("reconstruction_model", display_name="model")
@@ -79,57 +65,52 @@ class LoadReconstructionModel(io.ComfyNode):
     @explained
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         check_loaders(cls.hidden.prompt, model, host.models_dirs())
-        loaded = load_reconstruction_model(
-            model,
-            models_dirs=host.models_dirs(),
-            device=host.offload_device(),
-            # The embedded models are too small to gain from half precision.
-            dtype=host.chosen_dtype("float32" if dtype == "auto" and model == "photo" else dtype),
-            progress=host.node_progress(),
-        )
+        # The embedded models are too small to gain from half precision.
+        chosen = "float32" if dtype == "auto" and model == "photo" else dtype
+        loaded = load_reconstruction_model(model, **host.loading(chosen))
         return io.NodeOutput(host.manage(loaded, loaded))
 
 
 class ViewCameras(io.ComfyNode):
+    """Sets from where your own views were taken.
+
+    All cameras look at the centre of the object and are upright.
+    """
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_ViewCameras",
             display_name="View Cameras",
             aliases=("camera positions", "multiview cameras", "azimuth", "elevation"),
-            description=(
-                "Sets from where your own views were taken. All cameras look at the centre of the"
-                " object and are upright."
-            ),
             inputs=[
                 io.String.Input(
                     "azimuths",
                     default="0, 90, 180, 270",
-                    tooltip=(
-                        "Degrees around the object, one for each view: 0 is its front, 90 its left"
-                        " side."
-                    ),
+                    tooltip="Degrees around the object, one for each view: 0 is its front, 90 its"
+                    " left side.",
                 ),
                 io.String.Input(
                     "elevations",
                     default="0",
                     tooltip="Degrees above the horizon, one for all views or one for each.",
                 ),
-                io.Float.Input(
+                number(
                     "radius",
-                    default=ZERO123PLUS_RADIUS,
-                    min=0.1,
-                    max=100.0,
+                    ZERO123PLUS_RADIUS,
+                    0.1,
+                    100.0,
+                    "Distance from the centre of the object.",
                     step=0.05,
-                    tooltip="Distance from the centre of the object.",
                 ),
-                io.Float.Input(
+                number(
                     "fov",
-                    default=ZERO123PLUS_FOV_Y_DEG,
-                    min=1.0,
-                    max=170.0,
+                    ZERO123PLUS_FOV_Y_DEG,
+                    1.0,
+                    170.0,
+                    "Vertical field of view in degrees.",
                     step=0.5,
-                    tooltip="Vertical field of view in degrees.",
                 ),
             ],
             outputs=[CamerasSocket.Output("cameras", display_name="cameras")],
@@ -150,25 +131,25 @@ class ViewCameras(io.ComfyNode):
 
 
 class Reconstruct(io.ComfyNode):
+    """Turns six views of each object, or one framed image of it, into a triplane.
+
+    Extract Mesh and Render Orbit work from it in seconds, at any resolution.
+    """
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_Reconstruct",
             display_name="Reconstruct",
             aliases=("image to 3d", "views to 3d", "triplane", "triposr", "instantmesh"),
-            description=(
-                "Turns six views of each object, or one framed image of it, into a triplane."
-                " Extract Mesh and Render Orbit work from it in seconds, at any resolution."
-            ),
             inputs=[
                 ReconstructionModelSocket.Input("model"),
                 io.Image.Input(
                     "views",
-                    tooltip=(
-                        "For the instant models: six views of each object from Generate Views, or"
-                        " your own with cameras. For photo and triposr: one framed image of each"
-                        " object, from Frame Foreground."
-                    ),
+                    tooltip="For the instant models: six views of each object from Generate Views,"
+                    " or your own with cameras. For photo and triposr: one framed image of each"
+                    " object, from Frame Foreground.",
                 ),
                 CamerasSocket.Input(
                     "cameras",
@@ -180,19 +161,15 @@ class Reconstruct(io.ComfyNode):
                     options=["6", "4"],
                     default="6",
                     optional=True,
-                    tooltip=(
-                        "Without cameras: how many views belong to one object. 4 means views 1, 3,"
-                        " 5 and 6 of Generate Views. No effect on photo and triposr."
-                    ),
+                    tooltip="Without cameras: how many views belong to one object. 4 means views 1,"
+                    " 3, 5 and 6 of Generate Views. No effect on photo and triposr.",
                     **RARE,
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip=(
-                        "For photo and triposr: the masks of the framed images, 1 = object. The"
-                        " model replaces the colour behind the object by its own."
-                    ),
+                    tooltip="For photo and triposr: the masks of the framed images, 1 = object. The"
+                    " model replaces the colour behind the object by its own.",
                 ),
             ],
             outputs=[FieldSocket.Output("triplane", display_name="triplane")],
@@ -209,42 +186,30 @@ class Reconstruct(io.ComfyNode):
         views_per_object: str = "6",
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        images = images_of(views)[:, :3]
         if isinstance(model.model, TripoSG):
             raise InvalidInput("Use the node Reconstruct with TripoSG for the model triposg.")
+        images, masks = images_of(views)[:, :3], None
         if model.model.input_kind == "image":
             if cameras is not None or views_per_object != "6":
                 host.show_on_node(cls.hidden.unique_id, _NO_EFFECT)
-            return io.NodeOutput(_from_images(model, images, mask))
-        each = int(views_per_object) if cameras is None else len(cameras)
+            each, cameras, masks = 1, None, _masks_of(mask, images)
+        else:
+            each = int(views_per_object) if cameras is None else len(cameras)
         objects = split_objects(images, each)
         device = model.load(_WORKING_MEMORY)
+        fields = []
         with host.free_cores():
-            fields = [
-                _reported(reconstruct(model.model, own.to(device), cameras), i, len(objects))
-                for i, own in enumerate(objects)
-            ]
+            for (i, own), progress in host.each([*enumerate(objects)]):
+                own_mask = None if masks is None else masks[[i]].to(device)
+                field = reconstruct(model.model, own.to(device), cameras, own_mask)
+                fields.append(field.to("cpu"))
+                progress(1, 1)
         return io.NodeOutput(fields)
 
 
-def _from_images(model: host.Managed[Any], images: Tensor, mask: Tensor | None) -> list[Field]:
-    """Return the field of each framed image."""
+def _masks_of(mask: Tensor | None, images: Tensor) -> Tensor:
     if mask is None:
         raise InvalidInput(
             "This model takes one framed image and its mask: connect Frame Foreground's mask."
         )
-    masks = masks_of(mask, images)
-    device = model.load(_WORKING_MEMORY)
-    with host.free_cores():
-        return [
-            _reported(
-                reconstruct(model.model, one.to(device), masks=own.to(device)), i, len(images)
-            )
-            for i, (one, own) in enumerate(zip(images.split(1), masks.split(1), strict=True))
-        ]
-
-
-def _reported(field: Field, number: int, count: int) -> Field:
-    """Move a finished field to host memory and the node's bar on."""
-    host.node_progress()(number + 1, count)
-    return field.to("cpu")
+    return masks_of(mask, images)

@@ -16,33 +16,26 @@ from . import host
 from .cleaning import FOLDER
 from .errors import explained
 from .mesh_sockets import meshes_of
-from .schema import RARE, complaint, from_setting, schema
-from .sockets import FILE_3D, file_3d
+from .schema import RARE, complaint, from_setting, number, schema
+from .sockets import file_3d, file_3d_output, path_output
 
 
 class SaveMesh(io.ComfyNode):
+    """Saves meshes as files below ComfyUI's output folder."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_SaveMesh",
             display_name="Save Mesh File",
             folder=FOLDER,
             aliases=("save mesh", "export mesh", "obj", "glb", "stl", "ply", "3mf", "3d print"),
-            description="Saves meshes as files below ComfyUI's output folder.",
             is_output_node=True,
             inputs=_inputs(),
             outputs=[
-                io.String.Output(
-                    "path",
-                    display_name="path",
-                    tooltip="The first file, relative to the output folder: for Preview 3D.",
-                ),
-                # Always there, so that `paths` has one number in all versions of ComfyUI.
-                (FILE_3D or io.Custom("FILE_3D")).Output(
-                    "file_3d",
-                    display_name="file_3d",
-                    tooltip="The first file, for core's 3D nodes.",
-                ),
+                path_output(),
+                file_3d_output(),
                 io.String.Output(
                     "paths",
                     display_name="paths",
@@ -96,18 +89,14 @@ def _inputs() -> list[Any]:
             tooltip="Folder and start of the file name, as in Save Image. %year% and so on work.",
         ),
         from_setting(
-            io.Combo,
             "format",
             tooltip=(
                 "glb keeps everything; obj keeps colours, textures and most of a material; ply and"
                 " 3mf keep colours; stl keeps the shape only."
             ),
         ),
+        from_setting("up_axis", tooltip="y for viewers and game engines, z for printing and CAD."),
         from_setting(
-            io.Combo, "up_axis", tooltip="y for viewers and game engines, z for printing and CAD."
-        ),
-        from_setting(
-            io.Float,
             "longest_side",
             setting="size",
             max=100_000.0,
@@ -118,22 +107,18 @@ def _inputs() -> list[Any]:
             ),
         ),
         from_setting(
-            io.Combo,
-            "pivot",
-            tooltip="The origin: unchanged, in the centre, or at the bottom.",
-            **RARE,
+            "pivot", tooltip="The origin: unchanged, in the centre, or at the bottom.", **RARE
         ),
-        io.Float.Input(
+        number(
             "turn",
-            default=0.0,
-            min=-360.0,
-            max=360.0,
+            0.0,
+            -360.0,
+            360.0,
+            "Degrees around the vertical axis: 90 puts the front where the left side was.",
             step=90.0,
-            tooltip="Degrees around the vertical axis: 90 puts the front where the left side was.",
             **RARE,
         ),
         from_setting(
-            io.Combo,
             "texture_format",
             optional=True,
             tooltip=(
@@ -161,5 +146,4 @@ def _output(paths: Sequence[Path]) -> io.NodeOutput:
         for path in relative
     ]
     names = [path.as_posix() for path in relative]
-    first = file_3d(paths[0]) if FILE_3D else None
-    return io.NodeOutput(names[0], first, names, ui={"3d": saved})
+    return io.NodeOutput(names[0], file_3d(paths[0]), names, ui={"3d": saved})

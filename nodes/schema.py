@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from inspect import signature
+from inspect import getdoc, signature
 from typing import Any
 
 from comfy_api.latest import io
@@ -17,20 +17,28 @@ RARE: dict[str, Any] = (
     {"advanced": True} if "advanced" in signature(io.Int.Input.__init__).parameters else {}
 )
 _SETTINGS = declared(JobSettings, LoadSettings)
+_KINDS: dict[type, Any] = {bool: io.Boolean, int: io.Int, float: io.Float, str: io.Combo}
 _HAS_ALIASES = "search_aliases" in signature(io.Schema.__init__).parameters
 
 
-def schema(*, aliases: Sequence[str] = (), folder: str = "", **fields: Any) -> io.Schema:
-    """Return a node's schema.
+def schema(
+    node: type[io.ComfyNode], *, aliases: Sequence[str] = (), folder: str = "", **fields: Any
+) -> io.Schema:
+    """Return a node's schema; its description is the docstring of its class.
 
     Args:
+        node: the node.
         aliases: words that find the node in the page's search, beside its name.
         folder: subcategory in the menu.
         fields: of `io.Schema`.
     """
     if _HAS_ALIASES:
         fields["search_aliases"] = list(aliases)
-    return io.Schema(category=f"{CATEGORY}/{folder}" if folder else CATEGORY, **fields)
+    return io.Schema(
+        category=f"{CATEGORY}/{folder}" if folder else CATEGORY,
+        description=" ".join((getdoc(node) or "").split()),
+        **fields,
+    )
 
 
 def complaint(check: Callable[[], object]) -> bool | str:
@@ -42,23 +50,46 @@ def complaint(check: Callable[[], object]) -> bool | str:
     return True
 
 
-def from_setting(kind: Any, name: str, *, setting: str = "", **own: Any) -> Any:
-    """Return a widget with the default, bounds and help of one of the library's settings.
+def from_setting(name: str, *, setting: str = "", note: str = "", **own: Any) -> Any:
+    """Return a widget with the default, bounds, choices and help of one of the library's settings.
 
     Args:
-        kind: `io.Int`, `io.Float`, `io.Boolean` or `io.Combo`.
-        name: of the widget.
+        name: name of the widget.
         setting: name of the setting, if it has another.
+        note: sentences to add to the setting's help.
         own: options in which the widget differs, or which settings lack.
     """
     declaration = _SETTINGS[setting or name]
     help_text = declaration.help
     options: dict[str, Any] = {
         "default": declaration.default,
-        "tooltip": f"{help_text[:1].upper()}{help_text[1:]}.",
+        "tooltip": f"{help_text[:1].upper()}{help_text[1:]}. {note}".rstrip(),
     }
     if declaration.choices:
         options["options"] = list(declaration.choices)
     elif declaration.kind in (int, float):
         options |= {"min": declaration.low, "max": declaration.high}
-    return kind.Input(name, **(options | own))
+    return _KINDS[declaration.kind].Input(name, **(options | own))
+
+
+def number(name: str, default: float, low: float, high: float, tooltip: str, **own: Any) -> Any:
+    """Return a widget of a number that is no setting; its type is that of the default."""
+    return _KINDS[type(default)].Input(
+        name, default=default, min=low, max=high, tooltip=tooltip, **own
+    )
+
+
+def dtype_input() -> Any:
+    """Return the widget of a model's precision."""
+    return from_setting("dtype", note="auto follows ComfyUI's options and the device.", **RARE)
+
+
+def seed_input() -> Any:
+    """Return the widget of the seed of a batch."""
+    note = "The node shows it. Further images of a batch use the next seeds."
+    return from_setting("seed", control_after_generate=True, note=note)
+
+
+def max_faces_input(default: int, high: int, note: str = "0 keeps all.") -> Any:
+    """Return the widget of the number of triangles to keep."""
+    return from_setting("max_faces", default=default, min=0, max=high, step=1000, note=note)

@@ -120,8 +120,27 @@ def mask_socket(masks: Tensor) -> Tensor:
     return masks[:, 0].contiguous().cpu()
 
 
+def path_output() -> Any:
+    """Return the output of a saved file's path."""
+    return io.String.Output(
+        "path",
+        display_name="path",
+        tooltip="The first file, relative to the output folder: for Preview 3D.",
+    )
+
+
+def file_3d_output() -> Any:
+    """Return the output of a saved file, in all versions: outputs must keep their numbers."""
+    socket = FILE_3D or io.Custom("FILE_3D")
+    return socket.Output(
+        "file_3d", display_name="file_3d", tooltip="The first file, for core's 3D nodes."
+    )
+
+
 def file_3d(path: Path) -> Any:
-    """Convert the path of a saved file to FILE_3D."""
+    """Convert the path of a saved file to FILE_3D; None in versions without it."""
+    if FILE_3D is None:
+        return None
     from comfy_api.latest import Types
 
     return Types.File3D(str(path))

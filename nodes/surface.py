@@ -5,62 +5,44 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..pipelines.fields.field import Field
-from ..pipelines.settings import SurfaceSettings, declared
+from ..pipelines.settings import SurfaceSettings
 from ..pipelines.surface.extraction import extract_mesh, surface_memory
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket
-from .schema import RARE, schema
+from .schema import RARE, from_setting, schema
 from .sockets import FieldSocket
-
-_SETTINGS = declared(SurfaceSettings)
 
 
 class ExtractMesh(io.ComfyNode):
+    """Extracts the surface of each triplane as a mesh.
+
+    Uses FlexiCubes for photo and the mesh models, and marching cubes for the other models.
+    """
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
+            cls,
             node_id="ImageTo3D_ExtractMesh",
             display_name="Extract Mesh",
             aliases=("marching cubes", "flexicubes", "triplane to mesh", "voxel to mesh"),
-            description=(
-                "Extracts the surface of each triplane as a mesh: with FlexiCubes for photo and the"
-                " mesh models, with marching cubes for the nerf models and TripoSR."
-            ),
             inputs=[
                 FieldSocket.Input("triplane"),
-                io.Int.Input(
+                from_setting(
                     "resolution",
                     default=128,
-                    min=_SETTINGS["resolution"].low,
-                    max=_SETTINGS["resolution"].high,
                     step=16,
-                    tooltip=(
-                        "Cells along an edge of the grid: 128 suits the mesh models, 256 the nerf"
-                        " models and TripoSR."
-                    ),
+                    note="128 suits the mesh models, 256 the nerf models and TripoSR.",
                 ),
-                io.Int.Input(
-                    "chunk_size",
-                    default=_SETTINGS["chunk_size"].default,
-                    min=1024,
-                    max=4194304,
-                    step=1024,
-                    tooltip=(
-                        "Points evaluated at once. Fewer need less memory; the mesh stays the same."
-                    ),
-                    **RARE,
-                ),
-                io.Float.Input(
+                from_setting("chunk_size", min=1024, max=4194304, step=1024, **RARE),
+                from_setting(
                     "threshold",
                     default=0.0,
                     min=0.0,
                     max=1000.0,
                     step=0.1,
-                    tooltip=(
-                        "Density at the surface, for the nerf models (10) and TripoSR (25). 0 uses"
-                        " the model's own."
-                    ),
+                    note="0 uses the model's own: 10 for the nerf models, 25 for TripoSR.",
                     **RARE,
                 ),
                 io.Boolean.Input(
@@ -68,7 +50,7 @@ class ExtractMesh(io.ComfyNode):
                     default=True,
                     tooltip="Drop everything that is not connected to the largest component.",
                 ),
-                io.Boolean.Input("colors", default=True, tooltip="Give each vertex its colour."),
+                from_setting("colors"),
             ],
             outputs=[
                 io.Mesh.Output(
@@ -92,15 +74,13 @@ class ExtractMesh(io.ComfyNode):
             resolution=resolution,
             chunk_size=chunk_size,
             threshold=threshold or None,
-            min_part_share=1.0 if keep_largest_part else 0.0,
+            min_part_share=float(keep_largest_part),
             colors=colors,
         )
         device = host.reserve(surface_memory(resolution, chunk_size))
         with host.free_cores():
             meshes = [
-                extract_mesh(
-                    one.to(device), settings, progress=host.node_progress(i, len(triplane))
-                )
-                for i, one in enumerate(triplane)
+                extract_mesh(one.to(device), settings, progress=progress)
+                for one, progress in host.each(triplane)
             ]
         return io.NodeOutput(mesh_socket(meshes))

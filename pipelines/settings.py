@@ -31,11 +31,7 @@ ReconstructionName = Literal[
 ]
 MultiviewName = Literal["zero123plus-instantmesh", "zero123plus"]
 Scheduler = Literal["euler_ancestral", "dpmpp_2m", "unipc"]
-BackgroundMethod = Literal[
-    "auto",
-    "alpha",
-    "plain",
-    "none",
+BackgroundModel = Literal[
     "u2net",
     "u2netp",
     "u2net_human_seg",
@@ -46,6 +42,7 @@ BackgroundMethod = Literal[
     "birefnet-general-lite",
     "birefnet-portrait",
 ]
+BackgroundMethod = Literal["auto", "alpha", "plain", "none", BackgroundModel]
 MeshFormat = Literal["obj", "glb", "ply", "stl", "3mf"]
 MESH_FORMATS: tuple[MeshFormat, ...] = get_args(MeshFormat)
 UpAxis = Literal["y", "z"]
@@ -199,7 +196,11 @@ class OutputSettings(_Settings):
 class Settings(_Settings):
     """Settings of making a mesh from an image."""
 
-    remove_bg: BackgroundMethod = Field("auto", description="how the background is removed")
+    remove_bg: BackgroundMethod = Field(
+        "auto",
+        description="how the background is removed; auto takes the image's alpha if it shows an"
+        " object, plain if the border has one colour, otherwise u2net",
+    )
     alpha_threshold: float = Field(
         0.05, ge=0, le=1, description="mask values below this count as background"
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import EnvironmentProblem, InvalidInput
+from ..progress import Progress, silent
 from ..reachability import is_reachable
+from ..settings import BackgroundMethod, BackgroundModel
 from .checks import check_images
 from .reading import to_pillow
 
@@ -31,18 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODELS = (
-    "u2net",
-    "u2netp",
-    "u2net_human_seg",
-    "silueta",
-    "isnet-general-use",
-    "isnet-anime",
-    "birefnet-general",
-    "birefnet-general-lite",
-    "birefnet-portrait",
-)
-METHODS = ("auto", "alpha", "plain", "none", *MODELS)
+MODELS: tuple[str, ...] = get_args(BackgroundModel)
+METHODS: tuple[str, ...] = get_args(BackgroundMethod)
 AUTO_MODEL = "u2net"
 _RELEASES = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 #: File names of models whose name differs in the release.
@@ -73,6 +65,7 @@ def remove_background(
     models_dir: Path | None = None,
     device: str = "cpu",
     threshold: float = DEFAULT_THRESHOLD,
+    progress: Progress = silent,
 ) -> Tensor:
     """Find the object in each image.
 
@@ -87,6 +80,7 @@ def remove_background(
             models are downloaded to it.
         device: "cuda", "mps" or "cpu"; selects the execution provider of ONNX Runtime.
         threshold: mask values below this become 0, which removes faint remains.
+        progress: called after each image.
 
     Returns:
         (B, 1, H, W) float32 in [0, 1], 1 on the object.
@@ -106,10 +100,12 @@ def remove_background(
     check_images(images, 3, 4)
     if not 0 <= threshold <= 1:
         raise InvalidInput(f"alpha threshold must be between 0 and 1, got {threshold}.")
-    masks = torch.stack(
-        [_mask(image.float().cpu().clamp(0, 1), method, models_dir, device) for image in images]
-    )
-    return masks * (masks >= threshold)
+    masks = []
+    for i, image in enumerate(images):
+        masks.append(_mask(image.float().cpu().clamp(0, 1), method, models_dir, device))
+        progress(i + 1, len(images))
+    found = torch.stack(masks)
+    return found * (found >= threshold)
 
 
 def forget_models() -> None:

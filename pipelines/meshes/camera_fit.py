@@ -77,7 +77,7 @@ def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
     )
 
 
-def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
+def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor, known: Cameras | None = None) -> CameraFit:
     """Find the camera from which the mesh fits the mask best.
 
     A coarse search tries a list of elevations and fields of view; least squares then refines the
@@ -89,6 +89,7 @@ def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
         mesh: front at +x.
         image: (1, 3, S, S) sRGB in [0, 1]; the framed photograph.
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
+        known: camera that is returned if the mesh fits the mask as seen by it.
 
     Raises:
         InvalidInput: if the shapes do not match, the mask is empty or the mesh has no triangles.
@@ -109,6 +110,8 @@ def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor) -> CameraFit:
         raise InvalidInput("The mask holds no object: look at the background removal.")
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so no camera can be fitted.")
+    if known is not None and (fit := fit_of(mesh, known, mask)).trusted:
+        return fit
     target = _Target(mesh, image, mask)
     starts = [
         [0.0, float(elevation), 0.0, math.log(1 / math.tan(math.radians(fov) / 2)), 0.0, 0.0, 0.0]

@@ -53,3 +53,11 @@ def report(mesh: Mesh) -> MeshReport:
         mesh.volume(),
         (x, y, z),
     )
+
+
+def comparison(before: Mesh, after: Mesh) -> str:
+    """Describe a mesh after and before a repair, and the images that the repair dropped."""
+    lines = [f"after: {report(after)}", f"before: {report(before)}"]
+    if before.material is not None and before.material.images:
+        lines.append(f"dropped, since they need the old uvs: {', '.join(before.material.images)}")
+    return "\n".join(lines)

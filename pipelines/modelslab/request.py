@@ -12,11 +12,11 @@ from typing import Any
 from ..errors import InvalidInput
 
 OUTPUT_FORMATS = ("obj", "glb", "stl", "ply")
-MAX_RESOLUTION, MAX_CHUNK_SIZE = 512, 12000
-_BOUNDS: Mapping[str, tuple[float, float]] = {
+#: Lowest and highest value of each number.
+BOUNDS: Mapping[str, tuple[float, float]] = {
     "foreground_ratio": (0.01, 1),
-    "resolution": (1, MAX_RESOLUTION),
-    "chunk_size": (1, MAX_CHUNK_SIZE),
+    "resolution": (1, 512),
+    "chunk_size": (1, 12000),
     "seed": (0, 2**32 - 1),
     "ss_guidance_strength": (0, 100),
     "ss_sampling_steps": (1, 50),
@@ -69,7 +69,7 @@ class Request:
     mesh_simplify: float = 0.9
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
+        for name, (low, high) in BOUNDS.items():
             if not low <= getattr(self, name) <= high:
                 raise InvalidInput(
                     f"{name} must be between {low} and {high}, got {getattr(self, name)}."

@@ -24,6 +24,7 @@ from .zero123plus import MultiviewModel
 # the value range.
 LATENT_SCALE, LATENT_SHIFT = 0.75, 0.22
 PIXEL_SCALE = 0.8 / 0.5
+_MAX_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class GeneratedViews:
 def choose_seed(seed: int) -> int:
     """Return the seed, or a random one if it is 0."""
     return seed if seed else secrets.randbelow(2**32 - 1) + 1
+
+
+def choose_seeds(seed: int, count: int) -> list[int]:
+    """Return `count` consecutive seeds, starting with the given one, or a random one if it is 0."""
+    first = choose_seed(seed)
+    return [(first + i - 1) % _MAX_SEED + 1 for i in range(count)]
 
 
 def draw_noise(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:

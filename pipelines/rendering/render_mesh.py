@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..cameras import Cameras, cameras_around
+from ..cameras import ZERO123PLUS_FOV_Y_DEG, Cameras, cameras_around, orbit_cameras
 from ..meshes.color_transfer import surface_colors
 from ..meshes.mesh import Mesh
 from ..meshes.rasterization import on_screen, visible_triangles
+from ..progress import Progress, silent
 
 _GREY = 0.7
 _AMBIENT = 0.55
@@ -37,6 +38,30 @@ def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
     """Render the mesh from the front, the side and the back; returns (1, 3, size, 3 * size)."""
     views = render_mesh(mesh, cameras_around([20.0, 110.0, 200.0], [15.0] * 3, 4.0, 30.0), size)
     return torch.cat(list(views.split(1)), dim=-1)
+
+
+def render_turntable(
+    mesh: Mesh, frames: int, elevation_deg: float, size: int, progress: Progress = silent
+) -> Tensor:
+    """Render one turn around a mesh, which fills the image whatever its size and position.
+
+    Args:
+        mesh: as in `render_mesh`.
+        frames: number of images, at equal angles.
+        elevation_deg: elevation of the camera above the horizon.
+        size: side length of the images in pixels.
+        progress: called with the image after each frame.
+
+    Returns:
+        (frames, 3, size, size) float32 in [0, 1].
+    """
+    centered, radius = mesh.center_for_camera(ZERO123PLUS_FOV_Y_DEG)
+    cameras = orbit_cameras(frames, elevation_deg, radius)
+    images = []
+    for i in range(frames):
+        images.append(render_mesh(centered, cameras[[i]], size))
+        progress(i + 1, frames, images[-1])
+    return torch.cat(images)
 
 
 def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:

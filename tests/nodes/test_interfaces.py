@@ -7,6 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
+WIDGET_VALUES = Path(__file__).parent / "widgets.json"  # the same, of defaults and bounds
 FROZEN = Path(__file__).parent / "interfaces.json"  # of the last release: only added to
 WIDGETS = ("Int", "Float", "String", "Boolean", "Combo")
 
@@ -38,3 +41,17 @@ def test_the_list_holds_every_node(nodes: ModuleType):
     assert json.loads(FROZEN.read_text()).keys() == {
         n.define_schema().fields["node_id"] for n in nodes.NODES
     }
+
+
+@pytest.mark.parametrize(
+    ("node_id", "frozen"),
+    json.loads(WIDGET_VALUES.read_text()).items(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_widget_keeps_its_default_its_bounds_and_its_choices(nodes: ModuleType, node_id, frozen):
+    schemas = {node.define_schema().fields["node_id"]: node.define_schema() for node in nodes.NODES}
+    found = {port.id: port.options for port in schemas[node_id].inputs}
+    for name, values in frozen.items():
+        assert {key: found[name].get(key) for key in values} | {
+            "options": found[name].get("options", [])[: len(values.get("options", []))]
+        } == {"options": []} | values, f"{node_id}.{name}"
