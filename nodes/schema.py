@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pipelines.errors import InvalidInput
-from ..pipelines.settings import JobSettings, LoadSettings, declared
+from ..pipelines.settings import JobSettings, LoadSettings, Setting, declared
 
 CATEGORY = "3d/Image to 3D"
 #: Options of a widget that is rarely used: newer versions fold it away.
@@ -17,7 +17,7 @@ RARE: dict[str, Any] = (
     {"advanced": True} if "advanced" in signature(io.Int.Input.__init__).parameters else {}
 )
 _SETTINGS = declared(JobSettings, LoadSettings)
-_KINDS: dict[type, Any] = {bool: io.Boolean, int: io.Int, float: io.Float, str: io.Combo}
+_KINDS: dict[type, Any] = {bool: io.Boolean, int: io.Int, float: io.Float, str: io.String}
 _HAS_ALIASES = "search_aliases" in signature(io.Schema.__init__).parameters
 
 
@@ -50,24 +50,24 @@ def complaint(check: Callable[[], object]) -> bool | str:
     return True
 
 
-def from_setting(name: str, *, setting: str = "", note: str = "", **own: Any) -> Any:
+def from_setting(name: str, *, setting: str | Setting = "", note: str = "", **own: Any) -> Any:
     """Return a widget with the default, bounds, choices and help of one of the library's settings.
 
     Args:
         name: name of the widget.
-        setting: name of the setting, if it has another.
+        setting: name of the setting, if it has another, or a setting of another model.
         note: sentences to add to the setting's help.
         own: options in which the widget differs, or which settings lack.
     """
-    declaration = _SETTINGS[setting or name]
+    declaration = setting if isinstance(setting, Setting) else _SETTINGS[setting or name]
     help_text = declaration.help
     options: dict[str, Any] = {
         "default": declaration.default,
         "tooltip": f"{help_text[:1].upper()}{help_text[1:]}. {note}".rstrip(),
     }
     if declaration.choices:
-        options["options"] = list(declaration.choices)
-    elif declaration.kind in (int, float):
+        return io.Combo.Input(name, **(options | {"options": list(declaration.choices)} | own))
+    if declaration.kind in (int, float):
         options |= {"min": declaration.low, "max": declaration.high}
     return _KINDS[declaration.kind].Input(name, **(options | own))
 
