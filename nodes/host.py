@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -102,7 +102,7 @@ def chosen_dtype(name: str) -> torch.dtype:
     """Return a widget's precision; "auto" depends on ComfyUI's options and the device."""
     if name != "auto":
         return DTYPES[name]
-    device = comfy.model_management.get_torch_device()
+    device = working_device()
     dtype = comfy.model_management.unet_dtype(device=device)
     if device.type == "cpu" and dtype == torch.float32 and not (args.force_fp32 or args.fp32_unet):
         # ComfyUI does not check whether the CPU supports bfloat16.
@@ -154,12 +154,8 @@ def manage(model: Model, *parts: nn.Module) -> Managed[Model]:
     together = ImageTo3DParts(parts)
     for module in together.modules():
         _make_castable(module)
-    return Managed(
-        model,
-        comfy.model_patcher.ModelPatcher(
-            together, load_device=working_device(), offload_device=offload_device()
-        ),
-    )
+    patcher = comfy.model_patcher.ModelPatcher(together, working_device(), offload_device())
+    return Managed(model, patcher)
 
 
 def _make_castable(module: nn.Module) -> None:
@@ -171,10 +167,9 @@ def _make_castable(module: nn.Module) -> None:
 def _move_uncastable(model: nn.Module, device: torch.device) -> None:
     """Move all buffers, and the parameters of layers that do not load their own weights."""
     for module in model.modules():
-        for parameter in (
-            () if hasattr(module, "comfy_cast_weights") else module.parameters(recurse=False)
-        ):
-            parameter.data = parameter.data.to(device)
+        if not hasattr(module, "comfy_cast_weights"):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(device)
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
 
@@ -263,12 +258,7 @@ def check_prefix(prefix: str) -> None:
     Raises:
         InvalidInput: if the prefix leads outside the output folder or is not a valid file name.
     """
-    output = Path(folder_paths.get_output_directory()).resolve()
-    try:
-        inside = (output / prefix).resolve().is_relative_to(output)
-    except (OSError, ValueError):  # NUL characters
-        inside = True
-    if not inside:
+    if not _is_inside(Path(folder_paths.get_output_directory()), prefix):
         raise InvalidInput(
             f"The file name '{_shown(prefix)}' leads outside ComfyUI's output folder: use one"
             " without '..' and drive names."
@@ -310,16 +300,12 @@ def below_output(path: Path) -> Path:
 def input_files(suffixes: Sequence[str]) -> list[str]:
     """List the files of the input folder with these suffixes, as paths relative to it."""
     folder = Path(folder_paths.get_input_directory())
-    found = (
-        Path(parent, name).relative_to(folder)
+    endings = tuple(f".{suffix}" for suffix in suffixes)
+    return sorted(
+        Path(parent, name).relative_to(folder).as_posix()
         for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
-    )
-    wanted = {f".{suffix}" for suffix in suffixes}
-    return sorted(
-        path.as_posix()
-        for path in found
-        if path.suffix.lower() in wanted and not path.name.startswith(".")
+        if name.lower().endswith(endings) and not name.startswith(".")
     )
 
 
@@ -329,16 +315,11 @@ def check_file_name(name: str) -> None:
     Raises:
         InvalidInput: if the name leads outside.
     """
-    for folder in _file_folders():
-        try:
-            inside = (folder / name).resolve().is_relative_to(folder.resolve())
-        except (OSError, ValueError):  # NUL characters, names of more than 255 bytes
-            return
-        if not inside:
-            raise InvalidInput(
-                f"The file name '{_shown(name)}' leads outside ComfyUI's folders: use one below the"
-                " input or output folder."
-            )
+    if not all(_is_inside(folder, name) for folder in _file_folders()):
+        raise InvalidInput(
+            f"The file name '{_shown(name)}' leads outside ComfyUI's folders: use one below the"
+            " input or output folder."
+        )
 
 
 def file_below_comfyui(name: str) -> Path:
@@ -349,16 +330,22 @@ def file_below_comfyui(name: str) -> Path:
     """
     check_file_name(name)
     for folder in _file_folders():
-        try:
+        with suppress(OSError, ValueError):  # NUL characters, names of more than 255 bytes
             if (path := (folder / name).resolve()).is_file():
                 return path
-        except (OSError, ValueError):  # NUL characters, names of more than 255 bytes
-            break
     raise InvalidInput(f"There is no file '{_shown(name)}' below ComfyUI's input or output folder.")
 
 
 def _file_folders() -> tuple[Path, Path]:
     return Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    """Return whether a name stays in a folder; names that cannot be a file's do."""
+    try:
+        return (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # NUL characters, names of more than 255 bytes
+        return True
 
 
 def _shown(name: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from ..pipelines.errors import InvalidInput
 from ..pipelines.images.colors import to_linear, to_srgb
@@ -35,7 +35,8 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     upright = [to_y_up(mesh) for mesh in meshes]
     socket = _mesh_class()(
         _padded([mesh.vertices for mesh in upright]),
-        _padded([mesh.faces for mesh in upright], fill=0),
+        # Empty triangles.
+        pad_sequence([mesh.faces for mesh in upright], batch_first=True),
     )
     fields = _vertex_fields(upright) | _material_fields([m.material or Material() for m in upright])
     if all(textured):
@@ -51,8 +52,10 @@ def _vertex_fields(meshes: Sequence[Mesh]) -> dict[str, Any]:
         "vertex_counts": torch.tensor([len(mesh.vertices) for mesh in meshes]),
         "face_counts": torch.tensor([len(mesh.faces) for mesh in meshes]),
     }
-    if any(mesh.vertex_colors is not None or mesh.vertex_alpha is not None for mesh in meshes):
-        fields["vertex_colors"] = _padded([_linear_colors(mesh) for mesh in _alike(meshes)])
+    opaque = all(mesh.vertex_alpha is None for mesh in meshes)
+    if not opaque or any(mesh.vertex_colors is not None for mesh in meshes):
+        colors = _padded([_linear_rgba(mesh) for mesh in meshes])
+        fields["vertex_colors"] = colors[..., :3] if opaque else colors
     for name in ("uvs", "normals", "tangents"):
         values = [getattr(mesh, name) for mesh in meshes]
         if all(value is not None for value in values):
@@ -62,22 +65,12 @@ def _vertex_fields(meshes: Sequence[Mesh]) -> dict[str, Any]:
     return fields
 
 
-def _alike(meshes: Sequence[Mesh]) -> list[Mesh]:
-    """Give all meshes vertex opacities if any of them has them."""
-    if all(m.vertex_alpha is None for m in meshes):
-        return list(meshes)
-    return [
-        m if m.vertex_alpha is not None else replace(m, vertex_alpha=torch.ones(len(m.vertices)))
-        for m in meshes
-    ]
-
-
-def _linear_colors(mesh: Mesh) -> Tensor:
-    """Return linear colours (V, 3), white by default, with opacity (V, 4) if the mesh has it."""
-    srgb = torch.ones_like(mesh.vertices) if mesh.vertex_colors is None else mesh.vertex_colors
-    linear = to_linear(srgb.clamp(0, 1))
-    alpha = mesh.vertex_alpha
-    return linear if alpha is None else torch.cat([linear, alpha[:, None]], dim=1)
+def _linear_rgba(mesh: Mesh) -> Tensor:
+    """Return linear colours with opacity (V, 4), opaque white by default."""
+    count = len(mesh.vertices)
+    srgb = torch.ones(count, 3) if mesh.vertex_colors is None else mesh.vertex_colors
+    alpha = torch.ones(count) if mesh.vertex_alpha is None else mesh.vertex_alpha
+    return torch.cat([to_linear(srgb.clamp(0, 1)), alpha[:, None]], dim=1)
 
 
 #: Neutral textures, for meshes without one in a batch where others have one.
@@ -202,37 +195,18 @@ def _v_flipped(uvs: Tensor) -> Tensor:
 
 def _same_size(textures: list[Tensor]) -> Tensor:
     """Stack textures (H, W, 3), resized to the size of the largest."""
-    height, width = (max(t.shape[axis] for t in textures) for axis in (0, 1))
-    return torch.stack(
-        [
-            (
-                t
-                if t.shape[:2] == (height, width)
-                else F.interpolate(t.permute(2, 0, 1)[None], size=(height, width), mode="bilinear")[
-                    0
-                ].permute(1, 2, 0)
-            )
-            for t in textures
-        ]
-    )
+    size = [max(texture.shape[axis] for texture in textures) for axis in (0, 1)]
+    resized = [
+        F.interpolate(texture.permute(2, 0, 1)[None], size=size, mode="bilinear")
+        for texture in textures
+    ]
+    return torch.cat(resized).permute(0, 2, 3, 1).contiguous()
 
 
-def _padded(parts: list[Tensor], fill: int | None = None) -> Tensor:
-    """Stack tensors (n, d) as (B, longest, d), padded with `fill` or with their own first row."""
-    longest = max(map(len, parts))
-    return torch.stack(
-        [
-            torch.cat(
-                [
-                    p,
-                    (p[:1] if fill is None else torch.full_like(p[:1], fill)).expand(
-                        longest - len(p), -1
-                    ),
-                ]
-            )
-            for p in parts
-        ]
-    )
+def _padded(parts: list[Tensor]) -> Tensor:
+    """Stack tensors (n, d) as (B, longest, d), padded with copies of their own first row."""
+    index = torch.arange(max(map(len, parts)))
+    return torch.stack([part[torch.where(index < len(part), index, 0)] for part in parts])
 
 
 def _mesh_class() -> Any:
