@@ -14,18 +14,17 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import ExifTags, Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .cameras import Cameras, orbit_cameras, zero123plus_cameras
+from .animations import save_orbit, save_video
+from .cameras import Cameras, zero123plus_cameras
 from .devices import memory_explained
-from .errors import EnvironmentProblem, ImageTo3DError, InvalidInput
-from .files import SIGNATURE, atomic_path
+from .errors import ImageTo3DError, InvalidInput
 from .image_to_3d import CPU, FramedImage, ImageTo3D, Result, check_sampling, frame_image, timed
 from .images.background import remove_background
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
-from .images.reading import read_image, save_image, to_pillow
+from .images.reading import read_image, save_image
 from .meshes.decimation import decimate
 from .meshes.io import mesh_files, mesh_path, save_mesh
 from .meshes.mesh import Mesh
@@ -35,15 +34,11 @@ from .meshes.report import MeshReport, report
 from .meshes.solid import make_solid
 from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
 from .progress import Progress, silent
-from .rendering.render_field import render_field
-from .rendering.render_mesh import preview_sheet, render_mesh
+from .rendering.render_mesh import preview_sheet
 from .settings import JobSettings, LoadSettings, OutputSettings
 from .weights.presets import sampling_settings, views_model_for
 
-ORBIT_SIZE = 256
-ORBIT_SECONDS = 4.0
 PREVIEW_SIZE = 384
-VIDEO_FRAMES, VIDEO_SIZE, VIDEO_RATE = 48, 320, 12
 
 
 @dataclass(frozen=True)
@@ -309,10 +304,10 @@ def finish(
             save_image(image, image_path)
             files.append(image_path)
         if settings.orbit:
-            files += _save_orbit(result, folder, name, settings.orbit, progress)
+            files += save_orbit(result.field, folder, name, settings.orbit, progress)
         if settings.video:
             files.append(folder / f"{name}.mp4")
-            _save_video(mesh, files[-1], progress)
+            save_video(mesh, files[-1], progress)
     return JobResult(files, facts, result.seed, seconds)
 
 
@@ -352,49 +347,3 @@ def _images(
         if result.views is not None:
             for i, view in enumerate(result.views.images.split(1)):
                 yield folder / f"{name}-view-{i}.png", view
-
-
-def _save_orbit(
-    result: Result, folder: Path, name: str, count: int, progress: Progress
-) -> list[Path]:
-    """Render an orbit around the field; save an animated WebP and single frames."""
-    frames = render_field(
-        result.field, orbit_cameras(count), ORBIT_SIZE, progress=partial(progress, stage="orbit")
-    ).rgb.split(1)
-    paths = [folder / f"{name}-orbit" / f"{i:03d}.png" for i in range(count)]
-    for frame, path in zip(frames, paths, strict=True):
-        save_image(frame, path)
-    animation = folder / f"{name}-orbit.webp"
-    exif = Image.Exif()
-    exif[ExifTags.Base.Software] = SIGNATURE
-    first, *others = map(to_pillow, frames)
-    with atomic_path(animation) as partial_path:
-        first.save(
-            partial_path,
-            save_all=True,
-            append_images=others,
-            duration=round(1000 * ORBIT_SECONDS / count),
-            loop=0,
-            quality=85,
-            exif=exif,
-        )
-    return [animation, *paths]
-
-
-def _save_video(mesh: Mesh, path: Path, progress: Progress) -> None:
-    """Write an MP4 video of an orbit around the mesh."""
-    try:
-        import av
-    except ImportError as error:
-        raise EnvironmentProblem(f"A video needs PyAV: run 'pip install av' ({error}).") from error
-    cameras = orbit_cameras(VIDEO_FRAMES)
-    with atomic_path(path) as partial_path, av.open(str(partial_path), "w", format="mp4") as video:
-        stream = video.add_stream("h264", rate=VIDEO_RATE)
-        stream.width = stream.height = VIDEO_SIZE
-        stream.pix_fmt = "yuv420p"
-        for i in range(VIDEO_FRAMES):
-            image = (render_mesh(mesh, cameras[[i]], VIDEO_SIZE)[0] * 255).round().byte()
-            frame = av.VideoFrame.from_ndarray(image.permute(1, 2, 0).numpy(), format="rgb24")
-            video.mux(stream.encode(frame))
-            progress(i + 1, VIDEO_FRAMES, stage="video")
-        video.mux(stream.encode())

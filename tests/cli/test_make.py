@@ -11,7 +11,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from pipelines import job
+from pipelines import animations, job
 from pipelines.cli import main
 from pipelines.cli.inputs import find_images
 from pipelines.cli.make import make_parser
@@ -26,7 +26,7 @@ from ..tiny_models import MODEL, VIEWS_MODEL
 @pytest.fixture(autouse=True)
 def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orbits and previews of a few pixels: what they show is tested elsewhere."""
-    monkeypatch.setattr(job, "ORBIT_SIZE", 32)
+    monkeypatch.setattr(animations, "ORBIT_SIZE", 32)
     monkeypatch.setattr(job, "PREVIEW_SIZE", 64)
 
 

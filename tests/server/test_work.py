@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import job
+from pipelines import animations
 from pipelines.errors import InvalidInput, NothingInImage
 from pipelines.meshes.io import load_mesh
 from pipelines.server import work
@@ -58,8 +58,8 @@ def test_without_remove_bg_the_object_keeps_its_place():
 
 
 def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "VIDEO_FRAMES", 3)
-    monkeypatch.setattr(job, "VIDEO_SIZE", 64)
+    monkeypatch.setattr(animations, "VIDEO_FRAMES", 3)
+    monkeypatch.setattr(animations, "VIDEO_SIZE", 64)
     settings = JobRequest(**SMALL, texture=512, max_faces=1500, render=True)
     names = maker(settings, 5, [CUP], tmp_path, lambda *_: None)
     assert names == [f"{tmp_path.name}.{kind}" for kind in ("obj", "mtl", "png", "mp4")]
