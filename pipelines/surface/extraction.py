@@ -16,6 +16,7 @@ from ..meshes.topology import keep_large_components
 from ..progress import Progress, silent
 from ..settings import SurfaceSettings, declared
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
+from .marching_cubes import crossed_cells, marching_cubes
 from .refinement import sample_volume, stride_for
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def extract_surface(
 
     Source: Xu et al., InstantMesh (arXiv 2404.07191), section 3.2; Shen et al., FlexiCubes
     (SIGGRAPH 2023); Lewiner et al., "Efficient Implementation of Marching Cubes' Cases with
-    Topological Guarantees" (2003), as in scikit-image.
+    Topological Guarantees" (2003).
     """
     settings = settings or SurfaceSettings()
     resolution = field.resolution if settings.resolution is None else settings.resolution
@@ -153,20 +154,18 @@ def density_surface(
 
     `settings.resolution` and `settings.threshold` must be set.
     """
-    from skimage.measure import marching_cubes  # slow to import
-
     assert settings.resolution is not None
     assert settings.threshold is not None
     threshold = settings.threshold
     axis = torch.linspace(
         -field.half_side, field.half_side, settings.resolution + 1, device=field.device
     )
-    spacing = float(axis[1] - axis[0])
-    density, evaluated = sample_volume(
+    stride = stride_for(float(axis[1] - axis[0]), field.detail)
+    density, blocks = sample_volume(
         field.values_on_grid(axis, axis, axis),
         field.raw_density(threshold),
         settings.chunk_size,
-        stride=stride_for(spacing, field.detail),
+        stride=stride,
         exact=settings.exact,
         progress=progress,
     )
@@ -178,12 +177,6 @@ def density_surface(
                 density.select(dimension, end).clamp_max_(threshold / 2)
     if not float(density.amin()) < threshold < float(density.amax()):
         raise EmptySurface(_NO_OBJECT)
-    mask = None if evaluated is None else evaluated.cpu().numpy()
-    vertices, faces, _, _ = marching_cubes(
-        density.cpu().numpy(), level=threshold, gradient_direction="ascent", mask=mask
-    )
-    scaled = (
-        torch.from_numpy(vertices.copy()) / settings.resolution * 2 * field.half_side
-        - field.half_side
-    )
-    return scaled, torch.from_numpy(faces.copy()).long()
+    cells = crossed_cells(density > threshold, blocks, max(2, stride))
+    vertices, faces = marching_cubes(density, threshold, cells)
+    return vertices / settings.resolution * 2 * field.half_side - field.half_side, faces

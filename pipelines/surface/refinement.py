@@ -49,8 +49,8 @@ def sample_volume(
 
     Returns:
         values: (X, Y, Z) float32.
-        evaluated: (X, Y, Z) bool, which points were evaluated; None if all were. Cells without an
-            evaluated point contain no surface.
+        blocks: (X', Y', Z') bool, which blocks of `stride` points were evaluated; None if all were.
+            Cells whose lower corner is in no such block contain no surface.
     """
     if exact or stride == 1 or min(grid.shape) <= 2 * stride:
         return grid.volume(chunk_size, progress), None
@@ -80,7 +80,7 @@ def sample_volume(
             done += len(chunk)
             progress(done, total)
         _follow(inside, new, corner_inside, wanted)
-    return volume, _of_blocks(evaluated, stride, grid.shape)
+    return volume, evaluated
 
 
 def _of_blocks(values: Tensor, stride: int, shape: tuple[int, int, int]) -> Tensor:
