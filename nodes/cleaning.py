@@ -10,6 +10,8 @@ from comfy_api.latest import io, ui
 from ..pipelines.meshes.cleaning import clean
 from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.placement import place
+from ..pipelines.meshes.printing import orient as orient_for_print
+from ..pipelines.meshes.printing import parse_volume
 from ..pipelines.meshes.report import comparison, report
 from ..pipelines.meshes.solid import (
     DEFAULT_SOLID_RESOLUTION,
@@ -19,8 +21,9 @@ from ..pipelines.meshes.solid import (
 )
 from . import host
 from .errors import explained
+from .graph import licenses_before
 from .mesh_sockets import mesh_socket, meshes_of
-from .schema import from_setting, max_faces_input, number, schema
+from .schema import complaint, from_setting, max_faces_input, number, schema
 
 FOLDER = "mesh"
 
@@ -149,6 +152,7 @@ class MakeSolid(io.ComfyNode):
                     step=16,
                 ),
                 max_faces_input(200_000, 5_000_000),
+                from_setting("orient", optional=True),
             ],
             outputs=_outputs("solid_mesh"),
             hidden=[io.Hidden.unique_id],
@@ -156,12 +160,13 @@ class MakeSolid(io.ComfyNode):
 
     @classmethod
     @explained
-    def execute(cls, mesh: Any, resolution: int, max_faces: int) -> io.NodeOutput:
-        meshes = meshes_of(mesh)
-        solid = [
-            make_solid(one, resolution, max_faces, progress=progress)
-            for one, progress in host.each(meshes)
-        ]
+    def execute(
+        cls, mesh: Any, resolution: int, max_faces: int, orient: bool = False
+    ) -> io.NodeOutput:
+        meshes, solid = meshes_of(mesh), []
+        for one, progress in host.each(meshes):
+            body = make_solid(one, resolution, max_faces, progress=progress)
+            solid.append(orient_for_print(body, progress) if orient else body)
         return _reported(meshes, solid, cls.hidden.unique_id)
 
 
@@ -173,7 +178,10 @@ def _reported(before: Sequence[Mesh], after: Sequence[Mesh], node_id: str) -> io
 
 
 class MeshInfo(io.ComfyNode):
-    """Reports the triangles, vertices, components, watertightness, volume and size of meshes."""
+    """Reports the triangles, vertices, components, watertightness, volume and size of meshes.
+
+    It also names the licences of the models before it.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -184,14 +192,47 @@ class MeshInfo(io.ComfyNode):
             folder=FOLDER,
             aliases=("mesh info", "triangle count", "volume", "watertight", "statistics"),
             is_output_node=True,
-            inputs=[io.Mesh.Input("mesh")],
+            inputs=[
+                io.Mesh.Input("mesh"),
+                io.String.Input(
+                    "printer",
+                    default="",
+                    optional=True,
+                    tooltip=(
+                        "The printer's volume in millimetres, such as 220x220x250: adds the"
+                        " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
+                        " leaves them out."
+                    ),
+                ),
+                from_setting(
+                    "longest_side",
+                    setting="size",
+                    max=100_000.0,
+                    step=1.0,
+                    optional=True,
+                    tooltip=(
+                        "Measure the mesh at the size that Save Mesh File gives it: length of the"
+                        " longest side. 0 keeps the size."
+                    ),
+                ),
+            ],
             outputs=[io.String.Output("info", display_name="info")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 
     @classmethod
+    def validate_inputs(cls, printer: str | None = None) -> bool | str:
+        return complaint(lambda: printer and parse_volume(printer))
+
+    @classmethod
     @explained
-    def execute(cls, mesh: Any) -> io.NodeOutput:
-        text = "\n".join(str(report(one)) for one in meshes_of(mesh))
+    def execute(cls, mesh: Any, printer: str = "", longest_side: float = 0.0) -> io.NodeOutput:
+        volume = parse_volume(printer) if printer else None
+        meshes = [place(one, size=longest_side) for one in meshes_of(mesh)]
+        found = [report(one, for_print=bool(printer), printer=volume) for one in meshes]
+        lines = [f"{one}\n{one.print}" if one.print else str(one) for one in found]
+        licenses = licenses_before(cls.hidden.prompt, cls.hidden.unique_id)
+        lines += [f"licence of {model}: {found}" for model, found in licenses.items()]
+        text = "\n".join(lines)
         host.show_on_node(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))

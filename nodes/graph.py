@@ -8,7 +8,7 @@ from typing import Any
 
 from ..pipelines.errors import InvalidInput
 from ..pipelines.weights.inventory import check_available
-from ..pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+from ..pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS, licenses_of
 
 #: Nodes that output one image for each input image.
 _FRAMING = ("ImageTo3D_FrameForeground", "ImageTo3D_RemoveBackground")
@@ -33,16 +33,38 @@ def check_loaders(
         if node["class_type"] == "ImageTo3D_Reconstruct":
             _check_reconstruct(prompt or {}, node.get("inputs", {}))
     models = [node.get("inputs", {}).get("model") for node in nodes if _is_loader(node)]
-    known = [
-        name
-        for name in (model, *models)
-        if isinstance(name, str) and (name in RECONSTRUCTION_PRESETS or name in MULTIVIEW_PRESETS)
-    ]
+    known = [name for name in (model, *models) if _is_model(name)]
     check_available(list(dict.fromkeys(known)), models_dirs)
 
 
+def licenses_before(prompt: Mapping[str, Any] | None, node_id: str) -> dict[str, str]:
+    """Return the licences of the weights that a node's inputs were made with, by model.
+
+    Args:
+        prompt: the graph in API format, as ComfyUI hands it to nodes.
+        node_id: key of the node in the graph.
+    """
+    found: dict[str, str] = {}
+    seen, waiting = set(), [[node_id, 0]]
+    while waiting:
+        link = waiting.pop()
+        node = _source(prompt or {}, link)
+        if not node or str(link[0]) in seen:
+            continue
+        seen.add(str(link[0]))
+        inputs = node.get("inputs", {})
+        if _is_loader(node) and _is_model(name := inputs.get("model")):
+            found[name] = licenses_of(name)[name]
+        waiting += inputs.values()
+    return found
+
+
+def _is_model(name: Any) -> bool:
+    return isinstance(name, str) and (name in RECONSTRUCTION_PRESETS or name in MULTIVIEW_PRESETS)
+
+
 def _is_loader(node: Mapping[str, Any]) -> bool:
-    return node["class_type"] in (
+    return node.get("class_type") in (
         "ImageTo3D_LoadReconstructionModel",
         "ImageTo3D_LoadMultiviewModel",
     )

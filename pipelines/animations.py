@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from .cameras import orbit_cameras
+from .cameras import ZERO123PLUS_FOV_Y_DEG, orbit_cameras
 from .errors import EnvironmentProblem
 from .fields.field import Field
 from .files import SIGNATURE, atomic_path
@@ -53,7 +53,8 @@ def save_video(mesh: Mesh, path: Path, progress: Progress) -> None:
         import av
     except ImportError as error:
         raise EnvironmentProblem(f"A video needs PyAV: run 'pip install av' ({error}).") from error
-    cameras = orbit_cameras(VIDEO_FRAMES)
+    mesh, distance = mesh.center_for_camera(ZERO123PLUS_FOV_Y_DEG)
+    cameras = orbit_cameras(VIDEO_FRAMES, radius=distance)
     with atomic_path(path) as partial_path, av.open(str(partial_path), "w", format="mp4") as video:
         stream = video.add_stream("h264", rate=VIDEO_RATE)
         stream.width = stream.height = VIDEO_SIZE

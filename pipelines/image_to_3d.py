@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -115,6 +116,7 @@ class Result:
         views: views on white with their cameras; None for a model that takes one image.
         seed: seed of the generated views; 0 if none were generated.
         seconds: duration of each stage.
+        licenses: licences of the weights in use, by the name of the model; set by `job`.
     """
 
     mesh: Mesh
@@ -123,6 +125,7 @@ class Result:
     views: PosedImages | None
     seed: int
     seconds: Mapping[str, float]
+    licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
         """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.

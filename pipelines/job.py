@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from .meshes.decimation import decimate
 from .meshes.io import mesh_files, mesh_path, save_mesh
 from .meshes.mesh import Mesh
 from .meshes.placement import place
+from .meshes.printing import orient, parse_volume
 from .meshes.projection import PosedImages
 from .meshes.report import MeshReport, report
 from .meshes.solid import make_solid
@@ -36,7 +38,7 @@ from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_image
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
 from .settings import JobSettings, LoadSettings, OutputSettings
-from .weights.presets import sampling_settings, views_model_for
+from .weights.presets import check_commercial, licenses_of, sampling_settings, views_model_for
 
 PREVIEW_SIZE = 384
 
@@ -63,6 +65,7 @@ class JobResult:
         report: report about the mesh; None if the job failed.
         seed: seed of the views; 0 if none were sampled.
         seconds: duration of each stage.
+        licenses: licences of the weights in use, by the name of the model.
         exception: the exception that failed the job; None if it succeeded.
     """
 
@@ -70,12 +73,24 @@ class JobResult:
     report: MeshReport | None = None
     seed: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    licenses: Mapping[str, str] = field(default_factory=dict)
     exception: Exception | None = None
 
     @property
     def error(self) -> str:
         """One sentence that says why the job failed; empty if it succeeded."""
         return "" if self.exception is None else describe(self.exception)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as values that JSON can hold."""
+        return {
+            "files": [str(path) for path in self.files],
+            "mesh": None if self.report is None else dataclasses.asdict(self.report),
+            "licenses": dict(self.licenses),
+            "seed": self.seed,
+            "seconds": {stage: round(took, 3) for stage, took in self.seconds.items()},
+            "error": self.error,
+        }
 
 
 def describe(error: Exception) -> str:
@@ -97,8 +112,13 @@ def check(settings: JobSettings) -> None:
     """Check that the model supports the settings, without loading it.
 
     Raises:
-        InvalidInput: if a setting that the model does not use differs from its default.
+        InvalidInput: if a setting that the model does not use differs from its default, the
+            model's licence is not allowed, or the printer's volume is none.
     """
+    if settings.output.printer:
+        parse_volume(settings.output.printer)
+    if settings.license == "commercial":
+        check_commercial(settings.model)
     check_sampling(settings.model, sampling_settings(settings.model), settings)
     if settings.views_model is not None and not takes_views(settings.model):
         raise InvalidInput(f"{settings.model} takes the image itself: leave out views_model.")
@@ -258,7 +278,13 @@ def reconstruct(
         if isinstance(content, FramedImage)
         else chain.from_views(content, settings, progress)
     )
-    return dataclasses.replace(result, seconds={**prepared.seconds, **result.seconds})
+    return dataclasses.replace(
+        result,
+        seconds={**prepared.seconds, **result.seconds},
+        licenses=licenses_of(
+            settings.model, settings.views_model, own_views=isinstance(content, PosedImages)
+        ),
+    )
 
 
 def finish(
@@ -288,7 +314,7 @@ def finish(
     seconds = dict(result.seconds)
     with timed("finishing", seconds):
         mesh = _finished_mesh(result, settings, progress)
-        facts = report(mesh)
+        facts = _report(mesh, settings)
     with timed("files", seconds):
         path = mesh_path(folder, name, settings.format, mesh)
         path = path if own_folder else folder / path.name
@@ -308,7 +334,7 @@ def finish(
         if settings.video:
             files.append(folder / f"{name}.mp4")
             save_video(mesh, files[-1], progress)
-    return JobResult(files, facts, result.seed, seconds)
+    return JobResult(files, facts, result.seed, seconds, result.licenses)
 
 
 def _printable(name: str) -> str:
@@ -332,7 +358,16 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
             max_faces=max_faces or DEFAULT_TEXTURED_FACES,
             progress=partial(progress, stage="texture"),
         )
+    if settings.orient:
+        mesh = orient(mesh, partial(progress, stage="orient"))
     return place(mesh, size=settings.size, pivot=settings.pivot)
+
+
+def _report(mesh: Mesh, settings: OutputSettings) -> MeshReport:
+    """Measure a mesh; for 3D printing too, if the settings are those of a print."""
+    printer = settings.printer and parse_volume(settings.printer)
+    for_print = settings.solid or settings.format == "3mf" or settings.orient or bool(printer)
+    return report(mesh, for_print=for_print, printer=printer or None)
 
 
 def _images(

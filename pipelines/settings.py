@@ -50,6 +50,7 @@ Pivot = Literal["keep", "center", "bottom"]
 TextureSource = Literal["pictures", "views", "triplane"]
 TextureFormat = Literal["png", "jpeg", "webp"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+License = Literal["any", "commercial"]
 
 _Model = TypeVar("_Model", bound="_Settings")
 _FINITE = ConfigDict(allow_inf_nan=False)
@@ -154,6 +155,14 @@ class OutputSettings(_Settings):
     solid: bool = Field(
         False, description="make one closed body to print, without inner walls (needs libigl)"
     )
+    orient: bool = Field(
+        False, description="turn the mesh so that it needs the least support on a printer"
+    )
+    printer: str | None = Field(
+        None,
+        description="the printer's volume in millimetres, such as 220x220x250: report whether the"
+        " mesh fits, and its walls and overhangs",
+    )
     size: float = Field(
         0.0,
         ge=0,
@@ -216,6 +225,9 @@ class JobSettings(Settings):
 
     model: ReconstructionName = Field("photo", description="reconstruction model")
     views_model: MultiviewName | None = Field(None, description="multiview model")
+    license: License = Field(
+        "any", description="use any model, or only those whose weights allow commercial use"
+    )
     output: OutputSettings = Field(default_factory=OutputSettings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -48,6 +49,34 @@ def test_run_returns_files_and_statistics(tiny, image_path, tmp_path):
     assert set(result.seconds) == {
         *("reading", "background", "framing", "views", "triplane", "surface", "finishing", "files")
     }
+
+
+def test_summary_is_json_with_licenses_and_measurements(tiny, image_path, tmp_path):
+    result = run(tiny, [image_path], QUICK, tmp_path, "disc")
+    summary = json.loads(json.dumps(result.summary()))
+    assert summary["files"] == [str(tmp_path / "disc.obj")]
+    assert summary["mesh"]["triangles"] == result.report.triangles
+    assert summary["licenses"] == {
+        MODEL: "Apache-2.0",
+        "zero123plus-instantmesh": "CC-BY-NC-4.0 (U-Net: Apache-2.0)",
+    }
+    assert (summary["seed"], summary["error"]) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("output", "printing"),
+    [
+        ({}, False),
+        ({"format": "3mf"}, True),
+        ({"printer": "9x9x9"}, True),
+        ({"orient": True}, True),
+    ],
+    ids=str,
+)
+def test_print_report_comes_with_settings_of_a_print(tiny, image_path, tmp_path, output, printing):
+    found = run(tiny, [image_path], _output(**output), tmp_path, "disc").summary()["mesh"]["print"]
+    assert (found is not None) is printing
+    assert not printing or found["fits"] is (True if "printer" in output else None)
 
 
 def test_run_reports_an_error_instead_of_raising_it(tiny, tmp_path):
@@ -150,6 +179,21 @@ def test_views_that_are_not_square_need_their_background_removed(tmp_path):
 )
 def test_check_refuses_settings_that_the_model_does_not_have(settings):
     with pytest.raises(InvalidInput, match="takes the image itself: leave out"):
+        job.check(settings)
+
+
+def test_check_refuses_a_printer_without_a_volume():
+    with pytest.raises(InvalidInput, match="width x depth x height"):
+        job.check(JobSettings(output=OutputSettings(printer="220x0x250")))
+
+
+@pytest.mark.parametrize("model", ["photo", "triposr", "triposg", MODEL])
+def test_check_refuses_models_that_forbid_commercial_use(model):
+    settings = JobSettings(model=model, license="commercial")
+    if model != MODEL:
+        job.check(settings)
+        return
+    with pytest.raises(InvalidInput, match=r"CC-BY-NC.*choose one of photo, triposr, triposg, or"):
         job.check(settings)
 
 

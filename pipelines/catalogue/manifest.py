@@ -36,6 +36,9 @@ class Row:
         peak_memory: peak memory of the process during this item, in bytes.
         worker: host name and process id, as "host:pid".
         version: version of this library.
+        licenses: licences of the weights in use, by the name of the model.
+        print: measurements for 3D printing, see `meshes.printing.PrintReport`; empty if they were
+            not asked for.
     """
 
     id: str
@@ -57,6 +60,8 @@ class Row:
     peak_memory: int = 0
     worker: str = ""
     version: str = ""
+    licenses: Mapping[str, str] = field(default_factory=dict)
+    print: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def in_all(self) -> float:
@@ -138,6 +143,8 @@ class Manifest:
                 ("peak_memory", pa.int64()),
                 ("worker", pa.string()),
                 ("version", pa.string()),
+                ("licenses", pa.map_(pa.string(), pa.string())),
+                ("print", pa.map_(pa.string(), pa.float64())),
             ]
         )
         table = pa.Table.from_pylist([_columns(row) for row in rows], schema)
@@ -160,7 +167,9 @@ def _columns(row: Row) -> dict[str, Any]:
         name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
         for name, value in asdict(row).items()
     }
-    return values | {"seconds": [*row.seconds.items()]}
+    return values | {
+        name: [*getattr(row, name).items()] for name in ("seconds", "licenses", "print")
+    }
 
 
 def _row_of(content: dict[str, Any]) -> Row:

@@ -14,10 +14,10 @@ from ..weights.presets import RECONSTRUCTION_PRESETS
 from .items import Item
 
 #: Settings that a row cannot change, because each worker loads its models only once.
-_OF_THE_RUN = declared(LoadSettings).keys() | {"model", "views_model"}
+_OF_THE_RUN = declared(LoadSettings).keys() | {"model", "views_model", "license"}
 SETTINGS = declared(JobSettings, LoadSettings)
 #: Settings that do not change the result.
-_WITHOUT_EFFECT = {"models_dir", "offload", "device", "chunk_size"}
+_WITHOUT_EFFECT = {"models_dir", "offload", "device", "chunk_size", "license"}
 #: Revision of embedded models in fingerprints; constant, so that a new version of this library
 #: does not repeat finished items.
 _EMBEDDED = "embedded in 0.2.0"

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__, job
@@ -127,6 +127,8 @@ class Work:
             watertight=done.report.watertight,
             volume=done.report.volume,
             size=done.report.size,
+            licenses=done.licenses,
+            print=asdict(done.report.print) if done.report.print else {},
         )
         state.result = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,9 @@ def make_parser() -> Parser:
     )
     add_setting(parser, "device")
     parser.add_argument(
+        "--json", action="store_true", help="print each result as one line of JSON, not as a table"
+    )
+    parser.add_argument(
         "-v", "--verbose", action="store_true", help="log what is loaded from where"
     )
     parser.add_settings(model=None)
@@ -82,7 +86,8 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     loading = LoadSettings.from_flat(vars(options))
     line = ""
     if options.model is None:
-        options.model, line = choose_model(choose_device(loading.device), loading.models_dir)
+        device = choose_device(loading.device)
+        options.model, line = choose_model(device, loading.models_dir, options.license)
     try:
         settings = JobSettings.from_flat(vars(options) | {"previews": True})
         job.check(settings)
@@ -97,7 +102,7 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     names = output_names(images, options.output, overwrite=options.overwrite)
     failures = {}
     for image, name in zip(images, names, strict=True):
-        result = _make_one(chain, image, settings, options.output, name)
+        result = _make_one(chain, image, settings, options.output, name, as_json=options.json)
         if result.exception is not None:
             failures[image] = result.error
     if failures and len(images) > 1:
@@ -107,9 +112,9 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
 
 
 def _make_one(
-    chain: ImageTo3D, image: Path, settings: JobSettings, folder: Path, name: str
+    chain: ImageTo3D, image: Path, settings: JobSettings, folder: Path, name: str, *, as_json: bool
 ) -> JobResult:
-    """Run the job of one image, and print its result."""
+    """Run the job of one image, and print its result as a table or as a line of JSON."""
     from .. import job
 
     bars = _Bars()
@@ -126,9 +131,11 @@ def _make_one(
         )
     finally:
         bars.close()
-    if result.exception is None:
+    if as_json:
+        print(json.dumps({"image": str(image), **result.summary()}), flush=True)
+    elif result.exception is None:
         print(f"{image}\n{_summary(result, chain)}", flush=True)
-    else:
+    if result.exception is not None:
         hint = ""
         if not isinstance(result.exception, ImageTo3DError):
             log.info("unforeseen error", exc_info=result.exception)
@@ -151,6 +158,9 @@ def _summary(result: JobResult, chain: ImageTo3D) -> str:
         rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
     rows.append(("seed", str(result.seed)))
     rows.append(("triangles", f"{result.report.triangles:,}"))
+    if result.report.print is not None:
+        rows.append(("print", str(result.report.print)))
+    rows += [("licence", f"{text} ({model})") for model, text in result.licenses.items()]
     rows += [("file", str(path)) for path in result.files[:_SHOWN_FILES]]
     if len(result.files) > _SHOWN_FILES:
         rows.append(("", f"and {len(result.files) - _SHOWN_FILES} more"))

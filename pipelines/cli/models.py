@@ -13,6 +13,8 @@ from .parsing import PROGRAM, Parser, add_setting
 if TYPE_CHECKING:
     import torch
 
+    from ..settings import License
+
 _SUGGESTED = "triposr"  # one file, one pass, permissive licence
 
 
@@ -51,11 +53,13 @@ def folders(models_dir: Path | None) -> list[Path]:
     return [models_dir] if models_dir else []
 
 
-def choose_model(device: torch.device, models_dir: Path | None) -> tuple[str, str]:
+def choose_model(
+    device: torch.device, models_dir: Path | None, license: License = "any"
+) -> tuple[str, str]:
     """Choose the model of a run without `--model`; return its name and a line for the user."""
     from ..weights.inventory import best_model, duration, gigabytes, licenses
 
-    name = best_model(device, folders(models_dir))
+    name = best_model(device, folders(models_dir), license)
     if name != "photo":
         took = duration(name, device)
         return name, f"{name}: the best downloaded model, about {took} an image (quicker: photo)"

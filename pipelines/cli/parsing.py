@@ -20,7 +20,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C, by convention of shells
 SETTINGS = declared(JobSettings, LoadSettings)
 #: The options that change the result, by heading. The option of setting `up_axis` is `--up-axis`.
 _GROUPS = {
-    "model": ("model", "views_model", "models_dir"),
+    "model": ("model", "views_model", "license", "models_dir"),
     "sampling, of six views or of triposg's shape": (
         "seed",
         "steps",
@@ -31,7 +31,7 @@ _GROUPS = {
     ),
     "background": ("remove_bg", "alpha_threshold", "foreground_ratio"),
     "surface": ("resolution", "threshold", "exact", "min_part_share", "chunk_size"),
-    "mesh": ("format", "up_axis", "solid", "size", "pivot", "max_faces"),
+    "mesh": ("format", "up_axis", "solid", "orient", "printer", "size", "pivot", "max_faces"),
     "texture": ("texture", "texture_from", "texture_format"),
     "more files": ("orbit", "save_views"),
     "precision and memory": ("dtype", "offload"),
@@ -43,6 +43,7 @@ _METAVARS = {
     "texture": "SIZE",
     "orbit": "FRAMES",
     "models_dir": "DIR",
+    "printer": "WxDxH",
     "device": "DEVICE",
 }
 #: Description of the default in the help text, for settings whose default is None.

@@ -58,6 +58,7 @@ def _add_models(parser: Parser) -> None:
         help="models that jobs may name beside --model, separated by commas; missing weights are"
         " downloaded when they are first needed (default: all models whose weights are here)",
     )
+    add_setting(group, "license")
     add_setting(group, "models_dir")
     add_setting(group, "dtype")
     add_setting(group, "offload")
@@ -217,6 +218,7 @@ def _server_options(options: argparse.Namespace) -> ServerOptions:
         keep=options.keep,
         page=not options.no_page,
         allow_models=options.allow_models,
+        license=options.license,
         models_dirs=[options.models_dir] if options.models_dir else [],
         cors_origins=options.cors_origin,
         model=options.model,

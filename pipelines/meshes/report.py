@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from .mesh import Mesh
+from .printing import PrintReport, print_report
 from .topology import component_labels, is_watertight, merged_faces
 
 
@@ -19,6 +21,7 @@ class MeshReport:
         watertight: whether each edge is used equally often in both directions.
         volume: enclosed volume, positive if normals point outward; only meaningful if watertight.
         size: size of the bounding box along x, y, z.
+        print: measurements for 3D printing; None if they were not asked for.
     """
 
     vertices: int
@@ -27,6 +30,7 @@ class MeshReport:
     watertight: bool
     volume: float
     size: tuple[float, float, float]
+    print: PrintReport | None = None
 
     def __str__(self) -> str:
         closed = "watertight" if self.watertight else "not watertight"
@@ -40,8 +44,16 @@ class MeshReport:
         )
 
 
-def report(mesh: Mesh) -> MeshReport:
-    """Measure a mesh; vertices at the same position are treated as one, except in their count."""
+def report(
+    mesh: Mesh, *, for_print: bool = False, printer: Sequence[float] | None = None
+) -> MeshReport:
+    """Measure a mesh; vertices at the same position are treated as one, except in their count.
+
+    Args:
+        mesh: any.
+        for_print: whether to add measurements for 3D printing.
+        printer: see `printing.print_report`.
+    """
     empty = torch.zeros(1, 3)
     vertices = mesh.vertices if len(mesh.vertices) else empty
     x, y, z = (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist()
@@ -52,6 +64,7 @@ def report(mesh: Mesh) -> MeshReport:
         is_watertight(replace(mesh, faces=merged_faces(mesh))),
         mesh.volume(),
         (x, y, z),
+        print_report(mesh, printer) if for_print and len(mesh.faces) else None,
     )
 
 

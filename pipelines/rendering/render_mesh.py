@@ -36,7 +36,9 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True)
 
 def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
     """Render the mesh from the front, the side and the back; returns (1, 3, size, 3 * size)."""
-    views = render_mesh(mesh, cameras_around([20.0, 110.0, 200.0], [15.0] * 3, 4.0, 30.0), size)
+    centered, distance = mesh.center_for_camera(30.0)
+    cameras = cameras_around([20.0, 110.0, 200.0], [15.0] * 3, distance, 30.0)
+    views = render_mesh(centered, cameras, size)
     return torch.cat(list(views.split(1)), dim=-1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..weights.presets import licenses_of
 from .job import Job
 from .jobs import Jobs
 from .models import Download
@@ -82,4 +83,5 @@ def _meta(job: Job, image: str) -> dict[str, Any]:
         "image": image,
         "seed": job.seed,
         "temp": "yes" if job.settings.temp else "no",
+        "licenses": licenses_of(job.settings.model, own_views=len(job.images) > 1),
     }

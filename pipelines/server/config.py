@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..settings import License
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -20,6 +22,7 @@ class Config:
         wait: seconds that a request waits for its job before the status is "processing".
         model: model of jobs that name none.
         models: further models that jobs may name; None allows all whose weights are complete.
+        license: "commercial" refuses models whose weights forbid commercial use.
         models_dirs: folders to search for weights.
         public_url: prefix of links; None takes the address that the client used.
         hosts: accepted names of the Host header; None accepts any.
@@ -33,6 +36,7 @@ class Config:
     wait: float = 2.0
     model: str = "photo"
     models: Sequence[str] | None = None
+    license: License = "any"
     models_dirs: Sequence[Path] = ()
     public_url: str | None = None
     hosts: Sequence[str] | None = None

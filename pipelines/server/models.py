@@ -16,8 +16,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import ImageTo3DError
+from ..settings import License
 from ..weights import inventory
-from ..weights.presets import RECONSTRUCTION_PRESETS
+from ..weights.presets import RECONSTRUCTION_PRESETS, is_commercial
 from .errors import ApiError
 from .jobs import Jobs
 
@@ -56,6 +57,7 @@ class Models:
         jobs: the store, which holds back the jobs of a model until its weights are complete.
         default: name of the default model, which is always allowed.
         allowed: names of further models; None allows all models whose weights are complete.
+        license: "commercial" refuses models whose weights forbid commercial use.
         folders: folders to search for weights.
         closing: event that is set when the server stops.
     """
@@ -67,8 +69,10 @@ class Models:
         allowed: Sequence[str] | None,
         folders: Sequence[Path],
         closing: threading.Event,
+        license: License = "any",
     ) -> None:
         self._jobs, self._default, self._allowed = jobs, default, allowed
+        self._license = license
         self._folders, self._closing = folders, closing
         self._here: set[str] = set()
         self._downloads: dict[str, Download] = {}
@@ -110,6 +114,8 @@ class Models:
         return self._downloads.get(name)
 
     def _is_allowed(self, name: str) -> bool:
+        if self._license == "commercial" and not is_commercial(name):
+            return False
         if self._allowed is None:
             return name == self._default or self._is_here(name)
         return name == self._default or name in self._allowed

@@ -53,7 +53,9 @@ class Service:
     def __init__(self, jobs: Jobs, workers: Workers, config: Config) -> None:
         self.jobs, self.workers, self.config = jobs, workers, config
         self.closing = threading.Event()
-        self.models = Models(jobs, config.model, config.models, config.models_dirs, self.closing)
+        self.models = Models(
+            jobs, config.model, config.models, config.models_dirs, self.closing, config.license
+        )
         self.keys = Keys(config.keys)
         self.read = BodyReader(self.keys, timeout_s=config.body_timeout_s).read
         self.registry = prometheus_client.CollectorRegistry()

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..errors import EnvironmentProblem, InvalidInput
-from ..settings import LoadSettings
-from ..weights.presets import RECONSTRUCTION_PRESETS
+from ..settings import License, LoadSettings
+from ..weights.presets import RECONSTRUCTION_PRESETS, check_commercial
 from .app import create_app
 from .auth import digest, read_digests
 from .config import LOOPBACK, Config
@@ -42,7 +42,7 @@ class ServerOptions:
         limit: timeout of a job in seconds.
         keep: hours to keep results.
         page: whether to serve the web page.
-        allow_models, models_dirs, cors_origins, model, wait, public_url, allow_private,
+        allow_models, license, models_dirs, cors_origins, model, wait, public_url, allow_private,
             webhook_secret: see `Config`.
     """
 
@@ -58,6 +58,7 @@ class ServerOptions:
     keep: float = 24.0
     page: bool = True
     allow_models: Sequence[str] | None = None
+    license: License = "any"
     models_dirs: Sequence[Path] = ()
     cors_origins: Sequence[str] = ()
     model: str = "photo"
@@ -106,6 +107,8 @@ def _config(options: ServerOptions) -> Config:
             raise InvalidInput(
                 f"there is no model {name!r}: choose from {', '.join(RECONSTRUCTION_PRESETS)}."
             )
+        if options.license == "commercial":
+            check_commercial(name)
     for origin in options.cors_origins:
         if not _ORIGIN.fullmatch(origin):
             raise InvalidInput(
@@ -120,6 +123,7 @@ def _config(options: ServerOptions) -> Config:
         wait=options.wait,
         model=options.model,
         models=options.allow_models,
+        license=options.license,
         models_dirs=options.models_dirs,
         public_url=options.public_url,
         hosts=LOOPBACK if local else None,

@@ -10,6 +10,7 @@ import torch
 
 from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
+from ..settings import License
 from .finding import find_file, hub_is_reachable, local_file, place_of, url_of
 from .multiview_models import repository_files
 from .presets import (
@@ -17,6 +18,8 @@ from .presets import (
     RECONSTRUCTION_PRESETS,
     MultiviewPreset,
     ReconstructionPreset,
+    is_commercial,
+    licenses_of,
     views_model_for,
 )
 
@@ -122,15 +125,19 @@ def _files_alone(name: str) -> list[WeightsFile]:
     return files_of(name) if preset is None else list(_own_files(preset))
 
 
-def best_model(device: torch.device, models_dirs: Sequence[Path] = ()) -> str:
+def best_model(
+    device: torch.device, models_dirs: Sequence[Path] = (), license: License = "any"
+) -> str:
     """Choose the best reconstruction model whose files are all on this machine.
 
     Args:
         device: the device to run it on.
         models_dirs: see `finding.find_file`.
+        license: "commercial" skips models whose weights forbid commercial use.
     """
     order = _BEST_ON_A_CPU if device.type == "cpu" else _BEST_ON_A_GPU
-    return next((name for name in order if not missing(name, models_dirs)), "photo")
+    allowed = [name for name in order if license == "any" or is_commercial(name)]
+    return next((name for name in allowed if not missing(name, models_dirs)), "photo")
 
 
 def download(name: str, models_dirs: Sequence[Path] = (), progress: Progress = silent) -> int:
@@ -175,11 +182,7 @@ def duration(name: str, device: torch.device) -> str:
 
 def licenses(name: str) -> str:
     """Return the licences of the weights of a model and of its multiview model."""
-    if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
-        return MULTIVIEW_PRESETS[name].license
-    views = views_model_for(name)
-    both = (preset.license, *([MULTIVIEW_PRESETS[views].license] if views else []))
-    return " and ".join(dict.fromkeys(both))
+    return " and ".join(dict.fromkeys(licenses_of(name).values()))
 
 
 def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[str, ...]]:

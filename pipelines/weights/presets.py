@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InvalidInput
 from ..multiview.zero123plus import GREY, WHITE
 from ..reconstruction.frustum import FrustumConfig
 from ..reconstruction.instant_mesh import ReconstructionConfig
@@ -20,6 +20,8 @@ from ..reconstruction.triposr import TripoSRConfig
 #: Prefix of names in the official files, and prefixes of unused parts.
 CHECKPOINT_PREFIX = "lrm_generator."
 UNUSED = "image_tokenizer.model.pooler."
+#: Licences that allow commercial use.
+_PERMISSIVE = frozenset({"Apache-2.0", "MIT"})
 EMBEDDED_DIR = Path(__file__).parents[1] / "embedded"
 #: Paths of the weights and of the configs of TripoSG's parts in its repository.
 TRIPOSG_WEIGHTS = {
@@ -153,6 +155,42 @@ def views_model_for(model: str) -> str | None:
     if RECONSTRUCTION_PRESETS[model].input_kind == "image":
         return None
     return "zero123plus-instantmesh"
+
+
+def licenses_of(
+    model: str, views_model: str | None = None, *, own_views: bool = False
+) -> dict[str, str]:
+    """Return the licences of the weights of a model and of its multiview model, by their names.
+
+    Args:
+        model: a key of `RECONSTRUCTION_PRESETS` or `MULTIVIEW_PRESETS`.
+        views_model: the multiview model; None for the default of `model`.
+        own_views: whether the views are given, so that no multiview model runs.
+    """
+    if (preset := RECONSTRUCTION_PRESETS.get(model)) is None:
+        return {model: MULTIVIEW_PRESETS[model].license}
+    views = None if own_views else views_model or views_model_for(model)
+    return {model: preset.license} | ({views: MULTIVIEW_PRESETS[views].license} if views else {})
+
+
+def is_commercial(model: str) -> bool:
+    """Return whether all weights that a reconstruction model uses allow commercial use."""
+    return set(licenses_of(model).values()) <= _PERMISSIVE
+
+
+def check_commercial(model: str) -> None:
+    """Raise an error if a reconstruction model uses weights that forbid commercial use.
+
+    Raises:
+        InvalidInput: with the licences of the weights, and the models to choose from.
+    """
+    if not is_commercial(model):
+        found = "; ".join(f"{name}: {text}" for name, text in licenses_of(model).items())
+        others = ", ".join(filter(is_commercial, RECONSTRUCTION_PRESETS))
+        raise InvalidInput(
+            f"{model} uses weights that forbid commercial use ({found}): choose one of {others},"
+            " or license any."
+        )
 
 
 def sampling_settings(model: str) -> frozenset[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -58,6 +59,19 @@ def test_image_to_obj_with_all_extras(image_path, tmp_path, capsys):
     printed = capsys.readouterr().out
     for word in ("views", "surface", "seed  7", "triangles", "disc.obj", "GiB"):
         assert word in printed
+
+
+def test_json_prints_one_line_for_each_image(image_path, tmp_path, capsys):
+    missing = tmp_path / "damaged.png"
+    missing.write_bytes(b"no image")
+    words = [str(image_path), str(missing), "-o", str(tmp_path / "out"), *QUICK, "--json"]
+    assert main(words) == 1
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (good["image"], good["seed"], good["error"]) == (str(image_path), 7, "")
+    assert good["licenses"][MODEL] == "Apache-2.0"
+    assert good["mesh"]["watertight"] is True
+    assert bad["mesh"] is None
+    assert "damaged.png" in bad["error"]
 
 
 def test_seed_repeats_the_file_offloading_or_not(image_path, tmp_path):
@@ -210,6 +224,7 @@ def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
         ["--model", "huge"],
         ["--unknown"],
         ["--texture-format", "webp"],
+        ["--license", "commercial", "--model", MODEL],
     ],
 )
 def test_bad_arguments_exit_2_with_one_line(image_path, tmp_path, capsys, arguments):

@@ -57,6 +57,34 @@ def test_clean_mesh_reports_after_and_before(nodes):
     assert PromptServer.instance.texts[-1] == ("1", text)
 
 
+def test_mesh_report_measures_for_a_printer_at_the_size_of_the_file(nodes):
+    socket = nodes.mesh_sockets.mesh_socket([small_ball()])
+    plain, large, small = (
+        nodes.MeshInfo.execute(socket, *values)[0].splitlines()
+        for values in [(), ("50x50x50", 80.0), ("50x50x50", 40.0)]
+    )
+    assert len(plain) == 1
+    assert "size 80 x" in large[0]
+    assert large[1].endswith("does not fit the printer")
+    assert small[1].endswith(", fits the printer")
+    assert "got '50x50'" in nodes.MeshInfo.validate_inputs(printer="50x50")
+    assert nodes.MeshInfo.validate_inputs(printer="") is True
+
+
+def test_make_solid_orients_a_body(nodes):
+    pytest.importorskip("igl")
+    cone = trimesh.creation.cone(3, 1).apply_scale([1, 1, -1])
+    cone.invert()
+    mesh = Mesh(torch.tensor(cone.vertices).float(), torch.tensor(cone.faces))
+    socket = nodes.mesh_sockets.mesh_socket([mesh])
+    for orient, highest in ((False, 0.0), (True, 1.0)):
+        solid = nodes.MakeSolid.execute(socket, 64, 0, orient)[0]
+        (found,) = nodes.mesh_sockets.meshes_of(solid)
+        widest = found.vertices[:, :2].norm(dim=1) > 2.9
+        top = float(found.vertices[:, 2].amax())
+        assert float(top - found.vertices[widest, 2].mean()) == pytest.approx(highest, abs=0.05)
+
+
 def test_render_mesh_renders_each_frame(nodes):
     images = nodes.RenderMesh.execute(nodes.mesh_sockets.mesh_socket([small_ball()]), 3, 10.0, 32)[
         0

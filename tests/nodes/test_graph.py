@@ -10,6 +10,8 @@ import pytest
 
 from pipelines.errors import EnvironmentProblem, InvalidInput
 
+from .inputs import small_ball
+
 PACK = Path(__file__).parents[2]
 TEMPLATES = sorted((PACK / "workflows" / "api").glob("*.json"))
 
@@ -48,6 +50,30 @@ def test_loaders_refuse_a_chain_that_cannot_work(nodes, monkeypatch, prompt, mes
     name = "photo" if loader == "LoadReconstructionModel" else "zero123plus"
     with pytest.raises(InvalidInput, match=message):
         node.execute(name, "auto")
+
+
+def test_licenses_before_a_node_are_those_of_its_loaders(nodes):
+    prompt = _chain("instant-mesh-large", "5") | {
+        "7": {"class_type": "ImageTo3D_MeshInfo", "inputs": {"mesh": ["6", 0]}},
+        "8": {"class_type": "ImageTo3D_LoadMultiviewModel", "inputs": {"model": "zero123plus"}},
+        "9": {"class_type": "ImageTo3D_LoadReconstructionModel", "inputs": {"model": "photo"}},
+    }
+    prompt["5"]["inputs"]["model"] = ["8", 0]
+    assert nodes.graph.licenses_before(prompt, "7") == {
+        "instant-mesh-large": "Apache-2.0",
+        "zero123plus": "CC-BY-NC-4.0",
+    }
+    assert nodes.graph.licenses_before(prompt, "3") == {}
+
+
+def test_mesh_report_names_the_licenses_of_the_models(nodes, monkeypatch):
+    prompt = {
+        "1": {"class_type": "ImageTo3D_MeshInfo", "inputs": {"mesh": ["2", 0]}},
+        "2": {"class_type": "ImageTo3D_LoadReconstructionModel", "inputs": {"model": "triposr"}},
+    }
+    monkeypatch.setattr(nodes.MeshInfo.hidden, "prompt", prompt)
+    text = nodes.MeshInfo.execute(nodes.mesh_sockets.mesh_socket([small_ball()]))[0]
+    assert text.splitlines()[1] == "licence of triposr: MIT"
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)

@@ -16,6 +16,8 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.rasterization import visible_triangles
 from pipelines.rendering.render_mesh import preview_sheet, render_mesh
 
+from ..shapes import l_shape
+
 
 def _ball(
     radius: float, center: tuple[float, float, float], color: tuple[float, float, float]
@@ -220,3 +222,11 @@ def test_thin_triangles_across_the_whole_image_take_time_with_their_pixels():
     assert 1000 < int(seen.sum()) < 10_000
     ones = torch.ones(int(seen.sum()))
     torch.testing.assert_close(weights[seen].sum(dim=1), ones, atol=1e-3, rtol=0)
+
+
+def test_preview_sheet_shows_a_mesh_of_any_size_and_place():
+    mesh = l_shape()
+    moved = replace(mesh, vertices=mesh.vertices * 80 + 30)
+    sheet = preview_sheet(mesh, 48)
+    assert (preview_sheet(moved, 48) - sheet).abs().mean() < 1e-3
+    assert (sheet < 0.9).any(dim=1).float().mean() > 0.05

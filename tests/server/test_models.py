@@ -79,6 +79,18 @@ def test_model_that_is_here_is_refused_if_others_are_allowed(serve, here):
     assert client.post(START, json=body).status_code == 400
 
 
+def test_license_commercial_refuses_models_that_forbid_it(serve, here):
+    here.update({"triposr", "instant-mesh-large"})
+    client = serve(license="commercial")
+    answers = [
+        client.post(START, json={"image": image(), "model_id": model})
+        for model in ("triposr", "instantmesh")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400]
+    assert answers[0].json()["meta"]["licenses"] == {"triposr": "MIT"}
+    assert "choose one of photo, triposr." in answers[1].json()["message"]
+
+
 def test_job_without_a_model_takes_the_default(serve, here):
     here.add("triposr")
     client = serve(wait=20.0, model="triposr")

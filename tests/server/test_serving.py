@@ -74,6 +74,7 @@ def test_host_that_does_not_exist_is_one_sentence(tmp_path):
         ({"keys": [""]}, "--key"),
         ({"model": "huge"}, "huge"),
         ({"allow_models": ["huge"]}, "huge"),
+        ({"license": "commercial", "allow_models": ["instant-mesh-base"]}, "CC-BY-NC"),
         ({"cors_origins": ["https://shop.example/page"]}, "--cors-origin"),
         ({"cors_origins": ["shop.example"]}, "--cors-origin"),
         ({"public_url": "meshes.example"}, "--public-url"),

@@ -17,7 +17,12 @@ from pipelines.weights import finding, inventory
 from pipelines.weights.finding import local_file
 from pipelines.weights.inventory import best_model, download, files_of, missing
 from pipelines.weights.multiview_models import load_multiview_model
-from pipelines.weights.presets import MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
+from pipelines.weights.presets import (
+    MULTIVIEW_PRESETS,
+    RECONSTRUCTION_PRESETS,
+    is_commercial,
+    licenses_of,
+)
 
 from .. import tiny_models
 
@@ -54,6 +59,28 @@ def test_the_best_of_the_models_that_are_here(tmp_path, here, on_cpu, on_gpu):
         _put(tmp_path, name)
     assert best_model(CPU, [tmp_path]) == on_cpu
     assert best_model(GPU, [tmp_path]) == on_gpu
+
+
+@pytest.mark.parametrize(
+    ("here", "chosen"),
+    [(["triposr", "instant-mesh-large"], "triposr"), (["instant-mesh-large"], "photo")],
+)
+@pytest.mark.parametrize("device", [CPU, GPU], ids=str)
+def test_best_model_for_commercial_use_is_permissive(tmp_path, here, chosen, device):
+    for name in here:
+        _put(tmp_path, name)
+    assert best_model(device, [tmp_path], "commercial") == chosen
+
+
+def test_licenses_name_the_multiview_model_unless_the_views_are_given():
+    assert licenses_of("instant-mesh-large", "zero123plus") == {
+        "instant-mesh-large": "Apache-2.0",
+        "zero123plus": "CC-BY-NC-4.0",
+    }
+    assert licenses_of("instant-mesh-large", own_views=True) == {"instant-mesh-large": "Apache-2.0"}
+    assert [name for name in RECONSTRUCTION_PRESETS if is_commercial(name)] == [
+        *("photo", "triposr", "triposg")
+    ]
 
 
 def test_a_model_without_its_views_model_is_not_here(tmp_path):
