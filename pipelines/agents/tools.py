@@ -150,7 +150,11 @@ class Tools:
     def _job_settings(self, values: dict[str, Any]) -> JobSettings:
         if unknown := sorted(values.keys() - (_SETTINGS.keys() - _FIXED.keys())):
             raise InvalidInput(f"There is no setting {unknown[0]!r}: see the schema of start.")
-        model = values.get("model") or self._model or best_model(self._device, self._models_dirs)
+        model = (
+            values.get("model")
+            or self._model
+            or best_model(self._device, self._models_dirs, values.get("license", "any"))
+        )
         chosen = JobSettings.from_flat(values | {"model": model} | _FIXED)
         job.check(chosen)
         if missing(chosen.model, self._models_dirs):
