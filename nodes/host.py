@@ -246,10 +246,10 @@ def check_interruption() -> None:
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def show_on_node(node_id: str, text: str) -> None:
-    """Log a sentence and show it on a node."""
+def show_on_node(node_id: str | None, text: str) -> None:
+    """Log a sentence and show it on a node; None is the running one."""
     log.info(text)
-    PromptServer.instance.send_progress_text(text, node_id)
+    PromptServer.instance.send_progress_text(text, node_id or PromptServer.instance.last_node_id)
 
 
 def check_prefix(prefix: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from comfy_api.latest import InputImpl, io
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..pipelines.errors import InvalidInput, NothingInImage
 from ..pipelines.meshes.io import load_mesh
 from ..pipelines.meshes.mesh import Mesh
+from . import host
 
 # Unique names, so that sockets of other packs cannot be connected.
 MultiviewModelSocket = io.Custom("IMAGE_TO_3D_MULTIVIEW_MODEL")
@@ -24,6 +25,11 @@ FieldSocket = io.Custom("IMAGE_TO_3D_FIELD")
 CamerasSocket = io.Custom("IMAGE_TO_3D_CAMERAS")
 _ASPECT_TOLERANCE = 0.05  # natural logarithm of the ratio of two aspect ratios
 _COVERED = 0.95  # share of the border that an inverted mask covers
+_PLAIN = 0.01  # standard deviation of one colour, which transparent pixels have
+_INVERTED = (
+    "it covers the border and leaves the middle out. Masks of this pack are 1 on the object, and"
+    " Load Image's is 1 where the image is transparent: put Invert Mask in between."
+)
 #: ComfyUI's socket for 3D files of any format; None in versions without it.
 FILE_3D = getattr(io, "File3DAny", None)
 _FILE_TYPES = ("File3DGLB", "File3DGLTF", "File3DOBJ", "File3DSTL", "File3DPLY")
@@ -80,15 +86,15 @@ def masks_of(mask: Tensor, images: Tensor) -> Tensor:
             f"There must be one mask, or one for each image, got {len(masks)} masks and"
             f" {len(images)} images."
         )
-    for own in masks:
-        _check_mask(own[0], images.shape[-2:])
+    for own, image in zip(masks, images, strict=False):
+        _check_mask(own[0], image)
     if masks.shape[-2:] != images.shape[-2:]:
         masks = F.interpolate(masks, size=images.shape[-2:], mode="bilinear", antialias=True)
     return masks.expand(len(images), -1, -1, -1).clamp(0, 1)
 
 
-def _check_mask(mask: Tensor, size: Sequence[int]) -> None:
-    """Raise an error if a mask (H, W) is empty, inverted or of another aspect ratio."""
+def _check_mask(mask: Tensor, image: Tensor) -> None:
+    """Raise an error if a mask (H, W) is empty, inverted or of another shape than its image."""
     if not bool((mask > 0).any()):
         raise NothingInImage(
             "There is no object: the mask is 0 everywhere. Load Image gives such a mask for an"
@@ -97,22 +103,27 @@ def _check_mask(mask: Tensor, size: Sequence[int]) -> None:
         )
     if bool((mask > 0.5).all()):
         return  # such as Load Image's 64 x 64 mask of an opaque image, inverted
-    (height, width), (image_height, image_width) = mask.shape, size
+    (height, width), (image_height, image_width) = mask.shape, image.shape[-2:]
     if abs(math.log(width * image_height / (height * image_width))) > _ASPECT_TOLERANCE:
         raise InvalidInput(
             f"The mask is {width} x {height} and the image {image_width} x {image_height}: their"
             " aspect ratios differ. Connect the mask of this image, cropped and resized with it."
         )
-    ring = max(1, min(height, width) // 50)
-    inner = mask[ring : height - ring, ring : width - ring]
-    border = (mask.sum() - inner.sum()) / (mask.numel() - inner.numel())
     middle = mask[height // 4 : height - height // 4, width // 4 : width - width // 4]
-    if border > _COVERED and middle.mean() < 1 - _COVERED:
-        raise InvalidInput(
-            "The mask looks inverted: it covers the border and leaves the middle out. Masks of this"
-            " pack are 1 on the object, and Load Image's is 1 where the image is transparent: put"
-            " Invert Mask in between."
-        )
+    if _border(mask).mean() <= _COVERED or middle.mean() >= 1 - _COVERED:
+        return
+    if bool((_border(image[:3]).std(dim=-1) < _PLAIN).all()):
+        raise InvalidInput(f"The mask looks inverted: {_INVERTED}")
+    host.show_on_node(None, f"Unless the object is a frame, the mask is inverted: {_INVERTED}")
+
+
+def _border(values: Tensor) -> Tensor:
+    """Return the values (..., N) at the border of a mask or an image (..., H, W)."""
+    height, width = values.shape[-2:]
+    ring = max(1, min(height, width) // 50)
+    at_border = torch.ones(height, width, dtype=torch.bool, device=values.device)
+    at_border[ring : height - ring, ring : width - ring] = False
+    return values[..., at_border]
 
 
 def mask_socket(masks: Tensor) -> Tensor:

@@ -274,6 +274,8 @@ def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
 
 def _import_rembg() -> Callable[..., BaseSession]:
     """Import rembg. Its dependency numba needs a writable folder for compiled code."""
+    # onnxruntime 1.32 and newer report to Microsoft unless told not to before its import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         try:
             from rembg import new_session

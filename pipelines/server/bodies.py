@@ -21,6 +21,10 @@ _MAX_VALUES = 10_000
 _MAX_FORM_FIELDS = 200
 _RETRY_AFTER_S = 10
 _FORM = "application/x-www-form-urlencoded"
+_MULTIPART = (
+    "The request is multipart/form-data, which this API does not read: send JSON, with the image as"
+    " a link or in base64."
+)
 #: Form fields with base64. A space in them was a "+" that the client did not percent-encode.
 _BASE64_FIELDS = ("image", "init_image", "base64_string")
 
@@ -53,12 +57,14 @@ class BodyReader:
         owner = self._keys.owner_in_header(request.headers.get("authorization", ""))
         if owner is None and not issubclass(model, Keyed):
             owner = self._keys.owner("")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "multipart/form-data":
+            raise ApiError(400, _MULTIPART)
         content = bytearray()
         try:
             await asyncio.wait_for(
                 self._receive(request, model.MAX_BYTES, content), self._timeout_s
             )
-            kind = request.headers.get("content-type", "")
             fields = await asyncio.to_thread(_parse, content, kind)
         except asyncio.TimeoutError:
             raise ApiError(408, "The request took too long to arrive.") from None
@@ -107,7 +113,7 @@ def _parse(content: bytearray, kind: str) -> dict[str, Any]:
     start = content[:100].lstrip()
     if not start and len(content) <= 100:
         return {}
-    if kind.partition(";")[0].strip().lower() == _FORM and not start.startswith(b"{"):
+    if kind == _FORM and not start.startswith(b"{"):
         return _parse_form(content)
     try:
         fields = pydantic_core.from_json(content, cache_strings=False)

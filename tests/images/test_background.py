@@ -216,6 +216,17 @@ def test_remove_background_failing_import_names_the_reason(monkeypatch, error):
     assert str(error) in str(caught.value)
 
 
+def test_remove_background_turns_off_telemetry_before_onnxruntime_is_imported(
+    uncacheable_rembg, monkeypatch
+):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    (uncacheable_rembg / "rembg.py").write_text(
+        "import os\nraise RuntimeError(os.environ['ORT_DISABLE_TELEMETRY'])\n"
+    )
+    with pytest.raises(EnvironmentProblem, match=r"\(1\)"):
+        remove_background(_disc()[0], "u2netp", models_dir=uncacheable_rembg)
+
+
 @pytest.fixture
 def uncacheable_rembg(tmp_path, monkeypatch):
     """Stand-ins for rembg and numba, as a user without writable folders meets them."""

@@ -9,6 +9,7 @@ from server import PromptServer
 from pipelines.errors import InvalidInput, NothingInImage
 
 IMAGE = torch.rand(1, 96, 128, 3)
+WHITE = torch.ones(1, 96, 128, 3)
 
 
 def _disc(height: int = 96, width: int = 128) -> torch.Tensor:
@@ -31,7 +32,13 @@ def _disc(height: int = 96, width: int = 128) -> torch.Tensor:
 def test_a_mask_that_cannot_be_the_objects_is_refused(nodes, node, mask, error, message):
     rest = {"RemoveBackground": ("auto", 0.05, mask), "FrameForeground": (mask, 0.85, 64, "white")}
     with pytest.raises(error, match=message):
-        getattr(nodes, node).execute(IMAGE, *rest[node])
+        getattr(nodes, node).execute(WHITE, *rest[node])
+
+
+def test_an_object_that_is_cropped_exactly_to_its_frame_passes_with_a_note(nodes):
+    _, mask = nodes.RemoveBackground.execute(IMAGE, "auto", 0.05, 1 - _disc()).args
+    torch.testing.assert_close(mask, 1 - _disc())
+    assert "Unless the object is a frame" in PromptServer.instance.texts[-1][1]
 
 
 def test_an_inverted_mask_of_an_opaque_image_is_used_with_a_note(nodes):

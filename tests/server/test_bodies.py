@@ -43,6 +43,12 @@ def test_form_is_taken(serve, quoted):
     assert answer.json()["meta"]["remove_bg"] is True
 
 
+def test_multipart_form_is_refused_by_name(serve):
+    answer = serve().post(START, files={"image": b"," * 20_000})
+    assert answer.status_code == 400
+    assert "multipart/form-data" in answer.json()["message"]
+
+
 def test_form_with_a_list_is_taken(serve):
     client = serve(wait=20.0)
     fields = [("multi_image", "yes"), *[("image[]", image())] * 6]
