@@ -33,7 +33,7 @@ from pipelines.multiview.zero123plus import MultiviewModel
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
-from pipelines.weights.presets import RECONSTRUCTION_PRESETS
+from pipelines.weights.sizes import OFFICIAL_SIZES
 
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2
@@ -78,13 +78,13 @@ SCHEDULER = {
 
 def model(preset: str, device: torch.device, dtype: torch.dtype) -> Any:
     torch.manual_seed(0)
-    made = RECONSTRUCTION_PRESETS[preset].config.build()
+    made = OFFICIAL_SIZES[preset].build()
     return made.requires_grad_(False).eval().to(device, dtype)
 
 
 def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float | None]:
     """Make a triplane of low frequencies, and the density that 1/5 of the volume exceeds."""
-    config = replace(RECONSTRUCTION_PRESETS[preset].config, transformer_layers=1)
+    config = replace(OFFICIAL_SIZES[preset], transformer_layers=1)
     torch.manual_seed(0)
     decoder = config.build().requires_grad_(False).decoder
     size = 2 * config.triplane_low_res

@@ -10,17 +10,19 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pipelines.images.reading import to_pillow
-from ..pipelines.modelslab.request import BOUNDS, OUTPUT_FORMATS, Request
+from ..pipelines.modelslab.request import NEWER, Request
 from ..pipelines.modelslab.servers import DEFAULT
+from ..pipelines.settings import declared
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket
-from .schema import RARE, complaint, from_setting, number, schema
+from .schema import RARE, complaint, from_setting, schema
 from .sockets import file_3d, file_3d_output, images_of, path_output, video_socket
 
 # Versions that cannot start with a fixed seed get no control: each Run would pay.
 _CONTROL = getattr(io, "ControlAfterGenerate", None)
 FIXED = _CONTROL.fixed if _CONTROL else False
+_REQUEST = declared(Request)
 
 
 class ModelsLabImageTo3D(io.ComfyNode):
@@ -118,37 +120,19 @@ def _output(results: Sequence[Any]) -> io.NodeOutput:
 def _mesh_inputs() -> list[Any]:
     return [
         io.Image.Input("image", tooltip="One or more images. They are uploaded to the server."),
-        io.Boolean.Input(
-            "remove_bg", default=True, tooltip="Let the server remove the background."
-        ),
+        _from_request("remove_bg", default=True),
         from_setting("foreground_ratio", step=0.01, note="Needs remove_bg."),
-        from_setting("resolution", default=Request.resolution, step=16),
-        from_setting(
-            "chunk_size",
-            default=Request.chunk_size,
-            min=512,
-            max=BOUNDS["chunk_size"][1],
-            step=32,
-            **RARE,
-        ),
-        io.Boolean.Input("render", default=False, tooltip="Also make a video."),
-        io.Boolean.Input(
-            "temp", default=False, tooltip="Keep the results on the server for a short time only."
-        ),
-        io.Combo.Input(
-            "output_format",
-            options=list(OUTPUT_FORMATS),
-            default="obj",
-            tooltip="Format of the file.",
-        ),
+        from_setting("resolution", default=_REQUEST["resolution"].default, step=16),
+        _from_request("chunk_size", min=512, step=32, **RARE),
+        _from_request("render"),
+        _from_request("temp"),
+        _from_request("output_format"),
     ]
 
 
 def _job_inputs() -> list[Any]:
     return [
-        io.String.Input(
-            "model_id", default="instantmesh", tooltip="The server's name of the model.", **RARE
-        ),
+        _from_request("model_id", **RARE),
         io.String.Input(
             "job_id",
             default="",
@@ -181,31 +165,16 @@ def _job_inputs() -> list[Any]:
 
 def _newer_inputs() -> list[Any]:
     """Return the parameters of the vendor's newer models."""
-
-    def one(name: str, tooltip: str, **own: Any) -> Any:
-        low, high = BOUNDS[name]
-        own |= {"optional": True, **RARE}
-        return number(
-            name, getattr(Request, name), low, high, f"For newer models: {tooltip}.", **own
-        )
-
-    return [
-        one("ss_guidance_strength", "how closely the structure follows the image", step=0.1),
-        one("ss_sampling_steps", "steps of the structure"),
-        one("slat_guidance_strength", "how closely the details follow the image", step=0.1),
-        one("slat_sampling_steps", "steps of the details"),
-        one("mesh_simplify", "the share of triangles to remove", step=0.01),
-    ]
+    steps = {"ss_guidance_strength": 0.1, "slat_guidance_strength": 0.1, "mesh_simplify": 0.01}
+    own = {name: {"step": steps[name]} if name in steps else {} for name in NEWER}
+    return [_from_request(name, optional=True, **own[name], **RARE) for name in NEWER]
 
 
 def _seed_input() -> Any:
     """Return the seed, which must be last: only some versions put a control behind it."""
-    return number(
-        "seed",
-        1,
-        *BOUNDS["seed"],
-        "The same seed, image and settings are not paid for again. 0 lets the server draw one."
-        " Further images use the next seeds.",
-        control_after_generate=FIXED,
-        optional=True,
-    )
+    return _from_request("seed", default=1, control_after_generate=FIXED, optional=True)
+
+
+def _from_request(name: str, **own: Any) -> Any:
+    """Return a widget for a parameter of the service."""
+    return from_setting(name, setting=_REQUEST[name], **own)

@@ -32,7 +32,7 @@ from .reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler, TripoSG
 from .settings import Settings, TextureSource, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
-from .weights.presets import sampling_settings, views_model_for
+from .weights.presets import RECONSTRUCTION_PRESETS, views_model_for
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
 
 log = logging.getLogger(__name__)
@@ -320,7 +320,7 @@ class ImageTo3D:
     def _sampling_settings(self) -> frozenset[str]:
         """Names of the `ViewSettings` that the reconstruction model uses itself."""
         shape = isinstance(self.reconstruction, TripoSG)
-        return sampling_settings("triposg") if shape else frozenset()
+        return RECONSTRUCTION_PRESETS["triposg"].sampling if shape else frozenset()
 
     def _field_model(self, settings: ViewSettings, progress: Progress) -> FieldModel:
         if not isinstance(self.reconstruction, TripoSG):

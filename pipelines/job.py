@@ -38,7 +38,7 @@ from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_image
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
 from .settings import JobSettings, LoadSettings, OutputSettings
-from .weights.presets import check_commercial, licenses_of, sampling_settings, views_model_for
+from .weights.presets import RECONSTRUCTION_PRESETS, check_commercial, licenses_of, views_model_for
 
 PREVIEW_SIZE = 384
 
@@ -105,7 +105,7 @@ def takes_views(model: str) -> bool:
 
 def takes_seed(model: str) -> bool:
     """Return whether the seed changes the result of a reconstruction model."""
-    return "seed" in sampling_settings(model)
+    return "seed" in RECONSTRUCTION_PRESETS[model].sampling
 
 
 def check(settings: JobSettings) -> None:
@@ -119,7 +119,7 @@ def check(settings: JobSettings) -> None:
         parse_volume(settings.output.printer)
     if settings.license == "commercial":
         check_commercial(settings.model)
-    check_sampling(settings.model, sampling_settings(settings.model), settings)
+    check_sampling(settings.model, RECONSTRUCTION_PRESETS[settings.model].sampling, settings)
     if settings.views_model is not None and not takes_views(settings.model):
         raise InvalidInput(f"{settings.model} takes the image itself: leave out views_model.")
 

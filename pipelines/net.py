@@ -1,8 +1,8 @@
 """An HTTP client that refuses private addresses and limits the size of responses.
 
 Requests keep the host name instead of replacing it by an address, so certificates and proxies keep
-working. The host is resolved and checked before connecting. The address of the open connection is
-checked again before anything is sent, in case the name now resolves differently.
+working. The host is resolved and checked before each request. The address of the open connection
+is checked again before anything is sent, in case the name now resolves differently.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import urllib.request
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -151,6 +151,8 @@ def make_client(access: Access) -> httpx.AsyncClient:
             raise AddressRefused(
                 f"Refused {url.host}: the port must be from 1 to 65535, got {url.port}."
             )
+        with suppress(OSError, UnicodeError):  # connecting reports it, or the proxy can resolve it
+            await _check_host(access, url.host, _TIMEOUT.connect)
 
     client = httpx.AsyncClient(
         transport=_Transport(access),
@@ -293,20 +295,9 @@ class _GuardedNetwork(httpcore.AnyIOBackend):
         self._access = access
 
     async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+        self, host: str, *args: Any, **kwargs: Any
     ) -> httpcore.AsyncNetworkStream:
-        try:
-            await _check_host(self._access, host, port, timeout)
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout("could not resolve the host in time") from error
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"could not resolve the host: {error}") from error
-        stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
+        stream = await super().connect_tcp(host, *args, **kwargs)
         address = stream.get_extra_info("server_addr")[0]
         if not self._access.allows(host, address):
             await stream.aclose()
@@ -334,8 +325,6 @@ class _Transport(httpx.AsyncBaseTransport):
         proxy = _proxy_for(request.url) if self._access.proxies else None
         if proxy is None:
             return await self._direct.handle_async_request(request)
-        with suppress(OSError, UnicodeError):  # perhaps only the proxy can resolve the host
-            await _check_host(self._access, request.url.host, 443, _TIMEOUT.connect)
         if proxy not in self._proxied:
             self._proxied[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
         return await self._proxied[proxy].handle_async_request(request)
@@ -352,7 +341,7 @@ def _proxy_for(url: httpx.URL) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-async def _check_host(access: Access, host: str, port: int, timeout: float | None) -> None:
+async def _check_host(access: Access, host: str, timeout: float | None) -> None:
     """Resolve a host and refuse it if one of its addresses is not allowed.
 
     Raises:
@@ -363,7 +352,7 @@ async def _check_host(access: Access, host: str, port: int, timeout: float | Non
     if access.private or host in access.named_hosts:
         return
     with anyio.fail_after(timeout):
-        found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM)
+        found = await anyio.getaddrinfo(host, 443, type=SOCK_STREAM)
     for *_, (address, *_) in found:
         if not access.allows(host, str(address)):
             raise _refused(host, str(address))

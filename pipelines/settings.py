@@ -8,6 +8,7 @@ None stands for the model's own value. An invalid value raises `InvalidInput` in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,12 @@ TextureFormat = Literal["png", "jpeg", "webp"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 License = Literal["any", "commercial"]
 
-_Model = TypeVar("_Model", bound="_Settings")
+_Model = TypeVar("_Model", bound="BaseSettings")
 _FINITE = ConfigDict(allow_inf_nan=False)
+_ORIGIN = re.compile(r"\*|https?://[^/?#@\s]+")
 
 
-class _Settings(BaseModel):
+class BaseSettings(BaseModel):
     """Base of all settings: frozen, rejects unknown names, reports errors in one sentence."""
 
     model_config = ConfigDict(
@@ -78,7 +80,7 @@ class _Settings(BaseModel):
         values: dict[str, Any] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            values |= value.flat() if isinstance(value, _Settings) else {name: value}
+            values |= value.flat() if isinstance(value, BaseSettings) else {name: value}
         return values
 
     @classmethod
@@ -93,14 +95,14 @@ class _Settings(BaseModel):
         """
         own: dict[str, Any] = {}
         for name, field in cls.model_fields.items():
-            if isinstance(field.annotation, type) and issubclass(field.annotation, _Settings):
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
                 own[name] = field.annotation.from_flat(values)
             elif name in values:
                 own[name] = values[name]
         return cls(**own)
 
 
-class ViewSettings(_Settings):
+class ViewSettings(BaseSettings):
     """Settings of the sampling of six views, or of TripoSG's shape, from one image."""
 
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
@@ -122,7 +124,7 @@ class ViewSettings(_Settings):
     )
 
 
-class SurfaceSettings(_Settings):
+class SurfaceSettings(BaseSettings):
     """Settings of the extraction of a mesh from a field."""
 
     resolution: int | None = Field(
@@ -147,7 +149,7 @@ class SurfaceSettings(_Settings):
     colors: bool = Field(True, description="give each vertex a colour")
 
 
-class OutputSettings(_Settings):
+class OutputSettings(BaseSettings):
     """Settings of mesh post-processing and of the output files."""
 
     format: MeshFormat = Field("obj", description="format of the mesh file")
@@ -202,7 +204,7 @@ class OutputSettings(_Settings):
         return self
 
 
-class Settings(_Settings):
+class Settings(BaseSettings):
     """Settings of making a mesh from an image."""
 
     remove_bg: BackgroundMethod = Field(
@@ -231,7 +233,7 @@ class JobSettings(Settings):
     output: OutputSettings = Field(default_factory=OutputSettings)
 
 
-class LoadSettings(_Settings):
+class LoadSettings(BaseSettings):
     """Settings of model loading."""
 
     device: str = Field(
@@ -248,6 +250,105 @@ class LoadSettings(_Settings):
     )
 
 
+class CatalogueSettings(BaseSettings):
+    """Settings of a catalogue's run: its workers, and what it does about failures."""
+
+    retry_failed: bool = Field(False, description="retry what failed in earlier runs")
+    stop_after: int = Field(
+        20, ge=0, le=10**9, description="failures in a row that end the run; 0 never does"
+    )
+    item_timeout: float = Field(3600.0, ge=1, le=10**6, description="timeout of one item")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="workers for each device (default: one for a GPU; on a processor as many as"
+        " their threads allow; on a cluster as many as there is room for)",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="threads of each worker; on a processor they change the last digits of results"
+        " (default: 1 for embedded models and beside GPUs, else all)",
+    )
+    engine: Literal["processes", "ray"] | None = Field(
+        None,
+        description="processes on this machine, or a Ray cluster (requirements-cluster.txt;"
+        " default: ray with --address, else processes)",
+    )
+    address: str | None = Field(
+        None, description="address of a Ray cluster; 'auto' is this machine's"
+    )
+    gpus: float = Field(
+        1.0, ge=0, le=16, description="share of a GPU for each worker of a Ray cluster"
+    )
+
+
+class ServerSettings(BaseSettings):
+    """Settings of the server, besides those of model loading."""
+
+    host: str = Field("127.0.0.1", description="address; the default is for this machine alone")
+    port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
+    folder: Path = Field(Path("~/.image-to-3d-server"), description="jobs and results")
+    no_page: bool = Field(False, description="serve the endpoints only")
+    model: ReconstructionName = Field("photo", description="model of jobs that name none")
+    allow_models: tuple[ReconstructionName, ...] | None = Field(
+        None,
+        description="models that jobs may name beside --model, separated by commas; missing weights"
+        " are downloaded when they are first needed (default: all models whose weights are here)",
+    )
+    license: License = Field(
+        "any", description="use any model, or only those whose weights allow commercial use"
+    )
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="local processes, or actors of a Ray cluster (requirements-cluster.txt)",
+    )
+    workers: int = Field(
+        1, ge=1, le=4096, description="workers for each device, or actors of a Ray cluster"
+    )
+    ray_address: str = Field("auto", description="of the cluster")
+    ray_actors: int = Field(1, ge=1, le=4096, description="actors, each with a model; as --workers")
+    ray_gpus: float = Field(1, ge=0, le=16, description="share of a GPU for each actor")
+    queue: int = Field(32, ge=0, le=10**6, description="jobs that may wait")
+    limit: float = Field(3600, ge=1, le=10**6, description="timeout of a job")
+    keep: float = Field(24, ge=0, le=10**6, description="how long results are kept")
+    wait: float = Field(2, ge=0, le=3600, description="how long a request waits for its result")
+    key: tuple[str, ...] = Field(
+        (), repr=False, description="API key; the variable IMAGE_TO_3D_KEY is safer"
+    )
+    keys: Path | None = Field(
+        None, description="file of the SHA-256 of keys in hexadecimal, one in a line"
+    )
+    public_url: str | None = Field(None, description="what links begin with, behind a proxy")
+    allow_private: bool = Field(
+        False, description="fetch images from, and call webhooks in, private networks"
+    )
+    cors_origin: tuple[str, ...] = Field(
+        (),
+        description="let web pages of this origin use the endpoints, such as https://example.com;"
+        " may be repeated; * for all",
+    )
+    webhook_secret: str = Field("", repr=False, description="key that signs webhooks; empty: none")
+
+    @model_validator(mode="after")
+    def _check_access(self) -> ServerSettings:
+        if not all(self.key):
+            raise InvalidInput("--key must not be empty.")
+        for origin in self.cors_origin:
+            if not _ORIGIN.fullmatch(origin):
+                raise InvalidInput(
+                    "--cors-origin must be like https://example.com, without a path, got"
+                    f" {origin!r}."
+                )
+        if self.public_url and not re.match("https?:", self.public_url, re.IGNORECASE):
+            raise InvalidInput(
+                f"--public-url must begin with http:// or https://, got {self.public_url!r}."
+            )
+        return self
+
+
 @dataclass(frozen=True)
 class Setting:
     """The declaration of one setting, from which interfaces derive their options.
@@ -258,6 +359,7 @@ class Setting:
         default: the default value; None means the model's own value, or "off".
         low, high: inclusive bounds of a number, of type `kind`; None if unbounded.
         choices: allowed words; empty if every value is allowed.
+        repeats: whether the setting is a list; kind and choices are those of its members.
         help: one sentence without a full stop.
     """
 
@@ -267,6 +369,7 @@ class Setting:
     low: Any
     high: Any
     choices: tuple[str, ...]
+    repeats: bool
     help: str
     annotation: Any
 
@@ -296,14 +399,14 @@ class Setting:
             raise InvalidInput(f"{self.requirement}, got '{text}'") from None
 
 
-def declared(*models: type[_Settings]) -> dict[str, Setting]:
+def declared(*models: type[BaseSettings]) -> dict[str, Setting]:
     """Return the declarations of settings classes by name, including nested settings."""
     return {setting.name: setting for model in models for setting in _declared(model)}
 
 
-def _declared(model: type[_Settings]) -> Iterator[Setting]:
+def _declared(model: type[BaseSettings]) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Settings):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseSettings):
             yield from _declared(field.annotation)
         else:
             yield _setting(name, field)
@@ -313,6 +416,8 @@ def _setting(name: str, field: FieldInfo) -> Setting:
     kind = field.annotation
     if get_origin(kind) in (Union, UnionType):  # interfaces pass None for a missing value
         kind = next(one for one in get_args(kind) if one is not NoneType)
+    if repeats := get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     low, high = (
         next((getattr(bound, key) for bound in field.metadata if isinstance(bound, cls)), None)
@@ -325,12 +430,13 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         low,
         high,
         choices,
+        repeats,
         field.description or "",
         Annotated[kind, field],
     )
 
 
-def _sentence(model: type[_Settings], error: ValidationError) -> str:
+def _sentence(model: type[BaseSettings], error: ValidationError) -> str:
     """Describe the first validation error in one sentence."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":  # raised by a validator or by nested settings

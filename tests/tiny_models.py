@@ -18,6 +18,7 @@ from torch import nn
 from pipelines.fields.plane_networks import PLANE_AXES
 from pipelines.reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
+from pipelines.weights.sizes import OFFICIAL_SIZES
 
 GOLDEN = Path(__file__).parent / "golden"
 MODEL, VIEWS_MODEL = "instant-mesh-base", "zero123plus-instantmesh"
@@ -96,7 +97,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 
 def config() -> ReconstructionConfig:
     """The sizes of the tiny reconstruction model."""
-    official = RECONSTRUCTION_PRESETS[MODEL].config
+    official = OFFICIAL_SIZES[MODEL]
     assert isinstance(official, ReconstructionConfig)
     encoder = replace(official.encoder, **_SIZES["encoder"])
     return replace(official, **(_SIZES | {"encoder": encoder}))

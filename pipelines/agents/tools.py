@@ -85,7 +85,7 @@ class Tools:
     ) -> None:
         self._folders, self._jobs, self._model = folders, jobs, model
         self._models_dirs = [loading.models_dir] if loading.models_dir else []
-        self._device = choose_device(loading.device)
+        self._on_cpu = choose_device(loading.device).type == "cpu"
 
     def list_models(self) -> list[ModelInfo]:
         """List the models with licence, download size, and expected time on this machine."""
@@ -153,7 +153,7 @@ class Tools:
         model = (
             values.get("model")
             or self._model
-            or best_model(self._device, self._models_dirs, values.get("license", "any"))
+            or best_model(self._on_cpu, self._models_dirs, values.get("license", "any"))
         )
         chosen = JobSettings.from_flat(values | {"model": model} | _FIXED)
         job.check(chosen)
@@ -167,7 +167,7 @@ class Tools:
 
     def _expected(self, model: str) -> str:
         took = self._jobs.last_seconds(model)
-        return duration(model, self._device) if took is None else f"{took:.0f} s, as last time"
+        return duration(model, self._on_cpu) if took is None else f"{took:.0f} s, as last time"
 
     def _status(self, job: AgentJob) -> JobStatus:
         return JobStatus(

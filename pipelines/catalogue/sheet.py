@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -12,51 +13,7 @@ from .manifest import PARQUET, Row
 
 SHEET = "index.html"
 _MAX_ROWS = 2000  # more rows would slow browsers down
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width">
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }}
-body {{ margin: 1.5rem }}
-table {{ border-collapse: collapse; width: 100% }}
-th {{ position: sticky; top: 0; background: Canvas; cursor: pointer; text-align: left }}
-th::after {{ content: " \\2195"; opacity: .4 }}
-td, th {{ padding: .35rem .7rem; border-bottom: 1px solid #8884; vertical-align: middle }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
-tr.failed {{ background: #d332 }}
-img {{ height: 96px; display: block; border-radius: 4px }}
-</style></head><body>
-<h1>{title}</h1>
-<p>{summary}</p>
-<table><thead><tr>{heads}</tr></thead><tbody>
-{rows}
-</tbody></table>
-<script>
-for (const [column, head] of document.querySelectorAll("th").entries()) {{
-  let up = false;
-  head.onclick = () => {{
-    up = !up;
-    const body = document.querySelector("tbody");
-    const key = row => row.cells[column].dataset.key;
-    const numbers = "number" in head.dataset;
-    const compare = numbers ? (a, b) => key(a) - key(b) : (a, b) => key(a).localeCompare(key(b));
-    body.append(...[...body.rows].sort((a, b) => up ? compare(a, b) : compare(b, a)));
-  }};
-}}
-</script></body></html>
-"""
-_HEADS = (
-    ("status", ""),
-    ("id", ""),
-    ("preview", ""),
-    ("triangles", "data-number"),
-    ("watertight", ""),
-    ("size", "data-number"),
-    ("volume", "data-number"),
-    ("seconds", "data-number"),
-    ("error", ""),
-)
+_PAGE = Path(__file__).with_name("sheet.html")
 
 
 def write_sheet(rows: Sequence[Row], folder: Path) -> Path:
@@ -70,12 +27,13 @@ def write_sheet(rows: Sequence[Row], folder: Path) -> Path:
     summary = f"{len(rows) - failed:,} done, {failed:,} failed."
     if len(shown) < len(rows):
         summary += f" The first {_MAX_ROWS:,} are shown; {PARQUET} has all."
-    page = _PAGE.format(
-        title=html.escape(folder.resolve().name or "Catalogue"),
-        summary=summary,
-        heads="".join(f"<th {kind}>{name}</th>" for name, kind in _HEADS),
-        rows="\n".join(_line(row) for row in shown),
-    )
+    values = {
+        "title": html.escape(folder.resolve().name or "Catalogue"),
+        "summary": summary,
+        "rows": "\n".join(_line(row) for row in shown),
+    }
+    template = _PAGE.read_text(encoding="utf-8")
+    page = re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
     path = folder / SHEET
     with atomic_path(path) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ..errors import EnvironmentProblem, ImageTo3DError, InvalidInput
-from ..settings import JobSettings, LoadSettings
-from .parsing import INTERRUPTED, Parser, add_setting, number, path, warn
+from ..errors import EnvironmentProblem
+from ..settings import CatalogueSettings, JobSettings, LoadSettings, declared
+from .parsing import GROUPS, REPEATED_DEVICE, SETTINGS, Parser, exit_code, path, warn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..catalogue.run import Engine, Outcome
 
 _LINE_INTERVAL_S = 10.0  # if the output is not a terminal
+_GROUPS = {
+    "run": ("previews", "retry_failed", "stop_after", "item_timeout"),
+    "workers": ("device", "workers", "threads", "engine", "address", "gpus"),
+}
 
 
 def make_parser() -> Parser:
@@ -43,67 +47,14 @@ def make_parser() -> Parser:
     parser.add_argument(
         "-o", "--output", type=path, required=True, metavar="DIR", help="the catalogue's folder"
     )
-    add_setting(parser, "previews")
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="retry what failed in earlier runs"
+    parser.add_settings(
+        SETTINGS | declared(CatalogueSettings),
+        _GROUPS | GROUPS,
+        device=REPEATED_DEVICE,
+        model={"default": "photo"},
     )
-    parser.add_argument(
-        "--stop-after",
-        type=number(int, 0, 10**9),
-        default=20,
-        metavar="N",
-        help="failures in a row that end the run; 0 never does (default: 20)",
-    )
-    parser.add_argument(
-        "--item-timeout",
-        type=number(float, 1, 10**6),
-        default=3600.0,
-        metavar="SECONDS",
-        help="timeout of one item (default: 3600)",
-    )
-    _add_workers(parser)
-    parser.add_settings(model="photo")
+    parser.add_deprecated()
     return parser
-
-
-def _add_workers(parser: Parser) -> None:
-    group = parser.add_argument_group("workers")
-    add_setting(
-        group,
-        "device",
-        action="append",
-        default=[],
-        help="auto, cuda, cuda:1 and so on, mps or cpu; repeat it for one worker on each"
-        " (default: auto)",
-    )
-    group.add_argument(
-        "--workers",
-        type=number(int, 1, 4096),
-        metavar="N",
-        help="workers for each device (default: one for a GPU; on a processor as many as their"
-        " threads allow; on a cluster as many as there is room for)",
-    )
-    group.add_argument(
-        "--threads",
-        type=number(int, 1, 1024),
-        metavar="N",
-        help="threads of each worker; on a processor they change the last digits of results"
-        " (default: 1 for embedded models and beside GPUs, else all)",
-    )
-    group.add_argument(
-        "--engine",
-        choices=("processes", "ray"),
-        help="processes on this machine, or a Ray cluster (requirements-cluster.txt; default: ray"
-        " with --address, else processes)",
-    )
-    group.add_argument("--address", help="address of a Ray cluster; 'auto' is this machine's")
-    group.add_argument(
-        "--gpus",
-        type=number(float, 0, 16),
-        default=1.0,
-        metavar="N",
-        help="share of a GPU for each worker of a Ray cluster (default: 1)",
-    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -111,21 +62,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    from .. import job
+    settings = parser.job_settings(vars(options))
+    return exit_code(
+        lambda: _report(_run(options, settings)),
+        stopped="stopped; the same command resumes the run",
+    )
 
-    try:
-        settings = JobSettings.from_flat(vars(options))
-        job.check(settings)
-    except InvalidInput as error:
-        parser.error(str(error))
-    try:
-        outcome = _run(options, settings)
-    except ImageTo3DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes the run", file=sys.stderr)
-        return INTERRUPTED
+
+def _report(outcome: Outcome) -> int:
+    """Print a run's summary; return the exit code."""
     print(
         f"{outcome.done:,} done, {outcome.failed:,} failed,"
         f" {outcome.skipped:,} of them in earlier runs\n{outcome.sheet}"

@@ -78,10 +78,9 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 
 def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    from ..devices import choose_device
     from ..weights.inventory import table
 
-    for name, _, _, _, where, license_ in table(choose_device("auto"), models_dirs):
+    for name, *_, where, license_ in table(models_dirs):
         yield name, f"{where} ({license_})"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ImageTo3DError, InvalidInput
 from ..settings import JobSettings, LoadSettings
-from .parsing import INTERRUPTED, Parser, add_setting, path
+from .parsing import GROUPS, SETTINGS, Parser, add_setting, exit_code, path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,14 +45,15 @@ def make_parser() -> Parser:
         action="store_true",
         help="replace files of earlier runs; without it, new results get numbers",
     )
-    add_setting(parser, "device")
+    add_setting(parser, SETTINGS["device"])
     parser.add_argument(
         "--json", action="store_true", help="print each result as one line of JSON, not as a table"
     )
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="log what is loaded from where"
     )
-    parser.add_settings(model=None)
+    parser.add_settings(SETTINGS, GROUPS, model={"default": None})
+    parser.add_deprecated()
     return parser
 
 
@@ -63,14 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(message)s"
     )
-    try:
-        return _make(parser, options)
-    except ImageTo3DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
+    return exit_code(lambda: _make(parser, options))
 
 
 def _make(parser: Parser, options: argparse.Namespace) -> int:
@@ -86,11 +80,10 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     loading = LoadSettings.from_flat(vars(options))
     line = ""
     if options.model is None:
-        device = choose_device(loading.device)
-        options.model, line = choose_model(device, loading.models_dir, options.license)
+        on_cpu = choose_device(loading.device).type == "cpu"
+        options.model, line = choose_model(on_cpu, loading.models_dir, options.license)
+    settings = parser.job_settings(vars(options) | {"previews": True})
     try:
-        settings = JobSettings.from_flat(vars(options) | {"previews": True})
-        job.check(settings)
         images = find_images(options.images)
     except InvalidInput as error:
         parser.error(str(error))

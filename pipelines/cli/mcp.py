@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import ImageTo3DError
-from ..settings import LoadSettings
-from .parsing import Parser, add_setting, number, path
+from ..settings import LoadSettings, ServerSettings, declared
+from .parsing import Parser, path
 
 
 def make_parser() -> Parser:
@@ -26,16 +26,11 @@ def make_parser() -> Parser:
         help="folders in which the agent may read images and write results; the first is the"
         " default for results",
     )
-    add_setting(parser, "model", default=None, help="model of jobs that name none")
-    parser.add_argument(
-        "--limit",
-        type=number(float, 1, 10**6),
-        default=3600,
-        metavar="SECONDS",
-        help="timeout of a job (default: 3600)",
+    parser.add_settings(
+        declared(LoadSettings, ServerSettings),
+        {"jobs": ("model", "limit", "models_dir", "device", "dtype", "offload")},
+        model={"default": None},
     )
-    for name in ("models_dir", "device", "dtype", "offload"):
-        add_setting(parser, name)
     return parser
 
 

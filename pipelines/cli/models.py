@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..errors import ImageTo3DError
-from .parsing import PROGRAM, Parser, add_setting
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..settings import License
+from ..settings import License
+from .parsing import PROGRAM, SETTINGS, Parser, add_setting
 
 _SUGGESTED = "triposr"  # one file, one pass, permissive licence
 
@@ -21,8 +14,8 @@ _SUGGESTED = "triposr"  # one file, one pass, permissive licence
 def make_parser() -> Parser:
     """Return the parser of all options."""
     parser = Parser("models", "[options]", "List the models, and where their weights are.")
-    add_setting(parser, "models_dir")
-    add_setting(parser, "device", help="device whose times are shown")
+    add_setting(parser, SETTINGS["models_dir"])
+    add_setting(parser, SETTINGS["device"], help="device whose times are shown")
     return parser
 
 
@@ -30,16 +23,12 @@ def main(arguments: Sequence[str]) -> int:
     """Print a table of all models; return the exit code."""
     options = make_parser().parse_args(arguments)
 
-    from ..devices import choose_device
     from ..weights.inventory import table
 
-    try:
-        device = choose_device(options.device)
-    except ImageTo3DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    heads = ("model", "takes", "download", f"an image ({device.type})", "where", "licence")
-    rows = [heads, *table(device, folders(options.models_dir))]
+    on_cpu = [False, True] if options.device == "auto" else [options.device == "cpu"]
+    times = (f"an image ({'CPU' if each else 'GPU'})" for each in on_cpu)
+    rows = [("model", "takes", "download", *times, "where", "licence")]
+    rows += table(folders(options.models_dir), on_cpu)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -54,17 +43,23 @@ def folders(models_dir: Path | None) -> list[Path]:
 
 
 def choose_model(
-    device: torch.device, models_dir: Path | None, license: License = "any"
+    on_cpu: bool, models_dir: Path | None, license: License = "any"
 ) -> tuple[str, str]:
-    """Choose the model of a run without `--model`; return its name and a line for the user."""
+    """Choose the model of a run without `--model`; return its name and a line for the user.
+
+    Args:
+        on_cpu: whether the run uses the CPU.
+        models_dir: folder to search for weights before the Hugging Face cache.
+        license: "commercial" skips models whose weights forbid commercial use.
+    """
     from ..weights.inventory import best_model, duration, gigabytes, licenses
 
-    name = best_model(device, folders(models_dir), license)
+    name = best_model(on_cpu, folders(models_dir), license)
     if name != "photo":
-        took = duration(name, device)
+        took = duration(name, on_cpu)
         return name, f"{name}: the best downloaded model, about {took} an image (quicker: photo)"
     return name, (
         "photo, the embedded model, guesses the unseen sides. For more:"
         f" {PROGRAM} download {_SUGGESTED} ({gigabytes(_SUGGESTED):.1f} GB,"
-        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, device)} an image here)"
+        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, on_cpu)} an image here)"
     )

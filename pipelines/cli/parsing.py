@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-from annotated_types import Ge, Le
-
-from ..errors import InvalidInput
+from ..errors import ImageTo3DError, InvalidInput
 from ..files import expand_home
 from ..settings import JobSettings, LoadSettings, Setting, declared
 
@@ -19,7 +17,7 @@ INTERRUPTED = 130  # exit code after Ctrl-C, by convention of shells
 
 SETTINGS = declared(JobSettings, LoadSettings)
 #: The options that change the result, by heading. The option of setting `up_axis` is `--up-axis`.
-_GROUPS = {
+GROUPS = {
     "model": ("model", "views_model", "license", "models_dir"),
     "sampling, of six views or of triposg's shape": (
         "seed",
@@ -36,15 +34,30 @@ _GROUPS = {
     "more files": ("orbit", "save_views"),
     "precision and memory": ("dtype", "offload"),
 }
+#: Arguments of `add_setting` for commands whose workers may be on several devices.
+REPEATED_DEVICE: Mapping[str, Any] = {
+    "action": "append",
+    "default": [],
+    "help": "auto, cuda, cuda:1 and so on, mps or cpu; repeat it for workers on each"
+    " (default: auto)",
+}
 _METAVARS = {
     "model": "NAME",
     "views_model": "NAME",
+    "allow_models": "NAMES",
     "remove_bg": "METHOD",
     "texture": "SIZE",
     "orbit": "FRAMES",
     "models_dir": "DIR",
+    "folder": "DIR",
     "printer": "WxDxH",
-    "device": "DEVICE",
+    "keys": "FILE",
+    "limit": "SECONDS",
+    "item_timeout": "SECONDS",
+    "wait": "SECONDS",
+    "keep": "HOURS",
+    "public_url": "URL",
+    "cors_origin": "ORIGIN",
 }
 #: Description of the default in the help text, for settings whose default is None.
 _DEFAULTS = {
@@ -83,19 +96,37 @@ class Parser(argparse.ArgumentParser):
         """Print the error and exit with code 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
-    def add_settings(self, *, model: str | None) -> None:
-        """Add the options that change the result, grouped by heading.
+    def add_settings(
+        self,
+        settings: Mapping[str, Setting],
+        groups: Mapping[str, Sequence[str]],
+        **changed: Mapping[str, Any],
+    ) -> None:
+        """Add the options of settings, grouped by heading.
 
         Args:
-            model: default of `--model`; None for the best model that is downloaded.
+            settings: the declarations of the settings.
+            groups: names of settings by heading.
+            changed: by name, the arguments of `add_setting` that differ from the declaration.
         """
-        for heading, names in _GROUPS.items():
+        for heading, names in groups.items():
             group = self.add_argument_group(heading)
             for name in names:
-                if name == "model":
-                    add_setting(group, name, default=model)
-                else:
-                    add_setting(group, name)
+                add_setting(group, settings[name], **changed.get(name, {}))
+
+    def job_settings(self, values: Mapping[str, Any]) -> JobSettings:
+        """Return the settings of a job; exit with code 2 if they are invalid for the model."""
+        from .. import job
+
+        try:
+            settings = JobSettings.from_flat(values)
+            job.check(settings)
+        except InvalidInput as error:
+            self.error(str(error))
+        return settings
+
+    def add_deprecated(self) -> None:
+        """Accept the deprecated options of version 0.2.0 with a warning."""
         self._hide("--views", "save_views", "is deprecated: use --save-views")
         self._hide("--no-half-copy", "no_half_copy", "has no effect: no copies are kept any more")
 
@@ -121,40 +152,51 @@ class _Deprecated(argparse.Action):
 
 
 def add_setting(
-    parser: argparse._ActionsContainer, name: str, *, help: str = "", **options: Any
+    parser: argparse._ActionsContainer, setting: Setting, *, help: str = "", **options: Any
 ) -> None:
     """Add the option of a setting to a parser or an argument group.
 
     Args:
         parser: a parser or an argument group.
-        name: the setting's name.
+        setting: the setting's declaration.
         help: help text; empty for the setting's own.
         options: arguments of `add_argument` that override those derived from the setting.
     """
-    setting = SETTINGS[name]
-    help = help or setting.help
+    shown = help or setting.help
     if setting.kind is bool:
         options["action"] = "store_true"
     else:
-        default = options.setdefault("default", setting.default)
-        shown = _DEFAULTS.get(name) if default is None else default
-        options.setdefault("metavar", _METAVARS.get(name, None if setting.choices else "N"))
+        options = _derived(setting) | options
+        default = options["default"]
         if setting.choices:
-            options["choices"] = setting.choices
-            help += f": {', '.join(setting.choices)}" if options["metavar"] else ""
-        else:
-            parse = number(int, 0, _MAX_SEED) if name == "seed" else _argument(setting.parse)
-            options["type"] = path if setting.kind is Path else parse
-        if shown not in (None, []):
-            help += f" (default: {shown})"
-    parser.add_argument(f"--{name.replace('_', '-')}", help=help, **options)
+            shown += f": {', '.join(setting.choices)}" if options["metavar"] else ""
+        usual = _DEFAULTS.get(setting.name) if default is None else default
+        if usual not in (None, []):
+            shown += f" (default: {usual})"
+    parser.add_argument(f"--{setting.name.replace('_', '-')}", help=shown, **options)
 
 
-def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
-    """Return an argument type that accepts numbers from `low` to `high`."""
-    return _argument(
-        Setting("", kind, None, low, high, (), "", Annotated[kind, Ge(low), Le(high)]).parse
-    )
+def _derived(setting: Setting) -> dict[str, Any]:
+    """Return the arguments of `add_argument` for a setting that takes a value."""
+    metavar = "N" if setting.kind in (int, float) else None
+    options = {"metavar": _METAVARS.get(setting.name, metavar), "default": setting.default}
+    if setting.repeats:
+        options |= {"action": "append", "default": []} if setting.default is not None else {}
+    elif setting.choices:
+        options["choices"] = setting.choices
+    if setting.kind is Path:  # argparse expands the home directory only in a text
+        default = setting.default and str(setting.default)
+        return options | {"type": path, "default": default}
+    if setting.name == "seed":
+        return options | {"type": argument(_seed)}
+    return options if setting.choices else options | {"type": argument(setting.parse)}
+
+
+def _seed(text: str) -> int:
+    seed: int = SETTINGS["seed"].parse(text)
+    if seed > _MAX_SEED:
+        raise InvalidInput(f"must be a whole number between 0 and {_MAX_SEED:,}, got '{text}'")
+    return seed
 
 
 def path(text: str) -> Path:
@@ -165,12 +207,24 @@ def path(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def exit_code(run: Callable[[], int], *, stopped: str = "stopped") -> int:
+    """Run a command and return its exit code; print an error, or `stopped` after Ctrl-C."""
+    try:
+        return run()
+    except ImageTo3DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return INTERRUPTED
+
+
 def warn(message: str) -> None:
     """Print a warning to stderr."""
     print(f"warning: {message}", file=sys.stderr)
 
 
-def _argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Wrap an argument type so that argparse shows the message of `InvalidInput`."""
 
     def converted(text: str) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,11 +36,11 @@ class LatentSetConfig:
         include_pi: whether the frequencies are multiplied by pi.
     """
 
-    channels: int = 64
-    dim: int = 1024
-    heads: int = 8
-    layers: int = 16
-    frequencies: int = 8
+    channels: PositiveInt = 64
+    dim: PositiveInt = 1024
+    heads: PositiveInt = 8
+    layers: PositiveInt = 16
+    frequencies: PositiveInt = 8
     include_pi: bool = False
 
 

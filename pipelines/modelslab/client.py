@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +139,12 @@ async def images_to_3d(
     results: list[CloudResult] = []
     async with client:
         for i, (image, prefix) in enumerate(zip(images, prefixes, strict=True)):
+            seed = (request.seed + i) % 2**32 if request.seed else 0
             try:
                 results.append(
                     await client.image_to_3d(
                         image,
-                        replace(request, seed=(request.seed + i) % 2**32 if request.seed else 0),
+                        request.model_copy(update={"seed": seed}),
                         prefix,
                         job_id=job_ids[i] if i < len(job_ids) else "",
                         pay_again=pay_again,

@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -125,9 +124,9 @@ def starting_lock(fingerprint: str) -> asyncio.Lock:
 def fingerprint(api: str, image: Image.Image | str, request: Request) -> str:
     """Return a hash of everything that a job's result depends on."""
     values = {
-        field.name: getattr(request, field.name)
-        for field in fields(request)
-        if field.name in _HASHED_FIELDS or getattr(request, field.name) != field.default
+        name: value
+        for name, value in request.flat().items()
+        if name in _HASHED_FIELDS or value != type(request).model_fields[name].default
     }
     content = image.encode() if isinstance(image, str) else image.tobytes()
     size = "" if isinstance(image, str) else f"{image.size}{image.mode}"

@@ -5,89 +5,78 @@ Source: the vendor's public documentation of the v6 API, in its older and its ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from ..errors import InvalidInput
+from pydantic import Field
 
-OUTPUT_FORMATS = ("obj", "glb", "stl", "ply")
-#: Lowest and highest value of each number.
-BOUNDS: Mapping[str, tuple[float, float]] = {
-    "foreground_ratio": (0.01, 1),
-    "resolution": (1, 512),
-    "chunk_size": (1, 12000),
-    "seed": (0, 2**32 - 1),
-    "ss_guidance_strength": (0, 100),
-    "ss_sampling_steps": (1, 50),
-    "slat_guidance_strength": (0, 10),
-    "slat_sampling_steps": (1, 50),
-    "mesh_simplify": (0.9, 0.98),
-}
+from ..settings import BaseSettings
+
+OutputFormat = Literal["obj", "glb", "stl", "ply"]
+#: The parameters of the vendor's newer models.
+NEWER = (
+    "ss_guidance_strength",
+    "ss_sampling_steps",
+    "slat_guidance_strength",
+    "slat_sampling_steps",
+    "mesh_simplify",
+)
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(BaseSettings):
     """The parameters of a job, with the service's own names, defaults and bounds.
 
-    Servers ignore unknown fields. The last five are from the vendor's newer documentation. A new
+    Servers ignore unknown fields. Those in `NEWER` are from the vendor's newer documentation. A new
     field must have a default, so that earlier paid jobs are still found (see `jobs`).
-
-    Attributes:
-        remove_bg: whether to remove the background. If False, `foreground_ratio` has no effect.
-        foreground_ratio: 0.01 to 1.
-        resolution: 1 to 512.
-        chunk_size: 1 to 12000.
-        seed: random seed up to 2**32 - 1; 0 chooses a random one.
-        render: whether to also make a video.
-        temp: whether the service stores the results only temporarily.
-        output_format: one of `OUTPUT_FORMATS`.
-        model_id: the service's name for the model.
-        ss_guidance_strength, ss_sampling_steps: guidance (0 to 100) and number of steps (1 to 50)
-            for the sparse structure.
-        slat_guidance_strength, slat_sampling_steps: guidance (0 to 10) and number of steps (1 to
-            50) for the details.
-        mesh_simplify: share of triangles to remove, 0.9 to 0.98.
 
     Raises:
         InvalidInput: if a value is out of bounds.
     """
 
-    remove_bg: bool = False
-    foreground_ratio: float = 0.85
-    resolution: int = 256
-    chunk_size: int = 8192
-    seed: int = 0
-    render: bool = False
-    temp: bool = False
-    output_format: str = "obj"
-    model_id: str = "instantmesh"
-    ss_guidance_strength: float = 7.5
-    ss_sampling_steps: int = 12
-    slat_guidance_strength: float = 3.0
-    slat_sampling_steps: int = 12
-    mesh_simplify: float = 0.9
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in BOUNDS.items():
-            if not low <= getattr(self, name) <= high:
-                raise InvalidInput(
-                    f"{name} must be between {low} and {high}, got {getattr(self, name)}."
-                )
-        if self.output_format not in OUTPUT_FORMATS:
-            raise InvalidInput(
-                f"output_format must be one of {', '.join(OUTPUT_FORMATS)}, got"
-                f" '{self.output_format}'."
-            )
-        if not self.model_id.strip():
-            raise InvalidInput("model_id must not be empty: the default is 'instantmesh'.")
+    remove_bg: bool = Field(False, description="let the server remove the background")
+    foreground_ratio: float = Field(0.85, ge=0.01, le=1, description="needs remove_bg")
+    resolution: int = Field(256, ge=1, le=512, description="cells along an edge of the grid")
+    chunk_size: int = Field(
+        8192, ge=1, le=12000, description="points that the server evaluates at once"
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        description="the same seed, image and settings are not paid for again. 0 lets the server"
+        " draw one. Further images use the next seeds",
+    )
+    render: bool = Field(False, description="also make a video")
+    temp: bool = Field(False, description="keep the results on the server for a short time only")
+    output_format: OutputFormat = Field("obj", description="format of the file")
+    model_id: str = Field(
+        "instantmesh", pattern=r"\S", description="the server's name of the model"
+    )
+    ss_guidance_strength: float = Field(
+        7.5,
+        ge=0,
+        le=100,
+        description="for newer models: how closely the structure follows the image",
+    )
+    ss_sampling_steps: int = Field(
+        12, ge=1, le=50, description="for newer models: steps of the structure"
+    )
+    slat_guidance_strength: float = Field(
+        3.0, ge=0, le=10, description="for newer models: how closely the details follow the image"
+    )
+    slat_sampling_steps: int = Field(
+        12, ge=1, le=50, description="for newer models: steps of the details"
+    )
+    mesh_simplify: float = Field(
+        0.9, ge=0.9, le=0.98, description="for newer models: the share of triangles to remove"
+    )
 
     def body(self, image_url: str) -> dict[str, Any]:
         """Build the JSON to send, without the API key.
 
         The image URL appears under its name in the older and the newer API.
         """
-        return vars(self) | {
+        return self.flat() | {
             "temp": "yes" if self.temp else "no",
             "image": image_url,
             "init_image": image_url,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPVisionModelWithProjection
 
-WHITE, GREY = 1.0, 127 / 255
+WHITE = 1.0
 
 
 @dataclass(frozen=True)

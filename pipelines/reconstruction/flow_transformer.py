@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,11 +33,11 @@ class FlowConfig:
         context_dim: width of the image tokens.
     """
 
-    channels: int = 64
-    dim: int = 2048
-    heads: int = 16
-    layers: int = 21
-    context_dim: int = 1024
+    channels: PositiveInt = 64
+    dim: PositiveInt = 2048
+    heads: PositiveInt = 16
+    layers: PositiveInt = 21
+    context_dim: PositiveInt = 1024
 
 
 class TimeProjection(nn.Module):

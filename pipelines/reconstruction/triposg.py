@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from ..cameras import Cameras
@@ -49,8 +50,8 @@ class TripoSGConfig:
     )
     flow: FlowConfig = field(default_factory=FlowConfig)
     decoder: LatentSetConfig = field(default_factory=LatentSetConfig)
-    resized: int = 256
-    shift: float = 1.0
+    resized: PositiveInt = 256
+    shift: PositiveFloat = 1.0
 
     def build(self) -> TripoSG:
         """Build a model of these sizes, without weights."""

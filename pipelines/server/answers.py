@@ -71,7 +71,7 @@ def progress_of(job: Job, ahead: int, workers: Workers) -> str:
     """Describe the progress of a queued or running job in one sentence."""
     stage = workers.stages.get(job.id)
     if stage:
-        return f"The job is running ({stage.name} {stage.done} of {stage.total})."
+        return f"The job is running ({stage})."
     return f"The job is queued ({ahead} before it)."
 
 

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from .config import Config
+from ..settings import ServerSettings
+from .auth import Keys
 from .errors import add_error_handlers
 from .guard import Guard
 from .hunyuan_api import add_hunyuan_api
@@ -28,20 +30,30 @@ from .workers import Workers
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Config", "create_app"]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CLEANING_INTERVAL_S = 60.0
 
 
-def create_app(jobs: Jobs, workers: Workers, config: Config, *, page: bool = False) -> FastAPI:
+def create_app(
+    jobs: Jobs,
+    workers: Workers,
+    settings: ServerSettings,
+    *,
+    keys: frozenset[str] = frozenset(),
+    models_dirs: Sequence[Path] = (),
+    body_timeout_s: float = 60.0,
+) -> FastAPI:
     """Create the application, which starts and stops the workers.
 
     Args:
         jobs: the store.
         workers: the workers that run the jobs.
-        config: see `Config`.
-        page: whether to serve the web page at "/".
+        settings: the server's settings.
+        keys: SHA-256 digests of the accepted keys. If there are none, everybody may use the server.
+        models_dirs: folders to search for weights.
+        body_timeout_s: seconds within which a request's body must arrive.
     """
-    service = Service(jobs, workers, config)
+    service = Service(jobs, workers, settings, Keys(keys), models_dirs, body_timeout_s)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,8 +64,8 @@ def create_app(jobs: Jobs, workers: Workers, config: Config, *, page: bool = Fal
             deliver_webhooks(
                 jobs,
                 service.webhook_body,
-                secret=config.webhook_secret,
-                allow_private=config.allow_private,
+                secret=settings.webhook_secret,
+                allow_private=settings.allow_private,
             )
         )
         try:
@@ -75,17 +87,17 @@ def create_app(jobs: Jobs, workers: Workers, config: Config, *, page: bool = Fal
     add_modelslab_api(app, service)
     add_hunyuan_api(app, service)
     add_operations(app, service)
-    if page:
+    if not settings.no_page:
         add_page(app, service)
     document_bodies(app, ImageTo3DRequest, Keyed, Upload, Hunyuan)
     add_error_handlers(app)
     app.add_middleware(
-        Guard, hosts=_hosts(config), origins=_origins(config), root_path=config.root_path
+        Guard, hosts=_hosts(settings), origins=_origins(settings), root_path=service.root_path
     )
-    if config.cors_origins:
+    if settings.cors_origin:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(config.cors_origins),
+            allow_origins=[origin.lower() for origin in settings.cors_origin],
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["*"],
             expose_headers=["Content-Disposition", "Content-Length", "Retry-After"],
@@ -102,16 +114,16 @@ def _clean(jobs: Jobs, closing: threading.Event) -> None:
             log.exception("could not remove expired jobs")
 
 
-def _hosts(config: Config) -> set[str] | None:
+def _hosts(settings: ServerSettings) -> set[str] | None:
     """Return the accepted names of the Host header; None accepts any."""
-    if config.hosts is None:
+    if settings.host not in LOOPBACK:
         return None
-    public = urlsplit(config.public_url or "").hostname
-    return {*config.hosts, *([public] if public else [])}
+    public = urlsplit(settings.public_url or "").hostname
+    return {*LOOPBACK, *([public] if public else [])}
 
 
-def _origins(config: Config) -> set[str]:
+def _origins(settings: ServerSettings) -> set[str]:
     """Return the origins of the web pages that may send POST requests."""
-    public = urlsplit(config.public_url or "")
-    own = {f"{public.scheme}://{public.netloc}".lower()} if public.netloc else set()
-    return own | {origin.lower() for origin in config.cors_origins}
+    public = urlsplit(settings.public_url or "")
+    own = [f"{public.scheme}://{public.netloc}"] if public.netloc else []
+    return {origin.lower() for origin in (*own, *settings.cors_origin)}

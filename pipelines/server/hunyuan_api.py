@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
@@ -21,17 +22,13 @@ _RETRY_AFTER_S = 10
 
 def add_hunyuan_api(app: FastAPI, service: Service) -> None:
     """Add the endpoints generate, send and status."""
+    post = functools.partial(app.post, openapi_extra=body_of(Hunyuan), tags=["Hunyuan3D-2"])
 
     async def start(request: Request) -> Job:
         body, owner = await service.read(request, Hunyuan)
         return await service.submit(request, body.settings(), [body.image], owner)
 
-    @app.post(
-        "/generate",
-        response_class=FileResponse,
-        openapi_extra=body_of(Hunyuan),
-        tags=["Hunyuan3D-2"],
-    )
+    @post("/generate", response_class=FileResponse)
     async def generate(request: Request) -> Response:
         """Make a mesh from one image, and return its file."""
         job = await start(request)
@@ -46,7 +43,7 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
             raise ApiError(500, without_paths(job.message))
         return service.file_response(job.token, job.outputs[0])
 
-    @app.post("/send", openapi_extra=body_of(Hunyuan), tags=["Hunyuan3D-2"])
+    @post("/send")
     async def send(request: Request) -> dict[str, str]:
         """Queue an image, and return a uid for requests to /status."""
         return {"uid": (await start(request)).token}

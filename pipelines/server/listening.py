@@ -6,10 +6,8 @@ import contextlib
 import errno
 import signal
 import socket
-import sys
 import threading
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +16,8 @@ from ..errors import EnvironmentProblem
 
 _GRACE_S = 3
 _BACKLOG = 2048
+#: This machine lacks an address of "localhost", such as ::1 without IPv6.
+_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -32,14 +32,15 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """
     sockets: list[socket.socket] = []
     try:
-        if not 0 <= port < 2**16:  # getaddrinfo would wrap it around
-            raise OSError("a port is between 0 and 65535")
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             if port == 0 and sockets:  # all addresses get the same port
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
-            with contextlib.suppress(_AddressMissing):
-                sockets.append(_listen(family, address))
+            try:
+                sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+            except OSError as error:
+                if error.errno not in _MISSING:
+                    raise
         if not sockets:
             raise OSError("this machine does not have that address")
     except (OSError, UnicodeError) as error:
@@ -49,30 +50,6 @@ def bind(host: str, port: int) -> list[socket.socket]:
             f"could not listen on {_url(host, port)}: {error}. Choose another --host or --port."
         ) from error
     return sockets
-
-
-class _AddressMissing(Exception):
-    """This machine lacks an address of "localhost", such as ::1 without IPv6."""
-
-
-def _listen(family: int, address: tuple[Any, ...]) -> socket.socket:
-    try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise _AddressMissing from error
-    try:
-        if sys.platform != "win32":  # Windows would allow two servers on one port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise _AddressMissing from error
-        raise
-    return listener
 
 
 def address_of(host: str, sockets: list[socket.socket]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import ImageTo3DError
-from ..settings import License
+from ..settings import ServerSettings
 from ..weights import inventory
 from ..weights.presets import RECONSTRUCTION_PRESETS, is_commercial
 from .errors import ApiError
@@ -55,9 +55,7 @@ class Models:
 
     Args:
         jobs: the store, which holds back the jobs of a model until its weights are complete.
-        default: name of the default model, which is always allowed.
-        allowed: names of further models; None allows all models whose weights are complete.
-        license: "commercial" refuses models whose weights forbid commercial use.
+        settings: model, allow_models and license decide which models are allowed.
         folders: folders to search for weights.
         closing: event that is set when the server stops.
     """
@@ -65,14 +63,11 @@ class Models:
     def __init__(
         self,
         jobs: Jobs,
-        default: str,
-        allowed: Sequence[str] | None,
+        settings: ServerSettings,
         folders: Sequence[Path],
         closing: threading.Event,
-        license: License = "any",
     ) -> None:
-        self._jobs, self._default, self._allowed = jobs, default, allowed
-        self._license = license
+        self._jobs, self._settings = jobs, settings
         self._folders, self._closing = folders, closing
         self._here: set[str] = set()
         self._downloads: dict[str, Download] = {}
@@ -114,11 +109,14 @@ class Models:
         return self._downloads.get(name)
 
     def _is_allowed(self, name: str) -> bool:
-        if self._license == "commercial" and not is_commercial(name):
+        settings = self._settings
+        if settings.license == "commercial" and not is_commercial(name):
             return False
-        if self._allowed is None:
-            return name == self._default or self._is_here(name)
-        return name == self._default or name in self._allowed
+        if name == settings.model:
+            return True
+        return (
+            self._is_here(name) if settings.allow_models is None else name in settings.allow_models
+        )
 
     def _is_here(self, name: str) -> bool:
         if name not in self._here and not inventory.missing(name, self._folders):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -17,13 +18,9 @@ from .service import Service
 
 def add_modelslab_api(app: FastAPI, service: Service) -> None:
     """Add the endpoints image_to_3d, fetch, cancel and base64_to_url."""
+    post = functools.partial(app.post, response_model=Answer, tags=["ModelsLab"])
 
-    @app.post(
-        "/api/v6/3d/image_to_3d",
-        response_model=Answer,
-        openapi_extra=body_of(ImageTo3DRequest),
-        tags=["ModelsLab"],
-    )
+    @post("/api/v6/3d/image_to_3d", openapi_extra=body_of(ImageTo3DRequest))
     async def image_to_3d(request: Request) -> JSONResponse:
         """Make a mesh from one image, or from several images of one object.
 
@@ -40,25 +37,15 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
             track_id=body.track_id,
         )
         del body  # images are large, and the job may take a while
-        return await service.say(await service.finished(job, service.config.wait), job.base)
+        return await service.say(await service.finished(job, service.settings.wait), job.base)
 
-    @app.post(
-        "/api/v6/3d/fetch/{id}",
-        response_model=Answer,
-        openapi_extra=body_of(Keyed, required=False),
-        tags=["ModelsLab"],
-    )
+    @post("/api/v6/3d/fetch/{id}", openapi_extra=body_of(Keyed, required=False))
     async def fetch(id: int, request: Request) -> JSONResponse:
         """Return the state of a job, and links to its files once it has succeeded."""
         _, owner = await service.read(request, Keyed)
         return await service.say(await service.job(id, owner), service.base(request))
 
-    @app.post(
-        "/api/v6/3d/cancel/{id}",
-        response_model=Answer,
-        openapi_extra=body_of(Keyed, required=False),
-        tags=["ModelsLab"],
-    )
+    @post("/api/v6/3d/cancel/{id}", openapi_extra=body_of(Keyed, required=False))
     async def cancel(id: int, request: Request) -> JSONResponse:
         """Cancel a queued or running job."""
         _, owner = await service.read(request, Keyed)
@@ -66,6 +53,8 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         await asyncio.to_thread(service.workers.cancel, job)
         return await service.say(await service.job(id, owner), service.base(request))
 
+    @post("/api/v6/base64_to_url", openapi_extra=body_of(Upload))
+    @post("/api/v6/3d/base64_to_url", openapi_extra=body_of(Upload))
     async def upload(request: Request) -> JSONResponse:
         """Store an image, and return a link that other requests can use as their image."""
         body, _ = await service.read(request, Upload)
@@ -73,11 +62,6 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         link = f"{service.base(request)}/files/{token}/upload"
         answer = Answer(status="success", id=0, output=[link], proxy_links=[link])
         return JSONResponse(answer.model_dump(exclude_none=True))
-
-    for path in ("/api/v6/base64_to_url", "/api/v6/3d/base64_to_url"):
-        app.post(path, response_model=Answer, openapi_extra=body_of(Upload), tags=["ModelsLab"])(
-            upload
-        )
 
 
 def _keep(service: Service, source: str) -> str:

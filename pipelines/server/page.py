@@ -39,8 +39,8 @@ def add_page(app: FastAPI, service: Service) -> None:
         base = f"{request.scope.get('root_path', '')}/"
         settings = {
             "models": service.models.names(),
-            "model": service.config.model,
-            "needs_key": bool(service.config.keys),
+            "model": service.settings.model,
+            "needs_key": bool(service.keys),
             "formats": MESH_FORMATS,
             "resolution": [_RESOLUTION.low, _RESOLUTION.high],
             "max_bytes": MAX_BYTES,

@@ -17,8 +17,6 @@ from ..settings import JobSettings, declared
 #: ModelsLab's names of models, and this library's names for them.
 ALIASES = {"instantmesh": "instant-mesh-large"}
 _SETTINGS = declared(JobSettings)
-_RESOLUTION, _RATIO = _SETTINGS["resolution"], _SETTINGS["foreground_ratio"]
-MAX_CHUNK_SIZE = 12_000
 VIEWS = 6
 #: Room for 20 MiB of images in base64.
 MAX_BODY_BYTES = 28 * 2**20
@@ -54,6 +52,13 @@ def names_of(models: Iterable[str]) -> list[str]:
     """Return the names that clients may use for these models, including aliases."""
     wanted = set(models)
     return [*wanted, *(alias for alias, model in ALIASES.items() if model in wanted)]
+
+
+def _like(name: str, default: Any, **changed: Any) -> Any:
+    """Return a field with the bounds and the description of a setting, unless they are changed."""
+    setting = _SETTINGS[name]
+    own = {"ge": setting.low, "le": setting.high, "description": f"{setting.help.capitalize()}."}
+    return Field(default, **own | changed)
 
 
 class Body(BaseModel):
@@ -94,34 +99,18 @@ class JobRequest(BaseModel):
         "", max_length=100, description="A model's name; empty for the server's own choice."
     )
     render: YesNo = Field(False, description="Also make a video around the object.")
-    foreground_ratio: float = Field(
-        _RATIO.default,
-        ge=_RATIO.low,
-        le=_RATIO.high,
-        description="Share of the image's side that the object fills; with remove_bg.",
-    )
+    foreground_ratio: float = _like("foreground_ratio", 0.85)
     remove_bg: YesNo = Field(False, description="Remove the background.")
-    resolution: int = Field(
-        256, ge=_RESOLUTION.low, le=_RESOLUTION.high, description="Cells along an edge."
-    )
-    chunk_size: int = Field(
-        8192, ge=1, le=MAX_CHUNK_SIZE, description="Points evaluated at once: bounds memory."
-    )
-    seed: int = Field(0, ge=0, lt=2**32, description="0 draws one.")
+    resolution: int = _like("resolution", 256)
+    chunk_size: int = _like("chunk_size", 8192, le=12_000)
+    seed: int = _like("seed", 0, le=2**32 - 1)
     temp: YesNo = Field(False, description="Keep the results for an hour.")
     output_format: Literal["obj", "stl", "ply", "glb"] = "obj"
     cameras: list[CameraAngles] | None = Field(
         None, min_length=1, max_length=24, description="Of multi_image; the six views' own if none."
     )
-    texture: int = Field(
-        0,
-        ge=0,
-        le=_SETTINGS["texture"].high,
-        description="Pixels of a texture's side; 0 colours the vertices.",
-    )
-    max_faces: int = Field(
-        0, ge=0, le=10_000_000, description="Decimate to this many triangles; 0 keeps all."
-    )
+    texture: int = _like("texture", 0, ge=0)
+    max_faces: int = _like("max_faces", 0, ge=0, le=10_000_000)
 
     @property
     def model(self) -> str:
@@ -199,9 +188,10 @@ class Hunyuan(Body):
 
     def settings(self) -> JobRequest:
         """Convert the request to the settings of a job."""
+        resolution = _SETTINGS["resolution"]
         return JobRequest(
             remove_bg=True,
-            resolution=min(max(self.octree_resolution, _RESOLUTION.low), _RESOLUTION.high),
+            resolution=min(max(self.octree_resolution, resolution.low), resolution.high),
             seed=self.seed,
             output_format=self.type,
             texture=1024 if self.texture and self.type in ("glb", "obj") else 0,

@@ -16,10 +16,10 @@ from fastapi import Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from ..errors import InvalidInput
+from ..settings import ServerSettings
 from .answers import answer_of
 from .auth import Keys
 from .bodies import BodyReader
-from .config import Config
 from .errors import ApiError
 from .fetching import fetch_image
 from .job import ENDED, Job, JobState
@@ -47,17 +47,25 @@ class Service:
     Args:
         jobs: the store.
         workers: the workers that run the jobs.
-        config: see `Config`.
+        settings, models_dirs, body_timeout_s: see `create_app`.
+        keys: the accepted keys.
     """
 
-    def __init__(self, jobs: Jobs, workers: Workers, config: Config) -> None:
-        self.jobs, self.workers, self.config = jobs, workers, config
+    def __init__(
+        self,
+        jobs: Jobs,
+        workers: Workers,
+        settings: ServerSettings,
+        keys: Keys,
+        models_dirs: Sequence[Path],
+        body_timeout_s: float,
+    ) -> None:
+        self.jobs, self.workers, self.settings, self.keys = jobs, workers, settings, keys
+        #: Path under which a proxy serves the application; "" for none.
+        self.root_path = urlsplit(settings.public_url or "").path.rstrip("/")
         self.closing = threading.Event()
-        self.models = Models(
-            jobs, config.model, config.models, config.models_dirs, self.closing, config.license
-        )
-        self.keys = Keys(config.keys)
-        self.read = BodyReader(self.keys, timeout_s=config.body_timeout_s).read
+        self.models = Models(jobs, settings, models_dirs, self.closing)
+        self.read = BodyReader(keys, timeout_s=body_timeout_s).read
         self.registry = prometheus_client.CollectorRegistry()
         self.submitted = prometheus_client.Counter(
             "image_to_3d_jobs_submitted", "Jobs that were queued.", registry=self.registry
@@ -76,7 +84,7 @@ class Service:
 
     def base(self, request: Request) -> str:
         """Return the server's address as the client sees it, without a trailing slash."""
-        return (self.config.public_url or str(request.base_url)).rstrip("/")
+        return (self.settings.public_url or str(request.base_url)).rstrip("/")
 
     async def submit(
         self,
@@ -98,7 +106,9 @@ class Service:
         Raises:
             ApiError: 400 for an unusable image or model, 429 if the queue is full.
         """
-        settings = settings.model_copy(update={"model_id": settings.model_id or self.config.model})
+        settings = settings.model_copy(
+            update={"model_id": settings.model_id or self.settings.model}
+        )
         await asyncio.to_thread(self.models.check, settings.model)
         base = self.base(request)
         images = [await self._image(source, base) for source in sources]
@@ -119,14 +129,14 @@ class Service:
         if source.startswith(f"{base}/files/"):
             raise ApiError(400, "image: the uploaded image has expired, upload it again.")
         try:
-            return await fetch_image(source, allow_private=self.config.allow_private)
+            return await fetch_image(source, allow_private=self.settings.allow_private)
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error
 
     def _uploaded(self, source: str) -> Path | None:
         if not source.startswith(("http://", "https://")):
             return None
-        parts = urlsplit(source).path.removeprefix(self.config.root_path).split("/")
+        parts = urlsplit(source).path.removeprefix(self.root_path).split("/")
         if len(parts) != 4 or parts[:2] != ["", "files"]:
             return None
         return file_of(self.jobs, parts[2], parts[3])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..workers.process import WorkerProcess, WorkResult
@@ -23,15 +22,6 @@ _BROKEN = "This job failed because of an error in the server: see the server's l
 Make = Callable[[JobRequest, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Progress of a running job."""
-
-    name: str = "starting"
-    done: int = 0
-    total: int = 1
-
-
 class Workers:
     """Workers that run the jobs of a store until they are stopped.
 
@@ -45,7 +35,8 @@ class Workers:
     def __init__(
         self, jobs: Jobs, makers: Sequence[Callable[[], Make]], *, limit: float = 3600.0
     ) -> None:
-        self.stages: dict[int, Stage] = {}
+        #: Progress of the running jobs by id, such as "views 3 of 75".
+        self.stages: dict[int, str] = {}
         self._jobs, self._limit = jobs, limit
         self._cancelled: set[int] = set()
         self._supervisor = Supervisor(makers, self._step)
@@ -81,7 +72,7 @@ class Workers:
             with self._jobs.changed:
                 self._jobs.changed.wait(timeout=_CLAIM_INTERVAL_S)
             return True
-        self.stages[job.id] = Stage()
+        self.stages[job.id] = "starting"
         try:
             self._settle(job, self._outcome(job, process))
         finally:
@@ -93,7 +84,7 @@ class Workers:
         folder = self._jobs.folder_of(job.token)
 
         def on_report(name: str, done: int, total: int) -> None:
-            self.stages[job.id] = Stage(name, done, total)
+            self.stages[job.id] = f"{name} {done} of {total}"
 
         try:
             # The job may have been cancelled before it was added to `stages`.

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +27,55 @@ _SHA256_DIGITS = 64
 _RECORD = "image-to-3d-commit.txt"
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of a repository on the hub.
+
+    Attributes:
+        repository: "owner/name" on the hub.
+        names: the file's path in the repository, or several alternatives; the first that exists
+            is used.
+        revision: the commit to download or find in the Hugging Face cache; if None, that of
+            `pinned_revision`.
+        digest: expected SHA-256 of a download; if None, the one that the hub lists.
+    """
+
+    repository: str
+    names: tuple[str, ...]
+    revision: str | None = None
+    digest: str | None = None
+
+    def here(self, models_dirs: Sequence[Path] = ()) -> Path | None:
+        """Return the file's path on this machine, or None if it is missing."""
+        from huggingface_hub import try_to_load_from_cache
+
+        for folder in models_dirs:
+            for name in self.names:
+                if (found := _in_folder(folder, self.repository, name)) is not None:
+                    return found
+        commit = self.revision or _recorded(_record_of(self.repository, models_dirs))
+        for name in self.names:
+            cached = try_to_load_from_cache(self.repository, name, revision=commit)
+            if isinstance(cached, str):
+                return Path(cached)
+        return None
+
+    def address(self, models_dirs: Sequence[Path] = ()) -> str:
+        """Return the file's URL, and the path on this machine where to put it, as a sentence."""
+        from huggingface_hub import hf_hub_url
+
+        folder = models_dirs[0] if models_dirs else "<folder of --models-dir>"
+        url = hf_hub_url(self.repository, self.names[0], revision=self.revision)
+        return f"{url} : put it at {folder}/{self.repository.split('/')[1]}/{self.names[0]}."
+
+
 def find_file(
-    repository: str,
-    names: str | Sequence[str],
-    models_dirs: Sequence[Path] = (),
-    progress: Progress = silent,
-    *,
-    revision: str | None = None,
-    digest: str | None = None,
+    file: WeightsFile, models_dirs: Sequence[Path] = (), progress: Progress = silent
 ) -> Path:
     """Find a repository's file on this machine, or download it.
 
     Args:
-        repository: "owner/name" on the hub.
-        revision: the commit to download or find in the Hugging Face cache; if None, that of
-            `pinned_revision`.
-        digest: expected SHA-256 of a download; if None, the one that the hub lists.
-        names: the file's path in the repository, or several alternatives; the first that exists
-            is used.
+        file: the file.
         models_dirs: folders to search first, for `<repository name>/<file>` and then for the bare
             file name. Downloads go into the first folder, or into the Hugging Face cache if there
             are no folders.
@@ -57,15 +89,12 @@ def find_file(
     """
     from huggingface_hub.errors import EntryNotFoundError  # takes 0.3 s to import
 
-    names = (names,) if isinstance(names, str) else names
-    if (found := local_file(repository, names, models_dirs, revision=revision)) is not None:
+    if (found := file.here(models_dirs)) is not None:
         return found
-    home = models_dirs[0] / repository.split("/")[1] if models_dirs else None
     reason: Exception | None = None
-    for name in names:
+    for name in file.names:
         try:
-            commit = revision or pinned_revision(repository, name, models_dirs)
-            return _download(repository, name, commit, digest, home, progress)
+            return _download(file, name, models_dirs, progress)
         except _Stopped as stopped:
             raise stopped.reason from None
         except CheckpointError:
@@ -75,23 +104,9 @@ def find_file(
             if not isinstance(error, EntryNotFoundError):
                 break
     raise EnvironmentProblem(
-        f"{names[0]} is missing and could not be downloaded ({type(reason).__name__}) from"
-        f" {url_of(repository, names, revision)} : put it at"
-        f" {place_of(repository, names, models_dirs)}. The model photo needs no download."
+        f"{file.names[0]} is missing and could not be downloaded ({type(reason).__name__}) from"
+        f" {file.address(models_dirs)} The model photo needs no download."
     ) from reason
-
-
-def place_of(repository: str, names: Sequence[str], models_dirs: Sequence[Path] = ()) -> str:
-    """Return the path on this machine where a repository's file should be put."""
-    folder = models_dirs[0] if models_dirs else "<folder of --models-dir>"
-    return f"{folder}/{repository.split('/')[1]}/{names[0]}"
-
-
-def url_of(repository: str, names: Sequence[str], revision: str | None = None) -> str:
-    """Return the URL of a repository's file on the hub or its mirror."""
-    from huggingface_hub import hf_hub_url
-
-    return hf_hub_url(repository, names[0], revision=revision)
 
 
 def hub_is_reachable() -> bool:
@@ -99,28 +114,6 @@ def hub_is_reachable() -> bool:
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)
-
-
-def local_file(
-    repository: str,
-    names: Sequence[str],
-    models_dirs: Sequence[Path] = (),
-    *,
-    revision: str | None = None,
-) -> Path | None:
-    """Find a file as `find_file` does, but without downloading; return None if it is missing."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for folder in models_dirs:
-        for name in names:
-            if (found := _in_folder(folder, repository, name)) is not None:
-                return found
-    commit = revision or _recorded(_record_of(repository, models_dirs))
-    for name in names:
-        cached = try_to_load_from_cache(repository, name, revision=commit)
-        if isinstance(cached, str):
-            return Path(cached)
-    return None
 
 
 def pinned_revision(repository: str, name: str, models_dirs: Sequence[Path] = ()) -> str:
@@ -197,12 +190,7 @@ class _Stopped(BaseException):
 
 
 def _download(
-    repository: str,
-    name: str,
-    revision: str,
-    digest: str | None,
-    folder: Path | None,
-    progress: Progress,
+    file: WeightsFile, name: str, models_dirs: Sequence[Path], progress: Progress
 ) -> Path:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
@@ -219,43 +207,40 @@ def _download(
                 raise _Stopped(error) from error
             return super().update(n)
 
-    options: dict[str, Any] = {} if folder is None else {"local_dir": folder}
-    options["revision"] = revision
+    revision = file.revision or pinned_revision(file.repository, name, models_dirs)
+    options: dict[str, Any] = {"revision": revision}
+    if models_dirs:
+        options["local_dir"] = models_dirs[0] / file.repository.split("/")[1]
     if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
         options["tqdm_class"] = Bar
-    path = Path(hf_hub_download(repository, name, **options))
-    wanted = digest or ""
-    if digest is None:
+    path = Path(hf_hub_download(file.repository, name, **options))
+    wanted = file.digest
+    if wanted is None:
         # The ETag of a large file on the hub is its SHA-256, and is fixed for a revision.
-        wanted = get_hf_file_metadata(hf_hub_url(repository, name, revision=revision)).etag or ""
+        url = hf_hub_url(file.repository, name, revision=revision)
+        wanted = get_hf_file_metadata(url).etag or ""
     if len(wanted) == _SHA256_DIGITS and sha256(path) != wanted:
         path.unlink()
         raise CheckpointError(
-            f"The download of {name} from {repository} does not match SHA-256 {wanted}: try again."
+            f"The download of {name} from {file.repository} does not match SHA-256 {wanted}: try"
+            " again."
         )
     return path
 
 
+@dataclass(frozen=True)
 class Repository:
     """The files of one model repository, which may be in different folders."""
 
-    def __init__(
-        self,
-        repository: str,
-        revision: str | None,
-        folders: Sequence[Path],
-        progress: Progress = silent,
-    ) -> None:
-        self.repository = repository
-        self.revision = revision
-        self.folders = folders
-        self.progress = progress
+    repository: str
+    revision: str | None
+    folders: Sequence[Path]
+    progress: Progress = silent
 
     def file(self, *names: str) -> Path:
         """Find or download the first of these files that exists."""
-        return find_file(
-            self.repository, names, self.folders, self.progress, revision=self.revision
-        )
+        file = WeightsFile(self.repository, names, self.revision)
+        return find_file(file, self.folders, self.progress)
 
     def json(self, name: str) -> dict[str, Any]:
         path = self.file(name)
@@ -276,17 +261,11 @@ class Repository:
             yield
         except (CheckpointError, EnvironmentProblem, MemoryError):
             raise
-        except (
-            Exception
-        ) as error:  # json, diffusers, transformers and tokenizers raise different types
+        except Exception as error:  # json, diffusers and transformers raise different types
             places = " or ".join(str(self.file(name)) for name in names)
             raise CheckpointError(
                 f"{places} is damaged or of another model: delete it, and it is downloaded again."
             ) from error
-
-    def weights(self, part: str) -> Path:
-        """Find the weights of a part, in any of the formats of diffusers."""
-        return self.file(*weights_names(part))
 
 
 def weights_names(part: str) -> tuple[str, str]:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
 from ..settings import License
-from .finding import find_file, hub_is_reachable, local_file, place_of, url_of
-from .multiview_models import repository_files
+from .finding import WeightsFile, find_file, hub_is_reachable
 from .presets import (
     MULTIVIEW_PRESETS,
     RECONSTRUCTION_PRESETS,
-    MultiviewPreset,
+    Preset,
     ReconstructionPreset,
     is_commercial,
     licenses_of,
     views_model_for,
 )
 
+_PRESETS: dict[str, Preset] = {**RECONSTRUCTION_PRESETS, **MULTIVIEW_PRESETS}
 #: Best first. On a CPU, a single network is preferred to half an hour of view generation.
 _BEST_ON_A_GPU = ("instant-mesh-large", "instant-mesh-base", "triposr")
 _BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
@@ -36,18 +33,16 @@ _SECONDS = {
 }
 
 
-@dataclass(frozen=True)
-class WeightsFile:
-    """A file that a model needs: the first of `names` that exists in the repository."""
+def _presets_of(name: str) -> list[Preset]:
+    """Return the presets of a model and of its multiview model.
 
-    repository: str
-    revision: str | None
-    names: tuple[str, ...]
-    digest: str | None = None
-
-    def here(self, models_dirs: Sequence[Path]) -> Path | None:
-        """Return the file's path on this machine, or None if it is missing."""
-        return local_file(self.repository, self.names, models_dirs, revision=self.revision)
+    Raises:
+        InvalidInput: if there is no such model.
+    """
+    if name not in _PRESETS:
+        raise InvalidInput(f"There is no model '{name}': it must be one of {', '.join(_PRESETS)}.")
+    views = views_model_for(name) if name in RECONSTRUCTION_PRESETS else None
+    return [_PRESETS[name], *([MULTIVIEW_PRESETS[views]] if views else [])]
 
 
 def files_of(name: str) -> list[WeightsFile]:
@@ -59,27 +54,7 @@ def files_of(name: str) -> list[WeightsFile]:
     Raises:
         InvalidInput: if there is no such model.
     """
-    if (preset := RECONSTRUCTION_PRESETS.get(name)) is not None:
-        views = views_model_for(name)
-        return [*_own_files(preset), *(_files_of_views(MULTIVIEW_PRESETS[views]) if views else ())]
-    if (multiview := MULTIVIEW_PRESETS.get(name)) is not None:
-        return list(_files_of_views(multiview))
-    known = dict.fromkeys((*RECONSTRUCTION_PRESETS, *MULTIVIEW_PRESETS))
-    raise InvalidInput(f"There is no model '{name}': it must be one of {', '.join(known)}.")
-
-
-def _own_files(preset: ReconstructionPreset) -> Iterator[WeightsFile]:
-    if preset.repository is not None:
-        yield WeightsFile(preset.repository, preset.revision, (preset.file,), preset.sha256)
-        for name in preset.more_files:
-            yield WeightsFile(preset.repository, preset.revision, (name,))
-
-
-def _files_of_views(preset: MultiviewPreset) -> Iterator[WeightsFile]:
-    if preset.unet_repository and preset.unet_file:
-        yield WeightsFile(preset.unet_repository, preset.unet_revision, (preset.unet_file,))
-    for names in repository_files(with_unet=preset.unet_file is None):
-        yield WeightsFile(preset.repository, preset.revision, names)
+    return [file for preset in _presets_of(name) for file in preset.files]
 
 
 def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:
@@ -99,15 +74,11 @@ def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> N
     Raises:
         EnvironmentProblem: with the URL of each missing file and the path where to put it.
     """
-    files = dict.fromkeys(file for name in names for file in _files_alone(name))
+    files = dict.fromkeys(file for name in names for file in _PRESETS[name].files)
     wanted = [file for file in files if file.here(models_dirs) is None]
     if not wanted or hub_is_reachable():
         return
-    places = [
-        f"{url_of(file.repository, file.names, file.revision)} : put it at"
-        f" {place_of(file.repository, file.names, models_dirs)}."
-        for file in wanted
-    ]
+    places = [file.address(models_dirs) for file in wanted]
     if len(wanted) == 1:
         raise EnvironmentProblem(
             f"{wanted[0].names[0]} is missing and could not be downloaded (no network) from"
@@ -119,23 +90,15 @@ def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> N
     )
 
 
-def _files_alone(name: str) -> list[WeightsFile]:
-    """List the files of a model as `files_of` does, but without those of its multiview model."""
-    preset = RECONSTRUCTION_PRESETS.get(name)
-    return files_of(name) if preset is None else list(_own_files(preset))
-
-
-def best_model(
-    device: torch.device, models_dirs: Sequence[Path] = (), license: License = "any"
-) -> str:
+def best_model(on_cpu: bool, models_dirs: Sequence[Path] = (), license: License = "any") -> str:
     """Choose the best reconstruction model whose files are all on this machine.
 
     Args:
-        device: the device to run it on.
+        on_cpu: whether it runs on the CPU.
         models_dirs: see `finding.find_file`.
         license: "commercial" skips models whose weights forbid commercial use.
     """
-    order = _BEST_ON_A_CPU if device.type == "cpu" else _BEST_ON_A_GPU
+    order = _BEST_ON_A_CPU if on_cpu else _BEST_ON_A_GPU
     allowed = [name for name in order if license == "any" or is_commercial(name)]
     return next((name for name in allowed if not missing(name, models_dirs)), "photo")
 
@@ -154,29 +117,19 @@ def download(name: str, models_dirs: Sequence[Path] = (), progress: Progress = s
     """
     wanted = missing(name, models_dirs)
     for file in wanted:
-        find_file(
-            file.repository,
-            file.names,
-            models_dirs,
-            progress,
-            revision=file.revision,
-            digest=file.digest,
-        )
+        find_file(file, models_dirs, progress)
     return len(wanted)
 
 
 def gigabytes(name: str) -> float:
     """Return the approximate size in GB of a model's full download; 0 for embedded models."""
-    if (preset := RECONSTRUCTION_PRESETS.get(name)) is None:
-        return MULTIVIEW_PRESETS[name].gigabytes
-    views = views_model_for(name)
-    return preset.gigabytes + (MULTIVIEW_PRESETS[views].gigabytes if views else 0)
+    return sum(preset.gigabytes for preset in _presets_of(name))
 
 
-def duration(name: str, device: torch.device) -> str:
+def duration(name: str, on_cpu: bool) -> str:
     """Describe the approximate time that a reconstruction model takes from an image to an OBJ."""
     of_gpu, of_cpu = next(s for start, s in _SECONDS.items() if name.startswith(start))
-    took = of_cpu if device.type == "cpu" else of_gpu
+    took = of_cpu if on_cpu else of_gpu
     return f"{took} s" if took < 90 else f"{took // 60} min"
 
 
@@ -185,28 +138,22 @@ def licenses(name: str) -> str:
     return " and ".join(dict.fromkeys(licenses_of(name).values()))
 
 
-def table(device: torch.device, models_dirs: Sequence[Path] = ()) -> list[tuple[str, ...]]:
-    """Return a row for each model: name, input, size, time, location, licences."""
+def table(models_dirs: Sequence[Path], on_cpu: Sequence[bool] = ()) -> list[tuple[str, ...]]:
+    """Return a row for each model: name, input, size, times, location, licences.
+
+    Args:
+        models_dirs: see `finding.find_file`.
+        on_cpu: for each time, whether it is that of a CPU instead of a GPU.
+    """
     rows: list[tuple[str, ...]] = []
-    for name, preset in RECONSTRUCTION_PRESETS.items():
-        rows.append(
-            (
-                name,
-                "one image" if preset.input_kind == "image" else "six views",
-                _size(name),
-                duration(name, device),
-                _place(name, models_dirs),
-                licenses(name),
-            )
-        )
-    for name, views in MULTIVIEW_PRESETS.items():
-        row = (name, "draws views", _size(name), "", _place(name, models_dirs), views.license)
-        rows.append(row)
+    for name, preset in _PRESETS.items():
+        takes, took = "draws views", [""] * len(on_cpu)
+        if isinstance(preset, ReconstructionPreset):
+            takes = "one image" if preset.input_kind == "image" else "six views"
+            took = [duration(name, each) for each in on_cpu]
+        size = f"{gigabytes(name):.1f} GB" if gigabytes(name) else ""
+        rows.append((name, takes, size, *took, _place(name, models_dirs), licenses(name)))
     return rows
-
-
-def _size(name: str) -> str:
-    return f"{gigabytes(name):.1f} GB" if gigabytes(name) else ""
 
 
 def _place(name: str, models_dirs: Sequence[Path]) -> str:

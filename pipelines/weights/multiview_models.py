@@ -17,32 +17,10 @@ from ..multiview.image_transform import ImageTransform
 from ..multiview.zero123plus import MultiviewModel
 from ..progress import Progress, silent
 from .finding import Repository, find_file, weights_names
-from .presets import MULTIVIEW_PRESETS
+from .presets import INDEX, MULTIVIEW_PARTS, MULTIVIEW_PRESETS, SCHEDULER, TOKENIZER, TRANSFORMS
 from .tensors import load_strictly, read_tensors
 
 log = logging.getLogger(__name__)
-
-_PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
-_TOKENIZER = tuple(
-    f"tokenizer/{name}"
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-)
-_INDEX = "model_index.json"
-_SCHEDULER = "scheduler/scheduler_config.json"
-
-
-def _transform(which: str) -> str:
-    return f"feature_extractor_{which}/preprocessor_config.json"
-
-
-def repository_files(*, with_unet: bool) -> list[tuple[str, ...]]:
-    """List the files that `read_multiview_model` reads; each tuple lists alternative names."""
-    single = (_INDEX, _SCHEDULER, _transform("vae"), _transform("clip"), *_TOKENIZER)
-    return [
-        *((name,) for name in single),
-        *((f"{part}/config.json",) for part in _PARTS),
-        *(weights_names(part) for part in _PARTS if with_unet or part != "unet"),
-    ]
 
 
 def load_multiview_model(
@@ -66,15 +44,7 @@ def load_multiview_model(
         )
     log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
     files = Repository(preset.repository, preset.revision, models_dirs, progress)
-    unet_weights = None
-    if preset.unet_repository and preset.unet_file:
-        unet_weights = find_file(
-            preset.unet_repository,
-            preset.unet_file,
-            models_dirs,
-            progress,
-            revision=preset.unet_revision,
-        )
+    unet_weights = find_file(preset.unet, models_dirs, progress) if preset.unet else None
     return read_multiview_model(
         files, unet_weights, preset.background, torch.device(device), dtype, offload
     )
@@ -108,8 +78,8 @@ def read_multiview_model(
         "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
     }
     parts: dict[str, Any] = {}
-    for name in _PARTS:
-        path = unet_weights if name == "unet" and unet_weights else files.weights(name)
+    for name in MULTIVIEW_PARTS:
+        path = unet_weights if name == "unet" and unet_weights else files.file(*weights_names(name))
         config = files.json(f"{name}/config.json")
         with files.understood(f"{name}/config.json"), torch.device("meta"):
             part = builders[name](config)
@@ -122,12 +92,11 @@ def read_multiview_model(
             .to("cpu" if offload and name != "text_encoder" else device)
         )
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
-    index = files.json(_INDEX)
-    with files.understood(_INDEX):
+    index = files.json(INDEX)
+    with files.understood(INDEX):
         ramp = torch.tensor(index["ramping_coefficients"], device=device)
     transforms = {}
-    for which in ("vae", "clip"):
-        name = _transform(which)
+    for which, name in TRANSFORMS.items():
         config = files.json(name)
         with files.understood(name):
             transforms[which] = ImageTransform.from_config(config)
@@ -135,7 +104,7 @@ def read_multiview_model(
         **parts,
         empty_prompt=empty_prompt,
         ramp=ramp,
-        scheduler_config=files.json(_SCHEDULER),
+        scheduler_config=files.json(SCHEDULER),
         vae_transform=transforms["vae"],
         clip_transform=transforms["clip"],
         view_size=transforms["vae"].crop,
@@ -151,9 +120,9 @@ def empty_prompt_ids(files: Repository) -> Tensor:
 
     with tempfile.TemporaryDirectory(prefix="image-to-3d-") as folder:
         # The files may be in different folders, but transformers requires a single one.
-        for name in _TOKENIZER:
+        for name in TOKENIZER:
             shutil.copy(files.file(name), folder)
-        with files.understood(*_TOKENIZER):
+        with files.understood(*TOKENIZER):
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             ids: Tensor = tokenizer(
                 "", padding="max_length", max_length=77, truncation=True, return_tensors="pt"

@@ -1,4 +1,4 @@
-"""Presets of all models: sizes, files and licences."""
+"""Presets of all models: their files, licences and inputs. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
+from ..errors import InvalidInput
+from .finding import WeightsFile, weights_names
 
-from ..errors import CheckpointError, InvalidInput
-from ..multiview.zero123plus import GREY, WHITE
-from ..reconstruction.frustum import FrustumConfig
-from ..reconstruction.instant_mesh import ReconstructionConfig
-from ..reconstruction.triposg import TripoSGConfig
-from ..reconstruction.triposr import TripoSRConfig
-
-#: Prefix of names in the official files, and prefixes of unused parts.
-CHECKPOINT_PREFIX = "lrm_generator."
-UNUSED = "image_tokenizer.model.pooler."
 #: Licences that allow commercial use.
 _PERMISSIVE = frozenset({"Apache-2.0", "MIT"})
 EMBEDDED_DIR = Path(__file__).parents[1] / "embedded"
+#: Parts of a multiview model, and the files that describe them, in diffusers layout.
+MULTIVIEW_PARTS = ("unet", "vae", "vision_encoder", "text_encoder")
+INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+TRANSFORMS = {
+    which: f"feature_extractor_{which}/preprocessor_config.json" for which in ("vae", "clip")
+}
+TOKENIZER = tuple(
+    f"tokenizer/{name}"
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+)
 #: Paths of the weights and of the configs of TripoSG's parts in its repository.
 TRIPOSG_WEIGHTS = {
     "encoder": "image_encoder_dinov2/model.safetensors",
@@ -36,33 +36,43 @@ TRIPOSG_CONFIGS = {
     "scheduler": "scheduler/scheduler_config.json",
     "image": "feature_extractor_dinov2/preprocessor_config.json",
 }
+_VIEW_SAMPLING = frozenset({"steps", "guidance", "scheduler", "seed"})
+_SHAPE_SAMPLING = frozenset({"steps", "guidance", "shift", "tokens", "seed"})
 
 
 @dataclass(frozen=True)
 class ReconstructionPreset:
-    """Preset of a reconstruction model: its sizes and its files.
+    """Preset of a reconstruction model; `sizes` has its sizes.
 
     Attributes:
-        config: sizes of the model.
         repository: name on the hub; None if the model is embedded.
         revision: commit to use; if None, see `finding.pinned_revision`.
         file: name of the weights file in the repository.
-        more_files: names of further files in the repository.
-        input_kind: "views" for six views, "image" for one image.
-        sha256: digest of the file; if None, the one that the hub lists is used.
         license: licence of the weights.
-        gigabytes: approximate size of the file; 0 for the embedded model.
+        sha256: digest of the file; if None, the one that the hub lists is used.
+        input_kind: "views" for six views, "image" for one image.
+        gigabytes: approximate size of the files; 0 for the embedded model.
+        more_files: names of further files in the repository.
+        sampling: names of the `settings.ViewSettings` that affect the model.
     """
 
-    config: ReconstructionConfig | TripoSRConfig | TripoSGConfig | FrustumConfig
     repository: str | None
     revision: str | None
     file: str
     license: str
     sha256: str | None = None
-    input_kind: Literal["views", "image"] = "views"
+    input_kind: Literal["views", "image"] = "image"
     gigabytes: float = 0.0
     more_files: tuple[str, ...] = ()
+    sampling: frozenset[str] = frozenset()
+
+    @property
+    def files(self) -> list[WeightsFile]:
+        """The files to download; none for the embedded model."""
+        if self.repository is None:
+            return []
+        more = (WeightsFile(self.repository, (name,), self.revision) for name in self.more_files)
+        return [WeightsFile(self.repository, (self.file,), self.revision, self.sha256), *more]
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,9 @@ class MultiviewPreset:
 
     Attributes:
         repository, revision: name on the hub, and the commit to use.
-        unet_repository, unet_revision, unet_file: source of the U-Net's weights, if separate.
         background: grey level in [0, 1] behind the object in the model's images and views.
         license: licence of the weights.
+        unet: file of the U-Net's weights, if it is in another repository.
         gigabytes: approximate total size of the files.
     """
 
@@ -81,80 +91,75 @@ class MultiviewPreset:
     revision: str
     background: float
     license: str
-    unet_repository: str | None = None
-    unet_revision: str | None = None
-    unet_file: str | None = None
-    gigabytes: float = 0.0
+    unet: WeightsFile | None = None
+    gigabytes: float = 4.5
+
+    @property
+    def files(self) -> list[WeightsFile]:
+        """The files to download."""
+        names = [
+            *((name,) for name in (INDEX, SCHEDULER, *TRANSFORMS.values(), *TOKENIZER)),
+            *((f"{part}/config.json",) for part in MULTIVIEW_PARTS),
+            *(weights_names(part) for part in MULTIVIEW_PARTS if part != "unet" or not self.unet),
+        ]
+        own = [WeightsFile(self.repository, several, self.revision) for several in names]
+        return [self.unet, *own] if self.unet else own
 
 
+Preset = ReconstructionPreset | MultiviewPreset
 _INSTANT_MESH = ("TencentARC/InstantMesh", "b785b4ecfb6636ef34a08c748f96f6a5686244d0")
 _ZERO123PLUS = ("sudo-ai/zero123plus-v1.2", "2da07e89919e1a130c9b5add1584c70c7aa065fd")
 
 
-def _instant_mesh(config: ReconstructionConfig, file: str) -> ReconstructionPreset:
-    gigabytes = 1.5 if "large" in file else 1.3
-    return ReconstructionPreset(config, *_INSTANT_MESH, file, "Apache-2.0", gigabytes=gigabytes)
+def _instant_mesh(file: str, gigabytes: float) -> ReconstructionPreset:
+    return ReconstructionPreset(
+        *_INSTANT_MESH, file, "Apache-2.0", None, "views", gigabytes, (), _VIEW_SAMPLING
+    )
 
 
 RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
-    "photo": ReconstructionPreset(
-        FrustumConfig(), None, None, "photo.safetensors", "Apache-2.0", input_kind="image"
-    ),
-    "instant-mesh-large": _instant_mesh(
-        ReconstructionConfig("mesh", 16, 80, 128), "instant_mesh_large.ckpt"
-    ),
-    "instant-mesh-base": _instant_mesh(
-        ReconstructionConfig("mesh", 12, 40, 96), "instant_mesh_base.ckpt"
-    ),
-    "instant-nerf-large": _instant_mesh(
-        ReconstructionConfig("nerf", 16, 80, 128, grid_resolution=255), "instant_nerf_large.ckpt"
-    ),
-    "instant-nerf-base": _instant_mesh(
-        ReconstructionConfig("nerf", 12, 40, 96, grid_resolution=255), "instant_nerf_base.ckpt"
-    ),
+    "photo": ReconstructionPreset(None, None, "photo.safetensors", "Apache-2.0"),
+    "instant-mesh-large": _instant_mesh("instant_mesh_large.ckpt", 1.5),
+    "instant-mesh-base": _instant_mesh("instant_mesh_base.ckpt", 1.3),
+    "instant-nerf-large": _instant_mesh("instant_nerf_large.ckpt", 1.5),
+    "instant-nerf-base": _instant_mesh("instant_nerf_base.ckpt", 1.3),
     "triposr": ReconstructionPreset(
-        TripoSRConfig(),
         "stabilityai/TripoSR",
         "5b521936b01fbe1890f6f9baed0254ab6351c04a",
         "model.ckpt",
         "MIT",
         "429e2c6b22a0923967459de24d67f05962b235f79cde6b032aa7ed2ffcd970ee",
-        "image",
-        1.7,
+        gigabytes=1.7,
     ),
     "triposg": ReconstructionPreset(
-        TripoSGConfig(),
         "VAST-AI/TripoSG",
         None,
         TRIPOSG_WEIGHTS["transformer"],
         "MIT",
-        input_kind="image",
         gigabytes=8.0,
         more_files=(
             TRIPOSG_WEIGHTS["encoder"],
             TRIPOSG_WEIGHTS["decoder"],
             *TRIPOSG_CONFIGS.values(),
         ),
+        sampling=_SHAPE_SAMPLING,
     ),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
     "zero123plus-instantmesh": MultiviewPreset(
         *_ZERO123PLUS,
-        WHITE,
+        1.0,
         "CC-BY-NC-4.0 (U-Net: Apache-2.0)",
-        *_INSTANT_MESH,
-        "diffusion_pytorch_model.bin",
-        gigabytes=4.5,
+        WeightsFile(_INSTANT_MESH[0], ("diffusion_pytorch_model.bin",), _INSTANT_MESH[1]),
     ),
-    "zero123plus": MultiviewPreset(*_ZERO123PLUS, GREY, "CC-BY-NC-4.0", gigabytes=4.5),
+    "zero123plus": MultiviewPreset(*_ZERO123PLUS, 127 / 255, "CC-BY-NC-4.0"),
 }
 
 
 def views_model_for(model: str) -> str | None:
     """Return a reconstruction model's multiview model, or None if it takes a single image."""
-    if RECONSTRUCTION_PRESETS[model].input_kind == "image":
-        return None
-    return "zero123plus-instantmesh"
+    takes_views = RECONSTRUCTION_PRESETS[model].input_kind == "views"
+    return "zero123plus-instantmesh" if takes_views else None
 
 
 def licenses_of(
@@ -191,28 +196,3 @@ def check_commercial(model: str) -> None:
             f"{model} uses weights that forbid commercial use ({found}): choose one of {others},"
             " or license any."
         )
-
-
-def sampling_settings(model: str) -> frozenset[str]:
-    """Return the names of those `settings.ViewSettings` that affect a reconstruction model."""
-    preset = RECONSTRUCTION_PRESETS[model]
-    if preset.input_kind == "views":
-        return frozenset({"steps", "guidance", "scheduler", "seed"})
-    if isinstance(preset.config, TripoSGConfig):
-        return frozenset({"steps", "guidance", "shift", "tokens", "seed"})
-    return frozenset()
-
-
-def other_model(error: CheckpointError, tensors: Mapping[str, Tensor]) -> CheckpointError:
-    """Name the preset that the weights belong to in an error; keep the error if none matches."""
-    shapes = {
-        name.removeprefix(CHECKPOINT_PREFIX): value.shape
-        for name, value in tensors.items()
-        if not name.removeprefix(CHECKPOINT_PREFIX).startswith(UNUSED)
-    }
-    for name, preset in RECONSTRUCTION_PRESETS.items():
-        with torch.device("meta"):
-            model = preset.config.build()
-        if {n: v.shape for n, v in model.state_dict().items()} == shapes:
-            return CheckpointError(f"{error} They are those of {name}: choose that model.")
-    return error

@@ -7,31 +7,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, cast
 
 import torch
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..fields.latent_set import LatentSetConfig
 from ..fields.set_transformer import plain_heads
-from ..reconstruction.flow_transformer import FlowConfig
 from ..reconstruction.triposg import TripoSG, TripoSGConfig
-from ..reconstruction.vision_transformer import IMAGE_MEAN, IMAGE_STD, EncoderConfig
+from ..reconstruction.vision_transformer import IMAGE_MEAN, IMAGE_STD
 from .finding import Repository
 from .presets import TRIPOSG_CONFIGS as _CONFIGS
-from .presets import TRIPOSG_WEIGHTS, other_model
+from .presets import TRIPOSG_WEIGHTS
+from .sizes import OFFICIAL_SIZES, other_model, with_changes
 from .tensors import load_strictly, read_tensors
 
+#: Our names of sizes, and the fields of the configuration files.
+_ENCODER_FIELDS = {
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "layer_norm_eps": "layer_norm_eps",
+    "image_size": "image_size",
+    "patch_size": "patch_size",
+}
+_FLOW_FIELDS = {
+    "channels": "in_channels",
+    "dim": "width",
+    "heads": "num_attention_heads",
+    "layers": "num_layers",
+    "context_dim": "cross_attention_dim",
+}
+_DECODER_FIELDS = {
+    "channels": "latent_channels",
+    "dim": "width_decoder",
+    "heads": "num_attention_heads",
+    "layers": "num_layers_decoder",
+    "frequencies": "embed_frequency",
+    "include_pi": "embed_include_pi",
+}
+_FIELDS = {
+    "encoder": ("encoder", _ENCODER_FIELDS),
+    "flow": ("transformer", _FLOW_FIELDS),
+    "decoder": ("decoder", _DECODER_FIELDS),
+}
+#: Fields whose other values this library does not support.
+_FIXED: Mapping[str, Mapping[str, Any]] = {
+    "encoder": {"use_swiglu_ffn": False, "hidden_act": "gelu"},
+    "decoder": {"in_channels": 3, "embedding_type": "frequency"},
+    "scheduler": {"num_train_timesteps": 1000, "use_dynamic_shifting": False},
+    "image": {"image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)},
+}
 #: Names in the encoder's file, and our names, which are those of the first version of DINO.
 _ENCODER_NAMES = (
     (".norm1.", ".layernorm_before."),
@@ -42,70 +69,6 @@ _ENCODER_NAMES = (
     (".layer_scale2.lambda1", ".mlp_scale"),
 )
 _POINT_PARTS = ("proj_query.", "norm_out.", "proj_out.")
-
-
-class _File(BaseModel):
-    """Fields of a configuration file; unknown fields are ignored."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Encoder(_File):
-    hidden_size: PositiveInt = 1024
-    num_hidden_layers: PositiveInt = 24
-    num_attention_heads: PositiveInt = 16
-    mlp_ratio: PositiveFloat = 4
-    image_size: PositiveInt = 518
-    patch_size: PositiveInt = 14
-    layer_norm_eps: PositiveFloat = 1e-6
-    use_swiglu_ffn: Literal[False] = False
-    hidden_act: Literal["gelu"] = "gelu"
-
-
-class _Transformer(_File):
-    width: PositiveInt = 2048
-    num_attention_heads: PositiveInt = 16
-    num_layers: PositiveInt = 21
-    in_channels: PositiveInt = 64
-    cross_attention_dim: PositiveInt = 1024
-    use_cross_attention_2: Literal[False] = False
-
-
-class _Decoder(_File):
-    latent_channels: PositiveInt = 64
-    width_decoder: PositiveInt = 1024
-    num_attention_heads: PositiveInt = 8
-    num_layers_decoder: PositiveInt = 16
-    in_channels: Literal[3] = 3
-    embedding_type: Literal["frequency"] = "frequency"
-    embed_frequency: PositiveInt = 8
-    embed_include_pi: bool = False
-
-
-class _Scheduler(_File):
-    num_train_timesteps: Literal[1000] = 1000
-    shift: PositiveFloat = 1
-    use_dynamic_shifting: Literal[False] = False
-
-
-class _ShortestEdge(_File):
-    shortest_edge: PositiveInt = 256
-
-
-class _Crop(_File):
-    height: PositiveInt = 224
-    width: PositiveInt = 224
-
-
-class _Image(_File):
-    size: _ShortestEdge = Field(default_factory=_ShortestEdge)
-    crop_size: _Crop = Field(default_factory=_Crop)
-    image_mean: list[float] = list(IMAGE_MEAN)
-    image_std: list[float] = list(IMAGE_STD)
-    resample: NonNegativeInt = 3
-
-
-_F = TypeVar("_F", bound=_File)
 
 
 def load_triposg(files: Repository, dtype: torch.dtype) -> TripoSG:
@@ -122,8 +85,13 @@ def load_triposg(files: Repository, dtype: torch.dtype) -> TripoSG:
         EnvironmentProblem: if a file is missing and cannot be downloaded.
     """
     config = read_config(files)
-    with torch.device("meta"):
-        model = config.build()
+    try:
+        with torch.device("meta"):
+            model = config.build()
+    except ValueError as error:
+        raise CheckpointError(
+            f"The configuration files of {files.repository} are of another model: {error}."
+        ) from error
     heads = {"transformer": config.flow.heads, "decoder": config.decoder.heads}
     prepare: dict[str, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]] = {
         "encoder": _encoder_tensors,
@@ -185,67 +153,46 @@ def read_config(files: Repository) -> TripoSGConfig:
         CheckpointError: if a file is damaged, belongs to another model, or contradicts another
             file.
     """
-    encoder = _read(files, "encoder", _Encoder)
-    flow = _read(files, "transformer", _Transformer)
-    decoder = _read(files, "decoder", _Decoder)
-    scheduler = _read(files, "scheduler", _Scheduler)
-    image = _read(files, "image", _Image)
-    _agree(files, "transformer", "in_channels", flow.in_channels, decoder.latent_channels)
-    _agree(
-        files, "transformer", "cross_attention_dim", flow.cross_attention_dim, encoder.hidden_size
-    )
-    _agree(files, "image", "crop_size.width", image.crop_size.width, image.crop_size.height)
-    _agree(files, "image", "image_mean", image.image_mean, list(IMAGE_MEAN))
-    _agree(files, "image", "image_std", image.image_std, list(IMAGE_STD))
-    for name, dim, heads in (
-        ("encoder", encoder.hidden_size, encoder.num_attention_heads),
-        ("transformer", flow.width, flow.num_attention_heads),
-        ("decoder", decoder.width_decoder, decoder.num_attention_heads),
-    ):
-        _agree(files, name, "width modulo num_attention_heads", dim % heads, 0)
-    return TripoSGConfig(
-        encoder=EncoderConfig(
-            hidden_size=encoder.hidden_size,
-            layers=encoder.num_hidden_layers,
-            heads=encoder.num_attention_heads,
-            mlp_size=int(encoder.hidden_size * encoder.mlp_ratio),
-            layer_norm_eps=encoder.layer_norm_eps,
-            image_size=encoder.image_size,
-            patch_size=encoder.patch_size,
-            view_size=image.crop_size.height,
-        ),
-        flow=FlowConfig(
-            channels=flow.in_channels,
-            dim=flow.width,
-            heads=flow.num_attention_heads,
-            layers=flow.num_layers,
-            context_dim=flow.cross_attention_dim,
-        ),
-        decoder=LatentSetConfig(
-            channels=decoder.latent_channels,
-            dim=decoder.width_decoder,
-            heads=decoder.num_attention_heads,
-            layers=decoder.num_layers_decoder,
-            frequencies=decoder.embed_frequency,
-            include_pi=decoder.embed_include_pi,
-        ),
-        resized=image.size.shortest_edge,
-        shift=scheduler.shift,
-    )
-
-
-def _read(files: Repository, name: str, kind: type[_F]) -> _F:
-    content = files.json(_CONFIGS[name])
-    if content.get("use_cross_attention_2"):
+    found = {name: files.json(path) for name, path in _CONFIGS.items()}
+    if found["transformer"].get("use_cross_attention_2"):
         raise CheckpointError(
-            f"{files.file(_CONFIGS[name])} is of TripoSG-scribble, which draws from sketches and"
-            " text: use the files of VAST-AI/TripoSG."
+            f"{files.file(_CONFIGS['transformer'])} is of TripoSG-scribble, which draws from"
+            " sketches and text: use the files of VAST-AI/TripoSG."
         )
+    for name, fixed in _FIXED.items():
+        for field, value in fixed.items():
+            _agree(files, name, field, found[name].get(field, value), value)
+    config = _config(files, found)
+    _agree(files, "transformer", "in_channels", config.flow.channels, config.decoder.channels)
+    width = config.encoder.hidden_size
+    _agree(files, "transformer", "cross_attention_dim", config.flow.context_dim, width)
+    return config
+
+
+def _config(files: Repository, found: Mapping[str, dict[str, Any]]) -> TripoSGConfig:
+    official = cast("TripoSGConfig", OFFICIAL_SIZES["triposg"])
+    sizes: dict[str, Any] = {
+        part: {
+            ours: found[name][theirs] for ours, theirs in fields.items() if theirs in found[name]
+        }
+        for part, (name, fields) in _FIELDS.items()
+    }
+    with files.understood(_CONFIGS["image"]):
+        crop = found["image"].get("crop_size", {"height": 224, "width": 224})
+        _agree(files, "image", "crop_size.width", crop["width"], crop["height"])
+        sizes["resized"] = found["image"].get("size", {"shortest_edge": 256})["shortest_edge"]
+    sizes["encoder"]["view_size"] = crop["height"]
+    sizes["shift"] = found["scheduler"].get("shift", 1)
+    with files.understood(_CONFIGS["encoder"]):
+        width = sizes["encoder"].get("hidden_size", official.encoder.hidden_size)
+        sizes["encoder"]["mlp_size"] = int(width * float(found["encoder"].get("mlp_ratio", 4)))
     try:
-        return kind.model_validate(content)
+        return with_changes(official, sizes)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
+        part, *ours = map(str, first["loc"])
+        name, fields = _FIELDS.get(part, ("image", {}))
+        field = ".".join(fields.get(each, each) for each in ours or [part])
         raise CheckpointError(
             f"{files.file(_CONFIGS[name])} is of another model: {field}: {first['msg']}, got"
             f" {first['input']!r}."

@@ -18,8 +18,8 @@ from pipelines.rendering.render_field import render_field
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import signed_distance_surface
 from pipelines.surface.flexicubes import CubeGrid, flexicubes
-from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import read_reconstruction_model
+from pipelines.weights.sizes import OFFICIAL_SIZES
 
 from .comparison import CHUNK, Row, Ties, compare, compare_meshes, tensor_of
 from .marching_cubes import compare_marching_cubes
@@ -28,11 +28,11 @@ from .marching_cubes import compare_marching_cubes
 def report_manifest(folder: Path) -> Iterator[Row]:
     manifest = json.loads((folder / "checkpoint_manifest.json").read_text())
     for name, entry in manifest.items():
-        if name not in RECONSTRUCTION_PRESETS:
+        if name not in OFFICIAL_SIZES:
             yield Row(f"manifest {name}", *(float("inf"),) * 3, 0.0, "unknown preset")
             continue
         with torch.device("meta"):
-            model = RECONSTRUCTION_PRESETS[name].config.build()
+            model = OFFICIAL_SIZES[name].build()
         ours = {f"lrm_generator.{k}": list(v.shape) for k, v in model.state_dict().items()}
         wrong = sum(
             ours.get(k) != entry["state_dict"].get(k)

@@ -14,8 +14,8 @@ from pipelines.cameras import cameras_around
 from pipelines.reconstruction.triposr import TripoSR, TripoSRConfig
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 from pipelines.rendering.render_field import render_field
-from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import read_reconstruction_model
+from pipelines.weights.sizes import OFFICIAL_SIZES
 
 from .comparison import CHUNK, Row, compare, tensor_of
 from .marching_cubes import compare_marching_cubes
@@ -24,7 +24,7 @@ from .marching_cubes import compare_marching_cubes
 def report_triposr_manifest(folder: Path) -> Iterator[Row]:
     (entry,) = json.loads((folder / "triposr_manifest.json").read_text()).values()
     with torch.device("meta"):
-        model = RECONSTRUCTION_PRESETS["triposr"].config.build()
+        model = OFFICIAL_SIZES["triposr"].build()
     ours = {name: list(value.shape) for name, value in model.state_dict().items()}
     unused = {name for name in entry["state_dict"] if ".pooler." in name}
     theirs = {name: s for name, s in entry["state_dict"].items() if name not in unused}

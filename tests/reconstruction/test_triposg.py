@@ -141,7 +141,7 @@ def _edit(files: Repository, part: str, **changes: object) -> None:
         ("transformer", {"in_channels": 16}, "in_channels must be 8, got 16"),
         ("transformer", {"cross_attention_dim": 64}, "cross_attention_dim must be 48"),
         ("transformer", {"width": "64"}, "width: .* got '64'"),
-        ("transformer", {"num_attention_heads": 5}, "must be 0, got 4"),
+        ("transformer", {"num_attention_heads": 5}, "64 channels cannot be shared by 5"),
         ("transformer", {"num_layers": 7}, "weights of another model"),
         ("decoder", {"embedding_type": "learned"}, "embedding_type"),
         ("scheduler", {"use_dynamic_shifting": True}, "use_dynamic_shifting"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ from pipelines.reconstruction.vision_transformer import EncoderConfig
 from pipelines.rendering.render_field import render_field
 from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
-from pipelines.weights import reconstruction_models
 from pipelines.weights.presets import RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import load_reconstruction_model
+from pipelines.weights.sizes import OFFICIAL_SIZES
 
 SMALL = TripoSRConfig(
     encoder=EncoderConfig(
@@ -116,8 +115,7 @@ def test_an_image_of_two_by_two_pixels(model):
 @pytest.fixture
 def checkpoint(tmp_path: Path, model: TripoSR, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small model.ckpt as the official one is, pooler included, where it is looked for."""
-    small = replace(RECONSTRUCTION_PRESETS["triposr"], config=SMALL)
-    monkeypatch.setitem(reconstruction_models.RECONSTRUCTION_PRESETS, "triposr", small)
+    monkeypatch.setitem(OFFICIAL_SIZES, "triposr", SMALL)
     tensors = dict(model.state_dict())
     tensors["image_tokenizer.model.pooler.dense.weight"] = torch.rand(16, 16)
     path = tmp_path / "TripoSR" / "model.ckpt"
@@ -155,7 +153,7 @@ def test_from_an_image_to_a_mesh_without_views(tmp_path, checkpoint, image):
 def test_a_checkpoint_under_anothers_name_is_named(tmp_path, given, asked):
     preset = RECONSTRUCTION_PRESETS[asked]
     with torch.device("meta"):
-        shapes = RECONSTRUCTION_PRESETS[given].config.build().state_dict()
+        shapes = OFFICIAL_SIZES[given].build().state_dict()
     tensors = {name: torch.zeros(1).expand(v.shape) for name, v in shapes.items()}
     path = tmp_path / preset.repository.split("/")[1] / preset.file
     path.parent.mkdir()

@@ -23,9 +23,10 @@ import httpx
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from pipelines.server.app import Config, create_app
+from pipelines.server.app import create_app
 from pipelines.server.jobs import Jobs
 from pipelines.server.workers import Workers
+from pipelines.settings import ServerSettings
 
 # By the name under which a worker's process can import it.
 fake = importlib.import_module("tests.server.makers").fake
@@ -63,12 +64,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         limit: float = 30.0,
         queue: int = 32,
         keep: float = 3600.0,
-        page: bool = False,
+        keys: frozenset[str] = frozenset(),
+        body_timeout_s: float = 60.0,
         **more: Any,
     ) -> TestClient:
         jobs = Jobs(tmp_path / "server", limit=queue, keep=keep)
-        config = Config(**{"wait": 0.0} | more)
-        app = create_app(jobs, Workers(jobs, [maker] * workers, limit=limit), config, page=page)
+        settings = ServerSettings(**{"wait": 0, "host": "0.0.0.0", "no_page": True} | more)
+        pool = Workers(jobs, [maker] * workers, limit=limit)
+        app = create_app(jobs, pool, settings, keys=keys, body_timeout_s=body_timeout_s)
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         running.append((client, jobs))
@@ -84,15 +87,16 @@ _FAKE = """
 import json
 import sys
 from pathlib import Path
-from pipelines.server.app import Config, create_app
+from pipelines.server.app import create_app
 from pipelines.server.jobs import Jobs
 from pipelines.server.listening import bind, run
 from pipelines.server.workers import Workers
+from pipelines.settings import ServerSettings
 from tests.server.makers import fake
 if __name__ == "__main__":
     jobs = Jobs(Path(sys.argv[1]))
-    config = Config(**{"wait": 0.0} | json.loads(sys.argv[3]))
-    app = create_app(jobs, Workers(jobs, [fake] * 2), config)
+    settings = ServerSettings(**{"wait": 0, "no_page": True} | json.loads(sys.argv[3]))
+    app = create_app(jobs, Workers(jobs, [fake] * 2), settings)
     run(app, bind("127.0.0.1", int(sys.argv[2])), app.state.closing)
 """
 
@@ -130,7 +134,7 @@ def unused_port() -> int:
 
 @pytest.fixture
 def running_with(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Starts a server with two fake workers: `running_with(wait=..., cors_origins=..., ...)`."""
+    """Starts a server with two fake workers: `running_with(wait=..., cors_origin=..., ...)`."""
     (tmp_path / "serve.py").write_text(_FAKE)
     servers: list[Running] = []
 

@@ -11,7 +11,7 @@ PUBLIC = "https://meshes.example/3d"
 
 @pytest.fixture
 def client(serve):
-    return serve(wait=20.0, public_url=f"{PUBLIC}/", page=True)
+    return serve(wait=20.0, public_url=f"{PUBLIC}/", no_page=False)
 
 
 def _stripped(link: str) -> str:

@@ -187,7 +187,7 @@ def _fetch_from(page_url: str, server: Running) -> Any:
 def test_documents_fetch_from_a_page_of_an_allowed_origin(
     running_with: Callable[..., Running], shop: str
 ):
-    status, result, mesh = _fetch_from(shop, running_with(wait=30.0, cors_origins=[shop]))
+    status, result, mesh = _fetch_from(shop, running_with(wait=30.0, cors_origin=[shop]))
     assert status == 200
     assert_same_form(result, SUCCESS)
     assert "\nf " in mesh

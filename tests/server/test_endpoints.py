@@ -220,7 +220,7 @@ def test_hunyuan_generate_send_and_status(serve):
 
 
 def test_health_and_metrics_count_jobs(serve):
-    client = serve(wait=20.0, hosts=("testserver",))
+    client = serve(wait=20.0, public_url="http://testserver", host="localhost")
     client.post(START, json={"image": image()})
     health = client.get("/health")
     assert health.json() == {"status": "ok", "workers": 1, "queued": 0, "running": 0}

@@ -74,7 +74,7 @@ def test_model_that_is_here_is_allowed_by_default(serve, here):
 
 def test_model_that_is_here_is_refused_if_others_are_allowed(serve, here):
     here.add("triposr")
-    client = serve(models=["instant-mesh-large"])
+    client = serve(allow_models=["instant-mesh-large"])
     body = {"image": image(), "model_id": "triposr"}
     assert client.post(START, json=body).status_code == 400
 
@@ -100,7 +100,7 @@ def test_job_without_a_model_takes_the_default(serve, here):
 
 
 def test_download_shows_in_the_status_and_blocks_no_other_job(serve, hub):
-    client = serve(models=["instant-mesh-large"])
+    client = serve(allow_models=["instant-mesh-large"])
     waiting = client.post(START, json={"image": image(), "model_id": "instantmesh"}).json()
     assert hub.begun.wait(10)
     other = client.post(START, json={"image": image()}).json()
@@ -116,7 +116,7 @@ def test_download_shows_in_the_status_and_blocks_no_other_job(serve, hub):
 
 def test_failed_download_fails_its_jobs_and_names_no_path(serve, hub, caplog):
     hub.failure = EnvironmentProblem("put model.ckpt into /srv/models/TripoSR.")
-    client = serve(models=["triposr"])
+    client = serve(allow_models=["triposr"])
     job = client.post(START, json={"image": image(), "model_id": "triposr"}).json()
     hub.end.set()
     answer = ended(client, job["id"])
@@ -132,7 +132,7 @@ def test_download_goes_on_after_a_restart(serve, hub, tmp_path):
     jobs = Jobs(tmp_path / "server")
     id = jobs.submit(JobRequest(model_id="triposr"), [b"image"]).id
     jobs.close()
-    client = serve(models=["triposr"], maker=fake)
+    client = serve(allow_models=["triposr"], maker=fake)
     assert hub.begun.wait(10)
     hub.end.set()
     assert ended(client, id)["status"] == "success"

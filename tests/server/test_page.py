@@ -15,7 +15,7 @@ def _settings(text):
 
 
 def test_page_knows_models_and_whether_a_key_is_needed(serve):
-    client = serve(page=True, keys=frozenset({digest("one")}))
+    client = serve(no_page=False, keys=frozenset({digest("one")}))
     settings = _settings(client.get("/").text)
     assert settings["needs_key"] is True
     assert settings["model"] in settings["models"]
@@ -23,7 +23,7 @@ def test_page_knows_models_and_whether_a_key_is_needed(serve):
 
 
 def test_page_loads_nothing_from_elsewhere(serve):
-    client = serve(page=True)
+    client = serve(no_page=False)
     page = client.get("/")
     assert "default-src 'self'" in page.headers["content-security-policy"]
     for name in re.findall(r'(?:src|href)="(page/[^"]+)"', page.text):
@@ -32,7 +32,7 @@ def test_page_loads_nothing_from_elsewhere(serve):
 
 @pytest.mark.parametrize("name", ["index.html", "app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
 def test_other_files_are_404(serve, name):
-    assert serve(page=True).get(f"/page/{name}").status_code == 404
+    assert serve(no_page=False).get(f"/page/{name}").status_code == 404
 
 
 def test_without_the_page_there_is_none(serve):

@@ -89,7 +89,7 @@ def test_cancelled_job_ends_at_once_and_is_not_queued_again(jobs, workers):
     slow, next_one = _submit(jobs, resolution=makers.SLOW), _submit(jobs)
     workers.start()
     until = time.monotonic() + 60
-    while workers.stages.get(slow) is None or workers.stages[slow].name == "starting":
+    while workers.stages.get(slow, "starting") == "starting":
         assert time.monotonic() < until
         time.sleep(0.05)
     assert workers.cancel(jobs.get(slow))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
-import torch
 
 from pipelines.cli import main
 from pipelines.errors import InvalidInput
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.weights import finding, inventory
-from pipelines.weights.finding import local_file
+from pipelines.weights.finding import WeightsFile, find_file
 from pipelines.weights.inventory import best_model, download, files_of, missing
 from pipelines.weights.multiview_models import load_multiview_model
 from pipelines.weights.presets import (
@@ -25,8 +25,6 @@ from pipelines.weights.presets import (
 )
 
 from .. import tiny_models
-
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +41,7 @@ def _put(folder: Path, name: str) -> None:
 
 
 def test_without_official_weights_the_embedded_model_is_the_best(tmp_path):
-    assert best_model(CPU) == best_model(GPU, [tmp_path]) == "photo"
+    assert best_model(on_cpu=True) == best_model(False, [tmp_path]) == "photo"
 
 
 @pytest.mark.parametrize(
@@ -57,19 +55,19 @@ def test_without_official_weights_the_embedded_model_is_the_best(tmp_path):
 def test_the_best_of_the_models_that_are_here(tmp_path, here, on_cpu, on_gpu):
     for name in here:
         _put(tmp_path, name)
-    assert best_model(CPU, [tmp_path]) == on_cpu
-    assert best_model(GPU, [tmp_path]) == on_gpu
+    assert best_model(True, [tmp_path]) == on_cpu
+    assert best_model(False, [tmp_path]) == on_gpu
 
 
 @pytest.mark.parametrize(
     ("here", "chosen"),
     [(["triposr", "instant-mesh-large"], "triposr"), (["instant-mesh-large"], "photo")],
 )
-@pytest.mark.parametrize("device", [CPU, GPU], ids=str)
-def test_best_model_for_commercial_use_is_permissive(tmp_path, here, chosen, device):
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_best_model_for_commercial_use_is_permissive(tmp_path, here, chosen, on_cpu):
     for name in here:
         _put(tmp_path, name)
-    assert best_model(device, [tmp_path], "commercial") == chosen
+    assert best_model(on_cpu, [tmp_path], "commercial") == chosen
 
 
 def test_licenses_name_the_multiview_model_unless_the_views_are_given():
@@ -91,25 +89,25 @@ def test_a_model_without_its_views_model_is_not_here(tmp_path):
         f"tokenizer/{name}"
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
     ]
-    assert best_model(GPU, [tmp_path]) == "photo"
+    assert best_model(False, [tmp_path]) == "photo"
 
 
 def test_a_half_copy_is_enough(tmp_path):
     place = tmp_path / "TripoSR" / "model.fp16.safetensors"
     place.parent.mkdir()
     place.touch()
-    assert best_model(CPU, [tmp_path]) == "triposr"
+    assert best_model(True, [tmp_path]) == "triposr"
 
 
 def test_the_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
     tiny_models.write_multiview_model(tmp_path / "zero123plus-v1.2")
     read: set[tuple[str, ...]] = set()
 
-    def recorded(repository: str, names: tuple[str, ...], *rest: object, **more: object) -> Path:
-        read.add(tuple(names))
-        return local_file(repository, names, *rest, **more)
+    def recorded(file: WeightsFile, *rest: Any) -> Path:
+        read.add(file.names)
+        return find_file(file, *rest)
 
-    monkeypatch.setattr(finding, "local_file", recorded)
+    monkeypatch.setattr(finding, "find_file", recorded)
     load_multiview_model("zero123plus", models_dirs=[tmp_path])
     assert read == {file.names for file in files_of("zero123plus")}
 

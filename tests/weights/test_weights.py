@@ -15,18 +15,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.errors import CheckpointError, EnvironmentProblem, InvalidInput
-from pipelines.weights.finding import find_file
+from pipelines.weights.finding import WeightsFile, find_file
 from pipelines.weights.multiview_models import load_multiview_model
 from pipelines.weights.presets import EMBEDDED_DIR, MULTIVIEW_PRESETS, RECONSTRUCTION_PRESETS
 from pipelines.weights.reconstruction_models import (
     load_reconstruction_model,
     read_reconstruction_model,
 )
+from pipelines.weights.sizes import OFFICIAL_SIZES
 from pipelines.weights.tensors import read_tensors
 
 from .. import tiny_models
 
 TINY = tiny_models.config()
+_FILE = WeightsFile("TencentARC/InstantMesh", ("x.ckpt",), "abc")
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +143,7 @@ def test_presets_pin_a_commit_unless_the_first_download_does():
     for name, preset in (RECONSTRUCTION_PRESETS | MULTIVIEW_PRESETS).items():
         if preset.repository is not None and name != "triposg":  # see the test of find_file below
             assert re.fullmatch("[0-9a-f]{40}", preset.revision), name
-    assert re.fullmatch("[0-9a-f]{40}", MULTIVIEW_PRESETS["zero123plus-instantmesh"].unet_revision)
+    assert re.fullmatch("[0-9a-f]{40}", MULTIVIEW_PRESETS["zero123plus-instantmesh"].unet.revision)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -158,13 +160,10 @@ def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole
         huggingface_hub, "get_hf_file_metadata", lambda _: SimpleNamespace(etag=announced)
     )
     if whole:
-        assert (
-            find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc").read_bytes()
-            == content
-        )
+        assert find_file(_FILE, [tmp_path]).read_bytes() == content
     else:
         with pytest.raises(CheckpointError, match="does not match SHA-256"):
-            find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], revision="abc")
+            find_file(_FILE, [tmp_path])
         assert not (tmp_path / "InstantMesh" / "x.ckpt").exists()
     assert asked == [("TencentARC/InstantMesh", "x.ckpt", "abc")]
 
@@ -173,11 +172,11 @@ def test_a_download_is_held_against_a_known_sha256_without_asking_the_hub(tmp_pa
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
     right = hashlib.sha256(b"12345678").hexdigest()
-    place = ("stabilityai/TripoSR", "model.ckpt", [tmp_path])
-    assert find_file(*place, revision="abc", digest=right).read_bytes() == b"12345678"
+    known = WeightsFile("stabilityai/TripoSR", ("model.ckpt",), "abc", right)
+    assert find_file(known, [tmp_path]).read_bytes() == b"12345678"
     (tmp_path / "TripoSR" / "model.ckpt").unlink()
     with pytest.raises(CheckpointError, match=f"SHA-256 {right[::-1]}"):
-        find_file(*place, revision="abc", digest=right[::-1])
+        find_file(replace(known, digest=right[::-1]), [tmp_path])
     assert not (tmp_path / "TripoSR" / "model.ckpt").exists()
 
 
@@ -197,10 +196,9 @@ def test_missing_and_left_over_names_are_named(tmp_path, weights):
 def test_the_wrong_presets_file_says_which_it_is(tmp_path, weights, monkeypatch):
     path = tmp_path / "w.safetensors"
     save_file(weights, path)
-    own = replace(RECONSTRUCTION_PRESETS["instant-mesh-base"], config=TINY)
-    monkeypatch.setitem(RECONSTRUCTION_PRESETS, "tiny", own)
+    monkeypatch.setitem(OFFICIAL_SIZES, "tiny", TINY)
     with pytest.raises(CheckpointError, match="those of tiny: choose that model"):
-        read_reconstruction_model(path, RECONSTRUCTION_PRESETS["instant-nerf-base"].config)
+        read_reconstruction_model(path, OFFICIAL_SIZES["instant-nerf-base"])
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt", "w.bin"])
@@ -247,16 +245,16 @@ def test_files_are_looked_for_in_the_callers_folder_first(tmp_path):
         place.parent.mkdir(exist_ok=True)
         place.write_text("")
     assert (
-        find_file("TencentARC/InstantMesh", "a.ckpt", [tmp_path])
+        find_file(replace(_FILE, names=("a.ckpt",)), [tmp_path])
         == tmp_path / "InstantMesh" / "a.ckpt"
     )
-    assert find_file("TencentARC/InstantMesh", "b.ckpt", [tmp_path]) == tmp_path / "b.ckpt"
+    assert find_file(replace(_FILE, names=("b.ckpt",)), [tmp_path]) == tmp_path / "b.ckpt"
 
 
 def test_a_converted_copy_is_enough(tmp_path):
     (tmp_path / "c.fp16.safetensors").write_text("")
     assert (
-        find_file("TencentARC/InstantMesh", "c.ckpt", [tmp_path]) == tmp_path / "c.fp16.safetensors"
+        find_file(replace(_FILE, names=("c.ckpt",)), [tmp_path]) == tmp_path / "c.fp16.safetensors"
     )
 
 
@@ -278,7 +276,7 @@ def test_the_hubs_own_cache_is_used(tmp_path, monkeypatch):
     monkeypatch.setattr(
         huggingface_hub, "try_to_load_from_cache", lambda repository, name, **_: str(cached)
     )
-    assert find_file("TencentARC/InstantMesh", "x.ckpt") == cached
+    assert find_file(_FILE) == cached
 
 
 def _hub(content: bytes):
@@ -308,12 +306,9 @@ def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
     seen = []
     path = find_file(
-        "TencentARC/InstantMesh",
-        "x.ckpt",
+        replace(_FILE, digest=hashlib.sha256(b"12345678").hexdigest()),
         [tmp_path / "first", tmp_path / "second"],
         lambda done, total: seen.append((done, total)),
-        revision="abc",
-        digest=hashlib.sha256(b"12345678").hexdigest(),
     )
     assert path == tmp_path / "first" / "InstantMesh" / "x.ckpt"
     assert path.read_bytes() == b"12345678"
@@ -331,7 +326,7 @@ def test_a_download_can_be_stopped(tmp_path, monkeypatch):
         raise Stop
 
     with pytest.raises(Stop):
-        find_file("TencentARC/InstantMesh", "x.ckpt", [tmp_path], stop, revision="abc")
+        find_file(_FILE, [tmp_path], stop)
 
 
 def _official_layout(folder: Path) -> None:
@@ -414,7 +409,7 @@ def test_find_file_without_a_commit_keeps_to_the_one_of_its_first_download(tmp_p
         ),
     )
     for name in ("one.bin", "two.bin"):
-        find_file("owner/Model", name, [tmp_path])
+        find_file(WeightsFile("owner/Model", (name,)), [tmp_path])
 
     assert asked == ["a" * 40] * 2
     assert len(commits) == 1
