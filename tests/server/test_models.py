@@ -12,6 +12,7 @@ from pipelines.server import models
 from pipelines.server.jobs import Jobs
 from pipelines.server.models import Models
 from pipelines.server.protocol import JobRequest
+from pipelines.settings import ServerSettings
 
 from .conftest import START, ended, fake, image
 
@@ -150,7 +151,7 @@ def test_download_stops_with_the_server(tmp_path, here, monkeypatch):
             stopped.set()
 
     monkeypatch.setattr(models.inventory, "download", download)
-    Models(jobs, "triposr", None, (), closing).want("triposr")
+    Models(jobs, ServerSettings(model="triposr"), (), closing).want("triposr")
     closing.set()
     assert stopped.wait(10)
     jobs.close()
