@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from ..pipelines.errors import InvalidInput
+from ..pipelines.fields.voxels import VoxelColors
 from ..pipelines.images.colors import to_linear, to_srgb
 from ..pipelines.meshes.color_transfer import texture_to_vertex_colors
 from ..pipelines.meshes.io import from_y_up, to_y_up
@@ -126,6 +127,30 @@ def meshes_of(mesh: Any) -> list[Mesh]:
                 f"Mesh {i + 1} of {len(items)} has no triangles: check the node that made it."
             )
     return [from_y_up(_mesh_of(item, mesh)) for item in items]
+
+
+def voxels_of(voxel: Any, count: int) -> list[VoxelColors | None]:
+    """Convert core's VOXEL with colours, or None, to one value for each of `count` meshes.
+
+    Its grid fills the cube from -0.5 to 0.5, y up.
+
+    Raises:
+        InvalidInput: if it has no colours, or none for one of the meshes.
+    """
+    if voxel is None:
+        return [None] * count
+    colors, resolution = (getattr(voxel, name, None) for name in ("voxel_colors", "resolution"))
+    if colors is None or resolution is None:
+        raise InvalidInput(
+            "This VOXEL has no colours: connect that of core's VAE Decode Texture (TRELLIS.2)."
+        )
+    cells, colors = voxel.data.cpu(), colors.float().cpu().clamp(0, 1)
+    batch = cells[:, 0] if cells.shape[1] == 4 else torch.zeros(len(cells))
+    x, y, z = ((cells[:, -3:].float() + 0.5) / resolution - 0.5).unbind(dim=1)
+    centers = torch.stack([z, x, y], dim=1)  # z up
+    return [
+        VoxelColors(centers[batch == i], colors[batch == i], 1 / resolution) for i in range(count)
+    ]
 
 
 def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:

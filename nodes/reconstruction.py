@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from ..pipelines.weights.reconstruction_models import (
     load_reconstruction_model,
 )
 from . import host
+from .camera_sockets import camera_infos, cameras_of
 from .errors import explained
 from .graph import check_loaders
 from .schema import RARE, complaint, dtype_input, from_setting, number, schema
@@ -74,7 +77,7 @@ class LoadReconstructionModel(io.ComfyNode):
 class ViewCameras(io.ComfyNode):
     """Sets from where your own views were taken.
 
-    All cameras look at the centre of the object and are upright.
+    Cameras given by angles look at the centre of the object and are upright.
     """
 
     @classmethod
@@ -112,8 +115,21 @@ class ViewCameras(io.ComfyNode):
                     "Vertical field of view in degrees.",
                     step=0.5,
                 ),
+                io.Load3DCamera.Input(
+                    "camera_info",
+                    optional=True,
+                    tooltip="One camera of core's 3D nodes, or a list, instead of the angles.",
+                ),
             ],
-            outputs=[CamerasSocket.Output("cameras", display_name="cameras")],
+            outputs=[
+                CamerasSocket.Output("cameras", display_name="cameras"),
+                io.Load3DCamera.Output(
+                    "camera_info",
+                    display_name="camera_info",
+                    is_output_list=True,
+                    tooltip="The cameras for core's 3D nodes, one after the other.",
+                ),
+            ],
         )
 
     @classmethod
@@ -126,8 +142,14 @@ class ViewCameras(io.ComfyNode):
 
     @classmethod
     @explained
-    def execute(cls, azimuths: str, elevations: str, radius: float, fov: float) -> io.NodeOutput:
-        return io.NodeOutput(parse_cameras(azimuths, elevations, radius, fov))
+    def execute(
+        cls, azimuths: str, elevations: str, radius: float, fov: float, camera_info: Any = None
+    ) -> io.NodeOutput:
+        if camera_info is None:
+            cameras = parse_cameras(azimuths, elevations, radius, fov)
+        else:
+            cameras = cameras_of(camera_info)
+        return io.NodeOutput(cameras, camera_infos(cameras))
 
 
 class Reconstruct(io.ComfyNode):

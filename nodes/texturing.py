@@ -14,12 +14,12 @@ from ..pipelines.cameras import Cameras, zero123plus_cameras
 from ..pipelines.errors import InvalidInput
 from ..pipelines.fields.field import Field, point_memory
 from ..pipelines.meshes.mesh import Mesh
-from ..pipelines.meshes.painting import paint
+from ..pipelines.meshes.painting import ColorSources, paint
 from ..pipelines.meshes.projection import PosedImages
 from ..pipelines.meshes.texture import CHUNK_SIZE, DEFAULT_TEXTURED_FACES, bake_vertex_colors
 from . import host
 from .errors import explained
-from .mesh_sockets import mesh_socket, meshes_of, texture_socket
+from .mesh_sockets import mesh_socket, meshes_of, texture_socket, voxels_of
 from .schema import from_setting, max_faces_input, schema
 from .sockets import CamerasSocket, FieldSocket, images_of, masks_of
 
@@ -44,9 +44,9 @@ def _size_inputs() -> list[Any]:
 
 
 class TextureMesh(io.ComfyNode):
-    """Unwraps each mesh and paints its texture from images and fields.
+    """Unwraps each mesh and paints its texture from images, fields and voxels.
 
-    The photograph covers the views, and these cover the colours of the triplane.
+    The photograph covers the views, and these cover the colours of the triplane or the voxels.
     """
 
     @classmethod
@@ -87,6 +87,19 @@ class TextureMesh(io.ComfyNode):
                     " outlines; a photograph that does not fit is skipped with a note.",
                 ),
                 io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
+                io.Voxel.Input(
+                    "voxel_colors",
+                    optional=True,
+                    tooltip="Colours, metalness and roughness from core's VAE Decode Texture for"
+                    " TRELLIS.2 and Pixal3D, instead of a triplane's.",
+                ),
+                io.Boolean.Input(
+                    "keep_uvs",
+                    default=False,
+                    optional=True,
+                    tooltip="Paint on the mesh's own uvs instead of unwrapping it anew. Keeps all"
+                    " triangles.",
+                ),
             ],
             outputs=[
                 io.Mesh.Output("textured_mesh", display_name="mesh"),
@@ -111,31 +124,25 @@ class TextureMesh(io.ComfyNode):
         cameras: Cameras | None = None,
         photograph: Tensor | None = None,
         mask: Tensor | None = None,
+        voxel_colors: Any = None,
+        keep_uvs: bool = False,
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
-        cameras = zero123plus_cameras() if cameras is None else cameras
         fields = _per_mesh(triplane, meshes, "triplane")
-        around = _per_mesh(
-            None if views is None else images_of(views), meshes, "view", len(cameras)
-        )
+        around = _posed_views(views, cameras, meshes)
         photographs = _per_mesh(_photographs(photograph, mask), meshes, "photograph")
+        voxels = voxels_of(voxel_colors, len(meshes))
         device = host.reserve(point_memory(CHUNK_SIZE))
-        items = list(zip(meshes, fields, around, photographs, strict=True))
-        textured, notes = [], []
-        for (one, field, images, photo), progress in host.each(items):
-            painted, note = paint(
-                one,
-                size,
-                field=None if field is None else field[0].to(device),
-                views=None if images is None else PosedImages(images, cameras),
-                photograph=photo,
-                max_faces=max_faces,
-                progress=progress,
+        painted = []
+        items = list(zip(meshes, photographs, around, voxels, fields, strict=True))
+        for (one, *sources), progress in host.each(items):
+            colors = ColorSources(*sources).to(device)
+            painted.append(
+                paint(one, colors, size, keep_uvs=keep_uvs, max_faces=max_faces, progress=progress)
             )
-            textured.append(painted)
-            notes += [note] if note else []
-        if notes:
-            host.show_on_node(cls.hidden.unique_id, "\n".join(notes))
+        textured, notes = zip(*painted, strict=True)
+        if any(notes):
+            host.show_on_node(cls.hidden.unique_id, "\n".join(filter(None, notes)))
         return io.NodeOutput(mesh_socket(textured), texture_socket(textured))
 
 
@@ -149,7 +156,17 @@ def _per_mesh(values: Any, meshes: Sequence[Mesh], name: str, each: int = 1) -> 
             f"There must be {wanted} for each mesh, got {len(meshes)} meshes and {len(values)}"
             f" {name}s."
         )
-    return [values[i : i + each] for i in range(0, len(values), each)]
+    return list(values.split(each) if isinstance(values, Tensor) else values)
+
+
+def _posed_views(
+    views: Tensor | None, cameras: Cameras | None, meshes: Sequence[Mesh]
+) -> list[PosedImages | None]:
+    """Return the views of each mesh with their cameras, by default those of Generate Views."""
+    images = None if views is None else images_of(views)
+    cameras = zero123plus_cameras() if cameras is None else cameras
+    own = _per_mesh(images, meshes, "view", len(cameras))
+    return [None if images is None else PosedImages(images, cameras) for images in own]
 
 
 def _photographs(photograph: Tensor | None, mask: Tensor | None) -> Tensor | None:

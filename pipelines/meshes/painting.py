@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
+import torch
 from torch import Tensor
 
 from ..errors import InvalidInput
 from ..fields.field import Field
+from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent
 from .camera_fit import fit_camera
 from .mesh import Mesh
@@ -13,25 +17,44 @@ from .projection import PosedImages
 from .texture import DEFAULT_TEXTURED_FACES, texture_from_images
 
 
+@dataclass(frozen=True)
+class ColorSources:
+    """Sources of a mesh's colours, all optional: each covers the following ones.
+
+    Attributes:
+        photograph: (1, 4, S, S) framed photograph with its mask as alpha. Its camera is that of the
+            field if it fits, otherwise it is estimated.
+        views: images around the mesh with their cameras.
+        voxels: colours, metalness and roughness of voxels.
+        field: a field with colours, in place of voxels.
+    """
+
+    photograph: Tensor | None = None
+    views: PosedImages | None = None
+    voxels: VoxelColors | None = None
+    field: Field | None = None
+
+    def to(self, device: torch.device) -> ColorSources:
+        """Move the field to a device."""
+        return self if self.field is None else replace(self, field=self.field.to(device))
+
+
 def paint(
     mesh: Mesh,
+    sources: ColorSources,
     size: int = 1024,
     *,
-    field: Field | None = None,
-    views: PosedImages | None = None,
-    photograph: Tensor | None = None,
+    keep_uvs: bool = False,
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> tuple[Mesh, str]:
-    """Texture a mesh from a photograph, which covers views, which cover a field's colours.
+    """Texture a mesh.
 
     Args:
         mesh: any with triangles.
+        sources: at least one source of colour.
         size: see `texture.bake_texture`.
-        field: source of the colours that no image shows.
-        views: images around the mesh with their cameras.
-        photograph: (1, 4, S, S) framed photograph with its mask as alpha. Its camera is that of
-            the field if it fits, otherwise it is estimated.
+        keep_uvs: see `texture.texture_from_images`.
         max_faces: see `texture.bake_texture`.
         progress: see `texture.bake_texture`.
 
@@ -44,18 +67,25 @@ def paint(
         InvalidInput: if there is no source of colour, or as in `texture.texture_from_images`.
         EnvironmentProblem: as in `texture.bake_texture`.
     """
-    layers, note = [] if views is None else [views], ""
-    if photograph is not None:
-        image, mask = photograph.split([3, 1], dim=1)
+    field, layers, note = sources.field, [] if sources.views is None else [sources.views], ""
+    if sources.photograph is not None:
+        image, mask = sources.photograph.split([3, 1], dim=1)
         fit = fit_camera(mesh, image, mask, known=None if field is None else field.camera)
         layers += [PosedImages(image, fit.camera, mask)] if fit.trusted else []
         note = fit.sentence
-    if not layers and field is None:
+    if not layers and field is None and sources.voxels is None:
         raise InvalidInput(
-            "There is nothing to paint with: connect a triplane, views, or a photograph that fits"
-            f" the mesh. {note}".rstrip()
+            "There is nothing to paint with: connect a triplane, voxel colours, views, or a"
+            f" photograph that fits the mesh. {note}".rstrip()
         )
     painted = texture_from_images(
-        mesh, layers, size, field=field, max_faces=max_faces, progress=progress
+        mesh,
+        layers,
+        size,
+        field=field,
+        voxels=sources.voxels,
+        keep_uvs=keep_uvs,
+        max_faces=max_faces,
+        progress=progress,
     )
     return painted, note

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..fields.field import Field
+from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent
 from .atlas import unfold
 from .color_transfer import nearest_points, surface_colors, texture_colors
 from .decimation import decimate
-from .material import Material
+from .material import SCALES, Material
 from .mesh import Mesh, face_areas
 from .projection import PosedImages, SurfacePoints, projected_colors
 from .rasterization import on_screen, visible_triangles
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 MIN_SIZE, MAX_SIZE = 512, 4096
 DEFAULT_TEXTURED_FACES = 50_000
 _FILLED = 0.6  # usual share of an atlas that is covered by triangles
+_UV_TOLERANCE = 1e-3
 CHUNK_SIZE = 131072  # points of a field whose colours are evaluated at once
 
 
@@ -70,6 +72,7 @@ def _painted(
     size: int,
     max_faces: int,
     progress: Progress,
+    keep_uvs: bool = False,
 ) -> tuple[Mesh, Tensor]:
     """Bake a texture with a function of the unfolded mesh and P points on it.
 
@@ -79,6 +82,7 @@ def _painted(
         size: see `bake_texture`.
         max_faces: see `bake_texture`.
         progress: see `bake_texture`.
+        keep_uvs: see `texture_from_images`.
 
     Returns:
         mesh: see `bake_texture`.
@@ -90,28 +94,47 @@ def _painted(
         )
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to paint.")
-    shape = Mesh(mesh.vertices, mesh.faces)
-    fewer = decimate(shape, max_faces) if max_faces else shape
-    progress(1, 3)
-    unfolded = unfold(fewer, size, progress)
+    if keep_uvs:
+        unfolded, material = _with_own_uvs(mesh), mesh.material
+    else:
+        shape = Mesh(mesh.vertices, mesh.faces)
+        fewer = decimate(shape, max_faces) if max_faces else shape
+        progress(1, 3)
+        unfolded = unfold(fewer, size, progress)
+        material = mesh.material and mesh.material.without_images()
     progress(2, 3)
-    assert unfolded.uvs is not None
-    screen = torch.cat([unfolded.uvs * size - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)[
-        unfolded.faces
-    ]
-    triangle, barycentric = visible_triangles(screen, size)
-    seen = triangle >= 0
-    points = SurfacePoints(triangle[seen], barycentric[seen])
+    points, seen = _texels(unfolded, size)
     found = paint(unfolded, points).clamp(0, 1).cpu()
     texture = torch.ones(size * size, found.shape[1])
     texture[seen] = found
     progress(3, 3)
     # The origin of uvs is at the lower left, that of an image at the upper left.
     painted = _dilated(texture.view(size, size, -1), seen.view(size, size)).flip(0)
-    material = mesh.material and mesh.material.without_images()
     return replace(
         unfolded, texture=painted[..., :3], material=material and material.without_base_color()
     ), painted[..., 3:]
+
+
+def _with_own_uvs(mesh: Mesh) -> Mesh:
+    """Return a mesh whose uvs a texture can be baked on, without vertex colours."""
+    if mesh.uvs is None:
+        raise InvalidInput("The mesh has no uvs to keep: turn keep_uvs off to unwrap it.")
+    low, high = float(mesh.uvs.amin()), float(mesh.uvs.amax())
+    if low < -_UV_TOLERANCE or high > 1 + _UV_TOLERANCE:
+        raise InvalidInput(
+            f"The mesh's uvs repeat its texture: they must lie between 0 and 1, got {low:.3g} to"
+            f" {high:.3g}. Turn keep_uvs off to unwrap it anew."
+        )
+    return replace(mesh, vertex_colors=None)
+
+
+def _texels(unfolded: Mesh, size: int) -> tuple[SurfacePoints, Tensor]:
+    """Return the points at the texels that triangles cover, and which (size ** 2,) these are."""
+    assert unfolded.uvs is not None
+    screen = torch.cat([unfolded.uvs * size - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)
+    triangle, barycentric = visible_triangles(screen[unfolded.faces], size)
+    seen = triangle >= 0
+    return SurfacePoints(triangle[seen], barycentric[seen]), seen
 
 
 def texture_of_field(
@@ -136,6 +159,8 @@ def texture_from_images(
     size: int = 1024,
     *,
     field: Field | None = None,
+    voxels: VoxelColors | None = None,
+    keep_uvs: bool = False,
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
@@ -143,28 +168,65 @@ def texture_from_images(
 
     Args:
         mesh: any with triangles.
-        layers: images and cameras; each layer covers the previous ones. If empty, only the field's
-            colours are used.
+        layers: images and cameras; each layer covers the previous ones. If empty, only the colours
+            of the voxels or the field are used.
         size: side length of the texture in pixels, 512 to 4096.
         field: source of the colours that no image shows. Without a field, or if it has no colours,
             these are filled from their neighbourhood.
+        voxels: source of these colours instead of the field, and of metalness and roughness.
+        keep_uvs: paint on the mesh's own uvs, and keep its triangles and the images of its material
+            that are not painted anew. Where uvs overlap, one of the triangles is painted.
         max_faces: see `bake_texture`.
         progress: see `bake_texture`.
 
     Raises:
-        InvalidInput: as in `bake_texture` and `projection.projected_colors`.
+        InvalidInput: if uvs cannot be kept, or as in `bake_texture` and
+            `projection.projected_colors`.
         EnvironmentProblem: as in `bake_texture`.
     """
-    if not layers and field is not None:
-        return texture_of_field(mesh, field, size, max_faces=max_faces, progress=progress)
-    below = None if field is None or not _has_colors(field) else _colors_of(field)
-    return _painted(
+    below = _color_source(field, voxels, needed=not layers)
+
+    def check() -> None:
+        progress(2, 3)
+
+    def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
+        places = points.interpolate(unfolded, unfolded.vertices)
+        own = None if voxels is None else voxels.at(places, check)
+        if layers:
+            colors = projected_colors(unfolded, points, layers, below)
+        elif own is not None:
+            colors = own[:, :3]
+        else:
+            assert below is not None
+            colors = below(places)
+        return colors if own is None else torch.cat([colors, own[:, 3:5]], dim=1)
+
+    painted, others = _painted(mesh, paint, size, max_faces, progress, keep_uvs)
+    return painted if others.shape[2] < 2 else _with_metalness(painted, others)
+
+
+def _color_source(
+    field: Field | None, voxels: VoxelColors | None, needed: bool
+) -> Callable[[Tensor], Tensor] | None:
+    """Return a function of points that returns the colours below the images, if there are any."""
+    if voxels is not None:
+        return lambda points: voxels.at(points)[:, :3]
+    return None if field is None or not (needed or _has_colors(field)) else _colors_of(field)
+
+
+def _with_metalness(mesh: Mesh, others: Tensor) -> Mesh:
+    """Add an image of metalness and roughness (H, W, 2) to a mesh's material."""
+    material = mesh.material or Material()
+    metalness, roughness = others.split(1, dim=2)
+    image = torch.cat([torch.ones_like(metalness), roughness, metalness], dim=2)
+    scales = SCALES["metallic_roughness"]
+    factors = {name: value for name, value in material.factors.items() if name not in scales}
+    return replace(
         mesh,
-        lambda unfolded, points: projected_colors(unfolded, points, layers, below),
-        size,
-        max_faces,
-        progress,
-    )[0]
+        material=replace(
+            material, metallic_roughness=image, occlusion_in_mr=False, factors=factors
+        ),
+    )
 
 
 def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:

@@ -87,6 +87,19 @@ class Video:
         io_type = "Video"
 
 
+class Voxel:
+    class Input(_Port):
+        io_type = "Voxel"
+
+
+class Load3DCamera:
+    class Input(_Port):
+        io_type = "Load3DCamera"
+
+    class Output(_Port):
+        io_type = "Load3DCamera"
+
+
 class File3DAny:
     class Input(_Port):
         io_type = "File3DAny"

@@ -1,0 +1,123 @@
+"""Textures from voxel colours, and on a mesh's own uvs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pipelines.cameras import cameras_around
+from pipelines.errors import InvalidInput
+from pipelines.fields.voxels import VoxelColors
+from pipelines.meshes.color_transfer import texture_to_vertex_colors
+from pipelines.meshes.material import Material
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.painting import ColorSources, paint
+from pipelines.meshes.projection import PosedImages
+
+from ..shapes import ball, textured_l
+
+CELLS = 16
+RED = torch.tensor([0.8, 0.1, 0.2])
+
+
+def _voxels(channels: int = 6) -> VoxelColors:
+    """Fill the cube from -1 to 1; channel i grows along axis i % 3."""
+    axis = (torch.arange(CELLS) + 0.5) / CELLS * 2 - 1
+    centers = torch.cartesian_prod(axis, axis, axis)
+    return VoxelColors(centers, (centers.repeat(1, 2)[:, :channels] + 1) / 2, 2 / CELLS)
+
+
+def _red_view() -> PosedImages:
+    return PosedImages(RED[:, None, None].expand(1, 3, 64, 64), cameras_around([0], [0], 4, 40))
+
+
+def _marked_l() -> Mesh:
+    """A textured L whose material has every image."""
+    images = dict.fromkeys(("metallic_roughness", "normal_map"), torch.full((4, 4, 3), 0.5))
+    return replace(textured_l(), material=Material(**images))
+
+
+def test_voxels_between_centres_are_interpolated_linearly():
+    points = torch.rand(50, 3) * 1.8 - 0.9
+    torch.testing.assert_close(
+        _voxels().at(points), (points.repeat(1, 2) + 1) / 2, atol=1e-4, rtol=0
+    )
+
+
+def test_voxels_far_away_give_the_nearest_value():
+    two = VoxelColors(torch.tensor([[0.0, 0, 0], [1, 0, 0]]), torch.eye(3)[:2], 0.1)
+    found = two.at(torch.tensor([[-5.0, 0, 0], [9, 9, 9]]))
+    torch.testing.assert_close(found, torch.eye(3)[:2])
+
+
+def test_voxels_stop_when_the_check_raises():
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        _voxels().at(torch.zeros(1, 3), stop)
+
+
+@pytest.mark.parametrize(
+    ("centers", "values", "message"),
+    [
+        (torch.zeros(0, 3), torch.zeros(0, 3), "one colour for each cell"),
+        (torch.zeros(2, 3), torch.zeros(3, 3), "one colour for each cell"),
+        (torch.zeros(2, 3), torch.zeros(2, 2), "need colours"),
+    ],
+    ids=["none", "other-number", "no-colours"],
+)
+def test_voxels_without_matching_colours_are_refused(centers, values, message):
+    with pytest.raises(InvalidInput, match=message):
+        VoxelColors(centers, values, 0.1)
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+def test_paint_takes_colours_and_metalness_from_voxels(channels):
+    mesh = replace(textured_l(), material=Material(factors={"metallic_factor": 0.3}))
+    painted, note = paint(mesh, ColorSources(voxels=_voxels(channels)), 512, keep_uvs=True)
+    assert not note
+    colors = texture_to_vertex_colors(painted).vertex_colors
+    torch.testing.assert_close(colors, (mesh.vertices + 1) / 2, atol=0.04, rtol=0)
+    metalness = painted.material.metallic_roughness
+    assert (metalness is None) == (channels == 3)
+    if channels == 6:
+        assert "metallic_factor" not in painted.material.factors
+        as_texture = replace(painted, texture=metalness, material=None)
+        found = texture_to_vertex_colors(as_texture).vertex_colors  # occlusion, roughness, metal
+        expected = torch.stack(
+            [torch.ones(len(found)), *((mesh.vertices[:, i] + 1) / 2 for i in (1, 0))], dim=1
+        )
+        torch.testing.assert_close(found, expected, atol=0.04, rtol=0)
+
+
+def test_paint_covers_voxels_with_images():
+    painted, _ = paint(
+        textured_l(), ColorSources(voxels=_voxels(), views=_red_view()), 512, keep_uvs=True
+    )
+    colors = texture_to_vertex_colors(painted).vertex_colors
+    assert float((colors - RED).abs().amax(dim=1).amin()) < 0.05
+
+
+def test_paint_keeps_uvs_triangles_and_the_other_images():
+    mesh = _marked_l()
+    painted, _ = paint(mesh, ColorSources(views=_red_view()), 512, keep_uvs=True, max_faces=4)
+    torch.testing.assert_close(painted.uvs, mesh.uvs)
+    assert torch.equal(painted.faces, mesh.faces)
+    assert painted.material.images.keys() == mesh.material.images.keys()
+    assert painted.texture.shape == (512, 512, 3)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "message"),
+    [
+        (ball(), "no uvs to keep"),
+        (replace(textured_l(), uvs=textured_l().uvs * 3), "repeat its texture"),
+    ],
+    ids=["no-uvs", "tiled"],
+)
+def test_paint_refuses_uvs_that_cannot_be_kept(mesh, message):
+    with pytest.raises(InvalidInput, match=message):
+        paint(mesh, ColorSources(views=_red_view()), 512, keep_uvs=True)
