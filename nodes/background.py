@@ -48,10 +48,8 @@ class RemoveBackground(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip=(
-                        "Your own mask, 1 = object; no model runs then. Load Image's mask is the"
-                        " other way round: put Invert Mask in between."
-                    ),
+                    tooltip="Your own mask, 1 = object; no model runs then. Load Image's mask is"
+                    " inverted: put Invert Mask in between.",
                 ),
             ],
             outputs=[

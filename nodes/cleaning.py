@@ -31,9 +31,7 @@ FOLDER = "mesh"
 def _outputs(name: str) -> list[Any]:
     return [
         io.Mesh.Output(name, display_name="mesh"),
-        io.String.Output(
-            "report", display_name="report", tooltip="Each mesh after the node and before it."
-        ),
+        io.String.Output("report", tooltip="Each mesh after the node and before it."),
     ]
 
 
@@ -72,7 +70,7 @@ class CleanMesh(io.ComfyNode):
                     0,
                     0,
                     100,
-                    "Rounds of Taubin smoothing: removes noise and keeps the volume.",
+                    "Rounds of Taubin smoothing: removes noise, keeps the volume.",
                 ),
                 max_faces_input(0, 2_000_000),
                 io.Boolean.Input(
@@ -84,10 +82,8 @@ class CleanMesh(io.ComfyNode):
                     "unit_cube",
                     default=False,
                     optional=True,
-                    tooltip=(
-                        "Fit the mesh into the cube from -0.5 to 0.5. Core's Remesh, voxel bakes"
-                        " and Paint Mesh cut off what is outside it."
-                    ),
+                    tooltip="Fit the mesh into the cube from -0.5 to 0.5. Core's Remesh, voxel"
+                    " bakes and Paint Mesh cut off what is outside it.",
                 ),
             ],
             outputs=_outputs("cleaned_mesh"),
@@ -198,11 +194,9 @@ class MeshInfo(io.ComfyNode):
                     "printer",
                     default="",
                     optional=True,
-                    tooltip=(
-                        "The printer's volume in millimetres, such as 220x220x250: adds the"
-                        " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
-                        " leaves them out."
-                    ),
+                    tooltip="The printer's volume in millimetres, such as 220x220x250: adds the"
+                    " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
+                    " leaves them out.",
                 ),
                 from_setting(
                     "longest_side",
@@ -210,13 +204,10 @@ class MeshInfo(io.ComfyNode):
                     max=100_000.0,
                     step=1.0,
                     optional=True,
-                    tooltip=(
-                        "Measure the mesh at the size that Save Mesh File gives it: length of the"
-                        " longest side. 0 keeps the size."
-                    ),
+                    tooltip="Measure at the size that Save Mesh File gives it; 0: as it is.",
                 ),
             ],
-            outputs=[io.String.Output("info", display_name="info")],
+            outputs=[io.String.Output("info")],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         )
 

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,6 @@ _PACK = Path(__file__).parent.parent
 _DEMO_IMAGES = {"image-to-3d-cup.png": "cup.png", "image-to-3d-demo.png": "demo.png"}
 
 Model = TypeVar("Model")
-Item = TypeVar("Item")
 
 
 def register_folders() -> None:
@@ -235,10 +234,10 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
     return report
 
 
-def each(items: Collection[Item]) -> Iterator[tuple[Item, Progress]]:
-    """Yield each item with a callback for its part of the node's progress bar."""
-    for i, item in enumerate(items):
-        yield item, node_progress(i, len(items))
+def each(*batches: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield the i-th items of batches of one length, and a callback for their part of the bar."""
+    for i, items in enumerate(zip(*batches, strict=True)):
+        yield *items, node_progress(i, len(batches[0]))
 
 
 def check_interruption() -> None:

@@ -44,10 +44,8 @@ class LoadMesh(io.ComfyNode):
                 io.String.Input(
                     "file",
                     default="3d/mesh.obj",
-                    tooltip=(
-                        "Path below ComfyUI's input folder, or else its output folder"
-                        f" ({', '.join(READABLE_FORMATS)}). Save Mesh File's path fits."
-                    ),
+                    tooltip="Path below ComfyUI's input folder, or else its output folder"
+                    f" ({', '.join(READABLE_FORMATS)}). Save Mesh File's path fits.",
                 ),
                 *([file_3d_input()] if FILE_3D else []),
                 io.Combo.Input(
@@ -59,11 +57,7 @@ class LoadMesh(io.ComfyNode):
                     **_UPLOAD,
                 ),
             ],
-            outputs=[
-                io.Mesh.Output(
-                    "mesh", display_name="mesh", tooltip="With its texture or vertex colours."
-                )
-            ],
+            outputs=[io.Mesh.Output("mesh", tooltip="With its texture or vertex colours.")],
         )
 
     @classmethod

@@ -41,9 +41,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
             aliases=("image to 3d api", "cloud"),
             inputs=[*_mesh_inputs(), *_job_inputs(), *_newer_inputs(), _seed_input()],
             outputs=[
-                io.Mesh.Output(
-                    "mesh", display_name="mesh", tooltip="One mesh for each image, y up."
-                ),
+                io.Mesh.Output("mesh", tooltip="One mesh for each image, y up."),
                 path_output(),
                 io.String.Output(
                     "video_path",
@@ -51,13 +49,9 @@ class ModelsLabImageTo3D(io.ComfyNode):
                     tooltip="The first video, relative to the output folder, or empty.",
                 ),
                 io.String.Output(
-                    "meta",
-                    display_name="meta",
-                    tooltip="Job ids, seeds and the server's answer for each job, as JSON.",
+                    "meta", tooltip="Job ids, seeds and the server's answer for each job, as JSON."
                 ),
-                io.Video.Output(
-                    "video", display_name="video", tooltip="The first video; needs render."
-                ),
+                io.Video.Output("video", tooltip="The first video; needs render."),
                 file_3d_output(),
             ],
             hidden=[io.Hidden.unique_id],
@@ -97,21 +91,11 @@ class ModelsLabImageTo3D(io.ComfyNode):
 
 def _output(results: Sequence[Any]) -> io.NodeOutput:
     first = results[0]
-    meta = [
-        {
-            **result.meta,
-            "job_id": result.job_id,
-            "seed": result.seed,
-            "seconds": result.generation_seconds,
-            "links": result.links,
-        }
-        for result in results
-    ]
     return io.NodeOutput(
         mesh_socket([result.mesh for result in results]),
         host.below_output(first.path).as_posix(),
         host.below_output(first.video).as_posix() if first.video else "",
-        json.dumps(meta, indent=2),
+        json.dumps([result.record for result in results], indent=2),
         video_socket(first.video),
         file_3d(first.path),
     )

@@ -85,13 +85,9 @@ class GenerateViews(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
+                io.Image.Output("views", tooltip="Six views for each image, in order."),
                 io.Image.Output(
-                    "views", display_name="views", tooltip="Six views for each image, in order."
-                ),
-                io.Image.Output(
-                    "grid",
-                    display_name="grid",
-                    tooltip="The six views as one image, three rows of two, for each image.",
+                    "grid", tooltip="The six views as one image, three rows of two, for each image."
                 ),
             ],
         )
@@ -116,8 +112,7 @@ class GenerateViews(io.ComfyNode):
         if not seed:
             host.show_on_node(cls.hidden.unique_id, f"Seed: {seeds[0]}")
         generated = []
-        items = list(zip(images.split(1), masks, seeds, strict=True))
-        for (one, own, drawn), progress in host.each(items):
+        for one, own, drawn, progress in host.each(images.split(1), masks, seeds):
             settings = ViewSettings(steps=steps, guidance=guidance, scheduler=scheduler, seed=drawn)
             generated.append(generate_views(placed, one, own, settings, progress=progress))
         return io.NodeOutput(

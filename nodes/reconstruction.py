@@ -100,19 +100,14 @@ class ViewCameras(io.ComfyNode):
                     tooltip="Degrees above the horizon, one for all views or one for each.",
                 ),
                 number(
-                    "radius",
-                    ZERO123PLUS_RADIUS,
-                    0.1,
-                    100.0,
-                    "Distance from the centre of the object.",
-                    step=0.05,
+                    "radius", ZERO123PLUS_RADIUS, 0.1, 100.0, "Distance from the centre.", step=0.05
                 ),
                 number(
                     "fov",
                     ZERO123PLUS_FOV_Y_DEG,
                     1.0,
                     170.0,
-                    "Vertical field of view in degrees.",
+                    "Vertical view angle in degrees.",
                     step=0.5,
                 ),
                 io.Load3DCamera.Input(
@@ -122,10 +117,9 @@ class ViewCameras(io.ComfyNode):
                 ),
             ],
             outputs=[
-                CamerasSocket.Output("cameras", display_name="cameras"),
+                CamerasSocket.Output("cameras"),
                 io.Load3DCamera.Output(
                     "camera_info",
-                    display_name="camera_info",
                     is_output_list=True,
                     tooltip="The cameras for core's 3D nodes, one after the other.",
                 ),
@@ -194,7 +188,7 @@ class Reconstruct(io.ComfyNode):
                     " model replaces the colour behind the object by its own.",
                 ),
             ],
-            outputs=[FieldSocket.Output("triplane", display_name="triplane")],
+            outputs=[FieldSocket.Output("triplane")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -210,19 +204,19 @@ class Reconstruct(io.ComfyNode):
     ) -> io.NodeOutput:
         if isinstance(model.model, TripoSG):
             raise InvalidInput("Use the node Reconstruct with TripoSG for the model triposg.")
-        images, masks = images_of(views)[:, :3], None
+        images = images_of(views)[:, :3]
         if model.model.input_kind == "image":
             if cameras is not None or views_per_object != "6":
                 host.show_on_node(cls.hidden.unique_id, _NO_EFFECT)
-            each, cameras, masks = 1, None, _masks_of(mask, images)
+            objects, masks, cameras = images.split(1), _masks_of(mask, images).split(1), None
         else:
             each = int(views_per_object) if cameras is None else len(cameras)
-        objects = split_objects(images, each)
+            objects = split_objects(images, each)
+            masks = [None] * len(objects)
         device = model.load(_WORKING_MEMORY)
         fields = []
         with host.free_cores():
-            for (i, own), progress in host.each([*enumerate(objects)]):
-                own_mask = None if masks is None else masks[[i]].to(device)
+            for own, own_mask, progress in host.each(objects, masks):
                 field = reconstruct(model.model, own.to(device), cameras, own_mask)
                 fields.append(field.to("cpu"))
                 progress(1, 1)

@@ -51,12 +51,7 @@ class RenderOrbit(io.ComfyNode):
                 _frames_input(24),
                 _elevation_input(),
                 number(
-                    "radius",
-                    ZERO123PLUS_RADIUS,
-                    2.0,
-                    20.0,
-                    "Distance from the centre of the object.",
-                    step=0.1,
+                    "radius", ZERO123PLUS_RADIUS, 2.0, 20.0, "Distance from the centre.", step=0.1
                 ),
                 _size_input(256),
             ],
@@ -64,10 +59,9 @@ class RenderOrbit(io.ComfyNode):
                 io.Image.Output(
                     "frame_images", display_name="frames", tooltip="The object on white."
                 ),
-                io.Mask.Output("masks", display_name="masks", tooltip="1 = object."),
+                io.Mask.Output("masks", tooltip="1 = object."),
                 io.Image.Output(
                     "depth",
-                    display_name="depth",
                     tooltip="White is near, black is far or empty; one scale for each object.",
                 ),
             ],
@@ -109,7 +103,7 @@ class RenderMesh(io.ComfyNode):
             folder=FOLDER,
             aliases=("render mesh", "mesh to image", "turntable", "preview mesh"),
             inputs=[io.Mesh.Input("mesh"), _frames_input(12), _elevation_input(), _size_input(384)],
-            outputs=[io.Image.Output("images", display_name="images", tooltip="On white.")],
+            outputs=[io.Image.Output("images", tooltip="On white.")],
         )
 
     @classmethod

@@ -38,7 +38,6 @@ class SaveMesh(io.ComfyNode):
                 file_3d_output(),
                 io.String.Output(
                     "paths",
-                    display_name="paths",
                     is_output_list=True,
                     tooltip="All files, relative to the output folder, one after the other.",
                 ),
@@ -90,10 +89,8 @@ def _inputs() -> list[Any]:
         ),
         from_setting(
             "format",
-            tooltip=(
-                "glb keeps everything; obj keeps colours, textures and most of a material; ply and"
-                " 3mf keep colours; stl keeps the shape only."
-            ),
+            note="glb keeps everything; obj keeps colours, textures and most of a material; ply and"
+            " 3mf keep colours; stl keeps the shape only.",
         ),
         from_setting("up_axis", tooltip="y for viewers and game engines, z for printing and CAD."),
         from_setting(
@@ -101,10 +98,8 @@ def _inputs() -> list[Any]:
             setting="size",
             max=100_000.0,
             step=1.0,
-            tooltip=(
-                "Length of the longest side in the file's unit: millimetres for stl and 3mf. 0"
-                " keeps the size."
-            ),
+            tooltip="Length of the longest side in the file's unit: millimetres for stl and 3mf. 0"
+            " keeps the size.",
         ),
         from_setting(
             "pivot", tooltip="The origin: unchanged, in the centre, or at the bottom.", **RARE
@@ -121,10 +116,8 @@ def _inputs() -> list[Any]:
         from_setting(
             "texture_format",
             optional=True,
-            tooltip=(
-                "Of the texture in a glb. jpeg and webp are a few times smaller; not every viewer"
-                " reads webp. The texture of an obj is always a png."
-            ),
+            note="jpeg and webp are a few times smaller; not every viewer reads webp. The texture of"
+            " an obj is always a png.",
             **RARE,
         ),
     ]

@@ -24,7 +24,9 @@ _HAS_ALIASES = "search_aliases" in signature(io.Schema.__init__).parameters
 def schema(
     node: type[io.ComfyNode], *, aliases: Sequence[str] = (), folder: str = "", **fields: Any
 ) -> io.Schema:
-    """Return a node's schema; its description is the docstring of its class.
+    """Return a node's schema.
+
+    Its description is the docstring of its class. Outputs without a display name show their id.
 
     Args:
         node: the node.
@@ -34,6 +36,8 @@ def schema(
     """
     if _HAS_ALIASES:
         fields["search_aliases"] = list(aliases)
+    for output in fields["outputs"]:
+        output.display_name = output.display_name or output.id
     return io.Schema(
         category=f"{CATEGORY}/{folder}" if folder else CATEGORY,
         description=" ".join((getdoc(node) or "").split()),

@@ -134,18 +134,14 @@ def mask_socket(masks: Tensor) -> Tensor:
 def path_output() -> Any:
     """Return the output of a saved file's path."""
     return io.String.Output(
-        "path",
-        display_name="path",
-        tooltip="The first file, relative to the output folder: for Preview 3D.",
+        "path", tooltip="The first file, relative to the output folder: for Preview 3D."
     )
 
 
 def file_3d_output() -> Any:
     """Return the output of a saved file, in all versions: outputs must keep their numbers."""
     socket = FILE_3D or io.Custom("FILE_3D")
-    return socket.Output(
-        "file_3d", display_name="file_3d", tooltip="The first file, for core's 3D nodes."
-    )
+    return socket.Output("file_3d", tooltip="The first file, for core's 3D nodes.")
 
 
 def file_3d(path: Path) -> Any:

@@ -52,11 +52,7 @@ class ExtractMesh(io.ComfyNode):
                 ),
                 from_setting("colors"),
             ],
-            outputs=[
-                io.Mesh.Output(
-                    "mesh", display_name="mesh", tooltip="One mesh for each triplane, y up."
-                )
-            ],
+            outputs=[io.Mesh.Output("mesh", tooltip="One mesh for each triplane, y up.")],
         )
 
     @classmethod

@@ -105,7 +105,6 @@ class TextureMesh(io.ComfyNode):
                 io.Mesh.Output("textured_mesh", display_name="mesh"),
                 io.Image.Output(
                     "texture",
-                    display_name="texture",
                     tooltip="Upscale or repaint it, and put it back with Replace Mesh Texture.",
                 ),
             ],
@@ -134,8 +133,7 @@ class TextureMesh(io.ComfyNode):
         voxels = voxels_of(voxel_colors, len(meshes))
         device = host.reserve(point_memory(CHUNK_SIZE))
         painted = []
-        items = list(zip(meshes, photographs, around, voxels, fields, strict=True))
-        for (one, *sources), progress in host.each(items):
+        for one, *sources, progress in host.each(meshes, photographs, around, voxels, fields):
             colors = ColorSources(*sources).to(device)
             painted.append(
                 paint(one, colors, size, keep_uvs=keep_uvs, max_faces=max_faces, progress=progress)
@@ -216,11 +214,8 @@ class ApplyTexture(io.ComfyNode):
         images = images_of(texture).permute(0, 2, 3, 1)
         images = images.expand(len(meshes), -1, -1, -1) if len(images) == 1 else images
         chosen = _per_mesh(images, meshes, "texture")
-        return io.NodeOutput(
-            mesh_socket(
-                [replace(one, texture=own[0]) for one, own in zip(meshes, chosen, strict=True)]
-            )
-        )
+        textured = [replace(one, texture=own[0]) for one, own in zip(meshes, chosen, strict=True)]
+        return io.NodeOutput(mesh_socket(textured))
 
 
 class BakeVertexColors(io.ComfyNode):

@@ -73,9 +73,8 @@ class ReconstructTripoSG(io.ComfyNode):
             host.show_on_node(cls.hidden.unique_id, f"Seed: {seeds[0]}")
         device = model.load(_WORKING_MEMORY)
         fields = []
-        items = list(zip(images.split(1), masks.split(1), seeds, strict=True))
         with host.free_cores():
-            for (one, own, drawn), progress in host.each(items):
+            for one, own, drawn, progress in host.each(images.split(1), masks.split(1), seeds):
                 sampler = Sampler(
                     inner, drawn, steps, guidance, shift, tokens, device, progress=progress
                 )

@@ -61,6 +61,17 @@ class CloudResult:
     meta: Mapping[str, Any]
     seed: int | None
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The parameters, the seed, the duration and the links of the job, for JSON."""
+        return {
+            **self.meta,
+            "job_id": self.job_id,
+            "seed": self.seed,
+            "seconds": self.generation_seconds,
+            "links": self.links,
+        }
+
 
 @dataclass
 class JobRun:

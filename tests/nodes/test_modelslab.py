@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import folder_paths
 
 from pipelines.meshes.io import load_mesh, save_mesh
+from pipelines.modelslab.run import CloudResult
 
 from .inputs import red_box, small_ball
 
@@ -26,14 +26,14 @@ def test_modelslab_gives_mesh_paths_and_meta(nodes, monkeypatch):
         path = stems[0].with_name(f"{stems[0].name}-7.obj")
         save_mesh(small_ball(), path)
         return [
-            SimpleNamespace(
+            CloudResult(
                 path=path,
                 mesh=load_mesh(path),
                 video=None,
                 job_id="7",
                 seed=1,
                 generation_seconds=2.0,
-                links=["a"],
+                links=("a",),
                 meta={"prompt": "x", "job_id": "another"},
             )
         ]

@@ -13,6 +13,7 @@ class _Port:
 
     def __init__(self, id: str, *, advanced: bool = False, **options: Any) -> None:
         self.id, self.advanced, self.options = id, advanced, options
+        self.display_name = options.pop("display_name", None)
 
 
 class Image:
