@@ -116,8 +116,8 @@ def _inputs() -> list[Any]:
         from_setting(
             "texture_format",
             optional=True,
-            note="jpeg and webp are a few times smaller; not every viewer reads webp. The texture of"
-            " an obj is always a png.",
+            note="jpeg and webp are a few times smaller; not every viewer reads webp. The texture"
+            " of an obj is always a png.",
             **RARE,
         ),
     ]
