@@ -6,7 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .background import RemoveBackground
-from .cleaning import CleanMesh, MakeSolid, MeshInfo
+from .cleaning import CleanMesh, MakeSolid, MeshInfo, QuadRemesh
 from .framing import FrameForeground
 from .loading import LoadMesh
 from .modelslab import ModelsLabImageTo3D
@@ -31,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderOrbit,
     CleanMesh,
     MakeSolid,
+    QuadRemesh,
     TextureMesh,
     ApplyTexture,
     BakeVertexColors,

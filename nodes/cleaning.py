@@ -12,6 +12,7 @@ from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.placement import place
 from ..pipelines.meshes.printing import orient as orient_for_print
 from ..pipelines.meshes.printing import parse_volume
+from ..pipelines.meshes.quads import remesh_quads
 from ..pipelines.meshes.report import comparison, report
 from ..pipelines.meshes.solid import (
     DEFAULT_SOLID_RESOLUTION,
@@ -164,6 +165,34 @@ class MakeSolid(io.ComfyNode):
             body = make_solid(one, resolution, max_faces, progress=progress)
             solid.append(orient_for_print(body, progress) if orient else body)
         return _reported(meshes, solid, cls.hidden.unique_id)
+
+
+class QuadRemesh(io.ComfyNode):
+    """Remeshes to quads whose edges follow the shape, for sculpting, rigging and subdivision.
+
+    Save Mesh File keeps the quads in obj and ply. A texture is baked again; vertex colours are
+    transferred.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            cls,
+            node_id="ImageTo3D_QuadRemesh",
+            display_name="Quad Remesh",
+            folder=FOLDER,
+            aliases=("quads", "retopology", "instant meshes", "low poly", "remesh"),
+            inputs=[io.Mesh.Input("mesh"), from_setting("quads", default=4000, step=100)],
+            outputs=_outputs("quad_mesh"),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    @explained
+    def execute(cls, mesh: Any, quads: int) -> io.NodeOutput:
+        meshes = meshes_of(mesh)
+        remeshed = [remesh_quads(one, quads, progress) for one, progress in host.each(meshes)]
+        return _reported(meshes, remeshed, cls.hidden.unique_id)
 
 
 def _reported(before: Sequence[Mesh], after: Sequence[Mesh], node_id: str) -> io.NodeOutput:

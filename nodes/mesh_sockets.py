@@ -42,6 +42,7 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     fields = _vertex_fields(upright) | _material_fields([m.material or Material() for m in upright])
     if all(textured):
         fields["texture"] = _same_size([m.texture for m in upright if m.texture is not None])
+    fields["paired"] = all(mesh.paired for mesh in meshes)
     for name, value in fields.items():
         setattr(socket, name, value)
     return socket
@@ -172,6 +173,7 @@ def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:
         item.get("tangents"),
         None if colors is None or colors.shape[1] < 4 else colors[:, 3].clamp(0, 1),
         material.without_images() if uvs is None else material.or_none(),
+        bool(getattr(mesh, "paired", False)),
     )
 
 

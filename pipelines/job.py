@@ -32,6 +32,7 @@ from .meshes.mesh import Mesh
 from .meshes.placement import place
 from .meshes.printing import orient, parse_volume
 from .meshes.projection import PosedImages
+from .meshes.quads import remesh_quads
 from .meshes.report import MeshReport, report
 from .meshes.solid import make_solid
 from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
@@ -348,6 +349,8 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
         mesh = make_solid(mesh, max_faces=max_faces, progress=partial(progress, stage="solid"))
     elif max_faces:
         mesh = decimate(mesh, max_faces)
+    if settings.quads:
+        mesh = remesh_quads(mesh, settings.quads, partial(progress, stage="quads"))
     if settings.texture:
         layers = result.layers(settings.texture_from)
         mesh = texture_from_images(
@@ -355,7 +358,7 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
             layers,
             size_for(mesh, layers, settings.texture) if layers else settings.texture,
             field=result.field,
-            max_faces=max_faces or DEFAULT_TEXTURED_FACES,
+            max_faces=0 if settings.quads else max_faces or DEFAULT_TEXTURED_FACES,
             progress=partial(progress, stage="texture"),
         )
     if settings.orient:

@@ -175,6 +175,12 @@ class OutputSettings(BaseSettings):
     max_faces: int | None = Field(
         None, ge=4, le=10**9, description="decimate to at most this many triangles"
     )
+    quads: int | None = Field(
+        None,
+        ge=100,
+        le=1_000_000,
+        description="remesh to about this many quads (needs pynanoinstantmeshes)",
+    )
     texture: int | None = Field(
         None,
         ge=512,
@@ -196,7 +202,9 @@ class OutputSettings(BaseSettings):
     video: bool = Field(False, description="save an MP4 video around the mesh (needs PyAV)")
 
     @model_validator(mode="after")
-    def _check_texture_format(self) -> OutputSettings:
+    def _check_combinations(self) -> OutputSettings:
+        if self.quads is not None and self.max_faces is not None:
+            raise InvalidInput("quads sets the number of faces: leave out max_faces.")
         if self.texture_format != "png" and self.format != "glb":
             raise InvalidInput(
                 f"texture_format {self.texture_format} needs format glb, got {self.format}."

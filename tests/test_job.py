@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,25 @@ def test_summary_is_json_with_licenses_and_measurements(tiny, image_path, tmp_pa
         "zero123plus-instantmesh": "CC-BY-NC-4.0 (U-Net: Apache-2.0)",
     }
     assert (summary["seed"], summary["error"]) == (3, "")
+
+
+def test_a_texture_keeps_the_quads(tiny, image_path, tmp_path, monkeypatch):
+    limits = []
+
+    def texture(mesh, layers, size, *, max_faces, **_):
+        limits.append(max_faces)
+        return mesh
+
+    monkeypatch.setattr(job, "texture_from_images", texture)
+    monkeypatch.setattr(job, "remesh_quads", lambda mesh, *_: replace(mesh, paired=True))
+    run(
+        tiny,
+        [image_path],
+        _output(quads=400, texture=512, texture_from="triplane"),
+        tmp_path,
+        "disc",
+    )
+    assert limits == [0]
 
 
 @pytest.mark.parametrize(

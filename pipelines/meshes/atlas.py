@@ -88,6 +88,7 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         mesh.vertices[torch.from_numpy(origin)],
         torch.from_numpy(faces),
         uvs=torch.from_numpy(atlas["uvs"]).float(),
+        paired=mesh.paired,
     )
 
 

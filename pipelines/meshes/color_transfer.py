@@ -52,6 +52,7 @@ def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
         normals=mesh.normals,
         vertex_alpha=mesh.vertex_alpha,
         material=material,
+        paired=mesh.paired,
     )
     if mesh.texture is None or mesh.uvs is None:
         return plain

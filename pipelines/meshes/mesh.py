@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class Mesh:
             or None.
         vertex_alpha: (V,) float32 opacities in [0, 1], or None.
         material: metalness, roughness, normal map and emission, or None.
+        paired: whether triangles 2 i and 2 i + 1 are the halves of a quad, see `polygons`.
 
     Raises:
         InvalidInput: if shapes do not match, faces refer to missing vertices, or numbers are too
@@ -57,6 +59,7 @@ class Mesh:
     tangents: Tensor | None = None
     vertex_alpha: Tensor | None = None
     material: Material | None = None
+    paired: bool = False
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -110,6 +113,19 @@ class Mesh:
         textured = self.texture is not None and self.uvs is not None
         return textured or self.vertex_colors is not None or base is not None
 
+    def polygons(self) -> tuple[Tensor, Tensor]:
+        """Return the quads (Q, 4) of a `paired` mesh, and the triangles (T, 3) outside of quads.
+
+        Triangles (a, b, c) and (a, c, d) are a quad. They stay triangles if the seam of a texture
+        separates them.
+        """
+        after = self.faces.roll(-1, dims=0)
+        halves = (self.faces[:, 0] == after[:, 0]) & (self.faces[:, 2] == after[:, 1])
+        halves &= self.paired
+        halves[1::2] = halves[-1:] = False
+        quads = torch.cat([self.faces[halves], after[halves, 2:]], dim=1)
+        return quads, self.faces[~(halves | halves.roll(1))]
+
     def center_for_camera(self, fov_y_deg: float) -> tuple[Mesh, float]:
         """Centre the mesh; also return the camera distance at which all of it is in view."""
         low, high = self.vertices.amin(dim=0), self.vertices.amax(dim=0)
@@ -152,10 +168,7 @@ def drop_unused(mesh: Mesh) -> Mesh:
 def select_vertices(mesh: Mesh, index: Tensor) -> Mesh:
     """Return a mesh of the vertices with indices (N,) and their attributes, without faces."""
     attributes = {name: getattr(mesh, name) for name in VERTEX_ATTRIBUTES}
-    return Mesh(
-        mesh.vertices[index],
-        mesh.faces[:0],
-        texture=mesh.texture,
-        material=mesh.material,
-        **{name: None if rows is None else rows[index] for name, rows in attributes.items()},
-    )
+    chosen: dict[str, Any] = {
+        name: None if rows is None else rows[index] for name, rows in attributes.items()
+    }
+    return replace(mesh, vertices=mesh.vertices[index], faces=mesh.faces[:0], **chosen)

@@ -79,8 +79,31 @@ def collapse_exactly(vertices: np.ndarray, faces: np.ndarray, max_faces: int) ->
     return {"vertices": vertices, "faces": faces}
 
 
+def remesh_quads(vertices: np.ndarray, faces: np.ndarray, vertex_count: int) -> Arrays:
+    """Remesh a surface to quads with Instant Meshes.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3), without triangles that have no area.
+        vertex_count: a quarter of the number of quads.
+
+    Returns:
+        vertices: (N, 3).
+        quads: (Q, 4).
+    """
+    from pynanoinstantmeshes import remesh
+
+    vertices, quads = remesh(
+        np.ascontiguousarray(vertices, np.float32),
+        np.ascontiguousarray(faces, np.uint32),
+        int(vertex_count),
+        deterministic=True,
+    )
+    return {"vertices": vertices, "quads": quads}
+
+
 TASKS: dict[str, Callable[..., Arrays]] = {
-    task.__name__: task for task in (unfold, collapse_fast, collapse_exactly)
+    task.__name__: task for task in (unfold, collapse_fast, collapse_exactly, remesh_quads)
 }
 
 

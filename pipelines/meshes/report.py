@@ -9,7 +9,7 @@ import torch
 
 from .mesh import Mesh
 from .printing import PrintReport, print_report
-from .topology import component_labels, is_watertight, merged_faces
+from .topology import component_labels, is_watertight, merged_faces, open_edges
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class MeshReport:
         watertight: whether each edge is used equally often in both directions.
         volume: enclosed volume, positive if normals point outward; only meaningful if watertight.
         size: size of the bounding box along x, y, z.
+        quads: number of quads that triangles form, see `Mesh.polygons`.
+        open_edges: number of edges that only one triangle uses.
         print: measurements for 3D printing; None if they were not asked for.
     """
 
@@ -30,17 +32,21 @@ class MeshReport:
     watertight: bool
     volume: float
     size: tuple[float, float, float]
+    quads: int = 0
+    open_edges: int = 0
     print: PrintReport | None = None
 
     def __str__(self) -> str:
         closed = "watertight" if self.watertight else "not watertight"
+        if self.open_edges:
+            closed += f" ({self.open_edges:,} open edges)"
         if self.watertight and self.components == 1:
             closed += ", one closed body"
         size = " x ".join(f"{s:.3g}" for s in self.size)
         return (
             f"{self.triangles:,} triangles, {self.vertices:,} vertices, {self.components} part(s),"
             f" {closed}, volume {self.volume:.4g} ({self.volume / 1000:.3g} cm3 if in millimetres),"
-            f" size {size}"
+            f" size {size}{f', {self.quads:,} quads' if self.quads else ''}"
         )
 
 
@@ -57,13 +63,16 @@ def report(
     empty = torch.zeros(1, 3)
     vertices = mesh.vertices if len(mesh.vertices) else empty
     x, y, z = (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist()
+    watertight = is_watertight(replace(mesh, faces=merged_faces(mesh)))
     return MeshReport(
         len(mesh.vertices),
         len(mesh.faces),
         int(component_labels(mesh).max(initial=-1)) + 1,
-        is_watertight(replace(mesh, faces=merged_faces(mesh))),
+        watertight,
         mesh.volume(),
         (x, y, z),
+        len(mesh.polygons()[0]),
+        0 if watertight else open_edges(mesh),
         print_report(mesh, printer) if for_print and len(mesh.faces) else None,
     )
 
@@ -71,6 +80,7 @@ def report(
 def comparison(before: Mesh, after: Mesh) -> str:
     """Describe a mesh after and before a repair, and the images that the repair dropped."""
     lines = [f"after: {report(after)}", f"before: {report(before)}"]
-    if before.material is not None and before.material.images:
-        lines.append(f"dropped, since they need the old uvs: {', '.join(before.material.images)}")
+    images, kept = (({} if m.material is None else m.material.images) for m in (before, after))
+    if dropped := [name for name in images if name not in kept]:
+        lines.append(f"dropped, since they need the old uvs: {', '.join(dropped)}")
     return "\n".join(lines)

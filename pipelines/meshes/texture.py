@@ -97,7 +97,7 @@ def _painted(
     if keep_uvs:
         unfolded, material = _with_own_uvs(mesh), mesh.material
     else:
-        shape = Mesh(mesh.vertices, mesh.faces)
+        shape = Mesh(mesh.vertices, mesh.faces, paired=mesh.paired)
         fewer = decimate(shape, max_faces) if max_faces else shape
         progress(1, 3)
         unfolded = unfold(fewer, size, progress)
@@ -275,39 +275,50 @@ def bake_vertex_colors(
     size: int = 1024,
     *,
     max_faces: int = DEFAULT_TEXTURED_FACES,
+    source: Mesh | None = None,
     progress: Progress = silent,
 ) -> Mesh:
     """Bake a mesh's vertex colours, texture or both into a new texture.
 
     The metalness, roughness and emission images of its material are resampled to the new uvs too.
 
+    Args:
+        mesh: the mesh to unfold.
+        size: see `bake_texture`.
+        max_faces: see `bake_texture`.
+        source: the mesh whose nearest points give the colours; None for the mesh itself.
+        progress: see `bake_texture`.
+
     Raises:
         InvalidInput: if the mesh has no colours, or as in `bake_texture`.
         EnvironmentProblem: as in `bake_texture`.
     """
-    if not mesh.colored:
+    source = source or mesh
+    if not source.colored:
         raise InvalidInput("The mesh has no vertex colours to paint with, and no texture.")
-    own = (mesh.material or Material()).images if mesh.uvs is not None else {}
+    uvs, material = source.uvs, source.material
+    own = (material or Material()).images if uvs is not None else {}
     moved = {name: image for name, image in own.items() if name != "normal_map"}
     if len(moved) < len(own):
         log.warning("The relief (normal map) is left out: its directions depend on the old uvs.")
 
     def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
         places = points.interpolate(unfolded, unfolded.vertices)
-        triangle, weights = nearest_points(mesh, places)
-        corners = mesh.faces[triangle]
-        colors = surface_colors(mesh, corners, weights)
-        if mesh.uvs is None:
+        triangle, weights = nearest_points(source, places)
+        corners = source.faces[triangle]
+        colors = surface_colors(source, corners, weights)
+        if uvs is None:
             return colors
-        uvs = (mesh.uvs[corners] * weights[..., None]).sum(dim=1)
-        others = [texture_colors(image, uvs) for image in moved.values()]
+        at = (uvs[corners] * weights[..., None]).sum(dim=1)
+        others = [texture_colors(image, at) for image in moved.values()]
         return torch.cat([colors, *others], dim=1)
 
-    baked, others = _painted(mesh, paint, size, max_faces, progress)
-    if not moved or mesh.material is None:
+    shape = replace(mesh, material=material)
+    baked, others = _painted(shape, paint, size, max_faces, progress)
+    if not moved or material is None:
         return baked
     images = dict(zip(moved, others.split(3, dim=2), strict=True))
-    kept = replace(mesh.material, normal_map=None, **images)
+    kept = replace(material, normal_map=None, **images)
     return replace(baked, material=kept.without_base_color())
 
 

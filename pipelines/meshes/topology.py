@@ -149,6 +149,13 @@ def directed_edges(faces: Tensor) -> Tensor:
     return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
 
 
+def open_edges(mesh: Mesh) -> int:
+    """Return the number of edges that only one triangle uses, by position."""
+    start, end = directed_edges(merged_faces(mesh)).unbind(dim=1)
+    count = len(mesh.vertices)
+    return int((~torch.isin(start * count + end, end * count + start)).sum())
+
+
 def is_watertight(mesh: Mesh) -> bool:
     """Return whether each edge is used equally often in both directions.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,6 +84,18 @@ def test_make_solid_orients_a_body(nodes):
         widest = found.vertices[:, :2].norm(dim=1) > 2.9
         top = float(found.vertices[:, 2].amax())
         assert float(top - found.vertices[widest, 2].mean()) == pytest.approx(highest, abs=0.05)
+
+
+def test_quad_remesh_gives_quads_that_save_mesh_keeps(nodes, tmp_path):
+    pytest.importorskip("pynanoinstantmeshes")
+    socket = nodes.mesh_sockets.mesh_socket([small_ball()])
+    remeshed, text = nodes.QuadRemesh.execute(socket, 400).args
+    assert "quads" in text.splitlines()[0]
+    assert text.splitlines()[1].startswith("before: 320 triangles")
+    path = nodes.host.folder_paths.get_output_directory()
+    name = nodes.SaveMesh.execute(remeshed, "quads", "obj", "y", 0.0, "keep")[0]
+    faces = [line for line in (Path(path) / name).read_text().splitlines() if line[:2] == "f "]
+    assert {len(line.split()) for line in faces} == {5}
 
 
 def test_render_mesh_renders_each_frame(nodes):

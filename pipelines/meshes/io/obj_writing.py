@@ -84,7 +84,7 @@ def _text(
     for name, text in metadata.items():
         for line in f"{name}: {text}".splitlines():
             yield f"# {line}\n".encode()
-    vertices, faces = mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy()
+    vertices = mesh.vertices.cpu().numpy()
     table = vertices
     if mesh.vertex_colors is not None and mesh.texture is None:
         table = np.hstack([vertices, mesh.vertex_colors.clamp(0, 1).cpu().numpy()])
@@ -103,8 +103,9 @@ def _text(
         (False, True): "%d//%d",
         (True, True): "%d/%d/%d",
     }[mesh.uvs is not None, mesh.normals is not None]
-    faces = (faces + 1).repeat(corner.count("%d"), axis=1)
-    yield from _rows(f"f {corner} {corner} {corner}\n", faces)
+    for faces in mesh.polygons():
+        numbers = (faces.cpu().numpy() + 1).repeat(corner.count("%d"), axis=1)
+        yield from _rows(f"f{f' {corner}' * faces.shape[1]}\n", numbers)
 
 
 def _rows(row: str, table: np.ndarray) -> Iterator[bytes]:

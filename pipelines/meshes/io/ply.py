@@ -145,8 +145,12 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
         levels = (mesh.vertex_colors.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
         for i, name in enumerate(_COLORS[0]):
             rows[name] = levels[:, i]
-    faces = np.empty(len(mesh.faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.faces.cpu().numpy()
+    quads, rest = mesh.polygons()
+    # Not both: trimesh reads no lists of different lengths.
+    corners = (mesh.faces if len(rest) else quads).cpu().numpy()
+    count = corners.shape[1]
+    faces = np.empty(len(corners), dtype=[("count", "u1"), ("corners", "<i4", count)])
+    faces["count"], faces["corners"] = count, corners
     names = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", "comment Image to 3D"]
     header += [f"comment {_UP_AXIS} {up_axis}"] if up_axis != "y" else []
