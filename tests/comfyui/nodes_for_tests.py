@@ -7,15 +7,19 @@ import os
 import torch
 
 
-def _mesh_class():
+def _core_class(name):
     try:
         from comfy_api.latest import Types
 
-        return Types.MESH
+        return getattr(Types, name)
     except AttributeError:
-        from comfy_extras.nodes_hunyuan3d import MESH
+        from comfy_extras import nodes_hunyuan3d
 
-        return MESH
+        return getattr(nodes_hunyuan3d, name)
+
+
+def _mesh_class():
+    return _core_class("MESH")
 
 
 class CoreTetrahedra:
@@ -94,6 +98,38 @@ class CoreShells:
         return (mesh,)
 
 
+class TrellisOutput:
+    """The double shell of a ball as core's decoders of TRELLIS.2 and Pixal3D give it, and the
+    colours of the cells at its surface: red grows to the right, metalness upward.
+    """
+
+    RETURN_TYPES = ("MESH", "VOXEL")
+    FUNCTION = "make"
+    CATEGORY = "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"resolution": ("INT", {"default": 64})}}
+
+    def make(self, resolution):
+        import trimesh
+
+        balls = [trimesh.creation.icosphere(4, radius) for radius in (0.4, 0.39)]
+        ball = trimesh.util.concatenate(balls)
+        vertices = torch.tensor(ball.vertices)[None].float()
+        mesh = _mesh_class()(vertices, torch.tensor(ball.faces)[None].int())
+        cells = torch.cartesian_prod(*[torch.arange(resolution)] * 3)
+        centers = (cells + 0.5) / resolution - 0.5
+        cells = cells[(centers.norm(dim=1) - 0.4).abs() < 2 / resolution]
+        centers = (cells + 0.5) / resolution - 0.5
+        voxel = _core_class("VOXEL")(torch.nn.functional.pad(cells, (1, 0)).int())
+        voxel.voxel_colors = torch.full((len(cells), 6), 0.25)
+        voxel.voxel_colors[:, 0] = centers[:, 0] + 0.5
+        voxel.voxel_colors[:, 3] = centers[:, 1] + 0.5
+        voxel.resolution = resolution
+        return mesh, voxel
+
+
 class LocalModelsLab:
     """Names a service on this machine as the one to use from now on."""
 
@@ -139,6 +175,7 @@ NODE_CLASS_MAPPINGS = {
     "Test_CoreTetrahedra": CoreTetrahedra,
     "Test_CoreSquare": CoreSquare,
     "Test_CoreShells": CoreShells,
+    "Test_TrellisOutput": TrellisOutput,
     "Test_LocalModelsLab": LocalModelsLab,
     "Test_CastWeights": CastWeights,
 }

@@ -14,12 +14,20 @@ from .server import PACK, Server
 
 PREFIX = "ImageTo3D_"
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "COMFY_DYNAMICCOMBO_V3")
 
 
 @pytest.fixture(scope="module")
 def nodes(comfyui: Server) -> dict[str, Any]:
     return comfyui.object_info()
+
+
+def _graph(path: Path, nodes: dict[str, Any]) -> dict[str, Any]:
+    """A workflow all of whose nodes are in the running version."""
+    graph = json.loads(path.read_text())
+    if missing := {node["type"] for node in graph["nodes"]} - {"MarkdownNote"} - nodes.keys():
+        pytest.skip(f"this version has no {', '.join(sorted(missing))}")
+    return graph
 
 
 def _own(nodes: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +126,7 @@ def test_the_blueprint_is_offered(comfyui: Server):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
 def test_links_types_and_widgets_of_a_workflow(nodes: dict[str, Any], path: Path):
-    graph = json.loads(path.read_text())
+    graph = _graph(path, nodes)
     by_id = {node["id"]: node for node in graph["nodes"]}
     links = {link[0]: link for link in graph["links"]}
     for link, source, slot, target, target_slot, kind in graph["links"]:
