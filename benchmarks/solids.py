@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from pipelines.errors import ImageTo3DError
 from pipelines.meshes.color_transfer import nearest_points, surface_colors
 from pipelines.meshes.mesh import Mesh, drop_unused
-from pipelines.meshes.sampling import sample_surface
 from pipelines.meshes.solid import make_solid
 from pipelines.meshes.topology import bare_shape, merge_vertices
 
 from .textures import object_of
 
-SEED, GONE, WALL, SHIFT = 0, 0.05, 0.01, 0.35
+SEED, GONE, WALL, SHIFT, SAMPLES = 0, 0.05, 0.01, 0.35, 10_000
 Case = tuple[str, Mesh, float, Mesh]
 Floats = NDArray[np.float64]
 
@@ -145,7 +144,8 @@ def _figures(
     from the outside in cells, colour error, seconds.
     """
     extent = float((broken.vertices.amax(dim=0) - broken.vertices.amin(dim=0)).amax())
-    points, _ = sample_surface(_corners(outside), extent / 60)
+    shape = trimesh.Trimesh(outside.vertices.numpy(), outside.faces.numpy(), process=False)
+    points, _ = trimesh.sample.sample_surface(shape, SAMPLES, seed=SEED)
     cells = _distance(made, points) / (extent / resolution)
     colors = float("nan")
     if made.vertex_colors is not None and outside.vertex_colors is not None:
@@ -162,11 +162,6 @@ def _figures(
         colors,
         seconds,
     )
-
-
-def _corners(mesh: Mesh) -> Floats:
-    found: Floats = mesh.vertices.double().numpy()[mesh.faces.numpy()]
-    return found
 
 
 def _distance(mesh: Mesh, points: Floats) -> Floats:

@@ -1,39 +1,38 @@
 """Extract the surface of the volume that a triangle soup encloses, by winding numbers.
 
 Source: Jacobson et al., "Robust Inside-Outside Segmentation using Generalized Winding Numbers"
-(SIGGRAPH 2013); Barill et al., "Fast Winding Numbers for Soups and Clouds" (SIGGRAPH 2018), as in
-libigl; Lewiner et al. (2003), as in scikit-image.
+(SIGGRAPH 2013); Barill et al., "Fast Winding Numbers for Soups and Clouds" (SIGGRAPH 2018);
+Lorensen and Cline, "Marching Cubes" (SIGGRAPH 1987), all as in libigl.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..progress import Progress
 from .mesh import Mesh, drop_unused
-from .sampling import count_samples, sample_surface
-from .topology import Floats, Indices, component_labels, first_equal_rows
+from .topology import Floats, Indices, component_labels
 
-_MAX_SAMPLES = 40_000_000  # points on a surface; larger surfaces get larger cells
-_SAMPLES_AT_ONCE, _QUERIES_AT_ONCE = 500_000, 65_536
+_QUERIES_AT_ONCE = 65_536
 _MIN_BODY_VOLUME = 1e-3  # share of the largest body's volume; smaller bodies are dropped
-_SLAB_LAYERS = 32  # grid layers in memory at once
-_BLOCK_CELLS = 4  # side length in cells of the blocks that are searched for holes
+_LARGEST_BLOCK = 16  # points along an edge of the blocks in which the search for the soup starts
 _MARGIN_CELLS = 3  # empty cells around the mesh
-_BAND_CELLS = 2.0  # distances from the surface are clamped to this
-# The number of points whose winding number is computed is limited: a soup that fills space gets
-# larger cells.
+# Points this close to the soup are evaluated: at least the diagonal of a cell, to include all cells
+# that the soup crosses.
+_BAND_CELLS = 1.75
+_MAX_DISTANCE_CELLS = 2.0  # distances are clamped to this
+# The number of evaluated points is limited: a soup that fills space gets larger cells.
 _MIN_POINTS, _POINTS_PER_CELL = 1_000_000, 32
-_HOLE_WINDING = 0.03  # winding numbers between this and 1 minus this are near a hole
 _CHECKED_TRIANGLES = 2000  # number of samples of a closed mesh
+#: Corners of a cell, in the order of libigl's marching cubes.
+_CORNERS = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1))
 
 Check = Callable[[], None]  # called between short steps; raises to stop
 
@@ -140,7 +139,7 @@ def _in_chunks(function: Callable[[Floats], Floats], points: Floats, check: Chec
 
 @dataclass(frozen=True)
 class _Grid:
-    """A regular grid of points around a soup.
+    """A regular grid around a soup. A point's code is its index in the flattened grid.
 
     Attributes:
         low: (3,) position of the first point.
@@ -156,17 +155,85 @@ class _Grid:
     def around(cls, soup: TriangleSoup, cells: int) -> _Grid:
         low, high = soup.vertices.min(axis=0), soup.vertices.max(axis=0)
         cell = float((high - low).max()) / cells
-        corners = soup.vertices[soup.faces]
-        while count_samples(corners, cell / 2) > _MAX_SAMPLES:
-            cell *= 1.25
         x, y, z = (np.ceil((high - low) / cell).astype(int) + 1 + 2 * _MARGIN_CELLS).tolist()
         # The offset avoids points exactly on the flat sides of boxes.
         return cls(low - (_MARGIN_CELLS - 0.37) * cell, cell, (x, y, z))
 
-    def points(self, index: Indices) -> Floats:
+    def points(self, index: Indices | Floats) -> Floats:
         """Return the positions (N, 3) of points with indices (N, 3)."""
         found: Floats = self.low + index * self.cell
         return found
+
+    def index(self, codes: Indices) -> Indices:
+        """Return the indices (N, 3) of points."""
+        return np.stack(np.unravel_index(codes, self.shape), axis=1)
+
+    def codes(self, index: Indices) -> Indices:
+        """Return the codes (M,), M <= N, of the indices (N, 3) inside the grid."""
+        inside = index[((index >= 0) & (index < self.shape)).all(axis=1)]
+        return np.ravel_multi_index(tuple(inside.T), self.shape)
+
+
+@dataclass
+class _Values:
+    """Values at some points of a grid: positive inside, negative outside.
+
+    Attributes:
+        grid: the grid.
+        codes: (N,) codes of the points, sorted.
+        values: (N,).
+    """
+
+    grid: _Grid
+    codes: Indices
+    values: Floats
+
+    def place(self, codes: Indices) -> Indices:
+        """Return the places (M,) of codes in `codes`; -1 for missing ones."""
+        place = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
+        return np.where(self.codes[place] == codes, place, -1)
+
+    def insert(self, codes: Indices, values: Floats) -> None:
+        """Add points that are not there yet, sorted."""
+        place = np.searchsorted(self.codes, codes)
+        self.codes = np.insert(self.codes, place, codes)
+        self.values = np.insert(self.values, place, values)
+
+    def missing_beside(self, codes: Indices) -> Indices:
+        """Return the missing corners of the cells at the edges of points that the surface crosses.
+
+        Args:
+            codes: points whose edges are checked.
+        """
+        inside, own = self.values > 0, self.place(codes)
+        _, width, depth = self.grid.shape
+        crossed = [np.zeros(0, dtype=np.int64)]
+        for step in (1, -1, depth, -depth, width * depth, -width * depth):
+            other = self.place(codes + step)
+            differs = (other >= 0) & (inside[other] != inside[own])
+            crossed += [codes[differs], codes[differs] + step]
+        ends = self.grid.index(np.unique(np.concatenate(crossed)))
+        missing = [np.zeros(0, dtype=np.int64)]
+        for offset in np.ndindex(3, 3, 3):
+            around = self.grid.codes(ends + offset - 1)
+            missing.append(around[self.place(around) < 0])
+        return np.unique(np.concatenate(missing))
+
+    def surface(self) -> Mesh:
+        """Extract the surface; cells with a missing corner contain none."""
+        import igl
+
+        index = self.grid.index(self.codes)
+        cells = self.codes[(index < np.subtract(self.grid.shape, 1)).all(axis=1)]
+        steps = [np.ravel_multi_index(corner, self.grid.shape) for corner in _CORNERS]
+        corners = np.stack([self.place(cells + step) for step in steps], axis=1)
+        corners = corners[(corners >= 0).all(axis=1)]
+        inside = self.values[corners] > 0
+        corners = corners[inside.any(axis=1) & ~inside.all(axis=1)]
+        vertices, faces, _ = igl.marching_cubes(
+            self.values, self.grid.points(index), np.ascontiguousarray(corners), 0.0
+        )
+        return Mesh(torch.from_numpy(vertices).float(), torch.from_numpy(faces[:, ::-1].copy()))
 
 
 def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[Mesh, int]:
@@ -184,152 +251,68 @@ def extract_bodies(soup: TriangleSoup, cells: int, progress: Progress) -> tuple[
     Raises:
         InvalidInput: if the soup encloses nothing.
     """
-    from skimage.measure import marching_cubes
-
-    done, total = 0, 1
-
-    def check() -> None:
-        progress(done, total)
-
+    check = partial(progress, 0, 2)
     limit = max(_MIN_POINTS, _POINTS_PER_CELL * cells**2)
-    while True:
-        grid = _Grid.around(soup, cells)
-        near, holes = _points_near(soup, grid, check), _blocks_at_holes(soup, grid, check)
-        if 3 * len(near) + _BLOCK_CELLS**3 * int(holes.sum()) <= limit:
-            break
+    while (found := _evaluate(soup, _Grid.around(soup, cells), limit, check)) is None:
         cells = cells * 4 // 5
-    vertices, faces, count = [], [], 0
-    starts = range(0, grid.shape[2] - 1, _SLAB_LAYERS)
-    total = len(starts)
-    for done, start in enumerate(starts):  # noqa: B007 - `check` reads it
-        level = _slab_values(soup, grid, near, holes, start, check)
-        if level.min() < 0 < level.max():
-            points, triangles, _, _ = marching_cubes(level, 0.0, gradient_direction="ascent")
-            vertices.append(points + np.array([0, 0, start]))
-            faces.append(triangles.astype(np.int64) + count)
-            count += len(points)
-    if not vertices:
+    progress(1, 2)
+    if not (found.values > 0).any():
         raise InvalidInput("The mesh encloses nothing, so it cannot be made solid.")
-    # Neighbouring slabs share a layer of points: merge the vertices that both have there.
-    points = np.concatenate(vertices)
-    check()
-    joined = first_equal_rows(points)[np.concatenate(faces)]
-    check()
-    surface = Mesh(torch.from_numpy(grid.points(points)).float(), torch.from_numpy(joined))
-    return drop_inner_bodies(surface, check), cells
+    return drop_inner_bodies(found.surface(), partial(progress, 1, 2)), cells
 
 
-def _points_near(soup: TriangleSoup, grid: _Grid, check: Check) -> Indices:
-    """Return the indices (N, 3) of the grid points nearest to the soup, ordered by z.
+def _evaluate(soup: TriangleSoup, grid: _Grid, limit: int, check: Check) -> _Values | None:
+    """Evaluate the points near a soup, and follow the surface across its holes.
 
-    These points and their neighbours include both ends of every grid edge that the soup crosses.
-    """
-    corners = soup.vertices[soup.faces]
-    samples = max(count_samples(corners, grid.cell / 2), 1)
-    step = max(1, len(corners) * _SAMPLES_AT_ONCE // samples)
-    found = []
-    x, y, _ = grid.shape
-    for start in range(0, len(corners), step):
-        points, _ = sample_surface(corners[start : start + step], grid.cell / 2)
-        index = ((points - grid.low) / grid.cell).round().astype(np.int64)
-        found.append(np.unique((index[:, 2] * x + index[:, 0]) * y + index[:, 1]))
-        check()
-    code = np.unique(np.concatenate(found))
-    return np.stack([code // y % x, code % y, code // (x * y)], axis=1)
-
-
-def _blocks_at_holes(soup: TriangleSoup, grid: _Grid, check: Check) -> NDArray[np.bool_]:
-    """Mark the blocks (X, Y, Z) with a corner whose winding number is neither 0 nor 1.
-
-    In these blocks the surface of the body closes a hole of the soup.
-    """
-    axes = [np.arange(0, n + _BLOCK_CELLS, _BLOCK_CELLS) for n in grid.shape]
-    index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    winding = soup.winding(grid.points(index.reshape(-1, 3)), check)
-    inside = np.clip(winding, 0, 1).reshape(index.shape[:3])
-    between = (inside > _HOLE_WINDING) & (inside < 1 - _HOLE_WINDING)
-    found = np.zeros(tuple(n - 1 for n in between.shape), dtype=bool)
-    for corner in np.ndindex(2, 2, 2):
-        found |= between[
-            tuple(slice(c, n - 1 + c) for c, n in zip(corner, between.shape, strict=True))
-        ]
-    return found
-
-
-def _slab_values(
-    soup: TriangleSoup,
-    grid: _Grid,
-    near: Indices,
-    holes: NDArray[np.bool_],
-    start: int,
-    check: Check,
-) -> NDArray[np.float32]:
-    """Evaluate one slab of the grid: positive inside, 0 on the surface, negative outside.
-
-    With the winding number w, the value is (2 w - 1) * distance near the soup. At holes, where no
-    triangle is near, the distance is replaced by its largest value, `_BAND_CELLS` cells.
+    With the winding number w, the value is (2 w - 1) * distance. The surface where w is 1/2 ends
+    nowhere but at the soup, so following it from there finds all of it.
 
     Returns:
-        (X, Y, L), where L is `_SLAB_LAYERS` + 1, or less in the last slab.
+        None if more than `limit` points are needed.
     """
-    x, y, _ = grid.shape
-    layers = min(_SLAB_LAYERS + 1, grid.shape[2] - start)
-    band, hole = _band(near, (x, y, layers), start), _hole(holes, (x, y, layers), start)
-    wanted = np.argwhere(band | hole) + np.array([0, 0, start])
-    values = np.zeros(band.shape, dtype=np.float32)
-    edge = _BAND_CELLS * grid.cell
-    if len(wanted):
-        points = grid.points(wanted)
-        inside = 2 * np.clip(soup.winding(points, check), 0, 1) - 1
-        distance = np.full(len(wanted), edge)
-        in_band = band[wanted[:, 0], wanted[:, 1], wanted[:, 2] - start]
-        distance[in_band] = np.minimum(soup.distance(points[in_band], check), edge)
-        values[band | hole] = inside * distance
-    _fill_rest(values, ~(band | hole), soup, grid, start)
-    tiny = np.float32(1e-3 * grid.cell)  # values of 0 would create triangles without area
-    return np.where(np.abs(values) < tiny, np.where(values < 0, -tiny, tiny), values)
+    found = _Values(grid, np.zeros(0, dtype=np.int64), np.zeros(0))
+    near = _points_near(soup, grid, limit, check)
+    while near is not None and len(found.codes) + len(near[0]) <= limit:
+        new, distance = near
+        if not len(new):
+            return found
+        winding = soup.winding(grid.points(grid.index(new)), check).clip(0, 1)
+        # Values of 0 would create triangles without area.
+        size = np.abs(2 * winding - 1) * np.minimum(distance, _MAX_DISTANCE_CELLS * grid.cell)
+        size = np.maximum(size, 1e-3 * grid.cell)
+        found.insert(new, np.where(winding < 0.5, -size, size))
+        new = found.missing_beside(new)
+        near = new, soup.distance(grid.points(grid.index(new)), check)
+    return None
 
 
-def _band(near: Indices, shape: tuple[int, int, int], start: int) -> NDArray[np.bool_]:
-    """Mark the points of a slab that are in `near`, and their neighbours."""
-    band, layers = np.zeros(shape, dtype=bool), shape[2]
-    first, last = np.searchsorted(near[:, 2], [start - 1, start + layers + 1])
-    for offset in np.ndindex(3, 3, 3):
-        place = near[first:last] + offset - np.array([1, 1, 1 + start])
-        place = place[(place[:, 2] >= 0) & (place[:, 2] < layers)]
-        band[tuple(place.T)] = True
-    return band
+def _points_near(
+    soup: TriangleSoup, grid: _Grid, limit: int, check: Check
+) -> tuple[Indices, Floats] | None:
+    """Find the points near a soup.
 
+    Blocks of points that are too far away are dropped; the others are divided again and again.
 
-def _hole(holes: NDArray[np.bool_], shape: tuple[int, int, int], start: int) -> NDArray[np.bool_]:
-    """Mark the points of a slab that belong to blocks at holes."""
-    hole = np.zeros(shape, dtype=bool)
-    last = (start + shape[2]) // _BLOCK_CELLS + 1
-    for block in np.argwhere(holes[:, :, start // _BLOCK_CELLS : last]):
-        low = block * _BLOCK_CELLS - np.array([0, 0, start % _BLOCK_CELLS])
-        i, j, k = (slice(max(n, 0), n + _BLOCK_CELLS + 1) for n in low.tolist())
-        hole[i, j, k] = True
-    return hole
-
-
-def _fill_rest(
-    values: NDArray[np.float32],
-    rest: NDArray[np.bool_],
-    soup: TriangleSoup,
-    grid: _Grid,
-    start: int,
-) -> None:
-    """Fill each region far from the surface, with the sign from one point's winding number."""
-    from scipy.ndimage import label
-
-    regions, count = label(rest)
-    if not count:
-        return
-    _, first = np.unique(regions, return_index=True)
-    sample = np.stack(np.unravel_index(first[-count:], regions.shape), axis=1)
-    inside = soup.winding(grid.points(sample + np.array([0, 0, start]))) > 0.5
-    side = np.where(inside, 1, -1) * _BAND_CELLS * grid.cell
-    values[rest] = side[regions[rest] - 1]
+    Returns:
+        codes: (N,) of the points, sorted.
+        distances: (N,) from the soup.
+        None if there are more than `limit` points.
+    """
+    side = _LARGEST_BLOCK
+    index = side * np.argwhere(np.ones([-(-n // side) for n in grid.shape], dtype=bool))
+    while True:
+        half = (side - 1) / 2
+        distance = soup.distance(grid.points(index + half), check)
+        near = distance <= (_BAND_CELLS + 3**0.5 * half) * grid.cell
+        index, distance = index[near], distance[near]
+        if len(index) * side**2 > limit:
+            return None
+        if side == 1:
+            codes = grid.codes(index)
+            order = codes.argsort()
+            return codes[order], distance[order]
+        side //= 2
+        index = (index[:, None] + side * np.array(list(np.ndindex(2, 2, 2)))).reshape(-1, 3)
 
 
 def drop_inner_bodies(surface: Mesh, check: Check = _never_stop) -> Mesh:
