@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,12 +14,10 @@ from ..errors import EnvironmentProblem
 from ..images.colors import multiplied
 from ..progress import Progress, silent
 from .mesh import Mesh
-from .topology import merged_faces, split_corners
+from .topology import Floats, merged_faces, split_corners
 
 _QUERIES_AT_ONCE = 65536
 _COLOR_STEP = 0.05  # smaller differences count as a smooth gradient
-
-Floats = NDArray[np.float64]
 
 
 def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:

@@ -96,12 +96,14 @@ def split_corners(
         faces: (F, 3).
         attributes: for each attribute None, or (W, d) values at the vertices.
     """
-    numbers = [corners] + [a[0] for a in attributes if a is not None]
-    keys = np.stack([n.reshape(-1) for n in numbers], axis=1)
-    unique, faces = np.unique(keys, axis=0, return_inverse=True)
-    columns = iter(unique[:, 1:].T)
-    found = [None if a is None else a[1][next(columns)] for a in attributes]
-    return vertices[unique[:, 0]], faces.reshape(-1, 3), found
+    columns = {id(rows): rows for rows in (corners, *(a[0] for a in attributes if a is not None))}
+    keys = np.stack([rows.reshape(-1) for rows in columns.values()], axis=1)
+    unique, faces = np.unique(
+        keys.squeeze(1) if len(columns) == 1 else keys, axis=0, return_inverse=True
+    )
+    own = dict(zip(columns, unique.reshape(-1, len(columns)).T, strict=True))
+    found = [None if a is None else a[1][own[id(a[0])]] for a in attributes]
+    return vertices[own[id(corners)]], faces.reshape(-1, 3), found
 
 
 def component_labels(mesh: Mesh, by_position: bool = True) -> Indices:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -25,7 +25,7 @@ from ..material import Material
 from ..mesh import Mesh, rotate
 from . import glb_reading, glb_writing, obj_reading, obj_writing, ply, stl, threemf
 from .glb_material import TextureFormat
-from .pieces import mesh_of
+from .joining import mesh_of
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,11 @@ _READERS: Mapping[str, ModuleType] = {
     "stl": stl,
     "3mf": threemf,
 }
-#: Functions that list the other files a mesh file refers to, by format.
-_COMPANIONS: Mapping[str, Callable[[bytes, Path], list[Path]]] = {
-    "obj": obj_reading.companions,
-    "glb": glb_reading.companions,
-    "gltf": glb_reading.companions,
-    "ply": ply.companions,
+#: Rotations from the library's axes (z up, front +x) to those of files, by up axis: front +z for y,
+#: and front -y for z, as in Blender.
+_TO_FILE = {
+    "y": ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)),
+    "z": ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
 }
 _DAMAGE = (
     ValueError,
@@ -66,7 +65,7 @@ def save_mesh(
     up_axis: UpAxis = "y",
     metadata: Mapping[str, str] | None = None,
     texture_format: TextureFormat = "png",
-) -> None:
+) -> list[Path]:
     """Write a mesh in the format given by the path's suffix.
 
     A GLB stores everything. An OBJ's material goes to `<name>.mtl` and its images to `<name>.png`
@@ -83,6 +82,9 @@ def save_mesh(
             GLB. Other formats drop them.
         texture_format: "png", "jpeg" or "webp", for GLB only. JPEG and WebP are a few times
             smaller, but some viewers do not support WebP. Textures of an OBJ are always PNG.
+
+    Returns:
+        the path, then the other files that were written.
 
     Raises:
         InvalidInput: if the suffix is unsupported, the mesh is empty, or the texture format is not
@@ -110,41 +112,33 @@ def save_mesh(
         )
     if left_out := lost(mesh, suffix):
         log.warning("%s", left_out)
-    upright = to_y_up(mesh) if up_axis == "y" else _y_up_to_z_up(to_y_up(mesh))
+    turned = rotate(mesh, torch.tensor(_TO_FILE[up_axis]))
     if suffix == "obj":
-        obj_writing.write(upright, path, metadata or {}, up_axis)
-        return
-    in_glb = suffix == "glb"
+        return obj_writing.write(turned, path, metadata or {}, up_axis)
     content = (
-        glb_writing.write(upright, metadata or {}, up_axis, texture_format)
-        if in_glb
-        else _READERS[suffix].write(texture_to_vertex_colors(upright), up_axis)
+        glb_writing.write(turned, metadata or {}, up_axis, texture_format)
+        if suffix == "glb"
+        else _READERS[suffix].write(texture_to_vertex_colors(turned), up_axis)
     )
     with atomic_path(path) as partial:
         partial.write_bytes(content)
+    return [path]
 
 
 def lost(mesh: Mesh, suffix: str) -> str:
     """Return a warning that lists what a format (of `FORMATS`) cannot store of a mesh, or ""."""
     own = mesh.material or Material()
     textured = mesh.texture is not None and mesh.uvs is not None
-    names = {
-        "metallic_roughness": "metal and roughness",
-        "normal_map": "the relief",
-        "emissive": "the glow",
-    }
-    material = [names[name] for name in own.images]
-    if own.occlusion_in_mr:
-        material.append("the ambient occlusion")
-    opacity = ["the opacity"] if mesh.vertex_alpha is not None else []
-    parts: list[str] = []
-    if suffix == "obj":
-        parts = ["the vertex colours"] if textured and mesh.vertex_colors is not None else []
-        parts += ["the ambient occlusion"] if own.occlusion_in_mr else []
-        parts += opacity
-    elif suffix != "glb":
-        parts = ["the colours"] if suffix == "stl" and mesh.colored else []
-        parts += material + opacity
+    contents = (  # what it is called, whether the mesh has it, and the formats that store it
+        ("the vertex colours", textured and mesh.vertex_colors is not None, "glb ply stl 3mf"),
+        ("the colours", mesh.colored, "glb obj ply 3mf"),
+        ("metal and roughness", own.metallic_roughness is not None, "glb obj"),
+        ("the relief", own.normal_map is not None, "glb obj"),
+        ("the glow", own.emissive is not None, "glb obj"),
+        ("the ambient occlusion", own.occlusion_in_mr, "glb"),
+        ("the opacity", mesh.vertex_alpha is not None, "glb"),
+    )
+    parts = [name for name, present, formats in contents if present and suffix not in formats]
     kept = " (its texture becomes vertex colours)" if textured and suffix in ("ply", "3mf") else ""
     if not parts:
         return f"{suffix.upper()} cannot store a texture{kept}." if kept else ""
@@ -199,7 +193,7 @@ def load_mesh(path: Path) -> Mesh:
         raise InvalidInput(
             f"{path.name} is not readable as a mesh: it is damaged, or in another format."
         ) from error
-    return from_y_up(mesh if up_axis == "y" else _z_up_to_y_up(mesh))
+    return rotate(mesh, torch.tensor(_TO_FILE["y" if up_axis == "y" else "z"]).T)
 
 
 def mesh_files(path: Path) -> list[Path]:
@@ -212,7 +206,8 @@ def mesh_files(path: Path) -> list[Path]:
         InvalidInput: if the file does not exist.
     """
     content = _content(path)
-    companions = _COMPANIONS.get(path.suffix.lower().removeprefix("."))
+    reader = _READERS.get(path.suffix.lower().removeprefix("."))
+    companions = getattr(reader, "companions", None)
     try:
         beside = companions(content, path) if companions else []
     except (InvalidInput, *_DAMAGE):
@@ -222,12 +217,12 @@ def mesh_files(path: Path) -> list[Path]:
 
 def to_y_up(mesh: Mesh) -> Mesh:
     """Rotate a mesh from the library's axes (z up, front +x) to those of files (y up, front +z)."""
-    return rotate(mesh, torch.eye(3).roll(-1, dims=0))
+    return rotate(mesh, torch.tensor(_TO_FILE["y"]))
 
 
 def from_y_up(mesh: Mesh) -> Mesh:
     """Rotate a mesh from the axes of files (y up, front +z) to the library's (z up, front +x)."""
-    return rotate(mesh, torch.eye(3).roll(1, dims=0))
+    return rotate(mesh, torch.tensor(_TO_FILE["y"]).T)
 
 
 def _content(path: Path) -> bytes:
@@ -235,11 +230,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # a NUL in the name is a ValueError
         raise InvalidInput(f"The file {str(path)[:200]!r} is missing or not readable.") from error
-
-
-def _y_up_to_z_up(mesh: Mesh) -> Mesh:
-    return rotate(mesh, torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]))
-
-
-def _z_up_to_y_up(mesh: Mesh) -> Mesh:
-    return rotate(mesh, torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))

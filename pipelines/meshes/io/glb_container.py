@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
@@ -51,22 +52,13 @@ class GltfFile:
                 "some of its numbers are stored in a way that is not supported: save it again"
                 " without compression"
             )
+        values = np.zeros((count, width))
         if "bufferView" in accessor:
-            values = self._array(
-                accessor["bufferView"], accessor.get("byteOffset", 0), dtype, width, count
-            ).astype(np.float64)
-        else:
-            values = np.zeros((count, width))
-        if "sparse" in accessor:
-            sparse = accessor["sparse"]
-            at, new = sparse["indices"], sparse["values"]
-            kind = np.dtype(_COMPONENTS[at["componentType"]])
-            rows = self._array(at["bufferView"], at.get("byteOffset", 0), kind, 1, sparse["count"])[
-                :, 0
-            ].astype(np.int64)
-            values[rows] = self._array(
-                new["bufferView"], new.get("byteOffset", 0), dtype, width, sparse["count"]
-            )
+            values[:] = self._array(accessor, dtype, width, count)
+        if sparse := accessor.get("sparse"):
+            kind = np.dtype(_COMPONENTS[sparse["indices"]["componentType"]])
+            rows = self._array(sparse["indices"], kind, 1, sparse["count"])[:, 0].astype(np.int64)
+            values[rows] = self._array(sparse["values"], dtype, width, sparse["count"])
         if accessor.get("normalized") and dtype.kind in "iu":
             values = np.maximum(values / np.iinfo(dtype).max, -1)
         return values
@@ -93,17 +85,14 @@ class GltfFile:
         return [place for place in dict.fromkeys(places) if place is not None]
 
     def _array(
-        self, view: int, offset: int, dtype: np.dtype[Any], width: int, count: int
+        self, part: Mapping[str, Any], dtype: np.dtype[Any], width: int, count: int
     ) -> np.ndarray:
-        where = self.tree["bufferViews"][view]
-        if compressed := COMPRESSED & where.get("extensions", {}).keys():
-            raise InvalidInput(
-                f"it is compressed ({compressed.pop()}), which is not supported: save it without"
-                " compression"
-            )
+        """Return the array (count, width) that a part of the tree refers to."""
+        where = self.tree["bufferViews"][part["bufferView"]]
+        refuse_compressed(where.get("extensions", {}))
         size = dtype.itemsize * width
         stride = where.get("byteStride", size)
-        start = where.get("byteOffset", 0) + offset
+        start = where.get("byteOffset", 0) + part.get("byteOffset", 0)
         buffer = self._buffer(where["buffer"])
         if count and start + stride * (count - 1) + size > len(buffer):
             raise InvalidInput("it is cut off")
@@ -129,6 +118,16 @@ class GltfFile:
         if place is None:
             raise InvalidInput(f"it names the file {unquote(uri)}, which is not beside it")
         return place.read_bytes()
+
+
+def refuse_compressed(extensions: Iterable[str]) -> None:
+    """Raise `InvalidInput` if one of the extensions is a compression."""
+    for extension in extensions:
+        if extension in COMPRESSED:
+            raise InvalidInput(
+                f"it is compressed ({extension}), which is not supported: save it without"
+                " compression"
+            )
 
 
 def _parse(content: bytes) -> tuple[dict[str, Any], bytes]:

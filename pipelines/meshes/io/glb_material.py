@@ -144,10 +144,10 @@ def read_material(
     if GLOSSY in material.get("extensions", {}):
         return None
     slots = {name: slot for name, path in _SLOTS.items() if (slot := _get(material, path))}
-    base = _place_of(material.get("pbrMetallicRoughness", {}).get("baseColorTexture", {}))
+    base = texture_place(material.get("pbrMetallicRoughness", {}).get("baseColorTexture", {}))
     images: dict[str, Tensor] = {}
     for name, slot in slots.items():
-        if _place_of(slot) not in (base, (0, {})):
+        if texture_place(slot) not in (base, (0, {})):
             log.warning("The %s has texture coordinates of its own: skipped.", name)
             continue
         pixels = pixels_of(slot["index"])
@@ -199,7 +199,7 @@ def _has_occlusion(material: Mapping[str, Any], slots: Mapping[str, Any]) -> boo
     return bool(occlusion["index"] == shared)
 
 
-def _place_of(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
+def texture_place(slot: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
     """Return the index of the texture coordinate set that a texture uses, and its transform."""
     change = slot.get("extensions", {}).get("KHR_texture_transform", {})
     return change.get("texCoord", slot.get("texCoord", 0)), change

@@ -20,7 +20,7 @@ import torch
 from ...errors import InvalidInput
 from ...images.colors import to_srgb
 from ..topology import Floats, Indices
-from .glb_container import COMPRESSED, GltfFile
+from .glb_container import COMPRESSED, GltfFile, refuse_compressed
 from .glb_material import EMISSIVE_STRENGTH, GLOSSY, UNLIT
 from .glb_surface import TEXTURE_EXTENSIONS, Surfaces
 from .glb_transforms import INSTANCING, instance_matrices, is_flat, node_places, place_piece
@@ -73,12 +73,8 @@ def companions(content: bytes, path: Path) -> list[Path]:
 def _check_extensions(file: GltfFile) -> None:
     """Raise if the file requires an unsupported extension; warn about optional ones."""
     required = file.tree.get("extensionsRequired", [])
+    refuse_compressed(required)
     for extension in required:
-        if extension in COMPRESSED:
-            raise InvalidInput(
-                f"it is compressed ({extension}), which is not supported: save it without"
-                " compression"
-            )
         if extension not in _SUPPORTED and not extension.startswith(_OPTIONAL):
             raise InvalidInput(
                 f"it needs the glTF extension {extension}, which is not supported: save it without"
@@ -146,13 +142,8 @@ class _Scene:
     def _piece(self, node: dict[str, Any], primitive: dict[str, Any]) -> Piece:
         """Return the triangles of a primitive in its mesh's local coordinates."""
         attributes = primitive["attributes"]
-        compressed = COMPRESSED & primitive.get("extensions", {}).keys()
-        plain = "POSITION" in attributes and self._file.has_data(attributes["POSITION"])
-        if compressed and not plain:
-            raise InvalidInput(
-                f"it is compressed ({compressed.pop()}), which is not supported: save it without"
-                " compression"
-            )
+        if "POSITION" not in attributes or not self._file.has_data(attributes["POSITION"]):
+            refuse_compressed(primitive.get("extensions", {}))
         positions = self._positions(node, primitive)
         color, image, uvs = self._surfaces.color(primitive)
         colors, alpha = self._vertex_colors(attributes)

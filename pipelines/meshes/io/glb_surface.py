@@ -20,7 +20,7 @@ from ...images.colors import to_srgb
 from ..material import Material
 from ..topology import Floats
 from .glb_container import WEBP, GltfFile
-from .glb_material import GLOSSY, read_material
+from .glb_material import GLOSSY, read_material, texture_place
 from .textures import TextureImage, decode_texture
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ class Surfaces:
         if factor is not None and min(factor[:3]) < 1:
             color = to_srgb(torch.tensor(factor[:3], dtype=torch.float64)).clamp(0, 1).numpy()
         attributes = primitive["attributes"]
-        change = {} if texture is None else _transform(texture)
-        name = f"TEXCOORD_{change.get('texCoord', (texture or {}).get('texCoord', 0))}"
+        number, change = texture_place(texture or {})
+        name = f"TEXCOORD_{number}"
         if name not in attributes:
             return color, None, None
         uvs = self._file.accessor(attributes[name])
@@ -163,11 +163,6 @@ def _mirrored(image: TextureImage, axes: str) -> TextureImage:
         dim = 1 if axis == "u" else 0
         pixels = torch.cat([pixels, pixels.flip(dim)], dim=dim)
     return replace(image, pixels=pixels) if axes else image
-
-
-def _transform(texture: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = texture.get("extensions", {}).get("KHR_texture_transform", {})
-    return found
 
 
 def _transformed(uvs: Floats, change: Mapping[str, Any]) -> Floats:

@@ -116,16 +116,12 @@ def _composed(translation: Floats, rotation: Floats, scale: Floats) -> Floats:
         rotation: (N, 4) quaternions x, y, z, w; those of length 0 mean no rotation.
         scale: (N, 3).
     """
-    lengths = np.linalg.norm(rotation, axis=1)
-    rotation = np.where(lengths[:, None] > 0, rotation, _DEFAULTS["ROTATION"])
-    x, y, z, w = (rotation / np.where(lengths > 0, lengths, 1.0)[:, None]).T
-    columns = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)],
-        [2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w)],
-        [2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)],
-    ]
+    from scipy.spatial.transform import Rotation  # slow to import
+
+    turns = np.linalg.norm(rotation, axis=1, keepdims=True) > 0
+    quaternions = np.where(turns, rotation, _DEFAULTS["ROTATION"])
     matrices = np.tile(np.eye(4), (len(rotation), 1, 1))
-    matrices[:, :3, :3] = np.array(columns).transpose(2, 1, 0) * scale[:, None, :]
+    matrices[:, :3, :3] = Rotation.from_quat(quaternions).as_matrix() * scale[:, None, :]
     matrices[:, :3, 3] = translation
     return matrices
 

@@ -20,23 +20,14 @@ from torch import Tensor
 
 from ..material import Material, emission_factors
 from ..topology import Floats
-from .textures import find_companion, read_texture
+from .textures import find_companion, read_texture, resized
 
 log = logging.getLogger(__name__)
 
 #: Options of an image line, and the number of words that follow each.
-_OPTIONS = {
-    "-blendu": 1,
-    "-blendv": 1,
-    "-bm": 1,
-    "-boost": 1,
-    "-cc": 1,
-    "-clamp": 1,
-    "-imfchan": 1,
-    "-mm": 2,
-    "-texres": 1,
-    "-type": 1,
-}
+_OPTIONS = {"-mm": 2} | dict.fromkeys(
+    ["-blendu", "-blendv", "-bm", "-boost", "-cc", "-clamp", "-imfchan", "-texres", "-type"], 1
+)
 #: Options of an image line that one to three numbers follow.
 _VECTORS = ("-o", "-s", "-t")
 _ROUGHNESS, _METAL, _NORMAL, _GLOW = "map_pr", "map_pm", "norm", "map_ke"
@@ -131,12 +122,13 @@ def _read_line(material: MtlMaterial, keyword: str, rest: str) -> None:
         color = _numbers(rest)
         material.color = None if color is None else color.clip(0, 1)
     elif small == "map_kd":
-        _read_map(material, rest)
+        material.image, options = _parse_map(rest)
+        material.scale = _pair(options.get("-s", []), 1.0)
+        material.offset = _pair(options.get("-o", []), 0.0)
     elif small in _OTHER_MAPS:
-        other = MtlMaterial()
-        _read_map(other, rest)
-        if other.image:
-            material.images[small] = other.image
+        name, _ = _parse_map(rest)
+        if name:
+            material.images[small] = name
     elif keyword in ("Pr", "Pm", "Ke"):
         numbers = _numbers(rest)
         if numbers is not None:
@@ -188,7 +180,7 @@ def _packed(roughness: Tensor | None, metal: Tensor | None) -> Tensor | None:
     packed = torch.ones_like(like)
     if roughness is not None:
         packed[..., 1] = roughness[..., 1]
-    packed[..., 2] = 0.0 if metal is None else _of_size(metal, like)[..., 2]
+    packed[..., 2] = 0.0 if metal is None else resized(metal, *like.shape[:2])[..., 2]
     return packed
 
 
@@ -218,16 +210,6 @@ def material_lines(material: Material | None, images: Mapping[str, str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _of_size(image: Tensor, like: Tensor) -> Tensor:
-    """Resize an image (H, W, 3) to the size of `like`."""
-    if image.shape == like.shape:
-        return image
-    rows = torch.nn.functional.interpolate(
-        image.permute(2, 0, 1)[None], size=like.shape[:2], mode="bilinear"
-    )
-    return rows[0].permute(1, 2, 0)
-
-
 def _numbers(text: str) -> Floats | None:
     """Parse the three numbers of a line; a single number is repeated three times."""
     try:
@@ -238,29 +220,30 @@ def _numbers(text: str) -> Floats | None:
     return np.array(numbers[:3]) if len(numbers) >= 3 else None
 
 
-def _read_map(material: MtlMaterial, text: str) -> None:
-    """Parse an image line into a material: options, then a file name.
+def _parse_map(text: str) -> tuple[str | None, dict[str, list[float]]]:
+    """Parse an image line: options, then a file name, which may contain spaces or be quoted.
 
-    The name may contain spaces or be quoted.
+    Returns:
+        name: the file name, or None.
+        vectors: the numbers of each option that has some.
     """
-    rest = text.strip()
+    rest, vectors = text.strip(), dict[str, list[float]]()
     while rest.startswith("-"):
-        option, _, rest = rest.partition(" ")
-        if option in _OPTIONS:
+        option, _, after = rest.partition(" ")
+        if option in _VECTORS:
+            vectors[option], after = _leading_numbers(after)
+        elif option in _OPTIONS:
             for _ in range(_OPTIONS[option]):
-                rest = rest.lstrip().partition(" ")[2]
-        elif option in _VECTORS:
-            values, rest = _leading_numbers(rest)
-            pair = (values + [1.0 if option == "-s" else 0.0] * 2)[:2]
-            if option == "-s":
-                material.scale = (pair[0], pair[1])
-            elif option == "-o":
-                material.offset = (pair[0], pair[1])
+                after = after.lstrip().partition(" ")[2]
         else:
-            rest = f"{option} {rest}"
             break
-        rest = rest.lstrip()
-    material.image = rest.strip().strip('"').strip("'").strip() or None
+        rest = after.lstrip()
+    return rest.strip().strip('"').strip("'").strip() or None, vectors
+
+
+def _pair(numbers: list[float], default: float) -> tuple[float, float]:
+    u, v, *_ = [*numbers, default, default]
+    return u, v
 
 
 def _leading_numbers(text: str) -> tuple[list[float], str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InvalidInput
-from ..topology import Floats, Indices, split_corners
+from ..topology import Floats, Indices
 from . import mtl
 from .mtl import MtlMaterial
 from .obj_statements import (
@@ -26,8 +27,9 @@ from .obj_statements import (
     vertex_table,
     without_comments,
 )
-from .pieces import Piece, triangulated
-from .textures import TextureImage, find_companion, read_texture
+from .pieces import Piece
+from .polygons import triangulate
+from .textures import find_companion, read_texture
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class _Reader:
         self._positions, self._colors = vertex_table(statements, path)
         self._uvs = np.nan_to_num(numbers(statements.texcoords, least=1, width=2))
         self._materials = mtl.read_libraries(path, statements.libraries)
-        self._images: dict[str, TextureImage | None] = {}
+        self._image = cache(partial(read_texture, path))
         unknown = [name for name in statements.faces if name and self._material(name) is None]
         if self._materials and unknown:
             log.warning("%s: no library has its material %s.", path.name, ", ".join(unknown[:8]))
@@ -83,7 +85,7 @@ class _Reader:
     def pieces(self, name: str) -> Iterator[Piece]:
         """Yield up to two pieces for a material: triangles without and with texture coordinates."""
         material = self._material(name) or MtlMaterial()
-        image = self._image(material.image)
+        image = self._image(material.image) if material.image else None
         corners, uv_corners = _triangles(self._blocks[name], self._positions, len(self._uvs))
         beside = mtl.beside_color(self._path, material)
         laid = (uv_corners != _MISSING).all(axis=1) & bool(image or material.images)
@@ -95,47 +97,25 @@ class _Reader:
             )
         for on_texture in np.unique(laid):
             chosen = laid == on_texture
-            vertices, faces, uvs, colors = self._split(
-                corners[chosen],
-                uv_corners[chosen] if on_texture else None,
-                self._uvs * material.scale + material.offset,
-            )
+            own = corners[chosen]
             # As in other programs, vertex colours replace Kd, and an image replaces both.
             own_image = image if on_texture else None
-            yield Piece(
-                vertices,
-                faces,
-                material.color if own_image is None and colors is None else None,
-                colors if own_image is None else None,
-                uvs,
-                own_image,
+            colors = None if own_image is not None else self._colors
+            yield Piece.split(
+                self._positions,
+                own,
+                vertex_colors=None if colors is None else (own, colors),
+                uvs=(uv_corners[chosen], self._uvs * material.scale + material.offset)
+                if on_texture
+                else None,
+                color=material.color if own_image is None and colors is None else None,
+                image=own_image,
                 material=beside,
             )
 
     def _material(self, name: str) -> MtlMaterial | None:
         """Find the material that a `usemtl` line names; a comment may follow the name."""
         return self._materials.get(name) or self._materials.get(name.partition(" #")[0].strip())
-
-    def _image(self, name: str | None) -> TextureImage | None:
-        if name is None:
-            return None
-        if name not in self._images:
-            self._images[name] = read_texture(self._path, name)
-        return self._images[name]
-
-    def _split(
-        self, corners: Indices, uv_corners: Indices | None, uvs: Floats
-    ) -> tuple[Floats, Indices, Floats | None, Floats | None]:
-        """Extract some faces with their own vertices; return positions, faces, uvs and colours."""
-        if uv_corners is None and len(self._blocks) == 1:
-            return self._positions, corners, None, self._colors
-        vertices, faces, (own_uvs, own_colors) = split_corners(
-            self._positions,
-            corners,
-            None if uv_corners is None else (uv_corners, uvs),
-            None if self._colors is None else (corners, self._colors),
-        )
-        return vertices, faces, own_uvs, own_colors
 
 
 def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indices, Indices]:
@@ -221,11 +201,6 @@ def _cut(polygons: Indices, members: Indices, vertices: Floats) -> Indices:
     Returns:
         (F, 7) line number, three vertex indices and three texture coordinate indices.
     """
-    if polygons.shape[1] == 3:
-        places, owners = np.array([[0, 1, 2]]), np.arange(len(polygons))
-    else:
-        cut = [triangulated(vertices, polygon) for polygon in polygons[..., 0].tolist()]
-        places = np.array([triangle for polygon in cut for triangle in polygon])
-        owners = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in cut])
+    owners, places = triangulate(vertices, polygons[..., 0])
     triangles = polygons[owners[:, None], places]  # (F, 3, 2)
     return np.hstack([members[owners][:, None], triangles[..., 0], triangles[..., 1]])

@@ -64,7 +64,7 @@ def parse(content: bytes) -> Statements:
     """Sort the lines of an OBJ by their keywords."""
     found = Statements()
     block = found.faces.setdefault("", FaceLines())
-    for line in _lines(content):
+    for line in _plain(content).split(b"\n"):
         keyword, _, rest = line.lstrip().replace(b"\t", b" ").partition(b" ")
         if keyword == b"v":
             found.vertices.append(rest)
@@ -87,13 +87,7 @@ def parse(content: bytes) -> Statements:
 
 def library_names(content: bytes) -> list[str]:
     """Return the names in the `mtllib` lines of an OBJ, without parsing the rest."""
-    if b"mtllib" not in content and content[:2] not in _UTF_16:
-        return []
-    return [
-        _text(line.split(None, 1)[1])
-        for line in _lines(content)
-        if line.split(None, 1)[0:1] == [b"mtllib"] and len(line.split(None, 1)) > 1
-    ]
+    return [_text(name) for name in re.findall(rb"(?m)^[ \t]*mtllib[ \t](.+)$", _plain(content))]
 
 
 def report_skipped(statements: Statements, path: Path) -> None:
@@ -192,18 +186,15 @@ def _polypaint_colors(blocks: list[bytes], count: int, path: Path) -> Floats | N
     return np.concatenate([colors[:count], white])
 
 
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-
-
-def _lines(content: bytes) -> list[bytes]:
-    """Split an OBJ in UTF-8 or UTF-16 into lines, and join continued lines."""
-    if content[:2] in _UTF_16:
+def _plain(content: bytes) -> bytes:
+    """Convert an OBJ in UTF-8 or UTF-16 to UTF-8 with plain line ends, and join continued lines."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         content = content.decode("utf-16", errors="replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\\" in content:  # a path in a comment may end in a backslash
         content = re.sub(rb"(?m)^[ \t]*#(?!MRGB).*$", b"", content)
         content = re.sub(rb"\\[ \t]*\n", b" ", content)
-    return content.split(b"\n")
+    return content
 
 
 def _text(name: bytes) -> str:

@@ -22,30 +22,34 @@ from .obj_reading import UP_AXIS
 _ROWS_AT_ONCE = 65536
 
 
-def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> None:
+def write(mesh: Mesh, path: Path, metadata: Mapping[str, str], up_axis: str) -> list[Path]:
     """Write a mesh, already in the file's axes, with its material and images in the same folder.
 
     The material goes to `<name>.mtl`, the texture to `<name>.png`, other images to
     `<name>-roughness.png`, `-metallic`, `-normal_map` and `-emissive`. If another program's file
     has such a name, a number is added to make the name unique.
+
+    Returns:
+        the paths of the OBJ, its MTL and its images.
     """
     textured = mesh.texture is not None or mesh.material is not None
-    material = _write_material(mesh, path).name if textured else None
+    others = _write_material(mesh, path) if textured else []
     with atomic_path(path) as partial, partial.open("wb") as file:
-        for part in _text(mesh, metadata, material, up_axis):
+        for part in _text(mesh, metadata, others[0].name if others else None, up_axis):
             file.write(part)
+    return [path, *others]
 
 
-def _write_material(mesh: Mesh, path: Path) -> Path:
-    """Write a mesh's MTL and images to the folder of an OBJ, and return the MTL's path."""
+def _write_material(mesh: Mesh, path: Path) -> list[Path]:
+    """Write a mesh's MTL and images to the folder of an OBJ, and return their paths."""
     own = mesh.material or Material()
     if mesh.uvs is None:
         own = own.without_images() or Material()
-    names = {}
+    places = {}
     for name, image in _images(mesh, own).items():
-        place = free_or_own(path.with_name(f"{path.stem}{name and '-' + name}.png"))
-        save_image(image.permute(2, 0, 1)[None], place)
-        names[name] = place.name
+        places[name] = free_or_own(path.with_name(f"{path.stem}{name and '-' + name}.png"))
+        save_image(image.permute(2, 0, 1)[None], places[name])
+    names = {name: place.name for name, place in places.items()}
     base = own.base_color
     color = "1 1 1" if base is None else " ".join(f"{c:.6g}" for c in base.tolist())
     text = f"# {SIGNATURE}\nnewmtl surface\nKa 0 0 0\nKd {color}\nKs 0 0 0\n"
@@ -54,7 +58,7 @@ def _write_material(mesh: Mesh, path: Path) -> Path:
     material = free_or_own(path.with_suffix(".mtl"))
     with atomic_path(material) as partial:
         partial.write_text(text + material_lines(own, names), encoding="utf-8")
-    return material
+    return [material, *places.values()]
 
 
 def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ import numpy as np
 
 from ...errors import InvalidInput
 from ..mesh import Mesh
-from ..topology import Floats, Indices, split_corners
-from .pieces import Piece, triangulated
+from ..topology import Floats, Indices
+from .pieces import CornerValues, Piece
+from .polygons import triangulate
 from .textures import TextureImage, find_companion, read_texture
 
 log = logging.getLogger(__name__)
@@ -46,14 +47,14 @@ _UP_AXIS = "up_axis"
 class _Property:
     name: str
     kind: str
-    count_kind: str | None  # type of the length prefix of a list; None for a scalar
+    count_kind: str | None = None  # type of the length prefix of a list; None for a scalar
 
 
 @dataclass
 class _Element:
     name: str
     count: int
-    properties: list[_Property]
+    properties: list[_Property] = field(default_factory=list)
 
 
 @dataclass
@@ -81,49 +82,43 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     data = (
         _text_data(elements, content[start:])
         if order is None
-        else _binary_data(elements, content[start:], order)
+        else _data(elements, content[start:], order)
     )
     vertex, face = data.get("vertex", {}), data.get("face", {})
     if not {"x", "y", "z"} <= vertex.keys():
         raise InvalidInput("it has no vertices")
-    vertices = np.stack([np.asarray(vertex[axis], dtype=np.float64) for axis in "xyz"], axis=1)
+    vertices = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64)
     polygons: Any = next((face[name] for name in _CORNERS if name in face), [])
     if "tristrips" in data and not len(polygons):
         polygons = _strips(data["tristrips"])
     triangles = _triangles(vertices, polygons)
     image = _image(path, comments)
-    uvs = None if image is None else _corner_uvs(vertex, face, triangles)
-    piece = _piece(vertices, triangles, _colors(vertex), _colors(face), uvs)
+    piece = Piece.split(
+        vertices,
+        triangles.corners,
+        vertex_colors=_corner_colors(_colors(vertex), _colors(face), triangles),
+        uvs=None if image is None else _corner_uvs(vertex, face, triangles),
+        image=image,
+    )
     noted = (comment.split() for comment in comments)
     up_axis = next((words[1] for words in noted if words[:1] == [_UP_AXIS] and words[1:]), "y")
-    return [replace(piece, image=image)], up_axis
+    return [piece], up_axis
 
 
-def _piece(
-    vertices: Floats,
-    triangles: _Triangles,
-    colors: Floats | None,
-    face_colors: Floats | None,
-    uvs: tuple[Indices, Floats] | None,
-) -> Piece:
-    """Build a piece with uvs, and with vertex colours or, if there are none, face colours."""
-    corners = triangles.corners
-    flat = None
-    if face_colors is not None and colors is None:
-        table, number = np.unique(face_colors, axis=0, return_inverse=True)
-        of_triangles = number.reshape(-1)[triangles.owners]
-        flat = (np.repeat(of_triangles[:, None], 3, axis=1), table)
-    if uvs is None and flat is None:
-        return Piece(vertices, corners, vertex_colors=colors)
-    smooth = None if colors is None else (corners, colors)
-    own, faces, (own_uvs, own_colors) = split_corners(vertices, corners, uvs, flat or smooth)
-    return Piece(own, faces, vertex_colors=own_colors, uvs=own_uvs)
+def _corner_colors(
+    colors: Floats | None, face_colors: Floats | None, triangles: _Triangles
+) -> CornerValues | None:
+    """Return the vertex colours or, if there are none, the colours of the faces."""
+    if colors is not None or face_colors is None:
+        return None if colors is None else (triangles.corners, colors)
+    table, number = np.unique(face_colors, axis=0, return_inverse=True)
+    return number.reshape(-1)[triangles.owners][:, None].repeat(3, axis=1), table
 
 
 def _corner_uvs(
     vertex: Mapping[str, Any], face: Mapping[str, Any], triangles: _Triangles
-) -> tuple[Indices, Floats] | None:
-    """Return uvs per corner or, if there are none, per vertex, in the form for `split_corners`."""
+) -> CornerValues | None:
+    """Return uvs per corner or, if there are none, per vertex."""
     if "texcoord" in face and len(triangles.corners):
         lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
         starts = np.cumsum([0] + [len(row) for row in lists[:-1]])
@@ -193,173 +188,110 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
             case ["comment" | "obj_info", *text]:
                 comments.append(" ".join(text))
             case ["element", name, count]:
-                elements.append(_Element(name, int(count), []))
+                elements.append(_Element(name, int(count)))
             case ["property", "list", count_kind, kind, name]:
                 elements[-1].properties.append(_Property(name, _TYPES[kind], _TYPES[count_kind]))
             case ["property", kind, name]:
-                elements[-1].properties.append(_Property(name, _TYPES[kind], None))
+                elements[-1].properties.append(_Property(name, _TYPES[kind]))
     return elements, order, comments, start
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
-    """Parse text data into columns, by element and property name."""
-    lines = (line.split() for line in text.replace(b"\r", b"\n").split(b"\n"))
-    rows = [words for words in lines if words]
-    found: dict[str, dict[str, Any]] = {}
-    at = 0
+    """Parse text: its numbers are read like a binary file in which all of them are doubles."""
+    doubles = [
+        _Element(
+            e.name, e.count, [_Property(p.name, "f8", p.count_kind and "f8") for p in e.properties]
+        )
+        for e in elements
+    ]
+    found = _data(doubles, np.array(text.split(), dtype=np.float64).tobytes(), "=")
     for element in elements:
-        own = rows[at : at + element.count]
-        at += element.count
-        if len(own) < element.count:
-            raise InvalidInput("it is cut off")
-        if any(p.count_kind for p in element.properties):
-            found[element.name] = _text_lists(element, own)
-        elif own:
-            width = len(element.properties)
-            table = np.array([row[:width] for row in own], dtype=np.float64).reshape(-1, width)
-            found[element.name] = {
-                p.name: _as_declared(table[:, i], p.kind) for i, p in enumerate(element.properties)
-            }
-    return found
-
-
-def _text_lists(element: _Element, rows: list[list[bytes]]) -> dict[str, Any]:
-    """Parse the columns, by property name, of a text element that has lists."""
-    values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
-    for row in rows:
-        place = 0
         for p in element.properties:
-            if p.count_kind is None:
-                values[p.name].append(float(row[place]))
-                place += 1
-                continue
-            count = int(row[place])
-            values[p.name].append([float(word) for word in row[place + 1 : place + 1 + count]])
-            if len(values[p.name][-1]) < count:
-                raise InvalidInput("it is cut off")
-            place += 1 + count
-    return {
-        p.name: values[p.name] if p.count_kind else _as_declared(np.array(values[p.name]), p.kind)
-        for p in element.properties
-    }
+            if p.count_kind is None and p.kind[0] in "iu":  # the type gives the range of colours
+                found[element.name][p.name] = found[element.name][p.name].astype(p.kind)
+    return found
 
 
-def _as_declared(column: Floats, kind: str) -> np.ndarray:
-    """Convert a column to its declared integer type, which gives the range of colours."""
-    return column.astype(kind) if kind[0] in "iu" else column
-
-
-def _binary_data(elements: list[_Element], data: bytes, order: str) -> dict[str, dict[str, Any]]:
+def _data(elements: list[_Element], data: bytes, order: str) -> dict[str, dict[str, Any]]:
+    """Parse binary data into columns, by element and property name."""
     found: dict[str, dict[str, Any]] = {}
     at = 0
     for element in elements:
-        rows, size = _equal_rows(element, data, at, order)
-        if rows is None:
-            columns, size = _different_rows(element, data, at, order)
-        else:
-            columns = {p.name: rows[p.name] for p in element.properties}
-        found[element.name] = columns
-        at += size
+        columns = _equal_rows(element, data, at, order) or _different_rows(element, data, at, order)
+        found[element.name], at = columns
     return found
+
+
+def _numbers(data: bytes, kind: str, count: int, at: int) -> np.ndarray:
+    if count < 0 or at + count * np.dtype(kind).itemsize > len(data):
+        raise InvalidInput("it is cut off")
+    return np.frombuffer(data, kind, count, at)
 
 
 def _equal_rows(
     element: _Element, data: bytes, at: int, order: str
-) -> tuple[np.ndarray | None, int]:
+) -> tuple[dict[str, Any], int] | None:
     """Parse an element's rows as one structured array.
 
     Returns:
-        rows: None if the lists differ in length.
-        size: number of bytes read.
+        columns: by property name.
+        end: offset of the next element.
+        None if the lists differ in length.
     """
-    if not element.count:
-        return np.empty(0, dtype=[(p.name, order + p.kind) for p in element.properties]), 0
     fields: list[Any] = []
-    place = at
     for p in element.properties:
-        if p.count_kind is None:
-            fields.append((p.name, order + p.kind))
-            place += np.dtype(p.kind).itemsize
-            continue
-        size = np.dtype(p.count_kind).itemsize
-        if place + size > len(data):
-            raise InvalidInput("it is cut off")
-        count = int(np.frombuffer(data, order + p.count_kind, 1, place)[0])
-        fields += [(f"count of {p.name}", order + p.count_kind), (p.name, order + p.kind, (count,))]
-        place += size + count * np.dtype(p.kind).itemsize
+        shape = ()
+        if p.count_kind is not None and element.count:
+            place = at + np.dtype(fields).itemsize
+            shape = (int(_numbers(data, order + p.count_kind, 1, place)[0]),)
+            fields.append((f"count of {p.name}", order + p.count_kind))
+        fields.append((p.name, order + p.kind, shape))
     dtype = np.dtype(fields)
     lists = [p.name for p in element.properties if p.count_kind]
-    if at + dtype.itemsize * element.count > len(data):
-        if lists:
-            return None, 0
-        raise InvalidInput("it is cut off")
-    rows = np.frombuffer(data, dtype, element.count, at)
-    if any((rows[f"count of {name}"] != rows[f"count of {name}"][0]).any() for name in lists):
-        return None, 0
-    return rows, dtype.itemsize * element.count
+    end = at + dtype.itemsize * element.count
+    if lists and end > len(data):
+        return None
+    rows = _numbers(data, dtype, element.count, at)
+    if element.count and any(
+        (rows[f"count of {name}"] != rows[f"count of {name}"][0]).any() for name in lists
+    ):
+        return None
+    return {p.name: rows[p.name] for p in element.properties}, end
 
 
 def _different_rows(
     element: _Element, data: bytes, at: int, order: str
 ) -> tuple[dict[str, Any], int]:
-    """Parse an element whose lists differ in length into columns.
-
-    Returns:
-        columns: by property name.
-        size: number of bytes read.
-    """
+    """Parse an element whose lists differ in length; see `_equal_rows`."""
     values: dict[str, list[Any]] = {p.name: [] for p in element.properties}
-    kinds = [
-        (
-            p.name,
-            np.dtype(order + p.kind),
-            None if p.count_kind is None else np.dtype(order + p.count_kind),
-        )
-        for p in element.properties
-    ]
-    place = at
-    try:
-        for _ in range(element.count):
-            for name, kind, count_kind in kinds:
-                count = 1
-                if count_kind is not None:
-                    count = int(np.frombuffer(data, count_kind, 1, place)[0])
-                    place += count_kind.itemsize
-                row = np.frombuffer(data, kind, count, place)
-                values[name].append(row[0] if count_kind is None else row)
-                place += kind.itemsize * count
-    except ValueError as error:
-        raise InvalidInput("it is cut off") from error
-    return {
-        name: values[name] if count_kind else np.array(values[name])
-        for name, _, count_kind in kinds
-    }, place - at
+    for _ in range(element.count):
+        for p in element.properties:
+            count = 1
+            if p.count_kind is not None:
+                kind = np.dtype(order + p.count_kind)
+                count = int(_numbers(data, kind, 1, at)[0])
+                at += kind.itemsize
+            kind = np.dtype(order + p.kind)
+            values[p.name].append(_numbers(data, kind, count, at))
+            at += kind.itemsize * count
+    scalars = [p.name for p in element.properties if p.count_kind is None]
+    return values | {name: np.concatenate(values[name]) for name in scalars}, at
 
 
 def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
-    """Triangulate polygons, given as an array or as lists of vertex indices."""
-    if isinstance(polygons, np.ndarray) and polygons.ndim == 2 and polygons.shape[1] == 3:
-        corners = polygons.astype(np.int64)
-        places, owners = np.tile(np.arange(3), (len(corners), 1)), np.arange(len(corners))
-    else:
-        numbers = [[int(i) for i in polygon] for polygon in polygons]
-        if any(
-            min(polygon, default=0) < 0 or max(polygon, default=0) >= len(vertices)
-            for polygon in numbers
-        ):
+    """Cut polygons, given as an array or as lists of vertex indices, into triangles."""
+    sizes = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
+    parts = [np.zeros((0, 7), dtype=np.int64)]
+    for size in np.unique(sizes[sizes >= 3]):
+        members = np.flatnonzero(sizes == size)
+        table = np.array([polygons[i] for i in members], dtype=np.int64)
+        if not 0 <= table.min() <= table.max() < len(vertices):
             raise InvalidInput("a face refers to a vertex that does not exist")
-        cut = [triangulated(vertices, polygon) if len(polygon) > 2 else [] for polygon in numbers]
-        places = np.array(
-            [triangle for polygon in cut for triangle in polygon], dtype=np.int64
-        ).reshape(-1, 3)
-        owners = np.repeat(np.arange(len(numbers)), [len(polygon) for polygon in cut])
-        corners = np.array(
-            [[numbers[o][k] for k in p] for o, p in zip(owners, places, strict=True)],
-            dtype=np.int64,
-        ).reshape(-1, 3)
-    if len(corners) and not 0 <= corners.min() <= corners.max() < len(vertices):
-        raise InvalidInput("a face refers to a vertex that does not exist")
-    return _Triangles(corners, places, owners)
+        owners, places = triangulate(vertices, table)
+        parts.append(np.hstack([members[owners, None], table[owners[:, None], places], places]))
+    rows = np.concatenate(parts)
+    rows = rows[rows[:, 0].argsort(kind="stable")]
+    return _Triangles(rows[:, 1:4], rows[:, 4:], rows[:, 0])
 
 
 def _strips(element: dict[str, Any]) -> list[list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ...images.colors import multiplied
 from ..topology import split_corners
-from .textures import TextureImage
-
-if TYPE_CHECKING:
-    from .pieces import Piece
+from .pieces import Piece
+from .textures import TextureImage, resized
 
 MAX_SIDE = 8192  # approximate limit of the combined image's side, in pixels
 _SWATCH = 8  # side of the square that a plain colour fills in the combined image, in pixels
 _MARGIN = 4  # width of the border around each image that repeats its edge, in pixels
 _ON_BORDER = 1e-4  # tolerance of uvs outside [0, 1] before the image counts as repeating
+
+_Color = tuple[float, ...]
 
 
 def one_image(pieces: Sequence[Piece]) -> tuple[list[Piece], bool]:
@@ -35,11 +35,7 @@ def one_image(pieces: Sequence[Piece]) -> tuple[list[Piece], bool]:
     images = {id(piece.image): piece.image for piece in pieces}
     if list(images.values()) == [None]:
         return list(pieces), False
-    if len(images) == 1 and all(piece.color is None for piece in pieces):
-        return list(pieces), False
-    if len(images) > 1:
-        return _side_by_side(pieces), True
-    painted = _painted_over(pieces)
+    painted = _painted_over(pieces) if len(images) == 1 else list(pieces)
     if len({id(piece.image) for piece in painted}) == 1:
         return painted, False
     return _side_by_side(painted), True
@@ -50,20 +46,26 @@ def _painted_over(pieces: Sequence[Piece]) -> list[Piece]:
 
     Each distinct colour gets its own copy of the image.
     """
-    images: dict[tuple[float, ...], TextureImage] = {}
-    painted = []
+    images: dict[_Color | None, TextureImage] = {}
     for piece in pieces:
         assert piece.image is not None
-        color = (1.0, 1.0, 1.0) if piece.color is None else tuple(piece.color.tolist())
+        color = _color(piece)
         if color not in images:
-            white = min(color) >= 1.0
-            images[color] = (
-                piece.image
-                if white
-                else TextureImage(multiplied(piece.image.pixels, torch.tensor(color)))
-            )
-        painted.append(replace(piece, color=None, image=images[color]))
-    return painted
+            plain = color is None or min(color) >= 1
+            images[color] = piece.image if plain else TextureImage(_tinted(piece))
+    return [replace(piece, color=None, image=images[_color(piece)]) for piece in pieces]
+
+
+def _color(piece: Piece) -> _Color | None:
+    """Return the colour of a piece's material, hashable, or None."""
+    return None if piece.color is None else tuple(piece.color.tolist())
+
+
+def _tinted(piece: Piece) -> Tensor:
+    """Return a piece's image (H, W, 3) times its colour; the image is white if there is none."""
+    pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.image is None else piece.image.pixels
+    color = _color(piece)
+    return pixels if color is None else multiplied(pixels, torch.tensor(color))
 
 
 def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
@@ -74,37 +76,26 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
     moved = [_in_first_tile(piece) for piece in pieces]
     repeats = [_repeats(piece) for piece in moved]
     keys = [
-        (id(piece.image), None if piece.color is None else tuple(piece.color.tolist()), times)
-        for piece, times in zip(moved, repeats, strict=True)
+        (id(piece.image), _color(piece), times) for piece, times in zip(moved, repeats, strict=True)
     ]
-    different = dict(zip(keys, zip(moved, repeats, strict=True), strict=True))
-    area = sum(
-        _SWATCH**2 if p.image is None else p.image.pixels[..., 0].numel() * r[0] * r[1]
-        for p, r in different.values()
-    )
-    tiles = {
-        key: _tile(*found, scale=min(1.0, MAX_SIDE / 2 / area**0.5))
-        for key, found in different.items()
-    }
+    images = {key: _tinted(piece) for key, piece in dict(zip(keys, moved, strict=True)).items()}
+    area = sum(image[..., 0].numel() * key[2][0] * key[2][1] for key, image in images.items())
+    scale = min(1.0, MAX_SIDE / 2 / area**0.5)
+    tiles = {key: _tile(image, key[2], scale) for key, image in images.items()}
     places, (height, width) = _shelves([tile.shape[:2] for tile in tiles.values()])
     sheet = torch.ones(height, width, 3)
-    place_of = {}
-    for (key, tile), (top, left) in zip(tiles.items(), places, strict=True):
-        h, w = tile.shape[:2]
-        sheet[top : top + h, left : left + w] = tile
-        place_of[key] = (top + _MARGIN, left + _MARGIN, h - 2 * _MARGIN, w - 2 * _MARGIN)
+    corner_of = dict(zip(tiles, places, strict=True))
+    for key, (top, left) in corner_of.items():
+        h, w = tiles[key].shape[:2]
+        sheet[top : top + h, left : left + w] = tiles[key]
     image = TextureImage(sheet)
     placed = []
-    for piece, key, (across, up) in zip(moved, keys, repeats, strict=True):
-        top, left, h, w = place_of[key]
-        uvs = (
-            np.full((len(piece.vertices), 2), 0.5)
-            if piece.image is None or piece.uvs is None
-            else piece.uvs / (across, up)
-        )
-        u = (left + uvs[:, 0] * w) / width
-        v = 1 - (top + (1 - uvs[:, 1]) * h) / height
-        placed.append(replace(piece, color=None, uvs=np.stack([u, v], axis=1), image=image))
+    for piece, key in zip(moved, keys, strict=True):
+        (top, left), inner = corner_of[key], np.array(tiles[key].shape[1::-1]) - 2 * _MARGIN
+        has_image = piece.image is not None and piece.uvs is not None
+        uvs = piece.uvs / key[2] if has_image else np.full((len(piece.vertices), 2), 0.5)
+        pixels = (left, height - top) + np.array([_MARGIN, -_MARGIN]) + (uvs - (0, 1)) * inner
+        placed.append(replace(piece, color=None, uvs=pixels / (width, height), image=image))
     return placed
 
 
@@ -140,19 +131,11 @@ def _repeats(piece: Piece) -> tuple[int, int]:
     return int(across), int(up)
 
 
-def _tile(piece: Piece, repeats: tuple[int, int], scale: float) -> Tensor:
-    """Render a piece's image (H, W, 3) for packing: tinted, scaled, repeated, with a margin."""
-    pixels = torch.ones(_SWATCH, _SWATCH, 3) if piece.image is None else piece.image.pixels
-    if piece.color is not None:
-        pixels = multiplied(pixels, torch.from_numpy(piece.color).float())
+def _tile(image: Tensor, repeats: tuple[int, int], scale: float) -> Tensor:
+    """Scale an image (H, W, 3), repeat it, and add a margin."""
     across, up = repeats
-    if scale < 1 and piece.image is not None:
-        size = (max(1, int(pixels.shape[0] * scale)), max(1, int(pixels.shape[1] * scale)))
-        small = torch.nn.functional.interpolate(
-            pixels.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
-        )
-        pixels = small[0].permute(1, 2, 0)
-    repeated = pixels.repeat(up, across, 1).permute(2, 0, 1)[None]
+    size = (max(1, int(side * scale)) for side in image.shape[:2])
+    repeated = resized(image, *size).repeat(up, across, 1).permute(2, 0, 1)[None]
     return torch.nn.functional.pad(repeated, (_MARGIN,) * 4, mode="replicate")[0].permute(1, 2, 0)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn import functional
 
 from ...images.formats import TEXTURE_FORMATS, open_image
 from ...images.reading import to_tensor
@@ -79,6 +80,16 @@ def decode_texture(source: Path | bytes) -> TextureImage:
     with open_image(opened, TEXTURE_FORMATS) as image:
         rgba = to_tensor(image.convert("RGBA"))[0].permute(1, 2, 0)
     return TextureImage(rgba[..., :3].contiguous(), bool((rgba[..., 3] < 1).any()))
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """Resize an image (H, W, 3) to (height, width, 3)."""
+    if image.shape[:2] == (height, width):
+        return image
+    found = functional.interpolate(
+        image.permute(2, 0, 1)[None], size=(height, width), mode="bilinear", antialias=True
+    )
+    return found[0].permute(1, 2, 0)
 
 
 def _entry(folder: Path, name: str) -> Path | None:

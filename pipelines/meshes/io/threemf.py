@@ -19,7 +19,7 @@ import numpy as np
 
 from ...errors import InvalidInput
 from ..mesh import Mesh
-from ..topology import Floats, bare_shape, split_corners
+from ..topology import Floats, bare_shape
 from .pieces import Piece
 
 if TYPE_CHECKING:
@@ -254,8 +254,7 @@ class _Package:
         if colors is None:
             return Piece(moved, faces)
         table, which = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
-        own, own_faces, (found,) = split_corners(moved, faces, (which.reshape(-1, 3), table))
-        return Piece(own, own_faces, vertex_colors=found)
+        return Piece.split(moved, faces, vertex_colors=(which.reshape(-1, 3), table))
 
     def _corner_colors(
         self, root: Element, rows: list[Element], above: tuple[str, str] | None

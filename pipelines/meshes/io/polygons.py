@@ -1,0 +1,55 @@
+"""Cut polygons into triangles."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..topology import Floats, Indices
+
+
+def triangulate(vertices: Floats, polygons: Indices) -> tuple[Indices, Indices]:
+    """Cut polygons with the same number of corners: convex ones as fans, others by ear clipping.
+
+    Args:
+        vertices: (V, 3).
+        polygons: (N, C) vertex indices of their corners in order, C >= 3.
+
+    Returns:
+        owners: (F,) index of each triangle's polygon, ascending.
+        places: (F, 3) positions of each triangle's corners within its polygon.
+
+    Source: Newell's normal (Sutherland et al., 1974); ear clipping by mapbox_earcut.
+    """
+    count, sides = polygons.shape
+    fan = np.array([[0, i, i + 1] for i in range(1, sides - 1)])
+    owners, places = np.arange(count).repeat(sides - 2), np.tile(fan, (count, 1))
+    if sides == 3:
+        return owners, places
+    corners = vertices[polygons]  # (N, C, 3)
+    following = np.roll(corners, -1, axis=1)
+    first = corners[:, :1]
+    normals = np.cross(corners - first, following - first).sum(axis=1)
+    turns = np.cross(following - corners, np.roll(corners, -2, axis=1) - following)
+    concave = (np.einsum("ncd,nd->nc", turns, normals) < 0).any(axis=1)
+    ears = {
+        i: found
+        for i in np.flatnonzero(concave).tolist()
+        if len(found := _ears(corners[i], normals[i]))
+    }
+    kept = ~np.isin(owners, list(ears))
+    owners = np.concatenate([owners[kept], *(np.full(len(cut), i) for i, cut in ears.items())])
+    places = np.concatenate([places[kept], *ears.values()])
+    order = owners.argsort(kind="stable")
+    return owners[order], places[order]
+
+
+def _ears(corners: Floats, normal: Floats) -> Indices:
+    """Return triangles (F, 3) of a polygon's corners (C, 3); none if ear clipping fails."""
+    import mapbox_earcut
+
+    flat = np.delete(corners, np.abs(normal).argmax(), axis=1)
+    ends = np.array([len(flat)], dtype=np.uint32)
+    triangles = mapbox_earcut.triangulate_float64(flat, ends).reshape(-1, 3).astype(np.int64)
+    a, b, c = (corners[triangles[:, i]] for i in range(3))
+    against = (np.cross(b - a, c - a) @ normal) < 0
+    return np.where(against[:, None], triangles[:, ::-1], triangles)
