@@ -27,7 +27,7 @@ from .images.background import remove_background
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
 from .images.reading import read_image, save_image
 from .meshes.decimation import decimate
-from .meshes.io import mesh_files, mesh_path, save_mesh
+from .meshes.io import mesh_path, save_mesh
 from .meshes.mesh import Mesh
 from .meshes.placement import place
 from .meshes.printing import orient, parse_volume
@@ -319,14 +319,13 @@ def finish(
     with timed("files", seconds):
         path = mesh_path(folder, name, settings.format, mesh)
         path = path if own_folder else folder / path.name
-        save_mesh(
+        files = save_mesh(
             mesh,
             path,
             up_axis=settings.up_axis,
             metadata=({"picture": _printable(title)} if title else {}) | {"seed": str(result.seed)},
             texture_format=settings.texture_format,
         )
-        files = [path] if mesh.texture is None and mesh.material is None else mesh_files(path)
         for image_path, image in _images(result, mesh, settings, folder, name):
             save_image(image, image_path)
             files.append(image_path)
@@ -348,7 +347,7 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
     if settings.solid:
         mesh = make_solid(mesh, max_faces=max_faces, progress=partial(progress, stage="solid"))
     elif max_faces:
-        mesh = decimate(mesh, max_faces)
+        mesh = decimate(mesh, max_faces, partial(progress, stage="decimation"))
     if settings.quads:
         mesh = remesh_quads(mesh, settings.quads, partial(progress, stage="quads"))
     if settings.texture:

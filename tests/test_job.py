@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines import job
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput, UnreadableImage
-from pipelines.image_to_3d import ImageTo3D
+from pipelines.image_to_3d import ImageTo3D, Result
 from pipelines.job import finish, prepare, reconstruct, run
 from pipelines.meshes.io import load_mesh
 from pipelines.settings import (
@@ -25,6 +25,8 @@ from pipelines.settings import (
     ViewSettings,
 )
 
+from .fields import AnalyticField
+from .shapes import ball
 from .tiny_models import MODEL
 
 CUP = Path(__file__).parents[1] / "workflows" / "cup.png"
@@ -131,6 +133,18 @@ def test_run_reports_the_stages_in_order(tiny, image_path, tmp_path):
     assert list(dict.fromkeys(stages)) == [
         *("background", "framing", "views", "triplane", "surface", "orbit")
     ]
+
+
+@pytest.mark.parametrize("stage", ["decimation", "texture"])
+def test_finish_stops_while_it_decimates(tmp_path, stage):
+    def stop(*_, stage: str) -> None:
+        raise InterruptedError(stage)
+
+    field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1))
+    result = Result(ball(), field, None, None, 0, {})
+    output = OutputSettings(max_faces=500) if stage == "decimation" else OutputSettings(texture=512)
+    with pytest.raises(InterruptedError, match=stage):
+        finish(result, output, tmp_path, "ball", progress=stop)
 
 
 def test_the_three_stages_travel_between_machines(tiny, image_path, tmp_path):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..fields.field import Field
 from ..fields.voxels import VoxelColors
-from ..progress import Progress, silent
+from ..progress import Progress, silent, stage
 from .atlas import unfold
 from .color_transfer import nearest_points, surface_colors, texture_colors
 from .decimation import decimate
@@ -74,19 +74,10 @@ def _painted(
     progress: Progress,
     keep_uvs: bool = False,
 ) -> tuple[Mesh, Tensor]:
-    """Bake a texture with a function of the unfolded mesh and P points on it.
+    """Bake a texture like `bake_texture`, with several channels.
 
-    Args:
-        mesh: see `bake_texture`.
-        paint: returns (P, C) values in [0, 1]; the first three channels are the colour.
-        size: see `bake_texture`.
-        max_faces: see `bake_texture`.
-        progress: see `bake_texture`.
-        keep_uvs: see `texture_from_images`.
-
-    Returns:
-        mesh: see `bake_texture`.
-        others: (size, size, C - 3) image of the other channels.
+    `paint` takes the unfolded mesh and P points on it, and returns (P, C) values in [0, 1]. The
+    first three channels are the colour; the others are returned as an image (size, size, C - 3).
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
@@ -98,9 +89,9 @@ def _painted(
         unfolded, material = _with_own_uvs(mesh), mesh.material
     else:
         shape = Mesh(mesh.vertices, mesh.faces, paired=mesh.paired)
-        fewer = decimate(shape, max_faces) if max_faces else shape
+        fewer = decimate(shape, max_faces, stage(progress, 0, 3)) if max_faces else shape
         progress(1, 3)
-        unfolded = unfold(fewer, size, progress)
+        unfolded = unfold(fewer, size, stage(progress, 1, 3))
         material = mesh.material and mesh.material.without_images()
     progress(2, 3)
     points, seen = _texels(unfolded, size)
@@ -137,22 +128,6 @@ def _texels(unfolded: Mesh, size: int) -> tuple[SurfacePoints, Tensor]:
     return SurfacePoints(triangle[seen], barycentric[seen]), seen
 
 
-def texture_of_field(
-    mesh: Mesh,
-    field: Field,
-    size: int = 1024,
-    *,
-    max_faces: int = DEFAULT_TEXTURED_FACES,
-    progress: Progress = silent,
-) -> Mesh:
-    """Bake a texture with the colours of the field from which the mesh was extracted.
-
-    Raises:
-        InvalidInput, EnvironmentProblem: as in `bake_texture`.
-    """
-    return bake_texture(mesh, _colors_of(field), size, max_faces=max_faces, progress=progress)
-
-
 def texture_from_images(
     mesh: Mesh,
     layers: Sequence[PosedImages],
@@ -184,7 +159,12 @@ def texture_from_images(
             `projection.projected_colors`.
         EnvironmentProblem: as in `bake_texture`.
     """
-    below = _color_source(field, voxels, needed=not layers)
+    source = field if voxels is None else voxels
+    below = None if source is None else _colors_of(source)
+    if not layers and below is None:
+        raise InvalidInput(
+            "The model knows no colours: take the texture from images that show the mesh."
+        )
 
     def check() -> None:
         progress(2, 3)
@@ -203,15 +183,6 @@ def texture_from_images(
 
     painted, others = _painted(mesh, paint, size, max_faces, progress, keep_uvs)
     return painted if others.shape[2] < 2 else _with_metalness(painted, others)
-
-
-def _color_source(
-    field: Field | None, voxels: VoxelColors | None, needed: bool
-) -> Callable[[Tensor], Tensor] | None:
-    """Return a function of points that returns the colours below the images, if there are any."""
-    if voxels is not None:
-        return lambda points: voxels.at(points)[:, :3]
-    return None if field is None or not (needed or _has_colors(field)) else _colors_of(field)
 
 
 def _with_metalness(mesh: Mesh, others: Tensor) -> Mesh:
@@ -251,23 +222,20 @@ def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
     return min(limit, max(MIN_SIZE, 2 ** math.ceil(math.log2(max(needed, 1)))))
 
 
-def _has_colors(field: Field) -> bool:
-    return field.colors(torch.zeros(1, 3, device=field.device), CHUNK_SIZE) is not None
-
-
-def _colors_of(field: Field) -> Callable[[Tensor], Tensor]:
-    """Return a function that evaluates the field's colours; its result is on the CPU."""
+def _colors_of(source: Field | VoxelColors) -> Callable[[Tensor], Tensor] | None:
+    """Return a function that evaluates colours on the CPU, or None if a field has none."""
+    if isinstance(source, VoxelColors):
+        return lambda points: source.at(points)[:, :3]
+    field = source
 
     def color_at(points: Tensor) -> Tensor:
         with torch.no_grad():
             found = field.colors(points.to(field.device), CHUNK_SIZE)
-        if found is None:
-            raise InvalidInput(
-                "The model knows no colours: take the texture from images that show the mesh."
-            )
+        assert found is not None
         return found.cpu()
 
-    return color_at
+    has_colors = field.colors(torch.zeros(1, 3, device=field.device), CHUNK_SIZE) is not None
+    return color_at if has_colors else None
 
 
 def bake_vertex_colors(

@@ -20,7 +20,7 @@ from pipelines.meshes.color_transfer import nearest_colors, texture_colors, text
 from pipelines.meshes.io import load_mesh, save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
-from pipelines.meshes.texture import bake_texture, bake_vertex_colors, size_for, texture_of_field
+from pipelines.meshes.texture import bake_texture, bake_vertex_colors, size_for, texture_from_images
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
@@ -284,11 +284,13 @@ def test_a_texture_has_the_colours_of_the_field():
     field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda points: points + 0.5)
     mesh = extract_mesh(field, SurfaceSettings(resolution=32, colors=False))
     done = []
-    painted = texture_of_field(
-        mesh, field, 512, max_faces=400, progress=lambda *c: done.append(c[:2])
+    painted = texture_from_images(
+        mesh, [], 512, field=field, max_faces=400, progress=lambda *c: done.append(c[:2])
     )
     assert len(painted.faces) <= 400
     assert done[-1] == (3, 3)
     shown = texture_to_vertex_colors(painted).vertex_colors
     assert float((shown - (painted.vertices + 0.5)).abs().mean()) < 0.02
-    assert len(texture_of_field(mesh, field, 512, max_faces=0).faces) == len(mesh.faces)
+    assert len(texture_from_images(mesh, [], 512, field=field, max_faces=0).faces) == len(
+        mesh.faces
+    )

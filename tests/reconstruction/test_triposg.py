@@ -15,7 +15,7 @@ from pipelines import job
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.fields.latent_set import LatentSet
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.meshes.texture import texture_of_field
+from pipelines.meshes.texture import texture_from_images
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triposg import Sampler, TripoSG
 from pipelines.settings import JobSettings, Settings, SurfaceSettings, ViewSettings
@@ -126,7 +126,7 @@ def test_mesh_without_colours_is_grey_and_says_so(model, image, caplog):
     assert bool((mesh.vertex_colors == 0.5).all())
     assert "knows no colours" in caplog.text
     with pytest.raises(InvalidInput, match="knows no colours"):
-        texture_of_field(mesh, field, 512)
+        texture_from_images(mesh, [], 512, field=field)
 
 
 def _edit(files: Repository, part: str, **changes: object) -> None:
