@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import InvalidInput
 from ..progress import Progress
@@ -159,7 +160,7 @@ class _Grid:
         # The offset avoids points exactly on the flat sides of boxes.
         return cls(low - (_MARGIN_CELLS - 0.37) * cell, cell, (x, y, z))
 
-    def points(self, index: Indices | Floats) -> Floats:
+    def points(self, index: NDArray[Any]) -> Floats:
         """Return the positions (N, 3) of points with indices (N, 3)."""
         found: Floats = self.low + index * self.cell
         return found

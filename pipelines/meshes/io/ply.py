@@ -222,7 +222,7 @@ def _data(elements: list[_Element], data: bytes, order: str) -> dict[str, dict[s
     return found
 
 
-def _numbers(data: bytes, kind: str, count: int, at: int) -> np.ndarray:
+def _numbers(data: bytes, kind: str | np.dtype[Any], count: int, at: int) -> np.ndarray:
     if count < 0 or at + count * np.dtype(kind).itemsize > len(data):
         raise InvalidInput("it is cut off")
     return np.frombuffer(data, kind, count, at)
@@ -240,7 +240,7 @@ def _equal_rows(
     """
     fields: list[Any] = []
     for p in element.properties:
-        shape = ()
+        shape: tuple[int, ...] = ()
         if p.count_kind is not None and element.count:
             place = at + np.dtype(fields).itemsize
             shape = (int(_numbers(data, order + p.count_kind, 1, place)[0]),)

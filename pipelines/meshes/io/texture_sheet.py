@@ -92,8 +92,9 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
     placed = []
     for piece, key in zip(moved, keys, strict=True):
         (top, left), inner = corner_of[key], np.array(tiles[key].shape[1::-1]) - 2 * _MARGIN
-        has_image = piece.image is not None and piece.uvs is not None
-        uvs = piece.uvs / key[2] if has_image else np.full((len(piece.vertices), 2), 0.5)
+        uvs = np.full((len(piece.vertices), 2), 0.5)
+        if piece.image is not None and piece.uvs is not None:
+            uvs = piece.uvs / key[2]
         pixels = (left, height - top) + np.array([_MARGIN, -_MARGIN]) + (uvs - (0, 1)) * inner
         placed.append(replace(piece, color=None, uvs=pixels / (width, height), image=image))
     return placed
