@@ -1,6 +1,6 @@
-"""Transformer blocks on sets of tokens, shared by TripoSG's flow transformer and decoder.
+"""Transformer blocks on sets of tokens, shared by TripoSG's networks and TripoSR.
 
-Modules are named as in the checkpoint. Layer norms compute in float32 for any precision.
+Modules are named as in the checkpoints. Layer norms compute in float32 for any precision.
 
 Source: Zhang et al., 3DShape2VecSet (arXiv 2301.11445); Li et al., TripoSG (arXiv 2502.06608).
 """
@@ -97,21 +97,26 @@ class SetAttention(nn.Module):
 
 
 class _GeluProjection(nn.Module):
-    def __init__(self, dim: int, inner: int) -> None:
+    def __init__(self, dim: int, inner: int, gated: bool) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, inner)
+        self.gated = gated
+        self.proj = nn.Linear(dim, 2 * inner if gated else inner)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return F.gelu(self.proj(tokens))
+        hidden: Tensor = self.proj(tokens)
+        if not self.gated:
+            return F.gelu(hidden)
+        value, gate = hidden.chunk(2, dim=-1)
+        return value * F.gelu(gate)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU in between, four times as wide there."""
+    """Two linear layers with a GELU, or a GELU gate, in between, four times as wide there."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, gated: bool = False) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            _GeluProjection(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)
+            _GeluProjection(dim, 4 * dim, gated), nn.Identity(), nn.Linear(4 * dim, dim)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+
+from ..images.resizing import resize_and_crop
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,6 @@ class ImageTransform:
             (1, 3, crop, crop) float32.
         """
         pixels = (image[0].permute(1, 2, 0).cpu() * 255).round().byte().numpy()
-        pillow = Image.fromarray(pixels)
-        scale = self.size / min(pillow.size)
-        width, height = (max(self.size, int(side * scale)) for side in pillow.size)
-        left, top = (width - self.crop) // 2, (height - self.crop) // 2
-        # Pillow, because the reference uses it and rounds to 8 bits: other bicubic filters differ
-        # by whole 8-bit levels.
-        cropped = pillow.resize((width, height), Image.Resampling.BICUBIC).crop(
-            (left, top, left + self.crop, top + self.crop)
-        )
-        values = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float() / 255
+        values = resize_and_crop(pixels, self.size, self.crop)
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
-        return ((values - mean) / std)[None].to(image.device)
+        return ((values - mean) / std).to(image.device)

@@ -12,13 +12,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from ..cameras import Cameras
 from ..devices import at_work
 from ..fields.latent_set import LatentSet, LatentSetConfig, LatentSetDecoder
+from ..images.resizing import resize_and_crop
 from ..progress import Progress, silent
 from .flow_transformer import FlowConfig, FlowTransformer
 from .reconstruct import on_grey
@@ -97,19 +97,6 @@ def frame_as_in_training(image: Tensor, mask: Tensor) -> np.ndarray:
     down, right = ((square - side) // 2 for side in cropped.shape[1:])
     padded = nn.functional.pad(cropped, (right, right, down, down), value=1.0)
     return (padded.permute(1, 2, 0).cpu().float().clamp(0, 1) * 255).byte().numpy()
-
-
-def resize_and_crop(pixels: np.ndarray, resized: int, crop: int) -> Tensor:
-    """Resize the shorter side and crop the centre to (1, 3, crop, crop) in [0, 1]."""
-    image = Image.fromarray(pixels)
-    shorter = min(image.size)
-    width, height = (int(resized * side / shorter) for side in image.size)
-    left, top = (width - crop) // 2, (height - crop) // 2
-    # Pillow, because the reference uses it and rounds to 8 bits.
-    cut = image.resize((width, height), Image.Resampling.BICUBIC).crop(
-        (left, top, left + crop, top + crop)
-    )
-    return torch.from_numpy(np.array(cut)).permute(2, 0, 1)[None].float() / 255
 
 
 def flow_sigmas(steps: int, shift: float) -> Tensor:

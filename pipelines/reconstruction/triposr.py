@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..attention import attention, check_heads
 from ..cameras import Cameras
+from ..fields.set_transformer import FeedForward, SetAttention
 from ..fields.triplane import DensityTriplane, ExponentialDecoder
 from .parameters import noise_parameter
 from .reconstruct import on_grey
@@ -53,52 +53,20 @@ class TripoSRConfig:
         return TripoSR(self)
 
 
-class _Attention(nn.Module):
-    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
-        super().__init__()
-        check_heads(dim, heads)
-        self.heads = heads
-        self.to_q = nn.Linear(dim, dim, bias=False)
-        self.to_k = nn.Linear(context_dim, dim, bias=False)
-        self.to_v = nn.Linear(context_dim, dim, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
-
-    def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
-        q, k, v = (
-            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for x in (self.to_q(tokens), self.to_k(context), self.to_v(context))
-        )
-        mixed = attention(q, k, v).transpose(1, 2).flatten(2)
-        attended: Tensor = self.to_out[0](mixed)
-        return attended
-
-
-class _GatedProjection(nn.Module):
-    def __init__(self, dim: int, inner: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(dim, 2 * inner)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        value, gate = self.proj(tokens).chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
 class _Block(nn.Module):
     """Equivalent of diffusers' BasicTransformerBlock, which takes seconds to import."""
 
     def __init__(self, dim: int, heads: int, context_dim: int) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(dim) for _ in range(3))
-        self.attn1 = _Attention(dim, heads, dim)
-        self.attn2 = _Attention(dim, heads, context_dim)
-        layers = [_GatedProjection(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim)]
-        self.ff = nn.ModuleDict({"net": nn.Sequential(*layers)})
+        self.attn1 = SetAttention(dim, heads)
+        self.attn2 = SetAttention(dim, heads, context_dim)
+        self.ff = FeedForward(dim, gated=True)
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
-        normed = self.norm1(tokens)
-        tokens = tokens + self.attn1(normed, normed)
-        tokens = tokens + self.attn2(self.norm2(tokens), context)
-        fed: Tensor = self.ff["net"](self.norm3(tokens))
+        tokens = tokens + self.attn1(self.norm1(tokens))
+        tokens = tokens + self.attn2(self.norm2(tokens), self.attn2.keys_values(context))
+        fed: Tensor = self.ff(self.norm3(tokens))
         return tokens + fed
 
 

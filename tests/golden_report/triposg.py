@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.fields.latent_set import LatentSet
+from pipelines.images.resizing import resize_and_crop
 from pipelines.reconstruction.flow_transformer import FlowBlock
 from pipelines.reconstruction.triposg import (
     TripoSG,
     TripoSGConfig,
     flow_sigmas,
     frame_as_in_training,
-    resize_and_crop,
     sample_latents,
 )
 from pipelines.reconstruction.vision_transformer import IMAGE_MEAN, IMAGE_STD
