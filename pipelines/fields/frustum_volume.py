@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -152,17 +152,9 @@ class FrustumVolume:
         return cameras
 
     def to(self, device: torch.device | str) -> FrustumVolume:
-        return replace(
-            self,
-            occupancy=self.occupancy.to(device),
-            raw_color=self.raw_color.to(device),
-            image=self.image.to(device),
-            outline=self.outline.to(device),
-            limit=self.limit.to(device),
-            first=self.first.to(device),
-            middle=self.middle.to(device),
-            center=self.center.to(device),
-        )
+        tensors = ((name, x) for name, x in vars(self).items() if isinstance(x, Tensor))
+        moved: dict[str, Any] = {name: tensor.to(device) for name, tensor in tensors}
+        return replace(self, **moved)
 
     def values(self, points: Tensor, chunk_size: int) -> Tensor:
         return torch.cat([self._values(chunk) for chunk in points.split(chunk_size)])

@@ -193,7 +193,7 @@ def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
 
 def _is_plain(rgb: Tensor) -> bool:
     """Return whether the border of an image (3, H, W) has one colour."""
-    distance, _ = _distance_from_border_color(rgb)
+    distance = _distance_from_border_color(rgb)
     border = np.concatenate([distance[0], distance[-1], distance[:, 0], distance[:, -1]])
     return bool((border < _LAB_TOLERANCE).mean() >= _PLAIN_SHARE)
 
@@ -203,26 +203,21 @@ def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -
     return torch.from_numpy(np.array(predicted)).float()[None] / 255
 
 
-def _distance_from_border_color(rgb: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Compare each pixel to the median colour of the image's border.
-
-    Returns:
-        distance: (H, W) distance in Lab.
-        color: (3,) the median colour in Lab.
-    """
+def _distance_from_border_color(rgb: Tensor) -> np.ndarray:
+    """Return (H, W): each pixel's distance in Lab from the median colour of the border."""
     # Functions in this module import packages that are slow to import.
     from skimage.color import rgb2lab
 
     lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
-    color = np.median(border, axis=0)
-    return np.linalg.norm(lab - color, axis=-1), color
+    distance: np.ndarray = np.linalg.norm(lab - np.median(border, axis=0), axis=-1)
+    return distance
 
 
 def _plain_mask(rgb: Tensor) -> Tensor:
     from scipy import ndimage
 
-    distance, _ = _distance_from_border_color(rgb)
+    distance = _distance_from_border_color(rgb)
     regions, _ = ndimage.label(distance < _LAB_TOLERANCE)
     at_border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
     background = np.isin(regions, at_border[at_border > 0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import InvalidInput
 from ..progress import Progress, silent, stage
 from .color_transfer import texture_to_vertex_colors
-from .decimation import MIN_FACES, decimate
+from .decimation import decimate
 from .mesh import Mesh, face_areas
 from .repair import fill_holes, smooth
 from .solid import make_solid
@@ -48,8 +48,6 @@ def clean(
     """
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to clean.")
-    if max_faces and max_faces < MIN_FACES:
-        raise InvalidInput(f"max_faces must be at least {MIN_FACES}, got {max_faces}.")
     mesh = merge_vertices(texture_to_vertex_colors(mesh))
     if not len(mesh.faces) or not float(face_areas(mesh).sum()):
         raise InvalidInput("No triangle of the mesh has an area, so nothing is left of it.")

@@ -82,7 +82,8 @@ def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
     shape = bare_shape(original)
     fewer = collapse_edges(shape, max_faces, stage(progress, 0, 2))
     if len(fewer.faces) > max_faces:
-        fewer = merge_vertices(_collapse_fast(shape, max_faces, _DEFAULT, stage(progress, 0, 2)))
+        faster = _run("collapse_fast", shape, stage(progress, 0, 2), count=max_faces, agg=_DEFAULT)
+        fewer = merge_vertices(faster)
     if len(fewer.faces) > max_faces:
         fewer = _cluster(fewer, max_faces)
     if is_closed_manifold(shape) and not is_closed_manifold(fewer):
@@ -90,39 +91,33 @@ def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
     return transfer_colors(original, fewer, stage(progress, 1, 2))
 
 
-def collapse_edges(shape: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
-    """Collapse edges until at most `max_faces` triangles are left, or no edge can be collapsed.
+def collapse_edges(shape: Mesh, count: int, progress: Progress = silent) -> Mesh:
+    """Collapse edges until at most `count` triangles are left, or no edge can be collapsed.
 
     If libigl is installed, a closed manifold stays one. It keeps its number of components, and no
     two of its vertices share a position.
 
     Args:
         shape: without attributes; vertices are compared by index.
-        max_faces: at least 1.
+        count: at least 1.
         progress: called throughout.
     """
-    if len(shape.faces) <= max_faces:
+    if len(shape.faces) <= count:
         return shape
     progress(0, 3)
     closed = is_closed_manifold(shape) and importlib.util.find_spec("igl") is not None
-    fewer, target = shape, max_faces
+    fewer, target = shape, count
     while target < len(shape.faces):
-        found = _collapse_fast(shape, target, _CAREFUL, progress)
+        found = _run("collapse_fast", shape, progress, count=target, agg=_CAREFUL)
         if not closed:
             return found
         if (split := _split_pinches(found, shape)) is not None:
             fewer = split
             break
         target *= 4
-    if len(fewer.faces) > max_faces:
-        fewer = _run("collapse_exactly", fewer, progress, max_faces=max_faces)
+    if len(fewer.faces) > count:
+        fewer = _run("collapse_exactly", fewer, progress, count=count)
     return separate_touching(fewer) if closed else fewer
-
-
-def _collapse_fast(shape: Mesh, max_faces: int, aggressiveness: int, progress: Progress) -> Mesh:
-    return _run(
-        "collapse_fast", shape, progress, max_faces=max_faces, aggressiveness=aggressiveness
-    )
 
 
 def _run(task: str, shape: Mesh, progress: Progress, **numbers: int) -> Mesh:
@@ -165,8 +160,8 @@ def _split_pinches(fewer: Mesh, shape: Mesh) -> Mesh | None:
     return found if is_closed_manifold(found) else None
 
 
-def _cluster(shape: Mesh, max_faces: int) -> Mesh:
-    """Merge the vertices in each cell of a grid: the finest that leaves `max_faces` or fewer.
+def _cluster(shape: Mesh, count: int) -> Mesh:
+    """Merge the vertices in each cell of a grid: the finest that leaves `count` or fewer triangles.
 
     Raises:
         InvalidInput: if no grid leaves any triangle.
@@ -178,9 +173,9 @@ def _cluster(shape: Mesh, max_faces: int) -> Mesh:
         cells /= 1.1
         grid = ((shape.vertices - low) / (extent / cells)).floor().long()
         first = torch.from_numpy(first_equal_rows(grid.numpy()))
-        count = torch.bincount(first, minlength=len(first)).clamp_min(1)[:, None]
-        center = torch.zeros_like(shape.vertices).index_add_(0, first, shape.vertices) / count
+        uses = torch.bincount(first, minlength=len(first)).clamp_min(1)[:, None]
+        center = torch.zeros_like(shape.vertices).index_add_(0, first, shape.vertices) / uses
         found = merge_vertices(Mesh(center[first], shape.faces))
-        if 0 < len(found.faces) <= max_faces:
+        if 0 < len(found.faces) <= count:
             return found
-    raise InvalidInput(f"The mesh cannot be reduced to {max_faces} triangles: allow more.")
+    raise InvalidInput(f"The mesh cannot be reduced to {count} triangles: allow more.")

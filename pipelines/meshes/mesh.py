@@ -14,8 +14,6 @@ from .material import Material
 
 #: Larger coordinates would overflow float32 when areas are squared.
 MAX_COORDINATE = 1e9
-#: Attributes of a mesh with one row per vertex.
-VERTEX_ATTRIBUTES = ("vertex_colors", "uvs", "normals", "tangents", "vertex_alpha")
 _ROW_SHAPES = {
     "vertex_colors": (3,),
     "uvs": (2,),
@@ -23,6 +21,8 @@ _ROW_SHAPES = {
     "tangents": (4,),
     "vertex_alpha": (),
 }
+#: Attributes of a mesh with one row per vertex.
+VERTEX_ATTRIBUTES = tuple(_ROW_SHAPES)
 
 
 @dataclass(frozen=True)

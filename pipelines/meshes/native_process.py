@@ -48,33 +48,28 @@ def unfold(
     return {"origin": origin, "faces": faces, "uvs": uvs}
 
 
-def collapse_fast(
-    vertices: np.ndarray, faces: np.ndarray, max_faces: int, aggressiveness: int
-) -> Arrays:
+def collapse_fast(vertices: np.ndarray, faces: np.ndarray, count: int, agg: int) -> Arrays:
     """Collapse edges with fast-simplification.
 
     It takes 1 s for a million triangles, but may pinch closed surfaces, and may stall before it
-    reaches `max_faces`.
+    reaches `count` triangles.
     """
     from fast_simplification import simplify
 
     vertices, faces = simplify(
-        vertices.astype(np.float32),
-        faces.astype(np.int32),
-        target_count=int(max_faces),
-        agg=int(aggressiveness),
+        vertices.astype(np.float32), faces.astype(np.int32), target_count=int(count), agg=int(agg)
     )
     return {"vertices": vertices, "faces": faces}
 
 
-def collapse_exactly(vertices: np.ndarray, faces: np.ndarray, max_faces: int) -> Arrays:
+def collapse_exactly(vertices: np.ndarray, faces: np.ndarray, count: int) -> Arrays:
     """Collapse edges of a manifold with libigl's qslim, which preserves the topology."""
     import igl
 
     vertices, faces, _, _ = igl.qslim(
         np.asfortranarray(vertices, dtype=np.float64),
         np.asfortranarray(faces, dtype=np.int32),
-        int(max_faces),
+        int(count),
     )
     return {"vertices": vertices, "faces": faces}
 

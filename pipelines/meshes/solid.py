@@ -112,9 +112,9 @@ def _is_body(shape: Mesh) -> bool:
     return is_closed_manifold(shape) and shape.volume() > _MIN_THICKNESS * extent * area
 
 
-def _decimate_body(body: Mesh, max_faces: int, volume: float, progress: Progress) -> Mesh | None:
-    """Decimate a body to `max_faces`; return None if that fails or changes the volume too much."""
-    fewer = collapse_edges(body, max_faces, stage(progress, 2, _STAGES)) if max_faces else body
+def _decimate_body(body: Mesh, count: int, volume: float, progress: Progress) -> Mesh | None:
+    """Decimate a body to `count` triangles; None if that fails or changes the volume too much."""
+    fewer = collapse_edges(body, count, stage(progress, 2, _STAGES)) if count else body
     fewer = separate_touching(fewer)
     same = abs(fewer.volume() / volume - 1) < _MAX_VOLUME_CHANGE and _is_body(fewer)
-    return fewer if same and len(fewer.faces) <= (max_faces or len(fewer.faces)) else None
+    return fewer if same and len(fewer.faces) <= (count or len(fewer.faces)) else None

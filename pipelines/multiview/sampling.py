@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..errors import InvalidInput
-from ..images.checks import check_finite
+from ..images.checks import check_images
 from ..progress import Progress, silent
 from ..settings import ViewSettings
 from .previews import preview
@@ -89,7 +89,9 @@ def sample_views(
     settings = settings or ViewSettings()
     steps = model.steps if settings.steps is None else settings.steps
     guidance = model.guidance if settings.guidance is None else settings.guidance
-    _check(image)
+    check_images(image, 3)
+    if len(image) != 1:
+        raise InvalidInput(f"The image must be (1, 3, H, W), got {tuple(image.shape)}.")
     solver = make_scheduler(settings.scheduler, model.scheduler_config)
     seed = choose_seed(settings.seed)
     generator = torch.Generator().manual_seed(seed)
@@ -122,12 +124,6 @@ def sample_views(
     with model.at_work(model.vae):
         views = _decode(model, latents)
     return GeneratedViews(views, seed)
-
-
-def _check(image: Tensor) -> None:
-    if image.ndim != 4 or image.shape[:2] != (1, 3) or 0 in image.shape:
-        raise InvalidInput(f"The image must be (1, 3, H, W), got {tuple(image.shape)}.")
-    check_finite("image", image)
 
 
 def condition_latents(

@@ -30,7 +30,7 @@ def test_run_isolated_returns_what_the_task_returns():
     ball = trimesh.creation.icosphere(subdivisions=3)
     found = run_isolated(
         "collapse_exactly",
-        {"vertices": ball.vertices, "faces": ball.faces, "max_faces": 100},
+        {"vertices": ball.vertices, "faces": ball.faces, "count": 100},
         library="libigl",
         remedy="clean it first.",
         timeout_s=60.0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Surfaces:
 
     def __init__(self, file: GltfFile) -> None:
         self._file, self._tree = file, file.tree
-        self._images: dict[tuple[int, str], TextureImage] = {}
+        self._decoded = cache(partial(_decoded, file))
         self._materials: dict[int, Material | None] = {}
         self._reported: set[int] = set()
 
@@ -141,13 +142,8 @@ class Surfaces:
                 f"its texture needs {named}, which is not supported: save it with PNG or JPEG"
             )
         for source in sources:
-            key = (source, mirrored)
             try:
-                if key not in self._images:
-                    self._images[key] = _mirrored(
-                        decode_texture(self._file.image_bytes(source)), mirrored
-                    )
-                return self._images[key]
+                return self._decoded(source, mirrored)
             except InvalidInput:
                 raise
             except Exception as error:  # Pillow's plugins raise errors of any type
@@ -156,13 +152,14 @@ class Surfaces:
         raise InvalidInput(f"its image {name} is not readable")
 
 
-def _mirrored(image: TextureImage, axes: str) -> TextureImage:
-    """Extend an image by its mirror image along the axes "u", "v" or both."""
-    pixels = image.pixels
-    for axis in axes:
+def _decoded(file: GltfFile, source: int, mirrored: str) -> TextureImage:
+    """Decode an image, and extend it by its mirror image along the axes "u", "v" or both."""
+    image = decode_texture(file.image_bytes(source))
+    for axis in mirrored:
         dim = 1 if axis == "u" else 0
-        pixels = torch.cat([pixels, pixels.flip(dim)], dim=dim)
-    return replace(image, pixels=pixels) if axes else image
+        pixels = torch.cat([image.pixels, image.pixels.flip(dim)], dim=dim)
+        image = replace(image, pixels=pixels)
+    return image
 
 
 def _transformed(uvs: Floats, change: Mapping[str, Any]) -> Floats:

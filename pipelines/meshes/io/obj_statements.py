@@ -9,7 +9,7 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -118,21 +118,17 @@ def numbers(lines: list[bytes], least: int, width: int) -> Floats:
         InvalidInput: if a line has too few numbers or contains anything else.
     """
     rows = [line.split() for line in without_comments(lines)]
-    counts = np.array([len(row) for row in rows], dtype=np.int64)
-    if len(rows) and counts.min() < least:
-        shown = lines[int(counts.argmin())].decode("latin-1").strip()[:60]
+    shortest = min(rows, key=len, default=[])
+    if rows and len(shortest) < least:
+        shown = b" ".join(shortest).decode("latin-1")[:60]
         raise InvalidInput(f"a line needs at least {least} numbers, got '{shown}'")
+    table = np.full((width, len(rows)), np.nan)
     try:
-        flat = np.array(list(chain.from_iterable(rows)), dtype=np.float64)
+        for column, values in zip(table, zip_longest(*rows, fillvalue=b"nan"), strict=False):
+            column[:] = np.array(values, dtype=np.float64)
     except ValueError as error:
         raise InvalidInput(f"a line contains something other than numbers ({error})") from error
-    table = np.full((len(rows), width), np.nan)
-    starts = counts.cumsum() - counts
-    for count in np.unique(counts):
-        members = np.flatnonzero(counts == count)
-        columns = np.arange(min(int(count), width))
-        table[members[:, None], columns] = flat[starts[members][:, None] + columns]
-    return table
+    return table.T
 
 
 def without_comments(lines: list[bytes]) -> list[bytes]:

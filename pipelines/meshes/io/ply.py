@@ -129,29 +129,24 @@ def _corner_uvs(
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
     """Encode a mesh, already in the file's axes, as a binary PLY with 8-bit vertex colours."""
-    vertices = mesh.vertices.float().cpu().numpy()
-    columns: list[tuple[str, str]] = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+    colored = mesh.vertex_colors is not None
+    rows = np.empty(
+        len(mesh.vertices), [("position", "<f4", 3), *([("color", "u1", 3)] if colored else [])]
+    )
+    rows["position"] = mesh.vertices.float().cpu().numpy()
     if mesh.vertex_colors is not None:
-        columns += [(name, "u1") for name in _COLORS[0]]
-    rows = np.empty(len(vertices), dtype=columns)
-    for i, axis in enumerate("xyz"):
-        rows[axis] = vertices[:, i]
-    if mesh.vertex_colors is not None:
-        levels = (mesh.vertex_colors.float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-        for i, name in enumerate(_COLORS[0]):
-            rows[name] = levels[:, i]
+        levels = (mesh.vertex_colors.float().clamp(0, 1) * 255).round().byte()
+        rows["color"] = levels.cpu().numpy()
     quads, rest = mesh.polygons()
     # Not both: trimesh reads no lists of different lengths.
     corners = (mesh.faces if len(rest) else quads).cpu().numpy()
     count = corners.shape[1]
     faces = np.empty(len(corners), dtype=[("count", "u1"), ("corners", "<i4", count)])
     faces["count"], faces["corners"] = count, corners
-    names = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", "comment Image to 3D"]
     header += [f"comment {_UP_AXIS} {up_axis}"] if up_axis != "y" else []
-    header += [f"element vertex {len(rows)}"] + [
-        f"property {names[kind]} {name}" for name, kind in columns
-    ]
+    header += [f"element vertex {len(rows)}", *(f"property float {axis}" for axis in "xyz")]
+    header += [f"property uchar {name}" for name in _COLORS[0] if colored]
     header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
     return "\n".join(header).encode() + b"\n" + rows.tobytes() + faces.tobytes()
 
