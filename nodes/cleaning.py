@@ -24,7 +24,7 @@ from . import host
 from .errors import explained
 from .graph import licenses_before
 from .mesh_sockets import mesh_socket, meshes_of
-from .schema import complaint, from_setting, max_faces_input, number, schema
+from .schema import complaint, from_setting, longest_side_input, max_faces_input, number, schema
 
 FOLDER = "mesh"
 
@@ -227,13 +227,8 @@ class MeshInfo(io.ComfyNode):
                     " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
                     " leaves them out.",
                 ),
-                from_setting(
-                    "longest_side",
-                    setting="size",
-                    max=100_000.0,
-                    step=1.0,
-                    optional=True,
-                    tooltip="Measure at the size that Save Mesh File gives it; 0: as it is.",
+                longest_side_input(
+                    "Measure at the size that Save Mesh File gives it.", optional=True
                 ),
             ],
             outputs=[io.String.Output("info")],

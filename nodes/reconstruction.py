@@ -184,8 +184,7 @@ class Reconstruct(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="For photo and triposr: the masks of the framed images, 1 = object. The"
-                    " model replaces the colour behind the object by its own.",
+                    tooltip="For photo and triposr: the masks of the framed images, 1 = object.",
                 ),
             ],
             outputs=[FieldSocket.Output("triplane")],

@@ -16,7 +16,7 @@ from . import host
 from .cleaning import FOLDER
 from .errors import explained
 from .mesh_sockets import meshes_of
-from .schema import RARE, complaint, from_setting, number, schema
+from .schema import RARE, complaint, from_setting, longest_side_input, number, schema
 from .sockets import file_3d, file_3d_output, path_output
 
 
@@ -93,14 +93,7 @@ def _inputs() -> list[Any]:
             " 3mf keep colours; stl keeps the shape only.",
         ),
         from_setting("up_axis", tooltip="y for viewers and game engines, z for printing and CAD."),
-        from_setting(
-            "longest_side",
-            setting="size",
-            max=100_000.0,
-            step=1.0,
-            tooltip="Length of the longest side in the file's unit: millimetres for stl and 3mf. 0"
-            " keeps the size.",
-        ),
+        longest_side_input("Length in the file's unit: millimetres for stl and 3mf."),
         from_setting(
             "pivot", tooltip="The origin: unchanged, in the centre, or at the bottom.", **RARE
         ),

@@ -97,3 +97,9 @@ def seed_input() -> Any:
 def max_faces_input(default: int, high: int, note: str = "0 keeps all.") -> Any:
     """Return the widget of the number of triangles to keep."""
     return from_setting("max_faces", default=default, min=0, max=high, step=1000, note=note)
+
+
+def longest_side_input(tooltip: str, **own: Any) -> Any:
+    """Return the widget of the size of a mesh's longest side."""
+    own |= {"max": 100_000.0, "step": 1.0, "tooltip": f"{tooltip} 0 keeps the size."}
+    return from_setting("longest_side", setting="size", **own)

@@ -43,6 +43,29 @@ def _size_inputs() -> list[Any]:
     ]
 
 
+def _image_inputs() -> list[Any]:
+    return [
+        io.Image.Input(
+            "views",
+            optional=True,
+            tooltip="Images around each mesh, the same number for each: from Generate"
+            " Views, or your own with cameras. Not for meshes that were moved or rotated.",
+        ),
+        CamerasSocket.Input(
+            "cameras",
+            optional=True,
+            tooltip="Of the views, if they are not the six of Generate Views.",
+        ),
+        io.Image.Input(
+            "photograph",
+            optional=True,
+            tooltip="One for each mesh, from Frame Foreground. Its camera is found from the"
+            " outlines; a photograph that does not fit is skipped with a note.",
+        ),
+        io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
+    ]
+
+
 class TextureMesh(io.ComfyNode):
     """Unwraps each mesh and paints its texture from images, fields and voxels.
 
@@ -69,24 +92,7 @@ class TextureMesh(io.ComfyNode):
                     " colours around them.",
                 ),
                 *_size_inputs(),
-                io.Image.Input(
-                    "views",
-                    optional=True,
-                    tooltip="Images around each mesh, the same number for each: from Generate"
-                    " Views, or your own with cameras. Not for meshes that were moved or rotated.",
-                ),
-                CamerasSocket.Input(
-                    "cameras",
-                    optional=True,
-                    tooltip="Of the views, if they are not the six of Generate Views.",
-                ),
-                io.Image.Input(
-                    "photograph",
-                    optional=True,
-                    tooltip="One for each mesh, from Frame Foreground. Its camera is found from the"
-                    " outlines; a photograph that does not fit is skipped with a note.",
-                ),
-                io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
+                *_image_inputs(),
                 io.Voxel.Input(
                     "voxel_colors",
                     optional=True,
@@ -97,8 +103,7 @@ class TextureMesh(io.ComfyNode):
                     "keep_uvs",
                     default=False,
                     optional=True,
-                    tooltip="Paint on the mesh's own uvs instead of unwrapping it anew. Keeps all"
-                    " triangles.",
+                    tooltip="Paint on the mesh's own uvs instead of unwrapping it.",
                 ),
             ],
             outputs=[

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import folder_paths
+
+from pipelines.settings import JobSettings, LoadSettings, Setting, declared
+
+_KINDS = ("Int", "Float", "Boolean", "Combo")
 
 
 def _names(nodes: ModuleType) -> list[str]:
@@ -69,3 +75,48 @@ def test_rare_widgets_are_folded_and_the_main_ones_are_not(nodes):
     assert ("GenerateViews", "scheduler") in folded
     assert ("ExtractMesh", "chunk_size") in folded
     assert not folded & {("ExtractMesh", "resolution"), ("SaveMesh", "format")}
+
+
+#: Widgets of settings that have another name; the others have the setting's.
+_RENAMED = {
+    "ImageTo3D_RemoveBackground.model": "remove_bg",
+    "ImageTo3D_LoadMultiviewModel.model": "views_model",
+    "ImageTo3D_RenderOrbit.frames": "orbit",
+    "ImageTo3D_RenderMesh.frames": "orbit",
+    "ImageTo3D_TextureMesh.size": "texture",
+    "ImageTo3D_BakeVertexColors.size": "texture",
+    "ImageTo3D_MeshInfo.longest_side": "size",
+    "ImageTo3D_SaveMesh.longest_side": "size",
+}
+#: Widgets that only share their name with a setting.
+_OTHERS = {
+    "ImageTo3D_FrameForeground.size",
+    "ImageTo3D_RenderOrbit.size",
+    "ImageTo3D_RenderMesh.size",
+    "ImageTo3D_MakeSolid.resolution",
+    "ImageTo3D_ModelsLab.remove_bg",
+    "ImageTo3D_ModelsLab.seed",
+}
+
+
+def _widgets_of_settings(nodes: ModuleType) -> Iterator[tuple[str, dict[str, Any], Setting]]:
+    settings = declared(JobSettings, LoadSettings)
+    for node in nodes.NODES:
+        schema = node.define_schema()
+        for port in schema.inputs:
+            name = f"{schema.fields['node_id']}.{port.id}"
+            setting = settings.get(_RENAMED.get(name, port.id))
+            if setting is not None and name not in _OTHERS and port.io_type in _KINDS:
+                yield name, port.options, setting
+
+
+def test_widgets_of_settings_keep_within_their_bounds_and_choices(nodes):
+    """0 stands for None, which widgets of numbers do not have."""
+    found = list(_widgets_of_settings(nodes))
+    assert len(found) > 30
+    for name, options, setting in found:
+        assert tuple(options.get("options", setting.choices)) == setting.choices, name
+        if setting.low is not None and "min" in options:
+            assert options["min"] >= setting.low or options["min"] == 0, name
+        if setting.high is not None and "max" in options:
+            assert options["max"] <= setting.high, name
