@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # transformers warns at import that torchvision is missing, which is intended.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # Importing rembg would compile its matting, which is never called, for a minute.
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     make_streams_safe()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):

@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .parsing import Parser, path
@@ -54,7 +55,7 @@ def _system() -> Iterator[tuple[str, str]]:
         except importlib.metadata.PackageNotFoundError:
             yield package, "not installed"
     named = os.environ.get("COMFYUI_PATH")
-    folders = [Path(named)] if named else [Path.home() / "ComfyUI", Path.home() / "comfy/ComfyUI"]
+    folders = [Path(named)] if named else [_home() / "ComfyUI", _home() / "comfy/ComfyUI"]
     found = next((folder for folder in folders if (folder / "main.py").is_file()), None)
     yield "ComfyUI", str(found or "not found (set COMFYUI_PATH)")
 
@@ -73,8 +74,16 @@ def _devices() -> Iterator[tuple[str, str]]:
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
         yield f"cuda:{i}", f"{gpu.name}, {gpu.total_memory / 2**30:.1f} GiB"
-    free = shutil.disk_usage(Path.home()).free
+    free = shutil.disk_usage(_home()).free
     yield "free on the disk", f"{free / 2**30:.0f} GiB"
+
+
+def _home() -> Path:
+    """Return the home directory, or the working directory for users without one."""
+    with suppress(RuntimeError):
+        if (home := Path.home()).is_dir():
+            return home
+    return Path.cwd()
 
 
 def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 from scipy import ndimage
 
@@ -32,7 +33,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 TEMPLATE = "1 Photo - picture to OBJ"
 RUN_SECONDS = 180
 SCALED_SIZE = 5.0  # of the longest side, where the viewer scales meshes
-PREVIEW = "window.app.graph._nodes.find(n => n.type === 'Preview3D')"
+NODE = "window.app.graph._nodes.find(n => n.type === '{}')"
+PREVIEW, SAVER = NODE.format("Preview3D"), NODE.format("ImageTo3D_SaveMesh")
 
 
 @pytest.fixture
@@ -50,13 +52,17 @@ def page(comfyui: Server) -> Iterator[playwright.Page]:
         browser.close()
 
 
-def _open_template(page: playwright.Page) -> None:
+def _open_templates(page: playwright.Page) -> None:
     if not page.get_by_text(
         PACK_NAME
     ).count():  # the first visit opens the browser of templates by itself
         page.wait_for_timeout(3000)
         page.evaluate("window.app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_NAME).first.click(timeout=60_000)
+
+
+def _open_template(page: playwright.Page) -> None:
+    _open_templates(page)
     page.get_by_text(TEMPLATE).first.click(timeout=60_000)
     page.wait_for_function("window.app.graph._nodes.length >= 9", timeout=60_000)
     page.evaluate(
@@ -65,31 +71,36 @@ def _open_template(page: playwright.Page) -> None:
     )
 
 
-def _run_until_the_mesh_is_seen(comfyui: Server, page: playwright.Page) -> None:
-    before = len(comfyui.http.get("/history").json())
+def _run(comfyui: Server, page: playwright.Page) -> dict[str, Any]:
+    """Press Run; what the history says of it."""
+    before = comfyui.http.get("/history").json().keys()
     page.get_by_role("button", name="Run").first.click()
     deadline = time.monotonic() + RUN_SECONDS
-    while len(comfyui.http.get("/history").json()) == before:
+    while not (new := comfyui.http.get("/history").json().keys() - before):
         assert time.monotonic() < deadline, "the run did not end"
         page.wait_for_timeout(500)
-    while not _object_in(_viewer(page)).mean() >= 0.03:
-        assert time.monotonic() < deadline, "the mesh is not to be seen in the preview"
+    (run,) = new
+    return comfyui.http.get(f"/history/{run}").json()[run]
+
+
+def _wait_until_the_mesh_is_seen(page: playwright.Page, node: str) -> None:
+    deadline = time.monotonic() + RUN_SECONDS
+    while not _object_in(_viewer(page, node)).mean() >= 0.03:
+        assert time.monotonic() < deadline, "the mesh is not to be seen"
         page.wait_for_timeout(1000)
 
 
-def _viewer(page: playwright.Page) -> np.ndarray:
-    """(H, W, 3) uint8: what the 3D preview shows."""
-    left, top, width, height = _viewer_box(page)
+def _viewer(page: playwright.Page, node: str = PREVIEW) -> np.ndarray:
+    """(H, W, 3) uint8: what the 3D viewer in a node shows."""
+    left, top, width, height = _viewer_box(page, node)
     screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
     return screen[round(top) : round(top + height), round(left) : round(left + width)]
 
 
-def _viewer_box(page: playwright.Page) -> list[float]:
-    """Left, top, width and height on the screen of the preview's canvas, the one within the Preview
-    3D node.
-    """
+def _viewer_box(page: playwright.Page, node: str = PREVIEW) -> list[float]:
+    """Left, top, width and height on the screen of the canvas within a node."""
     return page.evaluate(f"""(() => {{
-            const node = {PREVIEW}, scaling = window.app.canvas.ds;
+            const node = {node}, scaling = window.app.canvas.ds;
             const graph = document.querySelector('canvas#graph-canvas').getBoundingClientRect();
             const left = graph.left + (node.pos[0] + scaling.offset[0]) * scaling.scale;
             const top = graph.top + (node.pos[1] + scaling.offset[1]) * scaling.scale;
@@ -124,7 +135,8 @@ def test_a_template_runs_and_its_mesh_is_seen(comfyui: Server, page: playwright.
         lambda answer: fetched.append(answer.url) if answer.ok and ".obj" in answer.url else None,
     )
     _open_template(page)
-    _run_until_the_mesh_is_seen(comfyui, page)
+    _run(comfyui, page)
+    _wait_until_the_mesh_is_seen(page, PREVIEW)
     if "SCREENSHOT" in os.environ:
         page.wait_for_timeout(2000)
         page.screenshot(path=Path(os.environ["SCREENSHOT"]))
@@ -195,7 +207,8 @@ def test_the_viewer_shows_what_the_triplane_holds(
             {PREVIEW}.properties['Scene Config'] = {{
                 showGrid: false, backgroundColor: '#282828', backgroundImage: ''}};
         }})()""")
-    _run_until_the_mesh_is_seen(comfyui, page)
+    _run(comfyui, page)
+    _wait_until_the_mesh_is_seen(page, PREVIEW)
     position, target, scaled = _turn(page)
     shot = _viewer(page)
     page.close()
@@ -247,16 +260,51 @@ def test_the_blueprint_runs_between_cores_nodes_and_ours(comfyui: Server, page: 
         "last_node_id": middle["id"],
         "last_link_id": 2,
     }
-    before = comfyui.http.get("/history").json().keys()
+    _load(page, graph)
+    assert _run(comfyui, page)["status"]["status_str"] == "success"
+    assert (comfyui.output / "3d" / "blueprint_00001_.obj").stat().st_size > 1_000_000
+
+
+def _load(page: playwright.Page, graph: dict[str, Any]) -> None:
     page.wait_for_timeout(3000)
     page.keyboard.press("Escape")  # the browser of templates opens by itself
     page.evaluate("graph => window.app.loadGraphData(graph)", graph)
     page.wait_for_timeout(2000)
-    page.get_by_role("button", name="Run").first.click()
-    deadline = time.monotonic() + RUN_SECONDS
-    while not (new := comfyui.http.get("/history").json().keys() - before):
-        assert time.monotonic() < deadline, "the run did not end"
-        page.wait_for_timeout(500)
-    (run,) = new
-    assert comfyui.http.get(f"/history/{run}").json()[run]["status"]["status_str"] == "success"
-    assert (comfyui.output / "3d" / "blueprint_00001_.obj").stat().st_size > 1_000_000
+
+
+@pytest.mark.slow
+def test_save_mesh_shows_its_mesh_and_saves_it_once(comfyui: Server, page: playwright.Page):
+    ring = trimesh.creation.torus(0.6, 0.25)
+    ring.visual.vertex_colors = (220, 40, 40, 255)
+    ring.export(comfyui.input / "ring.glb")
+    _load(page, {"nodes": [], "links": [], "version": 0.4})
+    page.evaluate("""(() => {
+            const load = window.LiteGraph.createNode('ImageTo3D_LoadMesh');
+            const save = window.LiteGraph.createNode('ImageTo3D_SaveMesh');
+            for (const [node, x] of [[load, 300], [save, 700]]) {
+                node.pos = [x, 150];
+                window.app.graph.add(node);
+            }
+            load.widgets.find(w => w.name === 'file').value = 'ring.glb';
+            save.widgets.find(w => w.name === 'filename_prefix').value = '3d/ring';
+            load.connect(0, save, 0);
+        })()""")
+    first = _run(comfyui, page)
+    assert first["status"]["status_str"] == "success"
+    _wait_until_the_mesh_is_seen(page, SAVER)
+    _run(comfyui, page)
+    assert [path.name for path in (comfyui.output / "3d").glob("ring*")] == ["ring_00001_.obj"]
+    assert len(page.evaluate(f"{SAVER}.serialize().widgets_values")) == 7
+
+
+@pytest.mark.slow
+def test_templates_are_listed_by_number(comfyui: Server, page: playwright.Page):
+    names = sorted(
+        (path.stem for path in (PACK / "workflows").glob("*.json")),
+        key=lambda name: int(name.split()[0]),
+    )
+    _open_templates(page)
+    page.get_by_text(names[0]).first.wait_for()
+    text = page.inner_text("body")
+    places = [text.index(name) for name in names]
+    assert places == sorted(places)

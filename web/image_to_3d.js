@@ -1,0 +1,48 @@
+/** What the pack adds to ComfyUI's page. */
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+const SAVER = "ImageTo3D_SaveMesh";
+const PACK = decodeURIComponent(new URL(import.meta.url).pathname).split("/").at(-2);
+
+/** Show a node's first saved file in it, with the viewer of core's Save 3D Model. */
+function addViewer(node) {
+  const core = app.extensions.find(({ name }) => name === "Comfy.SaveGLB");
+  const create = core?.getCustomWidgets?.().PREVIEW_3D;
+  const isPreviewed = node.outputs.some((_, slot) =>
+    node.getOutputNodes(slot)?.some(({ type }) => type === "Preview3D"),
+  );
+  if (!create || !node.graph || isPreviewed) return;
+  const { widget } = create(node);
+  // Neither workflows nor prompts keep its value, which would run the node again.
+  widget.serialize = false;
+  widget.options = { ...widget.options, serialize: false };
+  const { constructor, size: [...saved] } = node;
+  constructor.comfyClass = "SaveGLB"; // core's extension serves this class only
+  try {
+    core.nodeCreated(node, app);
+  } finally {
+    constructor.comfyClass = SAVER;
+  }
+  if (node.properties["Scene Config"]) node.setSize(saved); // a workflow saved with the viewer
+}
+
+/** Sort this pack's templates by number: ComfyUI lists them as the disk does. */
+function sortTemplates() {
+  const load = api.getWorkflowTemplates.bind(api);
+  api.getWorkflowTemplates = async () => {
+    const templates = await load();
+    templates[PACK]?.sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+    return templates;
+  };
+}
+
+app.registerExtension({
+  name: "ImageTo3D.Page",
+  init: sortTemplates,
+  nodeCreated(node) {
+    // Later, when a loaded node has its links.
+    if (node.constructor.comfyClass === SAVER) setTimeout(addViewer, 0, node);
+  },
+});
