@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import EnvironmentProblem, InvalidInput
@@ -31,24 +32,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         EnvironmentProblem: if the disk is full or read-only, or the name is invalid.
     """
-    partial: Path | None = None
+    shown = str(path).encode("unicode_escape").decode()
+    if "\0" in str(path):
+        raise EnvironmentProblem(f"{shown} cannot be written: the name contains a NUL character.")
+    # Not from `tempfile`, whose files only their owner can read.
+    partial = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
     try:
-        if "\0" in str(path):
-            raise OSError("the name contains a NUL character")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        os.close(handle)
-        partial = Path(name)
         yield partial
-        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as error:
-        shown = str(path).encode("unicode_escape").decode()
         raise EnvironmentProblem(
             f"{shown} cannot be written: {error.strerror or error}."
         ) from error
     finally:
-        if partial is not None:
+        with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
@@ -193,9 +191,3 @@ def sha256(path: Path) -> str:
         while chunk := file.read(2**22):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -49,45 +49,44 @@ class _Failed(Exception):
     """A download failed; the message is the reason, which completes a sentence."""
 
 
+class _Transient(_Failed):
+    """A download failed, but another attempt may succeed."""
+
+
 def _fetch(address: str, path: Path) -> None:
     """Download a file over HTTP, and retry transient errors."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            asyncio.run(_get(address, path, accept_transient=attempt == _ATTEMPTS))
+            asyncio.run(_get(address, path))
             return
-        except (_Transient, httpx.TimeoutException, httpx.TransportError) as error:
+        except _Transient:
             if attempt == _ATTEMPTS:
-                raise _Failed(_reason(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, ImageTo3DError) as error:
-            raise _Failed(first_line(error)) from error
-        except TooLarge as error:
-            raise _Failed(f"it is larger than {_MAX_BYTES // 2**20} MiB") from error
+                raise
         time.sleep(attempt * _PAUSE_S)
 
 
-class _Transient(Exception):
-    """A temporary error status: another attempt may succeed."""
-
-
-async def _get(address: str, path: Path, *, accept_transient: bool) -> None:
-    parse_url(address)
-    async with (
-        make_client(Access(http=True, private=True)) as client,
-        stream(client, "GET", address, redirects=True, timeout=_TIMEOUT) as response,
-    ):
-        if response.status_code in _TRANSIENT and not accept_transient:
-            raise _Transient
-        if not response.is_success:
-            raise _Failed(f"the server answered {response.status_code} {response.reason_phrase}")
-        with path.open("wb") as file:
-            async for piece in read_chunks(response, _MAX_BYTES):
-                file.write(piece)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds"
-    return f"the connection failed ({first_line(error)})"
+async def _get(address: str, path: Path) -> None:
+    try:
+        parse_url(address)
+        async with (
+            make_client(Access(http=True, private=True)) as client,
+            stream(client, "GET", address, redirects=True, timeout=_TIMEOUT) as response,
+        ):
+            if not response.is_success:
+                kind = _Transient if response.status_code in _TRANSIENT else _Failed
+                answer = f"{response.status_code} {response.reason_phrase}"
+                raise kind(f"the server answered {answer}")
+            with path.open("wb") as file:
+                async for piece in read_chunks(response, _MAX_BYTES):
+                    file.write(piece)
+    except httpx.TimeoutException as error:
+        raise _Transient(f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds") from error
+    except httpx.TransportError as error:
+        raise _Transient(f"the connection failed ({first_line(error)})") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ImageTo3DError) as error:
+        raise _Failed(first_line(error)) from error
+    except TooLarge as error:
+        raise _Failed(f"it is larger than {_MAX_BYTES // 2**20} MiB") from error
 
 
 def _copy(address: str, path: Path) -> None:

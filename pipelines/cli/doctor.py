@@ -42,7 +42,7 @@ def report(models_dirs: Sequence[Path] = ()) -> str:
     Args:
         models_dirs: folders to search for weights.
     """
-    rows = [*_system(), *_devices(), *_models(models_dirs), *_advice()]
+    rows = [*_system(), *_devices(), *_models(models_dirs)]
     return "\n".join(f"{name:>24}  {value}" for name, value in rows)
 
 
@@ -76,6 +76,9 @@ def _devices() -> Iterator[tuple[str, str]]:
         yield f"cuda:{i}", f"{gpu.name}, {gpu.total_memory / 2**30:.1f} GiB"
     free = shutil.disk_usage(_home()).free
     yield "free on the disk", f"{free / 2**30:.0f} GiB"
+    if device.type == "cpu":
+        yield "slow here", "the six-view models (half an hour an image on two cores)"
+        yield "quick here", "photo (seconds), triposr (under half a minute)"
 
 
 def _home() -> Path:
@@ -91,14 +94,5 @@ def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
 
     for name, *_, where, license_ in table(models_dirs):
         yield name, f"{where} ({license_})"
-
-
-def _advice() -> Iterator[tuple[str, str]]:
-    from ..devices import choose_device
-
-    device = choose_device("auto")
-    if device.type == "cpu":
-        yield "slow here", "the six-view models (half an hour an image on two cores)"
-        yield "quick here", "photo (seconds), triposr (under half a minute)"
     if os.environ.get("HF_HUB_OFFLINE"):
         yield "HF_HUB_OFFLINE", "is set: nothing is downloaded"

@@ -9,9 +9,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from itertools import zip_longest
 from typing import Any, Literal
 
 from .errors import (
@@ -41,7 +42,7 @@ class ApiAnswer:
         links, proxy_links: URLs of the result files.
         eta: expected remaining time in seconds, or None.
         generation_seconds: duration of the job, or None.
-        meta: the request's parameters as the service interpreted them, or None.
+        meta: the request's parameters as the service interpreted them, without the key.
     """
 
     status: Literal["success", "processing"]
@@ -50,7 +51,19 @@ class ApiAnswer:
     proxy_links: tuple[str, ...] = ()
     eta: float | None = None
     generation_seconds: float | None = None
-    meta: Mapping[str, Any] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[list[str]]:
+        """The URLs of each result file, in order of preference."""
+        both = zip_longest(self.links, self.proxy_links)
+        return [[url for url in urls if url is not None] for urls in both]
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the service used, or None if unknown."""
+        seed = str(self.meta.get("seed", ""))
+        return int(seed) if seed.isdecimal() and len(seed) < 20 else None
 
 
 class UnclearAnswer(Exception):
@@ -115,7 +128,7 @@ def parse_answer(
         _links(content.get("proxy_links")),
         parse_number(content.get("eta")),
         parse_number(content.get("generationTime", content.get("generation_time"))),
-        meta if isinstance(meta, dict) else None,
+        meta if isinstance(meta, dict) else {},
     )
 
 

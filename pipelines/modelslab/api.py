@@ -33,7 +33,7 @@ class Api:
     """
 
     def __init__(self, http: httpx.AsyncClient, server: Server) -> None:
-        self._http, self._server = http, server
+        self.http, self.server = http, server
 
     async def upload(self, data_uri: str) -> str:
         """Upload an image and return its URL."""
@@ -86,7 +86,7 @@ class Api:
         return self._parse(*await self._post(f"3d/fetch/{job_id}", {}))
 
     def _parse(self, status: int, retry_after: str | None, body: bytes) -> ApiAnswer:
-        return parse_answer(body, status, retry_after=retry_after, redact=self._server.key.redact)
+        return parse_answer(body, status, retry_after=retry_after, redact=self.server.key.redact)
 
     async def _post(
         self, path: str, body: Mapping[str, Any], timeout: httpx.Timeout | None = None
@@ -94,11 +94,11 @@ class Api:
         """Send a POST; return the answer's HTTP status, Retry-After header and body."""
         content = bytearray()
         async with stream(
-            self._http,
+            self.http,
             "POST",
-            f"{self._server.api}/{path}",
-            json={"key": self._server.key.reveal(), **body},
-            timeout=timeout or self._http.timeout,
+            f"{self.server.api}/{path}",
+            json={"key": self.server.key.reveal(), **body},
+            timeout=timeout or self.http.timeout,
         ) as response:
             try:
                 async for piece in read_chunks(response, _MAX_ANSWER_BYTES):

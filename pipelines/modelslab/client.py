@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..net import FAKE_IP_NETWORK, Access, make_client
 from ..progress import Progress, silent
+from .api import Api
 from .errors import GenerationFailed, ModelsLabError
 from .jobs import PaidJobs
 from .request import Request
@@ -44,15 +45,15 @@ class ModelsLab:
     def __init__(
         self, server: Server, *, jobs: PaidJobs | None = None, timing: Timing | None = None
     ) -> None:
-        self._server, self._jobs, self._timing = server, jobs, timing or Timing()
         named = frozenset({server.host}) if server.named else frozenset[str]()
-        self._http = make_client(Access(named_hosts=named, networks=(FAKE_IP_NETWORK,)))
+        http = make_client(Access(named_hosts=named, networks=(FAKE_IP_NETWORK,)))
+        self._api, self._jobs, self._timing = Api(http, server), jobs, timing or Timing()
 
     async def __aenter__(self) -> ModelsLab:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
+        await self._api.http.aclose()
 
     async def image_to_3d(
         self,
@@ -87,9 +88,7 @@ class ModelsLab:
             InvalidInput: if the URL or the job id is malformed.
             EnvironmentProblem: if a file cannot be written, or the record of paid jobs fails.
         """
-        run = JobRun(
-            self._http, self._server, self._jobs, self._timing, image, request, prefix, notice
-        )
+        run = JobRun(self._api, self._jobs, self._timing, image, request, prefix, notice)
         began = time.monotonic()
 
         def check() -> None:

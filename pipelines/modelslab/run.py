@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from PIL import Image
 
 from ..errors import AddressRefused, ImageTo3DError, InvalidInput
@@ -30,7 +29,6 @@ from .errors import (
 )
 from .jobs import PaidJobs, fingerprint, starting_lock
 from .request import OUTPUT_FORMATS, Request
-from .servers import Server
 from .timing import Timing, retry
 from .upload import data_uri
 
@@ -46,30 +44,25 @@ class CloudResult:
         path: the downloaded mesh file.
         mesh: the mesh loaded from `path`.
         video: the downloaded video file, or None.
-        links: URLs of the files on the service.
-        generation_seconds: duration of the job on the service, or None.
-        meta: the request's parameters as the service interpreted them, without the key.
-        seed: the seed that the service used, or None if unknown.
+        answer: the service's answer: links, duration, meta and seed.
     """
 
     job_id: str
     path: Path
     mesh: Mesh
     video: Path | None
-    links: tuple[str, ...]
-    generation_seconds: float | None
-    meta: Mapping[str, Any]
-    seed: int | None
+    answer: ApiAnswer
 
     @property
     def record(self) -> dict[str, Any]:
         """The parameters, the seed, the duration and the links of the job, for JSON."""
+        answer = self.answer
         return {
-            **self.meta,
+            **answer.meta,
             "job_id": self.job_id,
-            "seed": self.seed,
-            "seconds": self.generation_seconds,
-            "links": self.links,
+            "seed": answer.seed,
+            "seconds": answer.generation_seconds,
+            "links": (*answer.links, *answer.proxy_links),
         }
 
 
@@ -78,8 +71,7 @@ class JobRun:
     """A job for one image.
 
     Args:
-        http: client for requests and downloads.
-        server: URL and key of the service.
+        api: the service.
         jobs: record of paid jobs, or None.
         timing: timeouts and pauses.
         image: the image to upload, or its http(s) URL.
@@ -93,8 +85,7 @@ class JobRun:
         expected_s: expected total duration of the job in seconds.
     """
 
-    http: httpx.AsyncClient
-    server: Server
+    api: Api
     jobs: PaidJobs | None
     timing: Timing
     image: Image.Image | str
@@ -107,13 +98,12 @@ class JobRun:
     _fingerprint: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._api = Api(self.http, self.server)
         self._until = time.monotonic() + self.timing.overall
 
     async def run(self, job_id: str, *, pay_again: bool) -> CloudResult:
         """Run the job. See `ModelsLab.image_to_3d`."""
         self._fingerprint = await asyncio.to_thread(
-            fingerprint, self.server.api, self.image, self.request
+            fingerprint, self.api.server.api, self.image, self.request
         )
         async with starting_lock(self._fingerprint):
             known = self._known_job(job_id, pay_again)
@@ -123,7 +113,7 @@ class JobRun:
                 answer = await self._start(pay_again)
         try:
             answer = await self._wait_until_finished(answer)
-            if not answer.links and not answer.proxy_links:
+            if not answer.files:
                 raise GenerationFailed(
                     "ModelsLab finished the job without a file: try another image or seed."
                 )
@@ -190,7 +180,7 @@ class JobRun:
             self.jobs.begin(self._fingerprint)
         self.sent = True
         try:
-            answer = await self._api.start(self.request, image_url)
+            answer = await self.api.start(self.request, image_url)
         except (PossiblyStarted, asyncio.CancelledError):
             raise
         except Exception:
@@ -208,7 +198,7 @@ class JobRun:
             parse_url(self.image)
             return self.image
         encoded = await asyncio.to_thread(data_uri, self.image, self.notice)
-        return await retry(lambda: self._api.upload(encoded), self.timing, self._until)
+        return await retry(lambda: self.api.upload(encoded), self.timing, self._until)
 
     async def _wait_until_finished(self, answer: ApiAnswer) -> ApiAnswer:
         """Poll until the service reports that the job has finished or failed.
@@ -223,7 +213,7 @@ class JobRun:
                 self.expected_s = time.monotonic() - began + answer.eta
             await asyncio.sleep(self.timing.poll_pause(polls, answer.eta))
             try:
-                answer = await self._api.poll(self.id)
+                answer = await self.api.poll(self.id)
                 missing_since = None
             except UnclearAnswer as error:
                 log.info(
@@ -244,13 +234,13 @@ class JobRun:
     async def _save(self, answer: ApiAnswer) -> CloudResult:
         path = mesh = video = None
         name = self.id or self._fingerprint[:12]
-        for addresses in _pairs(answer.links, answer.proxy_links):
+        for addresses in answer.files:
             suffix = suffix_of(addresses)
             if suffix is None or (video if is_video(suffix) else mesh) is not None:
                 continue
             place = self.prefix.with_name(f"{self.prefix.name}-{name}{suffix}")
             try:
-                await download(self.http, addresses, place, self.timing)
+                await download(self.api.http, addresses, place, self.timing)
             except ModelsLabError as error:
                 if not is_video(suffix):
                     raise
@@ -265,30 +255,7 @@ class JobRun:
                 f"ModelsLab's result has no {', '.join(OUTPUT_FORMATS).upper()} file: nothing was"
                 " saved."
             )
-        return _result(self.id or "", path, mesh, video, answer)
-
-
-def _pairs(links: tuple[str, ...], proxies: tuple[str, ...]) -> list[list[str]]:
-    """Return the URLs of each file, in order of preference."""
-    count = max(len(links), len(proxies))
-    return [[several[i] for several in (links, proxies) if i < len(several)] for i in range(count)]
-
-
-def _result(
-    job_id: str, path: Path, mesh: Mesh, video: Path | None, answer: ApiAnswer
-) -> CloudResult:
-    meta = answer.meta or {}
-    seed = str(meta.get("seed", ""))
-    return CloudResult(
-        job_id=job_id,
-        path=path,
-        mesh=mesh,
-        video=video,
-        links=(*answer.links, *answer.proxy_links),
-        generation_seconds=answer.generation_seconds,
-        meta=meta,
-        seed=int(seed) if seed.isdecimal() and len(seed) < 20 else None,
-    )
+        return CloudResult(self.id or "", path, mesh, video, answer)
 
 
 def _load(path: Path) -> Mesh:

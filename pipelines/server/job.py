@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Json
 
 from .protocol import JobRequest
 
@@ -14,8 +13,7 @@ ENDED = ("done", "failed", "cancelled")
 _UNREADABLE = "This job was stored by an incompatible version of the server: submit it again."
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(BaseModel):
     """A job of the server; one row of the database.
 
     Attributes:
@@ -32,21 +30,23 @@ class Job:
         base: the server's address, as the client used it.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     id: int
     token: str
     owner: str
     state: JobState
-    settings: JobRequest
-    images: Sequence[str]
+    settings: Json[JobRequest]
+    images: Json[list[str]] = Field(alias="pictures")
     seed: int
     created: float
     started: float | None
     ended: float | None
     tries: int
     message: str
-    outputs: Sequence[str]
+    outputs: Json[list[str]]
     webhook: str
-    track_id: str | int | None
+    track_id: Json[str | int | None]
     base: str
 
     @property
@@ -58,26 +58,10 @@ class Job:
 
 def job_of(row: dict[str, Any]) -> Job:
     """Convert a database row to a job; an unreadable row becomes a failed job."""
-    images = row.pop("pictures")
     try:
-        return Job(
-            **row
-            | {
-                "settings": JobRequest.model_validate_json(row["settings"]),
-                "images": json.loads(images),
-                "outputs": json.loads(row["outputs"]),
-                "track_id": json.loads(row["track_id"]),
-            }
-        )
-    except (ValueError, TypeError):
-        return Job(
-            **row
-            | {
-                "settings": JobRequest(),
-                "state": row["state"] if row["state"] in ENDED else "failed",
-                "message": row["message"] or _UNREADABLE,
-                "images": (),
-                "outputs": (),
-                "track_id": None,
-            }
-        )
+        return Job.model_validate(row)
+    except ValueError:
+        state = row["state"] if row["state"] in ENDED else "failed"
+        message = row["message"] or _UNREADABLE
+        nothing = {"settings": JobRequest(), "images": [], "outputs": [], "track_id": None}
+        return Job.model_construct(**row | nothing | {"state": state, "message": message})

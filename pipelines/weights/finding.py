@@ -103,10 +103,15 @@ def find_file(
             reason = error
             if not isinstance(error, EntryNotFoundError):
                 break
-    raise EnvironmentProblem(
-        f"{file.names[0]} is missing and could not be downloaded ({type(reason).__name__}) from"
+    raise not_downloaded(file, models_dirs, type(reason).__name__) from reason
+
+
+def not_downloaded(file: WeightsFile, models_dirs: Sequence[Path], why: str) -> EnvironmentProblem:
+    """Return the error for a file that is missing and could not be downloaded."""
+    return EnvironmentProblem(
+        f"{file.names[0]} is missing and could not be downloaded ({why}) from"
         f" {file.address(models_dirs)} The model photo needs no download."
-    ) from reason
+    )
 
 
 def hub_is_reachable() -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
 from ..settings import License
-from .finding import WeightsFile, find_file, hub_is_reachable
+from .finding import WeightsFile, find_file, hub_is_reachable, not_downloaded
 from .presets import (
     MULTIVIEW_PRESETS,
     RECONSTRUCTION_PRESETS,
@@ -78,15 +78,12 @@ def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> N
     wanted = [file for file in files if file.here(models_dirs) is None]
     if not wanted or hub_is_reachable():
         return
-    places = [file.address(models_dirs) for file in wanted]
     if len(wanted) == 1:
-        raise EnvironmentProblem(
-            f"{wanted[0].names[0]} is missing and could not be downloaded (no network) from"
-            f" {places[0]} The model photo needs no download."
-        )
+        raise not_downloaded(wanted[0], models_dirs, "no network")
     raise EnvironmentProblem(
         f"{len(wanted)} files of {' and '.join(names)} are missing and could not be downloaded (no"
-        " network). The model photo needs no download. The files:\n" + "\n".join(places)
+        " network). The model photo needs no download. The files:\n"
+        + "\n".join(file.address(models_dirs) for file in wanted)
     )
 
 

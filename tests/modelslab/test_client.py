@@ -37,13 +37,17 @@ def test_image_to_3d_immediate_success_saves_the_mesh(tmp_path):
     assert result.path == tmp_path / "mesh-109655545.obj"
     assert result.path.read_bytes() == OBJ, "what is paid for is kept as it came"
     assert result.mesh.faces.shape == (4, 3)
-    assert (result.job_id, result.seed, result.generation_seconds, result.video) == (
+    assert (result.job_id, result.answer.seed, result.answer.generation_seconds, result.video) == (
         "109655545",
         3480183101,
         10.62,
         None,
     )
-    assert result.meta == {"seed": "3480183101", "resolution": "256", "note": "sent with <key>"}
+    assert result.answer.meta == {
+        "seed": "3480183101",
+        "resolution": "256",
+        "note": "sent with <key>",
+    }
     assert [r.path for r in service.received] == ["/api/base64_to_url", START, FILE]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh-109655545.obj"]
 

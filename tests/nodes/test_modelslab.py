@@ -10,6 +10,7 @@ from typing import Any
 import folder_paths
 
 from pipelines.meshes.io import load_mesh, save_mesh
+from pipelines.modelslab.answers import ApiAnswer
 from pipelines.modelslab.run import CloudResult
 
 from .inputs import red_box, small_ball
@@ -31,10 +32,7 @@ def test_modelslab_gives_mesh_paths_and_meta(nodes, monkeypatch):
                 mesh=load_mesh(path),
                 video=None,
                 job_id="7",
-                seed=1,
-                generation_seconds=2.0,
-                links=("a",),
-                meta={"prompt": "x", "job_id": "another"},
+                answer=ApiAnswer("success", "7", meta={"prompt": "x", "job_id": "another"}),
             )
         ]
 

@@ -38,7 +38,7 @@ def test_modelslab_client_of_this_library_gets_mesh_and_video(real: Running, tmp
         assert result.mesh.volume() > 0.01
         assert result.video is not None
         assert result.video.read_bytes()[4:8] == b"ftyp"
-        assert result.seed == 5
+        assert result.answer.seed == 5
 
     asyncio.run(run())
 
