@@ -7,15 +7,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import trimesh
 
 from ..errors import InvalidInput
 from ..progress import Progress, silent
 from .mesh import Mesh, rotate
 from .topology import Floats, Indices, bare_shape
+
+if TYPE_CHECKING:
+    import trimesh
 
 _MAX_OVERHANG = math.sin(math.radians(45)) + 1e-4  # most printers print 45 degrees in the air
 _LAYER = 0.0025  # of the first layer, as a share of the longest side: 0.2 mm of 80 mm
@@ -142,6 +145,8 @@ class _Shape:
 
     @cached_property
     def solid(self) -> trimesh.Trimesh:
+        import trimesh  # slow to import
+
         return trimesh.Trimesh(self.vertices, self.faces, process=False)
 
     @cached_property
@@ -181,9 +186,10 @@ class _Shape:
     def is_stable(self, down: Floats) -> bool:
         """Return whether the shape stands on its lowest points without falling over."""
         from scipy.spatial import ConvexHull, QhullError  # slow to import
+        from trimesh.geometry import plane_transform
 
         height = -(self.vertices @ down)
-        across = trimesh.geometry.plane_transform(np.zeros(3), down)[:2, :3]
+        across = plane_transform(np.zeros(3), down)[:2, :3]
         try:
             base = ConvexHull(self.vertices[height <= height.min() + self.layer] @ across.T)
         except (QhullError, ValueError):  # a point or a line
@@ -197,8 +203,9 @@ def _thinnest_wall(shape: _Shape) -> float | None:
     if importlib.util.find_spec("igl") is None or not shape.areas.any():
         return None
     import igl
+    from trimesh.sample import sample_surface
 
-    points, triangle = trimesh.sample.sample_surface(shape.solid, _RAYS, seed=0)
+    points, triangle = sample_surface(shape.solid, _RAYS, seed=0)
     normals = shape.vector_areas / shape.areas[:, None].clip(1e-300)
     inward = -normals[triangle]
     tree = igl.AABB()

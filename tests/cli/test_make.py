@@ -361,36 +361,20 @@ def test_old_flags_still_work_with_a_warning(capsys):
     assert "warning: --no-half-copy has no effect" in error
 
 
-def test_importing_the_library_loads_no_heavy_package():
-    heavy = (
-        "diffusers",
-        "transformers",
-        "rembg",
-        "skimage",
-        "scipy.ndimage",
-        "trimesh",
-        "huggingface_hub",
-        "httpx",
-        "torchvision",
-    )
-    code = (
-        f"import sys, pipelines.image_to_3d; sys.exit(', '.join(n for n in {heavy} if n in"
-        " sys.modules) or 0)"
-    )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+_UNUSED = (
+    *("torch._dynamo", "torchvision", "diffusers", "transformers", "rembg", "onnxruntime"),
+    *("huggingface_hub", "httpx", "trimesh", "igl", "xatlas", "matplotlib", "pandas", "fsspec"),
+)
 
 
-def test_a_run_imports_no_compiler(tmp_path):
-    """`torch._dynamo` takes a second of a run that takes two."""
-    words = [str(CUP), "-o", str(tmp_path), "--model", "photo", "--resolution", "32"]
-    code = (
-        "import sys; from pipelines.cli import main\n"
-        f"assert main({[*words, '--device', 'cpu']!r}) == 0\n"
-        "sys.exit('torch._dynamo' in sys.modules)"
-    )
+@pytest.mark.parametrize("resolution", [None, 32], ids=["import", "run"])
+def test_photo_imports_only_what_it_needs(tmp_path, resolution):
+    """Each of these takes up to a second of a run that takes two."""
+    words = ["--model", "photo", "--resolution", str(resolution), "--device", "cpu"]
+    code = "import sys, pipelines.job\nfrom pipelines.cli import main\n"
+    if resolution:
+        code += f"assert main({[str(CUP), '-o', str(tmp_path), *words]!r}) == 0\n"
+    heavy = _UNUSED if resolution else (*_UNUSED, "scipy.ndimage", "skimage")
+    code += f"sys.exit(', '.join(n for n in {heavy!r} if n in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
