@@ -10,7 +10,6 @@ from comfy_api.latest import io
 
 from ..pipelines.meshes.io import UpAxis, lost, mesh_path, save_mesh
 from ..pipelines.meshes.io.glb_material import TextureFormat
-from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.placement import place
 from . import host
 from .cleaning import FOLDER
@@ -64,8 +63,11 @@ class SaveMesh(io.ComfyNode):
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         metadata = host.file_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        paths = _paths(meshes, filename_prefix, format)
-        for i, (one, path) in enumerate(zip(meshes, paths, strict=True)):
+        folder, names = host.output_names(filename_prefix, len(meshes))
+        paths = [
+            mesh_path(folder, name, format, one) for one, name in zip(meshes, names, strict=True)
+        ]
+        for one, path, progress in host.each(meshes, paths):
             save_mesh(
                 place(one, size=longest_side, pivot=pivot, turn_deg=turn),
                 path,
@@ -73,7 +75,7 @@ class SaveMesh(io.ComfyNode):
                 metadata=metadata,
                 texture_format=texture_format if format == "glb" else "png",
             )
-            host.node_progress()(i + 1, len(meshes))
+            progress(1, 1)
         if messages := sorted({lost(one, format) for one in meshes} - {""}):
             host.show_on_node(cls.hidden.unique_id, "\n".join(messages))
         return _output(paths)
@@ -114,11 +116,6 @@ def _inputs() -> list[Any]:
             **RARE,
         ),
     ]
-
-
-def _paths(meshes: Sequence[Mesh], prefix: str, format: str) -> list[Path]:
-    folder, names = host.output_names(prefix, len(meshes))
-    return [mesh_path(folder, name, format, one) for one, name in zip(meshes, names, strict=True)]
 
 
 def _output(paths: Sequence[Path]) -> io.NodeOutput:
