@@ -119,7 +119,8 @@ class ViewCameras(io.ComfyNode):
             outputs=[
                 CamerasSocket.Output("cameras"),
                 io.Load3DCamera.Output(
-                    "camera_info",
+                    "camera_infos",
+                    display_name="camera_info",
                     is_output_list=True,
                     tooltip="The cameras for core's 3D nodes, one after the other.",
                 ),

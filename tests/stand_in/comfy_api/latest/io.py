@@ -145,6 +145,9 @@ class Schema:
         self.inputs: list[_Port] = fields.pop("inputs", [])
         self.outputs: list[_Port] = fields.pop("outputs", [])
         self.fields = fields
+        both = {port.id for port in self.inputs} & {port.id for port in self.outputs}
+        if both:  # 0.3.64 refuses the whole pack
+            raise ValueError(f"Ids must be unique between inputs and outputs, but {both} are not.")
 
 
 class ComfyNode:
