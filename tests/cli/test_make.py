@@ -378,3 +378,13 @@ def test_photo_imports_only_what_it_needs(tmp_path, resolution):
     code += f"sys.exit(', '.join(n for n in {heavy!r} if n in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "NUMBA_DISABLE_JIT"])
+def test_command_line_keeps_a_users_variables(name, monkeypatch, capsys):
+    monkeypatch.setenv(name, "mine")
+    main(["--help"])
+    assert os.environ[name] == "mine"
+    monkeypatch.delenv(name)
+    main(["--help"])
+    assert os.environ[name] in ("PASSIVE", "1")
