@@ -16,6 +16,7 @@ from .rendering import RenderMesh, RenderOrbit
 from .saving import SaveMesh
 from .surface import ExtractMesh
 from .texturing import ApplyTexture, BakeVertexColors, TextureMesh
+from .trimesh_bridge import ConvertTrimesh
 from .triposg import ReconstructTripoSG
 
 NODES: list[type[io.ComfyNode]] = [
@@ -40,6 +41,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadMesh,
     SaveMesh,
     ModelsLabImageTo3D,
+    ConvertTrimesh,
 ]
 
 

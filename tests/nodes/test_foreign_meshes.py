@@ -72,6 +72,30 @@ def test_meshes_of_a_trimesh_keeps_its_texture(nodes):
 
 
 @pytest.mark.parametrize(
+    "visual",
+    [
+        pytest.param({"vertex_colors": np.tile(np.uint8([255, 0, 0, 255]), (8, 1))}, id="colours"),
+        pytest.param(
+            {
+                "visual": trimesh.visual.TextureVisuals(
+                    uv=np.full((8, 2), 0.25), image=Image.new("RGB", (4, 2), "blue")
+                )
+            },
+            id="texture",
+        ),
+    ],
+)
+def test_convert_trimesh_of_its_own_output_changes_nothing(nodes, visual):
+    mesh, (made,) = nodes.ConvertTrimesh.execute(_box(**visual)).args
+    again, (same,) = nodes.ConvertTrimesh.execute(made).args
+    assert made.extents.tolist() == [1.0, 2.0, 3.0]
+    assert same.visual.kind == made.visual.kind
+    torch.testing.assert_close(again.vertices, mesh.vertices)
+    for name in ("vertex_colors", "uvs", "texture"):
+        torch.testing.assert_close(getattr(again, name, None), getattr(mesh, name, None))
+
+
+@pytest.mark.parametrize(
     "value",
     [
         pytest.param("a.obj", id="path"),
