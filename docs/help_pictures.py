@@ -21,6 +21,7 @@ from pipelines.images.reading import read_image, to_pillow
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.decimation import decimate
 from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.quads import remesh_quads
 from pipelines.meshes.solid import make_solid
 from pipelines.meshes.texture import texture_from_images
 from pipelines.rendering.render_field import render_field
@@ -94,6 +95,23 @@ def double_shell_and_body(mesh: Mesh) -> Tensor:
     )
 
 
+def triangles_and_quads(mesh: Mesh) -> Tensor:
+    """Render a body's triangles and its quads, each in a shade of its own."""
+    body = make_solid(mesh)
+    torch.manual_seed(0)
+    shown = []
+    for shape, halves in ((decimate(body, 6000), 1), (remesh_quads(body, 3000), 2)):
+        shades = 0.35 + 0.6 * torch.rand(len(shape.faces) // halves)
+        corners = shape.faces.flatten()
+        facets = Mesh(
+            shape.vertices[corners],
+            torch.arange(len(corners)).view(-1, 3),
+            shades.repeat_interleave(3 * halves)[:, None].expand(-1, 3),
+        )
+        shown.append(render_mesh(facets, cameras_around([20.0], [15.0], 4.0, 30.0), HEIGHT))
+    return side_by_side(*shown)
+
+
 def main() -> None:
     folder = ROOT / "web" / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +147,7 @@ def main() -> None:
     )
     images["solid"] = double_shell_and_body(decimate(result.mesh, 6000))
     images["texture"] = with_and_without_texture()
+    images["quads"] = triangles_and_quads(result.mesh)
     for name, image in images.items():
         to_pillow(image).save(folder / f"{name}.jpg", quality=88)
 

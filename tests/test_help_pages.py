@@ -37,3 +37,10 @@ def test_every_page_has_a_chinese_one_that_is_not_behind(page: Path):
 
 def test_no_chinese_page_is_of_a_node_that_is_gone():
     assert {path.parent.name for path in FOLDER.glob("*/zh.md")} == {page.stem for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_every_page_has_an_image(page: Path):
+    images = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    assert images
+    assert all((FOLDER / image).exists() for image in images)
