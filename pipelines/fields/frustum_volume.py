@@ -204,10 +204,10 @@ class FrustumVolume:
         pixels = self.occupancy.shape[-1]  # to an image side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
         depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth
-        rounded = (_at(self.limit, frustum[:, :2])[:, 0] - depth) * pixels
+        shallow = (_at(self.limit, frustum[:, :2])[:, 0] - depth) * pixels
         # Nothing outside the frustum is solid.
         beyond = (1 - frustum.abs().amax(dim=1)) * pixels / 2
-        limits = torch.stack([outline, rounded, beyond]).amin(dim=0) * _OUTLINE
+        limits = torch.stack([outline, shallow, beyond]).amin(dim=0) * _OUTLINE
         return torch.minimum(_at(self.occupancy, frustum)[:, 0], limits)
 
     def _colors(self, points: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 If a network does not know the depth of a chair's leg, it predicts probabilities of about one half
 along much of the ray. Thresholded at one half, all of that becomes a solid slab. Two rules prevent
-it. An uncertain ray is solid only over its expected length, at its likeliest bins. And the depth of
-an object is limited to a multiple of its width. Toward the outline, objects are rounded off.
+it. An uncertain ray is solid only over its expected length, at its likeliest bins. The depth of an
+uncertain part is limited to a multiple of its width.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ _CONFIDENT_LOGIT, _SHARPNESS = 2.5, 3.0  # logit above which a ray is certain; s
 IN_MASK = 0.05  # coverage of a pixel from which its ray belongs to the mask
 _BACKGROUND = 1e-3  # smoothing weight of rays outside the mask
 _RADIUS_PIXELS = 128  # side length of the mask when widths are measured
-# The largest half depth is this times the square root of the distance from the outline, both in
-# image sides. A ball with a radius of half an image side has a factor of 1 near its outline.
-_ROUNDING = 1.7
 _DEPTH_PER_WIDTH = 1.8  # largest ratio of depth to width of an uncertain part
 _MIN_REACH = 0.025  # image sides; thinner legs break
 _OUTLINE_BLUR = 0.006  # image sides; sharper details of the outline would become ridges along rays
@@ -81,7 +78,7 @@ def depth_limit(mask: Tensor, outline: Tensor, uncertain: Tensor) -> Tensor:
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
         outline: (1, 1, S, S) signed distance from the mask's outline in image sides, positive
             inside.
-        uncertain: (1, 1, H, W) uncertainty of each ray, in [0, 1]; certain rays are only rounded.
+        uncertain: (1, 1, H, W) uncertainty of each ray, in [0, 1]; certain rays have no limit.
 
     Returns:
         (1, 1, S, S) largest distance of the object from the middle of the ray, in image sides.
@@ -96,8 +93,7 @@ def depth_limit(mask: Tensor, outline: Tensor, uncertain: Tensor) -> Tensor:
         for x in (local_radius(mask), uncertain)
     )
     width = (distance * (2 * radius - distance).clamp_min(0)).sqrt()
-    reach = (_DEPTH_PER_WIDTH * width).clamp_min(_MIN_REACH) / uncertain.clamp_min(0.02)
-    return torch.minimum(_ROUNDING * distance.sqrt(), reach)
+    return (_DEPTH_PER_WIDTH * width).clamp_min(_MIN_REACH) / uncertain.clamp_min(0.02)
 
 
 def local_radius(mask: Tensor) -> Tensor:
