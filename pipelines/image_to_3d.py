@@ -23,13 +23,14 @@ from .images.framing import DEFAULT_SIZE, frame_foreground, framed_side
 from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages
+from .meshes.symmetry import with_mirror_image
 from .multiview.generation import generate_views
 from .multiview.sampling import choose_seed
 from .multiview.zero123plus import MultiviewModel
 from .progress import Progress, silent
 from .reconstruction.reconstruct import FieldModel, reconstruct
 from .reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler, TripoSG
-from .settings import Settings, TextureSource, ViewSettings
+from .settings import Settings, TextureMirror, TextureSource, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
 from .weights.presets import RECONSTRUCTION_PRESETS, views_model_for
@@ -127,7 +128,9 @@ class Result:
     seconds: Mapping[str, float]
     licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
+    def layers(
+        self, source: TextureSource = "pictures", mirror: TextureMirror = "off"
+    ) -> list[PosedImages]:
         """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.
 
         Later layers cover earlier layers. If the photograph's camera is unknown, it is estimated
@@ -137,6 +140,8 @@ class Result:
         Args:
             source: "pictures" for the views and the photograph, "views" for the views alone, or
                 "triplane" for no images.
+            mirror: "auto" adds the photograph's mirror image as its fallback, if the mesh is
+                symmetric and there are no views.
         """
         if source == "triplane":
             return []
@@ -150,7 +155,10 @@ class Result:
                 log.warning("%s", fit.sentence)
                 return layers
             camera = fit.camera
-        return [*layers, PosedImages(self.photo.photograph, camera, self.photo.mask)]
+        photograph = PosedImages(self.photo.photograph, camera, self.photo.mask)
+        if mirror == "auto" and not layers:
+            photograph = with_mirror_image(self.mesh, photograph)
+        return [*layers, photograph]
 
 
 @dataclass(frozen=True)

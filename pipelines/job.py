@@ -351,7 +351,7 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
     if settings.quads:
         mesh = remesh_quads(mesh, settings.quads, partial(progress, stage="quads"))
     if settings.texture:
-        layers = result.layers(settings.texture_from)
+        layers = result.layers(settings.texture_from, settings.texture_mirror)
         mesh = texture_from_images(
             mesh,
             layers,

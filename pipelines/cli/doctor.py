@@ -15,7 +15,7 @@ from .parsing import Parser, path
 
 _PACKAGES = (
     "torch", "numpy", "pillow", "trimesh", "diffusers", "transformers", "huggingface_hub", "rembg",
-    "onnxruntime", "xatlas", "libigl", "fast-simplification", "ray",
+    "onnxruntime", "xatlas", "libigl", "fast-simplification", "pynanoinstantmeshes", "ray",
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ GROUPS = {
         "max_faces",
         "quads",
     ),
-    "texture": ("texture", "texture_from", "texture_format"),
+    "texture": ("texture", "texture_from", "texture_mirror", "texture_format"),
     "more files": ("orbit", "save_views"),
     "precision and memory": ("dtype", "offload"),
 }

@@ -11,9 +11,11 @@ from ..errors import InvalidInput
 from ..fields.field import Field
 from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent
+from ..settings import TextureMirror
 from .camera_fit import fit_camera
 from .mesh import Mesh
 from .projection import PosedImages
+from .symmetry import with_mirror_image
 from .texture import DEFAULT_TEXTURED_FACES, texture_from_images
 
 
@@ -45,6 +47,7 @@ def paint(
     size: int = 1024,
     *,
     keep_uvs: bool = False,
+    mirror: TextureMirror = "off",
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> tuple[Mesh, str]:
@@ -55,6 +58,8 @@ def paint(
         sources: at least one source of colour.
         size: see `texture.bake_texture`.
         keep_uvs: see `texture.texture_from_images`.
+        mirror: "auto" paints the hidden side of a symmetric mesh with the photograph's mirror
+            image, if there are no views.
         max_faces: see `texture.bake_texture`.
         progress: see `texture.bake_texture`.
 
@@ -71,7 +76,10 @@ def paint(
     if sources.photograph is not None:
         image, mask = sources.photograph.split([3, 1], dim=1)
         fit = fit_camera(mesh, image, mask, known=None if field is None else field.camera)
-        layers += [PosedImages(image, fit.camera, mask)] if fit.trusted else []
+        if fit.trusted:
+            photograph = PosedImages(image, fit.camera, mask)
+            mirrors = mirror == "auto" and not layers
+            layers.append(with_mirror_image(mesh, photograph) if mirrors else photograph)
         note = fit.sentence
     if not layers and field is None and sources.voxels is None:
         raise InvalidInput(
