@@ -258,6 +258,28 @@ def test_templates_of_cores_newest_models_run_behind_their_decoders(comfyui: Ser
         torch.testing.assert_close(red, mesh.vertices[:, 1] + 0.5, atol=0.1, rtol=0)
 
 
+def test_texture_mesh_paints_on_the_uvs_of_cores_unwrapping(comfyui: Server):
+    if not {"UnwrapMesh", "DecimateMesh"} <= comfyui.object_info().keys():
+        pytest.skip("this version has no Unwrap Mesh")
+    graph = {
+        "1": {"class_type": "Test_TrellisOutput", "inputs": {"resolution": 32}},
+        "2": {"class_type": "DecimateMesh", "inputs": {"mesh": ["1", 0], "target_face_count": 200}},
+        "3": {"class_type": "UnwrapMesh", "inputs": {"mesh": ["2", 0]}},
+        "4": {
+            "class_type": "ImageTo3D_TextureMesh",
+            "inputs": {"mesh": ["3", 0], "voxel_colors": ["1", 1], "keep_uvs": True, "size": 512},
+        },
+        "5": {
+            "class_type": "ImageTo3D_SaveMesh",
+            "inputs": {"mesh": ["4", 0], "filename_prefix": "core/uvs", "format": "glb", **PLACE},
+        },
+    }
+    (path,) = saved_paths(comfyui, comfyui.run(comfyui.with_defaults(graph)), graph)
+    mesh = load_mesh(path)
+    red = texture_to_vertex_colors(mesh).vertex_colors[:, 0]
+    assert float((red - mesh.vertices[:, 1] - 0.5).abs().median()) < 0.03
+
+
 def _without_unused(graph: dict[str, Any]) -> dict[str, Any]:
     """The part of a graph before its saver."""
     wanted, waiting = set(), [node_id(graph, "SaveMesh")]
