@@ -196,6 +196,43 @@ def run(
         return JobResult(exception=error)
 
 
+class Runner:
+    """Runs one job after another in a worker's process, and keeps the last models loaded.
+
+    Args:
+        loading: settings of model loading.
+        memory_advice: see `run`.
+    """
+
+    def __init__(self, loading: LoadSettings, memory_advice: str) -> None:
+        self._loading, self._advice = loading, memory_advice
+        self._chain: ImageTo3D | None = None
+        self._names: tuple[str | None, ...] = ()
+
+    def __call__(
+        self,
+        images: Sequence[Path | Tensor],
+        settings: JobSettings,
+        folder: Path,
+        name: str,
+        *,
+        progress: Progress,
+        **options: Any,
+    ) -> JobResult:
+        """Run a job as `run` does with these options, and raise the exception that fails it."""
+        names = (settings.model, settings.views_model)
+        if self._chain is None or self._names != names:
+            progress(0, 1, stage="model")
+            self._chain = None  # free its memory before loading another
+            with memory_explained(self._advice):
+                self._chain, self._names = load(settings, self._loading), names
+        options |= {"progress": progress, "memory_advice": self._advice}
+        result = run(self._chain, images, settings, folder, name, **options)
+        if result.exception is not None:
+            raise result.exception
+        return result
+
+
 def prepare(
     images: Sequence[Path | Tensor],
     settings: JobSettings,

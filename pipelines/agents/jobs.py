@@ -15,9 +15,7 @@ from typing import Literal
 from torch import Tensor
 
 from .. import job
-from ..devices import memory_explained
 from ..errors import InvalidInput
-from ..image_to_3d import ImageTo3D
 from ..job import JobResult
 from ..settings import JobSettings, LoadSettings
 from ..workers.process import WorkerProcess, WorkFunction, WorkResult
@@ -75,9 +73,7 @@ class Maker:
     """
 
     def __init__(self, loading: LoadSettings) -> None:
-        self._loading = loading
-        self._names: tuple[str | None, ...] = ()
-        self._chain: ImageTo3D | None = None
+        self._run = job.Runner(loading, _MEMORY_ADVICE)
 
     def __call__(
         self,
@@ -93,10 +89,7 @@ class Maker:
         ) -> None:
             report(stage, done, total)
 
-        with memory_explained(_MEMORY_ADVICE):
-            chain = self._load(settings, report)
-        result = job.run(
-            chain,
+        return self._run(
             [image],
             settings,
             folder,
@@ -104,19 +97,7 @@ class Maker:
             title=image.stem,
             own_folder=False,
             progress=progress,
-            memory_advice=_MEMORY_ADVICE,
         )
-        if result.exception is not None:
-            raise result.exception
-        return result
-
-    def _load(self, settings: JobSettings, report: Callable[[str, int, int], None]) -> ImageTo3D:
-        names = (settings.model, settings.views_model)
-        if self._chain is None or self._names != names:
-            report("model", 0, 1)
-            self._chain = None  # free its memory before loading another
-            self._chain, self._names = job.load(settings, self._loading), names
-        return self._chain
 
 
 class AgentJobs:

@@ -49,7 +49,7 @@ def make_parser() -> Parser:
     )
     parser.add_settings(
         SETTINGS | declared(CatalogueSettings),
-        _GROUPS | GROUPS,
+        {**_GROUPS, **GROUPS},
         device=REPEATED_DEVICE,
         model={"default": "photo"},
     )

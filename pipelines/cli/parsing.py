@@ -10,38 +10,31 @@ from typing import Any, NoReturn
 
 from ..errors import ImageTo3DError, InvalidInput
 from ..files import expand_home
-from ..settings import JobSettings, LoadSettings, Setting, declared
+from ..settings import (
+    JobSettings,
+    LoadSettings,
+    OutputSettings,
+    Setting,
+    SurfaceSettings,
+    ViewSettings,
+    declared,
+)
 
 PROGRAM = "python -m pipelines" if __package__ == "pipelines.cli" else "image-to-3d"
 INTERRUPTED = 130  # exit code after Ctrl-C, by convention of shells
 
 SETTINGS = declared(JobSettings, LoadSettings)
+_OUTPUTS = [name for name in declared(OutputSettings) if name not in ("previews", "video")]
+_MORE_FILES = ("orbit", "save_views")
 #: The options that change the result, by heading. The option of setting `up_axis` is `--up-axis`.
-GROUPS = {
+GROUPS: Mapping[str, Sequence[str]] = {
     "model": ("model", "views_model", "license", "models_dir"),
-    "sampling, of six views or of triposg's shape": (
-        "seed",
-        "steps",
-        "guidance",
-        "scheduler",
-        "shift",
-        "tokens",
-    ),
+    "sampling, of six views or of triposg's shape": list(declared(ViewSettings)),
     "background": ("remove_bg", "alpha_threshold", "foreground_ratio"),
-    "surface": ("resolution", "threshold", "exact", "min_part_share", "chunk_size"),
-    "mesh": (
-        "format",
-        "up_axis",
-        "solid",
-        "orient",
-        "printer",
-        "size",
-        "pivot",
-        "max_faces",
-        "quads",
-    ),
-    "texture": ("texture", "texture_from", "texture_mirror", "texture_format"),
-    "more files": ("orbit", "save_views"),
+    "surface": [name for name in declared(SurfaceSettings) if name != "colors"],
+    "mesh": [name for name in _OUTPUTS if not name.startswith(("texture", *_MORE_FILES))],
+    "texture": [name for name in _OUTPUTS if name.startswith("texture")],
+    "more files": _MORE_FILES,
     "precision and memory": ("dtype", "offload"),
 }
 #: Arguments of `add_setting` for commands whose workers may be on several devices.

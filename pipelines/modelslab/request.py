@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from ..settings import BaseSettings
+from ..declarations import BaseSettings
 
 OutputFormat = Literal["obj", "glb", "stl", "ply"]
 #: The parameters of the vendor's newer models.

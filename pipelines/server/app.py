@@ -55,30 +55,10 @@ def create_app(
     """
     service = Service(jobs, workers, settings, Keys(keys), models_dirs, body_timeout_s)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(service.models.resume)
-        workers.start()
-        threading.Thread(target=_clean, args=(jobs, service.closing), daemon=True).start()
-        delivering = asyncio.create_task(
-            deliver_webhooks(
-                jobs,
-                service.webhook_body,
-                secret=settings.webhook_secret,
-                allow_private=settings.allow_private,
-            )
-        )
-        try:
-            yield
-        finally:
-            service.closing.set()
-            delivering.cancel()
-            await asyncio.to_thread(workers.stop)
-
     app = FastAPI(
         title="Image to 3D",
         description="ModelsLab's and Hunyuan3D-2's endpoints on your own machine.",
-        lifespan=lifespan,
+        lifespan=lambda _: _running(service),
         docs_url=None,
         redoc_url=None,
         responses={code: {"model": Answer} for code in (400, 401, 403, 404, 413, 429)},
@@ -103,6 +83,29 @@ def create_app(
             expose_headers=["Content-Disposition", "Content-Length", "Retry-After"],
         )
     return app
+
+
+@contextlib.asynccontextmanager
+async def _running(service: Service) -> AsyncIterator[None]:
+    """Run the workers, the webhooks and the removal of expired jobs beside the application."""
+    jobs, settings = service.jobs, service.settings
+    await asyncio.to_thread(service.models.resume)
+    service.workers.start()
+    threading.Thread(target=_clean, args=(jobs, service.closing), daemon=True).start()
+    delivering = asyncio.create_task(
+        deliver_webhooks(
+            jobs,
+            service.webhook_body,
+            secret=settings.webhook_secret,
+            allow_private=settings.allow_private,
+        )
+    )
+    try:
+        yield
+    finally:
+        service.closing.set()
+        delivering.cancel()
+        await asyncio.to_thread(service.workers.stop)
 
 
 def _clean(jobs: Jobs, closing: threading.Event) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 from .. import job
 from ..cameras import Cameras, cameras_around
 from ..devices import memory_explained
-from ..image_to_3d import ImageTo3D
 from ..images.reading import read_image, save_image
 from ..settings import JobSettings, LoadSettings, OutputSettings, SurfaceSettings, ViewSettings
 from .protocol import CameraAngles, JobRequest
@@ -29,8 +28,7 @@ class Maker:
     """
 
     def __init__(self, loading: LoadSettings) -> None:
-        self._loading, self._name = loading, ""
-        self._chain: ImageTo3D | None = None
+        self._run = job.Runner(loading, _MEMORY_ADVICE)
 
     def __call__(
         self, options: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
@@ -59,10 +57,8 @@ class Maker:
             report(stage, done, total)
 
         with memory_explained(_MEMORY_ADVICE):
-            chain = self._load(options.model, report)
             tensors = [read_image(image) for image in images]
-        result = job.run(
-            chain,
+        result = self._run(
             tensors,
             job_settings(options, seed, tensors),
             folder,
@@ -70,19 +66,8 @@ class Maker:
             cameras=_cameras(options.cameras),
             own_folder=False,
             progress=progress,
-            memory_advice=_MEMORY_ADVICE,
         )
-        if result.exception is not None:
-            raise result.exception
         return [path.name for path in result.files]
-
-    def _load(self, model: str, report: Report) -> ImageTo3D:
-        if self._chain is None or self._name != model:
-            report("model", 0, 1)
-            self._chain = None  # free its memory before loading another
-            self._chain = job.load(JobSettings(model=model), self._loading)
-            self._name = model
-        return self._chain
 
 
 def job_settings(options: JobRequest, seed: int, images: Sequence[Tensor]) -> JobSettings:
