@@ -6,6 +6,7 @@ import asyncio
 import urllib.parse
 from typing import Any, TypeVar
 
+import anyio
 import pydantic_core
 from fastapi import Request
 from pydantic import ValidationError
@@ -62,11 +63,10 @@ class BodyReader:
             raise ApiError(400, _MULTIPART)
         content = bytearray()
         try:
-            await asyncio.wait_for(
-                self._receive(request, model.MAX_BYTES, content), self._timeout_s
-            )
+            with anyio.fail_after(self._timeout_s):
+                await self._receive(request, model.MAX_BYTES, content)
             fields = await asyncio.to_thread(_parse, content, kind)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise ApiError(408, "The request took too long to arrive.") from None
         except ClientDisconnect:
             raise ApiError(499, "The client closed the connection.") from None

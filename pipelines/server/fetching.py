@@ -7,6 +7,7 @@ import base64
 import binascii
 import io
 
+import anyio
 from PIL import Image
 
 from ..errors import AddressRefused, InvalidInput
@@ -99,23 +100,23 @@ def check_image(content: bytes) -> None:
 async def _download(address: str, allow_private: bool) -> bytes:
     parse_url(address)
     content = bytearray()
-
-    async def read() -> None:
-        async with (
-            make_client(Access(http=True, private=allow_private, proxies=allow_private)) as client,
-            stream(client, "GET", address, redirects=True) as response,
-        ):
-            if response.status_code != 200:
-                raise InvalidInput(f"The image's URL answered with HTTP {response.status_code}.")
-            async for piece in read_chunks(response, MAX_BYTES):
-                content.extend(piece)
-
+    access = Access(http=True, private=allow_private, proxies=allow_private)
     try:
-        await asyncio.wait_for(read(), TIMEOUT_S)
+        with anyio.fail_after(TIMEOUT_S):
+            async with (
+                make_client(access) as client,
+                stream(client, "GET", address, redirects=True) as response,
+            ):
+                if response.status_code != 200:
+                    raise InvalidInput(
+                        f"The image's URL answered with HTTP {response.status_code}."
+                    )
+                async for piece in read_chunks(response, MAX_BYTES):
+                    content.extend(piece)
     except TooLarge as error:
         raise _too_large() from error
     # One message for all failures: different ones would reveal open ports of a private network.
-    except (*HTTP_ERRORS, AddressRefused, TimeoutError, asyncio.TimeoutError) as error:
+    except (*HTTP_ERRORS, AddressRefused, TimeoutError) as error:
         raise InvalidInput(
             "The image's URL must be on the open internet and answer within"
             f" {TIMEOUT_S:.0f} seconds."

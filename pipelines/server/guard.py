@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -111,10 +110,7 @@ class _Body:
         """Read and discard the rest of the body."""
         if not self._left or self._asks_first:
             return
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._discard(), _DRAIN_TIMEOUT_S)
-
-    async def _discard(self) -> None:
         size = 0
-        while self._left and size < _MAX_DRAINED_BYTES:
-            size += len((await self.receive()).get("body", b""))
+        with anyio.move_on_after(_DRAIN_TIMEOUT_S):
+            while self._left and size < _MAX_DRAINED_BYTES:
+                size += len((await self.receive()).get("body", b""))

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import anyio
 import httpx
 
 from ..errors import AddressRefused
@@ -96,16 +97,15 @@ async def _call(
     client: httpx.AsyncClient, job: Job, body_of: Callable[[Job], dict[str, Any]], secret: str
 ) -> bool:
     """Post a job's state to its webhook; return whether the receiver accepted it."""
-
-    async def post() -> bool:
+    try:
         body = json.dumps(body_of(job)).encode()
         headers = signed_headers(body, job.token, int(time.time()), secret)
-        async with stream(client, "POST", job.webhook, content=body, headers=headers) as response:
-            return response.is_success
-
-    try:
-        return await asyncio.wait_for(post(), _TIMEOUT_S)
-    except (*HTTP_ERRORS, AddressRefused, TimeoutError, asyncio.TimeoutError) as error:
+        with anyio.fail_after(_TIMEOUT_S):
+            async with stream(
+                client, "POST", job.webhook, content=body, headers=headers
+            ) as response:
+                return response.is_success
+    except (*HTTP_ERRORS, AddressRefused, TimeoutError) as error:
         log.info("the webhook of job %d failed: %s", job.id, type(error).__name__)
     except Exception:
         log.exception("the webhook of job %d failed", job.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..workers.process import WorkerProcess, WorkResult
@@ -22,7 +23,7 @@ _BROKEN = "This job failed because of an error in the server: see the server's l
 Make = Callable[[JobRequest, int, list[Path], Path, Callable[[str, int, int], None]], list[str]]
 
 
-class Workers:
+class Workers(Supervisor):
     """Workers that run the jobs of a store until they are stopped.
 
     Args:
@@ -35,29 +36,18 @@ class Workers:
     def __init__(
         self, jobs: Jobs, makers: Sequence[Callable[[], Make]], *, limit: float = 3600.0
     ) -> None:
+        super().__init__(makers, self._run_next)
         #: Progress of the running jobs by id, such as "views 3 of 75".
         self.stages: dict[int, str] = {}
         self._jobs, self._limit = jobs, limit
         self._cancelled: set[int] = set()
-        self._supervisor = Supervisor(makers, self._step)
-
-    def __len__(self) -> int:
-        return len(self._supervisor)
-
-    def start(self) -> None:
-        """Start all workers."""
-        self._supervisor.start()
 
     def stop(self) -> None:
         """Kill the processes, and move their jobs back to the queue."""
-        self._supervisor.stopping.set()
+        self.stopping.set()
         with self._jobs.changed:
             self._jobs.changed.notify_all()
-        self._supervisor.stop()
-
-    def alive(self) -> int:
-        """Return the number of workers that are running."""
-        return self._supervisor.alive()
+        super().stop()
 
     def cancel(self, job: Job) -> bool:
         """Cancel a queued or running job; return False if it had already ended."""
@@ -66,7 +56,7 @@ class Workers:
             self._cancelled.add(job.id)
         return cancelled
 
-    def _step(self, process: WorkerProcess) -> bool:
+    def _run_next(self, process: WorkerProcess) -> bool:
         job = self._jobs.claim()
         if job is None:
             with self._jobs.changed:
@@ -86,23 +76,19 @@ class Workers:
         def on_report(name: str, done: int, total: int) -> None:
             self.stages[job.id] = f"{name} {done} of {total}"
 
-        try:
-            # The job may have been cancelled before it was added to `stages`.
+        # The job may have been cancelled before it was added to `stages`.
+        with suppress(sqlite3.Error):
             if self._jobs.get(job.id).state == "cancelled":
                 self._cancelled.add(job.id)
-            return process.run(
-                job.settings,
-                job.seed,
-                [folder / name for name in job.images],
-                folder,
-                timeout=self._limit,
-                on_report=on_report,
-                cancelled=lambda: self._supervisor.stopping.is_set() or job.id in self._cancelled,
-            )
-        except Exception:
-            log.exception("job %d", job.id)
-            process.stop()
-            return WorkResult("broken")
+        return process.run(
+            job.settings,
+            job.seed,
+            [folder / name for name in job.images],
+            folder,
+            timeout=self._limit,
+            on_report=on_report,
+            cancelled=lambda: self.stopping.is_set() or job.id in self._cancelled,
+        )
 
     def _settle(self, job: Job, outcome: WorkResult) -> None:
         """Record how a job ended; if the database fails, retry until the server stops."""
@@ -112,7 +98,7 @@ class Workers:
                 return
             except sqlite3.Error:
                 log.exception("could not record the end of job %d", job.id)
-                if self._supervisor.stopping.wait(_RETRY_INTERVAL_S):
+                if self.stopping.wait(_RETRY_INTERVAL_S):
                     return
 
     def _record(self, job: Job, outcome: WorkResult) -> None:
