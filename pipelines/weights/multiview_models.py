@@ -62,35 +62,11 @@ def read_multiview_model(
 
     The U-Net's weights may come from another file.
     """
-    # diffusers and transformers take seconds to import and are only needed here.
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import (
-        CLIPTextConfig,
-        CLIPTextModel,
-        CLIPVisionConfig,
-        CLIPVisionModelWithProjection,
-    )
-
-    builders: dict[str, Any] = {
-        "unet": UNet2DConditionModel.from_config,
-        "vae": AutoencoderKL.from_config,
-        "vision_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
-        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
-    }
     parts: dict[str, Any] = {}
     for name in MULTIVIEW_PARTS:
         path = unet_weights if name == "unet" and unet_weights else files.file(*weights_names(name))
-        config = files.json(f"{name}/config.json")
-        with files.understood(f"{name}/config.json"), torch.device("meta"):
-            part = builders[name](config)
-        tensors = renamed(name, read_tensors(path), part)
-        load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
-        _fill_position_ids(part)
-        parts[name] = (
-            part.eval()
-            .requires_grad_(False)
-            .to("cpu" if offload and name != "text_encoder" else device)
-        )
+        part = _read_part(name, files, path, dtype)
+        parts[name] = part.to("cpu" if offload and name != "text_encoder" else device)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
     index = files.json(INDEX)
     with files.understood(INDEX):
@@ -112,6 +88,31 @@ def read_multiview_model(
         background=background,
         offload=offload,
     )
+
+
+def _read_part(name: str, files: Repository, path: Path, dtype: torch.dtype) -> nn.Module:
+    # diffusers and transformers take seconds to import and are only needed here.
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    builders: dict[str, Any] = {
+        "unet": UNet2DConditionModel.from_config,
+        "vae": AutoencoderKL.from_config,
+        "vision_encoder": lambda config: CLIPVisionModelWithProjection(CLIPVisionConfig(**config)),
+        "text_encoder": lambda config: CLIPTextModel(CLIPTextConfig(**config)),
+    }
+    config = files.json(f"{name}/config.json")
+    with files.understood(f"{name}/config.json"), torch.device("meta"):
+        part: nn.Module = builders[name](config)
+    tensors = renamed(name, read_tensors(path), part)
+    load_strictly(part, {n: value.to(dtype) for n, value in tensors.items()}, path)
+    _fill_position_ids(part)
+    return part
 
 
 def empty_prompt_ids(files: Repository) -> Tensor:
