@@ -18,7 +18,7 @@ from .. import job
 from ..errors import InvalidInput
 from ..job import JobResult
 from ..settings import JobSettings, LoadSettings
-from ..workers.process import WorkerProcess, WorkFunction
+from ..workers.process import WorkerProcess, WorkFunction, WorkResult
 from ..workers.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -184,14 +184,19 @@ class AgentJobs:
         def on_report(stage: str, done: int, total: int) -> None:
             job.stage, job.done, job.total = stage, done, total
 
-        outcome = process.run(
-            job.image,
-            job.settings,
-            job.folder,
-            timeout=self._limit,
-            on_report=on_report,
-            cancelled=lambda: job.has_ended or self._supervisor.stopping.is_set(),
-        )
+        try:
+            outcome = process.run(
+                job.image,
+                job.settings,
+                job.folder,
+                timeout=self._limit,
+                on_report=on_report,
+                cancelled=lambda: job.has_ended or self._supervisor.stopping.is_set(),
+            )
+        except Exception as error:
+            log.exception("job %s", job.id)
+            process.stop()
+            outcome = WorkResult("broken", message=f"{type(error).__name__}: {error}")
         if outcome.kind == "done":
             self._end(job, "done", result=outcome.value)
         else:

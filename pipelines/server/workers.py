@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ..workers.process import WorkerProcess, WorkResult
@@ -76,19 +75,23 @@ class Workers(Supervisor):
         def on_report(name: str, done: int, total: int) -> None:
             self.stages[job.id] = f"{name} {done} of {total}"
 
-        # The job may have been cancelled before it was added to `stages`.
-        with suppress(sqlite3.Error):
+        try:
+            # The job may have been cancelled before it was added to `stages`.
             if self._jobs.get(job.id).state == "cancelled":
                 self._cancelled.add(job.id)
-        return process.run(
-            job.settings,
-            job.seed,
-            [folder / name for name in job.images],
-            folder,
-            timeout=self._limit,
-            on_report=on_report,
-            cancelled=lambda: self.stopping.is_set() or job.id in self._cancelled,
-        )
+            return process.run(
+                job.settings,
+                job.seed,
+                [folder / name for name in job.images],
+                folder,
+                timeout=self._limit,
+                on_report=on_report,
+                cancelled=lambda: self.stopping.is_set() or job.id in self._cancelled,
+            )
+        except Exception:
+            log.exception("job %d", job.id)
+            process.stop()
+            return WorkResult("broken")
 
     def _settle(self, job: Job, outcome: WorkResult) -> None:
         """Record how a job ended; if the database fails, retry until the server stops."""

@@ -75,20 +75,6 @@ class WorkerProcess:
             on_report: called with the arguments of each report.
             cancelled: polled while the task runs; if it returns True, the process is killed.
         """
-        try:
-            return self._run(arguments, timeout, on_report, cancelled)
-        except Exception as error:  # of a callback, or of arguments that cannot be pickled
-            log.exception("a worker's task failed")
-            self.stop()
-            return WorkResult("broken", message=f"{type(error).__name__}: {error}")
-
-    def _run(
-        self,
-        arguments: tuple[Any, ...],
-        timeout: float,
-        on_report: Callable[..., None] | None,
-        cancelled: Callable[[], bool],
-    ) -> WorkResult:
         if not self._send(arguments):
             return _DIED
         deadline = float("inf")
