@@ -249,14 +249,13 @@ class Jobs:
 
     def due_deliveries(self) -> list[tuple[Job, int]]:
         """Return the jobs whose webhook call is due, each with its number of earlier tries."""
+        query = (
+            "SELECT jobs.*, deliveries.tries AS calls FROM jobs JOIN deliveries ON job = id"
+            " WHERE due <= ?"
+        )
         with self._lock:
-            tries = dict(
-                self._database.execute(
-                    "SELECT job, tries FROM deliveries WHERE due <= ?", (time.time(),)
-                ).fetchall()
-            )
-            jobs = self._select("id IN (SELECT job FROM deliveries WHERE due <= ?)", time.time())
-        return [(job, tries[job.id]) for job in jobs if job.id in tries]
+            rows = self._database.execute(query, (time.time(),)).fetchall()
+        return [(job_of(dict(row)), row["calls"]) for row in rows]
 
     def delivered(self, job: Job, *, again_in: float | None = None) -> None:
         """Record a webhook call; if `again_in` is set, retry in that many seconds."""
