@@ -95,7 +95,7 @@ def save_mesh(
     >>> corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     >>> triangle = Mesh(corners, torch.tensor([[0, 1, 2]]), vertex_colors=torch.rand(3, 3))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_mesh(triangle, Path(folder) / "triangle.glb", metadata={"made by": "hand"})
+    ...     _ = save_mesh(triangle, Path(folder) / "triangle.glb", metadata={"made by": "hand"})
     ...     load_mesh(Path(folder) / "triangle.glb").vertices.tolist()
     [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
