@@ -11,6 +11,7 @@ from .framing import FrameForeground
 from .loading import LoadMesh
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
+from .photographs import PhotographsOfOneObject
 from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
 from .rendering import RenderMesh, RenderOrbit
 from .saving import SaveMesh
@@ -24,6 +25,7 @@ NODES: list[type[io.ComfyNode]] = [
     FrameForeground,
     LoadMultiviewModel,
     GenerateViews,
+    PhotographsOfOneObject,
     LoadReconstructionModel,
     ViewCameras,
     Reconstruct,

@@ -19,7 +19,7 @@ from .graph import check_loaders
 from .schema import RARE, dtype_input, from_setting, schema, seed_input
 from .sockets import MultiviewModelSocket, image_socket, images_of, masks_of
 
-_WORKING_MEMORY = 3 * 2**30  # bytes at views of 320 x 320
+WORKING_MEMORY = 3 * 2**30  # bytes at views of 320 x 320
 
 
 class LoadMultiviewModel(io.ComfyNode):
@@ -106,7 +106,7 @@ class GenerateViews(io.ComfyNode):
     ) -> io.NodeOutput:
         images = images_of(image)[:, :3]
         masks = [None] * len(images) if mask is None else masks_of(mask, images).split(1)
-        device = model.load(_WORKING_MEMORY * model.model.view_size**2 // 320**2)
+        device = model.load(WORKING_MEMORY * model.model.view_size**2 // 320**2)
         placed = replace(model.model, device=device)
         seeds = choose_seeds(seed, len(images))
         if not seed:

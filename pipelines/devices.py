@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from .errors import EnvironmentProblem, InvalidInput
 
+CPU = torch.device("cpu")
 DEVICES = ("auto", "cuda", "mps", "cpu")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -139,3 +141,15 @@ def _cpu_computes_bfloat16() -> bool:
     report = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.8 and newer
     capabilities: dict[str, bool] = report() if report else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+@contextmanager
+def timed(
+    stage: str, seconds: dict[str, float], device: torch.device | None = None
+) -> Iterator[None]:
+    """Record the duration of a stage, including its asynchronous work on a device."""
+    began = time.perf_counter()
+    yield
+    if device is not None:
+        wait_for(device)
+    seconds[stage] = time.perf_counter() - began

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +13,16 @@ import torch
 from torch import Tensor
 
 from .cameras import Cameras, zero123plus_cameras
-from .devices import at_work, choose_device, choose_dtype, wait_for
+from .devices import CPU, at_work, choose_device, choose_dtype, timed
 from .errors import InvalidInput
 from .fields.field import Field
-from .images.background import remove_background
-from .images.framing import DEFAULT_SIZE, frame_foreground, framed_side
+from .images.framed_image import FramedImage, frame_image
 from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages
 from .meshes.symmetry import with_mirror_image
 from .multiview.generation import generate_views
+from .multiview.photographs import Photographs, complete
 from .multiview.sampling import choose_seed
 from .multiview.zero123plus import MultiviewModel
 from .progress import Progress, silent
@@ -37,73 +35,6 @@ from .weights.presets import RECONSTRUCTION_PRESETS, views_model_for
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
 
 log = logging.getLogger(__name__)
-
-CPU = torch.device("cpu")
-MAX_PHOTOGRAPH = 2048
-
-
-@dataclass(frozen=True)
-class FramedImage:
-    """The object of an image, centred in a square.
-
-    Attributes:
-        framed: (1, 3, S, S) object on white, for the models.
-        framed_mask: (1, 1, S, S) mask of `framed`.
-        photograph: (1, 3, T, T) the same square at the image's resolution, with T at most
-            `MAX_PHOTOGRAPH`.
-        mask: (1, 1, T, T) mask of `photograph`.
-        seconds: duration of each stage.
-    """
-
-    framed: Tensor
-    framed_mask: Tensor
-    photograph: Tensor
-    mask: Tensor
-    seconds: dict[str, float]
-
-
-def frame_image(
-    image: Tensor,
-    settings: Settings,
-    *,
-    size: int = DEFAULT_SIZE,
-    background_models: Path | None = None,
-    device: torch.device = CPU,
-    progress: Progress = silent,
-) -> FramedImage:
-    """Segment and frame the object of an image, without the models of `ImageTo3D`.
-
-    Args:
-        image: (1, 3, H, W), or (1, 4, H, W) with straight alpha, in [0, 1].
-        settings: only background and framing are used. Without a foreground ratio, the object
-            keeps its size.
-        size: side length S of `framed` in pixels.
-        background_models: folder of rembg's models; None for rembg's default folder.
-        device: device of rembg's models.
-        progress: called after each step.
-
-    Raises:
-        InvalidInput, NothingInImage, EnvironmentProblem: as the stages do.
-    """
-    seconds: dict[str, float] = {}
-    with timed("background", seconds):
-        mask = remove_background(
-            image,
-            settings.remove_bg,
-            models_dir=background_models,
-            device=device.type,
-            threshold=settings.alpha_threshold,
-        )
-        progress(1, 1, stage="background")
-    with timed("framing", seconds):
-        colors, ratio = image[:, :3].cpu().float(), settings.foreground_ratio
-        if ratio is None:  # keep the object's size in the image
-            ratio = min(max(framed_side(mask, 1.0) / max(colors.shape[-2:]), 0.1), 1.0)
-        framed, framed_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=size)
-        sharp = min(framed_side(mask, ratio), MAX_PHOTOGRAPH)
-        photograph, sharp_mask = frame_foreground(colors, mask, foreground_ratio=ratio, size=sharp)
-        progress(1, 1, framed, stage="framing")
-    return FramedImage(framed, framed_mask, photograph, sharp_mask, seconds)
 
 
 @dataclass(frozen=True)
@@ -118,6 +49,7 @@ class Result:
         seed: seed of the generated views; 0 if none were generated.
         seconds: duration of each stage.
         licenses: licences of the weights in use, by the name of the model; set by `job`.
+        photographs: several photographs of the object; None if there is only one, or only views.
     """
 
     mesh: Mesh
@@ -127,6 +59,7 @@ class Result:
     seed: int
     seconds: Mapping[str, float]
     licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    photographs: PosedImages | None = None
 
     def layers(
         self, source: TextureSource = "pictures", mirror: TextureMirror = "off"
@@ -146,6 +79,8 @@ class Result:
         if source == "triplane":
             return []
         layers = [] if self.views is None else [self.views]
+        if source == "pictures" and self.photographs is not None:
+            layers.append(self.photographs)
         if source == "views" or self.photo is None:
             return layers
         camera = self.field.camera
@@ -197,6 +132,7 @@ class ImageTo3D:
         device: str = "auto",
         dtype: str = "auto",
         offload: bool = False,
+        generates: bool = True,
     ) -> ImageTo3D:
         """Load the models.
 
@@ -210,6 +146,8 @@ class ImageTo3D:
             dtype: "auto" or one of `devices.DTYPES`. With "auto", the small embedded model uses
                 float32.
             offload: keep only the running model on the device, and the others in host memory.
+            generates: whether to load a views model; it is not needed if the photographs of
+                `from_photographs` show all sides.
 
         Raises:
             InvalidInput, CheckpointError, EnvironmentProblem: as in `weights` and `devices`.
@@ -227,9 +165,9 @@ class ImageTo3D:
             dtype=precision(model),
         )
         background_models = models_dirs[0] / "rembg" if models_dirs else None
-        if (fitting := views_model_for(model)) is None:
-            if views_model is not None:
-                raise InvalidInput(f"{model} takes the image itself: leave out the views model.")
+        if (fitting := views_model_for(model)) is None and views_model is not None:
+            raise InvalidInput(f"{model} takes the image itself: leave out the views model.")
+        if fitting is None or not generates:
             return cls(None, reconstruction, background_models, where, offload)
         views_model = views_model or fitting
         multiview = load_multiview_model(
@@ -324,6 +262,40 @@ class ImageTo3D:
         )
         return Result(mesh, field, None, views, 0, seconds)
 
+    def from_photographs(
+        self, photographs: Photographs, settings: Settings, progress: Progress = silent
+    ) -> Result:
+        """Make a mesh from several photographs; generate the views that are missing.
+
+        Args:
+            photographs: the result of `multiview.photographs.frame_photographs`.
+            settings: only the settings of views and surface have an effect.
+            progress: see `__call__`.
+
+        Raises:
+            InvalidInput: as the stages do, or if views are missing and no multiview model is
+                loaded.
+            EmptySurface, EnvironmentProblem: as the stages do.
+        """
+        seconds: dict[str, float] = {}
+        views, seed = photographs.posed, 0
+        if not photographs.viewpoints.complete:
+            if self.multiview is None:
+                raise InvalidInput(
+                    "Some sides are missing: load the models with a multiview model."
+                )
+            with timed("views", seconds, self.device):
+                views, photographs, seed = complete(
+                    self.multiview,
+                    photographs,
+                    settings.views,
+                    progress=partial(progress, stage="views"),
+                )
+        result = self.from_views(views, settings, progress)
+        return dataclasses.replace(
+            result, photographs=photographs.posed, seed=seed, seconds={**seconds, **result.seconds}
+        )
+
     @property
     def _sampling_settings(self) -> frozenset[str]:
         """Names of the `ViewSettings` that the reconstruction model uses itself."""
@@ -388,15 +360,3 @@ def check_sampling(model: str, known: Set[str], settings: Settings) -> None:
         listed = f"{', '.join(first)} and {last}" if first else last
         reason = "does not use them" if known else "takes the image itself"
         raise InvalidInput(f"{model} {reason}: leave out {listed}.")
-
-
-@contextmanager
-def timed(
-    stage: str, seconds: dict[str, float], device: torch.device | None = None
-) -> Iterator[None]:
-    """Record the duration of a stage, including its asynchronous work on a device."""
-    began = time.perf_counter()
-    yield
-    if device is not None:
-        wait_for(device)
-    seconds[stage] = time.perf_counter() - began

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 
 from .animations import save_orbit, save_video
 from .cameras import Cameras, zero123plus_cameras
-from .devices import memory_explained
+from .devices import CPU, memory_explained, timed
 from .errors import ImageTo3DError, InvalidInput
-from .image_to_3d import CPU, FramedImage, ImageTo3D, Result, check_sampling, frame_image, timed
-from .images.background import remove_background
+from .image_to_3d import ImageTo3D, Result, check_sampling
+from .images.framed_image import FramedImage, frame_image, object_mask
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
 from .images.reading import read_image, save_image
 from .meshes.decimation import decimate
@@ -36,6 +36,7 @@ from .meshes.quads import remesh_quads
 from .meshes.report import MeshReport, report
 from .meshes.solid import make_solid
 from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
+from .multiview.photographs import Photographs, Viewpoints, frame_photographs
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
 from .settings import JobSettings, LoadSettings, OutputSettings
@@ -49,11 +50,11 @@ class Prepared:
     """Input of the models.
 
     Attributes:
-        content: the object of a photograph, or images with their cameras.
+        content: the object of one photograph or of several, or views with their cameras.
         seconds: duration of each stage.
     """
 
-    content: FramedImage | PosedImages
+    content: FramedImage | Photographs | PosedImages
     seconds: Mapping[str, float]
 
 
@@ -125,8 +126,15 @@ def check(settings: JobSettings) -> None:
         raise InvalidInput(f"{settings.model} takes the image itself: leave out views_model.")
 
 
-def load(settings: JobSettings, loading: LoadSettings) -> ImageTo3D:
+def load(
+    settings: JobSettings, loading: LoadSettings, viewpoints: Viewpoints | None = None
+) -> ImageTo3D:
     """Load a job's models.
+
+    Args:
+        settings: only the names of the models are used.
+        loading: device, precision and folder.
+        viewpoints: see `prepare`; if no side is missing, no multiview model is loaded.
 
     Raises:
         InvalidInput, CheckpointError, EnvironmentProblem: as `ImageTo3D.load`.
@@ -138,6 +146,7 @@ def load(settings: JobSettings, loading: LoadSettings) -> ImageTo3D:
         device=loading.device,
         dtype=loading.dtype,
         offload=loading.offload,
+        generates=viewpoints is None or not viewpoints.complete,
     )
 
 
@@ -149,6 +158,7 @@ def run(
     name: str,
     *,
     cameras: Cameras | None = None,
+    viewpoints: Viewpoints | None = None,
     title: str = "",
     own_folder: bool = True,
     progress: Progress = silent,
@@ -163,6 +173,7 @@ def run(
         folder: folder of the files.
         name: stem of the files' names.
         cameras: see `prepare`.
+        viewpoints: see `prepare`.
         title: see `finish`.
         own_folder: see `finish`.
         progress: called after each step of each stage. An exception that it raises fails the job.
@@ -178,6 +189,7 @@ def run(
                 images,
                 settings,
                 cameras=cameras,
+                viewpoints=viewpoints,
                 background_models=chain.background_models,
                 device=chain.device,
                 progress=progress,
@@ -238,6 +250,7 @@ def prepare(
     settings: JobSettings,
     *,
     cameras: Cameras | None = None,
+    viewpoints: Viewpoints | None = None,
     background_models: Path | None = None,
     device: torch.device = CPU,
     progress: Progress = silent,
@@ -250,6 +263,8 @@ def prepare(
         settings: only background and framing are used. Without a foreground ratio, the object
             keeps its position in the image.
         cameras: N cameras; None for one image, or for six views with the cameras of Zero123++.
+        viewpoints: directions of N photographs, instead of cameras. The photographs are framed at
+            one scale, and views of missing sides are generated.
         background_models: folder of rembg's models; None for rembg's default folder.
         device: device of rembg's models.
         progress: called after each step.
@@ -257,7 +272,8 @@ def prepare(
     Raises:
         InvalidInput, NothingInImage, EnvironmentProblem: as the stages do.
     """
-    if (cameras is not None or len(images) > 1) and not takes_views(settings.model):
+    alone = cameras is None and viewpoints is None and len(images) == 1
+    if not alone and not takes_views(settings.model):
         raise InvalidInput(
             f"{settings.model} takes one image without cameras, got {len(images)}: choose a model"
             " that takes views, such as instant-mesh-large."
@@ -265,7 +281,7 @@ def prepare(
     seconds: dict[str, float] = {}
     with timed("reading", seconds):
         tensors = [read_image(one) if isinstance(one, Path) else one for one in images]
-    if cameras is None and len(tensors) == 1:
+    if alone:
         framed = frame_image(
             tensors[0],
             settings,
@@ -275,15 +291,19 @@ def prepare(
         )
         return Prepared(framed, seconds | framed.seconds)
     with timed("framing", seconds):
+        if viewpoints is not None:
+            photographs = frame_photographs(
+                tensors,
+                viewpoints,
+                settings,
+                background_models=background_models,
+                device=device,
+                progress=progress,
+            )
+            return Prepared(photographs, seconds)
         views = []
         for tensor in tensors:
-            mask = remove_background(
-                tensor,
-                settings.remove_bg,
-                models_dir=background_models,
-                device=device.type,
-                threshold=settings.alpha_threshold,
-            )
+            mask = object_mask(tensor, settings, background_models, device)
             views.append(_square_view(tensor[:, :3], mask, settings.foreground_ratio))
         posed = PosedImages(torch.cat(views), cameras or zero123plus_cameras())
     progress(1, 1, posed.images, stage="views")
@@ -311,17 +331,19 @@ def reconstruct(
         InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
     """
     content = prepared.content
-    result = (
-        chain.from_framed(content, settings, progress)
-        if isinstance(content, FramedImage)
-        else chain.from_views(content, settings, progress)
+    if isinstance(content, FramedImage):
+        result = chain.from_framed(content, settings, progress)
+    elif isinstance(content, Photographs):
+        result = chain.from_photographs(content, settings, progress)
+    else:
+        result = chain.from_views(content, settings, progress)
+    own_views = isinstance(content, PosedImages) or (
+        isinstance(content, Photographs) and content.viewpoints.complete
     )
     return dataclasses.replace(
         result,
         seconds={**prepared.seconds, **result.seconds},
-        licenses=licenses_of(
-            settings.model, settings.views_model, own_views=isinstance(content, PosedImages)
-        ),
+        licenses=licenses_of(settings.model, settings.views_model, own_views=own_views),
     )
 
 

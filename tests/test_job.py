@@ -17,6 +17,7 @@ from pipelines.errors import InvalidInput, UnreadableImage
 from pipelines.image_to_3d import ImageTo3D, Result
 from pipelines.job import finish, prepare, reconstruct, run
 from pipelines.meshes.io import load_mesh
+from pipelines.multiview.photographs import Viewpoints
 from pipelines.settings import (
     JobSettings,
     LoadSettings,
@@ -164,6 +165,42 @@ def test_images_with_cameras_become_a_mesh(tiny, image_path, tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in result.files]
     assert names[:3] == ["a/a.obj", "a/a.mtl", "a/a.png"]
     assert names[3:] == [f"a-view-{i}.png" for i in range(4)]
+
+
+def test_photographs_of_two_sides_become_a_mesh_with_generated_views(tiny, image_path, tmp_path):
+    settings = _output(texture=512, save_views=True)
+    viewpoints = Viewpoints((0.0, 180.0))
+    result = run(tiny, [image_path] * 2, settings, tmp_path, "a", viewpoints=viewpoints)
+    assert (result.error, result.seed) == ("", 3)
+    assert [path.name for path in result.files if "view" in path.name] == [
+        f"a-view-{i}.png" for i in range(4)
+    ]
+
+
+def test_photographs_of_all_sides_need_no_multiview_model(models_dir, image_path, tmp_path):
+    viewpoints = Viewpoints((0.0, 90.0, 180.0, 270.0), 15.0)
+    loading = LoadSettings(device="cpu", dtype="float32", models_dir=models_dir)
+    chain = job.load(QUICK, loading, viewpoints)
+    assert chain.multiview is None
+    result = run(chain, [image_path] * 4, QUICK, tmp_path, "a", viewpoints=viewpoints)
+    assert (result.error, result.seed, list(result.licenses)) == ("", 0, [MODEL])
+    missing = run(chain, [image_path], QUICK, tmp_path, "b", viewpoints=Viewpoints((0.0,)))
+    assert "Some sides are missing" in missing.error
+
+
+def test_photographs_travel_between_machines_and_cover_the_views(tiny, image_path):
+    prepared = prepare([image_path] * 2, QUICK, viewpoints=Viewpoints((0.0, 90.0)))
+    result = reconstruct(tiny, pickle.loads(pickle.dumps(prepared)), QUICK)
+    views, photographs = result.layers()
+    assert (len(views.images), len(photographs.images)) == (4, 2)
+    assert photographs.images.shape[-1] == 200, "the photographs keep their resolution"
+    assert result.layers("views") == [result.views]
+
+
+def test_a_model_of_one_image_refuses_photographs(photo, image_path, tmp_path):
+    viewpoints = Viewpoints((0.0, 90.0))
+    result = run(photo, [image_path] * 2, JobSettings(), tmp_path, "a", viewpoints=viewpoints)
+    assert "photo takes one image without cameras, got 2" in result.error
 
 
 def test_a_model_of_one_image_refuses_several(photo, image_path, tmp_path):

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__, job
-from ..devices import memory_explained, peak_memory, reset_peak_memory
+from ..devices import CPU, memory_explained, peak_memory, reset_peak_memory
 from ..errors import EnvironmentProblem, UnreadableImage
 from ..files import sha256
-from ..image_to_3d import CPU, ImageTo3D, Result
+from ..image_to_3d import ImageTo3D, Result
 from ..settings import JobSettings
 from .fetching import downloaded
 from .items import Item

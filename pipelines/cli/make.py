@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ..image_to_3d import ImageTo3D
     from ..job import JobResult
+    from ..multiview.photographs import Viewpoints
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def make_parser() -> Parser:
         action="store_true",
         help="replace files of earlier runs; without it, new results get numbers",
     )
+    _add_sides(parser)
     add_setting(parser, SETTINGS["device"])
     parser.add_argument(
         "--json", action="store_true", help="print each result as one line of JSON, not as a table"
@@ -55,6 +57,32 @@ def make_parser() -> Parser:
     parser.add_settings(SETTINGS, GROUPS, model={"default": None})
     parser.add_deprecated()
     return parser
+
+
+def _add_sides(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "several photographs of one object (IMAGE shows its front; for models that take views)"
+    )
+    for side in ("left", "back", "right"):
+        whose = "" if side == "back" else ", as the object sees it"
+        group.add_argument(
+            f"--image-{side}", metavar="FILE", help=f"photograph of the {side} side{whose}"
+        )
+    group.add_argument(
+        "--image-at",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("DEGREES", "FILE"),
+        help="photograph from this azimuth: 90 is the left side, 180 the back; may be repeated",
+    )
+    group.add_argument(
+        "--elevation",
+        type=float,
+        default=0.0,
+        metavar="DEGREES",
+        help="angle of the photographs above the horizon (default: 0)",
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -85,17 +113,20 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     settings = parser.job_settings(vars(options) | {"previews": True})
     try:
         images = find_images(options.images)
+        sides, viewpoints = _sides(options, images)
     except InvalidInput as error:
         parser.error(str(error))
     check_writable(options.output)
     if line:
         print(line, file=sys.stderr)
     with memory_explained(_MEMORY_ADVICE):
-        chain = job.load(settings, loading)
-    names = output_names(images, options.output, overwrite=options.overwrite)
+        chain = job.load(settings, loading, viewpoints)
+    names = output_names([*images, *sides], options.output, overwrite=options.overwrite)
     failures = {}
-    for image, name in zip(images, names, strict=True):
-        result = _make_one(chain, image, settings, options.output, name, as_json=options.json)
+    for image, name in zip(images, names[: len(images)], strict=True):
+        result = _make_one(
+            chain, [image, *sides], viewpoints, settings, options.output, name, as_json=options.json
+        )
         if result.exception is not None:
             failures[image] = result.error
     if failures and len(images) > 1:
@@ -104,20 +135,56 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _sides(
+    options: argparse.Namespace, images: Sequence[Path]
+) -> tuple[list[Path], Viewpoints | None]:
+    """Return the photographs of other sides than the front, and the directions of all.
+
+    Raises:
+        InvalidInput: if a photograph does not exist or a direction is invalid, or if there is not
+            exactly one image of the front.
+    """
+    from ..multiview.photographs import SIDES, Viewpoints
+    from .inputs import find_images
+
+    named = [(SIDES[side], getattr(options, f"image_{side}")) for side in ("left", "back", "right")]
+    try:
+        given = [(float(degrees), file) for degrees, file in options.image_at]
+    except ValueError as error:
+        raise InvalidInput(f"--image-at needs degrees and a file, {error}") from error
+    given += [(degrees, file) for degrees, file in named if file is not None]
+    if not given:
+        return [], None
+    if len(images) != 1:
+        raise InvalidInput(
+            f"Photographs of other sides need one IMAGE, the object's front, got {len(images)}."
+        )
+    files = [path for _, file in given for path in find_images([file])]
+    return files, Viewpoints((0.0, *(degrees for degrees, _ in given)), options.elevation)
+
+
 def _make_one(
-    chain: ImageTo3D, image: Path, settings: JobSettings, folder: Path, name: str, *, as_json: bool
+    chain: ImageTo3D,
+    images: Sequence[Path],
+    viewpoints: Viewpoints | None,
+    settings: JobSettings,
+    folder: Path,
+    name: str,
+    *,
+    as_json: bool,
 ) -> JobResult:
-    """Run the job of one image, and print its result as a table or as a line of JSON."""
+    """Run the job of one object, and print its result as a table or as a line of JSON."""
     from .. import job
 
-    bars = _Bars()
+    image, bars = images[0], _Bars()
     try:
         result = job.run(
             chain,
-            [image],
+            images,
             settings,
             folder,
             name,
+            viewpoints=viewpoints,
             title=name,
             progress=bars,
             memory_advice=_MEMORY_ADVICE,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +12,7 @@ from ..errors import InvalidInput, NothingInImage
 from .checks import check_images, check_masks
 
 WHITE = (1.0, 1.0, 1.0)
-DEFAULT_SIZE = 512
+DEFAULT_SIZE, DEFAULT_RATIO = 512, 0.85
 _OBJECT = 0.5  # mask value above which a pixel belongs to the object's box
 _MIN_AREA_SHARE = 0.01  # components smaller than this share of the largest are ignored
 _MIN_OBJECT_SIDE_PX = 2
@@ -19,7 +22,7 @@ def frame_foreground(
     images: Tensor,
     masks: Tensor,
     *,
-    foreground_ratio: float = 0.85,
+    foreground_ratio: float = DEFAULT_RATIO,
     size: int = DEFAULT_SIZE,
     background: tuple[float, float, float] = WHITE,
 ) -> tuple[Tensor, Tensor]:
@@ -40,6 +43,66 @@ def frame_foreground(
         InvalidInput: if shapes do not match or a number is out of range.
         NothingInImage: if a mask is empty.
     """
+    _check(images, masks, foreground_ratio, size)
+    color = images.new_tensor(background)[:, None, None]
+    framed = [
+        _frame(image, mask, framed_side(mask[None], foreground_ratio), size, color)
+        for image, mask in zip(images, masks, strict=True)
+    ]
+    framed_images, framed_masks = zip(*framed, strict=True)
+    return torch.stack(framed_images), torch.stack(framed_masks)
+
+
+def frame_together(
+    images: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    *,
+    elevation_deg: float = 0.0,
+    foreground_ratio: float = DEFAULT_RATIO,
+    size: int = DEFAULT_SIZE,
+) -> tuple[Tensor, Tensor]:
+    """Centre the object of several photographs in squares on white, at one common scale.
+
+    Upright cameras at one elevation e see an object of height h, width w and depth d in a box of
+    height h cos e + d sin e and width w. A camera at its side sees w and d exchanged. Therefore
+    height + width sin e is the same in all photographs, whatever their distances and lenses.
+
+    Args:
+        images: N photographs (1, 3, H, W) in [0, 1], of any sizes.
+        masks: N masks (1, 1, H, W) in [0, 1], 1 on the object.
+        elevation_deg: angle of the cameras above the horizon, in [-90, 90].
+        foreground_ratio: largest side of all objects' boxes divided by the results' side.
+        size: side of the results, in pixels.
+
+    Returns:
+        images: (N, 3, size, size) in [0, 1].
+        masks: (N, 1, size, size) in [0, 1].
+
+    Raises:
+        InvalidInput, NothingInImage: as `frame_foreground`.
+    """
+    slope = abs(math.sin(math.radians(elevation_deg)))
+    measures, largest = [], 0.0
+    for image, mask in zip(images, masks, strict=True):
+        _check(image, mask, foreground_ratio, size)
+        top, bottom, left, right = object_box(mask[0, 0])
+        measures.append(bottom - top + (right - left) * slope)
+        largest = max(largest, max(bottom - top, right - left) / measures[-1])
+    framed = [
+        _frame(
+            image[0],
+            mask[0],
+            max(round(measure * largest / foreground_ratio), 1),
+            size,
+            image.new_tensor(WHITE)[:, None, None],
+        )
+        for image, mask, measure in zip(images, masks, measures, strict=True)
+    ]
+    framed_images, framed_masks = zip(*framed, strict=True)
+    return torch.stack(framed_images), torch.stack(framed_masks)
+
+
+def _check(images: Tensor, masks: Tensor, foreground_ratio: float, size: int) -> None:
     check_images(images, 3)
     check_masks(masks, images)
     if not 0 < foreground_ratio <= 1:
@@ -48,13 +111,6 @@ def frame_foreground(
         )
     if size < 1:
         raise InvalidInput(f"size must be at least 1, got {size}.")
-    color = images.new_tensor(background)[:, None, None]
-    framed = [
-        _frame(image, mask, foreground_ratio, size, color)
-        for image, mask in zip(images, masks, strict=True)
-    ]
-    framed_images, framed_masks = zip(*framed, strict=True)
-    return torch.stack(framed_images), torch.stack(framed_masks)
 
 
 def framed_side(mask: Tensor, foreground_ratio: float) -> int:
@@ -67,7 +123,7 @@ def framed_side(mask: Tensor, foreground_ratio: float) -> int:
     Raises:
         NothingInImage: if the mask is empty.
     """
-    top, bottom, left, right = _object_box(mask[0, 0])
+    top, bottom, left, right = object_box(mask[0, 0])
     return max(round(max(bottom - top, right - left) / foreground_ratio), 1)
 
 
@@ -107,10 +163,10 @@ def composite(
 
 
 def _frame(
-    image: Tensor, mask: Tensor, ratio: float, size: int, color: Tensor
+    image: Tensor, mask: Tensor, side: int, size: int, color: Tensor
 ) -> tuple[Tensor, Tensor]:
-    top, bottom, left, right = _object_box(mask[0])
-    side = framed_side(mask[None], ratio)
+    """Crop a square of some side around the object's box, and resize it."""
+    top, bottom, left, right = object_box(mask[0])
     first_row = top - (side - (bottom - top)) // 2
     first_column = left - (side - (right - left)) // 2
     down = _resampling(first_row, side, size, mask.shape[1]).to(image)
@@ -149,7 +205,7 @@ def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
     return table.scatter_add_(1, place.clamp(0, length - 1), weights * inside)
 
 
-def _object_box(mask: Tensor) -> tuple[int, int, int, int]:
+def object_box(mask: Tensor) -> tuple[int, int, int, int]:
     """Return the object's box in a mask (H, W), ignoring specks.
 
     Returns:

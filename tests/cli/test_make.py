@@ -21,6 +21,7 @@ from pipelines.cli.parsing import INTERRUPTED
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.meshes import camera_fit
+from pipelines.meshes.io import load_mesh
 
 from ..tiny_models import MODEL, VIEWS_MODEL
 
@@ -73,6 +74,33 @@ def test_json_prints_one_line_for_each_image(image_path, tmp_path, capsys):
     assert good["mesh"]["watertight"] is True
     assert bad["mesh"] is None
     assert "damaged.png" in bad["error"]
+
+
+def test_photographs_of_other_sides_make_one_mesh(image_path, tmp_path, capsys):
+    words = ["--image-left", str(image_path), "--image-at", "180", str(image_path)]
+    assert main([str(image_path), "-o", str(tmp_path), *QUICK, *words, "--elevation", "10"]) == 0
+    assert load_mesh(tmp_path / "disc.obj").volume() > 0
+    assert "seed  7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--image-left", "none.png"], "none.png"),
+        (["--image-at", "x", "{}"], "--image-at needs degrees and a file"),
+        (["--image-at", "0", "{}"], "Photographs must be from different sides"),
+        (["--image-back", "{}", "--elevation", "90"], "elevation must be between -80 and 80"),
+        (["{}", "--image-back", "{}"], "need one IMAGE, the object's front, got 2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_invalid_photographs_are_refused_before_loading(
+    words, message, image_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(job, "load", pytest.fail)
+    with pytest.raises(SystemExit):
+        main([str(image_path), *(word.format(image_path) for word in words), *QUICK])
+    assert message in capsys.readouterr().err
 
 
 def test_seed_repeats_the_file_offloading_or_not(image_path, tmp_path):

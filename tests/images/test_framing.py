@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from pipelines.errors import InvalidInput, NothingInImage
-from pipelines.images.framing import composite, cut_out, frame_foreground, framed_side
+from pipelines.images.framing import (
+    composite,
+    cut_out,
+    frame_foreground,
+    frame_together,
+    framed_side,
+)
 
 
 def _rectangle(
@@ -157,3 +165,29 @@ def test_frame_foreground_to_one_pixel_averages():
     image, mask = torch.full((1, 3, 20, 20), 0.25), torch.ones(1, 1, 20, 20)
     framed, _ = frame_foreground(image, mask, foreground_ratio=1.0, size=1)
     assert framed.flatten().tolist() == pytest.approx([0.25] * 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("elevation", [0.0, 20.0, -40.0])
+def test_frame_together_gives_a_box_one_scale_from_all_sides(elevation):
+    """In parallel projection, a box's silhouette from the front or a side is a rectangle."""
+    slope, upright = abs(math.sin(math.radians(elevation))), math.cos(math.radians(elevation))
+    width, depth, height, photographs = 40, 90, 60, []
+    for zoom, (across, along) in ((2.0, (width, depth)), (3.5, (depth, width))):
+        rows, columns = (round(zoom * s) for s in (height * upright + along * slope, across))
+        photographs.append(_rectangle(400, 500, 20, 20 + rows, 30, 30 + columns))
+    images, masks = zip(*photographs, strict=True)
+    framed, framed_masks = frame_together(images, masks, elevation_deg=elevation, size=400)
+    boxes = [_extent(mask[0]) for mask in framed_masks]
+    assert framed.shape == (2, 3, 400, 400)
+    for top, bottom, left, right in boxes:
+        assert (top + bottom) / 2 == pytest.approx(200, abs=3)
+        assert (left + right) / 2 == pytest.approx(200, abs=3)
+    widths = [right - left for _, _, left, right in boxes]
+    assert widths[1] / widths[0] == pytest.approx(depth / width, rel=0.03)
+    assert max(max(b - t, r - le) for t, b, le, r in boxes) == pytest.approx(0.85 * 400, abs=6)
+
+
+def test_frame_together_of_one_image_frames_it_alone():
+    image, mask = _rectangle(100, 200, 10, 50, 20, 180)
+    together = frame_together([image], [mask], size=64)
+    torch.testing.assert_close(together, frame_foreground(image, mask, size=64))

@@ -13,7 +13,7 @@ from comfy import model_management, utils
 from comfy_api import latest
 from server import PromptServer
 
-from pipelines.cameras import zero123plus_cameras
+from pipelines.cameras import cameras_around, zero123plus_cameras
 from pipelines.errors import InvalidInput
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.multiview.generation import generate_views
@@ -214,3 +214,39 @@ def test_free_cores_leaves_busy_cores_to_others(nodes, monkeypatch):
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
+
+
+def _side() -> torch.Tensor:
+    """A photograph of a red box, as IMAGE."""
+    image = torch.ones(1, 40, 60, 3)
+    image[:, 10:30, 20:40] = torch.tensor([0.8, 0.1, 0.1])
+    return image
+
+
+def _photographs(nodes, **sides):
+    widgets = {"elevation": 0.0, "remove_bg": "plain", "foreground_ratio": 0.85}
+    sampling = {"seed": 3, "steps": 1, "guidance": 4.0, "scheduler": "euler_ancestral"}
+    return nodes.PhotographsOfOneObject.execute(**widgets, **sampling, **sides)
+
+
+def test_photographs_of_all_sides_need_no_model(nodes):
+    sides = dict.fromkeys(("front", "left", "back", "right"), _side())
+    views, cameras = _photographs(nodes, **sides)
+    assert views.shape == (4, 60, 60, 3)
+    torch.testing.assert_close(
+        cameras.c2w, cameras_around([0, 90, 180, 270], [0] * 4, 4.0, 30.0).c2w
+    )
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ({}, "connect at least one side"),
+        ({"front": _side(), "back": _side()}, "Some sides are missing"),
+        ({"front": _side().repeat(2, 1, 1, 1)}, "front must be one image, got a batch of 2"),
+    ],
+    ids=["none", "missing", "batch"],
+)
+def test_photographs_that_are_not_enough_are_refused(nodes, sides, message):
+    with pytest.raises(Exception, match=message):
+        _photographs(nodes, **sides)
