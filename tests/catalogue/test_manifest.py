@@ -25,6 +25,7 @@ GOOD = Row(
     seconds={"triplane": 0.25, "surface": 1.5},
     peak_memory=2**29,
     licenses={"photo": "Apache-2.0"},
+    print={"thinnest_wall": None, "bed_contact": 2.5, "fits": True},
 )
 BAD = Row("<b>", "b.png", "failed", "f00", error_kind="InvalidInput", error="It is <small>.")
 
@@ -72,6 +73,7 @@ def test_finish_writes_all_rows_as_parquet(tmp_path):
     good, bad = parquet.read_table(tmp_path / PARQUET).to_pylist()
     assert good["seconds"] == [("triplane", 0.25), ("surface", 1.5)]
     assert good["licenses"] == [("photo", "Apache-2.0")]
+    assert good["print"] == [("thinnest_wall", None), ("bed_contact", 2.5), ("fits", 1.0)]
     assert (good["outputs"], good["seed"]) == (["a/a.obj", "a/a-preview.png"], 2**55)
     assert (bad["id"], bad["error"], bad["size"]) == ("<b>", "It is <small>.", [])
     assert list(good) == list(bad)
