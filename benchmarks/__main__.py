@@ -34,6 +34,7 @@ from .limits import operation_counter, operations_per_second, processor
 from .stages import JOBS, STAGES, Stage, importing, surface
 from .textures import measure_textures
 
+_LONG_S = 30.0  # stages that take longer need no warm-up
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
 # Seconds and GiB of the official implementation in float32 on two cores with AMX, measured by the
 # project's founders.
@@ -47,12 +48,16 @@ OFFICIAL = {
 }
 
 
-def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]:
-    """Measure the median time of a stage after one warm-up run.
+def measure(
+    stage: Stage, device: torch.device, repeat: int, dtype: torch.dtype
+) -> dict[str, float]:
+    """Measure the median time of a stage, after one warm-up run if it is short.
 
     Also return peak device memory and the increase of peak host memory, both in GiB, and the
-    numbers of operations and of evaluated points. If `repeat` is 0, return the time of the warm-up
-    run and count neither.
+    numbers of operations and of evaluated points, which the warm-up run counts. If `repeat` is 0,
+    return the time of the warm-up run and count neither. On a CPU, also return the least processor
+    seconds, and the share of the rate of matrix products that they reach, measured before and after
+    in this process: other processes change both less than seconds.
     """
     run = stage(device)
     before = _resident()
@@ -60,20 +65,30 @@ def measure(stage: Stage, device: torch.device, repeat: int) -> dict[str, float]
         return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
-    first = _timed(run, device)
-    seconds = [_timed(run, device) for _ in range(repeat)] or [first]
+    if not repeat:
+        return {"seconds": _timed(run, device)[0], **_memory(before, device)}
+    rates = [operations_per_second(device, dtype, time.process_time)]
+    with operation_counter() as counter, _counting_points() as points:
+        first = _timed(run, device)
+    times = [first] if first[0] > _LONG_S else [_timed(run, device) for _ in range(repeat)]
+    wall, processor_seconds = zip(*times, strict=True)
+    rates.append(operations_per_second(device, dtype, time.process_time))
+    figures = {"seconds": statistics.median(wall), **_memory(before, device)}
+    figures["GFLOP"] = counter.get_total_flops() / 1e9
+    figures["points"] = sum(points)
+    if device.type == "cpu":
+        figures["processor s"] = min(processor_seconds)
+        figures["of limit"] = figures["GFLOP"] * 1e9 / max(rates) / figures["processor s"]
+    return figures
+
+
+def _memory(before: int, device: torch.device) -> dict[str, float]:
     figures = {
-        "seconds": statistics.median(seconds),
         "host GiB": max(0.0, _resident_peak() - before) / 2**30,
+        "process GiB": _resident_peak() / 2**30,
     }
     if device.type == "cuda":
         figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    if not repeat:
-        return figures
-    with operation_counter() as counter, _counting_points() as points:
-        run()
-    figures["GFLOP"] = counter.get_total_flops() / 1e9
-    figures["points"] = sum(points)
     return figures
 
 
@@ -98,12 +113,13 @@ def _counting_points() -> Iterator[list[int]]:
         hook.remove()
 
 
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    began = time.perf_counter()
+def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Run a stage; return its seconds, and the processor seconds of all threads."""
+    began, worked = time.perf_counter(), time.process_time()
     run()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - worked
 
 
 def _resident() -> int:
@@ -159,12 +175,9 @@ def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for stage in STAGES if arguments.device == "cpu" else STAGES | JOBS:
         figures = _in_fresh_process(stage, arguments)
-        if figures.get("GFLOP"):
+        if figures.get("GFLOP") and "of limit" not in figures:
             figures["of limit"] = (
-                figures["GFLOP"]
-                * 1e9
-                / rates["bfloat16" if "bfloat16" in stage else "float32"]
-                / figures["seconds"]
+                figures["GFLOP"] * 1e9 / rates[_dtype_of(stage)] / figures["seconds"]
             )
         table[stage] = figures
         official = OFFICIAL.get(stage.replace("bfloat16", "float32"), (0.0, 0.0))[0]
@@ -183,6 +196,10 @@ def print_table(arguments: argparse.Namespace) -> dict[str, Any]:
         "limits": rates,
         "stages": table,
     }
+
+
+def _dtype_of(stage: str) -> str:
+    return "bfloat16" if "bfloat16" in stage else "float32"
 
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -242,7 +259,10 @@ def main() -> None:
         print(
             json.dumps(
                 measure(
-                    _stage_named(arguments.stage), choose_device(arguments.device), arguments.repeat
+                    _stage_named(arguments.stage),
+                    choose_device(arguments.device),
+                    arguments.repeat,
+                    _DTYPES[_dtype_of(arguments.stage)],
                 )
             )
         )

@@ -35,6 +35,8 @@ from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh, extract_surface
 from pipelines.weights.sizes import OFFICIAL_SIZES
 
+from . import triposg
+
 Stage = Callable[[torch.device], Callable[[], object]]
 INSIDE = 0.2
 
@@ -304,6 +306,12 @@ STAGES: dict[str, Stage] = {
     "TripoSR planes, bfloat16": image_to_planes(torch.bfloat16),
     "TripoSR mesh at 256": surface("triposr", 256),
     "TripoSR mesh at 512": surface("triposr", 512),
+    "TripoSG guided step, float32": triposg.guided_step(torch.float32),
+    "TripoSG guided step, bfloat16": triposg.guided_step(torch.bfloat16),
+    "TripoSG context, float32": triposg.context(torch.float32),
+    "TripoSG context, bfloat16": triposg.context(torch.bfloat16),
+    "TripoSG 100,000 points, float32": triposg.points(torch.float32),
+    "TripoSG 100,000 points, bfloat16": triposg.points(torch.bfloat16),
     "Zero123++ step, float32": denoising_step(torch.float32),
     "Zero123++ step, bfloat16": denoising_step(torch.bfloat16),
     "colours of a million vertices": vertex_colors,

@@ -61,7 +61,8 @@ def _image_inputs() -> list[Any]:
             "photograph",
             optional=True,
             tooltip="One for each mesh, from Frame Foreground. Its camera is found from the"
-            " outlines; a photograph that does not fit is skipped with a note.",
+            " outlines, from all sides if neither the mesh nor the triplane has colours; a"
+            " photograph that does not fit is skipped with a note.",
         ),
         io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
     ]

@@ -13,6 +13,7 @@ from .fields.field import Field
 from .files import SIGNATURE, atomic_path
 from .images.reading import save_image, to_pillow
 from .meshes.mesh import Mesh
+from .meshes.texture import has_colors
 from .progress import Progress
 from .rendering.render_field import render_field
 from .rendering.render_mesh import render_mesh
@@ -22,11 +23,19 @@ ORBIT_SECONDS = 4.0
 VIDEO_FRAMES, VIDEO_SIZE, VIDEO_RATE = 48, 320, 12
 
 
-def save_orbit(field: Field, folder: Path, name: str, count: int, progress: Progress) -> list[Path]:
-    """Render an orbit around the field; save an animated WebP and single frames."""
-    frames = render_field(
-        field, orbit_cameras(count), ORBIT_SIZE, progress=partial(progress, stage="orbit")
-    ).rgb.split(1)
+def save_orbit(
+    field: Field, mesh: Mesh, folder: Path, name: str, count: int, progress: Progress
+) -> list[Path]:
+    """Render an orbit around the field, or around the mesh if the field has no colours.
+
+    Save an animated WebP and single frames.
+    """
+    cameras, progress = orbit_cameras(count), partial(progress, stage="orbit")
+    if has_colors(field):
+        frames = render_field(field, cameras, ORBIT_SIZE, progress=progress).rgb.split(1)
+    else:
+        frames = render_mesh(mesh, cameras, ORBIT_SIZE, shaded=False).split(1)
+        progress(count, count)
     paths = [folder / f"{name}-orbit" / f"{i:03d}.png" for i in range(count)]
     for frame, path in zip(frames, paths, strict=True):
         save_image(frame, path)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,83 +15,22 @@ from .devices import CPU, at_work, choose_device, choose_dtype, timed
 from .errors import InvalidInput
 from .fields.field import Field
 from .images.framed_image import FramedImage, frame_image
-from .meshes.camera_fit import fit_camera
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages
-from .meshes.symmetry import with_mirror_image
+from .meshes.texture import has_colors
 from .multiview.generation import generate_views
 from .multiview.photographs import Photographs, complete
-from .multiview.sampling import choose_seed
+from .multiview.sampling import GeneratedViews, choose_seed
 from .multiview.zero123plus import MultiviewModel
 from .progress import Progress, silent
 from .reconstruction.reconstruct import FieldModel, reconstruct
 from .reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler, TripoSG
-from .settings import Settings, TextureMirror, TextureSource, ViewSettings
+from .result import Result
+from .settings import Settings, SurfaceSettings, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
 from .weights.presets import RECONSTRUCTION_PRESETS, views_model_for
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A mesh, with the images and the field from which it was made.
-
-    Attributes:
-        mesh: mesh with vertex colours.
-        field: the field, for meshes of other resolutions and for orbits.
-        photo: the object of the photograph; None if the input was views.
-        views: views on white with their cameras; None for a model that takes one image.
-        seed: seed of the generated views; 0 if none were generated.
-        seconds: duration of each stage.
-        licenses: licences of the weights in use, by the name of the model; set by `job`.
-        photographs: several photographs of the object; None if there is only one, or only views.
-    """
-
-    mesh: Mesh
-    field: Field
-    photo: FramedImage | None
-    views: PosedImages | None
-    seed: int
-    seconds: Mapping[str, float]
-    licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    photographs: PosedImages | None = None
-
-    def layers(
-        self, source: TextureSource = "pictures", mirror: TextureMirror = "off"
-    ) -> list[PosedImages]:
-        """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.
-
-        Later layers cover earlier layers. If the photograph's camera is unknown, it is estimated
-        by matching outlines. If the outlines differ too much, the photograph is skipped with a
-        warning.
-
-        Args:
-            source: "pictures" for the views and the photograph, "views" for the views alone, or
-                "triplane" for no images.
-            mirror: "auto" adds the photograph's mirror image as its fallback, if the mesh is
-                symmetric and there are no views.
-        """
-        if source == "triplane":
-            return []
-        layers = [] if self.views is None else [self.views]
-        if source == "pictures" and self.photographs is not None:
-            layers.append(self.photographs)
-        if source == "views" or self.photo is None:
-            return layers
-        camera = self.field.camera
-        if camera is None:
-            fit = fit_camera(self.mesh, self.photo.photograph, self.photo.mask)
-            if not fit.trusted:
-                log.warning("%s", fit.sentence)
-                return layers
-            camera = fit.camera
-        photograph = PosedImages(self.photo.photograph, camera, self.photo.mask)
-        if mirror == "auto" and not layers:
-            photograph = with_mirror_image(self.mesh, photograph)
-        return [*layers, photograph]
 
 
 @dataclass(frozen=True)
@@ -101,7 +38,8 @@ class ImageTo3D:
     """The loaded models, which can process many images.
 
     Attributes:
-        multiview: model that generates views; None if the reconstruction model takes the image.
+        multiview: model that generates views for the reconstruction model, or, if that has no
+            colours, for the colours; None if no views are needed.
         reconstruction: model that makes the field.
         background_models: folder of rembg's models; None for rembg's default folder.
         device: device of the models.
@@ -139,7 +77,8 @@ class ImageTo3D:
         Args:
             model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
             views_model: one of `weights.presets.MULTIVIEW_PRESETS`. None chooses the default for
-                `model`, or no views model if `model` takes the image itself.
+                `model`, or no views model if `model` takes the image itself. A model without
+                colours takes them from the photograph, or with a views model from its views.
             models_dirs: see `weights.finding.find_file`; rembg's models are in the subfolder
                 `rembg` of the first folder.
             device: see `devices.choose_device`.
@@ -165,11 +104,12 @@ class ImageTo3D:
             dtype=precision(model),
         )
         background_models = models_dirs[0] / "rembg" if models_dirs else None
-        if (fitting := views_model_for(model)) is None and views_model is not None:
+        fitting = views_model_for(model)
+        if views_model and not fitting and RECONSTRUCTION_PRESETS[model].colors:
             raise InvalidInput(f"{model} takes the image itself: leave out the views model.")
-        if fitting is None or not generates:
-            return cls(None, reconstruction, background_models, where, offload)
         views_model = views_model or fitting
+        if views_model is None or not generates:
+            return cls(None, reconstruction, background_models, where, offload)
         multiview = load_multiview_model(
             views_model,
             models_dirs=models_dirs,
@@ -194,7 +134,7 @@ class ImageTo3D:
             InvalidInput, NothingInImage, EmptySurface, EnvironmentProblem: as the stages do.
         """
         settings = settings or Settings()
-        if self.multiview is None:
+        if not self._reconstructs_views:
             check_sampling("This model", self._sampling_settings, settings)
         framed = frame_image(
             image,
@@ -219,7 +159,7 @@ class ImageTo3D:
             InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
         """
         seconds = dict(photo.seconds)
-        if self.multiview is None:
+        if not self._reconstructs_views:
             seed = choose_seed(settings.views.seed) if self._sampling_settings else 0
             settings = settings.model_copy(
                 update={"views": settings.views.model_copy(update={"seed": seed})}
@@ -227,15 +167,9 @@ class ImageTo3D:
             field, mesh = self._reconstruct(
                 photo.framed, photo.framed_mask, None, settings, progress, seconds
             )
-            return Result(mesh, field, photo, None, seed, seconds)
-        with timed("views", seconds, self.device):
-            generated = generate_views(
-                self.multiview,
-                photo.framed,
-                photo.framed_mask,
-                settings.views,
-                progress=partial(progress, stage="views"),
-            )
+            found = Result(mesh, field, photo, None, seed, seconds)
+            return found if has_colors(field) else self._painted(found, settings.surface, progress)
+        generated = self._generate(photo, settings.views, progress, seconds)
         views = PosedImages(generated.views, zero123plus_cameras())
         field, mesh = self._reconstruct(
             views.images, None, views.cameras, settings, progress, seconds
@@ -292,9 +226,13 @@ class ImageTo3D:
                     progress=partial(progress, stage="views"),
                 )
         result = self.from_views(views, settings, progress)
-        return dataclasses.replace(
+        return replace(
             result, photographs=photographs.posed, seed=seed, seconds={**seconds, **result.seconds}
         )
+
+    @property
+    def _reconstructs_views(self) -> bool:
+        return self.multiview is not None and not isinstance(self.reconstruction, TripoSG)
 
     @property
     def _sampling_settings(self) -> frozenset[str]:
@@ -336,10 +274,47 @@ class ImageTo3D:
             field = reconstruct(model, images, cameras, masks=masks)
             progress(1, 1, stage="triplane")
         with timed("surface", seconds, self.device):
+            colors = settings.surface.colors and has_colors(field)
             mesh = extract_mesh(
-                field, settings.surface, progress=partial(progress, stage="surface")
+                field,
+                settings.surface.model_copy(update={"colors": colors}),
+                progress=partial(progress, stage="surface"),
             )
         return field, mesh
+
+    def _generate(
+        self,
+        photo: FramedImage,
+        settings: ViewSettings,
+        progress: Progress,
+        seconds: dict[str, float],
+    ) -> GeneratedViews:
+        assert self.multiview is not None
+        with timed("views", seconds, self.device):
+            return generate_views(
+                self.multiview,
+                photo.framed,
+                photo.framed_mask,
+                settings,
+                progress=partial(progress, stage="views"),
+            )
+
+    def _painted(self, found: Result, settings: SurfaceSettings, progress: Progress) -> Result:
+        """Colour a mesh whose field has no colours, by projecting the photograph or the views."""
+        seconds = dict(found.seconds)
+        with timed("colors", seconds):
+            found = found.with_camera()
+            progress(1, 2, stage="colors")
+        if self.multiview is not None:
+            assert found.photo is not None
+            made = self._generate(found.photo, ViewSettings(seed=found.seed), progress, seconds)
+            with timed("cameras", seconds):
+                found = found.with_views(made.views)
+        if settings.colors:
+            with timed("projection", seconds):
+                found = found.painted("pictures" if self.multiview is None else "views")
+        progress(2, 2, stage="colors")
+        return replace(found, seconds=seconds)
 
 
 def check_sampling(model: str, known: Set[str], settings: Settings) -> None:

@@ -22,7 +22,7 @@ from .animations import save_orbit, save_video
 from .cameras import Cameras, zero123plus_cameras
 from .devices import CPU, memory_explained, timed
 from .errors import ImageTo3DError, InvalidInput
-from .image_to_3d import ImageTo3D, Result, check_sampling
+from .image_to_3d import ImageTo3D, check_sampling
 from .images.framed_image import FramedImage, frame_image, object_mask
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
 from .images.reading import read_image, save_image
@@ -35,12 +35,18 @@ from .meshes.projection import PosedImages
 from .meshes.quads import remesh_quads
 from .meshes.report import MeshReport, report
 from .meshes.solid import make_solid
-from .meshes.texture import DEFAULT_TEXTURED_FACES, size_for, texture_from_images
+from .meshes.texture import DEFAULT_TEXTURED_FACES, has_colors, size_for, texture_from_images
 from .multiview.photographs import Photographs, Viewpoints, frame_photographs
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
+from .result import Result
 from .settings import JobSettings, LoadSettings, OutputSettings
-from .weights.presets import RECONSTRUCTION_PRESETS, check_commercial, licenses_of, views_model_for
+from .weights.presets import (
+    RECONSTRUCTION_PRESETS,
+    check_commercial,
+    choose_views_model,
+    licenses_of,
+)
 
 PREVIEW_SIZE = 384
 
@@ -102,7 +108,11 @@ def describe(error: Exception) -> str:
 
 def takes_views(model: str) -> bool:
     """Return whether a reconstruction model needs six views from a multiview model."""
-    return views_model_for(model) is not None
+    return RECONSTRUCTION_PRESETS[model].input_kind == "views"
+
+
+def _views_model_of(settings: JobSettings) -> str | None:
+    return choose_views_model(settings.model, settings.views_model, settings.output.texture_from)
 
 
 def takes_seed(model: str) -> bool:
@@ -119,11 +129,10 @@ def check(settings: JobSettings) -> None:
     """
     if settings.output.printer:
         parse_volume(settings.output.printer)
+    views_model = _views_model_of(settings)
     if settings.license == "commercial":
-        check_commercial(settings.model)
+        check_commercial(settings.model, views_model)
     check_sampling(settings.model, RECONSTRUCTION_PRESETS[settings.model].sampling, settings)
-    if settings.views_model is not None and not takes_views(settings.model):
-        raise InvalidInput(f"{settings.model} takes the image itself: leave out views_model.")
 
 
 def load(
@@ -141,7 +150,7 @@ def load(
     """
     return ImageTo3D.load(
         settings.model,
-        settings.views_model,
+        _views_model_of(settings),
         models_dirs=[loading.models_dir] if loading.models_dir else [],
         device=loading.device,
         dtype=loading.dtype,
@@ -330,7 +339,11 @@ def reconstruct(
     Raises:
         InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
     """
-    content = prepared.content
+    content, views_model = prepared.content, _views_model_of(settings)
+    if views_model is None:
+        chain = dataclasses.replace(chain, multiview=None)
+    elif chain.multiview is None and not takes_views(settings.model):
+        raise InvalidInput("texture_from views needs a views model: set it for the whole run.")
     if isinstance(content, FramedImage):
         result = chain.from_framed(content, settings, progress)
     elif isinstance(content, Photographs):
@@ -343,7 +356,7 @@ def reconstruct(
     return dataclasses.replace(
         result,
         seconds={**prepared.seconds, **result.seconds},
-        licenses=licenses_of(settings.model, settings.views_model, own_views=own_views),
+        licenses=licenses_of(settings.model, views_model, own_views=own_views),
     )
 
 
@@ -389,7 +402,7 @@ def finish(
             save_image(image, image_path)
             files.append(image_path)
         if settings.orbit:
-            files += save_orbit(result.field, folder, name, settings.orbit, progress)
+            files += save_orbit(result.field, result.mesh, folder, name, settings.orbit, progress)
         if settings.video:
             files.append(folder / f"{name}.mp4")
             save_video(mesh, files[-1], progress)
@@ -409,8 +422,10 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
         mesh = decimate(mesh, max_faces, partial(progress, stage="decimation"))
     if settings.quads:
         mesh = remesh_quads(mesh, settings.quads, partial(progress, stage="quads"))
-    if settings.texture:
-        layers = result.layers(settings.texture_from, settings.texture_mirror)
+    layers = (
+        result.layers(settings.texture_from, settings.texture_mirror) if settings.texture else []
+    )
+    if settings.texture and (layers or has_colors(result.field)):
         mesh = texture_from_images(
             mesh,
             layers,

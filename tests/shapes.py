@@ -35,6 +35,23 @@ def textured_l() -> Mesh:
     return bake_texture(mesh, lambda points: torch.where(points[:, 1:2] > 0.3, red, blue), 512)
 
 
+def stairs() -> Mesh:
+    """Three boxes of different heights and depths, red on the side of -y; no view is like another.
+
+    The edges are short enough for colours at vertices.
+    """
+    bounds = (
+        ((-0.5, 0.4), (-0.9, -0.3), (-0.6, 0.8)),
+        ((-0.2, 0.6), (-0.3, 0.3), (-0.6, 0.1)),
+        ((-0.5, 0.1), (0.3, 0.9), (-0.6, -0.3)),
+    )
+    parts = [trimesh.creation.box(bounds=np.array(one).T) for one in bounds]
+    whole = trimesh.util.concatenate(parts).subdivide_to_size(0.15)
+    mesh = to_mesh(whole, colors=False)
+    red, blue = torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.2, 0.9])
+    return replace(mesh, vertex_colors=torch.where(mesh.vertices[:, 1:2] < -0.3, red, blue))
+
+
 def to_mesh(shape: trimesh.Trimesh, colors: bool = True) -> Mesh:
     vertices = torch.tensor(shape.vertices, dtype=torch.float32)
     return Mesh(

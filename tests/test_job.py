@@ -268,6 +268,26 @@ def test_check_refuses_models_that_forbid_commercial_use(model):
         job.check(settings)
 
 
+@pytest.mark.parametrize(
+    ("views_model", "texture_from", "says"),
+    [
+        (None, "triplane", "no colours of its own: set texture_from to pictures or views"),
+        ("zero123plus", "pictures", "leave out views_model"),
+    ],
+)
+def test_check_refuses_colours_that_triposg_does_not_have(views_model, texture_from, says):
+    def settings(views_model: str | None, texture_from: str, **others: str) -> JobSettings:
+        output = OutputSettings(texture_from=texture_from)
+        return JobSettings(model="triposg", views_model=views_model, output=output, **others)
+
+    with pytest.raises(InvalidInput, match=says):
+        job.check(settings(views_model, texture_from))
+    job.check(settings("zero123plus", "views"))
+    job.check(settings(None, "pictures", license="commercial"))
+    with pytest.raises(InvalidInput, match="forbid commercial use"):
+        job.check(settings(None, "views", license="commercial"))
+
+
 def test_a_name_that_is_no_text_is_noted_as_an_escape(photo, tmp_path):
     name, settings = "b\udce9", JobSettings(surface=COARSE)
     result = run(photo, [CUP], settings, tmp_path, name, title=name)

@@ -41,7 +41,7 @@ def test_templates_name_the_weights_that_their_models_download(path: Path):
         own = getattr(presets[name], "repository", None)
         assert bool(links) == (own is not None), name
         files = {
-            f"https://huggingface.co/{f.repository}/resolve/{f.revision}/{f.names[0]}": f
+            f"https://huggingface.co/{f.repository}/resolve/{f.revision or 'main'}/{f.names[0]}": f
             for f in files_of(name)
         }
         for link in links:

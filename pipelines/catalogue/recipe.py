@@ -77,16 +77,21 @@ class Recipe:
         settings: settings of items without overrides. The seed must not be 0 if the model uses
             one.
         loading: settings of model loading.
+        commit: commit of the model's weights, see `weights.inventory.commit_of`.
     """
 
     settings: JobSettings
     loading: LoadSettings
+    commit: str = ""
 
     @property
     def revision(self) -> str:
         """Commit or else repository of the model's weights; this version for embedded models."""
-        preset = RECONSTRUCTION_PRESETS[self.settings.model]
-        return preset.revision or preset.repository or f"embedded in {__version__}"
+        return self._weights(self.settings.model) or f"embedded in {__version__}"
+
+    def _weights(self, model: str) -> str:
+        preset = RECONSTRUCTION_PRESETS[model]
+        return preset.revision or self.commit or preset.repository or ""
 
     def settings_of(self, item: Item) -> JobSettings:
         """Return the run's settings with the overrides of the item's row.
@@ -120,8 +125,7 @@ class Recipe:
             for name, value in values.items()
             if name not in _WITHOUT_EFFECT and value != SETTINGS[name].default
         }
-        preset = RECONSTRUCTION_PRESETS[settings.model]
-        revision = preset.revision or preset.repository or _EMBEDDED
+        revision = self._weights(settings.model) or _EMBEDDED
         decisive = _DEFAULTS_OF_0_2_0 | own | {"seed": seed, "revision": revision}
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

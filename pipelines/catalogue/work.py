@@ -19,7 +19,8 @@ from .. import __version__, job
 from ..devices import CPU, memory_explained, peak_memory, reset_peak_memory
 from ..errors import EnvironmentProblem, UnreadableImage
 from ..files import sha256
-from ..image_to_3d import ImageTo3D, Result
+from ..image_to_3d import ImageTo3D
+from ..result import Result
 from ..settings import JobSettings
 from .fetching import downloaded
 from .items import Item

@@ -85,6 +85,7 @@ def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
     from ..catalogue.items import find_items
     from ..catalogue.recipe import Recipe, unknown_columns
     from ..catalogue.run import opened, run, seed_of_run, to_do
+    from ..weights.inventory import commit_of
 
     items = find_items(options.inputs)
     if columns := unknown_columns(items):
@@ -97,7 +98,8 @@ def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
             seed = seed_of_run(folder, settings.views.seed)
             views = settings.views.model_copy(update={"seed": seed})
             settings = settings.model_copy(update={"views": views})
-        recipe = Recipe(settings, loading)
+        commit = commit_of(settings.model, [models_dir] if models_dir else [])
+        recipe = Recipe(settings, loading, commit)
         tasks = to_do(items, recipe, manifest, folder, retry_failed=options.retry_failed)
         engine = _engine(options, recipe, folder)
         with closing(_Progress(len(tasks))) as progress:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,15 +15,27 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras, look_at_origin
 from ..errors import InvalidInput
+from ..images.background import remove_background
 from .decimation import decimate
 from .mesh import Mesh
+from .projection import PosedImages
 from .rasterization import on_screen, visible_triangles
+
+log = logging.getLogger(__name__)
 
 #: A fit with a lower overlap of mesh and mask is rejected: the mesh does not match the photograph.
 LEAST_OVERLAP = 0.85
 _FACES = 5000
 _SIZE, _SAMPLES = 64, 4  # side length in pixels of the compared images, samples per pixel side
+#: Azimuths to try for a mesh whose pose is not that of the photograph.
+ALL_AROUND = range(-180, 180, 15)
+FRONT = (0.0,)
 _ELEVATIONS_DEG = range(-20, 61, 5)
+_ELEVATIONS_AROUND_DEG = range(-20, 61, 10)
+_FIELD_OF_VIEW_AROUND_DEG = (30.0,)
+_SAMPLES_AROUND = 2  # samples per pixel side there
+_REFINED = 5  # azimuths that are refined
+_BACK_PENALTY = 0.02  # overlap that a view from behind must gain over one from the front
 _FIELDS_OF_VIEW_DEG = (20.0, 35.0, 50.0)
 _COLOR_WEIGHT = 0.5  # weight of the mean colour difference, relative to the overlap
 # Step sizes of the parameters: azimuth, elevation and roll in degrees, log distance, log scale, and
@@ -42,12 +55,14 @@ class CameraFit:
     Attributes:
         camera: one camera in the mesh's world coordinates; its image is the square photograph.
         overlap: intersection over union of the mask and the mesh's silhouette.
+        azimuth_deg: azimuth of the camera from the mesh's front, in [-180, 180].
         elevation_deg: elevation of the camera above the horizon.
         roll_deg: clockwise roll of the camera around its viewing axis.
     """
 
     camera: Cameras
     overlap: float
+    azimuth_deg: float
     elevation_deg: float
     roll_deg: float
 
@@ -61,34 +76,44 @@ class CameraFit:
         found = f"the mesh and the photograph's mask overlap by {100 * self.overlap:.0f} %"
         if not self.trusted:
             return f"The photograph is left out of the texture: {found} only."
-        return f"Photograph from {self.elevation_deg:.0f} degrees above: {found}."
+        azimuth, elevation = round(self.azimuth_deg), round(self.elevation_deg)
+        around = f"azimuth {azimuth} and " if azimuth else ""
+        return f"Photograph from {around}{elevation} degrees above: {found}."
+
+
+def is_plain(mesh: Mesh) -> bool:
+    """Return whether a mesh has no texture, and at most one colour."""
+    colors = mesh.vertex_colors
+    return mesh.texture is None and (colors is None or bool((colors == colors[:1]).all()))
 
 
 def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
     """Measure the overlap of the mask (1, 1, S, S) and the mesh as seen by a known camera."""
-    target = _Target(Mesh(mesh.vertices, mesh.faces), mask.expand(-1, 3, -1, -1), mask)
-    right, up, back = camera.c2w[0, :3, :3].T
-    level = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back)
-    return CameraFit(
-        camera,
-        target.overlap(target.drawn(camera)[0]),
-        math.degrees(math.asin(float(back[2].clamp(-1, 1)))),
-        math.degrees(math.atan2(float(up @ level), float(right @ level))),
-    )
+    shape = Mesh(mesh.vertices, mesh.faces)
+    return _Target(shape, mask.expand(-1, 3, -1, -1), mask).measured(camera)
 
 
-def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor, known: Cameras | None = None) -> CameraFit:
+def fit_camera(
+    mesh: Mesh,
+    image: Tensor,
+    mask: Tensor,
+    azimuths_deg: Sequence[float] = FRONT,
+    *,
+    known: Cameras | None = None,
+) -> CameraFit:
     """Find the camera from which the mesh fits the mask best.
 
-    A coarse search tries a list of elevations and fields of view; least squares then refines the
-    best one. It adjusts azimuth, elevation, roll, distance together with focal length, scale and
-    shift. The azimuth changes only a little: the mesh's centre need not be the world's. Vertex
-    colours, if any, decide between views with the same outline.
+    A coarse search tries the azimuths with a list of elevations and fields of view; least squares
+    then refines the best ones. It adjusts azimuth, elevation, roll, distance together with focal
+    length, scale and shift. The azimuth changes only a little: the mesh's centre need not be the
+    world's. Vertex colours, if any, decide between views with the same outline; otherwise the one
+    nearer to the front is preferred.
 
     Args:
         mesh: front at +x.
         image: (1, 3, S, S) sRGB in [0, 1]; the framed photograph.
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
+        azimuths_deg: azimuths to try, one for a mesh in a known pose, or `ALL_AROUND`.
         known: camera that is returned if the mesh fits the mask as seen by it.
 
     Raises:
@@ -112,22 +137,85 @@ def fit_camera(mesh: Mesh, image: Tensor, mask: Tensor, known: Cameras | None = 
         raise InvalidInput("The mesh has no triangles, so no camera can be fitted.")
     if known is not None and (fit := fit_of(mesh, known, mask)).trusted:
         return fit
-    target = _Target(mesh, image, mask)
-    starts = [
-        [0.0, float(elevation), 0.0, math.log(1 / math.tan(math.radians(fov) / 2)), 0.0, 0.0, 0.0]
-        for elevation in _ELEVATIONS_DEG
-        for fov in _FIELDS_OF_VIEW_DEG
+    shape = decimate(replace(mesh, vertex_colors=None) if is_plain(mesh) else mesh, _FACES)
+    if len(azimuths_deg) > 1:
+        return _fit_around(shape, image, mask, azimuths_deg)
+    target = _Target(shape, image, mask)
+    starts = _starts(azimuths_deg[0], _ELEVATIONS_DEG, _FIELDS_OF_VIEW_DEG)
+    return target.fit(min(starts, key=target.misfit), _BLURS)
+
+
+def fit_views(
+    mesh: Mesh, views: Tensor, cameras: Cameras, azimuth_deg: float
+) -> PosedImages | None:
+    """Find the cameras of generated views of a mesh whose pose is not that of the photograph.
+
+    Args:
+        mesh: front at +x.
+        views: (N, 3, S, S) on white.
+        cameras: N cameras, if the photograph's azimuth were 0.
+        azimuth_deg: azimuth of the photograph.
+
+    Returns:
+        the views that fit the mesh, with their masks; None if no view fits.
+    """
+    shape = decimate(Mesh(mesh.vertices, mesh.faces), _FACES)
+    masks = remove_background(views, "plain")
+    fits: dict[int, CameraFit] = {}
+    for i, back in enumerate(cameras.c2w[:, :3, 2].tolist()):
+        if bool((masks[i] > 0.5).any()):
+            target = _Target(shape, views[i : i + 1], masks[i : i + 1], _SAMPLES_AROUND)
+            azimuth = azimuth_deg + math.degrees(math.atan2(back[1], back[0]))
+            elevation = math.degrees(math.asin(back[2]))
+            (start,) = _starts(azimuth, [elevation], _FIELD_OF_VIEW_AROUND_DEG)
+            fits[i] = target.fit(start, _BLURS[:2])
+    kept = [i for i, fit in fits.items() if fit.trusted]
+    if len(kept) < len(views):
+        log.warning("%d of %d views fit the mesh; the others are left out.", len(kept), len(views))
+    if not kept:
+        return None
+    found = [fits[i].camera for i in kept]
+    return PosedImages(
+        views[kept].cpu(),
+        Cameras(
+            torch.cat([one.c2w for one in found]),
+            torch.cat([one.intrinsics_normalized for one in found]),
+        ),
+        masks[kept],
+    )
+
+
+def _starts(
+    azimuth: float, elevations: Sequence[float], fields_of_view: Sequence[float]
+) -> list[Floats]:
+    """Return parameters of `_Target.camera` for all elevations and fields of view, in degrees."""
+    distances = [math.log(1 / math.tan(math.radians(fov) / 2)) for fov in fields_of_view]
+    return [np.array([azimuth, e, 0.0, d, 0.0, 0.0, 0.0]) for e in elevations for d in distances]
+
+
+def _fit_around(mesh: Mesh, image: Tensor, mask: Tensor, azimuths: Sequence[float]) -> CameraFit:
+    """Find the best of all directions around a mesh; see `fit_camera`."""
+    target = _Target(mesh, image, mask, _SAMPLES_AROUND)
+    best = [
+        min(_starts(a, _ELEVATIONS_AROUND_DEG, _FIELD_OF_VIEW_AROUND_DEG), key=target.misfit)
+        for a in azimuths
     ]
-    found = np.array(min(starts, key=target.misfit))
-    for blur in _BLURS:
-        found = target.refined(found, blur)
-    return fit_of(mesh, target.camera(found.tolist()), mask)
+    kept = sorted(best, key=target.misfit)[:_REFINED]
+    start = min((target.refined(start, _BLURS[0]) for start in kept), key=target.misfit)
+    return _Target(mesh, image, mask).fit(start, _BLURS[1:])
 
 
 class _Target:
-    """A decimated mesh and a downscaled photograph, for repeated comparison."""
+    """A decimated mesh and a downscaled photograph, for repeated comparison.
 
-    def __init__(self, mesh: Mesh, image: Tensor, mask: Tensor) -> None:
+    Args:
+        mesh: decimated first if it is large.
+        image, mask: as in `fit_camera`.
+        samples: samples per pixel side of the rendered mesh.
+    """
+
+    def __init__(self, mesh: Mesh, image: Tensor, mask: Tensor, samples: int = _SAMPLES) -> None:
+        self.samples = samples
         small = decimate(mesh, _FACES)
         low, high = small.vertices.amin(dim=0), small.vertices.amax(dim=0)
         self.center = (low + high) / 2
@@ -171,18 +259,19 @@ class _Target:
         intrinsics[:2, 2] = middle - ((low + high) / 2 - 0.5) * focal
         return Cameras(c2w, intrinsics[None])
 
-    def drawn(self, camera: Cameras) -> tuple[Tensor, Tensor | None]:
+    def drawn(self, camera: Cameras, samples: int = 0) -> tuple[Tensor, Tensor | None]:
         """Render the mesh: coverage (S, S) in [0, 1], and colours (3, S, S) on black, or None."""
-        fine = _SAMPLES * _SIZE
+        samples = samples or self.samples
+        fine = samples * _SIZE
         screen = on_screen(self.vertices, camera, fine)[self.faces]
         triangle, weights = visible_triangles(screen, fine)
         hit = triangle >= 0
-        coverage = F.avg_pool2d(hit.float().view(1, 1, fine, fine), _SAMPLES)[0, 0]
+        coverage = F.avg_pool2d(hit.float().view(1, 1, fine, fine), samples)[0, 0]
         if self.colors is None:
             return coverage, None
         own = torch.zeros(fine * fine, 3)
         own[hit] = (self.colors[self.faces[triangle[hit]]] * weights[hit][..., None]).sum(dim=1)
-        return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _SAMPLES)[0]
+        return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), samples)[0]
 
     def overlap(self, coverage: Tensor) -> float:
         """Return the intersection over union with the mask; pixels are weighted by coverage."""
@@ -199,10 +288,29 @@ class _Target:
         mean = difference[:, both].mean(dim=1)[:, None, None]
         return torch.where(both, difference - mean, 0.0)
 
-    def misfit(self, parameters: Sequence[float]) -> float:
-        coverage, colors = self.drawn(self.camera(parameters))
+    def measured(self, camera: Cameras) -> CameraFit:
+        """Return a camera with its angles and its overlap with the mask."""
+        right, up, back = camera.c2w[0, :3, :3].T
+        level = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back)
+        return CameraFit(
+            camera,
+            self.overlap(self.drawn(camera, _SAMPLES)[0]),
+            math.degrees(math.atan2(float(back[1]), float(back[0]))),
+            math.degrees(math.asin(float(back[2].clamp(-1, 1)))),
+            math.degrees(math.atan2(float(up @ level), float(right @ level))),
+        )
+
+    def fit(self, start: Floats, blurs: Sequence[int]) -> CameraFit:
+        """Refine parameters with one blur after the other."""
+        for blur in blurs:
+            start = self.refined(start, blur)
+        return self.measured(self.camera(start.tolist()))
+
+    def misfit(self, parameters: Floats) -> float:
+        coverage, colors = self.drawn(self.camera(parameters.tolist()))
         color = self.difference(coverage, colors).abs().sum() / 3 / self.mask.sum()
-        return _COLOR_WEIGHT * float(color) - self.overlap(coverage)
+        behind = (1 - math.cos(math.radians(parameters[0]))) / 2
+        return _COLOR_WEIGHT * float(color) + _BACK_PENALTY * behind - self.overlap(coverage)
 
     def refined(self, start: Floats, blur: int) -> Floats:
         """Refine parameters by least squares, from a start nearby."""
@@ -225,9 +333,10 @@ class _Target:
     def residuals(self, parameters: Floats, blur: int) -> Floats:
         """Return the blurred differences of coverage and colours at all pixels, flattened."""
         coverage, colors = self.drawn(self.camera(parameters.tolist()))
-        layers = torch.cat(
-            [(coverage - self.mask)[None], self.difference(coverage, colors) * _COLOR_WEIGHT]
-        )
+        layers = (coverage - self.mask)[None]
+        if colors is not None:
+            difference = self.difference(coverage, colors)
+            layers = torch.cat([layers, difference * _COLOR_WEIGHT])
         for _ in range(2):
             layers = F.avg_pool2d(layers, blur, 1, blur // 2)
         return layers.flatten().double().numpy()

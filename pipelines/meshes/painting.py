@@ -12,11 +12,11 @@ from ..fields.field import Field
 from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent
 from ..settings import TextureMirror
-from .camera_fit import fit_camera
+from .camera_fit import ALL_AROUND, FRONT, fit_camera, fit_views, is_plain
 from .mesh import Mesh
 from .projection import PosedImages
 from .symmetry import with_mirror_image
-from .texture import DEFAULT_TEXTURED_FACES, texture_from_images
+from .texture import DEFAULT_TEXTURED_FACES, has_colors, texture_from_images
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class ColorSources:
 
     Attributes:
         photograph: (1, 4, S, S) framed photograph with its mask as alpha. Its camera is that of the
-            field if it fits, otherwise it is estimated.
-        views: images around the mesh with their cameras.
+            field if it fits, otherwise it is estimated: all around the mesh if neither the mesh nor
+            the field has colours, else near the front.
+        views: images around the mesh with their cameras. For a field without colours, the cameras
+            are relative to the photograph, and estimated too.
         voxels: colours, metalness and roughness of voxels.
         field: a field with colours, in place of voxels.
     """
@@ -75,7 +77,13 @@ def paint(
     field, layers, note = sources.field, [] if sources.views is None else [sources.views], ""
     if sources.photograph is not None:
         image, mask = sources.photograph.split([3, 1], dim=1)
-        fit = fit_camera(mesh, image, mask, known=None if field is None else field.camera)
+        colored = sources.voxels is not None or (field is not None and has_colors(field))
+        any_pose = is_plain(mesh) and not colored
+        known = None if field is None else field.camera
+        fit = fit_camera(mesh, image, mask, ALL_AROUND if any_pose else FRONT, known=known)
+        if sources.views is not None and any_pose and field is not None and fit.trusted:
+            posed = fit_views(mesh, sources.views.images, sources.views.cameras, fit.azimuth_deg)
+            layers = [] if posed is None else [posed]
         if fit.trusted:
             photograph = PosedImages(image, fit.camera, mask)
             mirrors = mirror == "auto" and not layers

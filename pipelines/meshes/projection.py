@@ -10,8 +10,9 @@ mesh instead of on an image.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,8 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras
 from ..errors import InvalidInput
+from .color_transfer import nearest_colors
+from .decimation import decimate
 from .mesh import Mesh
 from .rasterization import on_screen, visible_triangles
 from .topology import bare_shape
@@ -30,6 +33,7 @@ _MARGIN = 4 / 512  # distance from an outline, in image sides, from which colour
 _GRAZING, _FULL = 0.15, 0.5  # cosines of the viewing angle between which an image fades in
 _KNOWN = 0.9  # weight from which a vertex determines the shift
 _STIFFNESS = 1.0  # how strongly the membrane smooths known shifts
+_MAX_SOLVED_FACES = 100_000  # of a membrane: time and memory grow faster than the mesh
 _REST = 1e-6  # pull toward zero shift, for components that no image shows
 
 
@@ -167,6 +171,34 @@ def _shown(mesh: Mesh, images: PosedImages) -> _Shown:
         return mixed / (alpha + rest).clamp_min(1e-20)[:, None], alpha + rest
 
     return shown
+
+
+def color_vertices(mesh: Mesh, layers: Sequence[PosedImages]) -> Mesh:
+    """Colour the vertices of a mesh with images; unseen ones take the colours around them.
+
+    Args:
+        mesh: any, without unused vertices.
+        layers: as in `projected_colors`.
+
+    Raises:
+        InvalidInput: as in `projected_colors`.
+    """
+    if len(mesh.faces) > _MAX_SOLVED_FACES and importlib.util.find_spec("igl") is not None:
+        return _color_many_vertices(mesh, layers)
+    corners = torch.zeros(len(mesh.vertices), dtype=torch.long)  # one corner of each vertex
+    corners[mesh.faces.flatten()] = torch.arange(mesh.faces.numel())
+    points = SurfacePoints(corners // 3, F.one_hot(corners % 3, 3).float())
+    return replace(mesh, vertex_colors=projected_colors(mesh, points, layers, None))
+
+
+def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages]) -> Mesh:
+    """Color the vertices of a large mesh; unseen ones take the colours of a decimated copy."""
+    fewer = color_vertices(decimate(Mesh(mesh.vertices, mesh.faces), _MAX_SOLVED_FACES), layers)
+    colors, normals = nearest_colors(fewer, mesh.vertices), _vertex_normals(mesh)
+    for shots in layers:
+        seen, weight = _shown(mesh, shots)(mesh.vertices, normals)
+        colors = torch.lerp(colors, seen, weight[:, None])
+    return replace(mesh, vertex_colors=colors.clamp(0, 1))
 
 
 class _View:

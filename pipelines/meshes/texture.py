@@ -222,6 +222,11 @@ def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
     return min(limit, max(MIN_SIZE, 2 ** math.ceil(math.log2(max(needed, 1)))))
 
 
+def has_colors(field: Field) -> bool:
+    """Return whether a field has colours of its own."""
+    return field.colors(torch.zeros(1, 3, device=field.device), CHUNK_SIZE) is not None
+
+
 def _colors_of(source: Field | VoxelColors) -> Callable[[Tensor], Tensor] | None:
     """Return a function that evaluates colours on the CPU, or None if a field has none."""
     if isinstance(source, VoxelColors):
@@ -234,8 +239,7 @@ def _colors_of(source: Field | VoxelColors) -> Callable[[Tensor], Tensor] | None
         assert found is not None
         return found.cpu()
 
-    has_colors = field.colors(torch.zeros(1, 3, device=field.device), CHUNK_SIZE) is not None
-    return color_at if has_colors else None
+    return color_at if has_colors(field) else None
 
 
 def bake_vertex_colors(

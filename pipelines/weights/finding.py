@@ -53,7 +53,7 @@ class WeightsFile:
             for name in self.names:
                 if (found := _in_folder(folder, self.repository, name)) is not None:
                     return found
-        commit = self.revision or _recorded(_record_of(self.repository, models_dirs))
+        commit = self.revision or recorded_revision(self.repository, models_dirs)
         for name in self.names:
             cached = try_to_load_from_cache(self.repository, name, revision=commit)
             if isinstance(cached, str):
@@ -137,13 +137,12 @@ def pinned_revision(repository: str, name: str, models_dirs: Sequence[Path] = ()
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    record = _record_of(repository, models_dirs)
-    if (recorded := _recorded(record)) is not None:
+    if (recorded := recorded_revision(repository, models_dirs)) is not None:
         return recorded
     commit = get_hf_file_metadata(hf_hub_url(repository, name, revision="main")).commit_hash
     if commit is None:
         raise CheckpointError(f"The hub returned no commit for {repository}: try again.")
-    with atomic_path(record) as path:
+    with atomic_path(_record_of(repository, models_dirs)) as path:
         path.write_text(commit, encoding="ascii")
     return commit
 
@@ -159,9 +158,10 @@ def _record_of(repository: str, models_dirs: Sequence[Path]) -> Path:
     return folder / _RECORD
 
 
-def _recorded(record: Path) -> str | None:
+def recorded_revision(repository: str, models_dirs: Sequence[Path] = ()) -> str | None:
+    """Return the commit that the first download of a repository recorded, or None."""
     try:
-        commit = record.read_text(encoding="ascii").strip()
+        commit = _record_of(repository, models_dirs).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
     return commit if re.fullmatch("[0-9a-f]{40}", commit) else None

@@ -8,7 +8,14 @@ from pathlib import Path
 from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
 from ..settings import License
-from .finding import WeightsFile, find_file, hub_is_reachable, not_downloaded
+from .finding import (
+    WeightsFile,
+    find_file,
+    hub_is_reachable,
+    not_downloaded,
+    pinned_revision,
+    recorded_revision,
+)
 from .presets import (
     MULTIVIEW_PRESETS,
     RECONSTRUCTION_PRESETS,
@@ -55,6 +62,25 @@ def files_of(name: str) -> list[WeightsFile]:
         InvalidInput: if there is no such model.
     """
     return [file for preset in _presets_of(name) for file in preset.files]
+
+
+def commit_of(name: str, models_dirs: Sequence[Path] = ()) -> str:
+    """Return the commit of a reconstruction model's weights.
+
+    If files are missing and the preset sets no commit, the commit to download is looked up.
+
+    Returns:
+        40 digits; empty if the model is embedded, or if the commit is unknown.
+    """
+    preset = RECONSTRUCTION_PRESETS[name]
+    if preset.repository is None or preset.revision is not None:
+        return preset.revision or ""
+    if all(file.here(models_dirs) for file in preset.files):
+        return recorded_revision(preset.repository, models_dirs) or ""
+    try:
+        return pinned_revision(preset.repository, preset.file, models_dirs)
+    except Exception:  # hub and HTTP errors share no type; the download explains them
+        return ""
 
 
 def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:

@@ -36,6 +36,7 @@ TRIPOSG_CONFIGS = {
     "scheduler": "scheduler/scheduler_config.json",
     "image": "feature_extractor_dinov2/preprocessor_config.json",
 }
+DEFAULT_VIEWS_MODEL = "zero123plus-instantmesh"
 _VIEW_SAMPLING = frozenset({"steps", "guidance", "scheduler", "seed"})
 _SHAPE_SAMPLING = frozenset({"steps", "guidance", "shift", "tokens", "seed"})
 
@@ -54,6 +55,7 @@ class ReconstructionPreset:
         gigabytes: approximate size of the files; 0 for the embedded model.
         more_files: names of further files in the repository.
         sampling: names of the `settings.ViewSettings` that affect the model.
+        colors: whether the model's fields have colours.
     """
 
     repository: str | None
@@ -65,6 +67,7 @@ class ReconstructionPreset:
     gigabytes: float = 0.0
     more_files: tuple[str, ...] = ()
     sampling: frozenset[str] = frozenset()
+    colors: bool = True
 
     @property
     def files(self) -> list[WeightsFile]:
@@ -143,6 +146,7 @@ RECONSTRUCTION_PRESETS: Mapping[str, ReconstructionPreset] = {
             *TRIPOSG_CONFIGS.values(),
         ),
         sampling=_SHAPE_SAMPLING,
+        colors=False,
     ),
 }
 MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
@@ -159,7 +163,30 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
 def views_model_for(model: str) -> str | None:
     """Return a reconstruction model's multiview model, or None if it takes a single image."""
     takes_views = RECONSTRUCTION_PRESETS[model].input_kind == "views"
-    return "zero123plus-instantmesh" if takes_views else None
+    return DEFAULT_VIEWS_MODEL if takes_views else None
+
+
+def choose_views_model(model: str, views_model: str | None, texture_from: str) -> str | None:
+    """Return the multiview model that makes a job's views, for the shape or for its colours.
+
+    Args:
+        model: a key of `RECONSTRUCTION_PRESETS`.
+        views_model: a key of `MULTIVIEW_PRESETS`; None for the default.
+        texture_from: see `settings.OutputSettings`.
+
+    Raises:
+        InvalidInput: if the model uses no views but one is named, or if it has no colours.
+    """
+    preset = RECONSTRUCTION_PRESETS[model]
+    if not preset.colors and texture_from == "triplane":
+        raise InvalidInput(
+            f"{model} has no colours of its own: set texture_from to pictures or views."
+        )
+    if preset.input_kind == "views" or (not preset.colors and texture_from == "views"):
+        return views_model or DEFAULT_VIEWS_MODEL
+    if views_model is not None:
+        raise InvalidInput(f"{model} takes the image itself: leave out views_model.")
+    return None
 
 
 def licenses_of(
@@ -178,19 +205,24 @@ def licenses_of(
     return {model: preset.license} | ({views: MULTIVIEW_PRESETS[views].license} if views else {})
 
 
-def is_commercial(model: str) -> bool:
+def is_commercial(model: str, views_model: str | None = None) -> bool:
     """Return whether all weights that a reconstruction model uses allow commercial use."""
-    return set(licenses_of(model).values()) <= _PERMISSIVE
+    return set(licenses_of(model, views_model).values()) <= _PERMISSIVE
 
 
-def check_commercial(model: str) -> None:
+def check_commercial(model: str, views_model: str | None = None) -> None:
     """Raise an error if a reconstruction model uses weights that forbid commercial use.
+
+    Args:
+        model: see `licenses_of`.
+        views_model: see `licenses_of`.
 
     Raises:
         InvalidInput: with the licences of the weights, and the models to choose from.
     """
-    if not is_commercial(model):
-        found = "; ".join(f"{name}: {text}" for name, text in licenses_of(model).items())
+    if not is_commercial(model, views_model):
+        licenses = licenses_of(model, views_model).items()
+        found = "; ".join(f"{name}: {text}" for name, text in licenses)
         others = ", ".join(filter(is_commercial, RECONSTRUCTION_PRESETS))
         raise InvalidInput(
             f"{model} uses weights that forbid commercial use ({found}): choose one of {others},"

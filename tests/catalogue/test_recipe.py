@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipelines.catalogue.items import Item
@@ -80,3 +82,12 @@ def test_the_fingerprint_is_of_what_decides():
     assert len(found) == len(other)
     assert plain not in found
     assert of(item=_item(resolution="64")) == of("--resolution", "64")
+
+
+def test_fingerprint_names_the_commit_of_weights_that_no_preset_pins():
+    unpinned, pinned = recipe("--model", "triposg"), recipe("--model", "triposr")
+    commit = replace(unpinned, commit="a" * 40)
+    assert (unpinned.revision, commit.revision) == ("VAST-AI/TripoSG", "a" * 40)
+    assert unpinned.task(PLAIN, "a").fingerprint != commit.task(PLAIN, "a").fingerprint
+    same = replace(pinned, commit="a" * 40)
+    assert pinned.task(PLAIN, "a").fingerprint == same.task(PLAIN, "a").fingerprint

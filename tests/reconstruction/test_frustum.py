@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pipelines.cameras import cameras_around
 from pipelines.fields.frustum_volume import FrustumVolume
 from pipelines.fields.point_grid import PointGrid
-from pipelines.image_to_3d import ImageTo3D, Result
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.images.background import remove_background
 from pipelines.images.reading import read_image
 from pipelines.meshes.mesh import Mesh
@@ -24,6 +24,7 @@ from pipelines.reconstruction.frustum import FrustumConfig, blurred
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.rendering.render_field import render_field
 from pipelines.rendering.render_mesh import render_mesh
+from pipelines.result import Result
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 

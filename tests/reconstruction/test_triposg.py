@@ -11,11 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines import job
+from pipelines import image_to_3d, job, result
+from pipelines.cameras import Cameras, cameras_around
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.fields.latent_set import LatentSet
 from pipelines.image_to_3d import ImageTo3D
+from pipelines.meshes.camera_fit import CameraFit
+from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.projection import PosedImages
 from pipelines.meshes.texture import texture_from_images
+from pipelines.multiview.sampling import GeneratedViews
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triposg import Sampler, TripoSG
 from pipelines.settings import JobSettings, Settings, SurfaceSettings, ViewSettings
@@ -155,6 +160,13 @@ def test_configuration_of_another_model_is_refused(files, part, changes, message
         load_triposg(files, torch.float32)
 
 
+def test_truncated_configuration_is_named(files):
+    path = files.file(TRIPOSG_CONFIGS["decoder"])
+    path.write_text(path.read_text()[:20])
+    with pytest.raises(CheckpointError, match=r"vae/config\.json is damaged or of another"):
+        load_triposg(files, torch.float32)
+
+
 def test_damaged_and_foreign_weights_are_refused(files):
     path = files.file(TRIPOSG_WEIGHTS["transformer"])
     tensors = load_file(path)
@@ -170,21 +182,54 @@ def test_damaged_and_foreign_weights_are_refused(files):
         load_triposg(files, torch.float32)
 
 
-def test_image_to_3d_samples_with_the_settings(tmp_path, files, image):
-    chain = ImageTo3D.load("triposg", models_dirs=[tmp_path], device="cpu", dtype="float32")
-    surface = SurfaceSettings(resolution=32, min_part_share=0.0)
+@pytest.fixture
+def chain(tmp_path, files, monkeypatch) -> ImageTo3D:
+    """A model that makes balls, whose photograph is from 50 degrees to the left."""
+    made = ImageTo3D.load("triposg", models_dirs=[tmp_path], device="cpu", dtype="float32")
+    points = made.reconstruction.decoder.points
+    points.register_forward_hook(lambda _, inputs, __: 0.8 - inputs[0].norm(dim=1))
+    fit = CameraFit(cameras_around([50.0], [0.0], 4.0, 36.0), 0.9, 50.0, 0.0, 0.0)
+    monkeypatch.setattr(result, "fit_camera", lambda *_: fit)
+    return made
+
+
+def test_image_to_3d_colours_the_mesh_with_the_photograph_or_the_views(chain, image, monkeypatch):
+    green = torch.tensor([0.1, 0.7, 0.1]).view(1, 3, 1, 1).expand(6, -1, 96, 96)
+    generated = GeneratedViews(green, 5)
+    monkeypatch.setattr(image_to_3d, "generate_views", lambda *_, **__: generated)
+
+    def fit_views(mesh: Mesh, views: torch.Tensor, cameras: Cameras, azimuth: float) -> PosedImages:
+        assert azimuth == 50
+        return PosedImages(views, cameras)
+
+    monkeypatch.setattr(result, "fit_views", fit_views)
+    settings = Settings(surface=SurfaceSettings(resolution=32), views=ViewSettings(steps=1, seed=5))
+    rgba = torch.cat(image, dim=1)
+    red = chain(rgba, settings)
+    assert red.views is None
+    torch.testing.assert_close(
+        red.mesh.vertex_colors.mean(dim=0), torch.tensor([0.8, 0.1, 0.2]), atol=0.02, rtol=0
+    )
+    from_views = replace(chain, multiview=object())(rgba, settings)
+    assert len(from_views.views.images) == 6
+    torch.testing.assert_close(
+        from_views.mesh.vertex_colors.mean(dim=0), green[0, :, 0, 0], atol=0.02, rtol=0
+    )
+
+
+def test_image_to_3d_samples_with_the_settings(chain, image):
+    surface = SurfaceSettings(resolution=32, min_part_share=0.0, colors=False)
     views = ViewSettings(steps=3, tokens=512, seed=5)
-    points = chain.reconstruction.decoder.points
-    points.register_forward_hook(lambda _, inputs, __: 0.8 - inputs[0].norm(dim=1))  # a ball
     seen = []
 
     def progress(done: int, total: int, preview: object = None, *, stage: str = "") -> None:
         seen.append((stage, done, total))
 
     rgba = torch.cat(image, dim=1)
-    result = chain(rgba, Settings(surface=surface, views=views), progress)
-    assert result.seed == 5
-    assert len(result.mesh.faces) > 10
+    found = chain(rgba, Settings(surface=surface, views=views), progress)
+    assert found.seed == 5
+    assert len(found.mesh.faces) > 10
+    assert found.mesh.vertex_colors is None
     assert ("triplane", 2, 3) in seen
     with pytest.raises(InvalidInput, match="does not use them: leave out scheduler"):
         chain(rgba, Settings(views=ViewSettings(scheduler="unipc")))

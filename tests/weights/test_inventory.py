@@ -112,6 +112,21 @@ def test_the_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
     assert read == {file.names for file in files_of("zero123plus")}
 
 
+def test_commit_of_is_the_recorded_one_or_looked_up(tmp_path, monkeypatch):
+    def looked_up(repository: str, name: str, models_dirs: list[Path]) -> str:
+        assert repository == "VAST-AI/TripoSG"
+        return "b" * 40
+
+    monkeypatch.setattr(inventory, "pinned_revision", looked_up)
+    assert inventory.commit_of("photo") == ""
+    assert inventory.commit_of("triposr") == RECONSTRUCTION_PRESETS["triposr"].revision
+    assert inventory.commit_of("triposg", [tmp_path]) == "b" * 40, "before a download"
+    _put(tmp_path, "triposg")
+    assert inventory.commit_of("triposg", [tmp_path]) == "", "files of an unknown commit"
+    (tmp_path / "TripoSG" / "image-to-3d-commit.txt").write_text("c" * 40)
+    assert inventory.commit_of("triposg", [tmp_path]) == "c" * 40
+
+
 def test_embedded_models_need_no_file_and_unknown_ones_are_named():
     assert files_of("photo") == []
     with pytest.raises(InvalidInput, match="no model 'instant-mash': it must be one of photo"):

@@ -1,0 +1,109 @@
+"""The result of making a mesh: the mesh, and all that it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .cameras import zero123plus_cameras
+from .fields.field import GREY, Field
+from .images.framed_image import FramedImage
+from .meshes.camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_views
+from .meshes.mesh import Mesh
+from .meshes.projection import PosedImages, color_vertices
+from .meshes.symmetry import with_mirror_image
+from .settings import TextureMirror, TextureSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A mesh, with the images and the field from which it was made.
+
+    Attributes:
+        mesh: mesh with vertex colours.
+        field: the field, for meshes of other resolutions and for orbits.
+        photo: the object of the photograph; None if the input was views.
+        views: views on white with their cameras; None if there are none.
+        seed: seed of the generated views or of the shape; 0 if neither was sampled.
+        seconds: duration of each stage.
+        licenses: licences of the weights in use, by the name of the model; set by `job`.
+        photographs: several photographs of the object; None if there is only one, or only views.
+        fit: camera of the photograph, for a field without colours.
+    """
+
+    mesh: Mesh
+    field: Field
+    photo: FramedImage | None
+    views: PosedImages | None
+    seed: int
+    seconds: Mapping[str, float]
+    licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    photographs: PosedImages | None = None
+    fit: CameraFit | None = None
+
+    def layers(
+        self, source: TextureSource = "pictures", mirror: TextureMirror = "off"
+    ) -> list[PosedImages]:
+        """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.
+
+        Later layers cover earlier layers. If the photograph's camera is unknown, it is estimated
+        by matching outlines. If the outlines differ too much, the photograph is skipped with a
+        warning.
+
+        Args:
+            source: "pictures" for the views and the photograph, "views" for the views alone, or
+                "triplane" for no images.
+            mirror: "auto" adds the photograph's mirror image as its fallback, if the mesh is
+                symmetric and there are no views.
+        """
+        if source == "triplane":
+            return []
+        layers = [] if self.views is None else [self.views]
+        if source == "pictures" and self.photographs is not None:
+            layers.append(self.photographs)
+        if source == "views" or self.photo is None:
+            return layers
+        camera = self.field.camera
+        if camera is None:
+            fit = self.fit or fit_camera(self.mesh, self.photo.photograph, self.photo.mask)
+            if not fit.trusted:
+                if self.fit is None:
+                    log.warning("%s", fit.sentence)
+                return layers
+            camera = fit.camera
+        photograph = PosedImages(self.photo.photograph, camera, self.photo.mask)
+        if mirror == "auto" and not layers:
+            photograph = with_mirror_image(self.mesh, photograph)
+        return [*layers, photograph]
+
+    def with_camera(self) -> Result:
+        """Find the camera of the photograph, for a field in a pose of its own.
+
+        If the outlines differ too much, log a warning.
+        """
+        assert self.photo is not None
+        fit = fit_camera(self.mesh, self.photo.photograph, self.photo.mask, ALL_AROUND)
+        if not fit.trusted:
+            log.warning("%s The mesh stays plain grey.", fit.sentence)
+        return replace(self, fit=fit)
+
+    def with_views(self, views: Tensor) -> Result:
+        """Find the cameras of views (6, 3, S, S) that Zero123++ made of the photograph."""
+        assert self.fit is not None
+        if not self.fit.trusted:
+            return self
+        posed = fit_views(self.mesh, views, zero123plus_cameras(), self.fit.azimuth_deg)
+        return replace(self, views=posed)
+
+    def painted(self, source: TextureSource) -> Result:
+        """Colour the mesh with the images of a source; grey if there are none."""
+        grey = replace(self.mesh, vertex_colors=torch.full_like(self.mesh.vertices, GREY))
+        layers = self.layers(source)
+        return replace(self, mesh=color_vertices(grey, layers) if layers else grey)
