@@ -14,10 +14,11 @@ from PIL import Image
 from pipelines import job
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput, UnreadableImage
-from pipelines.image_to_3d import ImageTo3D, Result
+from pipelines.image_to_3d import ImageTo3D
 from pipelines.job import finish, prepare, reconstruct, run
 from pipelines.meshes.io import load_mesh
 from pipelines.multiview.photographs import Viewpoints
+from pipelines.result import Result
 from pipelines.settings import (
     JobSettings,
     LoadSettings,
