@@ -116,11 +116,22 @@ def _viewer_box(page: playwright.Page, node: str = PREVIEW) -> list[float]:
 
 
 def _object_in(image: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the largest coloured thing; the viewer's background and its buttons are grey,
-    its axes small.
+    """(H, W) bool: the largest coloured thing; the viewer's background, its grid and its buttons
+    are grey, its axes small.
     """
     levels = image.astype(int)
-    parts, count = ndimage.label(levels.max(axis=2) - levels.min(axis=2) > 25)
+    return _largest(levels.max(axis=2) - levels.min(axis=2) > 25)
+
+
+def _silhouette(image: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the largest thing before a plain background without grid, without holes."""
+    levels = image.astype(int)
+    background = np.median(levels.reshape(-1, 3), axis=0)
+    return ndimage.binary_fill_holes(_largest(np.abs(levels - background).max(axis=2) > 25))
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(mask)
     return (
         parts == 1 + np.bincount(parts.ravel(), minlength=2)[1:].argmax()
         if count
@@ -223,12 +234,12 @@ def test_the_viewer_shows_what_the_triplane_holds(
     ours, our_mask = _cut_out(
         np.asarray(to_pillow(rendering.rgb)), rendering.weight[0, 0].numpy() > 0.5
     )
-    theirs, their_mask = _cut_out(shot, _object_in(shot))
+    theirs, their_mask = _cut_out(shot, _silhouette(shot))
     both = our_mask & their_mask
     assert both.sum() / (our_mask | their_mask).sum() > 0.9
     gain = (ours[both] * theirs[both]).sum() / (theirs[both] ** 2).sum()  # of the viewer's lamps
     assert 0.8 < gain < 1.25
-    assert np.abs(ours[both] - gain * theirs[both]).mean() < 0.06
+    assert np.abs(ours[both] - gain * theirs[both]).mean() < 0.12  # of a mirrored one: 0.17
 
 
 @pytest.mark.slow
