@@ -23,7 +23,7 @@ PACK = Path(__file__).parents[2]
 PACK_NAME = "ComfyUI-Image-to-3D"
 #: Save Mesh's inputs that change nothing.
 PLACE = {"up_axis": "y", "longest_side": 0.0, "pivot": "keep", "turn": 0.0}
-START_SECONDS, RUN_SECONDS = 180, 300
+START_SECONDS, RUN_SECONDS = 600, 300
 
 
 def find_comfyui() -> Path | None:
