@@ -151,7 +151,7 @@ def load(
     return ImageTo3D.load(
         settings.model,
         _views_model_of(settings),
-        models_dirs=[loading.models_dir] if loading.models_dir else [],
+        models_dirs=loading.models_dirs,
         device=loading.device,
         dtype=loading.dtype,
         offload=loading.offload,

@@ -215,6 +215,11 @@ class LoadSettings(BaseSettings):
         None, description="folder of weights: searched first, and filled by downloads"
     )
 
+    @property
+    def models_dirs(self) -> list[Path]:
+        """The folders to search for weights before the Hugging Face cache."""
+        return [self.models_dir] if self.models_dir else []
+
 
 class CatalogueSettings(BaseSettings):
     """Settings of a catalogue's run: its workers, and what it does about failures."""

@@ -84,7 +84,7 @@ class Tools:
         self, folders: Folders, jobs: AgentJobs, loading: LoadSettings, model: str | None = None
     ) -> None:
         self._folders, self._jobs, self._model = folders, jobs, model
-        self._models_dirs = [loading.models_dir] if loading.models_dir else []
+        self._models_dirs = loading.models_dirs
         self._on_cpu = choose_device(loading.device).type == "cpu"
 
     def list_models(self) -> list[ModelInfo]:

@@ -129,24 +129,18 @@ class Manifest:
         except ImportError:
             log.info("skipped %s: pyarrow is not installed; %s has all rows", PARQUET, JSON_LINES)
             return rows
-        strings = "id picture picture_sha256 status error_kind error model revision fingerprint"
-        schema = pa.schema(
-            [(name, pa.string()) for name in strings.split()]
-            + [
-                ("outputs", pa.list_(pa.string())),
-                ("seed", pa.int64()),
-                ("triangles", pa.int64()),
-                ("watertight", pa.bool_()),
-                ("volume", pa.float64()),
-                ("size", pa.list_(pa.float64())),
-                ("seconds", pa.map_(pa.string(), pa.float64())),
-                ("peak_memory", pa.int64()),
-                ("worker", pa.string()),
-                ("version", pa.string()),
-                ("licenses", pa.map_(pa.string(), pa.string())),
-                ("print", pa.map_(pa.string(), pa.float64())),
-            ]
-        )
+        text, number = pa.string(), pa.float64()
+        kinds = {
+            "int": pa.int64(),
+            "bool": pa.bool_(),
+            "float": number,
+            "tuple[str, ...]": pa.list_(text),
+            "tuple[float, ...]": pa.list_(number),
+            "Mapping[str, str]": pa.map_(text, text),
+            "Mapping[str, float]": pa.map_(text, number),
+            "Mapping[str, float | None]": pa.map_(text, number),
+        }
+        schema = pa.schema([(one.name, kinds.get(str(one.type), text)) for one in fields(Row)])
         table = pa.Table.from_pylist([_columns(row) for row in rows], schema)
         with atomic_path(self._path.with_name(PARQUET)) as partial:
             pq.write_table(table, partial)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .models import folders
+from ..settings import LoadSettings
 from .parsing import SETTINGS, Parser, add_setting, exit_code
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Download with a progress bar; return the exit code."""
     options = make_parser().parse_args(arguments)
     return exit_code(
-        lambda: _download(options.model, folders(options.models_dir)),
+        lambda: _download(options.model, LoadSettings(models_dir=options.models_dir).models_dirs),
         stopped="stopped; the same command resumes the download",
     )
 

@@ -109,7 +109,7 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     line = ""
     if options.model is None:
         on_cpu = choose_device(loading.device).type == "cpu"
-        options.model, line = choose_model(on_cpu, loading.models_dir, options.license)
+        options.model, line = choose_model(on_cpu, loading.models_dirs, options.license)
     settings = parser.job_settings(vars(options) | {"previews": True})
     try:
         images = find_images(options.images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..settings import License
+from ..settings import License, LoadSettings
 from .parsing import PROGRAM, SETTINGS, Parser, add_setting
 
 _SUGGESTED = "triposr"  # one file, one pass, permissive licence
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     on_cpu = [False, True] if options.device == "auto" else [options.device == "cpu"]
     times = (f"an image ({'CPU' if each else 'GPU'})" for each in on_cpu)
     rows = [("model", "takes", "download", *times, "where", "licence")]
-    rows += table(folders(options.models_dir), on_cpu)
+    rows += table(LoadSettings(models_dir=options.models_dir).models_dirs, on_cpu)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -37,24 +37,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def folders(models_dir: Path | None) -> list[Path]:
-    """Return the folders to search for weights before the Hugging Face cache."""
-    return [models_dir] if models_dir else []
-
-
 def choose_model(
-    on_cpu: bool, models_dir: Path | None, license: License = "any"
+    on_cpu: bool, models_dirs: Sequence[Path], license: License = "any"
 ) -> tuple[str, str]:
     """Choose the model of a run without `--model`; return its name and a line for the user.
 
     Args:
         on_cpu: whether the run uses the CPU.
-        models_dir: folder to search for weights before the Hugging Face cache.
+        models_dirs: folders to search for weights before the Hugging Face cache.
         license: "commercial" skips models whose weights forbid commercial use.
     """
     from ..weights.inventory import best_model, duration, gigabytes, licenses
 
-    name = best_model(on_cpu, folders(models_dir), license)
+    name = best_model(on_cpu, models_dirs, license)
     if name != "photo":
         took = duration(name, on_cpu)
         return name, f"{name}: the best downloaded model, about {took} an image (quicker: photo)"

@@ -41,8 +41,7 @@ def serve(settings: ServerSettings, loadings: Sequence[LoadSettings] = (LoadSett
         folder = expand_home(settings.folder)
         jobs = Jobs(folder, limit=settings.queue, keep=settings.keep * 3600)
         workers = Workers(jobs, makers, limit=settings.limit)
-        models_dirs = [one.models_dir for one in loadings[:1] if one.models_dir]
-        app = create_app(jobs, workers, settings, keys=keys, models_dirs=models_dirs)
+        app = create_app(jobs, workers, settings, keys=keys, models_dirs=loadings[0].models_dirs)
         address = address_of(settings.host, sockets)
         sys.stdout.write(f"Image to 3D at {address} (reference: {address}docs)\n")
         sys.stdout.flush()
