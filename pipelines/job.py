@@ -241,7 +241,7 @@ class Runner:
         **options: Any,
     ) -> JobResult:
         """Run a job as `run` does with these options, and raise the exception that fails it."""
-        names = (settings.model, settings.views_model)
+        names = (settings.model, _views_model_of(settings))
         if self._chain is None or self._names != names:
             progress(0, 1, stage="model")
             self._chain = None  # free its memory before loading another
