@@ -24,7 +24,7 @@ RUNNING = ("1 Photo - picture to OBJ", "5 Orbit video", "7 Textured GLB", "8 Pri
 README_IMAGE = PACK / "web" / "docs" / "images" / "comfyui.jpg"
 WIDTH, HEIGHT, MARGIN = 2800, 1600, 60
 SIDEBAR, TOP_BAR, BOTTOM_BAR = 80, 100, 100
-IMAGE_WIDTH = 1400
+IMAGE_WIDTH = 1200
 
 
 def fit(page: Page, nodes: list[dict[str, Any]]) -> tuple[int, int, int, int]:
@@ -78,7 +78,7 @@ def take(server: Server, page: Page, path: Path) -> None:
 def save(image: Image.Image, path: Path) -> None:
     image.resize(
         (IMAGE_WIDTH, round(image.height * IMAGE_WIDTH / image.width)), Image.Resampling.LANCZOS
-    ).save(path, quality=85)
+    ).save(path, quality=78, optimize=True, progressive=True)
 
 
 def main() -> None:
