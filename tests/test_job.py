@@ -294,3 +294,22 @@ def test_a_name_that_is_no_text_is_noted_as_an_escape(photo, tmp_path):
     result = run(photo, [CUP], settings, tmp_path, name, title=name)
     assert result.error == ""
     assert b"b\\udce9" in result.files[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("second", "count"),
+    [
+        (JobSettings(model="triposg", surface=COARSE), 1),
+        (JobSettings(model="photo"), 2),
+        (JobSettings(model="triposg", output=OutputSettings(texture=512, texture_from="views")), 2),
+    ],
+    ids=["same", "model", "views model"],
+)
+def test_runner_loads_only_when_the_models_differ(tmp_path, monkeypatch, second, count):
+    loaded = []
+    monkeypatch.setattr(job, "load", lambda settings, loading: loaded.append(settings) or "chain")
+    monkeypatch.setattr(job, "run", lambda *_, **__: job.JobResult())
+    runner = job.Runner(LoadSettings(), "use less.")
+    for settings in (JobSettings(model="triposg"), second):
+        runner([CUP], settings, tmp_path, "cup", progress=job.silent)
+    assert len(loaded) == count
