@@ -315,7 +315,8 @@ def test_templates_are_listed_by_number(comfyui: Server, page: playwright.Page):
         key=lambda name: int(name.split()[0]),
     )
     _open_templates(page)
-    page.get_by_text(names[0]).first.wait_for()
+    for name in names:
+        page.get_by_text(name).first.wait_for()
     text = page.inner_text("body")
     places = [text.index(name) for name in names]
     assert places == sorted(places)
