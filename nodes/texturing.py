@@ -17,7 +17,6 @@ from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.painting import ColorSources, paint
 from ..pipelines.meshes.projection import PosedImages
 from ..pipelines.meshes.texture import CHUNK_SIZE, DEFAULT_TEXTURED_FACES, bake_vertex_colors
-from ..pipelines.settings import TextureMirror
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket, meshes_of, texture_socket, voxels_of
@@ -107,7 +106,6 @@ class TextureMesh(io.ComfyNode):
                     optional=True,
                     tooltip="Paint on the mesh's own uvs instead of unwrapping it.",
                 ),
-                from_setting("mirror", setting="texture_mirror", optional=True),
             ],
             outputs=[
                 io.Mesh.Output("textured_mesh", display_name="mesh"),
@@ -133,7 +131,6 @@ class TextureMesh(io.ComfyNode):
         mask: Tensor | None = None,
         voxel_colors: Any = None,
         keep_uvs: bool = False,
-        mirror: TextureMirror = "off",
     ) -> io.NodeOutput:
         meshes = meshes_of(mesh)
         fields = _per_mesh(triplane, meshes, "triplane")
@@ -145,15 +142,7 @@ class TextureMesh(io.ComfyNode):
         for one, *sources, progress in host.each(meshes, photographs, around, voxels, fields):
             colors = ColorSources(*sources).to(device)
             painted.append(
-                paint(
-                    one,
-                    colors,
-                    size,
-                    keep_uvs=keep_uvs,
-                    mirror=mirror,
-                    max_faces=max_faces,
-                    progress=progress,
-                )
+                paint(one, colors, size, keep_uvs=keep_uvs, max_faces=max_faces, progress=progress)
             )
         textured, notes = zip(*painted, strict=True)
         if any(notes):

@@ -16,8 +16,7 @@ from .images.framed_image import FramedImage
 from .meshes.camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_views
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages, color_vertices
-from .meshes.symmetry import with_mirror_image
-from .settings import TextureMirror, TextureSource
+from .settings import TextureSource
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +47,7 @@ class Result:
     photographs: PosedImages | None = None
     fit: CameraFit | None = None
 
-    def layers(
-        self, source: TextureSource = "pictures", mirror: TextureMirror = "off"
-    ) -> list[PosedImages]:
+    def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
         """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.
 
         Later layers cover earlier layers. If the photograph's camera is unknown, it is estimated
@@ -60,8 +57,6 @@ class Result:
         Args:
             source: "pictures" for the views and the photograph, "views" for the views alone, or
                 "triplane" for no images.
-            mirror: "auto" adds the photograph's mirror image as its fallback, if the mesh is
-                symmetric and there are no views.
         """
         if source == "triplane":
             return []
@@ -78,10 +73,7 @@ class Result:
                     log.warning("%s", fit.sentence)
                 return layers
             camera = fit.camera
-        photograph = PosedImages(self.photo.photograph, camera, self.photo.mask)
-        if mirror == "auto" and not layers:
-            photograph = with_mirror_image(self.mesh, photograph)
-        return [*layers, photograph]
+        return [*layers, PosedImages(self.photo.photograph, camera, self.photo.mask)]
 
     def with_camera(self) -> Result:
         """Find the camera of the photograph, for a field in a pose of its own.

@@ -47,7 +47,6 @@ MESH_FORMATS: tuple[MeshFormat, ...] = get_args(MeshFormat)
 UpAxis = Literal["y", "z"]
 Pivot = Literal["keep", "center", "bottom"]
 TextureSource = Literal["pictures", "views", "triplane"]
-TextureMirror = Literal["auto", "off"]
 TextureFormat = Literal["png", "jpeg", "webp"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 License = Literal["any", "commercial"]
@@ -145,11 +144,6 @@ class OutputSettings(BaseSettings):
         "pictures",
         description="source of the texture: the photograph over the views over the triplane"
         " (pictures), the views over the triplane, or the triplane alone",
-    )
-    texture_mirror: TextureMirror = Field(
-        "off",
-        description="paint the hidden side of a symmetric object with the photograph's mirror"
-        " image",
     )
     texture_format: TextureFormat = Field("png", description="format of the texture in a GLB")
     orbit: int = Field(

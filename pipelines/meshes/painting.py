@@ -11,11 +11,9 @@ from ..errors import InvalidInput
 from ..fields.field import Field
 from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent
-from ..settings import TextureMirror
 from .camera_fit import ALL_AROUND, FRONT, fit_camera, fit_views, is_plain
 from .mesh import Mesh
 from .projection import PosedImages
-from .symmetry import with_mirror_image
 from .texture import DEFAULT_TEXTURED_FACES, has_colors, texture_from_images
 
 
@@ -49,7 +47,6 @@ def paint(
     size: int = 1024,
     *,
     keep_uvs: bool = False,
-    mirror: TextureMirror = "off",
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> tuple[Mesh, str]:
@@ -60,8 +57,6 @@ def paint(
         sources: at least one source of colour.
         size: see `texture.bake_texture`.
         keep_uvs: see `texture.texture_from_images`.
-        mirror: "auto" paints the hidden side of a symmetric mesh with the photograph's mirror
-            image, if there are no views.
         max_faces: see `texture.bake_texture`.
         progress: see `texture.bake_texture`.
 
@@ -85,9 +80,7 @@ def paint(
             posed = fit_views(mesh, sources.views.images, sources.views.cameras, fit.azimuth_deg)
             layers = [] if posed is None else [posed]
         if fit.trusted:
-            photograph = PosedImages(image, fit.camera, mask)
-            mirrors = mirror == "auto" and not layers
-            layers.append(with_mirror_image(mesh, photograph) if mirrors else photograph)
+            layers.append(PosedImages(image, fit.camera, mask))
         note = fit.sentence
     if not layers and field is None and sources.voxels is None:
         raise InvalidInput(

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -37,9 +36,6 @@ _MAX_SOLVED_FACES = 100_000  # of a membrane: time and memory grow faster than t
 _REST = 1e-6  # pull toward zero shift, for components that no image shows
 
 
-_Shown = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 @dataclass(frozen=True)
 class PosedImages:
     """N images of one object with their cameras. Where images overlap, they are blended.
@@ -48,7 +44,6 @@ class PosedImages:
         images: (N, 3, H, H) sRGB in [0, 1].
         cameras: N cameras in the mesh's world coordinates.
         masks: (N, 1, H, H) in [0, 1], 1 is the object; None if there are no masks.
-        fallback: images that show what these do not see, or None.
 
     Raises:
         InvalidInput: if the shapes do not match, or a mask is empty.
@@ -57,7 +52,6 @@ class PosedImages:
     images: Tensor
     cameras: Cameras
     masks: Tensor | None = None
-    fallback: PosedImages | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.images.shape)
@@ -124,9 +118,9 @@ def projected_colors(
         below_vertices, below_points = color_below(welded.vertices), color_below(at_points)
     any_seen = False
     for shots in layers:
-        shown = _shown(welded, shots)
-        at_vertices, weight = shown(welded.vertices, normals)
-        colors, alpha = shown(at_points, point_normals)
+        views = [_View(welded, shots, i) for i in range(len(shots.images))]
+        at_vertices, weight = _blended(views, welded.vertices, normals)
+        colors, alpha = _blended(views, at_points, point_normals)
         known = weight > _KNOWN
         if not bool(known.any()):
             continue
@@ -144,33 +138,6 @@ def projected_colors(
             " the cameras that the images were taken with, in the mesh's world."
         )
     return below_points.clamp(0, 1)
-
-
-def seen_colors(mesh: Mesh, images: PosedImages) -> tuple[Tensor, Tensor]:
-    """Return the images' colours (V, 3) at the vertices of a mesh, and their weights (V,).
-
-    Args:
-        mesh: without attributes, with one vertex at each position.
-        images: images and cameras. The weight is 0 where no image sees a vertex.
-    """
-    return _shown(mesh, images)(mesh.vertices, _vertex_normals(mesh))
-
-
-def _shown(mesh: Mesh, images: PosedImages) -> _Shown:
-    """Return a function of points and normals (P, 3): colours (P, 3) and their confidence (P,)."""
-    views = [_View(mesh, images, i) for i in range(len(images.images))]
-    if images.fallback is None:
-        return partial(_blended, views)
-    fallback = _shown(mesh, images.fallback)
-
-    def shown(points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
-        colors, alpha = _blended(views, points, normals)
-        others, rest = fallback(points, normals)
-        rest = (1 - alpha) * rest
-        mixed = colors * alpha[:, None] + others * rest[:, None]
-        return mixed / (alpha + rest).clamp_min(1e-20)[:, None], alpha + rest
-
-    return shown
 
 
 def color_vertices(mesh: Mesh, layers: Sequence[PosedImages]) -> Mesh:
@@ -196,7 +163,8 @@ def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages]) -> Mesh:
     fewer = color_vertices(decimate(Mesh(mesh.vertices, mesh.faces), _MAX_SOLVED_FACES), layers)
     colors, normals = nearest_colors(fewer, mesh.vertices), _vertex_normals(mesh)
     for shots in layers:
-        seen, weight = _shown(mesh, shots)(mesh.vertices, normals)
+        views = [_View(mesh, shots, i) for i in range(len(shots.images))]
+        seen, weight = _blended(views, mesh.vertices, normals)
         colors = torch.lerp(colors, seen, weight[:, None])
     return replace(mesh, vertex_colors=colors.clamp(0, 1))
 

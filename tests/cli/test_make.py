@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,27 +140,6 @@ def test_a_texture_from_what_is_asked_for(image_path, tmp_path, monkeypatch, sou
     options = ["--texture", "4096", "--texture-from", source, "--format", "glb"]
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, *options]) == 0
     assert len(seen) == painted
-
-
-@pytest.mark.parametrize(("option", "added"), [("auto", True), ("off", False)])
-def test_a_photograph_gets_its_mirror_image_if_asked(
-    image_path, tmp_path, monkeypatch, option, added
-):
-    layers = []
-
-    def texture(mesh, images, size, **_):
-        layers.extend(images)
-        return mesh
-
-    monkeypatch.setattr(job, "texture_from_images", texture)
-    monkeypatch.setattr(
-        "pipelines.image_to_3d.with_mirror_image",
-        lambda mesh, photo: replace(photo, fallback=photo),
-    )
-    options = ["--model", "photo", "--resolution", "32", "--device", "cpu", "--texture", "512"]
-    assert main([str(image_path), "-o", str(tmp_path), *options, "--texture-mirror", option]) == 0
-    (photograph,) = layers
-    assert (photograph.fallback is not None) is added
 
 
 def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
