@@ -68,6 +68,7 @@ def take(server: Server, page: Page, path: Path) -> None:
         while len(server.http.get("/history").json()) == before:
             time.sleep(1)
         page.wait_for_timeout(20_000)  # software rendering of the viewer is slow
+        page.get_by_text("Loading 3D").wait_for(state="hidden", timeout=300_000)
     page.wait_for_timeout(3000)
     screen = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     save(screen.crop(area), path.with_suffix(".jpg"))
