@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.cameras import Cameras, cameras_around, zero123plus_cameras
-from pipelines.meshes.camera_fit import fit_camera
+from pipelines.meshes.camera_fit import ALL_AROUND, fit_camera
 from pipelines.meshes.color_transfer import texture_colors
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
@@ -35,13 +35,15 @@ def measure_textures(assets: Path) -> None:
     colour steps across chart borders.
     """
     data = np.load(assets)
-    rng = np.random.default_rng(SEED)
+    rng, azimuths = np.random.default_rng(SEED), np.random.default_rng(SEED + 1)
     rows: list[dict[str, float]] = []
     for i in rng.permutation(len(data["names"])):
         mesh = object_of(data, int(i))
         if mesh is None:
             continue
-        rows.append(_figures(mesh, float(rng.uniform(-10, 40))))
+        elevation = float(rng.uniform(-10, 40))
+        around = _turned_fit(mesh, float(azimuths.uniform(-180, 180)), elevation)
+        rows.append(_figures(mesh, elevation) | around)
         if len(rows) == OBJECTS:
             break
     for name in rows[0]:
@@ -108,6 +110,25 @@ def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
         "seconds, projection": seconds,
         "step of colour across chart borders": at_seams,
         "step of colour across other edges": inside,
+    }
+
+
+def _turned_fit(mesh: Mesh, azimuth: float, elevation: float) -> dict[str, float]:
+    """Measure the camera fit all around a mesh without colours, from a direction to be found."""
+    camera = cameras_around([azimuth], [elevation], 4.0, 30.0)
+    image = render_mesh(mesh, camera, VIEW_SIZE, shaded=False)
+    black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
+    mask = 1 - render_mesh(black, camera, VIEW_SIZE, shaded=False)[:, :1]
+    began = time.perf_counter()
+    fit = fit_camera(Mesh(mesh.vertices, mesh.faces), image, mask, ALL_AROUND)
+    seconds = time.perf_counter() - began
+    cosine = float(fit.camera.c2w[0, :3, 2] @ camera.c2w[0, :3, 2])
+    error = math.degrees(math.acos(min(1.0, cosine)))
+    return {
+        "degrees, fit all around": error,
+        "share within 5 degrees, fit all around": float(error < 5),
+        "overlap, fit all around": fit.overlap,
+        "seconds, fit all around": seconds,
     }
 
 
