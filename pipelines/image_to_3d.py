@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,25 +13,28 @@ from torch import Tensor
 
 from .cameras import Cameras, zero123plus_cameras
 from .devices import CPU, at_work, choose_device, choose_dtype, timed
-from .errors import InvalidInput
+from .errors import EmptySurface, InvalidInput
 from .fields.field import Field
 from .images.framed_image import FramedImage, frame_image
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages
+from .meshes.ranking import score
 from .meshes.texture import has_colors
 from .multiview.generation import generate_views
 from .multiview.photographs import Photographs, complete
-from .multiview.sampling import GeneratedViews, choose_seed
+from .multiview.sampling import GeneratedViews, choose_seed, choose_seeds
 from .multiview.zero123plus import MultiviewModel
 from .progress import Progress, silent
 from .reconstruction.reconstruct import FieldModel, reconstruct
 from .reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler, TripoSG
-from .result import Result
+from .result import Result, Try
 from .settings import Settings, SurfaceSettings, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
 from .weights.presets import RECONSTRUCTION_PRESETS, views_model_for
 from .weights.reconstruction_models import AnyReconstructionModel, load_reconstruction_model
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,14 +154,43 @@ class ImageTo3D:
     ) -> Result:
         """Make a mesh from the result of `frame_image`.
 
+        With several `tries`, make a mesh for each of as many seeds and keep the best one.
+
         Args:
             photo: the framed object.
             settings: the settings of background and framing have no effect.
             progress: see `__call__`.
 
         Raises:
-            InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
+            InvalidInput, EmptySurface, EnvironmentProblem: as the stages do; an empty surface only
+                if all tries are empty.
         """
+        if settings.views.tries == 1:
+            return self._from_framed(photo, settings, progress)
+        best, tries, seconds = None, [], dict[str, float]()
+        seeds = choose_seeds(settings.views.seed, settings.views.tries)
+        for number, seed in enumerate(seeds, 1):
+            views = settings.views.model_copy(update={"seed": seed, "tries": 1})
+            own = settings.model_copy(update={"views": views})
+            try:
+                result = self._from_framed(photo, own, progress)
+            except EmptySurface as error:
+                if best is None and number == len(seeds):
+                    raise
+                log.warning("seed %d: %s", seed, error)
+                continue
+            with timed("ranking", seconds):
+                found = score(result.mesh, result.outline_overlap())
+            progress(number, len(seeds), stage="ranking")
+            tries.append(Try(seed, found))
+            if best is None or found.total > best[0].total:
+                best = found, result
+            for stage, took in result.seconds.items():
+                seconds[stage] = took if stage in photo.seconds else seconds.get(stage, 0) + took
+        assert best is not None
+        return replace(best[1], seconds=seconds, tries=tries)
+
+    def _from_framed(self, photo: FramedImage, settings: Settings, progress: Progress) -> Result:
         seconds = dict(photo.seconds)
         if not self._reconstructs_views:
             seed = choose_seed(settings.views.seed) if self._sampling_settings else 0

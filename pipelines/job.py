@@ -39,7 +39,7 @@ from .meshes.texture import DEFAULT_TEXTURED_FACES, has_colors, size_for, textur
 from .multiview.photographs import Photographs, Viewpoints, frame_photographs
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
-from .result import Result
+from .result import Result, Try
 from .settings import JobSettings, LoadSettings, OutputSettings
 from .weights.presets import (
     RECONSTRUCTION_PRESETS,
@@ -75,6 +75,7 @@ class JobResult:
         seconds: duration of each stage.
         licenses: licences of the weights in use, by the name of the model.
         exception: the exception that failed the job; None if it succeeded.
+        tries: seeds and scores of all tries, if there were several.
     """
 
     files: Sequence[Path] = ()
@@ -83,6 +84,7 @@ class JobResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     licenses: Mapping[str, str] = field(default_factory=dict)
     exception: Exception | None = None
+    tries: Sequence[Try] = ()
 
     @property
     def error(self) -> str:
@@ -98,6 +100,7 @@ class JobResult:
             "seed": self.seed,
             "seconds": {stage: round(took, 3) for stage, took in self.seconds.items()},
             "error": self.error,
+            "tries": [{"seed": one.seed, **one.score.summary()} for one in self.tries],
         }
 
 
@@ -406,7 +409,7 @@ def finish(
         if settings.video:
             files.append(folder / f"{name}.mp4")
             save_video(mesh, files[-1], progress)
-    return JobResult(files, facts, result.seed, seconds, result.licenses)
+    return JobResult(files, facts, result.seed, seconds, result.licenses, tries=result.tries)
 
 
 def _printable(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,12 +13,24 @@ from torch import Tensor
 from .cameras import zero123plus_cameras
 from .fields.field import GREY, Field
 from .images.framed_image import FramedImage
-from .meshes.camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_views
+from .meshes.camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_of, fit_views
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages, color_vertices
+from .meshes.ranking import MeshScore
 from .settings import TextureSource
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Try:
+    """One of several tries: its seed, and the score of its mesh."""
+
+    seed: int
+    score: MeshScore
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, {self.score}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Result:
         licenses: licences of the weights in use, by the name of the model; set by `job`.
         photographs: several photographs of the object; None if there is only one, or only views.
         fit: camera of the photograph, for a field without colours.
+        tries: seeds and scores of all tries, if there were several.
     """
 
     mesh: Mesh
@@ -46,6 +59,16 @@ class Result:
     licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
     photographs: PosedImages | None = None
     fit: CameraFit | None = None
+    tries: Sequence[Try] = ()
+
+    def outline_overlap(self) -> float:
+        """Return the intersection over union of the mesh's silhouette and the photograph's mask."""
+        assert self.photo is not None
+        if self.fit is not None:
+            return self.fit.overlap
+        if self.field.camera is not None:
+            return fit_of(self.mesh, self.field.camera, self.photo.mask).overlap
+        return fit_camera(self.mesh, self.photo.photograph, self.photo.mask).overlap
 
     def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
         """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.

@@ -74,6 +74,9 @@ class ViewSettings(BaseSettings):
         le=4096,
         description="latent vectors of triposg's shape: fewer are faster and coarser",
     )
+    tries: int = Field(
+        1, ge=1, le=16, description="number of seeds to try; the most plausible mesh is kept"
+    )
 
 
 class SurfaceSettings(BaseSettings):

@@ -40,6 +40,10 @@ def _output(**values: object) -> JobSettings:
     return QUICK.model_copy(update={"output": OutputSettings(**values)})
 
 
+def _seeded(seed: int) -> JobSettings:
+    return QUICK.model_copy(update={"views": ViewSettings(steps=1, seed=seed)})
+
+
 @pytest.fixture(scope="module")
 def photo() -> ImageTo3D:
     return job.load(JobSettings(), LoadSettings(device="cpu"))
@@ -166,6 +170,20 @@ def test_images_with_cameras_become_a_mesh(tiny, image_path, tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in result.files]
     assert names[:3] == ["a/a.obj", "a/a.mtl", "a/a.png"]
     assert names[3:] == [f"a-view-{i}.png" for i in range(4)]
+
+
+def test_several_tries_keep_the_best_and_report_all(tiny, image_path, tmp_path, monkeypatch):
+    overlaps = iter([0.5, 0.9])
+    monkeypatch.setattr(Result, "outline_overlap", lambda self: next(overlaps))
+    settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, seed=3, tries=2)})
+    result = run(tiny, [image_path], settings, tmp_path, "a")
+    assert [one.seed for one in result.tries] == [3, 4]
+    assert result.seed == 4
+    assert [one["total"] for one in result.summary()["tries"]] == [
+        one.score.total for one in result.tries
+    ]
+    alone = run(tiny, [image_path], _seeded(4), tmp_path, "b")
+    assert result.files[0].read_bytes() == alone.files[0].read_bytes()
 
 
 def test_photographs_of_two_sides_become_a_mesh_with_generated_views(tiny, image_path, tmp_path):

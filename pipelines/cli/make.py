@@ -217,6 +217,7 @@ def _summary(result: JobResult, chain: ImageTo3D) -> str:
     if chain.device.type == "cuda":
         rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
     rows.append(("seed", str(result.seed)))
+    rows += [("try", str(one)) for one in result.tries]
     rows.append(("triangles", f"{result.report.triangles:,}"))
     if result.report.print is not None:
         rows.append(("print", str(result.report.print)))

@@ -37,8 +37,8 @@ TRIPOSG_CONFIGS = {
     "image": "feature_extractor_dinov2/preprocessor_config.json",
 }
 DEFAULT_VIEWS_MODEL = "zero123plus-instantmesh"
-_VIEW_SAMPLING = frozenset({"steps", "guidance", "scheduler", "seed"})
-_SHAPE_SAMPLING = frozenset({"steps", "guidance", "shift", "tokens", "seed"})
+_VIEW_SAMPLING = frozenset({"steps", "guidance", "scheduler", "seed", "tries"})
+_SHAPE_SAMPLING = frozenset({"steps", "guidance", "shift", "tokens", "seed", "tries"})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""Rank meshes of one photograph, which differ in their seeds: how plausible is each?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+
+from .mesh import Mesh
+from .report import report
+from .topology import keep_large_components, merged_faces
+
+# More concavity than this earns nothing: a hidden cut would score better than the whole object.
+_CONCAVITY_WEIGHT, _MAX_CONCAVITY = 0.1, 0.05
+_PART_PENALTY, _OPEN_PENALTY = 0.05, 0.1
+_MAX_PARTS = 3  # further components cost no more
+
+
+@dataclass(frozen=True)
+class MeshScore:
+    """How plausible a mesh is as the object of a photograph.
+
+    Attributes:
+        outline: intersection over union of the photograph's mask and the mesh's silhouette, at the
+            camera that fits best.
+        concavity: share of the convex hull's volume that the largest component leaves free. A
+            convex hull scores 0, and a melted shape less than a detailed one.
+        components: number of connected components.
+        closed: whether the mesh is watertight.
+        total: the sum by which meshes are ranked; higher is better.
+    """
+
+    outline: float
+    concavity: float
+    components: int
+    closed: bool
+
+    @property
+    def total(self) -> float:
+        more = min(self.components - 1, _MAX_PARTS)
+        return (
+            self.outline
+            + _CONCAVITY_WEIGHT * min(self.concavity, _MAX_CONCAVITY)
+            - _PART_PENALTY * more
+            - _OPEN_PENALTY * (not self.closed)
+        )
+
+    def summary(self) -> Mapping[str, float | int | bool]:
+        """Return the score as values that JSON can hold."""
+        return {**asdict(self), "total": self.total}
+
+    def __str__(self) -> str:
+        return (
+            f"score {self.total:.3f}: outline {self.outline:.3f}, concavity {self.concavity:.3f},"
+            f" {self.components} part(s), {'closed' if self.closed else 'open'}"
+        )
+
+
+def score(mesh: Mesh, outline: float) -> MeshScore:
+    """Score a mesh as the object of a photograph.
+
+    Args:
+        mesh: at least one triangle.
+        outline: see `MeshScore`.
+    """
+    facts = report(mesh)
+    largest = keep_large_components(mesh)
+    return MeshScore(outline, concavity(largest), facts.components, facts.watertight)
+
+
+def concavity(mesh: Mesh) -> float:
+    """Return the share of the convex hull's volume that is outside the mesh, in [0, 1]."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    used = mesh.vertices[merged_faces(mesh).unique()].double().cpu().numpy()
+    try:
+        hull = ConvexHull(used).volume
+    except QhullError:  # flat
+        return 0.0
+    return float(torch.tensor(1 - abs(mesh.volume()) / hull).clamp(0, 1))
