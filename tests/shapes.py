@@ -134,3 +134,14 @@ def ring(around: int, across: int, bent: float = 0.0) -> Mesh:
 
 def without_faces(shape: trimesh.Trimesh, gone: np.ndarray) -> Mesh:
     return replace(to_mesh(shape, colors=False), faces=torch.tensor(shape.faces[~gone]))
+
+
+def colors_of_sides(mesh: Mesh) -> dict[tuple[int, ...], list[float]]:
+    """Return the mean colour of the triangles that face each way."""
+    a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).round().int()
+    colors = mesh.vertex_colors[mesh.faces].mean(dim=1)
+    return {
+        tuple(way.tolist()): colors[(normals == way).all(dim=1)].mean(dim=0).tolist()
+        for way in normals.unique(dim=0)
+    }

@@ -92,8 +92,8 @@ class FrustumVolume:
             fov_y_deg: see the attributes.
             half_depth: see the attributes.
         """
-        outline = _signed_pixels(mask, occupancy.shape[-1])
         pixels = occupancy.shape[-1]  # to an image side
+        outline = _signed_pixels(mask, pixels)
         if uncertain is None:
             uncertain = torch.zeros_like(occupancy[:, 0, :1])
         limit = depth_limit(mask, outline / pixels, uncertain)
@@ -118,17 +118,18 @@ class FrustumVolume:
             torch.zeros(3, device=inside.device),
             1.0,
         )
-        if not bool(hit.any()):
-            return volume
+        return volume._centered(inside) if bool(hit.any()) else volume
+
+    def _centered(self, inside: Tensor) -> FrustumVolume:
+        """Return the volume with the centre and scale of its solid bins (D, H, W)."""
         w, v, u = inside.nonzero().unbind(dim=1)
-        height, width = inside.shape[1:]
-        frustum = torch.stack(
-            [(u + 0.5) / width * 2 - 1, (v + 0.5) / height * 2 - 1, middles[w]], dim=1
-        )
-        points = volume._upright(volume._camera_points(frustum))
+        depth, height, width = inside.shape
+        cells = zip((u, v, w), (width, height, depth), strict=True)
+        frustum = torch.stack([(index + 0.5) / count * 2 - 1 for index, count in cells], dim=1)
+        points = self._upright(self._camera_points(frustum))
         low, high = points.amin(dim=0), points.amax(dim=0)
         scale = _FILL / float((high - low).amax() / 2)
-        return replace(volume, center=(low + high) / 2, scale=scale)
+        return replace(self, center=(low + high) / 2, scale=scale)
 
     def _comfy_cache_tensors(self) -> list[Tensor]:
         """Return all tensors: ComfyUI's cache uses them to measure an output's memory."""

@@ -9,8 +9,6 @@ pair of coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -172,29 +170,23 @@ class NetworkGrid:
         )
         return NetworkGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
 
-    def slabs(self, chunk_size: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield all points by layers: first x index, outputs (layers, Y, Z, out_features).
+    def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
+        """Evaluate channel 0 at all points, `progress` after each chunk; returns (X, Y, Z).
 
         A layer with more than `chunk_size` points is evaluated in parts along y.
         """
         length, width, depth = self.shape
+        volume = torch.empty(self.shape, device=self.device)
         at_once = points_at_once(chunk_size, self.device)
         layers = max(1, at_once // (width * depth))
         rows = max(1, min(width, at_once // depth))
         for start in range(0, length, layers):
-            xy, xz = self._xy[start : start + layers], self._xz[start : start + layers, None]
-            parts = [
-                self._rest(xy[:, r : r + rows, None] + xz + self._yz[r : r + rows])
-                for r in range(0, width, rows)
-            ]
-            yield start, torch.cat(parts, dim=1)
-
-    def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """Evaluate channel 0 at all points, `progress` after each chunk; returns (X, Y, Z)."""
-        volume = torch.empty(self.shape, device=self.device)
-        for start, outputs in self.slabs(chunk_size):
-            volume[start : start + len(outputs)] = outputs[..., 0]
-            progress(start + len(outputs), self.shape[0])
+            end = min(start + layers, length)
+            xy, xz = self._xy[start:end], self._xz[start:end, None]
+            for r in range(0, width, rows):
+                outputs = self._rest(xy[:, r : r + rows, None] + xz + self._yz[r : r + rows])
+                volume[start:end, r : r + rows] = outputs[..., 0]
+            progress(end, length)
         return volume
 
     def at(self, index: Tensor, chunk_size: int) -> Tensor:

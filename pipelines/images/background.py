@@ -132,25 +132,23 @@ def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
     if image.shape[0] == 4 and _outlines_an_object(image[3]):
         log.info("background removal: alpha")
         return image[3:].clone()
-    rgb = _on_white(image)
-    top, left = 0, 0
-    height, width = rgb.shape[1:]
-    for _ in range(_MAX_BORDERS):
-        inner = rgb[:, top : top + height, left : left + width]
-        if not _is_plain(inner):
-            break
-        mask = _plain_mask(inner)
-        box = _sheet_box(mask[0])
-        if box is None:
-            log.info("background removal: plain")
-            return F.pad(
-                mask, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height)
-            )
-        top, left, height, width = top + box[0], left + box[1], box[2], box[3]
-    log.info("background removal: %s", AUTO_MODEL)
+    return _mask_within_borders(_on_white(image), _MAX_BORDERS, models_dir, device)
+
+
+def _mask_within_borders(rgb: Tensor, borders: int, models_dir: Path | None, device: str) -> Tensor:
+    """Find the object in an image (3, H, W), and ignore up to `borders` nested thin borders."""
+    if not borders or not _is_plain(rgb):
+        log.info("background removal: %s", AUTO_MODEL)
+        return _model_mask(rgb, AUTO_MODEL, models_dir, device)
+    mask = _plain_mask(rgb)
+    box = _sheet_box(mask[0])
+    if box is None:
+        log.info("background removal: plain")
+        return mask
+    top, left, height, width = box
     inner = rgb[:, top : top + height, left : left + width]
-    mask = _model_mask(inner, AUTO_MODEL, models_dir, device)
-    return F.pad(mask, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height))
+    found = _mask_within_borders(inner, borders - 1, models_dir, device)
+    return F.pad(found, (left, rgb.shape[2] - left - width, top, rgb.shape[1] - top - height))
 
 
 def _on_white(image: Tensor) -> Tensor:

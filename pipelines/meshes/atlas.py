@@ -11,7 +11,8 @@ from ..errors import EnvironmentProblem, InvalidInput
 from ..progress import Progress, silent
 from .isolation import run_isolated
 from .mesh import Mesh, face_areas
-from .topology import first_equal_rows, merged_faces
+from .native_process import Arrays
+from .topology import Indices, first_equal_rows, merged_faces
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64
@@ -70,16 +71,28 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         timeout_s=_TIMEOUT_S + _TIMEOUT_S_PER_FACE * len(good),
         progress=progress,
     )
-    origin, atlas_faces = atlas["origin"].astype(np.int64), atlas["faces"].astype(np.int64)
+    return _with_withheld(mesh, atlas, good.numpy(), twin.numpy())
+
+
+def _with_withheld(mesh: Mesh, atlas: Arrays, good: Indices, twin: Indices) -> Mesh:
+    """Build the unfolded mesh from xatlas' result, and add the triangles that it did not get.
+
+    Args:
+        mesh: the mesh to unfold.
+        atlas: result of `native_process.unfold` for the triangles `good`.
+        good: see `_good_faces`.
+        twin: see `_good_faces`.
+    """
+    origin = atlas["origin"].astype(np.int64)
     # The atlas vertex of each mesh vertex, for the triangles that xatlas did not get.
     place = np.full(len(mesh.vertices), -1, dtype=np.int64)
     place[origin[::-1]] = np.arange(len(origin))[::-1]
     faces = place[mesh.faces.numpy()]
-    faces[good.numpy()] = atlas_faces
-    copies = np.flatnonzero(twin.numpy() >= 0)
+    faces[good] = atlas["faces"]
+    copies = np.flatnonzero(twin >= 0)
     for k in range(3):
         # Use the corner of the first copy that is at the same vertex.
-        firsts = faces[twin.numpy()[copies]]
+        firsts = faces[twin[copies]]
         same = origin[firsts] == mesh.faces.numpy()[copies, k, None]
         faces[copies, k] = np.take_along_axis(firsts, same.argmax(axis=1)[:, None], axis=1)[:, 0]
     # Drop thin triangles with a vertex that only thin triangles use: it is in no chart.

@@ -51,11 +51,15 @@ def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
         material=material,
         paired=mesh.paired,
     )
-    if mesh.texture is None or mesh.uvs is None:
-        return plain
-    found = texture_colors(mesh.texture, mesh.uvs)
-    colors = found if mesh.vertex_colors is None else multiplied(found, mesh.vertex_colors)
-    return replace(plain, vertex_colors=colors)
+    return replace(plain, vertex_colors=_shown(mesh.texture, mesh.uvs, mesh.vertex_colors))
+
+
+def _shown(texture: Tensor | None, uvs: Tensor | None, colors: Tensor | None) -> Tensor | None:
+    """Multiply colours (N, 3) by a texture at uvs (N, 2); either may be missing."""
+    if texture is None or uvs is None:
+        return colors
+    found = texture_colors(texture, uvs)
+    return found if colors is None else multiplied(found, colors)
 
 
 def with_base_color(mesh: Mesh) -> Mesh:
@@ -93,18 +97,14 @@ def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
         corners: (N, 3) vertex indices of each point's triangle.
         weights: (N, 3) barycentric coordinates of the points.
     """
-
-    def interpolate(values: Tensor) -> Tensor:
-        return (values.cpu()[corners] * weights[..., None]).sum(dim=1)
-
     mesh = with_base_color(mesh)
-    if mesh.texture is None or mesh.uvs is None:
-        assert mesh.vertex_colors is not None
-        return interpolate(mesh.vertex_colors)
-    shown = texture_colors(mesh.texture.cpu(), interpolate(mesh.uvs))
-    if mesh.vertex_colors is None:
-        return shown
-    return multiplied(shown, interpolate(mesh.vertex_colors))
+    uvs, colors = (
+        None if values is None else (values.cpu()[corners] * weights[..., None]).sum(dim=1)
+        for values in (mesh.uvs, mesh.vertex_colors)
+    )
+    shown = _shown(None if mesh.texture is None else mesh.texture.cpu(), uvs, colors)
+    assert shown is not None
+    return shown
 
 
 def nearest_points(

@@ -98,23 +98,18 @@ def sample_views(
     draw = partial(draw_noise, generator=generator, device=model.device)
     image = image.to(model.device).float().clamp(0, 1)
     guided = guidance > 1
-    with model.at_work(model.vae):
-        condition = condition_latents(model, image, guided, draw)
-    with model.at_work(model.vision_encoder):
-        context = contexts(model, image, guided)
+    condition, context = _conditions(model, image, guided, draw)
     solver.set_timesteps(steps, device=model.device)
     side = model.view_size // (2 ** (len(model.vae.config.block_out_channels) - 1))
     latents = draw((1, model.unet.config.in_channels, 3 * side, 2 * side)) * solver.init_noise_sigma
-    unet = ReferenceUNet(model.unet)
+    unet, dtype = ReferenceUNet(model.unet), model.dtype
     with model.at_work(model.unet):
         for done, timestep in enumerate(solver.timesteps, start=1):
             noise = draw(condition.shape)
             noised = solver.add_noise(condition, noise, timestep.expand(len(condition)))
             reference = solver.scale_model_input(noised, timestep)
             scaled = solver.scale_model_input(latents.expand(len(condition), -1, -1, -1), timestep)
-            velocity = unet(
-                scaled.to(model.dtype), timestep, context, reference.to(model.dtype)
-            ).float()
+            velocity = unet(scaled.to(dtype), timestep, context, reference.to(dtype)).float()
             if guided:
                 negative, positive = velocity.chunk(2)
                 velocity = negative + guidance * (positive - negative)
@@ -124,6 +119,15 @@ def sample_views(
     with model.at_work(model.vae):
         views = _decode(model, latents)
     return GeneratedViews(views, seed)
+
+
+def _conditions(
+    model: MultiviewModel, image: Tensor, guided: bool, draw: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor]:
+    with model.at_work(model.vae):
+        latents = condition_latents(model, image, guided, draw)
+    with model.at_work(model.vision_encoder):
+        return latents, contexts(model, image, guided)
 
 
 def condition_latents(

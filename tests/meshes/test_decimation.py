@@ -16,20 +16,9 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
 from pipelines.meshes.topology import component_labels
 
-from ..shapes import ball, flat_cube, ring, to_mesh
+from ..shapes import ball, colors_of_sides, flat_cube, ring, to_mesh
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
-
-
-def _colors_of_sides(mesh: Mesh) -> dict[tuple[int, ...], list[float]]:
-    """Mean colour of the triangles that face each way."""
-    a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
-    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).round().int()
-    colors = mesh.vertex_colors[mesh.faces].mean(dim=1)
-    return {
-        tuple(way.tolist()): colors[(normals == way).all(dim=1)].mean(dim=0).tolist()
-        for way in normals.unique(dim=0)
-    }
 
 
 def test_decimate_keeps_shape_and_colours():
@@ -52,8 +41,8 @@ def test_decimate_merges_vertices_and_keeps_sharp_borders_of_colour():
     fine = to_mesh(trimesh.creation.box().subdivide().subdivide().subdivide(), colors=False)
     painted = transfer_colors(flat_cube(), fine)
     few = decimate(painted, 60)
-    for side, color in _colors_of_sides(flat_cube()).items():
-        assert _colors_of_sides(few)[side] == pytest.approx(color, abs=0.02)
+    for side, color in colors_of_sides(flat_cube()).items():
+        assert colors_of_sides(few)[side] == pytest.approx(color, abs=0.02)
 
 
 def test_decimate_warns_that_a_texture_becomes_vertex_colours(caplog):

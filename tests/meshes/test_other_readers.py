@@ -25,7 +25,7 @@ from ..shapes import l_shape, textured_l
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
-def test_assimp_sees_the_same_box(tmp_path, suffix, make):
+def test_save_mesh_assimp_reads_the_same_box(tmp_path, suffix, make):
     """The L is not like its mirror image along any axis: up is y, its front reaches to +z, its tip
     to +x and down.
     """
@@ -81,7 +81,7 @@ print("FOUND", json.dumps({"box": box, "colors": colors, "images": images}))
 
 @pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
 @pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
-def test_blender_sees_it_the_right_way_round(tmp_path, suffix, make):
+def test_save_mesh_blender_reads_it_the_right_way_round(tmp_path, suffix, make):
     """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the
     package bpy.
     """
@@ -108,7 +108,7 @@ print("FOUND", json.dumps(found))
 
 @pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
 @pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
-def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
+def test_save_mesh_open3d_reads_box_and_colours(tmp_path, suffix, make):
     """OPEN3D_PYTHON names an interpreter that has the package open3d."""
     found = _found_by("OPEN3D_PYTHON", OPEN3D, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -1.0, -0.1], abs=1e-5)
@@ -123,7 +123,7 @@ def test_open3d_sees_the_box_and_the_colours(tmp_path, suffix, make):
 
 @pytest.mark.parametrize("suffix", ["stl", "3mf"])
 @pytest.mark.parametrize("most", [0, 3000])
-def test_a_slicer_has_nothing_to_repair(tmp_path, suffix, most):
+def test_make_solid_slicer_has_nothing_to_repair(tmp_path, suffix, most):
     """Of a torn double shell and of balls that touch, made solid."""
     slicer = shutil.which("prusa-slicer")
     if slicer is None:

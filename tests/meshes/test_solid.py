@@ -75,7 +75,7 @@ SHELLS = {
 
 
 @pytest.mark.parametrize("name", SHELLS)
-def test_shells_become_the_bodies_that_they_are_the_skin_of(name):
+def test_make_solid_fills_shells(name):
     shapes, volumes = SHELLS[name]
     solid = make_solid(_mesh(*shapes), 96 if name == "apart" else CELLS)
     found = _bodies(solid)
@@ -87,7 +87,7 @@ def test_shells_become_the_bodies_that_they_are_the_skin_of(name):
     assert report(solid).watertight
 
 
-def test_the_outside_stays_where_it_was():
+def test_make_solid_keeps_the_outside_in_place():
     shell = _mesh(_ball(), _inside_out(_ball(0.9)))
     solid = make_solid(shell, CELLS)
     cell = 2 / CELLS
@@ -99,7 +99,7 @@ def test_the_outside_stays_where_it_was():
     assert float((nearest - outer).norm(dim=1).max()) < 0.5 * cell
 
 
-def test_a_body_keeps_its_triangles():
+def test_make_solid_keeps_the_triangles_of_a_body():
     box = _mesh(_box())
     solid = make_solid(box, CELLS)
     assert sorted(map(tuple, solid.vertices.tolist())) == sorted(map(tuple, box.vertices.tolist()))
@@ -107,13 +107,13 @@ def test_a_body_keeps_its_triangles():
 
 
 @pytest.mark.parametrize("most", [500, 2000])
-def test_a_limit_of_triangles_is_kept(most):
+def test_make_solid_respects_max_faces(most):
     solid = make_solid(_mesh(_ball(), _inside_out(_ball(0.9))), CELLS, max_faces=most)
     assert len(solid.faces) <= most
     assert _bodies(solid) == pytest.approx([BALL], rel=0.03)
 
 
-def test_colours_are_those_of_the_skin():
+def test_make_solid_keeps_the_colours_of_the_outside():
     shell = _mesh(_torn(_ball()), _inside_out(_ball(0.9)))
     colors = torch.where(shell.vertices.norm(dim=1, keepdim=True) > 0.95, 1.0, 0.0) * torch.tensor(
         [1.0, 0.5, 0.0]
@@ -124,7 +124,7 @@ def test_colours_are_those_of_the_skin():
     assert float(painted.float().mean()) > 0.97
 
 
-def test_memory_grows_with_the_surface():
+def test_make_solid_memory_grows_with_the_surface():
     """Slabs of the grid, and not all of it, are held: peaks at two sizes."""
     import tracemalloc
 
@@ -138,7 +138,7 @@ def test_memory_grows_with_the_surface():
     assert peaks[1] < 5.5 * peaks[0]
 
 
-def test_bad_input_has_a_sentence(monkeypatch):
+def test_make_solid_refuses_invalid_input(monkeypatch):
     sheet = Mesh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
     with pytest.raises(InvalidInput, match="encloses nothing"):
         make_solid(sheet, CELLS)

@@ -46,7 +46,7 @@ def _ball(subdivisions: int = 4) -> Mesh:
     return Mesh(vertices, torch.tensor(ball.faces), _stripes(vertices))
 
 
-def test_each_point_of_the_surface_finds_its_colour_in_the_texture():
+def test_bake_texture_has_the_colour_of_each_point():
     ball = _ball()
     textured = bake_texture(ball, _stripes, 512)
     assert textured.texture.shape == (512, 512, 3)
@@ -66,12 +66,12 @@ def test_each_point_of_the_surface_finds_its_colour_in_the_texture():
     assert float(error.max()) < 0.05
 
 
-def test_no_background_shows_at_the_seams_of_smaller_copies():
+def test_bake_texture_fills_all_unpainted_pixels():
     textured = bake_texture(_ball(), lambda points: torch.zeros_like(points), 512)
     assert float(textured.texture.max()) == 0.0, "white is what was never painted"
 
 
-def test_charts_do_not_overlap():
+def test_unfold_charts_do_not_overlap():
     unfolded = unfold(_ball(3), 512)
     corners = unfolded.uvs[unfolded.faces]
     (a, b) = (corners[:, 1] - corners[:, 0]).unbind(dim=1)
@@ -86,7 +86,7 @@ def test_charts_do_not_overlap():
     assert covered == pytest.approx(area, rel=0.03)
 
 
-def test_vertex_colours_become_a_texture_and_back():
+def test_bake_vertex_colors_is_inverted_by_texture_to_vertex_colors():
     ball = _ball()
     textured = bake_vertex_colors(ball, 512)
     back = texture_to_vertex_colors(textured)
@@ -100,7 +100,7 @@ def test_vertex_colours_become_a_texture_and_back():
 
 
 @pytest.mark.parametrize("suffix", ["obj", "glb"])
-def test_files_with_textures_come_back(tmp_path, suffix):
+def test_save_mesh_texture_is_read_back(tmp_path, suffix):
     mesh = textured_l()
     path = tmp_path / f"l.{suffix}"
     save_mesh(mesh, path)
@@ -118,7 +118,7 @@ def test_files_with_textures_come_back(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_a_glb_holds_its_texture_as_jpeg_or_webp(tmp_path, kind):
+def test_save_mesh_glb_stores_jpeg_or_webp(tmp_path, kind):
     mesh = textured_l()
     save_mesh(mesh, tmp_path / "l.glb", texture_format=kind)
     assert f'"mimeType":"image/{kind}"'.encode() in (tmp_path / "l.glb").read_bytes()
@@ -129,7 +129,7 @@ def test_a_glb_holds_its_texture_as_jpeg_or_webp(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("pixels", "size"), [(64, 512), (512, 1024), (1024, 2048), (4000, 4096)])
-def test_a_texture_is_as_fine_as_its_images(pixels, size):
+def test_size_for_matches_the_images_resolution(pixels, size):
     """A ball of radius 0.5 at a distance of 2 in 60 degrees: at its nearest point a unit is
     pixels * (1 / (2 tan 30)) / 1.5 pixels long."""
     shots = PosedImages(
@@ -141,7 +141,7 @@ def test_a_texture_is_as_fine_as_its_images(pixels, size):
     assert size_for(scaled, [shots], 700) == min(size, 700)
 
 
-def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):
+def test_load_mesh_mtl_never_leaves_its_folder(tmp_path, caplog):
     folder = tmp_path / "inside"
     save_mesh(textured_l(), folder / "l.obj")
     assert "map_Kd l.png\n" in (folder / "l.mtl").read_text()
@@ -154,7 +154,7 @@ def test_a_mtl_is_not_followed_out_of_its_folder(tmp_path, caplog):
         assert name in caplog.text, "the image that is left out is named"
 
 
-def test_formats_without_textures_take_colours_or_shape(tmp_path):
+def test_save_mesh_without_textures_stores_colours_or_shape(tmp_path):
     mesh = textured_l()
     for suffix in ("ply", "stl", "3mf"):
         save_mesh(mesh, tmp_path / f"l.{suffix}")
@@ -165,7 +165,7 @@ def test_formats_without_textures_take_colours_or_shape(tmp_path):
     assert clean(mesh).vertex_colors is not None
 
 
-def test_a_glb_holds_its_texture_and_is_not_a_metal(tmp_path):
+def test_save_mesh_glb_embeds_its_texture_and_is_no_metal(tmp_path):
     save_mesh(textured_l(), tmp_path / "l.glb")
     content = (tmp_path / "l.glb").read_bytes()
     tree = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
@@ -174,7 +174,7 @@ def test_a_glb_holds_its_texture_and_is_not_a_metal(tmp_path):
     assert len(tree["images"]) == 1
 
 
-def test_a_textured_mesh_is_drawn_as_one_with_colours():
+def test_render_mesh_texture_looks_like_vertex_colours():
     ball = _ball()
     cameras = cameras_around([20.0, 200.0], [10.0, 10.0], 4.0, 30.0)
     with_colors = render_mesh(ball, cameras, 64)
@@ -183,7 +183,7 @@ def test_a_textured_mesh_is_drawn_as_one_with_colours():
 
 
 @pytest.mark.parametrize("soup", range(12))
-def test_planar_soups_with_their_backs_do_not_end_the_process(soup):
+def test_bake_vertex_colors_survives_planar_soups_with_backs(soup):
     rng = np.random.default_rng(soup)
     count = int(rng.integers(1, 6))
     vertices = rng.random((3 * count, 3)).astype(np.float32)
@@ -206,13 +206,13 @@ def test_planar_soups_with_their_backs_do_not_end_the_process(soup):
         assert sorted(front.tolist()) == sorted(back.tolist()), "the back lies where the front lies"
 
 
-def test_slivers_alone_are_one_sentence():
+def test_bake_vertex_colors_refuses_slivers_alone():
     with pytest.raises(InvalidInput, match="sliver"):
         bake_vertex_colors(load_mesh(CASES / "xatlas-kills-process" / "slivers.obj"), 512)
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e8])
-def test_the_size_of_a_mesh_does_not_matter(size):
+def test_bake_vertex_colors_of_any_mesh_size(size):
     ball = _ball(2)
     scaled = replace(ball, vertices=ball.vertices * size)
     baked = bake_vertex_colors(scaled, 512)
@@ -224,7 +224,7 @@ def test_the_size_of_a_mesh_does_not_matter(size):
     )
 
 
-def test_a_texture_is_painted_anew_on_fewer_triangles(caplog):
+def test_bake_vertex_colors_moves_a_texture_to_fewer_triangles(caplog):
     ball = _ball(4)
     textured = bake_texture(ball, _stripes, 512)
     again = bake_vertex_colors(textured, 512, max_faces=1000)
@@ -235,7 +235,7 @@ def test_a_texture_is_painted_anew_on_fewer_triangles(caplog):
     assert not caplog.text, "nothing is lost on the way"
 
 
-def test_coloured_corners_of_a_cube_do_not_become_tiles():
+def test_bake_vertex_colors_interpolates_between_corners():
     box = trimesh.creation.box()
     corners = torch.tensor(box.vertices, dtype=torch.float32) + 0.5
     baked = bake_vertex_colors(Mesh(corners, torch.tensor(box.faces), corners), 512)
@@ -246,7 +246,7 @@ def test_coloured_corners_of_a_cube_do_not_become_tiles():
     torch.testing.assert_close(texture_colors(baked.texture, uv), points, atol=0.01, rtol=0)
 
 
-def test_texels_lie_half_a_pixel_from_the_border(monkeypatch):
+def test_bake_texture_texels_are_half_a_pixel_from_the_border(monkeypatch):
     """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a
     texel.
     """
@@ -263,24 +263,24 @@ def test_texels_lie_half_a_pixel_from_the_border(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [0, 511, 4097])
-def test_sizes_out_of_range(size):
+def test_bake_texture_refuses_sizes_out_of_range(size):
     with pytest.raises(InvalidInput, match="512"):
         bake_texture(_ball(2), _stripes, size)
 
 
-def test_large_meshes_are_decimated_first_unless_told_not_to():
+def test_bake_texture_decimates_large_meshes_first():
     ball = _ball(5)
     assert len(bake_texture(ball, _stripes, 512, max_faces=1000).faces) <= 1000
     assert len(bake_texture(ball, _stripes, 512, max_faces=0).faces) == len(ball.faces)
 
 
-def test_a_missing_xatlas_is_one_sentence(monkeypatch):
+def test_bake_vertex_colors_missing_xatlas_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "xatlas", None)
     with pytest.raises(EnvironmentProblem, match="pip install xatlas"):
         bake_vertex_colors(_ball(1), 512)
 
 
-def test_a_texture_has_the_colours_of_the_field():
+def test_texture_from_images_without_images_has_the_fields_colours():
     field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda points: points + 0.5)
     mesh = extract_mesh(field, SurfaceSettings(resolution=32, colors=False))
     done = []

@@ -24,20 +24,9 @@ from pipelines.meshes.topology import (
     split_nonmanifold,
 )
 
-from ..shapes import ball, flat_cube, open_box, soup, to_mesh
+from ..shapes import ball, colors_of_sides, flat_cube, open_box, soup, to_mesh
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
-
-
-def _colors_of_sides(mesh: Mesh) -> dict[tuple[int, ...], list[float]]:
-    """Mean colour of the triangles that face each way."""
-    a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
-    normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).round().int()
-    colors = mesh.vertex_colors[mesh.faces].mean(dim=1)
-    return {
-        tuple(way.tolist()): colors[(normals == way).all(dim=1)].mean(dim=0).tolist()
-        for way in normals.unique(dim=0)
-    }
 
 
 def test_merge_vertices_joins_a_soup_and_drops_faces_without_area():
@@ -61,7 +50,7 @@ def test_merge_vertices_keeps_sharp_borders_of_colour():
     assert report(cube).watertight
     assert report(cube).components == 1
     for cleaned in (clean(cube, hole_edges=32), clean(cube, smoothing=0, min_part_share=0.5)):
-        assert _colors_of_sides(cleaned) == _colors_of_sides(cube)
+        assert colors_of_sides(cleaned) == colors_of_sides(cube)
 
 
 def test_merge_vertices_keeps_a_texture_and_its_seams():

@@ -26,7 +26,7 @@ def _no_libigl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "igl", None)
 
 
-def test_the_default_chain_runs_without_libigl(tmp_path):
+def test_default_chain_runs_without_libigl(tmp_path):
     sphere = AnalyticField(lambda points: 0.5 - points.norm(dim=-1))
     mesh = extract_mesh(sphere, SurfaceSettings(resolution=32))
     save_mesh(mesh, tmp_path / "mesh.obj")

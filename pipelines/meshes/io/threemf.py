@@ -46,6 +46,22 @@ _SHAPES = ("model", "solidsupport")  # object types that are part of the shape
 #: XML attribute with the sRGB colour of an entry, by kind of group.
 _COLOR_OF_GROUP = {"basematerials": "displaycolor", "colorgroup": "color"}
 _UP_AXIS = "image-to-3d:up_axis"
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_MODEL = "3D/3dmodel.model"
+#: The parts of a file that are always the same, by name.
+_PARTS = {
+    "[Content_Types].xml": (
+        f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="rels"'
+        ' ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default'
+        ' Extension="model" ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/>'
+        "</Types>"
+    ),
+    "_rels/.rels": (
+        f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Target="/{_MODEL}"'
+        f' Id="rel0" Type="{_RELATION}"/></Relationships>'
+    ),
+}
 
 
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
@@ -86,8 +102,18 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
     Vertex colours are stored. Vertices at the same position are merged, so that slicers see a
     closed body.
     """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in (_PARTS | {_MODEL: _model(mesh, up_axis)}).items():
+            entry = zipfile.ZipInfo(name)  # has a fixed date, so the same mesh gives the same file
+            archive.writestr(entry, _XML + text, zipfile.ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+def _model(mesh: Mesh, up_axis: str) -> str:
+    """Return the XML of a model with one object."""
     body = bare_shape(mesh)
-    vertices, faces = body.vertices.float().cpu().numpy(), body.faces.cpu().numpy()
+    vertices, faces = body.vertices.float().cpu().tolist(), body.faces.cpu().tolist()
     group, properties = "", [""] * len(faces)
     if mesh.vertex_colors is not None:
         levels = (mesh.vertex_colors.clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8)
@@ -96,49 +122,19 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
         group = f'<m:colorgroup id="2">{entries}</m:colorgroup>'
         corners = which.reshape(-1)[mesh.faces.cpu().numpy()].tolist()
         properties = [f' pid="2" p1="{a}" p2="{b}" p3="{c}"' for a, b, c in corners]
-    model = [
-        (
-            '<?xml version="1.0" encoding="UTF-8"?>\n<model unit="millimeter" xml:lang="en-US"'
-            f' xmlns="{_CORE}" xmlns:m="{_MATERIALS}" xmlns:image-to-3d="urn:image-to-3d"><metadata'
-            ' name="Application">Image to 3D</metadata><metadata'
-            f' name="{_UP_AXIS}">{up_axis}</metadata><resources>{group}<object id="1"'
-            ' type="model"><mesh><vertices>'
-        ),
-        "".join(
-            [f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices.tolist()]
-        ),
-        "</vertices><triangles>",
-        "".join(
-            [
-                f'<triangle v1="{a}" v2="{b}" v3="{c}"{own}/>'
-                for (a, b, c), own in zip(faces.tolist(), properties, strict=True)
-            ]
-        ),
-        '</triangles></mesh></object></resources><build><item objectid="1"/></build></model>',
+    rows = [f'<vertex x="{x:.9g}" y="{y:.9g}" z="{z:.9g}"/>' for x, y, z in vertices]
+    rows += ["</vertices><triangles>"]
+    rows += [
+        f'<triangle v1="{a}" v2="{b}" v3="{c}"{own}/>'
+        for (a, b, c), own in zip(faces, properties, strict=True)
     ]
-    types = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<Types'
-        ' xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default'
-        ' Extension="rels"'
-        ' ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Default'
-        ' Extension="model"'
-        ' ContentType="application/vnd.ms-package.3dmanufacturing-3dmodel+xml"/></Types>'
+    return (
+        f'<model unit="millimeter" xml:lang="en-US" xmlns="{_CORE}" xmlns:m="{_MATERIALS}"'
+        ' xmlns:image-to-3d="urn:image-to-3d"><metadata name="Application">Image to 3D</metadata>'
+        f'<metadata name="{_UP_AXIS}">{up_axis}</metadata><resources>{group}'
+        f'<object id="1" type="model"><mesh><vertices>{"".join(rows)}</triangles></mesh></object>'
+        '</resources><build><item objectid="1"/></build></model>'
     )
-    relations = (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<Relationships'
-        ' xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship'
-        f' Target="/3D/3dmodel.model" Id="rel0" Type="{_RELATION}"/></Relationships>'
-    )
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, text in (
-            ("[Content_Types].xml", types),
-            ("_rels/.rels", relations),
-            ("3D/3dmodel.model", "".join(model)),
-        ):
-            entry = zipfile.ZipInfo(name)  # has a fixed date, so the same mesh gives the same file
-            archive.writestr(entry, text, zipfile.ZIP_DEFLATED)
-    return packed.getvalue()
 
 
 class _Package:
