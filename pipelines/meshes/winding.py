@@ -7,7 +7,7 @@ Lorensen and Cline, "Marching Cubes" (SIGGRAPH 1987), all as in libigl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -25,9 +25,8 @@ _QUERIES_AT_ONCE = 65_536
 _MIN_BODY_VOLUME = 1e-3  # share of the largest body's volume; smaller bodies are dropped
 _LARGEST_BLOCK = 16  # points along an edge of the blocks in which the search for the soup starts
 _MARGIN_CELLS = 3  # empty cells around the mesh
-# Points this close to the soup are evaluated: at least the diagonal of a cell, to include all cells
-# that the soup crosses.
-_BAND_CELLS = 1.75
+# Points this close to the soup are evaluated first: both ends of all edges that the soup crosses.
+_BAND_CELLS = 1.01
 _MAX_DISTANCE_CELLS = 2.0  # distances are clamped to this
 # The number of evaluated points is limited: a soup that fills space gets larger cells.
 _MIN_POINTS, _POINTS_PER_CELL = 1_000_000, 32
@@ -130,6 +129,12 @@ class TriangleSoup:
         return bool((np.abs(outside) < 0.3).all() and (np.abs(inside - 1) < 0.3).all())
 
 
+def _unique(parts: Sequence[Indices]) -> Indices:
+    """Return the distinct values (N,) of several arrays, sorted; np.unique is slower since 2.3."""
+    values = np.sort(np.concatenate(parts), kind="stable")
+    return values[np.diff(values, prepend=-(2**62)) != 0]
+
+
 def _in_chunks(function: Callable[[Floats], Floats], points: Floats, check: Check) -> Floats:
     found = [np.zeros(0)]
     for start in range(0, len(points), _QUERIES_AT_ONCE):
@@ -200,25 +205,26 @@ class _Values:
         self.codes = np.insert(self.codes, place, codes)
         self.values = np.insert(self.values, place, values)
 
-    def missing_beside(self, codes: Indices) -> Indices:
+    def missing_beside(self, codes: Indices, check: Check) -> Indices:
         """Return the missing corners of the cells at the edges of points that the surface crosses.
 
         Args:
-            codes: points whose edges are checked.
+            codes: points whose edges are looked at.
+            check: called between short steps.
         """
-        inside, own = self.values > 0, self.place(codes)
-        _, width, depth = self.grid.shape
-        crossed = [np.zeros(0, dtype=np.int64)]
-        for step in (1, -1, depth, -depth, width * depth, -width * depth):
-            other = self.place(codes + step)
-            differs = (other >= 0) & (inside[other] != inside[own])
-            crossed += [codes[differs], codes[differs] + step]
-        ends = self.grid.index(np.unique(np.concatenate(crossed)))
         missing = [np.zeros(0, dtype=np.int64)]
-        for offset in np.ndindex(3, 3, 3):
-            around = self.grid.codes(ends + offset - 1)
-            missing.append(around[self.place(around) < 0])
-        return np.unique(np.concatenate(missing))
+        for along in np.eye(3, dtype=np.int64):
+            step = np.ravel_multi_index(tuple(along), self.grid.shape)
+            lower = _unique([codes, codes - step])
+            ends = self.place(lower), self.place(lower + step)
+            inside = [self.values[end] > 0 for end in ends]
+            crossed = (ends[0] >= 0) & (ends[1] >= 0) & (inside[0] != inside[1])
+            index = self.grid.index(lower[crossed])
+            for offset in np.ndindex(*(3 - along)):  # the four cells around each edge
+                around = self.grid.codes(index + offset - 1 + along)
+                missing.append(around[self.place(around) < 0])
+                check()
+        return _unique(missing)
 
     def surface(self) -> Mesh:
         """Extract the surface; cells with a missing corner contain none."""
@@ -282,7 +288,7 @@ def _evaluate(soup: TriangleSoup, grid: _Grid, limit: int, check: Check) -> _Val
         size = np.abs(2 * winding - 1) * np.minimum(distance, _MAX_DISTANCE_CELLS * grid.cell)
         size = np.maximum(size, 1e-3 * grid.cell)
         found.insert(new, np.where(winding < 0.5, -size, size))
-        new = found.missing_beside(new)
+        new = found.missing_beside(new, check)
         near = new, soup.distance(grid.points(grid.index(new)), check)
     return None
 

@@ -11,10 +11,12 @@ import torch
 import trimesh
 
 from pipelines.errors import EnvironmentProblem, InvalidInput
+from pipelines.meshes import winding
 from pipelines.meshes.color_transfer import nearest_points
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
 from pipelines.meshes.solid import make_solid
+from pipelines.progress import silent
 
 manifold3d = pytest.importorskip("manifold3d", reason="manifold3d is not installed")
 pytest.importorskip("igl", reason="libigl is not installed")
@@ -122,6 +124,15 @@ def test_make_solid_keeps_the_colours_of_the_outside():
     # In the holes, the nearest point may be of the inner shell.
     painted = (solid.vertex_colors - torch.tensor([1.0, 0.5, 0.0])).abs().amax(dim=1) < 0.03
     assert float(painted.float().mean()) > 0.97
+
+
+def test_extract_bodies_that_need_too_many_points_get_larger_cells(monkeypatch):
+    monkeypatch.setattr(winding, "_MIN_POINTS", 2000)
+    monkeypatch.setattr(winding, "_POINTS_PER_CELL", 1)
+    soup = winding.TriangleSoup.of(_mesh(_torn(_ball())))
+    body, cells = winding.extract_bodies(soup, CELLS, silent)
+    assert 8 < cells < CELLS
+    assert _bodies(body) == pytest.approx([BALL], rel=0.1)
 
 
 def test_make_solid_memory_grows_with_the_surface():

@@ -10,6 +10,7 @@ Open3D for property names.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,18 +161,13 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
         comments: without their keyword.
         start: offset of the data in bytes.
     """
-    end = content.find(b"end_header")
-    start = content.find(b"\n", end) + 1
-    if not content.startswith(b"ply") or end < 0:
+    header = re.match(rb"ply(.*?)end_header[ \t]*(?:\r\n|\r|\n|\Z)", content, re.DOTALL)
+    if header is None:
         raise InvalidInput("it is damaged, or not a PLY")
-    if not start or (
-        content[end + len("end_header") : end + len("end_header") + 1] == b"\r" and start > end + 12
-    ):
-        start = end + len("end_header") + 1  # lines end in a bare carriage return
     elements: list[_Element] = []
     comments: list[str] = []
     order: str | None = None
-    for line in content[:end].decode("latin-1").replace("\r", "\n").split("\n"):
+    for line in header[1].decode("latin-1").replace("\r", "\n").split("\n"):
         words = line.split()
         match words:
             case ["format", "ascii", *_]:
@@ -188,7 +184,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
                 elements[-1].properties.append(_Property(name, _TYPES[kind], _TYPES[count_kind]))
             case ["property", kind, name]:
                 elements[-1].properties.append(_Property(name, _TYPES[kind]))
-    return elements, order, comments, start
+    return elements, order, comments, header.end()
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
