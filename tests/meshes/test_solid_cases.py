@@ -57,7 +57,7 @@ def test_make_solid_closes_a_scan(most):
     assert not most or len(closed.faces) <= most
 
 
-@pytest.mark.parametrize("most", [6000])
+@pytest.mark.parametrize("most", [2000])
 def test_make_solid_memory_is_bounded_by_the_grid(most):
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not tell what a process held at most")
@@ -65,7 +65,7 @@ def test_make_solid_memory_is_bounded_by_the_grid(most):
         "from pathlib import Path; from pipelines.meshes.solid import make_solid; from"
         " pipelines.meshes.report import report; from pipelines.meshes.io import load_mesh;made ="
         f" make_solid(load_mesh(Path({str(CASES / 'watertight-eats-memory' / 'soup.obj')!r})),"
-        f" 64, max_faces={most});print(len(made.faces), report(made).watertight,"
+        f" 32, max_faces={most});print(len(made.faces), report(made).watertight,"
         " Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
     done = subprocess.run(
