@@ -101,7 +101,7 @@ def _is_nested(model: type[BaseModel], name: str) -> bool:
         (
             lambda: ViewSettings(colour=1),
             "There is no setting 'colour': it must be one of steps, guidance, scheduler, seed,"
-            " shift, tokens.",
+            " shift, tokens, tries.",
         ),
         (
             lambda: LoadSettings(device="nonsense"),
