@@ -34,17 +34,14 @@ class ValueGrid(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def coarse(self, stride: int) -> ValueGrid:
-        """Return the grid of every `stride`-th point along each axis, plus the last point."""
-
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
         """Evaluate all points, `chunk_size` at once; returns (X, Y, Z) values."""
 
-    def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Evaluate N boxes of the grid, given by indices (N, s) along each axis.
+    def at(self, index: Tensor, chunk_size: int) -> Tensor:
+        """Evaluate points with indices (N, 3) along x, y and z, `chunk_size` at once.
 
         Returns:
-            (N, s, s, s, C), C >= 1: the value is channel 0.
+            (N, C), C >= 1: the value is channel 0.
         """
 
 

@@ -1,82 +1,104 @@
-"""Sample a costly field on a grid: exactly near the surface, interpolated elsewhere."""
+"""Sample a field on a grid: exactly near the surface, interpolated elsewhere."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..progress import Progress, silent
+from .field import ValueGrid
 
-_MAX_STRIDE = 8
-_MIN_CELLS = 32  # along an edge of the coarsest grid
-_POINTS_AT_ONCE = 16_384  # takes seconds on two cores; the caller can stop in between
+_MAX_STRIDE = 4
+_MAX_COSTLY_STRIDE = 8
+_MIN_CELLS = 32  # along an edge of the coarsest grid of a costly field
+_ROUNDING = 1e-3
+_FOLLOWED_AT_ONCE = 1 << 15
 # How far values inside a block may exceed the range of its corners, as a share of the largest
 # difference between corners in the block and its neighbours.
 _MARGIN = 0.25
 
 
-def sample_near_surface(
-    values: Callable[[Tensor], Tensor],
-    axis: Tensor,
-    *,
-    exact: bool = False,
-    progress: Progress = silent,
-) -> Tensor:
-    """Evaluate a signed distance with as few queries as its surface needs.
-
-    The coarsest grid uses every 8th point, or more of them if it would have too few cells. In the
-    next grid, twice as fine, all points of cells that the surface may cross are evaluated. Each
-    finer grid starts with interpolated values. Then both ends of edges whose signs differ are
-    evaluated, until all such ends are exact. So all values that determine the surface are exact.
-
-    A separate component or cavity that fits between the points of the coarsest grid may be missed.
-    `exact` evaluates every point and misses nothing.
+def stride_for(spacing: float, detail: float) -> int:
+    """Choose a power of two, so that a block is no larger than the detail of the field.
 
     Args:
-        values: function from points (N, 3) to signed distances (N,).
-        axis: (R + 1,) coordinates of the grid, the same along x, y and z.
-        exact: evaluate every point.
+        spacing: distance between neighbouring points of the grid.
+        detail: size of the smallest details of the field.
+    """
+    stride = 1
+    while stride < _MAX_STRIDE and 2 * stride * spacing <= detail * (1 + _ROUNDING):
+        stride *= 2
+    return stride
+
+
+def costly_stride(cells: int) -> int:
+    """Choose the stride for a field whose points are costly, for a grid with `cells` an edge."""
+    stride = 1
+    while stride < _MAX_COSTLY_STRIDE and cells // (2 * stride) >= _MIN_CELLS:
+        stride *= 2
+    return stride
+
+
+def sample_near_surface(
+    grid: ValueGrid, level: float, stride: int, chunk_size: int, *, progress: Progress = silent
+) -> Tensor:
+    """Evaluate channel 0 of a field with as few queries as its level set needs.
+
+    The coarsest grid uses every `stride`-th point. In the next grid, twice as fine, all points of
+    cells that the level may cross are evaluated: if it is within the range of the corner values,
+    widened by a margin. Each finer grid starts with interpolated values. Then both ends of edges
+    whose ends are on different sides are evaluated. Where a point turns out to be on the other side
+    than interpolated, its neighbours are evaluated too, diagonals included, so that legs, antennae,
+    holes and cracks are followed to their ends. So all values that determine the surface are exact.
+
+    A separate component or cavity that fits between the points of a coarser grid may be missed. A
+    stride of 1 evaluates every point and misses nothing.
+
+    Args:
+        grid: the field on its grid: a cube.
+        level: value of the level set, in the units of channel 0.
+        stride: a power of two.
+        chunk_size: points evaluated at once; does not change the result.
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
-        (R + 1, R + 1, R + 1) float32; of interpolated values, only the sign is correct.
+        (R + 1, R + 1, R + 1) float32; of interpolated values, only the side of the level is
+        correct.
     """
-    cells, stride = len(axis) - 1, 1
-    while not exact and stride < _MAX_STRIDE and cells // (2 * stride) >= _MIN_CELLS:
-        stride *= 2
-    queries = _Queries(values, axis, progress)
-    places = _places(cells, stride)
-    volume = torch.empty((len(places),) * 3, device=axis.device)
+    cells = grid.shape[0] - 1
+    if stride == 1:
+        return grid.volume(chunk_size, progress)
+    queries = _Queries(grid, chunk_size, progress)
+    places = _places(cells, stride, grid.device)
+    volume = torch.empty((len(places),) * 3, device=grid.device)
     known = torch.ones_like(volume, dtype=torch.bool)
     queries.fill(volume, known.nonzero(), places)
-    likely = None if stride == 1 else crossed_blocks(volume, 0.0)[:-1, :-1, :-1]
+    likely: Tensor | None = crossed_blocks(volume, level)[:-1, :-1, :-1]
     while stride > 1:
         stride //= 2
-        finer = _places(cells, stride)
+        finer = _places(cells, stride, grid.device)
         known = _embedded(known, places, finer)
         volume, places = _interpolated(volume, len(finer)), finer
-        wanted = _beside_sign_changes(volume > 0)
+        wanted = _beside_sign_changes(volume > level)
         if likely is not None:
             wanted |= _points_of_cells(likely, len(finer) - 1)
             likely = None
         new = (wanted & ~known).nonzero()
         while len(new):
+            before = volume[new.unbind(1)] > level
             queries.fill(volume, new, places)
             known[new.unbind(1)] = True
-            new = _unknown_across(volume, known, new)
+            turned = new[(volume[new.unbind(1)] > level) != before]
+            new = _unknown_across(volume, level, known, turned)
     return volume
 
 
 class _Queries:
     """Evaluates points of a volume in chunks, and reports progress."""
 
-    def __init__(
-        self, values: Callable[[Tensor], Tensor], axis: Tensor, progress: Progress
-    ) -> None:
-        self._values, self._axis, self._progress, self._done = values, axis, progress, 0
+    def __init__(self, grid: ValueGrid, chunk_size: int, progress: Progress) -> None:
+        self._grid, self._chunk_size, self._progress, self._done = grid, chunk_size, progress, 0
 
     def fill(self, volume: Tensor, points: Tensor, places: Tensor) -> None:
         """Evaluate points and write them into a volume.
@@ -84,11 +106,11 @@ class _Queries:
         Args:
             volume: (P, P, P); updated in place.
             points: (N, 3) indices into the volume.
-            places: (P,) indices into the axis of the volume's points.
+            places: (P,) indices into the grid's axes of the volume's points.
         """
-        total, axis = self._done + len(points), self._axis[places.to(self._axis.device)]
-        for some in points.split(_POINTS_AT_ONCE):
-            volume[some.unbind(1)] = self._values(axis[some]).float()
+        total = self._done + len(points)
+        for some in points.split(self._chunk_size):
+            volume[some.unbind(1)] = self._grid.at(places[some], self._chunk_size)[:, 0].float()
             self._done += len(some)
             self._progress(self._done, total)
 
@@ -110,9 +132,9 @@ def _highest_of(values: Tensor, size: int) -> Tensor:
     return values
 
 
-def _places(cells: int, stride: int) -> Tensor:
+def _places(cells: int, stride: int, device: torch.device) -> Tensor:
     """Return every `stride`-th index from 0 to `cells`, and the last one."""
-    return torch.tensor([*range(0, cells, stride), cells])
+    return torch.tensor([*range(0, cells, stride), cells], device=device)
 
 
 def _interpolated(volume: Tensor, size: int) -> Tensor:
@@ -132,7 +154,7 @@ def _interpolated(volume: Tensor, size: int) -> Tensor:
 
 def _embedded(known: Tensor, places: Tensor, finer: Tensor) -> Tensor:
     """Transfer the marks of known points from coarse places to a finer grid."""
-    index = torch.searchsorted(finer, places).to(known.device)
+    index = torch.searchsorted(finer, places)
     found = known.new_zeros((len(finer),) * 3)
     found[index[:, None, None], index[:, None], index] = known
     return found
@@ -165,10 +187,16 @@ def _points_of_cells(coarse: Tensor, cells: int) -> Tensor:
     return fine
 
 
-def _unknown_across(volume: Tensor, known: Tensor, points: Tensor) -> Tensor:
-    """Return the unknown neighbours (M, 3) whose sign differs from that of points (N, 3)."""
-    steps = torch.cat([torch.eye(3, dtype=torch.long), -torch.eye(3, dtype=torch.long)])
-    beside = (points[:, None] + steps.to(points.device)).clamp(0, len(volume) - 1)  # (N, 6, 3)
-    differs = (volume[beside.unbind(2)] > 0) != (volume[points.unbind(1)] > 0)[:, None]
-    found = beside[differs & ~known[beside.unbind(2)]]
-    return torch.unique(found, dim=0)
+def _unknown_across(volume: Tensor, level: float, known: Tensor, points: Tensor) -> Tensor:
+    """Return the unknown neighbours (M, 3) on the other side of the level than points (N, 3)."""
+    length = len(volume)
+    step = torch.arange(-1, 2, device=points.device)
+    steps = torch.cartesian_prod(step, step, step)
+    found = [points.new_zeros(0)]
+    for some in points.split(_FOLLOWED_AT_ONCE):
+        beside = (some[:, None] + steps).clamp(0, length - 1)  # (N, 27, 3)
+        differs = (volume[beside.unbind(2)] > level) != (volume[some.unbind(1)] > level)[:, None]
+        x, y, z = beside[differs & ~known[beside.unbind(2)]].unbind(1)
+        found.append((x * length + y) * length + z)
+    place = torch.cat(found).unique()
+    return torch.stack([place // length**2, place // length % length, place % length], dim=1)

@@ -163,13 +163,6 @@ class NetworkGrid:
     def device(self) -> torch.device:
         return self._xy.device
 
-    def coarse(self, stride: int) -> NetworkGrid:
-        """Return the grid of every `stride`-th point along each axis, plus the last point."""
-        x, y, z = (
-            torch.tensor([*range(0, n - 1, stride), n - 1], device=self.device) for n in self.shape
-        )
-        return NetworkGrid(self._xy[x][:, y], self._xz[x][:, z], self._yz[y][:, z], self._rest)
-
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
         """Evaluate channel 0 at all points, `progress` after each chunk; returns (X, Y, Z).
 
@@ -200,26 +193,6 @@ class NetworkGrid:
             x, y, z = chunk.unbind(dim=1)
             outputs.append(self._rest(self._xy[x, y] + self._xz[x, z] + self._yz[y, z]))
         return torch.cat(outputs)
-
-    def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Evaluate N boxes of the grid.
-
-        Args:
-            x: (N, s) indices of the boxes' points along x.
-            y: (N, s) indices along y.
-            z: (N, s) indices along z.
-
-        Returns:
-            (N, s, s, s, out_features).
-        """
-        xy = self._xy[x[:, :, None], y[:, None, :]]  # (N, s, s, D)
-        xz = self._xz[x[:, :, None], z[:, None, :]]
-        yz = self._yz[y[:, :, None], z[:, None, :]]
-        # Linear layers need a contiguous input; the result of a plain sum would not be contiguous.
-        hidden = xy.new_empty(*xy.shape[:3], z.shape[1], xy.shape[-1])
-        torch.add(xy[:, :, :, None], xz[:, :, None], out=hidden).add_(yz[:, None])
-        outputs: Tensor = self._rest(hidden)
-        return outputs
 
 
 def cube_network(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> NetworkGrid:

@@ -28,32 +28,21 @@ class PointGrid:
     def device(self) -> torch.device:
         return self._axes[0].device
 
-    def coarse(self, stride: int) -> PointGrid:
-        """Return the grid of every `stride`-th point along each axis, plus the last point."""
-        kept = (axis[[*range(0, len(axis) - 1, stride), len(axis) - 1]] for axis in self._axes)
-        return PointGrid(self._values, *kept)
-
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
-        """Return (X, Y, Z) values at all points, in whole layers of about `chunk_size` points."""
+        """Return (X, Y, Z) values at all points."""
         volume = torch.empty(self.shape, device=self.device)
-        x, y, z = self._axes
-        layers = max(1, chunk_size // (len(y) * len(z)))
-        for start in range(0, len(x), layers):
-            points = torch.cartesian_prod(x[start : start + layers], y, z)
-            volume[start : start + layers] = self._values(points).view(-1, len(y), len(z))
-            progress(min(start + layers, len(x)), len(x))
+        flat, (_, width, depth) = volume.view(-1), self.shape
+        for start in range(0, len(flat), chunk_size):
+            place = torch.arange(start, min(start + chunk_size, len(flat)), device=self.device)
+            index = [place // (width * depth), place // depth % width, place % depth]
+            flat[place] = self.at(torch.stack(index, dim=1), chunk_size)[:, 0]
+            progress(int(place[-1]) + 1, len(flat))
         return volume
 
-    def blocks(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Return (N, s, s, s, 1) values in N boxes of the grid, given by indices (N, s)."""
-        across, along, above = (axis[i] for axis, i in zip(self._axes, (x, y, z), strict=True))
-        shape = (*x.shape, y.shape[1], z.shape[1])
-        points = torch.stack(
-            [
-                across[:, :, None, None].expand(shape),
-                along[:, None, :, None].expand(shape),
-                above[:, None, None, :].expand(shape),
-            ],
-            dim=-1,
-        )
-        return self._values(points.reshape(-1, 3)).view(*shape, 1)
+    def at(self, index: Tensor, chunk_size: int) -> Tensor:
+        """Return (N, 1) values at points with indices (N, 3), `chunk_size` at once."""
+        found = []
+        for some in index.split(chunk_size):
+            places = zip(self._axes, some.unbind(dim=1), strict=True)
+            found.append(self._values(torch.stack([axis[i] for axis, i in places], dim=1)))
+        return torch.cat(found)[:, None]

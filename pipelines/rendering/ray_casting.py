@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras
 from ..fields.field import GREY, SignedDistanceField
-from ..fields.near_surface import sample_near_surface
+from ..fields.near_surface import costly_stride, sample_near_surface
 from ..progress import Progress
 from .frames import Rendering, box_interval
 
@@ -39,12 +39,9 @@ def render_signed_distance(
     def checked(*_: object, **__: object) -> None:
         check()
 
-    if field.costly:
-        volume = sample_near_surface(
-            lambda points: field.values(points, chunk_size), axis, progress=checked
-        )
-    else:
-        volume = field.values_on_grid(axis, axis, axis).volume(chunk_size, checked)
+    grid = field.values_on_grid(axis, axis, axis)
+    stride = costly_stride(_GRID - 1) if field.costly else 1
+    volume = sample_near_surface(grid, 0.0, stride, chunk_size, progress=checked)
     box = _box_around(volume, axis)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS cannot sample volumes before PyTorch 2.9

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ..errors import EmptySurface
 from ..fields.field import GREY, DensityField, Field, SignedDistanceField, point_memory
-from ..fields.near_surface import sample_near_surface
+from ..fields.near_surface import costly_stride, sample_near_surface, stride_for
 from ..meshes.mesh import Mesh
 from ..meshes.topology import keep_large_components
 from ..progress import Progress, silent
 from ..settings import SurfaceSettings, declared
 from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
 from .marching_cubes import crossed_cells, marching_cubes
-from .refinement import sample_volume, stride_for
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_SIZE: int = declared(SurfaceSettings)["chunk_size"].default
+_COSTLY_AT_ONCE = 16_384  # points; takes seconds on two cores; the caller can stop in between
 _NO_OBJECT = (
     "The views held no object: its field has no surface. Use an image with one clear object, or"
     " look at the background removal."
@@ -118,22 +118,7 @@ def signed_distance_surface(
     """Extract the surface of a signed distance; `settings.resolution` must be set."""
     assert settings.resolution is not None
     grid = CubeGrid(settings.resolution, 2 * field.half_side, field.device)
-    if field.costly:
-        signed_distance = sample_near_surface(
-            lambda points: field.values(points, settings.chunk_size),
-            grid.axis,
-            exact=settings.exact,
-            progress=progress,
-        )
-    else:
-        signed_distance, _ = sample_volume(
-            field.values_on_grid(grid.axis, grid.axis, grid.axis),
-            0.0,
-            settings.chunk_size,
-            stride=stride_for(float(grid.axis[1] - grid.axis[0]), field.detail),
-            exact=settings.exact,
-            progress=progress,
-        )
+    signed_distance = _sample(field, grid.axis, 0.0, settings, progress)
     if not has_surface(signed_distance):
         if not empty_as_box:
             raise EmptySurface(_NO_OBJECT)
@@ -160,15 +145,7 @@ def density_surface(
     axis = torch.linspace(
         -field.half_side, field.half_side, settings.resolution + 1, device=field.device
     )
-    stride = stride_for(float(axis[1] - axis[0]), field.detail)
-    density, blocks = sample_volume(
-        field.values_on_grid(axis, axis, axis),
-        field.raw_density(threshold),
-        settings.chunk_size,
-        stride=stride,
-        exact=settings.exact,
-        progress=progress,
-    )
+    density = _sample(field, axis, field.raw_density(threshold), settings, progress)
     for layer in density:  # convert raw values in place: a volume of 512^3 is half a gigabyte
         layer.copy_(field.density(layer))
     if closed:
@@ -177,6 +154,21 @@ def density_surface(
                 density.select(dimension, end).clamp_max_(threshold / 2)
     if not float(density.amin()) < threshold < float(density.amax()):
         raise EmptySurface(_NO_OBJECT)
-    cells = crossed_cells(density > threshold, blocks, max(2, stride))
+    cells = crossed_cells(density > threshold)
     vertices, faces = marching_cubes(density, threshold, cells)
     return vertices / settings.resolution * 2 * field.half_side - field.half_side, faces
+
+
+def _sample(
+    field: Field, axis: Tensor, level: float, settings: SurfaceSettings, progress: Progress
+) -> Tensor:
+    """Evaluate a field on the cubic grid of an axis (R + 1,), at least near its level set."""
+    chunk_size = settings.chunk_size
+    if field.kind == "signed_distance" and field.costly:
+        stride, chunk_size = costly_stride(len(axis) - 1), min(chunk_size, _COSTLY_AT_ONCE)
+    else:
+        stride = stride_for(float(axis[1] - axis[0]), field.detail)
+    grid = field.values_on_grid(axis, axis, axis)
+    return sample_near_surface(
+        grid, level, 1 if settings.exact else stride, chunk_size, progress=progress
+    )

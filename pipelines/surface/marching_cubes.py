@@ -22,37 +22,38 @@ from .marching_cases import (
 )
 
 _CELLS_AT_ONCE = 1 << 17
+_POINTS_AT_ONCE = 1 << 19  # whose signs fit into a core's cache
 _EPSILON = torch.finfo(torch.float64).eps
 _SHIFTS = [2 * ((b - a).bit_length() - 1) for a, b in EDGES] + [0]  # see `_faces`
 
 
-def crossed_cells(inside: Tensor, blocks: Tensor | None, side: int) -> Tensor:
+def crossed_cells(inside: Tensor) -> Tensor:
     """Find cells with corners on both sides of a surface.
 
     Args:
         inside: (X, Y, Z) bool.
-        blocks: (X', Y', Z') bool, which blocks may hold the lower corners of such cells; None if
-            all may.
-        side: side length of a block in points.
 
     Returns:
-        (N, 3) lower corners. A cell may extend beyond the upper border of the volume: such a cell
-        has the values of the border there.
+        (N, 3) lower corners, in ascending order. A cell may extend beyond the upper border of the
+        volume: such a cell has the values of the border there.
     """
-    if blocks is None:
-        blocks = inside.new_ones([-(-length // side) for length in inside.shape])
-    limits = torch.tensor(inside.shape, device=inside.device) - 1
-    steps = torch.arange(side + 1, device=inside.device)
+    layers = max(1, _POINTS_AT_ONCE // inside[0].numel())
     found = []
-    for chunk in blocks.nonzero().split(_CELLS_AT_ONCE // side**2):
-        x, y, z = (chunk[:, None] * side + steps[:, None]).minimum(limits).unbind(dim=-1)
-        some = every = inside[x[:, :, None, None], y[:, None, :, None], z[:, None, None, :]]
-        for axis in (3, 2, 1):
-            some = some.narrow(axis, 0, side) | some.narrow(axis, 1, side)
-            every = every.narrow(axis, 0, side) & every.narrow(axis, 1, side)
-        block, *inner = (some & ~every).nonzero().unbind(dim=1)
-        cells = chunk[block] * side + torch.stack(inner, dim=1)
-        found.append(cells[(cells <= limits).all(dim=1)])
+    for start in range(0, len(inside), layers):
+        some = every = inside[start : start + layers + 1]
+        if start + layers >= len(inside):
+            some = every = torch.cat([some, some[-1:]])
+        some = some[1:] | some[:-1]
+        every = every[1:] & every[:-1]
+        for axis in (1, 2):
+            count = some.shape[axis] - 1
+            low_some, low_every = some.clone(), every.clone()
+            low_some.narrow(axis, 0, count).logical_or_(some.narrow(axis, 1, count))
+            low_every.narrow(axis, 0, count).logical_and_(every.narrow(axis, 1, count))
+            some, every = low_some, low_every
+        cells = (some & ~every).nonzero()
+        cells[:, 0] += start
+        found.append(cells)
     return torch.cat(found)
 
 

@@ -185,10 +185,8 @@ def test_a_grid_of_points_asks_for_each_point_once():
     volume = grid.volume(50)
     assert volume.shape == grid.shape == (5, 6, 7)
     assert float(volume[2, 3, 4]) == pytest.approx(float(x[2] + 10 * y[3] + 100 * z[4]), rel=1e-6)
-    assert grid.coarse(4).shape == (2, 3, 3)
-    index = torch.tensor([[1, 2]])
-    blocks = grid.blocks(index, index + 1, index + 2)
-    torch.testing.assert_close(blocks[0, ..., 0], volume[1:3, 2:4, 3:5])
+    index = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    torch.testing.assert_close(grid.at(index, 1)[:, 0], volume[index.unbind(1)])
 
 
 def test_a_model_answers_alike_to_an_image_and_its_mirror_image():

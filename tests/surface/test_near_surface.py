@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipelines.fields.near_surface import sample_near_surface
+from pipelines.fields.near_surface import costly_stride, sample_near_surface
+from pipelines.fields.point_grid import PointGrid
 from pipelines.surface.flexicubes import CubeGrid, close_boundary, flexicubes
 
 
@@ -33,6 +34,11 @@ def wavy(points: Tensor) -> Tensor:
     return x.sin() * y.cos() + y.sin() * z.cos() + z.sin() * x.cos() - 0.3
 
 
+def _sampled(values: Callable[[Tensor], Tensor], axis: Tensor, exact: bool = False) -> Tensor:
+    stride = 1 if exact else costly_stride(len(axis) - 1)
+    return sample_near_surface(PointGrid(values, axis, axis, axis), 0.0, stride, 10_000)
+
+
 def counted(function: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Tensor], list[int]]:
     counts: list[int] = []
 
@@ -48,9 +54,9 @@ def counted(function: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Te
 def test_sample_near_surface_gives_the_surface_of_the_whole_grid(function, resolution):
     grid = CubeGrid(resolution, 2.01)
     values, counts = counted(function)
-    near = sample_near_surface(values, grid.axis)
+    near = _sampled(values, grid.axis)
     asked = sum(counts)
-    whole = sample_near_surface(values, grid.axis, exact=True)
+    whole = _sampled(values, grid.axis, exact=True)
     assert torch.equal(near > 0, whole > 0)
     meshes = [flexicubes(close_boundary(volume), grid, 10_000) for volume in (near, whole)]
     torch.testing.assert_close(meshes[0][0], meshes[1][0], atol=1e-6, rtol=0)
@@ -62,8 +68,8 @@ def test_sample_near_surface_gives_the_surface_of_the_whole_grid(function, resol
 def test_sample_near_surface_of_any_resolution(resolution):
     axis = torch.linspace(-1, 1, resolution + 1)
     values, _ = counted(ball)
-    found = sample_near_surface(values, axis)
-    whole = sample_near_surface(values, axis, exact=True)
+    found = _sampled(values, axis)
+    whole = _sampled(values, axis, exact=True)
     assert torch.equal(found > 0, whole > 0)
 
 
@@ -71,7 +77,7 @@ def test_sample_near_surface_of_any_resolution(resolution):
 @pytest.mark.parametrize(("resolution", "most"), [(256, 250_000), (512, 1_200_000)])
 def test_sample_near_surface_of_a_chair_takes_few_queries(resolution, most):
     values, counts = counted(chair)
-    sample_near_surface(values, torch.linspace(-1.005, 1.005, resolution + 1))
+    _sampled(values, torch.linspace(-1.005, 1.005, resolution + 1))
     assert sum(counts) <= most
 
 
@@ -80,4 +86,5 @@ def test_sample_near_surface_stops_where_its_progress_raises():
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        sample_near_surface(counted(ball)[0], torch.linspace(-1, 1, 33), progress=stop)
+        axis = torch.linspace(-1, 1, 33)
+        sample_near_surface(PointGrid(ball, axis, axis, axis), 0.0, 1, 1000, progress=stop)
