@@ -85,6 +85,6 @@ def test_sample_near_surface_stops_where_its_progress_raises():
     def stop(done: int, total: int, preview: object = None) -> None:
         raise InterruptedError
 
+    axis = torch.linspace(-1, 1, 33)
     with pytest.raises(InterruptedError):
-        axis = torch.linspace(-1, 1, 33)
         sample_near_surface(PointGrid(ball, axis, axis, axis), 0.0, 1, 1000, progress=stop)
