@@ -43,6 +43,7 @@ def render_signed_distance(
     stride = costly_stride(_GRID - 1) if field.costly else 1
     volume = sample_near_surface(grid, 0.0, stride, chunk_size, progress=checked)
     box = _box_around(volume, axis)
+    clearance = _clearance(volume)
     if volume.device.type == "mps":
         volume = volume.cpu()  # MPS cannot sample volumes before PyTorch 2.9
     images = []
@@ -51,12 +52,11 @@ def render_signed_distance(
             r[0].to(axis.device)
             for r in cameras[[camera]].rays(size * _SUPERSAMPLING, size * _SUPERSAMPLING)
         )
-        # A ray has many samples, but sampling the grid needs less memory per point than the field.
-        rays_at_once = max(1, chunk_size // 16)
+        rays_at_once = max(1, chunk_size // 2)
         chunks = []
         for o, d in zip(origins.split(rays_at_once), directions.split(rays_at_once), strict=True):
             check()
-            chunks.append(_cast(field, volume, axis, box, o, d, chunk_size))
+            chunks.append(_cast(field, volume, clearance, axis, box, o, d, chunk_size))
         image = torch.cat(chunks).T.unflatten(1, (size * _SUPERSAMPLING,) * 2)
         images.append(F.avg_pool2d(image, _SUPERSAMPLING).cpu())
         progress(camera + 1, len(cameras), images[-1][None, :3].clamp(0, 1))
@@ -81,6 +81,7 @@ def _box_around(volume: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
 def _cast(
     field: SignedDistanceField,
     volume: Tensor,
+    clearance: Tensor,
     axis: Tensor,
     box: tuple[Tensor, Tensor],
     origins: Tensor,
@@ -105,29 +106,22 @@ def _cast(
     directions = directions[crossing]
     start = start[crossing].clamp_min(0)
     end = end[crossing]
-    steps = torch.linspace(0, 1, _STEPS, device=start.device)
-    depths = start[:, None] + (end - start)[:, None] * steps  # (R, n)
-    points = origins[:, None] + depths[..., None] * directions[:, None]
-    # grid_sample expects the coordinate of the volume's last axis first.
-    place = (points / axis[-1]).flip(-1)[None, None].to(volume.device)
-    found = F.grid_sample(volume[None, None], place, align_corners=True, padding_mode="border")[
-        0, 0, 0
-    ].to(points.device)  # (R, n)
-    inside = found > 0
-    hit = inside.any(dim=1)
-    origins, directions, depths, found = origins[hit], directions[hit], depths[hit], found[hit]
-    first = inside[hit].int().argmax(dim=1, keepdim=True)
-    before = (first - 1).clamp_min(0)
-    near, far = depths.gather(1, before)[:, 0], depths.gather(1, first)[:, 0]
-    outer, inner = found.gather(1, before)[:, 0], found.gather(1, first)[:, 0]
+    hit, first = _first_inside(volume, clearance, axis, origins, directions, start, end)
+    origins, directions, start, end = (t[hit] for t in (origins, directions, start, end))
+
+    def at_step(step: Tensor) -> tuple[Tensor, Tensor]:
+        depth = _depth(start, end, step)
+        return depth, _sample(volume, (origins + depth[:, None] * directions) / axis[-1])
+
+    near, outer = at_step((first - 1).clamp_min(0))
+    far, inner = at_step(first)
     for _ in range(_REFINEMENTS):
-        share = (outer / (outer - inner)).nan_to_num(0.5).clamp(0.05, 0.95)
-        middle = near + share * (far - near)
+        middle = near + _share(outer, inner) * (far - near)
         value = field.values(origins + middle[:, None] * directions, chunk_size)
         entered = value > 0
         near, outer = torch.where(entered, near, middle), torch.where(entered, outer, value)
         far, inner = torch.where(entered, middle, far), torch.where(entered, value, inner)
-    depth = (near + far) / 2
+    depth = near + _share(outer, inner) * (far - near)
     colors = field.colors(origins + depth[:, None] * directions, chunk_size)
     if colors is None:
         colors = torch.full_like(directions, GREY)
@@ -135,3 +129,71 @@ def _cast(
         [colors, torch.ones_like(depth)[:, None], depth[:, None]], dim=1
     )
     return result
+
+
+def _share(outer: Tensor, inner: Tensor) -> Tensor:
+    """Return where a linear function is 0 between a value outside and one inside, in [0, 1]."""
+    return (outer / (outer - inner)).nan_to_num(0.5).clamp(0.05, 0.95)
+
+
+def _depth(start: Tensor, end: Tensor, step: Tensor) -> Tensor:
+    return start + (end - start) * (step / (_STEPS - 1))
+
+
+def _sample(volume: Tensor, points: Tensor) -> Tensor:
+    """Sample a volume trilinearly at points (N, 3) in [-1, 1]."""
+    # grid_sample expects the coordinate of the volume's last axis first.
+    place = points.flip(-1)[None, None, None].to(volume.device)
+    found = F.grid_sample(volume[None, None], place, align_corners=True, padding_mode="border")
+    return found[0, 0, 0, 0].to(points.device)
+
+
+def _clearance(volume: Tensor) -> Tensor:
+    """Return for each point of a volume how many cells it is away from the nearest inside point.
+
+    The distance is the largest along any axis.
+    """
+    from scipy.ndimage import distance_transform_cdt  # slow to import
+
+    distance = distance_transform_cdt((volume <= 0).cpu().numpy(), metric="chessboard")
+    return torch.from_numpy(distance).to(volume.device)
+
+
+def _first_inside(
+    volume: Tensor,
+    clearance: Tensor,
+    axis: Tensor,
+    origins: Tensor,
+    directions: Tensor,
+    start: Tensor,
+    end: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Find the first of `_STEPS` samples that is inside along each of R rays.
+
+    Samples that are farther than a cell from inside points are outside, so they are skipped.
+
+    Returns:
+        hit: (N,) rays that have such a sample.
+        first: (N,) its step.
+    """
+    scale = (len(axis) - 1) / (2 * float(axis[-1]))  # cells in a unit of length
+    # Cells between neighbouring samples.
+    stride = (end - start) / (_STEPS - 1) * directions.abs().amax(dim=1) * scale
+    first = torch.full_like(start, _STEPS, dtype=torch.long)
+    step = torch.zeros_like(first)
+    ray = torch.arange(len(start), device=start.device)
+    while len(ray):
+        depth = _depth(start[ray], end[ray], step)
+        points = origins[ray] + depth[:, None] * directions[ray]
+        x, y, z = ((points + axis[-1]) * scale).round().long().clamp(0, len(axis) - 1).unbind(1)
+        clear = clearance[x, y, z]
+        # The eight points around a sample are within 1.5 cells of the nearest point of the grid.
+        close = (clear < 2).nonzero()[:, 0]
+        entered = close[_sample(volume, points[close] / axis[-1]) > 0]
+        first[ray[entered]] = step[entered]
+        step = step + ((clear - 1.5) / stride[ray]).long().clamp(1, _STEPS)
+        step[entered] = _STEPS
+        kept = step < _STEPS
+        ray, step = ray[kept], step[kept]
+    hit = (first < _STEPS).nonzero()[:, 0]
+    return hit, first[hit]
