@@ -16,6 +16,7 @@ from .topology import Indices, first_equal_rows, merged_faces
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64
+_LARGEST_PIECE = 12_500  # triangles; time grows faster than their number
 _THINNEST = 1e-4  # lowest ratio of a triangle's height to its longest edge
 _SMALLEST = 1e-12  # lowest area of a triangle, in a mesh scaled to size 1
 _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # about 50 times the usual duration of xatlas
@@ -62,6 +63,7 @@ def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
         {
             "vertices": unit.vertices.numpy(),
             "faces": mesh.faces[good].numpy(),
+            "piece": _pieces(unit.vertices[unit.faces[good]].mean(dim=1).numpy()),
             "chart_area": face_areas(unit)[good].sum().item() / _MIN_CHARTS,
             "size": size,
             "padding": _PADDING,
@@ -103,6 +105,22 @@ def _with_withheld(mesh: Mesh, atlas: Arrays, good: Indices, twin: Indices) -> M
         uvs=torch.from_numpy(atlas["uvs"]).float(),
         paired=mesh.paired,
     )
+
+
+def _pieces(centers: np.ndarray) -> np.ndarray:
+    """Divide triangles with these centres (F, 3) into pieces: returns the piece (F,) of each."""
+    pieces = [np.arange(len(centers))]
+    while len(pieces[0]) > _LARGEST_PIECE:
+        longest = [np.ptp(centers[own], axis=0).argmax() for own in pieces]
+        ordered = [
+            own[centers[own, axis].argsort(kind="stable")]
+            for own, axis in zip(pieces, longest, strict=True)
+        ]
+        pieces = [half for own in ordered for half in (own[: len(own) // 2], own[len(own) // 2 :])]
+    found = np.empty(len(centers), dtype=np.int64)
+    for number, own in enumerate(pieces):
+        found[own] = number
+    return found
 
 
 def _good_faces(unit: Mesh) -> tuple[torch.Tensor, torch.Tensor]:

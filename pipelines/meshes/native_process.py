@@ -19,13 +19,19 @@ Arrays = dict[str, Any]
 
 
 def unfold(
-    vertices: np.ndarray, faces: np.ndarray, chart_area: float, size: int, padding: int
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    piece: np.ndarray,
+    chart_area: float,
+    size: int,
+    padding: int,
 ) -> Arrays:
-    """Unfold a mesh with xatlas.
+    """Unfold a mesh with xatlas, which works on pieces of it in parallel threads.
 
     Args:
         vertices: (V, 3).
         faces: (F, 3).
+        piece: (F,) number of each triangle's piece, from 0.
         chart_area: largest area of a chart.
         size: side length of the texture in pixels.
         padding: pixels between charts.
@@ -38,14 +44,25 @@ def unfold(
     import xatlas
 
     atlas = xatlas.Atlas()
-    atlas.add_mesh(vertices.astype(np.float32), faces.astype(np.uint32))
+    members = [np.flatnonzero(piece == k) for k in range(piece.max() + 1)]
+    used = []
+    for own in members:
+        kept, corners = np.unique(faces[own], return_inverse=True)
+        atlas.add_mesh(vertices[kept].astype(np.float32), corners.reshape(-1, 3).astype(np.uint32))
+        used.append(kept)
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
     charts.max_iterations = 1
     charts.max_chart_area = float(chart_area)
     packing.resolution, packing.padding = int(size), int(padding)
     atlas.generate(charts, packing)
-    origin, faces, uvs = atlas[0]
-    return {"origin": origin, "faces": faces, "uvs": uvs}
+    origins, uvs, unfolded, count = [], [], np.empty_like(faces), 0
+    for k, (own, kept) in enumerate(zip(members, used, strict=True)):
+        origin, corners, places = atlas[k]
+        unfolded[own] = corners + count
+        count += len(origin)
+        origins.append(kept[origin])
+        uvs.append(places)
+    return {"origin": np.concatenate(origins), "faces": unfolded, "uvs": np.concatenate(uvs)}
 
 
 def collapse_fast(vertices: np.ndarray, faces: np.ndarray, count: int, agg: int) -> Arrays:

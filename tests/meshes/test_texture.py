@@ -71,8 +71,12 @@ def test_bake_texture_fills_all_unpainted_pixels():
     assert float(textured.texture.max()) == 0.0, "white is what was never painted"
 
 
-def test_unfold_charts_do_not_overlap():
-    unfolded = unfold(_ball(3), 512)
+@pytest.mark.parametrize("largest", [12_500, 400], ids=["one piece", "four pieces"])
+def test_unfold_charts_do_not_overlap(largest, monkeypatch):
+    monkeypatch.setattr("pipelines.meshes.atlas._LARGEST_PIECE", largest)
+    ball = _ball(3)
+    unfolded = unfold(ball, 512)
+    assert torch.equal(unfolded.vertices[unfolded.faces], ball.vertices[ball.faces])
     corners = unfolded.uvs[unfolded.faces]
     (a, b) = (corners[:, 1] - corners[:, 0]).unbind(dim=1)
     (c, d) = (corners[:, 2] - corners[:, 0]).unbind(dim=1)
