@@ -3,6 +3,7 @@
 Each stage runs in a fresh process.
 
 python -m benchmarks [--device cuda] [--repeat 3] [--json FILE]
+python -m benchmarks --device cuda --table BENCHMARKS.md
 python -m benchmarks --growth FILE.png
 python -m benchmarks --quality texture --assets OBJECTS.npz
 python -m benchmarks --quality solid --assets OBJECTS.npz
@@ -14,27 +15,22 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 
 from pipelines.devices import choose_device
 
 from .catalogues import measure_catalogues
-from .limits import operation_counter, operations_per_second, processor
-from .stages import JOBS, STAGES, Stage, importing, surface
+from .gpu import write_table
+from .limits import operations_per_second, processor
+from .measuring import measure
+from .stages import JOBS, STAGES, Stage, surface
 from .textures import measure_textures
 
-_LONG_S = 30.0  # stages that take longer need no warm-up
 GROWTH = (64, 96, 128, 192, 256, 384, 512)
 # Seconds and GiB of the official implementation in float32 on two cores with AMX, measured by the
 # project's founders.
@@ -46,90 +42,6 @@ OFFICIAL = {
     "TripoSR planes, float32": (19.4, 2.99),
     "TripoSR mesh at 256": (80.6, 2.99),
 }
-
-
-def measure(
-    stage: Stage, device: torch.device, repeat: int, dtype: torch.dtype
-) -> dict[str, float]:
-    """Measure the median time of a stage, after one warm-up run if it is short.
-
-    Also return peak device memory and the increase of peak host memory, both in GiB, and the
-    numbers of operations and of evaluated points, which the warm-up run counts. If `repeat` is 0,
-    return the time of the warm-up run and count neither. On a CPU, also return the least processor
-    seconds, and the share of the rate of matrix products that they reach, measured before and after
-    in this process: other processes change both less than seconds.
-    """
-    run = stage(device)
-    before = _resident()
-    if stage is importing:
-        return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
-    if not repeat:
-        return {"seconds": _timed(run, device)[0], **_memory(before, device)}
-    rates = [operations_per_second(device, dtype, time.process_time)]
-    with operation_counter() as counter, _counting_points() as points:
-        first = _timed(run, device)
-    times = [first] if first[0] > _LONG_S else [_timed(run, device) for _ in range(repeat)]
-    wall, processor_seconds = zip(*times, strict=True)
-    rates.append(operations_per_second(device, dtype, time.process_time))
-    figures = {"seconds": statistics.median(wall), **_memory(before, device)}
-    figures["GFLOP"] = counter.get_total_flops() / 1e9
-    figures["points"] = sum(points)
-    if device.type == "cpu":
-        figures["processor s"] = min(processor_seconds)
-        figures["of limit"] = figures["GFLOP"] * 1e9 / max(rates) / figures["processor s"]
-    return figures
-
-
-def _memory(before: int, device: torch.device) -> dict[str, float]:
-    figures = {
-        "host GiB": max(0.0, _resident_peak() - before) / 2**30,
-        "process GiB": _resident_peak() / 2**30,
-    }
-    if device.type == "cuda":
-        figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
-    return figures
-
-
-@contextmanager
-def _counting_points() -> Iterator[list[int]]:
-    """Count the points that the fields' MLPs evaluate.
-
-    An MLP is a sequence of only linear layers and ReLUs.
-    """
-    counts: list[int] = []
-
-    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
-        if isinstance(module, nn.Sequential) and all(
-            isinstance(layer, nn.Linear | nn.ReLU) for layer in module
-        ):
-            counts.append(output[..., 0].numel())
-
-    hook = register_module_forward_hook(count)
-    try:
-        yield counts
-    finally:
-        hook.remove()
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Run a stage; return its seconds, and the processor seconds of all threads."""
-    began, worked = time.perf_counter(), time.process_time()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began, time.process_time() - worked
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-def _resident_peak() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _in_fresh_process(stage: str, arguments: argparse.Namespace) -> dict[str, float]:
@@ -219,6 +131,12 @@ def main() -> None:
         help="draw time and memory against resolution instead, with the dense method beside",
     )
     parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="MD",
+        help="measure the stages of a GPU within nine minutes instead, and write their table",
+    )
+    parser.add_argument(
         "--stage", help="measure one stage in this process and print its figures as JSON"
     )
     parser.add_argument(
@@ -266,6 +184,8 @@ def main() -> None:
                 )
             )
         )
+    elif arguments.table:
+        write_table(choose_device(arguments.device), arguments.repeat, arguments.table)
     elif arguments.growth:
         from .growth import draw
 

@@ -105,18 +105,28 @@ def smooth_triplane(preset: str, device: torch.device) -> tuple[Triplane, float 
     return triplane, None
 
 
-def views_to_triplane(dtype: torch.dtype) -> Stage:
+def compiled_parts(network: nn.Module) -> None:
+    """Compile each part of a network on its first call, for inputs of that size."""
+    for part in network.children():
+        part.compile()
+
+
+def views_to_triplane(dtype: torch.dtype, compiled: bool = False) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
         large = model("instant-mesh-large", device, dtype)
+        if compiled:
+            compiled_parts(large)
         views = torch.rand(6, 3, 320, 320, device=device)
         return lambda: reconstruct(large, views)
 
     return prepare
 
 
-def image_to_planes(dtype: torch.dtype) -> Stage:
+def image_to_planes(dtype: torch.dtype, compiled: bool = False) -> Stage:
     def prepare(device: torch.device) -> Callable[[], object]:
         triposr = model("triposr", device, dtype)
+        if compiled:
+            compiled_parts(triposr)
         image = torch.rand(1, 3, 512, 512, device=device)
         mask = torch.ones(1, 1, 512, 512, device=device)
         return lambda: reconstruct(triposr, image, masks=mask)

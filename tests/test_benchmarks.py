@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks import gpu, stages
 from benchmarks.limits import operation_counter
+
+from .tiny_models import ball_model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -18,3 +23,45 @@ def test_products_of_matrices_count_once() -> None:
     with operation_counter() as counter:
         torch.randn(8, 4) @ torch.randn(4, 2)
     assert counter.get_total_flops() == 2 * 8 * 4 * 2
+
+
+def test_the_table_of_a_gpu_is_replaced_and_tells_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(device: torch.device) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr(stages, "model", lambda *_: ball_model())
+    networks = {"tiny planes": stages.views_to_triplane(torch.float32), "broken": broken}
+    monkeypatch.setattr(gpu, "gpu_stages", lambda: networks)
+    file = tmp_path / "table.md"
+    file.write_text(f"before\n{gpu.BEGIN}\nold\n{gpu.END}\nafter\n")
+    gpu.write_table(torch.device("cpu"), 1, file)
+    text = file.read_text()
+    assert text.startswith(f"before\n{gpu.BEGIN}")
+    assert text.endswith(f"{gpu.END}\nafter\n")
+    assert "old" not in text
+    assert "| broken | failed: out of memory | |" in text
+    (tiny,) = (line for line in text.splitlines() if line.startswith("| tiny planes"))
+    assert float(tiny.split("|")[2]) > 0
+
+
+def test_no_stage_starts_after_the_limit() -> None:
+    found = list(gpu.rows({"late": lambda device: print}, torch.device("cpu"), 1, limit_s=-1))
+    assert found == ["| late | not measured: out of time | |"]
+
+
+def test_a_gpu_measures_every_kind_of_stage() -> None:
+    names = " ".join(gpu.gpu_stages())
+    assert (
+        "<!-- make bench-gpu: begin -->"
+        in (Path(__file__).parents[1] / "BENCHMARKS.md").read_text()
+    )
+    for part in (
+        "TripoSR planes, float16",
+        "views to triplane, bfloat16, torch.compile",
+        "TripoSG",
+    ):
+        assert part in names
+    for part in ("75 steps", "mesh at 512", "texture", "OBJ", "Zero123++ step, bfloat16"):
+        assert part in names

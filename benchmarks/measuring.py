@@ -1,0 +1,103 @@
+"""Measure one stage in this process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from .limits import operation_counter, operations_per_second
+from .stages import Stage, importing
+
+_LONG_S = 30.0  # stages that take longer need no warm-up
+
+
+def measure(
+    stage: Stage, device: torch.device, repeat: int, dtype: torch.dtype
+) -> dict[str, float]:
+    """Measure the median time of a stage, after one warm-up run if it is short.
+
+    Also return peak device memory and the increase of peak host memory, both in GiB, and the
+    numbers of operations and of evaluated points, which the warm-up run counts. If `repeat` is 0,
+    return the time of the warm-up run and count neither. On a CPU, also return the least processor
+    seconds, and the share of the rate of matrix products that they reach, measured before and after
+    in this process: other processes change both less than seconds.
+    """
+    run = stage(device)
+    before = resident()
+    if stage is importing:
+        return {"seconds": statistics.median(float(run()) for _ in range(repeat))}  # type: ignore
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
+    if not repeat:
+        return {"seconds": timed(run, device)[0], **memory(before, device)}
+    rates = [operations_per_second(device, dtype, time.process_time)]
+    with operation_counter() as counter, _counting_points() as points:
+        first = timed(run, device)
+    times = [first] if first[0] > _LONG_S else [timed(run, device) for _ in range(repeat)]
+    wall, processor_seconds = zip(*times, strict=True)
+    rates.append(operations_per_second(device, dtype, time.process_time))
+    figures = {"seconds": statistics.median(wall), **memory(before, device)}
+    figures["GFLOP"] = counter.get_total_flops() / 1e9
+    figures["points"] = sum(points)
+    if device.type == "cpu":
+        figures["processor s"] = min(processor_seconds)
+        figures["of limit"] = figures["GFLOP"] * 1e9 / max(rates) / figures["processor s"]
+    return figures
+
+
+def memory(before: int, device: torch.device) -> dict[str, float]:
+    """Return peaks in GiB: of host memory beyond `before`, of the process, and of the device."""
+    figures = {
+        "host GiB": max(0.0, _resident_peak() - before) / 2**30,
+        "process GiB": _resident_peak() / 2**30,
+    }
+    if device.type == "cuda":
+        figures["device GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    return figures
+
+
+@contextmanager
+def _counting_points() -> Iterator[list[int]]:
+    """Count the points that the fields' MLPs evaluate.
+
+    An MLP is a sequence of only linear layers and ReLUs.
+    """
+    counts: list[int] = []
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        if isinstance(module, nn.Sequential) and all(
+            isinstance(layer, nn.Linear | nn.ReLU) for layer in module
+        ):
+            counts.append(output[..., 0].numel())
+
+    hook = register_module_forward_hook(count)
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+def timed(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Run a stage; return its seconds, and the processor seconds of all threads."""
+    began, worked = time.perf_counter(), time.process_time()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, time.process_time() - worked
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def _resident_peak() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
