@@ -189,9 +189,14 @@ class NetworkGrid:
             (N, out_features).
         """
         outputs = []
+        _, width, depth = self.shape
+        xy, xz, yz = (samples.flatten(0, 1) for samples in (self._xy, self._xz, self._yz))
         for chunk in index.split(points_at_once(chunk_size, self.device)):
             x, y, z = chunk.unbind(dim=1)
-            outputs.append(self._rest(self._xy[x, y] + self._xz[x, z] + self._yz[y, z]))
+            hidden = xy.index_select(0, x * width + y)  # faster than indexing by x and y
+            hidden += xz.index_select(0, x * depth + z)
+            hidden += yz.index_select(0, y * depth + z)
+            outputs.append(self._rest(hidden))
         return torch.cat(outputs)
 
 
