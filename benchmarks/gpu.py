@@ -49,20 +49,24 @@ def rows(
         if time.monotonic() > deadline:
             yield f"| {name} | not measured: out of time | |"
             continue
-        try:
-            run, before = stage(device), resident()
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
-            timed(run, device)  # warm-up, and compilation
-            seconds = statistics.median(timed(run, device)[0] for _ in range(repeat))
-            peaks = memory(before, device)
-            gib = peaks.get("device GiB", peaks["host GiB"])
-            yield f"| {name} | {seconds:.3f} | {gib:.2f} |"
-        except Exception as error:  # one stage must not cost the others
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            yield f"| {name} | failed: {reason[0][:80]} | |"
+        yield f"| {name} | {_figures(stage, device, repeat)} |"
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _figures(stage: Stage, device: torch.device, repeat: int) -> str:
+    """Return the median seconds and the peak memory of a stage, as two cells of a table."""
+    try:
+        run, before = stage(device), resident()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
+        timed(run, device)  # warm-up, and compilation
+        seconds = statistics.median(timed(run, device)[0] for _ in range(repeat))
+    except Exception as error:  # one stage must not cost the others
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        return f"failed: {reason[0][:80]} | "
+    peaks = memory(before, device)
+    return f"{seconds:.3f} | {peaks.get('device GiB', peaks['host GiB']):.2f}"
 
 
 def write_table(device: torch.device, repeat: int, file: Path) -> None:

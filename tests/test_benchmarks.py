@@ -41,7 +41,7 @@ def test_the_table_of_a_gpu_is_replaced_and_tells_what_failed(
     assert text.startswith(f"before\n{gpu.BEGIN}")
     assert text.endswith(f"{gpu.END}\nafter\n")
     assert "old" not in text
-    assert "| broken | failed: out of memory | |" in text
+    assert "| broken | failed: out of memory |  |" in text
     (tiny,) = (line for line in text.splitlines() if line.startswith("| tiny planes"))
     assert float(tiny.split("|")[2]) > 0
 
