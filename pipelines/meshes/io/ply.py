@@ -83,7 +83,7 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     data = (
         _text_data(elements, content[start:])
         if order is None
-        else _data(elements, content[start:], order)
+        else _data(elements, content[start:], order)[0]
     )
     vertex, face = data.get("vertex", {}), data.get("face", {})
     if not {"x", "y", "z"} <= vertex.keys():
@@ -195,7 +195,10 @@ def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any
         )
         for e in elements
     ]
-    found = _data(doubles, np.array(text.split(), dtype=np.float64).tobytes(), "=")
+    numbers = np.array(text.split(), dtype=np.float64)
+    found, end = _data(doubles, numbers.tobytes(), "=")
+    if end != numbers.nbytes:
+        raise InvalidInput("its rows hold more numbers than its header declares")
     for element in elements:
         for p in element.properties:
             if p.count_kind is None and p.kind[0] in "iu":  # the type gives the range of colours
@@ -203,14 +206,16 @@ def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any
     return found
 
 
-def _data(elements: list[_Element], data: bytes, order: str) -> dict[str, dict[str, Any]]:
-    """Parse binary data into columns, by element and property name."""
+def _data(
+    elements: list[_Element], data: bytes, order: str
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Parse binary data into columns, by element and property name; also return where it ends."""
     found: dict[str, dict[str, Any]] = {}
     at = 0
     for element in elements:
         columns = _equal_rows(element, data, at, order) or _different_rows(element, data, at, order)
         found[element.name], at = columns
-    return found
+    return found, at
 
 
 def _numbers(data: bytes, kind: str | np.dtype[Any], count: int, at: int) -> np.ndarray:

@@ -117,6 +117,15 @@ def test_ply_cut_off_is_refused(tmp_path, order):
         load_mesh(path)
 
 
+@pytest.mark.parametrize(("face", "message"), [("3 0 1 2", "cut off"), ("3 0 2 1", "more numbers")])
+def test_ply_text_rows_with_undeclared_numbers_are_refused(tmp_path, face, message):
+    columns = [(axis, "float", [0.0, 1.0, 2.0]) for axis in "xyz"]
+    path = _ply(tmp_path / "x.ply", "ascii", columns, [[0, 1, 2], [0, 2, 1]])
+    path.write_text(path.read_text().replace(face, f"{face} 255 255 255"))
+    with pytest.raises(InvalidInput, match=message):
+        load_mesh(path)
+
+
 def test_ply_binary_polygons_of_mixed_sizes_are_read(tmp_path):
     header = (
         "ply\nformat binary_little_endian 1.0\nelement vertex 4\nproperty float x\nproperty float"
