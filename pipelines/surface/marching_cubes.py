@@ -22,9 +22,10 @@ from .marching_cases import (
 )
 
 _CELLS_AT_ONCE = 1 << 17
+_FACE_BITS = torch.tensor([1 << 8 + face for face in range(6)])
 _POINTS_AT_ONCE = 1 << 19  # whose signs fit into a core's cache
 _EPSILON = torch.finfo(torch.float64).eps
-_SHIFTS = [2 * ((b - a).bit_length() - 1) for a, b in EDGES] + [0]  # see `_faces`
+_UNITS = [4 ** ((b - a).bit_length() - 1) for a, b in EDGES] + [1]  # see `_faces`
 
 
 def crossed_cells(inside: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ def marching_cubes(values: Tensor, level: float, cells: Tensor) -> tuple[Tensor,
     counts = before[1] + own[2]
     first = counts.cumsum(dim=0) - counts
     numbers = flat.view(torch.int32)
-    numbers[places[0]] = (first << 6).int() | before[1] << 4 | before[0] << 2
+    numbers[places[0]] = (first * 64).int() + before[1] * 16 + before[0] * 4
     total = int(first[-1] + counts[-1])
     key = resolve_cases(inside, corners)
     key[~(cells < limits).all(dim=1)] = 0  # no triangles beyond the border
@@ -134,7 +135,7 @@ def _faces(
     edges = torch.tensor([t for ts in triangles for t in ts], device=device).view(-1, 3)
     owners = torch.tensor([CORNERS[a].tolist() for a, _ in EDGES] + [[0] * 3], device=device)
     offsets = (owners * strides).sum(dim=1)[edges]
-    shifts = torch.tensor(_SHIFTS, device=device)[edges]
+    units = torch.tensor(_UNITS, device=device)[edges]
     found = []
     for some, some_case, some_centers in zip(
         *(t.split(_CELLS_AT_ONCE) for t in (places, case, centers)), strict=True
@@ -145,7 +146,7 @@ def _faces(
         row += (starts[some_case] - (count.cumsum(dim=0) - count))[cell]
         owner = offsets.index_select(0, row) + some[cell][:, None]  # (T, 3)
         number = numbers.index_select(0, owner.view(-1)).view(-1, 3)
-        vertex = (number >> 6) + (number >> shifts.index_select(0, row) & 3)
+        vertex = number // 64 + (number // units.index_select(0, row) & 3)
         inner = edges.index_select(0, row) == CENTER
         found.append(torch.where(inner, some_centers[cell][:, None], vertex))
     return torch.cat(found)
@@ -182,19 +183,19 @@ def resolve_cases(inside: list[Tensor], corners: list[Tensor]) -> Tensor:
     """
     case = inside[0].to(torch.uint8)
     for k in range(1, 8):
-        case |= inside[k].to(torch.uint8) << k
+        case |= inside[k].to(torch.uint8) * (1 << k)
     keys = case.long()
     ambiguous, tested = _tested()
     chosen = tested.to(keys.device)[keys].nonzero()[:, 0]
     found = keys[chosen].cpu()
     values = torch.stack([corner[chosen] for corner in corners], dim=1).cpu().double()
     joined = torch.stack([_joined_across(values[:, ring]) for ring in FACES], dim=1)
-    found += ((joined & ambiguous[found]) << torch.arange(8, 14)).sum(dim=1)
+    found += ((joined & ambiguous[found]) * _FACE_BITS).sum(dim=1)
     for key in found.unique().tolist():
         if test := interior_test(key & 255, key >> 8):
             cells = found == key
             joins = _joined_inside(values[cells] * test.sign, test.edge)
-            found[cells] += (joins == test.if_joined) << 14
+            found[cells] += (joins == test.if_joined) * (1 << 14)
     keys[chosen] = found.to(keys.device)
     return keys
 
