@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from .animations import save_orbit, save_video
 from .cameras import Cameras, zero123plus_cameras
 from .devices import CPU, memory_explained, timed
-from .errors import ImageTo3DError, InvalidInput
+from .errors import InvalidInput
 from .image_to_3d import ImageTo3D, check_sampling
 from .images.framed_image import FramedImage, frame_image, object_mask
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
@@ -39,7 +39,7 @@ from .meshes.texture import DEFAULT_TEXTURED_FACES, has_colors, size_for, textur
 from .multiview.photographs import Photographs, Viewpoints, frame_photographs
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
-from .result import Result, Try
+from .result import JobResult, Result
 from .settings import JobSettings, LoadSettings, OutputSettings
 from .weights.presets import (
     RECONSTRUCTION_PRESETS,
@@ -62,51 +62,6 @@ class Prepared:
 
     content: FramedImage | Photographs | PosedImages
     seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """The files of a job, or the reason why it failed.
-
-    Attributes:
-        files: paths of the mesh, then its other files, previews, views, orbit and video.
-        report: report about the mesh; None if the job failed.
-        seed: seed of the views; 0 if none were sampled.
-        seconds: duration of each stage.
-        licenses: licences of the weights in use, by the name of the model.
-        exception: the exception that failed the job; None if it succeeded.
-        tries: seeds and scores of all tries, if there were several.
-    """
-
-    files: Sequence[Path] = ()
-    report: MeshReport | None = None
-    seed: int = 0
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    licenses: Mapping[str, str] = field(default_factory=dict)
-    exception: Exception | None = None
-    tries: Sequence[Try] = ()
-
-    @property
-    def error(self) -> str:
-        """One sentence that says why the job failed; empty if it succeeded."""
-        return "" if self.exception is None else describe(self.exception)
-
-    def summary(self) -> dict[str, Any]:
-        """Return the result as values that JSON can hold."""
-        return {
-            "files": [str(path) for path in self.files],
-            "mesh": None if self.report is None else dataclasses.asdict(self.report),
-            "licenses": dict(self.licenses),
-            "seed": self.seed,
-            "seconds": {stage: round(took, 3) for stage, took in self.seconds.items()},
-            "error": self.error,
-            "tries": [{"seed": one.seed, **one.score.summary()} for one in self.tries],
-        }
-
-
-def describe(error: Exception) -> str:
-    """Describe an error in one sentence; add the class if it is not an `ImageTo3DError`."""
-    return str(error) if isinstance(error, ImageTo3DError) else f"{type(error).__name__}: {error}"
 
 
 def takes_views(model: str) -> bool:

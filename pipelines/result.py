@@ -1,4 +1,4 @@
-"""The result of making a mesh: the mesh, and all that it was made from."""
+"""Results: a mesh with all that it was made from, and the files of a job."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .cameras import zero123plus_cameras
+from .errors import ImageTo3DError
 from .fields.field import GREY, Field
 from .images.framed_image import FramedImage
 from .meshes.camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_of, fit_views
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages, color_vertices
 from .meshes.ranking import MeshScore
+from .meshes.report import MeshReport
 from .settings import TextureSource
 
 log = logging.getLogger(__name__)
@@ -122,3 +126,48 @@ class Result:
         grey = replace(self.mesh, vertex_colors=torch.full_like(self.mesh.vertices, GREY))
         layers = self.layers(source)
         return replace(self, mesh=color_vertices(grey, layers) if layers else grey)
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """The files of a job, or the reason why it failed.
+
+    Attributes:
+        files: paths of the mesh, then its other files, previews, views, orbit and video.
+        report: report about the mesh; None if the job failed.
+        seed: seed of the views; 0 if none were sampled.
+        seconds: duration of each stage.
+        licenses: licences of the weights in use, by the name of the model.
+        exception: the exception that failed the job; None if it succeeded.
+        tries: seeds and scores of all tries, if there were several.
+    """
+
+    files: Sequence[Path] = ()
+    report: MeshReport | None = None
+    seed: int = 0
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    licenses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    exception: Exception | None = None
+    tries: Sequence[Try] = ()
+
+    @property
+    def error(self) -> str:
+        """One sentence that says why the job failed; empty if it succeeded."""
+        return "" if self.exception is None else describe(self.exception)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result as values that JSON can hold."""
+        return {
+            "files": [str(path) for path in self.files],
+            "mesh": None if self.report is None else dataclasses.asdict(self.report),
+            "licenses": dict(self.licenses),
+            "seed": self.seed,
+            "seconds": {stage: round(took, 3) for stage, took in self.seconds.items()},
+            "error": self.error,
+            "tries": [{"seed": one.seed, **one.score.summary()} for one in self.tries],
+        }
+
+
+def describe(error: Exception) -> str:
+    """Describe an error in one sentence; add the class if it is not an `ImageTo3DError`."""
+    return str(error) if isinstance(error, ImageTo3DError) else f"{type(error).__name__}: {error}"

@@ -18,7 +18,7 @@ from pipelines.image_to_3d import ImageTo3D
 from pipelines.job import finish, prepare, reconstruct, run
 from pipelines.meshes.io import load_mesh
 from pipelines.multiview.photographs import Viewpoints
-from pipelines.result import Result
+from pipelines.result import JobResult, Result
 from pipelines.settings import (
     JobSettings,
     LoadSettings,
@@ -326,7 +326,7 @@ def test_a_name_that_is_no_text_is_noted_as_an_escape(photo, tmp_path):
 def test_runner_loads_only_when_the_models_differ(tmp_path, monkeypatch, second, count):
     loaded = []
     monkeypatch.setattr(job, "load", lambda settings, loading: loaded.append(settings) or "chain")
-    monkeypatch.setattr(job, "run", lambda *_, **__: job.JobResult())
+    monkeypatch.setattr(job, "run", lambda *_, **__: JobResult())
     runner = job.Runner(LoadSettings(), "use less.")
     for settings in (JobSettings(model="triposg"), second):
         runner([CUP], settings, tmp_path, "cup", progress=job.silent)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import job
 from ..errors import InvalidInput
-from ..job import JobResult
+from ..result import JobResult
 from ..settings import JobSettings, LoadSettings
 from ..workers.process import WorkerProcess, WorkFunction, WorkResult
 from ..workers.supervisor import Supervisor
@@ -65,7 +65,7 @@ class AgentJob:
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
 
-class Maker:
+class AgentRunner:
     """Run jobs in a worker's process; keep the last models loaded.
 
     Args:
@@ -104,7 +104,7 @@ class AgentJobs:
     """The jobs of one agent, which run in order in one worker process.
 
     Args:
-        make_work: factory of the work function, such as `Maker`; must be picklable.
+        make_work: factory of the work function, such as `AgentRunner`; must be picklable.
         limit: timeout of a job in seconds.
     """
 

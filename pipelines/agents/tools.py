@@ -19,7 +19,7 @@ from ..settings import JobSettings, LoadSettings, declared
 from ..weights.inventory import best_model, duration, gigabytes, licenses, missing
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .folders import Folders
-from .jobs import AgentJob, AgentJobs
+from .jobs import AgentJob, AgentJobs, AgentRunner
 
 MAX_WAIT_S = 50.0  # clients abandon requests after a minute
 _SETTINGS = declared(JobSettings)
@@ -223,10 +223,8 @@ def serve(
     Raises:
         InvalidInput, EnvironmentProblem: if a folder is missing or not writable.
     """
-    from .jobs import Maker
-
     allowed = Folders(folders)
-    jobs = AgentJobs(functools.partial(Maker, loading), limit=limit)
+    jobs = AgentJobs(functools.partial(AgentRunner, loading), limit=limit)
     try:
         make_server(Tools(allowed, jobs, loading, model), allowed).run("stdio")
     finally:

@@ -20,7 +20,7 @@ from ..devices import CPU, memory_explained, peak_memory, reset_peak_memory
 from ..errors import EnvironmentProblem, UnreadableImage
 from ..files import sha256
 from ..image_to_3d import ImageTo3D
-from ..result import Result
+from ..result import Result, describe
 from ..settings import JobSettings
 from .fetching import downloaded
 from .items import Item
@@ -147,7 +147,7 @@ class Work:
                 part(state)
         except Exception as error:  # any error fails only this item
             row = self._row(state)
-            state.row = failed_row(row, type(error).__name__, job.describe(error))
+            state.row = failed_row(row, type(error).__name__, describe(error))
             state.prepared = state.result = None
         state.peak_memory = max(state.peak_memory, peak_memory())
         if state.row is not None:

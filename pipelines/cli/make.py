@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..image_to_3d import ImageTo3D
-    from ..job import JobResult
     from ..multiview.photographs import Viewpoints
+    from ..result import JobResult
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ _MAX_PARTS = 3  # further components cost no more
 
 @dataclass(frozen=True)
 class MeshScore:
-    """How plausible a mesh is as the object of a photograph.
+    """Score of a mesh as the object of a photograph.
 
     Attributes:
         outline: intersection over union of the photograph's mask and the mesh's silhouette, at the

@@ -82,7 +82,7 @@ class Viewpoints:
 
     @property
     def complete(self) -> bool:
-        """Whether the photographs show all sides, so that no view is missing."""
+        """True if the photographs show all sides, so that no view is missing."""
         return not any(missing_views(self.azimuths_deg))
 
 

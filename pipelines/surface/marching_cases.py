@@ -160,7 +160,7 @@ def _with_center(triangles: list[Triangle]) -> list[Triangle]:
 
 
 class InteriorTest(NamedTuple):
-    """How to find out whether two loops inside a cell are joined to a tunnel.
+    """Test that tells whether two loops inside a cell are joined to a tunnel.
 
     Attributes:
         edge: edge at whose vertex the cell is cut; None for the slice across axis 0 with the

@@ -19,7 +19,7 @@ from .makers import stub
 
 
 def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False):
-    """What a run did: its outcome and the ids that it worked on."""
+    """Run a catalogue; return its outcome and the ids that it worked on."""
     made = made or recipe()
     with opened(folder) as manifest:
         tasks = to_do(of, made, manifest, folder, retry_failed=retry_failed)

@@ -42,7 +42,7 @@ def python_of(comfyui: Path) -> str:
 
 @dataclass
 class Run:
-    """What one queued graph led to.
+    """Result of one queued graph.
 
     Attributes:
         cached, executed: nodes that were taken from the cache, and that ran.
@@ -80,7 +80,7 @@ class Server:
 
     @property
     def meshes_have_colors(self) -> bool:
-        """Whether this version's MESH has a place for colours."""
+        """True if this version's MESH has a place for colours."""
         comfyui = find_comfyui()
         assert comfyui is not None
         types = comfyui / "comfy_api" / "latest" / "_util" / "geometry_types.py"

@@ -1,4 +1,4 @@
-"""What the registry would hand out, in a fresh ComfyUI."""
+"""Test the registry's archive in a fresh ComfyUI."""
 
 from __future__ import annotations
 
