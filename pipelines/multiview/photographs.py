@@ -232,8 +232,10 @@ def complete(
 def scale_of(photographs: Photographs, views: PosedImages) -> float:
     """Return how much larger the object is in views than in photographs.
 
-    The views' silhouettes are carved into a visual hull. The extents of the hull, as seen by the
-    photographs' cameras, are compared with the extents of the object in the photographs.
+    The views' silhouettes are carved into a visual hull. The diagonal of its box, as seen by each
+    photograph's camera, is compared with that of the object's box in the photograph. The diagonal
+    depends on the longer side most: views from 20 degrees above or 10 below bound the thickness of
+    flat objects only loosely.
 
     Args:
         photographs: N photographs.
@@ -243,14 +245,13 @@ def scale_of(photographs: Photographs, views: PosedImages) -> float:
     """
     try:
         hull = visual_hull(views.images, views.cameras)
-        size, posed = photographs.images.shape[-1], photographs.posed
-        slope = abs(math.sin(math.radians(photographs.viewpoints.elevation_deg)))
+        size, cameras = photographs.images.shape[-1], photographs.viewpoints.cameras
         factors = []
-        for i in range(len(posed.images)):
-            top, bottom, left, right = object_box(photographs.masks[i, 0])
-            x, y, _ = on_screen(hull, posed.cameras[[i]], size).unbind(dim=1)
-            extents = y.max() - y.min() + (x.max() - x.min()) * slope
-            factors.append(extents / (bottom - top + (right - left) * slope))
+        for i, mask in enumerate(photographs.masks[:, 0]):
+            top, bottom, left, right = object_box(mask)
+            seen = on_screen(hull, cameras[[i]], size)[:, :2]
+            extents = seen.amax(dim=0) - seen.amin(dim=0)
+            factors.append(extents.norm() / math.hypot(right - left, bottom - top))
     except NothingInImage:
         log.warning("The generated views show no object, so the photographs keep their scale.")
         return 1.0

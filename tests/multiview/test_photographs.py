@@ -119,6 +119,20 @@ def test_scale_of_finds_the_scale_of_the_views(side):
     assert factor == pytest.approx(heights[0] / heights[1], rel=0.06)
 
 
+def test_scale_of_a_flat_object_from_the_side_is_that_of_its_width():
+    """Views from above and below bound the thickness of a tray only from far away."""
+    tray = to_mesh(trimesh.creation.box(extents=(1.4, 1.0, 0.05)))
+    viewpoints, cameras = Viewpoints((0.0, 90.0)), module._turned(0.0)
+    seen = render_mesh(tray, viewpoints.cameras, SIZE)
+    photographs = frame_photographs(seen.split(1), viewpoints, Settings(remove_bg="plain"))
+    factor = scale_of(photographs, PosedImages(render_mesh(tray, cameras, SIZE), cameras))
+    widths = [
+        int((m > 0.5).any(dim=0).sum())
+        for m in (seen[0].amin(dim=0) < 0.99, photographs.masks[0, 0])
+    ]
+    assert factor == pytest.approx(widths[0] / widths[1], rel=0.06)
+
+
 def test_scale_of_views_without_an_object_is_one(caplog):
     views = PosedImages(torch.ones(6, 3, 32, 32), module._turned(0.0))
     assert scale_of(_photographs([0, 90]), views) == 1.0
