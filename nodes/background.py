@@ -9,7 +9,7 @@ from ..pipelines.images.background import forget_models, remove_background
 from ..pipelines.images.framing import cut_out
 from . import host
 from .errors import explained
-from .schema import RARE, from_setting, schema
+from .schema import RARE, from_setting, node_schema
 from .sockets import image_socket, images_of, mask_socket, masks_of
 
 _EVERYTHING = (
@@ -21,47 +21,37 @@ _EVERYTHING = (
 class RemoveBackground(io.ComfyNode):
     """Cuts the object out of each image, puts it on white and gives its mask."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_RemoveBackground",
-            display_name="Remove Background for 3D",
-            aliases=(
-                "remove background",
-                "background removal",
-                "rembg",
-                "u2net",
-                "cut out",
-                "mask",
+    define_schema = node_schema(
+        "ImageTo3D_RemoveBackground",
+        "Remove Background for 3D",
+        "remove background, background removal, rembg, u2net, cut out, mask",
+        inputs=[
+            io.Image.Input(
+                "image", tooltip="One or more images. A fourth channel is used as alpha."
             ),
-            inputs=[
-                io.Image.Input(
-                    "image", tooltip="One or more images. A fourth channel is used as alpha."
-                ),
-                from_setting(
-                    "model",
-                    setting="remove_bg",
-                    note="Models of rembg are read from models/rembg or downloaded.",
-                ),
-                from_setting("alpha_threshold", step=0.01, **RARE),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="Your own mask, 1 = object; no model runs then. Load Image's mask is"
-                    " inverted: put Invert Mask in between.",
-                ),
-            ],
-            outputs=[
-                io.Image.Output(
-                    "image_on_white",
-                    display_name="image",
-                    tooltip="The object on white. Frame Foreground blends its soft edge.",
-                ),
-                io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
-            ],
-            hidden=[io.Hidden.unique_id],
-        )
+            from_setting(
+                "model",
+                setting="remove_bg",
+                note="Models of rembg are read from models/rembg or downloaded.",
+            ),
+            from_setting("alpha_threshold", step=0.01, **RARE),
+            io.Mask.Input(
+                "mask",
+                optional=True,
+                tooltip="Your own mask, 1 = object; no model runs then. Load Image's mask is"
+                " inverted: put Invert Mask in between.",
+            ),
+        ],
+        outputs=[
+            io.Image.Output(
+                "image_on_white",
+                display_name="image",
+                tooltip="The object on white. Frame Foreground blends its soft edge.",
+            ),
+            io.Mask.Output("object_mask", display_name="mask", tooltip="1 = object."),
+        ],
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     @explained

@@ -24,7 +24,14 @@ from . import host
 from .errors import explained
 from .graph import licenses_before
 from .mesh_sockets import mesh_socket, meshes_of
-from .schema import complaint, from_setting, longest_side_input, max_faces_input, number, schema
+from .schema import (
+    complaint,
+    from_setting,
+    longest_side_input,
+    max_faces_input,
+    node_schema,
+    number,
+)
 
 FOLDER = "mesh"
 
@@ -42,54 +49,47 @@ class CleanMesh(io.ComfyNode):
     A texture becomes vertex colours: clean first, texture afterwards.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_CleanMesh",
-            display_name="Clean Mesh",
-            folder=FOLDER,
-            aliases=("repair mesh", "decimate", "smooth", "fill holes", "watertight", "3d print"),
-            inputs=[
-                io.Mesh.Input("mesh"),
-                from_setting(
-                    "min_part_share",
-                    default=0.05,
-                    step=0.01,
-                    note="1 keeps only the largest, 0 keeps all.",
-                ),
-                number(
-                    "fill_holes",
-                    32,
-                    0,
-                    10_000,
-                    "Fill holes with at most this many edges. 0 fills none. The outer edge of a"
-                    " sheet or a bowl is not a hole.",
-                ),
-                number(
-                    "smooth",
-                    0,
-                    0,
-                    100,
-                    "Rounds of Taubin smoothing: removes noise, keeps the volume.",
-                ),
-                max_faces_input(0, 2_000_000),
-                io.Boolean.Input(
-                    "watertight",
-                    default=False,
-                    tooltip="Close the mesh for printing, as Make Solid does with 256 cells.",
-                ),
-                io.Boolean.Input(
-                    "unit_cube",
-                    default=False,
-                    optional=True,
-                    tooltip="Fit the mesh into the cube from -0.5 to 0.5. Core's Remesh, voxel"
-                    " bakes and Paint Mesh cut off what is outside it.",
-                ),
-            ],
-            outputs=_outputs("cleaned_mesh"),
-            hidden=[io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_CleanMesh",
+        "Clean Mesh",
+        "repair mesh, decimate, smooth, fill holes, watertight, 3d print",
+        folder=FOLDER,
+        inputs=[
+            io.Mesh.Input("mesh"),
+            from_setting(
+                "min_part_share",
+                default=0.05,
+                step=0.01,
+                note="1 keeps only the largest, 0 keeps all.",
+            ),
+            number(
+                "fill_holes",
+                (32, 0, 10_000),
+                "Fill holes with at most this many edges. 0 fills none. The outer edge of a"
+                " sheet or a bowl is not a hole.",
+            ),
+            number(
+                "smooth",
+                (0, 0, 100),
+                "Rounds of Taubin smoothing: removes noise, keeps the volume.",
+            ),
+            max_faces_input(0, 2_000_000),
+            io.Boolean.Input(
+                "watertight",
+                default=False,
+                tooltip="Close the mesh for printing, as Make Solid does with 256 cells.",
+            ),
+            io.Boolean.Input(
+                "unit_cube",
+                default=False,
+                optional=True,
+                tooltip="Fit the mesh into the cube from -0.5 to 0.5. Core's Remesh, voxel"
+                " bakes and Paint Mesh cut off what is outside it.",
+            ),
+        ],
+        outputs=_outputs("cleaned_mesh"),
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     @explained
@@ -128,32 +128,27 @@ class MakeSolid(io.ComfyNode):
     are removed; separate parts stay separate. A texture becomes vertex colours.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_MakeSolid",
-            display_name="Make Solid",
-            folder=FOLDER,
-            aliases=("watertight", "remesh", "voxel remesh", "3d print", "stl", "manifold"),
-            inputs=[
-                io.Mesh.Input("mesh", tooltip="From any node, core's TRELLIS and Hunyuan3D too."),
-                number(
-                    "resolution",
-                    DEFAULT_SOLID_RESOLUTION,
-                    MIN_SOLID_RESOLUTION,
-                    MAX_SOLID_RESOLUTION,
-                    "Cells along the longest side: details smaller than a cell are lost. Twice as"
-                    " many take four times as long. A mesh that is a closed body already keeps its"
-                    " triangles.",
-                    step=16,
-                ),
-                max_faces_input(200_000, 5_000_000),
-                from_setting("orient", optional=True),
-            ],
-            outputs=_outputs("solid_mesh"),
-            hidden=[io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_MakeSolid",
+        "Make Solid",
+        "watertight, remesh, voxel remesh, 3d print, stl, manifold",
+        folder=FOLDER,
+        inputs=[
+            io.Mesh.Input("mesh", tooltip="From any node, core's TRELLIS and Hunyuan3D too."),
+            number(
+                "resolution",
+                (DEFAULT_SOLID_RESOLUTION, MIN_SOLID_RESOLUTION, MAX_SOLID_RESOLUTION),
+                "Cells along the longest side: details smaller than a cell are lost. Twice as"
+                " many take four times as long. A mesh that is a closed body already keeps its"
+                " triangles.",
+                step=16,
+            ),
+            max_faces_input(200_000, 5_000_000),
+            from_setting("orient", optional=True),
+        ],
+        outputs=_outputs("solid_mesh"),
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     @explained
@@ -174,18 +169,15 @@ class QuadRemesh(io.ComfyNode):
     transferred.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_QuadRemesh",
-            display_name="Quad Remesh",
-            folder=FOLDER,
-            aliases=("quads", "retopology", "instant meshes", "low poly", "remesh"),
-            inputs=[io.Mesh.Input("mesh"), from_setting("quads", default=4000, step=100)],
-            outputs=_outputs("quad_mesh"),
-            hidden=[io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_QuadRemesh",
+        "Quad Remesh",
+        "quads, retopology, instant meshes, low poly, remesh",
+        folder=FOLDER,
+        inputs=[io.Mesh.Input("mesh"), from_setting("quads", default=4000, step=100)],
+        outputs=_outputs("quad_mesh"),
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     @explained
@@ -208,32 +200,27 @@ class MeshInfo(io.ComfyNode):
     It also names the licences of the models before it.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_MeshInfo",
-            display_name="Mesh Report",
-            folder=FOLDER,
-            aliases=("mesh info", "triangle count", "volume", "watertight", "statistics"),
-            is_output_node=True,
-            inputs=[
-                io.Mesh.Input("mesh"),
-                io.String.Input(
-                    "printer",
-                    default="",
-                    optional=True,
-                    tooltip="The printer's volume in millimetres, such as 220x220x250: adds the"
-                    " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
-                    " leaves them out.",
-                ),
-                longest_side_input(
-                    "Measure at the size that Save Mesh File gives it.", optional=True
-                ),
-            ],
-            outputs=[io.String.Output("info")],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_MeshInfo",
+        "Mesh Report",
+        "mesh info, triangle count, volume, watertight, statistics",
+        folder=FOLDER,
+        is_output_node=True,
+        inputs=[
+            io.Mesh.Input("mesh"),
+            io.String.Input(
+                "printer",
+                default="",
+                optional=True,
+                tooltip="The printer's volume in millimetres, such as 220x220x250: adds the"
+                " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
+                " leaves them out.",
+            ),
+            longest_side_input("Measure at the size that Save Mesh File gives it.", optional=True),
+        ],
+        outputs=[io.String.Output("info")],
+        hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+    )
 
     @classmethod
     def validate_inputs(cls, printer: str | None = None) -> bool | str:

@@ -14,7 +14,7 @@ from . import host
 from .cleaning import FOLDER
 from .errors import explained
 from .mesh_sockets import mesh_socket
-from .schema import complaint, schema
+from .schema import complaint, node_schema
 from .sockets import FILE_3D, file_3d_input, mesh_of_file_3d
 
 _NONE = "none"
@@ -32,33 +32,30 @@ class LoadMesh(io.ComfyNode):
     Reads OBJ with its MTL and textures, GLB, glTF, PLY, STL and 3MF.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_LoadMesh",
-            display_name="Load Mesh File",
-            folder=FOLDER,
-            aliases=("load mesh", "import mesh", *(f"load {name}" for name in READABLE_FORMATS)),
-            inputs=[
-                io.String.Input(
-                    "file",
-                    default="3d/mesh.obj",
-                    tooltip="Path below ComfyUI's input folder, or else its output folder"
-                    f" ({', '.join(READABLE_FORMATS)}). Save Mesh File's path fits.",
-                ),
-                *([file_3d_input()] if FILE_3D else []),
-                io.Combo.Input(
-                    "input_file",
-                    options=[_NONE, *host.input_files(READABLE_FORMATS)],
-                    default=_NONE,
-                    optional=True,
-                    tooltip="A file of the input folder. If one is chosen, the path is not used.",
-                    **_UPLOAD,
-                ),
-            ],
-            outputs=[io.Mesh.Output("mesh", tooltip="With its texture or vertex colours.")],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_LoadMesh",
+        "Load Mesh File",
+        "load mesh, import mesh, load " + ", load ".join(READABLE_FORMATS),
+        folder=FOLDER,
+        inputs=lambda: [
+            io.String.Input(
+                "file",
+                default="3d/mesh.obj",
+                tooltip="Path below ComfyUI's input folder, or else its output folder"
+                f" ({', '.join(READABLE_FORMATS)}). Save Mesh File's path fits.",
+            ),
+            *([file_3d_input()] if FILE_3D else []),
+            io.Combo.Input(
+                "input_file",
+                options=[_NONE, *host.input_files(READABLE_FORMATS)],
+                default=_NONE,
+                optional=True,
+                tooltip="A file of the input folder. If one is chosen, the path is not used.",
+                **_UPLOAD,
+            ),
+        ],
+        outputs=[io.Mesh.Output("mesh", tooltip="With its texture or vertex colours.")],
+    )
 
     @classmethod
     def validate_inputs(cls, file: str | None = None, input_file: str | None = None) -> bool | str:

@@ -16,7 +16,7 @@ from ..pipelines.settings import declared
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket
-from .schema import RARE, complaint, from_setting, schema
+from .schema import RARE, complaint, from_setting, node_schema
 from .sockets import file_3d, file_3d_output, images_of, path_output, video_socket
 
 # Versions that cannot start with a fixed seed get no control: each Run would pay.
@@ -32,30 +32,66 @@ class ModelsLabImageTo3D(io.ComfyNode):
     MODELSLAB_API_KEY or from user/modelslab_api_key.txt, never from a workflow.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_ModelsLab",
-            display_name="ModelsLab Image to 3D",
-            aliases=("image to 3d api", "cloud"),
-            inputs=[*_mesh_inputs(), *_job_inputs(), *_newer_inputs(), _seed_input()],
-            outputs=[
-                io.Mesh.Output("mesh", tooltip="One mesh for each image, y up."),
-                path_output(),
-                io.String.Output(
-                    "video_path",
-                    display_name="video path",
-                    tooltip="The first video, relative to the output folder, or empty.",
-                ),
-                io.String.Output(
-                    "meta", tooltip="Job ids, seeds and the server's answer for each job, as JSON."
-                ),
-                io.Video.Output("video", tooltip="The first video; needs render."),
-                file_3d_output(),
-            ],
-            hidden=[io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_ModelsLab",
+        "ModelsLab Image to 3D",
+        "image to 3d api, cloud",
+        inputs=lambda: [
+            io.Image.Input("image", tooltip="One or more images. They are uploaded to the server."),
+            _from_request("remove_bg", default=True),
+            from_setting("foreground_ratio", step=0.01, note="Needs remove_bg."),
+            from_setting("resolution", default=_REQUEST["resolution"].default, step=16),
+            _from_request("chunk_size", min=512, step=32, **RARE),
+            *map(_from_request, ("render", "temp", "output_format")),
+            _from_request("model_id", **RARE),
+            io.String.Input(
+                "job_id",
+                default="",
+                tooltip="Resume a job that was paid for before: its id is in the log and in the"
+                " error. Separate several, one for each image, with commas.",
+                **RARE,
+            ),
+            io.String.Input(
+                "filename_prefix",
+                default="3d/modelslab",
+                tooltip="Folder and start of the file name, as in Save Image. The job's id is"
+                " added.",
+            ),
+            io.Combo.Input(
+                "server",
+                options=host.modelslab_servers(),
+                default=DEFAULT,
+                optional=True,
+                tooltip="modelslab.com, or a server from user/modelslab_servers.txt. Each line"
+                " there has an address and, after a space, the key that is sent to it alone.",
+            ),
+            io.Boolean.Input(
+                "pay_again",
+                default=False,
+                optional=True,
+                tooltip="Pay for a new job even if the same image and settings were paid for"
+                " before. Otherwise that job is resumed, also after a Stop or an error.",
+            ),
+            *_newer_inputs(),
+            # The seed must be last: only some versions put a control behind it.
+            _from_request("seed", default=1, control_after_generate=FIXED, optional=True),
+        ],
+        outputs=[
+            io.Mesh.Output("mesh", tooltip="One mesh for each image, y up."),
+            path_output(),
+            io.String.Output(
+                "video_path",
+                display_name="video path",
+                tooltip="The first video, relative to the output folder, or empty.",
+            ),
+            io.String.Output(
+                "meta", tooltip="Job ids, seeds and the server's answer for each job, as JSON."
+            ),
+            io.Video.Output("video", tooltip="The first video; needs render."),
+            file_3d_output(),
+        ],
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
@@ -91,60 +127,15 @@ class ModelsLabImageTo3D(io.ComfyNode):
 
 def _output(results: Sequence[Any]) -> io.NodeOutput:
     first = results[0]
+    video = host.below_output(first.video).as_posix() if first.video else ""
     return io.NodeOutput(
         mesh_socket([result.mesh for result in results]),
         host.below_output(first.path).as_posix(),
-        host.below_output(first.video).as_posix() if first.video else "",
+        video,
         json.dumps([result.record for result in results], indent=2),
         video_socket(first.video),
         file_3d(first.path),
     )
-
-
-def _mesh_inputs() -> list[Any]:
-    return [
-        io.Image.Input("image", tooltip="One or more images. They are uploaded to the server."),
-        _from_request("remove_bg", default=True),
-        from_setting("foreground_ratio", step=0.01, note="Needs remove_bg."),
-        from_setting("resolution", default=_REQUEST["resolution"].default, step=16),
-        _from_request("chunk_size", min=512, step=32, **RARE),
-        _from_request("render"),
-        _from_request("temp"),
-        _from_request("output_format"),
-    ]
-
-
-def _job_inputs() -> list[Any]:
-    return [
-        _from_request("model_id", **RARE),
-        io.String.Input(
-            "job_id",
-            default="",
-            tooltip="Resume a job that was paid for before: its id is in the log and in the error."
-            " Separate several, one for each image, with commas.",
-            **RARE,
-        ),
-        io.String.Input(
-            "filename_prefix",
-            default="3d/modelslab",
-            tooltip="Folder and start of the file name, as in Save Image. The job's id is added.",
-        ),
-        io.Combo.Input(
-            "server",
-            options=host.modelslab_servers(),
-            default=DEFAULT,
-            optional=True,
-            tooltip="modelslab.com, or a server from user/modelslab_servers.txt. Each line there"
-            " has an address and, after a space, the key that is sent to it alone.",
-        ),
-        io.Boolean.Input(
-            "pay_again",
-            default=False,
-            optional=True,
-            tooltip="Pay for a new job even if the same image and settings were paid for before."
-            " Otherwise that job is resumed, also after a Stop or an error.",
-        ),
-    ]
 
 
 def _newer_inputs() -> list[Any]:
@@ -152,11 +143,6 @@ def _newer_inputs() -> list[Any]:
     steps = {"ss_guidance_strength": 0.1, "slat_guidance_strength": 0.1, "mesh_simplify": 0.01}
     own = {name: {"step": steps[name]} if name in steps else {} for name in NEWER}
     return [_from_request(name, optional=True, **own[name], **RARE) for name in NEWER]
-
-
-def _seed_input() -> Any:
-    """Return the seed, which must be last: only some versions put a control behind it."""
-    return _from_request("seed", default=1, control_after_generate=FIXED, optional=True)
 
 
 def _from_request(name: str, **own: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -16,7 +17,7 @@ from ..pipelines.weights.multiview_models import load_multiview_model
 from . import host
 from .errors import explained
 from .graph import check_loaders
-from .schema import RARE, dtype_input, from_setting, schema, seed_input
+from .schema import RARE, dtype_input, from_setting, node_schema, seed_input
 from .sockets import MultiviewModelSocket, image_socket, images_of, masks_of
 
 WORKING_MEMORY = 3 * 2**30  # bytes at views of 320 x 320
@@ -28,26 +29,23 @@ class LoadMultiviewModel(io.ComfyNode):
     Looks in models/image_to_3d, then in the Hugging Face cache, then downloads.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_LoadMultiviewModel",
-            display_name="Load Multiview Model",
-            aliases=("zero123", "zero123plus", "zero123++", "multiview diffusion"),
-            inputs=[
-                from_setting(
-                    "model",
-                    setting="views_model",
-                    default="zero123plus-instantmesh",
-                    note="zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, best"
-                    " for photographs (about 6 GB, CC-BY-NC). zero123plus: the stock v1.2.",
-                ),
-                dtype_input(),
-            ],
-            outputs=[MultiviewModelSocket.Output("multiview_model", display_name="model")],
-            hidden=[io.Hidden.prompt],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_LoadMultiviewModel",
+        "Load Multiview Model",
+        "zero123, zero123plus, zero123++, multiview diffusion",
+        inputs=[
+            from_setting(
+                "model",
+                setting="views_model",
+                default="zero123plus-instantmesh",
+                note="zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, best"
+                " for photographs (about 6 GB, CC-BY-NC). zero123plus: the stock v1.2.",
+            ),
+            dtype_input(),
+        ],
+        outputs=[MultiviewModelSocket.Output("multiview_model", display_name="model")],
+        hidden=[io.Hidden.prompt],
+    )
 
     @classmethod
     @explained
@@ -63,34 +61,31 @@ class GenerateViews(io.ComfyNode):
     The azimuths are 30 to 330 degrees, the elevations 20 and -10 in turn.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_GenerateViews",
-            display_name="Generate Views",
-            aliases=("zero123", "multiview", "novel views", "instantmesh"),
-            inputs=[
-                MultiviewModelSocket.Input("model"),
-                io.Image.Input("image", tooltip="Framed images on white, from Frame Foreground."),
-                seed_input(),
-                from_setting("steps", default=75, note="75, or 28 for a quick look."),
-                from_setting("guidance", default=4.0, max=20.0, step=0.1, **RARE),
-                from_setting("scheduler", **RARE),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="1 = object. The stock zero123plus needs it to put the object on grey.",
-                ),
-            ],
-            hidden=[io.Hidden.unique_id],
-            outputs=[
-                io.Image.Output("views", tooltip="Six views for each image, in order."),
-                io.Image.Output(
-                    "grid", tooltip="The six views as one image, three rows of two, for each image."
-                ),
-            ],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_GenerateViews",
+        "Generate Views",
+        "zero123, multiview, novel views, instantmesh",
+        inputs=[
+            MultiviewModelSocket.Input("model"),
+            io.Image.Input("image", tooltip="Framed images on white, from Frame Foreground."),
+            seed_input(),
+            from_setting("steps", default=75, note="75, or 28 for a quick look."),
+            from_setting("guidance", default=4.0, max=20.0, step=0.1, **RARE),
+            from_setting("scheduler", **RARE),
+            io.Mask.Input(
+                "mask",
+                optional=True,
+                tooltip="1 = object. The stock zero123plus needs it to put the object on grey.",
+            ),
+        ],
+        hidden=[io.Hidden.unique_id],
+        outputs=[
+            io.Image.Output("views", tooltip="Six views for each image, in order."),
+            io.Image.Output(
+                "grid", tooltip="The six views as one image, three rows of two, for each image."
+            ),
+        ],
+    )
 
     @classmethod
     @explained
@@ -99,10 +94,8 @@ class GenerateViews(io.ComfyNode):
         model: host.Managed[MultiviewModel],
         image: Tensor,
         seed: int,
-        steps: int,
-        guidance: float,
-        scheduler: str,
         mask: Tensor | None = None,
+        **values: Any,
     ) -> io.NodeOutput:
         images = images_of(image)[:, :3]
         masks = [None] * len(images) if mask is None else masks_of(mask, images).split(1)
@@ -113,7 +106,7 @@ class GenerateViews(io.ComfyNode):
             host.show_on_node(cls.hidden.unique_id, f"Seed: {seeds[0]}")
         generated = []
         for one, own, drawn, progress in host.each(images.split(1), masks, seeds):
-            settings = ViewSettings(steps=steps, guidance=guidance, scheduler=scheduler, seed=drawn)
+            settings = ViewSettings(seed=drawn, **values)
             generated.append(generate_views(placed, one, own, settings, progress=progress))
         return io.NodeOutput(
             image_socket(torch.cat([g.views for g in generated])),

@@ -56,9 +56,7 @@ class PhotographsOfOneObject(io.ComfyNode):
                 ),
                 number(
                     "elevation",
-                    0.0,
-                    -80.0,
-                    80.0,
+                    (0.0, -80.0, 80.0),
                     "Degrees above the horizon from which all photographs were taken.",
                 ),
                 from_setting("remove_bg"),

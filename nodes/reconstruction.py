@@ -20,7 +20,7 @@ from . import host
 from .camera_sockets import camera_infos, cameras_of
 from .errors import explained
 from .graph import check_loaders
-from .schema import RARE, complaint, dtype_input, from_setting, number, schema
+from .schema import RARE, complaint, dtype_input, from_setting, node_schema, number
 from .sockets import CamerasSocket, FieldSocket, ReconstructionModelSocket, images_of, masks_of
 
 _WORKING_MEMORY = 2**30  # bytes, of the large models
@@ -33,36 +33,23 @@ class LoadReconstructionModel(io.ComfyNode):
     Looks in models/image_to_3d, then in the Hugging Face cache, then downloads.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_LoadReconstructionModel",
-            display_name="Load Reconstruction Model",
-            aliases=(
-                "triposr",
-                "triposg",
-                "instantmesh",
-                "instant nerf",
-                "photo",
-                "lrm",
-                "image to 3d model",
+    define_schema = node_schema(
+        "ImageTo3D_LoadReconstructionModel",
+        "Load Reconstruction Model",
+        "triposr, triposg, instantmesh, instant nerf, photo, lrm, image to 3d model",
+        inputs=[
+            from_setting(
+                "model",
+                note="photo: comes with the pack, takes one framed image, needs seconds."
+                " triposr: takes one framed image too, finer (1.7 GB, MIT). triposg: the finest"
+                " shape of one image, without colours (8 GB, MIT). instant-mesh-large: the best"
+                " surface, needs six views. The nerf models render better orbits.",
             ),
-            inputs=[
-                from_setting(
-                    "model",
-                    note="photo: comes with the pack, takes one framed image, needs seconds."
-                    " triposr: takes one framed image too, finer (1.7 GB, MIT). triposg: the finest"
-                    " shape of one image, without colours (8 GB, MIT). instant-mesh-large: the best"
-                    " surface, needs six views. The nerf models render better orbits.",
-                ),
-                dtype_input(),
-            ],
-            outputs=[
-                ReconstructionModelSocket.Output("reconstruction_model", display_name="model")
-            ],
-            hidden=[io.Hidden.prompt],
-        )
+            dtype_input(),
+        ],
+        outputs=[ReconstructionModelSocket.Output("reconstruction_model", display_name="model")],
+        hidden=[io.Hidden.prompt],
+    )
 
     @classmethod
     @explained
@@ -80,52 +67,47 @@ class ViewCameras(io.ComfyNode):
     Cameras given by angles look at the centre of the object and are upright.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_ViewCameras",
-            display_name="View Cameras",
-            aliases=("camera positions", "multiview cameras", "azimuth", "elevation"),
-            inputs=[
-                io.String.Input(
-                    "azimuths",
-                    default="0, 90, 180, 270",
-                    tooltip="Degrees around the object, one for each view: 0 is its front, 90 its"
-                    " left side.",
-                ),
-                io.String.Input(
-                    "elevations",
-                    default="0",
-                    tooltip="Degrees above the horizon, one for all views or one for each.",
-                ),
-                number(
-                    "radius", ZERO123PLUS_RADIUS, 0.1, 100.0, "Distance from the centre.", step=0.05
-                ),
-                number(
-                    "fov",
-                    ZERO123PLUS_FOV_Y_DEG,
-                    1.0,
-                    170.0,
-                    "Vertical view angle in degrees.",
-                    step=0.5,
-                ),
-                io.Load3DCamera.Input(
-                    "camera_info",
-                    optional=True,
-                    tooltip="One camera of core's 3D nodes, or a list, instead of the angles.",
-                ),
-            ],
-            outputs=[
-                CamerasSocket.Output("cameras"),
-                io.Load3DCamera.Output(
-                    "camera_infos",
-                    display_name="camera_info",
-                    is_output_list=True,
-                    tooltip="The cameras for core's 3D nodes, one after the other.",
-                ),
-            ],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_ViewCameras",
+        "View Cameras",
+        "camera positions, multiview cameras, azimuth, elevation",
+        inputs=[
+            io.String.Input(
+                "azimuths",
+                default="0, 90, 180, 270",
+                tooltip="Degrees around the object, one for each view: 0 is its front, 90 its"
+                " left side.",
+            ),
+            io.String.Input(
+                "elevations",
+                default="0",
+                tooltip="Degrees above the horizon, one for all views or one for each.",
+            ),
+            number(
+                "radius", (ZERO123PLUS_RADIUS, 0.1, 100.0), "Distance from the centre.", step=0.05
+            ),
+            number(
+                "fov",
+                (ZERO123PLUS_FOV_Y_DEG, 1.0, 170.0),
+                "Vertical view angle in degrees.",
+                step=0.5,
+            ),
+            io.Load3DCamera.Input(
+                "camera_info",
+                optional=True,
+                tooltip="One camera of core's 3D nodes, or a list, instead of the angles.",
+            ),
+        ],
+        outputs=[
+            CamerasSocket.Output("cameras"),
+            io.Load3DCamera.Output(
+                "camera_infos",
+                display_name="camera_info",
+                is_output_list=True,
+                tooltip="The cameras for core's 3D nodes, one after the other.",
+            ),
+        ],
+    )
 
     @classmethod
     def validate_inputs(
@@ -153,44 +135,41 @@ class Reconstruct(io.ComfyNode):
     Extract Mesh and Render Orbit work from it in seconds, at any resolution.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_Reconstruct",
-            display_name="Reconstruct",
-            aliases=("image to 3d", "views to 3d", "triplane", "triposr", "instantmesh"),
-            inputs=[
-                ReconstructionModelSocket.Input("model"),
-                io.Image.Input(
-                    "views",
-                    tooltip="For the instant models: six views of each object from Generate Views,"
-                    " or your own with cameras. For photo and triposr: one framed image of each"
-                    " object, from Frame Foreground.",
-                ),
-                CamerasSocket.Input(
-                    "cameras",
-                    optional=True,
-                    tooltip="Where your own views were taken from. No effect on photo and triposr.",
-                ),
-                io.Combo.Input(
-                    "views_per_object",
-                    options=["6", "4"],
-                    default="6",
-                    optional=True,
-                    tooltip="Without cameras: how many views belong to one object. 4 means views 1,"
-                    " 3, 5 and 6 of Generate Views. No effect on photo and triposr.",
-                    **RARE,
-                ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="For photo and triposr: the masks of the framed images, 1 = object.",
-                ),
-            ],
-            outputs=[FieldSocket.Output("triplane")],
-            hidden=[io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_Reconstruct",
+        "Reconstruct",
+        "image to 3d, views to 3d, triplane, triposr, instantmesh",
+        inputs=[
+            ReconstructionModelSocket.Input("model"),
+            io.Image.Input(
+                "views",
+                tooltip="For the instant models: six views of each object from Generate Views,"
+                " or your own with cameras. For photo and triposr: one framed image of each"
+                " object, from Frame Foreground.",
+            ),
+            CamerasSocket.Input(
+                "cameras",
+                optional=True,
+                tooltip="Where your own views were taken from. No effect on photo and triposr.",
+            ),
+            io.Combo.Input(
+                "views_per_object",
+                options=["6", "4"],
+                default="6",
+                optional=True,
+                tooltip="Without cameras: how many views belong to one object. 4 means views 1,"
+                " 3, 5 and 6 of Generate Views. No effect on photo and triposr.",
+                **RARE,
+            ),
+            io.Mask.Input(
+                "mask",
+                optional=True,
+                tooltip="For photo and triposr: the masks of the framed images, 1 = object.",
+            ),
+        ],
+        outputs=[FieldSocket.Output("triplane")],
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     @explained

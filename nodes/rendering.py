@@ -16,7 +16,7 @@ from . import host
 from .cleaning import FOLDER
 from .errors import explained
 from .mesh_sockets import meshes_of
-from .schema import from_setting, number, schema
+from .schema import from_setting, node_schema, number
 from .sockets import FieldSocket, image_socket, mask_socket
 
 
@@ -26,11 +26,11 @@ def _frames_input(default: int) -> Any:
 
 
 def _elevation_input() -> Any:
-    return number("elevation", 20.0, -85.0, 85.0, "Degrees above the horizon.", step=1.0)
+    return number("elevation", (20.0, -85.0, 85.0), "Degrees above the horizon.", step=1.0)
 
 
 def _size_input(default: int) -> Any:
-    return number("size", default, 32, 1024, "Side of a frame in pixels.", step=8)
+    return number("size", (default, 32, 1024), "Side of a frame in pixels.", step=8)
 
 
 class RenderOrbit(io.ComfyNode):
@@ -39,33 +39,27 @@ class RenderOrbit(io.ComfyNode):
     Connect them to Create Video or Save Animated WEBP.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_RenderOrbit",
-            display_name="Render Orbit",
-            aliases=("turntable", "orbit video", "render triplane", "depth"),
-            inputs=[
-                FieldSocket.Input("triplane"),
-                _frames_input(24),
-                _elevation_input(),
-                number(
-                    "radius", ZERO123PLUS_RADIUS, 2.0, 20.0, "Distance from the centre.", step=0.1
-                ),
-                _size_input(256),
-            ],
-            outputs=[
-                io.Image.Output(
-                    "frame_images", display_name="frames", tooltip="The object on white."
-                ),
-                io.Mask.Output("masks", tooltip="1 = object."),
-                io.Image.Output(
-                    "depth",
-                    tooltip="White is near, black is far or empty; one scale for each object.",
-                ),
-            ],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_RenderOrbit",
+        "Render Orbit",
+        "turntable, orbit video, render triplane, depth",
+        inputs=[
+            FieldSocket.Input("triplane"),
+            _frames_input(24),
+            _elevation_input(),
+            number(
+                "radius", (ZERO123PLUS_RADIUS, 2.0, 20.0), "Distance from the centre.", step=0.1
+            ),
+            _size_input(256),
+        ],
+        outputs=[
+            io.Image.Output("frame_images", display_name="frames", tooltip="The object on white."),
+            io.Mask.Output("masks", tooltip="1 = object."),
+            io.Image.Output(
+                "depth", tooltip="White is near, black is far or empty; one scale for each object."
+            ),
+        ],
+    )
 
     @classmethod
     @explained
@@ -94,17 +88,14 @@ class RenderMesh(io.ComfyNode):
     size.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_RenderMesh",
-            display_name="Render Mesh Turntable",
-            folder=FOLDER,
-            aliases=("render mesh", "mesh to image", "turntable", "preview mesh"),
-            inputs=[io.Mesh.Input("mesh"), _frames_input(12), _elevation_input(), _size_input(384)],
-            outputs=[io.Image.Output("images", tooltip="On white.")],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_RenderMesh",
+        "Render Mesh Turntable",
+        "render mesh, mesh to image, turntable, preview mesh",
+        folder=FOLDER,
+        inputs=[io.Mesh.Input("mesh"), _frames_input(12), _elevation_input(), _size_input(384)],
+        outputs=[io.Image.Output("images", tooltip="On white.")],
+    )
 
     @classmethod
     @explained

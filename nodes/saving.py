@@ -15,34 +15,65 @@ from . import host
 from .cleaning import FOLDER
 from .errors import explained
 from .mesh_sockets import meshes_of
-from .schema import RARE, complaint, from_setting, longest_side_input, number, schema
+from .schema import RARE, complaint, from_setting, longest_side_input, node_schema, number
 from .sockets import file_3d, file_3d_output, path_output
 
 
 class SaveMesh(io.ComfyNode):
     """Saves meshes as files below ComfyUI's output folder."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_SaveMesh",
-            display_name="Save Mesh File",
-            folder=FOLDER,
-            aliases=("save mesh", "export mesh", "obj", "glb", "stl", "ply", "3mf", "3d print"),
-            is_output_node=True,
-            inputs=_inputs(),
-            outputs=[
-                path_output(),
-                file_3d_output(),
-                io.String.Output(
-                    "paths",
-                    is_output_list=True,
-                    tooltip="All files, relative to the output folder, one after the other.",
-                ),
-            ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_SaveMesh",
+        "Save Mesh File",
+        "save mesh, export mesh, obj, glb, stl, ply, 3mf, 3d print",
+        folder=FOLDER,
+        is_output_node=True,
+        inputs=[
+            io.Mesh.Input("mesh", tooltip="From this pack, from core or from other packs."),
+            io.String.Input(
+                "filename_prefix",
+                default="3d/ComfyUI",
+                tooltip="Folder and start of the file name, as in Save Image. %year% and so on"
+                " work.",
+            ),
+            from_setting(
+                "format",
+                note="glb keeps everything; obj keeps colours, textures and most of a material; ply"
+                " and 3mf keep colours; stl keeps the shape only.",
+            ),
+            from_setting(
+                "up_axis", tooltip="y for viewers and game engines, z for printing and CAD."
+            ),
+            longest_side_input("Length in the file's unit: millimetres for stl and 3mf."),
+            from_setting(
+                "pivot", tooltip="The origin: unchanged, in the centre, or at the bottom.", **RARE
+            ),
+            number(
+                "turn",
+                (0.0, -360.0, 360.0),
+                "Degrees around the vertical axis: 90 puts the front where the left side was.",
+                step=90.0,
+                **RARE,
+            ),
+            from_setting(
+                "texture_format",
+                optional=True,
+                note="jpeg and webp are a few times smaller; not every viewer reads webp. The"
+                " texture of an obj is always a png.",
+                **RARE,
+            ),
+        ],
+        outputs=[
+            path_output(),
+            file_3d_output(),
+            io.String.Output(
+                "paths",
+                is_output_list=True,
+                tooltip="All files, relative to the output folder, one after the other.",
+            ),
+        ],
+        hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
+    )
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
@@ -81,52 +112,12 @@ class SaveMesh(io.ComfyNode):
         return _output(paths)
 
 
-def _inputs() -> list[Any]:
-    return [
-        io.Mesh.Input("mesh", tooltip="From this pack, from core or from other packs."),
-        io.String.Input(
-            "filename_prefix",
-            default="3d/ComfyUI",
-            tooltip="Folder and start of the file name, as in Save Image. %year% and so on work.",
-        ),
-        from_setting(
-            "format",
-            note="glb keeps everything; obj keeps colours, textures and most of a material; ply and"
-            " 3mf keep colours; stl keeps the shape only.",
-        ),
-        from_setting("up_axis", tooltip="y for viewers and game engines, z for printing and CAD."),
-        longest_side_input("Length in the file's unit: millimetres for stl and 3mf."),
-        from_setting(
-            "pivot", tooltip="The origin: unchanged, in the centre, or at the bottom.", **RARE
-        ),
-        number(
-            "turn",
-            0.0,
-            -360.0,
-            360.0,
-            "Degrees around the vertical axis: 90 puts the front where the left side was.",
-            step=90.0,
-            **RARE,
-        ),
-        from_setting(
-            "texture_format",
-            optional=True,
-            note="jpeg and webp are a few times smaller; not every viewer reads webp. The texture"
-            " of an obj is always a png.",
-            **RARE,
-        ),
-    ]
-
-
 def _output(paths: Sequence[Path]) -> io.NodeOutput:
     relative = [host.below_output(path) for path in paths]
+    folders = [path.parent.as_posix().removeprefix(".") for path in relative]
     saved = [
-        {
-            "filename": path.name,
-            "subfolder": path.parent.as_posix().removeprefix("."),
-            "type": "output",
-        }
-        for path in relative
+        {"filename": path.name, "subfolder": folder, "type": "output"}
+        for path, folder in zip(relative, folders, strict=True)
     ]
     names = [path.as_posix() for path in relative]
     return io.NodeOutput(names[0], file_3d(paths[0]), names, ui={"3d": saved})

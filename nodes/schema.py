@@ -45,6 +45,32 @@ def schema(
     )
 
 
+def node_schema(
+    node_id: str,
+    display_name: str,
+    aliases: str,
+    *,
+    inputs: Sequence[Any] | Callable[[], Sequence[Any]],
+    **fields: Any,
+) -> Any:
+    """Return a node's `define_schema`; see `schema`.
+
+    Args:
+        node_id: id of the node in workflows.
+        display_name: name of the node on the page.
+        aliases: see `schema`, separated by commas.
+        inputs: the inputs, or a function that returns them, if they change while ComfyUI runs.
+        fields: see `schema`.
+    """
+
+    def define_schema(cls: type[io.ComfyNode]) -> io.Schema:
+        own = list(inputs() if callable(inputs) else inputs)
+        names = {"node_id": node_id, "display_name": display_name}
+        return schema(cls, aliases=aliases.split(", "), inputs=own, **names, **fields)
+
+    return classmethod(define_schema)
+
+
 def complaint(check: Callable[[], object]) -> bool | str:
     """Return True if a check passes, else its message, as `validate_inputs` must."""
     try:
@@ -76,11 +102,14 @@ def from_setting(name: str, *, setting: str | Setting = "", note: str = "", **ow
     return _KINDS[declaration.kind].Input(name, **(options | own))
 
 
-def number(name: str, default: float, low: float, high: float, tooltip: str, **own: Any) -> Any:
-    """Return a widget of a number that is no setting; its type is that of the default."""
-    return _KINDS[type(default)].Input(
-        name, default=default, min=low, max=high, tooltip=tooltip, **own
-    )
+def number(name: str, values: tuple[float, float, float], tooltip: str, **own: Any) -> Any:
+    """Return a widget of a number that is no setting.
+
+    `values` are its default, minimum and maximum; its type is that of the default.
+    """
+    default, low, high = values
+    widget = _KINDS[type(default)]
+    return widget.Input(name, default=default, min=low, max=high, tooltip=tooltip, **own)
 
 
 def dtype_input() -> Any:

@@ -20,7 +20,7 @@ from ..pipelines.meshes.texture import CHUNK_SIZE, DEFAULT_TEXTURED_FACES, bake_
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket, meshes_of, texture_socket, voxels_of
-from .schema import from_setting, max_faces_input, schema
+from .schema import from_setting, max_faces_input, node_schema
 from .sockets import CamerasSocket, FieldSocket, images_of, masks_of
 
 _FOLDER = "texturing"
@@ -43,79 +43,69 @@ def _size_inputs() -> list[Any]:
     ]
 
 
-def _image_inputs() -> list[Any]:
-    return [
-        io.Image.Input(
-            "views",
-            optional=True,
-            tooltip="Images around each mesh, the same number for each: from Generate"
-            " Views, or your own with cameras. Not for meshes that were moved or rotated.",
-        ),
-        CamerasSocket.Input(
-            "cameras",
-            optional=True,
-            tooltip="Of the views, if they are not the six of Generate Views.",
-        ),
-        io.Image.Input(
-            "photograph",
-            optional=True,
-            tooltip="One for each mesh, from Frame Foreground. Its camera is found from the"
-            " outlines, from all sides if neither the mesh nor the triplane has colours; a"
-            " photograph that does not fit is skipped with a note.",
-        ),
-        io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
-    ]
-
-
 class TextureMesh(io.ComfyNode):
     """Unwraps each mesh and paints its texture from images, fields and voxels.
 
     The photograph covers the views, and these cover the colours of the triplane or the voxels.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_TextureMesh",
-            display_name="Texture Mesh",
-            folder=_FOLDER,
-            aliases=("unwrap", "uv", "bake texture", "project texture", "paint mesh"),
-            inputs=[
-                io.Mesh.Input(
-                    "mesh",
-                    tooltip="Meshes of the triplanes, in the same order; cleaned ones fit too.",
-                ),
-                FieldSocket.Input(
-                    "triplane",
-                    optional=True,
-                    tooltip="Colours of what no image shows. Without it, such places take the"
-                    " colours around them.",
-                ),
-                *_size_inputs(),
-                *_image_inputs(),
-                io.Voxel.Input(
-                    "voxel_colors",
-                    optional=True,
-                    tooltip="Colours, metalness and roughness from core's VAE Decode Texture for"
-                    " TRELLIS.2 and Pixal3D, instead of a triplane's.",
-                ),
-                io.Boolean.Input(
-                    "keep_uvs",
-                    default=False,
-                    optional=True,
-                    tooltip="Paint on the mesh's own uvs instead of unwrapping it.",
-                ),
-            ],
-            outputs=[
-                io.Mesh.Output("textured_mesh", display_name="mesh"),
-                io.Image.Output(
-                    "texture",
-                    tooltip="Upscale or repaint it, and put it back with Replace Mesh Texture.",
-                ),
-            ],
-            hidden=[io.Hidden.unique_id],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_TextureMesh",
+        "Texture Mesh",
+        "unwrap, uv, bake texture, project texture, paint mesh",
+        folder=_FOLDER,
+        inputs=[
+            io.Mesh.Input(
+                "mesh", tooltip="Meshes of the triplanes, in the same order; cleaned ones fit too."
+            ),
+            FieldSocket.Input(
+                "triplane",
+                optional=True,
+                tooltip="Colours of what no image shows. Without it, such places take the"
+                " colours around them.",
+            ),
+            *_size_inputs(),
+            io.Image.Input(
+                "views",
+                optional=True,
+                tooltip="Images around each mesh, the same number for each: from Generate"
+                " Views, or your own with cameras. Not for meshes that were moved or rotated.",
+            ),
+            CamerasSocket.Input(
+                "cameras",
+                optional=True,
+                tooltip="Of the views, if they are not the six of Generate Views.",
+            ),
+            io.Image.Input(
+                "photograph",
+                optional=True,
+                tooltip="One for each mesh, from Frame Foreground. Its camera is found from the"
+                " outlines, from all sides if neither the mesh nor the triplane has colours; a"
+                " photograph that does not fit is skipped with a note.",
+            ),
+            io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
+            io.Voxel.Input(
+                "voxel_colors",
+                optional=True,
+                tooltip="Colours, metalness and roughness from core's VAE Decode Texture for"
+                " TRELLIS.2 and Pixal3D, instead of a triplane's.",
+            ),
+            io.Boolean.Input(
+                "keep_uvs",
+                default=False,
+                optional=True,
+                tooltip="Paint on the mesh's own uvs instead of unwrapping it.",
+            ),
+        ],
+        outputs=[
+            io.Mesh.Output("textured_mesh", display_name="mesh"),
+            io.Image.Output(
+                "texture",
+                tooltip="Upscale or repaint it, and put it back with Replace Mesh Texture.",
+            ),
+        ],
+        hidden=[io.Hidden.unique_id],
+    )
 
     @classmethod
     @explained
@@ -191,22 +181,17 @@ class ApplyTexture(io.ComfyNode):
     For instance by that of Texture Mesh after it was upscaled or repainted.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_ApplyTexture",
-            display_name="Replace Mesh Texture",
-            folder=_FOLDER,
-            aliases=("apply texture", "set texture", "retexture"),
-            inputs=[
-                io.Mesh.Input("mesh", tooltip="With uvs, as Texture Mesh makes them."),
-                io.Image.Input(
-                    "texture", tooltip="One for each mesh, or one for all, of any size."
-                ),
-            ],
-            outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_ApplyTexture",
+        "Replace Mesh Texture",
+        "apply texture, set texture, retexture",
+        folder=_FOLDER,
+        inputs=[
+            io.Mesh.Input("mesh", tooltip="With uvs, as Texture Mesh makes them."),
+            io.Image.Input("texture", tooltip="One for each mesh, or one for all, of any size."),
+        ],
+        outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
+    )
 
     @classmethod
     @explained
@@ -230,17 +215,14 @@ class BakeVertexColors(io.ComfyNode):
     For meshes from other nodes and from files.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_BakeVertexColors",
-            display_name="Bake Vertex Colors",
-            folder=_FOLDER,
-            aliases=("vertex colors to texture", "unwrap", "uv"),
-            inputs=[io.Mesh.Input("mesh"), *_size_inputs()],
-            outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_BakeVertexColors",
+        "Bake Vertex Colors",
+        "vertex colors to texture, unwrap, uv",
+        folder=_FOLDER,
+        inputs=[io.Mesh.Input("mesh"), *_size_inputs()],
+        outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],
+    )
 
     @classmethod
     @explained

@@ -12,7 +12,7 @@ from ..pipelines.meshes.mesh import Mesh
 from .cleaning import FOLDER
 from .errors import explained
 from .mesh_sockets import mesh_socket, meshes_of
-from .schema import schema
+from .schema import node_schema
 
 if TYPE_CHECKING:
     import trimesh
@@ -23,26 +23,21 @@ _Trimesh = io.Custom("TRIMESH")
 class ConvertTrimesh(io.ComfyNode):
     """Converts between MESH and the TRIMESH of other packs: connect either, and both come out."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_ConvertTrimesh",
-            display_name="Convert Trimesh",
-            folder=FOLDER,
-            aliases=("trimesh", "bridge", "trimesh to mesh", "mesh to trimesh"),
-            inputs=[
-                io.MultiType.Input(
-                    "any_mesh", types=[io.Mesh, _Trimesh], tooltip="MESH or TRIMESH."
-                )
-            ],
-            outputs=[
-                io.Mesh.Output("mesh", tooltip="With its texture or vertex colours."),
-                _Trimesh.Output(
-                    "trimesh", is_output_list=True, tooltip="The meshes, one after the other."
-                ),
-            ],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_ConvertTrimesh",
+        "Convert Trimesh",
+        "trimesh, bridge, trimesh to mesh, mesh to trimesh",
+        folder=FOLDER,
+        inputs=[
+            io.MultiType.Input("any_mesh", types=[io.Mesh, _Trimesh], tooltip="MESH or TRIMESH.")
+        ],
+        outputs=[
+            io.Mesh.Output("mesh", tooltip="With its texture or vertex colours."),
+            _Trimesh.Output(
+                "trimesh", is_output_list=True, tooltip="The meshes, one after the other."
+            ),
+        ],
+    )
 
     @classmethod
     @explained

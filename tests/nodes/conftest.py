@@ -20,7 +20,7 @@ from server import PromptServer
 from pipelines.images.framing import frame_foreground
 
 from ..tiny_models import MODEL, VIEWS_MODEL
-from .inputs import STEPS, red_box
+from .inputs import SAMPLING, red_box
 
 PACK = Path(__file__).parents[2]
 NAME = "image_to_3d_pack"
@@ -92,7 +92,5 @@ def managed(nodes: ModuleType, models_dir: Path) -> tuple[Any, Any]:
 def triplane(nodes: ModuleType, managed: tuple[Any, Any]) -> Any:
     image = red_box().permute(0, 3, 1, 2)
     framed, _ = frame_foreground(image, (image[:, 1:2] < 0.5).float(), size=128)
-    views = nodes.GenerateViews.execute(
-        managed[0], framed.permute(0, 2, 3, 1), 1, STEPS, 2.0, "euler_ancestral"
-    )[0]
+    views = nodes.GenerateViews.execute(managed[0], framed.permute(0, 2, 3, 1), 1, **SAMPLING)[0]
     return nodes.Reconstruct.execute(managed[1], views)[0]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import Any
+
 import torch
 import trimesh
 
 from pipelines.meshes.mesh import Mesh
 
-STEPS = 2  # of the tiny views model
+#: Of the tiny views model.
+SAMPLING = {"steps": 2, "guidance": 2.0, "scheduler": "euler_ancestral"}
+
+
+def extracted(nodes: ModuleType, triplane: Any, resolution: int = 32, **values: Any) -> Any:
+    """MESH of fields, by Extract Mesh."""
+    values = {"keep_largest_part": True, "colors": True} | values
+    return nodes.ExtractMesh.execute(
+        triplane, threshold=10.0, resolution=resolution, chunk_size=131072, **values
+    )[0]
 
 
 def red_box(height: int = 96, width: int = 128) -> torch.Tensor:

@@ -9,12 +9,12 @@ from server import PromptServer
 from pipelines.errors import InvalidInput
 from pipelines.meshes.color_transfer import texture_to_vertex_colors
 
-from .inputs import small_ball
+from .inputs import extracted, small_ball
 
 
 def test_texture_mesh_and_bake_vertex_colors_keep_the_colours(nodes, triplane):
     pytest.importorskip("xatlas")
-    mesh = nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, True, True)[0]
+    mesh = extracted(nodes, triplane)
     own = nodes.mesh_sockets.meshes_of(mesh)[0]
     for textured in (
         nodes.TextureMesh.execute(mesh, triplane, 512, 500)[0],

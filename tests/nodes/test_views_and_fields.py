@@ -22,7 +22,7 @@ from pipelines.settings import Settings, SurfaceSettings, ViewSettings
 from pipelines.weights.presets import MULTIVIEW_PRESETS
 
 from ..tiny_models import VIEW_SIZE
-from .inputs import STEPS, red_box
+from .inputs import SAMPLING, extracted, red_box
 
 
 def test_graph_makes_the_mesh_that_the_library_makes(nodes, managed):
@@ -33,26 +33,19 @@ def test_graph_makes_the_mesh_that_the_library_makes(nodes, managed):
     chain = ImageTo3D(managed[0].model, managed[1].model)
     expected = chain(
         image[None],
-        Settings(
-            views=ViewSettings(steps=STEPS, guidance=2.0, seed=3),
-            surface=SurfaceSettings(resolution=32),
-        ),
+        Settings(views=ViewSettings(seed=3, **SAMPLING), surface=SurfaceSettings(resolution=32)),
     )
     cut = nodes.RemoveBackground.execute(image.permute(1, 2, 0)[None], "auto", 0.05)
     framed = nodes.FrameForeground.execute(*cut.args, 0.85, 512, "#ffffff")
     torch.testing.assert_close(
         framed[0].permute(0, 3, 1, 2), expected.photo.framed, atol=1e-5, rtol=0
     )
-    views = nodes.GenerateViews.execute(
-        managed[0], framed[0], 3, STEPS, 2.0, "euler_ancestral", framed[1]
-    )
+    views = nodes.GenerateViews.execute(managed[0], framed[0], 3, framed[1], **SAMPLING)
     torch.testing.assert_close(
         views[0].permute(0, 3, 1, 2), expected.views.images, atol=1e-3, rtol=0
     )
     triplanes = nodes.Reconstruct.execute(managed[1], views[0])
-    (mesh,) = nodes.mesh_sockets.meshes_of(
-        nodes.ExtractMesh.execute(triplanes[0], 32, 131072, 10.0, True, True)[0]
-    )
+    (mesh,) = nodes.mesh_sockets.meshes_of(extracted(nodes, triplanes[0]))
     assert len(mesh.faces) == pytest.approx(len(expected.mesh.faces), rel=0.01)
     assert mesh.volume() == pytest.approx(expected.mesh.volume(), rel=1e-2)
     torch.testing.assert_close(
@@ -76,9 +69,7 @@ def test_generate_views_on_grey_blends_the_soft_edge_once(managed, monkeypatch):
 
 def test_generate_views_gives_six_views_and_their_grid(nodes, managed):
     image = torch.cat([red_box(64, 64), red_box(64, 64)])
-    views, grid = nodes.GenerateViews.execute(
-        managed[0], image, 2**64 - 1, STEPS, 2.0, "euler_ancestral"
-    ).args
+    views, grid = nodes.GenerateViews.execute(managed[0], image, 2**64 - 1, **SAMPLING).args
     assert views.shape == (12, VIEW_SIZE, VIEW_SIZE, 3)
     side = VIEW_SIZE
     assert grid.shape == (2, 3 * side, 2 * side, 3)
@@ -147,7 +138,7 @@ def test_extract_mesh_reserves_memory_and_gives_linear_colours(nodes, triplane, 
         monkeypatch.setattr(
             latest, "Types", SimpleNamespace(MESH=latest.BareMESH, File3D=latest.File3D)
         )
-    mesh = nodes.ExtractMesh.execute(triplane * 2, 32, 131072, 10.0, True, True)[0]
+    mesh = extracted(nodes, triplane * 2)
     assert mesh.vertices.shape[0] == 2
     assert model_management.freed[-1] > 0
     colors = triplane[0].colors(nodes.mesh_sockets.meshes_of(mesh)[0].vertices, 65536).clamp(0, 1)
@@ -157,15 +148,12 @@ def test_extract_mesh_reserves_memory_and_gives_linear_colours(nodes, triplane, 
     assert float((mesh.vertex_colors[0, : len(colors)] - colors).abs().max()) > 0.05, (
         "what core gets is linear light"
     )
-    assert (
-        nodes.ExtractMesh.execute(triplane, 32, 131072, 10.0, False, False)[0].vertices.shape[0]
-        == 1
-    )
+    assert extracted(nodes, triplane, keep_largest_part=False, colors=False).vertices.shape[0] == 1
 
 
 def test_extract_mesh_reserves_more_memory_at_a_higher_resolution(nodes, triplane):
     for resolution in (32, 48):
-        nodes.ExtractMesh.execute(triplane, resolution, 131072, 10.0, True, False)
+        extracted(nodes, triplane, resolution, colors=False)
     assert model_management.freed[-1] > model_management.freed[-2]
 
 
