@@ -9,6 +9,7 @@ import base64
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
@@ -39,7 +40,7 @@ class GltfFile:
     def __init__(self, content: bytes, path: Path) -> None:
         self.path = path
         self.tree, self._binary = _parse(content)
-        self._fetched: dict[str, bytes] = {}
+        self._fetch = cache(self._read)
 
     def accessor(self, index: int) -> Floats:
         """Read an accessor (N, width); scale normalized integers to [0, 1] or [-1, 1]."""
@@ -102,13 +103,8 @@ class GltfFile:
         uri = self.tree["buffers"][index].get("uri")
         return self._binary if uri is None else self._fetch(uri)
 
-    def _fetch(self, uri: str) -> bytes:
-        """Return the content of a data URI or a file in this file's folder, and cache it."""
-        if uri not in self._fetched:
-            self._fetched[uri] = self._read(uri)
-        return self._fetched[uri]
-
     def _read(self, uri: str) -> bytes:
+        """Return the content of a data URI, or of a file in this file's folder."""
         if uri.startswith("data:"):
             head, _, data = uri.partition(",")
             if not head.endswith(";base64"):

@@ -10,6 +10,7 @@ Source: Khronos, glTF 2.0, and the extensions in `_SUPPORTED`.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .glb_material import EMISSIVE_STRENGTH, GLOSSY, UNLIT
 from .glb_surface import TEXTURE_EXTENSIONS, Surfaces
 from .glb_transforms import INSTANCING, instance_matrices, is_flat, node_places, place_piece
 from .pieces import Piece
+from .polygons import check_indices, strip_triangles
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +63,7 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     for what, count in scene.skipped.items():
         log.warning("%s: skipped %s (%d).", path.name, what, count)
     extras = file.tree.get("asset", {}).get("extras")
-    up_axis = extras.get("up_axis", "y") if isinstance(extras, dict) else "y"
-    return pieces, "z" if up_axis == "z" else "y"
+    return pieces, extras.get("up_axis", "y") if isinstance(extras, dict) else "y"
 
 
 def companions(content: bytes, path: Path) -> list[Path]:
@@ -96,7 +97,7 @@ class _Scene:
     """
 
     def __init__(self, file: GltfFile) -> None:
-        self.skipped: dict[str, int] = {}
+        self.skipped: Counter[str] = Counter()
         self._file, self._tree = file, file.tree
         self._surfaces = Surfaces(file)
         self._places = node_places(file.tree)
@@ -105,21 +106,19 @@ class _Scene:
         """Yield the triangles of all visible meshes, transformed by their nodes."""
         for index, (place, shown) in self._places.items():
             node = self._tree["nodes"][index]
-            if "mesh" not in node:
-                continue
-            if not shown:
-                self._skip("hidden meshes")
-                continue
-            places = place @ instance_matrices(self._file, node)
-            for primitive in self._tree["meshes"][node["mesh"]]["primitives"]:
-                yield from self._placed(node, primitive, places)
+            if "mesh" in node and not shown:
+                self.skipped["hidden meshes"] += 1
+            elif "mesh" in node:
+                places = place @ instance_matrices(self._file, node)
+                for primitive in self._tree["meshes"][node["mesh"]]["primitives"]:
+                    yield from self._placed(node, primitive, places)
 
     def _placed(
         self, node: dict[str, Any], primitive: dict[str, Any], places: Floats
     ) -> Iterator[Piece]:
         """Yield the triangles of a primitive once for each of the matrices `places` (N, 4, 4)."""
         if primitive.get("mode", _TRIANGLES) not in (_TRIANGLES, _STRIP, _FAN):
-            self._skip("sets of points or lines")
+            self.skipped["sets of points or lines"] += 1
             return
         piece = self._piece(node, primitive)
         if "skin" in node and "JOINTS_0" in primitive["attributes"]:
@@ -132,12 +131,9 @@ class _Scene:
             )
         for place in places:
             if is_flat(place):
-                self._skip("meshes of scale 0")
+                self.skipped["meshes of scale 0"] += 1
             else:
                 yield place_piece(piece, place)
-
-    def _skip(self, what: str) -> None:
-        self.skipped[what] = self.skipped.get(what, 0) + 1
 
     def _piece(self, node: dict[str, Any], primitive: dict[str, Any]) -> Piece:
         """Return the triangles of a primitive in its mesh's local coordinates."""
@@ -188,24 +184,18 @@ class _Scene:
         return positions
 
     def _faces(self, primitive: dict[str, Any], count: int) -> Indices:
-        corners = (
-            self._file.accessor(primitive["indices"])[:, 0].astype(np.int64)
-            if "indices" in primitive
-            else np.arange(count)
-        )
+        corners = np.arange(count)
+        if "indices" in primitive:
+            corners = self._file.accessor(primitive["indices"])[:, 0].astype(np.int64)
         mode = primitive.get("mode", _TRIANGLES)
         if mode == _TRIANGLES:
-            faces = corners[: len(corners) // 3 * 3].reshape(-1, 3)
-        elif mode == _STRIP:
-            faces = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
-            faces[1::2] = faces[1::2][:, [1, 0, 2]]
-        else:
-            faces = np.stack(
-                [np.full(max(len(corners) - 2, 0), corners[0]), corners[1:-1], corners[2:]], axis=1
-            )
-        if len(faces) and faces.max() >= count:
-            raise InvalidInput("a triangle refers to a vertex that does not exist")
-        return faces
+            corners = corners[: len(corners) // 3 * 3]
+        check_indices(corners, count)
+        if mode == _STRIP:
+            return strip_triangles(corners)
+        if mode == _FAN:
+            return np.insert(np.stack([corners[1:-1], corners[2:]], axis=1), 0, corners[0], axis=1)
+        return corners.reshape(-1, 3)
 
     def _skinned(
         self, positions: Floats, attributes: dict[str, int], skin: dict[str, Any]
@@ -214,20 +204,15 @@ class _Scene:
         outside = (np.eye(4), True)
         joints = np.stack([self._places.get(joint, outside)[0] for joint in skin["joints"]])
         if "inverseBindMatrices" in skin:
-            joints = joints @ self._file.accessor(skin["inverseBindMatrices"]).reshape(
-                -1, 4, 4
-            ).transpose(0, 2, 1)
+            inverse = self._file.accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4)
+            joints = joints @ inverse.transpose(0, 2, 1)
         moved = np.zeros((len(positions), 4))
         homogeneous = np.pad(positions, ((0, 0), (0, 1)), constant_values=1.0)
         total = np.zeros((len(positions), 1))
-        number = 0
-        while f"JOINTS_{number}" in attributes:
-            which = self._file.accessor(attributes[f"JOINTS_{number}"]).astype(np.int64)
-            weights = self._file.accessor(attributes[f"WEIGHTS_{number}"])
-            for k in range(4):
-                moved += weights[:, k, None] * np.einsum(
-                    "nij,nj->ni", joints[which[:, k]], homogeneous
-                )
-                total += weights[:, k, None]
-            number += 1
+        for name in (name for name in attributes if name.startswith("JOINTS_")):
+            which = self._file.accessor(attributes[name]).astype(np.int64)
+            weights = self._file.accessor(attributes[name.replace("JOINTS", "WEIGHTS")])
+            for joint, weight in zip(which.T, weights.T[..., None], strict=True):
+                moved += weight * np.einsum("nij,nj->ni", joints[joint], homogeneous)
+                total += weight
         return np.where(total > 0, moved[:, :3] / np.maximum(total, 1e-12), positions)

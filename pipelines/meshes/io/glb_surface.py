@@ -37,7 +37,7 @@ class Surfaces:
     def __init__(self, file: GltfFile) -> None:
         self._file, self._tree = file, file.tree
         self._decoded = cache(partial(_decoded, file))
-        self._materials: dict[int, Material | None] = {}
+        self._material = cache(lambda i: read_material(self._tree["materials"][i], self._pixels))
         self._reported: set[int] = set()
 
     def beside_color(self, primitive: Mapping[str, Any]) -> Material | None:
@@ -46,12 +46,7 @@ class Surfaces:
         Primitives with the same material get the same object.
         """
         number = primitive.get("material")
-        if number is None:
-            return None
-        if number not in self._materials:
-            material = self._tree["materials"][number]
-            self._materials[number] = read_material(material, self._pixels)
-        return self._materials[number]
+        return None if number is None else self._material(number)
 
     def color(
         self, primitive: Mapping[str, Any]

@@ -138,11 +138,7 @@ class _Writer:
 
     def _add_view(self, data: bytes, target: int | None = None) -> int:
         self.binary.extend(b"\0" * (-len(self.binary) % 4))
-        view: dict[str, Any] = {
-            "buffer": 0,
-            "byteOffset": len(self.binary),
-            "byteLength": len(data),
-        }
+        view = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data)}
         self.views.append(view if target is None else view | {"target": target})
         self.binary.extend(data)
         return len(self.views) - 1
@@ -153,15 +149,8 @@ def _packed(tree: Mapping[str, Any], binary: bytearray) -> bytes:
     text = json.dumps(tree, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     data = bytes(binary) + b"\0" * (-len(binary) % 4)
-    return b"".join(
-        [
-            struct.pack("<III", MAGIC, 2, 12 + 8 + len(text) + 8 + len(data)),
-            struct.pack("<II", len(text), JSON),
-            text,
-            struct.pack("<II", len(data), BIN),
-            data,
-        ]
-    )
+    head = struct.pack("<5I", MAGIC, 2, 12 + 8 + len(text) + 8 + len(data), len(text), JSON)
+    return b"".join([head, text, struct.pack("<II", len(data), BIN), data])
 
 
 def _encoded(texture: Tensor, kind: TextureFormat) -> bytes:

@@ -27,11 +27,7 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
     Raises:
         InvalidInput: if there are no triangles, or if `Mesh` rejects the arrays.
     """
-    pieces = [
-        piece if piece.uvs is not None else replace(piece, image=None)
-        for piece in pieces
-        if len(piece.faces)
-    ]
+    pieces = [p if p.uvs is not None else replace(p, image=None) for p in pieces if len(p.faces)]
     if not pieces:
         raise InvalidInput("it has no triangles")
     material = _common_material(pieces)
@@ -40,7 +36,8 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
     uvs = _concatenated([piece.uvs for piece in merged])
     if material is not None and (uvs is None or moved):
         if material.images:
-            log.warning("Its %s are skipped: not all of it has one texture.", _listed(material))
+            names = ", ".join(material.images).replace("_", " ")
+            log.warning("Its %s are skipped: not all of it has one texture.", names)
         material = material.without_images()
     starts = np.cumsum([0] + [len(piece.vertices) for piece in merged[:-1]])
     faces = [piece.faces + start for piece, start in zip(merged, starts, strict=True)]
@@ -74,10 +71,6 @@ def _alike(one: Material, other: Material) -> bool:
     )
 
 
-def _listed(material: Material) -> str:
-    return ", ".join(name.replace("_", " ") for name in material.images)
-
-
 def _concatenated(parts: Sequence[Floats | None]) -> Tensor | None:
     """Concatenate an attribute of all pieces; return None if a piece lacks it."""
     present = [part for part in parts if part is not None]
@@ -101,9 +94,8 @@ def _vertex_colors(pieces: Sequence[Piece]) -> Tensor | None:
 
 
 def _piece_colors(piece: Piece) -> Tensor:
-    shape = piece.vertices.shape
-    material = None if piece.color is None else torch.from_numpy(piece.color).float()
-    if piece.vertex_colors is None:
-        return torch.ones(shape) if material is None else material.expand(shape).clone()
-    colors = torch.from_numpy(piece.vertex_colors).float()
-    return colors if material is None else multiplied(colors, material)
+    own = np.ones(piece.vertices.shape) if piece.vertex_colors is None else piece.vertex_colors
+    colors = torch.from_numpy(own)
+    if piece.color is not None:
+        colors = multiplied(colors, torch.from_numpy(piece.color))
+    return colors.float()

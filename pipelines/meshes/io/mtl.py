@@ -30,8 +30,10 @@ _OPTIONS = {"-mm": 2} | dict.fromkeys(
 )
 #: Options of an image line that one to three numbers follow.
 _VECTORS = ("-o", "-s", "-t")
-_ROUGHNESS, _METAL, _NORMAL, _GLOW = "map_pr", "map_pm", "norm", "map_ke"
-_OTHER_MAPS = (_ROUGHNESS, _METAL, _NORMAL, _GLOW)
+#: Keywords of images other than the colour's.
+_MAPS = {"roughness": "map_Pr", "metallic": "map_Pm", "normal_map": "norm", "emissive": "map_Ke"}
+_NAMES = {keyword.lower(): name for name, keyword in _MAPS.items()}
+_NUMBERS = {"roughness": "Pr", "metallic": "Pm"}
 #: Maps that affect the appearance but are not supported.
 _SKIPPED_MAPS = ("map_d", "map_bump", "bump", "disp", "decal")
 
@@ -44,7 +46,7 @@ class MtlMaterial:
         color: (3,) in [0, 1], sRGB.
         image: file name of the colour image.
         scale, offset: transform of the colour image's texture coordinates.
-        images: file names of other images, by keyword in lower case.
+        images: file names of other images, by the names in `_MAPS`.
         numbers: (3,) values of Pr, Pm and Ke, each at least 0.
         unlit: whether the surface ignores light (illum 0).
         skipped: keywords of unsupported maps.
@@ -80,9 +82,8 @@ def read_libraries(path: Path, libraries: Iterable[str]) -> dict[str, MtlMateria
     files = {name: place for line in libraries for name, place in library_files(path, line).items()}
     for name, place in files.items():
         if place is None:
-            log.warning(
-                "%s names the material file %s, which is missing: skipped.", path.name, name
-            )
+            text = "%s names the material file %s, which is missing: skipped."
+            log.warning(text, path.name, name)
             continue
         own = parse(place)
         materials |= own
@@ -125,13 +126,11 @@ def _read_line(material: MtlMaterial, keyword: str, rest: str) -> None:
         material.image, options = _parse_map(rest)
         material.scale = _pair(options.get("-s", []), 1.0)
         material.offset = _pair(options.get("-o", []), 0.0)
-    elif small in _OTHER_MAPS:
-        name, _ = _parse_map(rest)
-        if name:
-            material.images[small] = name
+    elif small in _NAMES:
+        if name := _parse_map(rest)[0]:
+            material.images[_NAMES[small]] = name
     elif keyword in ("Pr", "Pm", "Ke"):
-        numbers = _numbers(rest)
-        if numbers is not None:
+        if (numbers := _numbers(rest)) is not None:
             material.numbers[keyword] = numbers.clip(0, None)
     elif keyword == "illum":
         material.unlit = rest.split()[:1] == ["0"]
@@ -145,28 +144,22 @@ def beside_color(path: Path, own: MtlMaterial) -> Material | None:
     An MTL stores roughness and metalness in two images; a `Material` combines them into one. If an
     image is missing, its scale factor is dropped too.
     """
-    found = {keyword: read_texture(path, name) for keyword, name in own.images.items()}
-    images = {keyword: image.pixels for keyword, image in found.items() if image is not None}
+    found = {name: read_texture(path, file) for name, file in own.images.items()}
+    images = {name: image.pixels for name, image in found.items() if image is not None}
+    missing = found.keys() - images.keys()
     factors: dict[str, Any] = {}
-    for name, keyword, map_keyword, neutral in (
-        ("roughness_factor", "Pr", _ROUGHNESS, 1.0),
-        ("metallic_factor", "Pm", _METAL, float(_METAL in images)),
-    ):
+    neutral = {"roughness": 1.0, "metallic": float("metallic" in images)}
+    for name, keyword in _NUMBERS.items():
         value = own.numbers.get(keyword)
-        image_missing = map_keyword in own.images and map_keyword not in images
-        if value is not None and not image_missing and value[0] != neutral:
-            factors[name] = min(float(value[0]), 1.0)
+        if value is not None and name not in missing and value[0] != neutral[name]:
+            factors[f"{name}_factor"] = min(float(value[0]), 1.0)
     glow = own.numbers.get("Ke")
-    if glow is not None and (_GLOW in images or _GLOW not in own.images):
-        says_nothing = not glow.any() or (_GLOW in images and bool((glow == 1).all()))
-        factors |= {} if says_nothing else emission_factors(glow.tolist())
-    return Material(
-        _packed(images.get(_ROUGHNESS), images.get(_METAL)),
-        images.get(_NORMAL),
-        images.get(_GLOW),
-        unlit=own.unlit,
-        factors=factors,
-    ).or_none()
+    whole = float("emissive" in images)  # the whole image glows, or nothing does
+    if glow is not None and "emissive" not in missing and glow.any() and (glow != whole).any():
+        factors |= emission_factors(glow.tolist())
+    packed = _packed(images.get("roughness"), images.get("metallic"))
+    others = images.get("normal_map"), images.get("emissive")
+    return Material(packed, *others, unlit=own.unlit, factors=factors).or_none()
 
 
 def _packed(roughness: Tensor | None, metal: Tensor | None) -> Tensor | None:
@@ -193,20 +186,14 @@ def material_lines(material: Material | None, images: Mapping[str, str]) -> str:
     """
     own = material or Material()
     lines = [f"illum {0 if own.unlit else 1}"]
-    for name, keyword in (("roughness", "Pr"), ("metallic", "Pm")):
+    for name, keyword in _NUMBERS.items():
         factor = own.factors.get(f"{name}_factor", -1.0)  # negative: automatic
         if factor >= 0 or name in images:
             lines.append(f"{keyword} {factor if factor >= 0 else 1.0:g}")
     color, strength = own.emission
     if any(color):
         lines.append("Ke " + " ".join(f"{value * strength:g}" for value in color))
-    keywords = {
-        "roughness": "map_Pr",
-        "metallic": "map_Pm",
-        "normal_map": "norm",
-        "emissive": "map_Ke",
-    }
-    lines += [f"{keywords[name]} {file}" for name, file in images.items()]
+    lines += [f"{_MAPS[name]} {file}" for name, file in images.items()]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -28,7 +28,7 @@ from .obj_statements import (
     without_comments,
 )
 from .pieces import Piece
-from .polygons import triangulate
+from .polygons import check_indices, cut_polygons
 from .textures import find_companion, read_texture
 
 log = logging.getLogger(__name__)
@@ -90,24 +90,20 @@ class _Reader:
         beside = mtl.beside_color(self._path, material)
         laid = (uv_corners != _MISSING).all(axis=1) & bool(image or material.images)
         if image is not None and self._colors is not None and laid.any():
-            log.warning(
-                "%s: its vertex colours are skipped where its material has the image %s.",
-                self._path.name,
-                material.image,
-            )
+            text = "%s: its vertex colours are skipped where its material has the image %s."
+            log.warning(text, self._path.name, material.image)
         for on_texture in np.unique(laid):
             chosen = laid == on_texture
             own = corners[chosen]
             # As in other programs, vertex colours replace Kd, and an image replaces both.
             own_image = image if on_texture else None
             colors = None if own_image is not None else self._colors
+            uvs = (uv_corners[chosen], self._uvs * material.scale + material.offset)
             yield Piece.split(
                 self._positions,
                 own,
                 vertex_colors=None if colors is None else (own, colors),
-                uvs=(uv_corners[chosen], self._uvs * material.scale + material.offset)
-                if on_texture
-                else None,
+                uvs=uvs if on_texture else None,
                 color=material.color if own_image is None and colors is None else None,
                 image=own_image,
                 material=beside,
@@ -131,16 +127,15 @@ def _triangles(block: FaceLines, vertices: Floats, texcoords: int) -> tuple[Indi
     for spelling, members in spellings.items():
         groups.setdefault(_shape(spelling, lines[members[0]]), []).extend(members)
     above = np.array(block.above, dtype=np.int64)
-    parts = [np.zeros((0, 7), dtype=np.int64)]
     limits = (len(vertices), texcoords)
+    polygons = []
     for shape, own in groups.items():
         if len(shape) >= 3:  # skip points and lines
             order = np.sort(np.array(own, dtype=np.int64))
-            polygons = _polygons([lines[i] for i in order.tolist()], shape, above[order], limits)
-            parts.append(_cut(polygons, order, vertices))
-    rows = np.concatenate(parts)
-    rows = rows[rows[:, 0].argsort(kind="stable")]
-    return rows[:, 1:4], rows[:, 4:]
+            chosen = [lines[i] for i in order.tolist()]
+            polygons.append((order, _polygons(chosen, shape, above[order], limits)))
+    corners = cut_polygons(vertices, polygons)[1]
+    return corners[..., 0], corners[..., 1]
 
 
 def _shape(spelling: bytes, line: bytes) -> tuple[bytes, ...]:
@@ -181,26 +176,7 @@ def _polygons(
     if (written == 0).any():
         raise InvalidInput("a face refers to vertex 0, but indices start at 1")
     polygons = np.where(written < 0, written + above[:, None], written - 1)
-    exists = (polygons >= 0) & (polygons < limits)
-    if not exists[..., 0].all():
-        raise InvalidInput("a face refers to a vertex that does not exist")
-    if not exists[:, has_uv, 1].all():
-        raise InvalidInput("a face refers to a texture coordinate that does not exist")
+    check_indices(polygons[..., 0], limits[0])
+    check_indices(polygons[:, has_uv, 1], limits[1], "texture coordinate")
     polygons[:, ~has_uv, 1] = _MISSING
     return polygons
-
-
-def _cut(polygons: Indices, members: Indices, vertices: Floats) -> Indices:
-    """Triangulate polygons with the same number of corners.
-
-    Args:
-        polygons: (N, corners, 2) indices of vertices and texture coordinates.
-        members: (N,) line number of each polygon.
-        vertices: (V, 3) positions.
-
-    Returns:
-        (F, 7) line number, three vertex indices and three texture coordinate indices.
-    """
-    owners, places = triangulate(vertices, polygons[..., 0])
-    triangles = polygons[owners[:, None], places]  # (F, 3, 2)
-    return np.hstack([members[owners][:, None], triangles[..., 0], triangles[..., 1]])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ...errors import InvalidInput
 from ..mesh import Mesh
 from ..topology import Floats, Indices
 from .pieces import CornerValues, Piece
-from .polygons import triangulate
+from .polygons import check_indices, cut_polygons, strip_triangles
 from .textures import TextureImage, find_companion, read_texture
 
 log = logging.getLogger(__name__)
@@ -58,21 +58,6 @@ class _Element:
     properties: list[_Property] = field(default_factory=list)
 
 
-@dataclass
-class _Triangles:
-    """Triangles that polygons were cut into.
-
-    Attributes:
-        corners: (F, 3) vertex indices.
-        places: (F, 3) position of each corner within its polygon.
-        owners: (F,) index of each triangle's polygon.
-    """
-
-    corners: Indices
-    places: Indices
-    owners: Indices
-
-
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     """Read a PLY as one piece, and its up axis.
 
@@ -80,11 +65,8 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         InvalidInput: if the file is damaged.
     """
     elements, order, comments, start = _header(content)
-    data = (
-        _text_data(elements, content[start:])
-        if order is None
-        else _data(elements, content[start:], order)[0]
-    )
+    body = content[start:]
+    data = _text_data(elements, body) if order is None else _data(elements, body, order)[0]
     vertex, face = data.get("vertex", {}), data.get("face", {})
     if not {"x", "y", "z"} <= vertex.keys():
         raise InvalidInput("it has no vertices")
@@ -92,13 +74,13 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     polygons: Any = next((face[name] for name in _CORNERS if name in face), [])
     if "tristrips" in data and not len(polygons):
         polygons = _strips(data["tristrips"])
-    triangles = _triangles(vertices, polygons)
+    owners, corners = cut_polygons(vertices, _groups(polygons, len(vertices)))
     image = _image(path, comments)
     piece = Piece.split(
         vertices,
-        triangles.corners,
-        vertex_colors=_corner_colors(_colors(vertex), _colors(face), triangles),
-        uvs=None if image is None else _corner_uvs(vertex, face, triangles),
+        corners[..., 0],
+        vertex_colors=_corner_colors(_colors(vertex), _colors(face), owners, corners[..., 0]),
+        uvs=None if image is None else _corner_uvs(vertex, face, owners, corners),
         image=image,
     )
     noted = (comment.split() for comment in comments)
@@ -107,25 +89,25 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
 
 
 def _corner_colors(
-    colors: Floats | None, face_colors: Floats | None, triangles: _Triangles
+    colors: Floats | None, face_colors: Floats | None, owners: Indices, corners: Indices
 ) -> CornerValues | None:
     """Return the vertex colours or, if there are none, the colours of the faces."""
     if colors is not None or face_colors is None:
-        return None if colors is None else (triangles.corners, colors)
+        return None if colors is None else (corners, colors)
     table, number = np.unique(face_colors, axis=0, return_inverse=True)
-    return number.reshape(-1)[triangles.owners][:, None].repeat(3, axis=1), table
+    return number.reshape(-1)[owners][:, None].repeat(3, axis=1), table
 
 
 def _corner_uvs(
-    vertex: Mapping[str, Any], face: Mapping[str, Any], triangles: _Triangles
+    vertex: Mapping[str, Any], face: Mapping[str, Any], owners: Indices, corners: Indices
 ) -> CornerValues | None:
     """Return uvs per corner or, if there are none, per vertex."""
-    if "texcoord" in face and len(triangles.corners):
+    if "texcoord" in face and len(corners):
         lists = [np.asarray(row, dtype=np.float64).reshape(-1, 2) for row in face["texcoord"]]
         starts = np.cumsum([0] + [len(row) for row in lists[:-1]])
-        return starts[triangles.owners][:, None] + triangles.places, np.concatenate(lists)
+        return starts[owners][:, None] + corners[..., 1], np.concatenate(lists)
     table = _columns(vertex, _UVS)
-    return None if table is None else (triangles.corners, table.astype(np.float64))
+    return None if table is None else (corners[..., 0], table.astype(np.float64))
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
@@ -274,36 +256,25 @@ def _different_rows(
     return values | {name: np.concatenate(values[name]) for name in scalars}, at
 
 
-def _triangles(vertices: Floats, polygons: Any) -> _Triangles:
-    """Cut polygons, given as an array or as lists of vertex indices, into triangles."""
+def _groups(polygons: Any, count: int) -> Iterator[tuple[Indices, Indices]]:
+    """Group polygons, an array or lists of vertex indices, for `cut_polygons`.
+
+    The other index of a corner is its place in the polygon.
+    """
     sizes = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
-    parts = [np.zeros((0, 7), dtype=np.int64)]
     for size in np.unique(sizes[sizes >= 3]):
-        members = np.flatnonzero(sizes == size)
-        table = np.array([polygons[i] for i in members], dtype=np.int64)
-        if not 0 <= table.min() <= table.max() < len(vertices):
-            raise InvalidInput("a face refers to a vertex that does not exist")
-        owners, places = triangulate(vertices, table)
-        parts.append(np.hstack([members[owners, None], table[owners[:, None], places], places]))
-    rows = np.concatenate(parts)
-    rows = rows[rows[:, 0].argsort(kind="stable")]
-    return _Triangles(rows[:, 1:4], rows[:, 4:], rows[:, 0])
+        numbers = np.flatnonzero(sizes == size)
+        table = np.array([polygons[i] for i in numbers], dtype=np.int64)
+        check_indices(table, count)
+        yield numbers, np.stack(np.broadcast_arrays(table, np.arange(size)), axis=-1)
 
 
-def _strips(element: dict[str, Any]) -> list[list[int]]:
-    """Convert triangle strips to triangles; -1 starts a new strip."""
-    triangles = []
-    for strip in next(iter(element.values()), []):
-        run: list[int] = []
-        for number in [int(i) for i in strip] + [-1]:
-            if number >= 0:
-                run.append(number)
-                continue
-            for i in range(len(run) - 2):
-                a, b, c = run[i : i + 3]
-                triangles.append([a, b, c] if i % 2 == 0 else [b, a, c])
-            run = []
-    return triangles
+def _strips(element: dict[str, Any]) -> Indices:
+    """Convert triangle strips to triangles; a negative index starts a new strip."""
+    strips = (np.asarray(strip, dtype=np.int64) for strip in next(iter(element.values()), []))
+    runs = (run for strip in strips for run in np.split(strip, np.flatnonzero(strip < 0)))
+    triangles = [strip_triangles(run[run >= 0]) for run in runs]
+    return np.concatenate([np.zeros((0, 3), dtype=np.int64), *triangles])
 
 
 def _columns(element: Mapping[str, Any], names: tuple[tuple[str, ...], ...]) -> Any:

@@ -1,10 +1,50 @@
-"""Cut polygons into triangles."""
+"""Cut polygons and strips into triangles."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from ...errors import InvalidInput
 from ..topology import Floats, Indices
+
+
+def check_indices(indices: Indices, count: int, what: str = "vertex") -> None:
+    """Raise `InvalidInput` if an index of a face is not that of one of `count` vertices."""
+    if indices.size and not 0 <= indices.min() <= indices.max() < count:
+        raise InvalidInput(f"a face refers to a {what} that does not exist")
+
+
+def strip_triangles(strip: Indices) -> Indices:
+    """Return the triangles (F, 3) of a strip of vertex indices (N,)."""
+    faces = np.stack([strip[:-2], strip[1:-1], strip[2:]], axis=1)
+    faces[1::2] = faces[1::2][:, [1, 0, 2]]
+    return faces
+
+
+def cut_polygons(
+    vertices: Floats, groups: Iterable[tuple[Indices, Indices]]
+) -> tuple[Indices, Indices]:
+    """Cut polygons with any numbers of corners into triangles, in the order of the polygons.
+
+    Args:
+        vertices: (V, 3).
+        groups: polygons with the same number of corners: their numbers (N,), and (N, C, 2) for each
+            corner its vertex, and another index.
+
+    Returns:
+        owners: (F,) number of each triangle's polygon, ascending.
+        corners: (F, 3, 2) for each corner its vertex, and the other index.
+    """
+    owners, corners = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 3, 2), dtype=np.int64)]
+    for numbers, table in groups:
+        owner, places = triangulate(vertices, table[..., 0])
+        owners.append(numbers[owner])
+        corners.append(table[owner[:, None], places])
+    found = np.concatenate(owners)
+    order = found.argsort(kind="stable")
+    return found[order], np.concatenate(corners)[order]
 
 
 def triangulate(vertices: Floats, polygons: Indices) -> tuple[Indices, Indices]:

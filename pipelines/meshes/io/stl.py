@@ -54,9 +54,8 @@ def write(mesh: Mesh, up_axis: str) -> bytes:
     """Encode a mesh, already in the file's axes, as a binary STL."""
     corners = mesh.vertices.float()[mesh.faces].cpu().numpy()  # (F, 3, 3)
     facets = np.zeros(len(corners), dtype=_FACET)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(
-        np.float64
-    )
+    a, b, c = corners.astype(np.float64).swapaxes(0, 1)
+    normals = np.cross(b - a, c - a)
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     facets["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
     facets["corners"] = corners
@@ -93,11 +92,7 @@ def _binary_facets(content: bytes, path: Path) -> np.ndarray:
     if named != present or left_over:
         log.warning(
             "%s: its header names %d triangles, but it has %d and %d more bytes. Read %d.",
-            path.name,
-            named,
-            present,
-            left_over,
-            count,
+            *(path.name, named, present, left_over, count),
         )
     return np.frombuffer(content, _FACET, count, start)
 

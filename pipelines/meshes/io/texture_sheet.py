@@ -74,10 +74,7 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
     A repeating image is packed as many times as it repeats.
     """
     moved = [_in_first_tile(piece) for piece in pieces]
-    repeats = [_repeats(piece) for piece in moved]
-    keys = [
-        (id(piece.image), _color(piece), times) for piece, times in zip(moved, repeats, strict=True)
-    ]
+    keys = [(id(piece.image), _color(piece), _repeats(piece)) for piece in moved]
     images = {key: _tinted(piece) for key, piece in dict(zip(keys, moved, strict=True)).items()}
     area = sum(image[..., 0].numel() * key[2][0] * key[2][1] for key, image in images.items())
     scale = min(1.0, MAX_SIDE / 2 / area**0.5)
@@ -92,18 +89,20 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
     placed = []
     for piece, key in zip(moved, keys, strict=True):
         (top, left), inner = corner_of[key], np.array(tiles[key].shape[1::-1]) - 2 * _MARGIN
-        uvs = np.full((len(piece.vertices), 2), 0.5)
-        if piece.image is not None and piece.uvs is not None:
-            uvs = piece.uvs / key[2]
-        pixels = (left, height - top) + np.array([_MARGIN, -_MARGIN]) + (uvs - (0, 1)) * inner
+        assert piece.uvs is not None
+        uvs = piece.uvs / key[2] - (0, 1)
+        pixels = (left, height - top) + np.array([_MARGIN, -_MARGIN]) + uvs * inner
         placed.append(replace(piece, color=None, uvs=pixels / (width, height), image=image))
     return placed
 
 
 def _in_first_tile(piece: Piece) -> Piece:
-    """Shift each triangle's uvs by whole numbers so that the smallest are in [0, 1)."""
+    """Shift each triangle's uvs by whole numbers so that the smallest are in [0, 1).
+
+    Without an image, all uvs are in the middle.
+    """
     if piece.image is None or piece.uvs is None:
-        return piece
+        return replace(piece, uvs=np.full((len(piece.vertices), 2), 0.5))
     if piece.uvs.min() >= -_ON_BORDER and piece.uvs.max() <= 1 + _ON_BORDER:
         return replace(piece, uvs=piece.uvs.clip(0, 1))
     corners = piece.uvs[piece.faces]  # (F, 3, 2)
@@ -126,8 +125,7 @@ def _in_first_tile(piece: Piece) -> Piece:
 
 def _repeats(piece: Piece) -> tuple[int, int]:
     """Return how many times a piece's image repeats horizontally and vertically."""
-    if piece.image is None or piece.uvs is None:
-        return 1, 1
+    assert piece.uvs is not None
     across, up = np.maximum(np.ceil(piece.uvs.max(axis=0) - _ON_BORDER), 1)
     return int(across), int(up)
 

@@ -35,11 +35,8 @@ def find_companion(mesh_path: Path, name: str) -> Path | None:
     Letter case is ignored. If the name includes folders that do not exist, the file is searched
     directly in the mesh's folder. Files outside the mesh's folder are never returned.
     """
-    parts = [
-        part
-        for part in name.strip().strip('"').replace("\\", "/").split("/")
-        if part not in ("", ".")
-    ]
+    steps = name.strip().strip('"').replace("\\", "/").split("/")
+    parts = [part for part in steps if part not in ("", ".")]
     if not parts or "\0" in name:
         return None
     root = mesh_path.parent.resolve()
@@ -61,12 +58,8 @@ def read_texture(mesh_path: Path, name: str) -> TextureImage | None:
     try:
         return decode_texture(place)
     except Exception as error:  # Pillow's plugins raise errors of any type
-        log.warning(
-            "The image %s of %s is not readable (%s): skipped.",
-            name,
-            mesh_path.name,
-            type(error).__name__,
-        )
+        kind = type(error).__name__
+        log.warning("The image %s of %s is not readable (%s): skipped.", name, mesh_path.name, kind)
         return None
 
 
@@ -98,8 +91,7 @@ def _entry(folder: Path, name: str) -> Path | None:
         exact = folder / name
         if exact.exists():
             return exact
-        return next(
-            (entry for entry in folder.iterdir() if entry.name.casefold() == name.casefold()), None
-        )
+        alike = (e for e in folder.iterdir() if e.name.casefold() == name.casefold())
+        return next(alike, None)
     except OSError:
         return None

@@ -12,6 +12,8 @@ import logging
 import posixpath
 import zipfile
 import zlib
+from collections.abc import Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from ...errors import InvalidInput
 from ..mesh import Mesh
 from ..topology import Floats, bare_shape
 from .pieces import Piece
+from .polygons import check_indices
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
@@ -28,12 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _MILLIMETRES = {
-    "micron": 1e-3,
-    "millimeter": 1.0,
-    "centimeter": 10.0,
-    "inch": 25.4,
-    "foot": 304.8,
-    "meter": 1000.0,
+    **{"micron": 1e-3, "millimeter": 1.0, "centimeter": 10.0, "meter": 1000.0},
+    **{"inch": 25.4, "foot": 304.8},
 }
 _CORE = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
 _MATERIALS = "http://schemas.microsoft.com/3dmanufacturing/material/2015/02"
@@ -79,21 +78,16 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     package = _Package(archive)
     root = package.root
     build = root.find("{*}build")
-    items = [] if build is None else build.findall("{*}item")
     scale = _MILLIMETRES.get(root.get("unit", "millimeter"))
     if scale is None:
         raise InvalidInput(f"its unit '{root.get('unit')}' is unknown")
-    pieces: list[Piece] = []
-    for item in items:
-        place = np.diag([scale, scale, scale, 1.0]) @ _matrix(item.get("transform"))
-        pieces += package.pieces(
-            item.get(_PATH, package.name), item.get("objectid", ""), place, None
-        )
+    items = [] if build is None else build.findall("{*}item")
+    pieces = package.placed(items, package.name, np.diag([scale, scale, scale, 1.0]), None, 0)
     skipped = [*_unsupported_extensions(root), *sorted(package.skipped)]
     if skipped:
         log.warning("%s: skipped %s.", path.name, ", ".join(skipped))
     noted = next((m.text for m in root.findall("{*}metadata") if m.get("name") == _UP_AXIS), None)
-    return pieces, "z" if noted == "z" else "y"
+    return pieces, noted or "y"
 
 
 def write(mesh: Mesh, up_axis: str) -> bytes:
@@ -147,7 +141,7 @@ class _Package:
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
-        self._models: dict[str, Element] = {}
+        self._parsed = cache(lambda name: _parse(self._unpacked(name)))
         self.skipped: set[str] = set()
         self.name = self._start()
         self.root = self.model(self.name)
@@ -165,10 +159,7 @@ class _Package:
         return found[0]
 
     def model(self, name: str) -> Element:
-        name = posixpath.normpath(name).lstrip("/")
-        if name not in self._models:
-            self._models[name] = _parse(self._unpacked(name))
-        return self._models[name]
+        return self._parsed(posixpath.normpath(name).lstrip("/"))
 
     def _unpacked(self, name: str) -> bytes:
         actual = next((n for n in self._archive.namelist() if n.lower() == name.lower()), None)
@@ -181,18 +172,33 @@ class _Package:
         except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise InvalidInput("it is damaged, or locked by a password") from error
 
-    def pieces(
-        self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int = 0
+    def placed(
+        self,
+        entries: Iterable[Element],
+        model: str,
+        place: Floats,
+        above: tuple[str, str] | None,
+        depth: int,
     ) -> list[Piece]:
-        """Return the transformed triangles of an object and, recursively, of its components.
+        """Return the transformed triangles of the objects that entries name.
 
         Args:
-            model: file name of the model in the archive.
-            number: id of the object in the model.
-            place: (4, 4) transform of the object.
+            entries: items of the build plate, or components of an object.
+            model: file name of the model that contains them.
+            place: (4, 4) transform of the entries.
             above: group and entry of the colour inherited from the parent object, or None.
             depth: level of nested components.
         """
+        found: list[Piece] = []
+        for entry in entries:
+            own = entry.get(_PATH, model), entry.get("objectid", "")
+            found += self._pieces(*own, place @ _matrix(entry.get("transform")), above, depth)
+        return found
+
+    def _pieces(
+        self, model: str, number: str, place: Floats, above: tuple[str, str] | None, depth: int
+    ) -> list[Piece]:
+        """Return the transformed triangles of an object and, recursively, of its components."""
         if depth > _MAX_DEPTH:
             raise InvalidInput("its objects contain each other")
         root = self.model(model)
@@ -205,23 +211,12 @@ class _Package:
         if kind not in _SHAPES:
             self.skipped.add(f"objects of type {kind[:20]}")
             return []
-        property_of_object = (
-            (entry.get("pid", ""), entry.get("pindex", "0")) if entry.get("pid") else above
-        )
-        found = []
+        if entry.get("pid"):
+            above = entry.get("pid", ""), entry.get("pindex", "0")
+        components = entry.iterfind("{*}components/{*}component")
+        found = self.placed(components, model, place, above, depth + 1)
         mesh = entry.find("{*}mesh")
-        if mesh is not None:
-            found.append(self._mesh_piece(root, mesh, place, property_of_object))
-        for component in entry.iterfind("{*}components/{*}component"):
-            inner = place @ _matrix(component.get("transform"))
-            found += self.pieces(
-                component.get(_PATH, model),
-                component.get("objectid", ""),
-                inner,
-                property_of_object,
-                depth + 1,
-            )
-        return found
+        return found if mesh is None else [self._mesh_piece(root, mesh, place, above), *found]
 
     def _mesh_piece(
         self, root: Element, mesh: Element, place: Floats, above: tuple[str, str] | None
@@ -230,18 +225,12 @@ class _Package:
 
         `above` is the group and entry of the object's default colour, or None.
         """
-        vertices = np.array(
-            [
-                [float(v.get(axis, "nan")) for axis in "xyz"]
-                for v in mesh.iterfind("{*}vertices/{*}vertex")
-            ]
-        ).reshape(-1, 3)
+        points = mesh.iterfind("{*}vertices/{*}vertex")
+        vertices = np.array([[float(v.get(axis, "nan")) for axis in "xyz"] for v in points])
         rows = list(mesh.iterfind("{*}triangles/{*}triangle"))
-        faces = np.array(
-            [[int(t.get(name, "-1")) for name in ("v1", "v2", "v3")] for t in rows], dtype=np.int64
-        ).reshape(-1, 3)
-        if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
-            raise InvalidInput("a triangle refers to a vertex that does not exist")
+        faces = np.array([[int(t.get(f"v{i}", "-1")) for i in (1, 2, 3)] for t in rows], np.int64)
+        vertices, faces = vertices.reshape(-1, 3), faces.reshape(-1, 3)
+        check_indices(faces, len(vertices))
         colors = self._corner_colors(root, rows, above)
         if np.linalg.det(place[:3, :3]) < 0:
             faces = faces[:, ::-1]
@@ -256,20 +245,17 @@ class _Package:
         self, root: Element, rows: list[Element], above: tuple[str, str] | None
     ) -> Floats | None:
         """Return the sRGB colours (F, 3, 3) of corners, white by default; None if all lack one."""
-        palettes: dict[str, dict[int, Floats]] = {}
+        palette = cache(partial(self._palette, root))
         colors = np.ones((len(rows), 3, 3))
         found = False
         for i, triangle in enumerate(rows):
             group = triangle.get("pid") or (above[0] if above else None)
             if not group:
                 continue
-            if group not in palettes:
-                palettes[group] = self._palette(root, group)
             first = triangle.get("p1") or (above[1] if above and above[0] == group else "0")
             entries = (first, triangle.get("p2") or first, triangle.get("p3") or first)
             for corner, entry in enumerate(entries):
-                color = palettes[group].get(int(entry))
-                if color is not None:
+                if (color := palette(group).get(int(entry))) is not None:
                     colors[i, corner], found = color, True
         return colors if found else None
 
