@@ -1,8 +1,8 @@
 """An HTTP client that refuses private addresses and limits the size of responses.
 
-Requests keep the host name instead of replacing it by an address, so certificates and proxies keep
-working. The host is resolved and checked before each request. The address of the open connection
-is checked again before anything is sent, in case the name now resolves differently.
+Requests keep the host name, so certificates and proxies keep working. Each new connection resolves
+the host once, checks all its addresses, and connects to one of them: a name that resolves
+differently a moment later leads nowhere else.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import ipaddress
 import urllib.request
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from socket import SOCK_STREAM
+from socket import AF_INET, SOCK_STREAM
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,30 +35,22 @@ _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 _MAX_REDIRECTS = 5
 _MAX_CONNECTIONS, _MAX_IDLE_CONNECTIONS, _IDLE_S = 100, 20, 5.0
 _CHUNK_BYTES = 65_536
+#: Arguments of zlib by Content-Encoding. Requests ask for uncompressed bodies, but some servers
+#: send gzip or deflate anyway.
+_WINDOW_BITS = {
+    "gzip": zlib.MAX_WBITS | 16,
+    "x-gzip": zlib.MAX_WBITS | 16,
+    "deflate": zlib.MAX_WBITS,
+}
 
-# Source: IANA's registries of special-purpose addresses (RFC 6890 and its updates).
-_SPECIAL_V4 = tuple(
-    map(
-        ipaddress.IPv4Network,
-        (
-            "0.0.0.0/8",
-            "10.0.0.0/8",
-            "100.64.0.0/10",
-            "127.0.0.0/8",
-            "168.63.129.16/32",  # Azure's services for virtual machines, in a public range
-            "169.254.0.0/16",
-            "172.16.0.0/12",
-            "192.0.0.0/24",
-            "192.0.2.0/24",
-            "192.88.99.0/24",
-            "192.168.0.0/16",
-            "198.18.0.0/15",
-            "198.51.100.0/24",
-            "203.0.113.0/24",
-            "224.0.0.0/3",  # multicast and reserved
-        ),
-    )
-)
+# Source: IANA's registries of special-purpose addresses (RFC 6890 and its updates). Python's own
+# `is_global` differs between versions. 224.0.0.0/3 is multicast and reserved; 168.63.129.16 has
+# Azure's services for virtual machines, in a public range.
+_SPECIAL_V4 = tuple(map(ipaddress.IPv4Network, (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32",
+    "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24",
+    "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+)))  # fmt: skip
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")  # all other ranges are reserved, local or multicast
 _SPECIAL_V6 = tuple(
     map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
@@ -151,8 +143,6 @@ def make_client(access: Access) -> httpx.AsyncClient:
             raise AddressRefused(
                 f"Refused {url.host}: the port must be from 1 to 65535, got {url.port}."
             )
-        with suppress(OSError, UnicodeError):  # connecting reports it, or the proxy can resolve it
-            await _check_host(access, url.host, _TIMEOUT.connect)
 
     client = httpx.AsyncClient(
         transport=_Transport(access),
@@ -194,6 +184,37 @@ async def stream(
     raise httpx.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects", request=request)
 
 
+async def download(
+    client: httpx.AsyncClient,
+    url: str,
+    write: Callable[[bytes], object],
+    max_bytes: int,
+    **options: Any,
+) -> None:
+    """Follow redirects to a file and write its content piece by piece.
+
+    Args:
+        client: from `make_client`.
+        url: URL of the file.
+        write: called with each piece.
+        max_bytes: largest size of the content.
+        options: passed to `httpx.AsyncClient.build_request`.
+
+    Raises:
+        httpx.HTTPStatusError: if the server answers with an error; the message is the status.
+        AddressRefused, httpx.HTTPError, httpx.InvalidURL: as `stream` and `read_chunks`.
+    """
+    async with stream(client, "GET", url, redirects=True, **options) as response:
+        if not response.is_success:
+            raise httpx.HTTPStatusError(
+                f"HTTP {response.status_code} {response.reason_phrase}".rstrip(),
+                request=response.request,
+                response=response,
+            )
+        async for piece in read_chunks(response, max_bytes):
+            write(piece)
+
+
 async def read_chunks(response: httpx.Response, max_bytes: int) -> AsyncIterator[bytes]:
     """Decode a response's body and yield it in pieces of at most 64 KiB.
 
@@ -204,81 +225,59 @@ async def read_chunks(response: httpx.Response, max_bytes: int) -> AsyncIterator
         httpx.HTTPError: if the connection breaks, or the compressed body is unsupported, damaged
             or cut off.
     """
-    decoder = _decoder(response.headers.get("content-encoding", ""))
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    inflate = None
+    if encoding not in ("", "identity"):
+        if encoding not in _WINDOW_BITS:
+            raise httpx.DecodingError(f"unsupported Content-Encoding {encoding!r:.40}")
+        inflate = _Inflate(_WINDOW_BITS[encoding])
     size = 0
     async for raw in response.aiter_raw():
-        for piece in decoder.decode(raw):
+        for piece in [raw] if inflate is None else inflate.decode(raw):
             size += len(piece)
             if size > max_bytes:
-                raise TooLarge(f"more than {max_bytes} bytes")
+                raise TooLarge(f"it is larger than {max_bytes // 2**20} MiB")
             yield piece
-    decoder.finish()
+    if inflate is not None and not inflate.stream.eof:
+        raise httpx.DecodingError("the compressed body is cut off")
 
 
-class TooLarge(Exception):
+class TooLarge(httpx.HTTPError):
     """A decoded body is larger than allowed."""
 
 
-class _Identity:
-    def decode(self, data: bytes) -> Iterator[bytes]:
-        yield data
-
-    def finish(self) -> None:
-        pass
-
-
-class _Inflate(_Identity):
+class _Inflate:
     """Decoder of gzip (one or more members) and deflate (with or without a zlib header)."""
 
     def __init__(self, wbits: int) -> None:
-        self._wbits = wbits
-        self._stream = zlib.decompressobj(wbits)
-        self._begun = False
+        self._wbits, self._begun = wbits, False
+        self.stream = zlib.decompressobj(wbits)
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while True:
             piece = self._inflated(data)
             if piece:
                 yield piece
-            data = self._stream.unconsumed_tail
-            if self._stream.eof:
-                data = self._stream.unused_data
+            data = self.stream.unconsumed_tail
+            if self.stream.eof:
+                data = self.stream.unused_data
                 if not data:
                     return
-                self._stream = zlib.decompressobj(self._wbits)
+                self.stream = zlib.decompressobj(self._wbits)
             elif not data and len(piece) < _CHUNK_BYTES:
                 return
 
     def _inflated(self, data: bytes) -> bytes:
         try:
-            piece = self._stream.decompress(data, _CHUNK_BYTES)
+            piece = self.stream.decompress(data, _CHUNK_BYTES)
         except zlib.error as error:
             if self._begun or self._wbits != zlib.MAX_WBITS:
                 raise httpx.DecodingError(f"damaged encoding: {error}") from error
             self._wbits = -zlib.MAX_WBITS  # some servers send deflate without a header
-            self._stream = zlib.decompressobj(self._wbits)
+            self.stream = zlib.decompressobj(self._wbits)
             return self._inflated(data)
         self._begun = self._begun or bool(piece)
         return piece
-
-    def finish(self) -> None:
-        if not self._stream.eof:
-            raise httpx.DecodingError("the compressed body is cut off")
-
-
-def _decoder(encoding: str) -> _Identity:
-    """Return the decoder for a Content-Encoding.
-
-    Requests ask for uncompressed bodies, but some servers send gzip or deflate anyway.
-    """
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return _Identity()
-    if name in ("gzip", "x-gzip"):
-        return _Inflate(zlib.MAX_WBITS | 16)
-    if name == "deflate":
-        return _Inflate(zlib.MAX_WBITS)
-    raise httpx.DecodingError(f"unsupported Content-Encoding {name!r:.40}")
 
 
 async def _send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
@@ -295,14 +294,21 @@ class _GuardedNetwork(httpcore.AnyIOBackend):
         self._access = access
 
     async def connect_tcp(
-        self, host: str, *args: Any, **kwargs: Any
+        self, host: str, port: int, timeout: float | None = None, **options: Any
     ) -> httpcore.AsyncNetworkStream:
-        stream = await super().connect_tcp(host, *args, **kwargs)
-        address = stream.get_extra_info("server_addr")[0]
-        if not self._access.allows(host, address):
-            await stream.aclose()
-            raise _refused(host, address)
-        return stream
+        try:
+            addresses = await _allowed_addresses(self._access, host, timeout)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"{host} was not resolved in time") from error
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        failure: Exception | None = None
+        for address in addresses:
+            try:
+                return await super().connect_tcp(address, port, timeout, **options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = failure or error
+        raise failure or httpcore.ConnectError(f"{host} has no address")
 
 
 class _Transport(httpx.AsyncBaseTransport):
@@ -325,6 +331,8 @@ class _Transport(httpx.AsyncBaseTransport):
         proxy = _proxy_for(request.url) if self._access.proxies else None
         if proxy is None:
             return await self._direct.handle_async_request(request)
+        with suppress(OSError, UnicodeError):  # the proxy may be able to resolve it
+            await _allowed_addresses(self._access, request.url.host, _TIMEOUT.connect)
         if proxy not in self._proxied:
             self._proxied[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
         return await self._proxied[proxy].handle_async_request(request)
@@ -341,22 +349,19 @@ def _proxy_for(url: httpx.URL) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-async def _check_host(access: Access, host: str, timeout: float | None) -> None:
-    """Resolve a host and refuse it if one of its addresses is not allowed.
+async def _allowed_addresses(access: Access, host: str, timeout: float | None) -> list[str]:
+    """Resolve a host to its addresses, IPv4 first, as a broken IPv6 often keeps one waiting.
 
     Raises:
-        AddressRefused: if an address is not allowed.
+        AddressRefused: if one of the addresses is not allowed.
         TimeoutError: if resolving takes longer than `timeout`, in seconds.
         OSError, UnicodeError: if the host cannot be resolved.
     """
-    if access.private or host in access.named_hosts:
-        return
     with anyio.fail_after(timeout):
-        found = await anyio.getaddrinfo(host, 443, type=SOCK_STREAM)
-    for *_, (address, *_) in found:
-        if not access.allows(host, str(address)):
-            raise _refused(host, str(address))
-
-
-def _refused(host: str, address: str) -> AddressRefused:
-    return AddressRefused(f"Refused {host}: it resolves to {address}, not a public address.")
+        found = await anyio.getaddrinfo(host, None, type=SOCK_STREAM)
+    found.sort(key=lambda each: each[0] != AF_INET)
+    addresses = [str(address) for *_, (address, *_) in found]
+    for address in addresses:
+        if not access.allows(host, address):
+            raise AddressRefused(f"Refused {host}: it resolves to {address}, not a public address.")
+    return addresses

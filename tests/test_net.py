@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ipaddress
+import socket
 import tracemalloc
 import zlib
 
@@ -172,15 +174,24 @@ def test_stream_refuses_a_private_address_before_it_connects(host):
     asyncio.run(run())
 
 
-def test_connection_is_checked_again_where_a_name_changes_its_address(monkeypatch):
-    from pipelines import net
+def test_connection_goes_to_the_address_that_was_checked(monkeypatch):
+    """A name that resolves differently on a second request to the resolver leads nowhere else."""
+    answers = iter(["127.0.0.1", "127.0.0.2"])
 
-    async def resolves_to_public(*_: object) -> None:
-        pass
+    def resolve(host: str, port: object, *_: object, **__: object) -> list:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port or 0))]
 
-    monkeypatch.setattr(net, "_check_host", resolves_to_public)
-    with pytest.raises(AddressRefused, match=r"127\.0\.0\.1"):
-        fetch_from(Reply(TEXT), access=Access(http=True))
+    async def run() -> bytes:
+        async with Service() as service:
+            service.answers["/x"] = [Reply(TEXT)]
+            monkeypatch.setattr(socket, "getaddrinfo", resolve)
+            url = service.url.replace("127.0.0.1", "rebinding.example") + "/x"
+            access = Access(http=True, networks=(ipaddress.ip_network("127.0.0.1/32"),))
+            async with make_client(access) as client, stream(client, "GET", url) as response:
+                return b"".join([piece async for piece in read_chunks(response, 10**6)])
+
+    assert asyncio.run(run()) == TEXT
+    assert next(answers) == "127.0.0.2"
 
 
 @pytest.mark.parametrize(

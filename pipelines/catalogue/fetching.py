@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from ..errors import ImageTo3DError, UnreadableImage
-from ..net import Access, TooLarge, make_client, parse_url, read_chunks, stream
+from ..net import HTTP_ERRORS, Access, download, make_client, parse_url
 
 _ATTEMPTS, _PAUSE_S = 3, 1.0
 _READ_TIMEOUT_S = 20.0
@@ -40,17 +40,9 @@ def downloaded(address: str) -> Iterator[Path]:
                 _fetch(address, path)
             else:
                 _copy(address, path)
-        except _Failed as error:
-            raise UnreadableImage(f"could not download {address}: {error}.") from error
+        except Exception as error:  # every storage system has its own exceptions
+            raise UnreadableImage(f"could not download {address}: {_reason(error)}.") from error
         yield path
-
-
-class _Failed(Exception):
-    """A download failed; the message is the reason, which completes a sentence."""
-
-
-class _Transient(_Failed):
-    """A download failed, but another attempt may succeed."""
 
 
 def _fetch(address: str, path: Path) -> None:
@@ -59,45 +51,42 @@ def _fetch(address: str, path: Path) -> None:
         try:
             asyncio.run(_get(address, path))
             return
-        except _Transient:
-            if attempt == _ATTEMPTS:
+        except httpx.HTTPError as error:
+            if attempt == _ATTEMPTS or not _is_transient(error):
                 raise
         time.sleep(attempt * _PAUSE_S)
 
 
 async def _get(address: str, path: Path) -> None:
-    try:
-        parse_url(address)
-        async with (
-            make_client(Access(http=True, private=True)) as client,
-            stream(client, "GET", address, redirects=True, timeout=_TIMEOUT) as response,
-        ):
-            if not response.is_success:
-                kind = _Transient if response.status_code in _TRANSIENT else _Failed
-                answer = f"{response.status_code} {response.reason_phrase}"
-                raise kind(f"the server answered {answer}")
-            with path.open("wb") as file:
-                async for piece in read_chunks(response, _MAX_BYTES):
-                    file.write(piece)
-    except httpx.TimeoutException as error:
-        raise _Transient(f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds") from error
-    except httpx.TransportError as error:
-        raise _Transient(f"the connection failed ({first_line(error)})") from error
-    except (httpx.HTTPError, httpx.InvalidURL, ImageTo3DError) as error:
-        raise _Failed(first_line(error)) from error
-    except TooLarge as error:
-        raise _Failed(f"it is larger than {_MAX_BYTES // 2**20} MiB") from error
+    parse_url(address)
+    async with make_client(Access(http=True, private=True)) as client:
+        with path.open("wb") as file:
+            await download(client, address, file.write, _MAX_BYTES, timeout=_TIMEOUT)
+
+
+def _is_transient(error: httpx.HTTPError) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _TRANSIENT
+    return isinstance(error, httpx.TransportError)
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason of a failed download, which completes a sentence."""
+    if isinstance(error, httpx.TimeoutException):
+        return f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds"
+    if isinstance(error, httpx.TransportError):
+        return f"the connection failed ({first_line(error)})"
+    if isinstance(error, (*HTTP_ERRORS, ImageTo3DError)):
+        return first_line(error)
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _copy(address: str, path: Path) -> None:
     """Copy a file from a storage system that fsspec supports."""
     import fsspec
 
-    try:
-        with fsspec.open(address, "rb") as source, path.open("wb") as file:
-            shutil.copyfileobj(source, file)
-    except Exception as error:  # every storage system has its own exceptions
-        raise _Failed(f"{type(error).__name__}: {first_line(error)}") from error
+    with fsspec.open(address, "rb") as source, path.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def _file_name(address: str) -> str:

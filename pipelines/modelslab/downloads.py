@@ -11,7 +11,7 @@ import httpx
 
 from ..errors import AddressRefused, InvalidInput
 from ..files import atomic_path
-from ..net import HTTP_ERRORS, TooLarge, parse_url, read_chunks, stream
+from ..net import HTTP_ERRORS, TooLarge, download, parse_url
 from .errors import BadAnswer, ConnectionFailed
 from .timing import Timing
 
@@ -39,7 +39,7 @@ def is_video(suffix: str) -> bool:
     return suffix in _VIDEOS
 
 
-async def download(
+async def download_first(
     http: httpx.AsyncClient, urls: Sequence[str], path: Path, timing: Timing
 ) -> None:
     """Download a file from the first URL that works. No partial file remains.
@@ -64,7 +64,7 @@ async def download(
             try:
                 await _fetch(http, url, path)
                 return
-            except (BadAnswer, AddressRefused, httpx.TooManyRedirects) as error:
+            except (AddressRefused, TooLarge, httpx.TooManyRedirects) as error:
                 refused = refused or BadAnswer(f"Could not download the result: {error}.")
             except (*HTTP_ERRORS, _NotThere) as error:
                 problem = problem or str(error) or type(error).__name__
@@ -82,19 +82,10 @@ class _NotThere(Exception):
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, path: Path) -> None:
-    async with stream(http, "GET", url, redirects=True) as response:
-        if response.status_code != 200:
-            raise _NotThere(f"HTTP {response.status_code}")
-        empty = True
-        with atomic_path(path) as partial, partial.open("wb") as file:
-            try:
-                async for piece in read_chunks(response, MAX_FILE_BYTES):
-                    if empty and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
-                        raise _NotThere("a web page")
-                    empty = empty and not piece
-                    file.write(piece)
-            except TooLarge as error:
-                limit = MAX_FILE_BYTES // 2**20
-                raise BadAnswer(f"the file is larger than {limit} MiB") from error
-            if empty:
-                raise _NotThere("an empty file")
+    with atomic_path(path) as partial:
+        with partial.open("wb") as file:
+            await download(http, url, file.write, MAX_FILE_BYTES)
+        with partial.open("rb") as file:
+            start = file.read(100).lstrip().lower()
+        if not start or start.startswith((b"<!doctype", b"<html")):
+            raise _NotThere("a web page" if start else "an empty file")

@@ -18,7 +18,7 @@ from ..meshes.mesh import Mesh
 from ..net import HTTP_ERRORS, parse_url
 from .answers import ApiAnswer, UnclearAnswer, is_job_id
 from .api import Api, possibly_started
-from .downloads import download, is_video, suffix_of
+from .downloads import download_first, is_video, suffix_of
 from .errors import (
     BadAnswer,
     GenerationFailed,
@@ -240,7 +240,7 @@ class JobRun:
                 continue
             place = self.prefix.with_name(f"{self.prefix.name}-{name}{suffix}")
             try:
-                await download(self.api.http, addresses, place, self.timing)
+                await download_first(self.api.http, addresses, place, self.timing)
             except ModelsLabError as error:
                 if not is_video(suffix):
                     raise

@@ -8,11 +8,12 @@ import binascii
 import io
 
 import anyio
+import httpx
 from PIL import Image
 
 from ..errors import AddressRefused, InvalidInput
 from ..images.formats import PHOTO_FORMATS, open_image
-from ..net import HTTP_ERRORS, Access, TooLarge, make_client, parse_url, read_chunks, stream
+from ..net import HTTP_ERRORS, Access, TooLarge, download, make_client, parse_url
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50_000_000
@@ -103,18 +104,12 @@ async def _download(address: str, allow_private: bool) -> bytes:
     access = Access(http=True, private=allow_private, proxies=allow_private)
     try:
         with anyio.fail_after(TIMEOUT_S):
-            async with (
-                make_client(access) as client,
-                stream(client, "GET", address, redirects=True) as response,
-            ):
-                if response.status_code != 200:
-                    raise InvalidInput(
-                        f"The image's URL answered with HTTP {response.status_code}."
-                    )
-                async for piece in read_chunks(response, MAX_BYTES):
-                    content.extend(piece)
+            async with make_client(access) as client:
+                await download(client, address, content.extend, MAX_BYTES)
     except TooLarge as error:
         raise _too_large() from error
+    except httpx.HTTPStatusError as error:
+        raise InvalidInput(f"The image's URL answered with {error}.") from error
     # One message for all failures: different ones would reveal open ports of a private network.
     except (*HTTP_ERRORS, AddressRefused, TimeoutError) as error:
         raise InvalidInput(

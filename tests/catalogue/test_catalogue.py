@@ -114,7 +114,7 @@ def test_images_on_the_web(tmp_path, images):
         gone = _made(recipe(), tmp_path / "out", f"{address}/x.png", parts=("prepare",)).row
         server.shutdown()
     assert good.status == "done"
-    assert f"{address}/x.png: the server answered 404" in gone.error
+    assert f"{address}/x.png: HTTP 404" in gone.error
 
 
 def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, images, monkeypatch):

@@ -79,9 +79,9 @@ def test_downloaded_sends_the_address_as_written(server):
 @pytest.mark.parametrize(
     ("name", "message", "requests"),
     [
-        ("forbidden?sig=a", "the server answered 403 Forbidden", 1),
-        ("gone", "the server answered 404 Not Found", 1),
-        ("down", "the server answered 503 Service Unavailable", 3),
+        ("forbidden?sig=a", "HTTP 403 Forbidden", 1),
+        ("gone", "HTTP 404 Not Found", 1),
+        ("down", "HTTP 503 Service Unavailable", 3),
         ("stalls", "the server did not answer for", 3),
         ("short", "the connection failed", 3),
         ("compressed", "damaged encoding", 1),
