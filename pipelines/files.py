@@ -40,6 +40,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        if not partial.exists():
+            raise FileNotFoundError("nothing was written")
         partial.replace(path)
     except OSError as error:
         raise EnvironmentProblem(

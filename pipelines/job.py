@@ -69,7 +69,8 @@ def takes_views(model: str) -> bool:
     return RECONSTRUCTION_PRESETS[model].input_kind == "views"
 
 
-def _views_model_of(settings: JobSettings) -> str | None:
+def views_model_of(settings: JobSettings) -> str | None:
+    """Return the multiview model of a job; None if it needs no views."""
     return choose_views_model(settings.model, settings.views_model, settings.output.texture_from)
 
 
@@ -87,7 +88,7 @@ def check(settings: JobSettings) -> None:
     """
     if settings.output.printer:
         parse_volume(settings.output.printer)
-    views_model = _views_model_of(settings)
+    views_model = views_model_of(settings)
     if settings.license == "commercial":
         check_commercial(settings.model, views_model)
     check_sampling(settings.model, RECONSTRUCTION_PRESETS[settings.model].sampling, settings)
@@ -108,7 +109,7 @@ def load(
     """
     return ImageTo3D.load(
         settings.model,
-        _views_model_of(settings),
+        views_model_of(settings),
         models_dirs=loading.models_dirs,
         device=loading.device,
         dtype=loading.dtype,
@@ -175,43 +176,6 @@ def run(
         return JobResult(exception=error)
 
 
-class Runner:
-    """Runs one job after another in a worker's process, and keeps the last models loaded.
-
-    Args:
-        loading: settings of model loading.
-        memory_advice: see `run`.
-    """
-
-    def __init__(self, loading: LoadSettings, memory_advice: str) -> None:
-        self._loading, self._advice = loading, memory_advice
-        self._chain: ImageTo3D | None = None
-        self._names: tuple[str | None, ...] = ()
-
-    def __call__(
-        self,
-        images: Sequence[Path | Tensor],
-        settings: JobSettings,
-        folder: Path,
-        name: str,
-        *,
-        progress: Progress,
-        **options: Any,
-    ) -> JobResult:
-        """Run a job as `run` does with these options, and raise the exception that fails it."""
-        names = (settings.model, _views_model_of(settings))
-        if self._chain is None or self._names != names:
-            progress(0, 1, stage="model")
-            self._chain = None  # free its memory before loading another
-            with memory_explained(self._advice):
-                self._chain, self._names = load(settings, self._loading), names
-        options |= {"progress": progress, "memory_advice": self._advice}
-        result = run(self._chain, images, settings, folder, name, **options)
-        if result.exception is not None:
-            raise result.exception
-        return result
-
-
 def prepare(
     images: Sequence[Path | Tensor],
     settings: JobSettings,
@@ -248,39 +212,27 @@ def prepare(
     seconds: dict[str, float] = {}
     with timed("reading", seconds):
         tensors = [read_image(one) if isinstance(one, Path) else one for one in images]
+    tools: dict[str, Any] = {"background_models": background_models, "device": device}
     if alone:
-        framed = frame_image(
-            tensors[0],
-            settings,
-            background_models=background_models,
-            device=device,
-            progress=progress,
-        )
+        framed = frame_image(tensors[0], settings, **tools, progress=progress)
         return Prepared(framed, seconds | framed.seconds)
     with timed("framing", seconds):
         if viewpoints is not None:
             photographs = frame_photographs(
-                tensors,
-                viewpoints,
-                settings,
-                background_models=background_models,
-                device=device,
-                progress=progress,
+                tensors, viewpoints, settings, **tools, progress=progress
             )
             return Prepared(photographs, seconds)
-        views = []
-        for tensor in tensors:
-            mask = object_mask(tensor, settings, background_models, device)
-            views.append(_square_view(tensor[:, :3], mask, settings.foreground_ratio))
+        views = [_square_view(tensor, settings, tools) for tensor in tensors]
         posed = PosedImages(torch.cat(views), cameras or zero123plus_cameras())
     progress(1, 1, posed.images, stage="views")
     return Prepared(posed, seconds)
 
 
-def _square_view(image: Tensor, mask: Tensor, foreground_ratio: float | None) -> Tensor:
+def _square_view(image: Tensor, settings: JobSettings, tools: Mapping[str, Any]) -> Tensor:
     """Composite a view on white; frame the object, or keep its position if the ratio is None."""
-    if foreground_ratio is not None:
-        return frame_foreground(image, mask, foreground_ratio=foreground_ratio)[0]
+    mask, image = object_mask(image, settings, **tools), image[:, :3]
+    if settings.foreground_ratio is not None:
+        return frame_foreground(image, mask, foreground_ratio=settings.foreground_ratio)[0]
     height, width = image.shape[-2:]
     if height != width:
         raise InvalidInput(
@@ -297,7 +249,7 @@ def reconstruct(
     Raises:
         InvalidInput, EmptySurface, EnvironmentProblem: as the stages do.
     """
-    content, views_model = prepared.content, _views_model_of(settings)
+    content, views_model = prepared.content, views_model_of(settings)
     if views_model is None:
         chain = dataclasses.replace(chain, multiview=None)
     elif chain.multiview is None and not takes_views(settings.model):

@@ -293,7 +293,7 @@ class _GuardedNetwork(httpcore.AnyIOBackend):
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    async def connect_tcp(
+    async def connect_tcp(  # type: ignore[override]
         self, host: str, port: int, timeout: float | None = None, **options: Any
     ) -> httpcore.AsyncNetworkStream:
         try:

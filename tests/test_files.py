@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import InvalidInput
+from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.files import atomic_path, expand_home, files_in, is_hidden, name_key, unique_names
 from pipelines.streams import make_streams_safe
 
@@ -78,6 +78,17 @@ def test_unique_names_of_long_names_fit_a_disk(name):
     assert name_key(first) != name_key(second)
     for one in (first, second):
         assert len(f"{one}-preview.png".encode("utf-8", "surrogatepass")) <= 255
+
+
+def test_atomic_path_of_a_block_that_writes_nothing_says_so(tmp_path):
+    with (
+        pytest.raises(
+            EnvironmentProblem, match=r"mesh\.obj cannot be written: nothing was written"
+        ),
+        atomic_path(tmp_path / "mesh.obj"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_atomic_path_with_a_long_name_is_written(tmp_path):

@@ -19,6 +19,7 @@ from pipelines.job import finish, prepare, reconstruct, run
 from pipelines.meshes.io import load_mesh
 from pipelines.multiview.photographs import Viewpoints
 from pipelines.result import JobResult, Result
+from pipelines.runner import Runner
 from pipelines.settings import (
     JobSettings,
     LoadSettings,
@@ -327,7 +328,7 @@ def test_runner_loads_only_when_the_models_differ(tmp_path, monkeypatch, second,
     loaded = []
     monkeypatch.setattr(job, "load", lambda settings, loading: loaded.append(settings) or "chain")
     monkeypatch.setattr(job, "run", lambda *_, **__: JobResult())
-    runner = job.Runner(LoadSettings(), "use less.")
+    runner = Runner(LoadSettings(), "use less.")
     for settings in (JobSettings(model="triposg"), second):
-        runner([CUP], settings, tmp_path, "cup", progress=job.silent)
+        runner([CUP], settings, tmp_path, "cup", "", lambda *_: None)
     assert len(loaded) == count

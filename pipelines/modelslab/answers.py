@@ -114,12 +114,8 @@ def parse_answer(
     job_id, links = content.get("id"), _links(content.get("output"))
     finished = status in _FINISHED or (bool(links) and status != "processing")
     if not finished and status not in ("processing", "queued") and not is_job_id(job_id):
-        raise UnclearAnswer(
-            BadAnswer(
-                f"ModelsLab answered with the unknown status '{printable(status)[:40]}': try again"
-                " later."
-            )
-        )
+        shown = printable(status)[:40]
+        raise _unclear(f"ModelsLab answered with the unknown status '{shown}': try again later.")
     meta = content.get("meta")
     return ApiAnswer(
         "success" if finished else "processing",
@@ -139,15 +135,15 @@ def _not_json(http_status: int, retry_after: str | None) -> Exception:
             return error
         return UnclearAnswer(error, retry_after=parse_retry_after(retry_after))
     if http_status >= 300:
-        return UnclearAnswer(
-            BadAnswer(
-                f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not"
-                " followed, because it would receive the API key."
-            )
+        return _unclear(
+            f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not followed,"
+            " because it would receive the API key."
         )
-    return UnclearAnswer(
-        BadAnswer("ModelsLab's answer is not a JSON object, or is cut off: try again later.")
-    )
+    return _unclear("ModelsLab's answer is not a JSON object, or is cut off: try again later.")
+
+
+def _unclear(message: str) -> UnclearAnswer:
+    return UnclearAnswer(BadAnswer(message))
 
 
 def _failed(

@@ -38,7 +38,7 @@ class ModelsLab:
 
     Args:
         server: URL and key. The key is sent only in request bodies to this URL.
-        jobs: record of paid jobs, or None to keep no record.
+        jobs: record of paid jobs; None keeps no record.
         timing: timeouts and pauses.
     """
 
@@ -47,7 +47,8 @@ class ModelsLab:
     ) -> None:
         named = frozenset({server.host}) if server.named else frozenset[str]()
         http = make_client(Access(named_hosts=named, networks=(FAKE_IP_NETWORK,)))
-        self._api, self._jobs, self._timing = Api(http, server), jobs, timing or Timing()
+        self._api, self._timing = Api(http, server), timing or Timing()
+        self._jobs = jobs or PaidJobs()
 
     async def __aenter__(self) -> ModelsLab:
         return self

@@ -47,9 +47,12 @@ class PaidJobs:
 
     A request is recorded before it is sent. If no answer arrives, the record remains, and the next
     run finds it.
+
+    Args:
+        path: the file; None keeps no record.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None = None) -> None:
         self._path = path
 
     def find(self, fingerprint: str) -> str | None:
@@ -103,8 +106,9 @@ class PaidJobs:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=10)) as database:
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path or ":memory:", timeout=10)) as database:
                 database.executescript(_TABLES)
                 with database:
                     yield database

@@ -72,7 +72,7 @@ class JobRun:
 
     Args:
         api: the service.
-        jobs: record of paid jobs, or None.
+        jobs: record of paid jobs.
         timing: timeouts and pauses.
         image: the image to upload, or its http(s) URL.
         request: all other parameters.
@@ -86,7 +86,7 @@ class JobRun:
     """
 
     api: Api
-    jobs: PaidJobs | None
+    jobs: PaidJobs
     timing: Timing
     image: Image.Image | str
     request: Request
@@ -118,11 +118,11 @@ class JobRun:
                     "ModelsLab finished the job without a file: try another image or seed."
                 )
         except GenerationFailed:
-            if self.jobs and self.id:
+            if self.id:
                 self.jobs.forget(self.id)
             raise
         result = await self._save(answer)
-        if self.jobs and self.id is None:
+        if self.id is None:
             self.jobs.settle(self._fingerprint)
         return result
 
@@ -143,12 +143,12 @@ class JobRun:
                 raise InvalidInput(
                     f"A ModelsLab job id is a number such as 109655545, got '{job_id[:40]}'."
                 )
-            if self.jobs and self.jobs.belongs_to_another(job_id, self._fingerprint):
+            if self.jobs.belongs_to_another(job_id, self._fingerprint):
                 self.notice(
                     f"ModelsLab job {job_id} was made from another image or with other settings."
                 )
             return job_id
-        known = self.jobs.find(self._fingerprint) if self.jobs and not pay_again else None
+        known = None if pay_again else self.jobs.find(self._fingerprint)
         if known:
             self.notice(f"Resuming ModelsLab job {known} of the same request, at no cost.")
         return known
@@ -160,7 +160,7 @@ class JobRun:
             PossiblyStarted: if an earlier request got no answer. It is raised only once: the next
                 run starts a new job.
         """
-        sent_at = self.jobs.pop_unanswered(self._fingerprint) if self.jobs else None
+        sent_at = self.jobs.pop_unanswered(self._fingerprint)
         if sent_at is not None and not pay_again:
             raise PossiblyStarted(
                 "A job for this image and these settings was sent to ModelsLab at"
@@ -176,8 +176,7 @@ class JobRun:
 
     async def _send_paid(self, image_url: str) -> ApiAnswer:
         """Send the paid request once; record it before sending and after the answer."""
-        if self.jobs:
-            self.jobs.begin(self._fingerprint)
+        self.jobs.begin(self._fingerprint)
         self.sent = True
         try:
             answer = await self.api.start(self.request, image_url)
@@ -185,11 +184,10 @@ class JobRun:
             raise
         except Exception:
             self.sent = False
-            if self.jobs:
-                self.jobs.settle(self._fingerprint)
+            self.jobs.settle(self._fingerprint)
             raise
         self.sent = False
-        if self.jobs and answer.id:
+        if answer.id:
             self.jobs.settle(self._fingerprint, answer.id)
         return answer
 

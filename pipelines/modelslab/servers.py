@@ -102,9 +102,9 @@ def find_server(name: str, folder: Path) -> Server:
             f"The server '{name[:200]}' is not in {folder / SERVERS_FILE}: add a line with its"
             " address and its key, or choose another."
         )
-    secret, api = _checked(os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE), _api_of_environment()
-    if api is not None:
-        return Server(api, ApiKey(secret), named=True)
+    secret = _checked(os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE)
+    if address := os.environ.get(URL_VARIABLE, "").strip():
+        return Server(_address(address, URL_VARIABLE), ApiKey(secret), named=True)
     file = folder / KEY_FILE
     if not secret and file.is_file():
         secret = _checked(_secret_text(file), str(file))
@@ -114,11 +114,6 @@ def find_server(name: str, folder: Path) -> Server:
             f" into {file}, readable by you alone."
         )
     return Server(API, ApiKey(secret))
-
-
-def _api_of_environment() -> str | None:
-    address = os.environ.get(URL_VARIABLE, "").strip()
-    return _address(address, URL_VARIABLE) if address else None
 
 
 def _of_file(file: Path) -> list[Server]:

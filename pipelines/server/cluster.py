@@ -16,8 +16,8 @@ from typing import Any
 import ray
 
 from ..errors import EnvironmentProblem, ImageTo3DError
+from ..runner import Report
 from .protocol import JobRequest
-from .work import Report
 
 _LOST = "Two machines of the cluster failed during this job: try again later."
 

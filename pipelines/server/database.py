@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from ..errors import EnvironmentProblem
 from ..files import check_writable
 
-#: The schema of version 0.2.0, plus the table `leases`.
+#: The schema of version 0.2.0.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT UNIQUE, owner TEXT, state TEXT,
@@ -22,7 +22,6 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id);
 CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended);
 CREATE TABLE IF NOT EXISTS deliveries (job INTEGER PRIMARY KEY, tries INTEGER, due REAL);
-CREATE TABLE IF NOT EXISTS leases (job INTEGER PRIMARY KEY, server TEXT);
 """
 
 

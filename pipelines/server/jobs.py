@@ -54,7 +54,6 @@ class Jobs:
     def __init__(self, folder: Path, *, limit: int = 32, keep: float = 86_400.0) -> None:
         self.folder, self.limit, self.keep = folder, limit, keep
         self.changed = threading.Condition()
-        self._server = secrets.token_hex(8)
         self._lock = threading.RLock()
         self._held: set[str] = set()
         self._folder_lock = lock_folder(folder)
@@ -150,7 +149,7 @@ class Jobs:
         return self._one("token = ?", token)
 
     def claim(self) -> Job | None:
-        """Mark the oldest queued job as running on this server, and return it.
+        """Mark the oldest queued job as running, and return it.
 
         Jobs of models that are held back stay queued. A job that this version cannot read is
         marked as failed instead.
@@ -170,9 +169,6 @@ class Jobs:
                         " tries = tries + 1 WHERE id = ?",
                         (time.time(), job.id),
                     )
-                    database.execute(
-                        "INSERT OR REPLACE INTO leases VALUES (?, ?)", (job.id, self._server)
-                    )
                     return self.get(job.id)
             log.error("job %d: %s", job.id, job.message)
             self.end(job.id, "failed", message=job.message)
@@ -180,19 +176,15 @@ class Jobs:
     def end(
         self, id: int, state: JobState, *, message: str = "", outputs: Sequence[str] = ()
     ) -> bool:
-        """End a job that is queued or running on this server.
-
-        Returns:
-            False if the job is unknown, had already ended, or is running on another server.
-        """
+        """End a queued or running job; return False if it is unknown or had already ended."""
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET state = ?, message = ?, outputs = ?,"
-                f" ended = max(?, created, coalesce(started, 0)) WHERE id = ? AND {_OURS}",
-                (state, message, json.dumps(list(outputs)), time.time(), id, self._server),
+                " ended = max(?, created, coalesce(started, 0))"
+                " WHERE id = ? AND state IN ('queued', 'running')",
+                (state, message, json.dumps(list(outputs)), time.time(), id),
             ).rowcount
             if changed:
-                database.execute("DELETE FROM leases WHERE job = ?", (id,))
                 database.execute(
                     "INSERT INTO deliveries SELECT id, 0, 0 FROM jobs WHERE id = ? AND webhook"
                     " != ''",
@@ -220,14 +212,13 @@ class Jobs:
         return {job.settings.model for job in self._select("state = 'queued'")}
 
     def put_back(self, id: int) -> None:
-        """Move a job that is running on this server back to the queue, and do not count the try."""
+        """Move a running job back to the queue, and do not count the try."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND state ="
-                f" 'running' AND {_OURS}",
-                (id, self._server),
+                "UPDATE jobs SET state = 'queued', tries = tries - 1"
+                " WHERE id = ? AND state = 'running'",
+                (id,),
             )
-            database.execute("DELETE FROM leases WHERE job = ?", (id,))
 
     def count(self, state: JobState) -> int:
         """Return the number of jobs in a state."""
@@ -302,12 +293,8 @@ class Jobs:
     def _take_over(self) -> None:
         """Queue the jobs that a dead server left running; fail those that had been queued again."""
         with self._transaction() as database:
-            database.execute("DELETE FROM leases")
             database.execute(
                 "UPDATE jobs SET state = 'queued' WHERE state = 'running' AND tries < 2"
-            )
-            database.execute(
-                "INSERT INTO leases SELECT id, ? FROM jobs WHERE state = 'running'", (self._server,)
             )
         for job in self._select("state = 'running'"):
             self.end(job.id, "failed", message=_LOST)
@@ -335,9 +322,3 @@ class Jobs:
     def _announce(self) -> None:
         with self.changed:
             self.changed.notify_all()
-
-
-#: SQL condition that selects the jobs this server may change; the parameter is the server's id.
-_OURS = (
-    "(state = 'queued' OR state = 'running' AND id IN (SELECT job FROM leases WHERE server = ?))"
-)

@@ -36,15 +36,9 @@ def _image_source(value: str) -> str:
     return _web_address(value) if value[:6].lower().startswith(("http:", "https:")) else value
 
 
-def _64_bits(value: int) -> int:
-    if not -(2**63) <= value < 2**63:
-        raise ValueError("must be a number of 64 bits")
-    return value
-
-
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 ImageSource = Annotated[str, AfterValidator(_image_source)]
-TrackId = Annotated[str, Field(max_length=1000)] | Annotated[int, AfterValidator(_64_bits)]
+TrackId = Annotated[str, Field(max_length=1000)] | Annotated[int, Field(ge=-(2**63), lt=2**63)]
 YesNo = Annotated[bool, BeforeValidator(_yes_or_no)]
 
 

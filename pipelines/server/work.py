@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,13 +11,13 @@ from torch import Tensor
 from .. import job
 from ..cameras import Cameras, cameras_around
 from ..devices import memory_explained
-from ..images.reading import read_image, save_image
+from ..images.reading import read_image
+from ..runner import Report, Runner
 from ..settings import JobSettings, LoadSettings, OutputSettings, SurfaceSettings, ViewSettings
 from .protocol import CameraAngles, JobRequest
 
 PREVIEW = "preview.png"
 _MEMORY_ADVICE = "ask for a smaller resolution or chunk_size."
-Report = Callable[[str, int, int], None]
 
 
 class Maker:
@@ -28,7 +28,7 @@ class Maker:
     """
 
     def __init__(self, loading: LoadSettings) -> None:
-        self._run = job.Runner(loading, _MEMORY_ADVICE)
+        self._run = Runner(loading, _MEMORY_ADVICE)
 
     def __call__(
         self, options: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
@@ -48,14 +48,6 @@ class Maker:
         Raises:
             ImageTo3DError: if the job fails; the message is safe to show to the client.
         """
-
-        def progress(
-            done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
-        ) -> None:
-            if preview is not None:
-                save_image(preview[:1].clamp(0, 1), folder / PREVIEW)
-            report(stage, done, total)
-
         with memory_explained(_MEMORY_ADVICE):
             tensors = [read_image(image) for image in images]
         result = self._run(
@@ -63,9 +55,10 @@ class Maker:
             job_settings(options, seed, tensors),
             folder,
             folder.name,
+            "",
+            report,
             cameras=_cameras(options.cameras),
-            own_folder=False,
-            progress=progress,
+            preview_path=folder / PREVIEW,
         )
         return [path.name for path in result.files]
 

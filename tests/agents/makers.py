@@ -15,7 +15,15 @@ def make_work() -> Callable[..., Any]:
     return work
 
 
-def work(image: Path, settings: Any, folder: Path, report: Callable[..., None]) -> str:
+def work(
+    images: list[Path],
+    settings: Any,
+    folder: Path,
+    name: str,
+    title: str,
+    report: Callable[..., None],
+) -> str:
+    (image,) = images
     report("surface", 1, 2)
     if image.stem == "crash":
         os._exit(9)

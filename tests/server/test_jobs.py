@@ -1,4 +1,4 @@
-"""The store: states, locks, leases, expiry."""
+"""The store: states, locks, expiry."""
 
 from __future__ import annotations
 
@@ -62,15 +62,6 @@ def test_jobs_damaged_database_is_one_sentence(tmp_path, content):
     for _ in range(2):
         with pytest.raises(EnvironmentProblem, match=r"could not open .*jobs\.sqlite3"):
             Jobs(tmp_path)
-
-
-def test_jobs_lease_of_another_server_is_kept(jobs):
-    job = _submit(jobs)
-    jobs.claim()
-    _change(jobs, "UPDATE leases SET server = 'another'")
-    assert not jobs.end(job.id, "done", outputs=["mesh.obj"])
-    jobs.put_back(job.id)
-    assert (jobs.get(job.id).state, jobs.get(job.id).tries) == ("running", 1)
 
 
 def test_jobs_database_of_0_2_0_resumes(tmp_path):
