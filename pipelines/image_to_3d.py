@@ -24,11 +24,11 @@ from .multiview.generation import generate_views
 from .multiview.photographs import Photographs, complete
 from .multiview.sampling import GeneratedViews, choose_seed, choose_seeds
 from .multiview.zero123plus import MultiviewModel
-from .progress import Progress, silent
+from .progress import Progress, silent, stage
 from .reconstruction.reconstruct import FieldModel, reconstruct
 from .reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler, TripoSG
 from .result import Result, Try
-from .settings import Settings, SurfaceSettings, ViewSettings
+from .settings import Settings, SurfaceSettings, TextureSource, ViewSettings
 from .surface.extraction import extract_mesh
 from .weights.multiview_models import load_multiview_model
 from .weights.presets import RECONSTRUCTION_PRESETS, views_model_for
@@ -180,13 +180,14 @@ class ImageTo3D:
                 log.warning("seed %d: %s", seed, error)
                 continue
             with timed("ranking", seconds):
-                found = score(result.mesh, result.outline_overlap())
+                ranking = stage(partial(progress, stage="ranking"), number - 1, len(seeds))
+                found = score(result.mesh, result.outline_overlap(ranking))
             progress(number, len(seeds), stage="ranking")
             tries.append(Try(seed, found))
             if best is None or found.total > best[0].total:
                 best = found, result
-            for stage, took in result.seconds.items():
-                seconds[stage] = took if stage in photo.seconds else seconds.get(stage, 0) + took
+            for name, took in result.seconds.items():
+                seconds[name] = took if name in photo.seconds else seconds.get(name, 0) + took
         assert best is not None
         return replace(best[1], seconds=seconds, tries=tries)
 
@@ -334,19 +335,19 @@ class ImageTo3D:
 
     def _painted(self, found: Result, settings: SurfaceSettings, progress: Progress) -> Result:
         """Colour a mesh whose field has no colours, by projecting the photograph or the views."""
-        seconds = dict(found.seconds)
+        seconds, colors = dict(found.seconds), partial(progress, stage="colors")
         with timed("colors", seconds):
-            found = found.with_camera()
-            progress(1, 2, stage="colors")
+            found = found.with_camera(stage(colors, 0, 2))
         if self.multiview is not None:
             assert found.photo is not None
             made = self._generate(found.photo, ViewSettings(seed=found.seed), progress, seconds)
             with timed("cameras", seconds):
-                found = found.with_views(made.views)
+                found = found.with_views(made.views, partial(progress, stage="cameras"))
         if settings.colors:
             with timed("projection", seconds):
-                found = found.painted("pictures" if self.multiview is None else "views")
-        progress(2, 2, stage="colors")
+                source: TextureSource = "pictures" if self.multiview is None else "views"
+                found = found.painted(source, stage(colors, 1, 2))
+        colors(2, 2)
         return replace(found, seconds=seconds)
 
 

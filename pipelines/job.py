@@ -332,7 +332,9 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
         mesh = decimate(mesh, max_faces, partial(progress, stage="decimation"))
     if settings.quads:
         mesh = remesh_quads(mesh, settings.quads, partial(progress, stage="quads"))
-    layers = result.layers(settings.texture_from) if settings.texture else []
+    layers = []
+    if settings.texture:
+        layers = result.layers(settings.texture_from, partial(progress, stage="camera"))
     if settings.texture and (layers or has_colors(result.field)):
         mesh = texture_from_images(
             mesh,

@@ -21,6 +21,7 @@ from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages, color_vertices
 from .meshes.ranking import MeshScore
 from .meshes.report import MeshReport
+from .progress import Progress, silent
 from .settings import TextureSource
 
 log = logging.getLogger(__name__)
@@ -65,16 +66,19 @@ class Result:
     fit: CameraFit | None = None
     tries: Sequence[Try] = ()
 
-    def outline_overlap(self) -> float:
+    def outline_overlap(self, progress: Progress = silent) -> float:
         """Return the intersection over union of the mesh's silhouette and the photograph's mask."""
         assert self.photo is not None
         if self.fit is not None:
             return self.fit.overlap
         if self.field.camera is not None:
             return fit_of(self.mesh, self.field.camera, self.photo.mask).overlap
-        return fit_camera(self.mesh, self.photo.photograph, self.photo.mask).overlap
+        photo = self.photo
+        return fit_camera(self.mesh, photo.photograph, photo.mask, progress=progress).overlap
 
-    def layers(self, source: TextureSource = "pictures") -> list[PosedImages]:
+    def layers(
+        self, source: TextureSource = "pictures", progress: Progress = silent
+    ) -> list[PosedImages]:
         """Return the images to project onto the mesh with `meshes.texture.texture_from_images`.
 
         Later layers cover earlier layers. If the photograph's camera is unknown, it is estimated
@@ -84,6 +88,7 @@ class Result:
         Args:
             source: "pictures" for the views and the photograph, "views" for the views alone, or
                 "triplane" for no images.
+            progress: called throughout the search for the camera.
         """
         if source == "triplane":
             return []
@@ -92,40 +97,41 @@ class Result:
             layers.append(self.photographs)
         if source == "views" or self.photo is None:
             return layers
-        camera = self.field.camera
+        camera, photo = self.field.camera, self.photo
         if camera is None:
-            fit = self.fit or fit_camera(self.mesh, self.photo.photograph, self.photo.mask)
+            fit = self.fit or fit_camera(self.mesh, photo.photograph, photo.mask, progress=progress)
             if not fit.trusted:
                 if self.fit is None:
                     log.warning("%s", fit.sentence)
                 return layers
             camera = fit.camera
-        return [*layers, PosedImages(self.photo.photograph, camera, self.photo.mask)]
+        return [*layers, PosedImages(photo.photograph, camera, photo.mask)]
 
-    def with_camera(self) -> Result:
+    def with_camera(self, progress: Progress = silent) -> Result:
         """Find the camera of the photograph, for a field in a pose of its own.
 
         If the outlines differ too much, log a warning.
         """
         assert self.photo is not None
-        fit = fit_camera(self.mesh, self.photo.photograph, self.photo.mask, ALL_AROUND)
+        image, mask = self.photo.photograph, self.photo.mask
+        fit = fit_camera(self.mesh, image, mask, ALL_AROUND, progress=progress)
         if not fit.trusted:
             log.warning("%s The mesh stays plain grey.", fit.sentence)
         return replace(self, fit=fit)
 
-    def with_views(self, views: Tensor) -> Result:
+    def with_views(self, views: Tensor, progress: Progress = silent) -> Result:
         """Find the cameras of views (6, 3, S, S) that Zero123++ made of the photograph."""
         assert self.fit is not None
         if not self.fit.trusted:
             return self
-        posed = fit_views(self.mesh, views, zero123plus_cameras(), self.fit.azimuth_deg)
+        posed = fit_views(self.mesh, views, zero123plus_cameras(), self.fit.azimuth_deg, progress)
         return replace(self, views=posed)
 
-    def painted(self, source: TextureSource) -> Result:
+    def painted(self, source: TextureSource, progress: Progress = silent) -> Result:
         """Colour the mesh with the images of a source; grey if there are none."""
         grey = replace(self.mesh, vertex_colors=torch.full_like(self.mesh.vertices, GREY))
         layers = self.layers(source)
-        return replace(self, mesh=color_vertices(grey, layers) if layers else grey)
+        return replace(self, mesh=color_vertices(grey, layers, progress) if layers else grey)
 
 
 @dataclass(frozen=True)

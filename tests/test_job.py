@@ -175,7 +175,7 @@ def test_images_with_cameras_become_a_mesh(tiny, image_path, tmp_path):
 
 def test_several_tries_keep_the_best_and_report_all(tiny, image_path, tmp_path, monkeypatch):
     overlaps = iter([0.5, 0.9])
-    monkeypatch.setattr(Result, "outline_overlap", lambda self: next(overlaps))
+    monkeypatch.setattr(Result, "outline_overlap", lambda *_: next(overlaps))
     settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, seed=3, tries=2)})
     result = run(tiny, [image_path], settings, tmp_path, "a")
     assert [one.seed for one in result.tries] == [3, 4]

@@ -76,7 +76,7 @@ def test_painted_with_views_puts_them_around_the_photographs_direction():
 def test_painted_stays_grey_where_the_photograph_shows_something_else(caplog, monkeypatch):
     found = _result(*POSE)
     poor = replace(found.fit, overlap=0.5)
-    monkeypatch.setattr(result, "fit_camera", lambda *_: poor)
+    monkeypatch.setattr(result, "fit_camera", lambda *_, **__: poor)
     other = found.with_camera()
     assert "stays plain grey" in caplog.text
     assert bool((other.painted("pictures").mesh.vertex_colors == 0.5).all())

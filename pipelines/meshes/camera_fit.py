@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +18,11 @@ from torch.nn import functional as F
 from ..cameras import Cameras, look_at_origin
 from ..errors import InvalidInput
 from ..images.background import remove_background
+from ..progress import Progress, silent, stage
 from .decimation import decimate
 from .mesh import Mesh
 from .projection import PosedImages
-from .rasterization import on_screen, visible_triangles
+from .rasterization import Silhouette, on_screen, visible_triangles
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ FRONT = (0.0,)
 _ELEVATIONS_DEG = range(-20, 61, 5)
 _ELEVATIONS_AROUND_DEG = range(-20, 61, 10)
 _FIELD_OF_VIEW_AROUND_DEG = (30.0,)
-_SAMPLES_AROUND = 2  # samples per pixel side there
+_SAMPLES_AROUND, _COLOR_SAMPLES = 2, 2  # samples per pixel side there, and of colours
 _REFINED = 5  # azimuths that are refined
 _BACK_PENALTY = 0.02  # overlap that a view from behind must gain over one from the front
 _FIELDS_OF_VIEW_DEG = (20.0, 35.0, 50.0)
@@ -46,6 +49,7 @@ _BLURS = (7, 3, 3)  # kernel sizes in pixels of the blur before each comparison,
 _ITERATIONS = 12
 
 Floats = NDArray[np.float64]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def is_plain(mesh: Mesh) -> bool:
 
 def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
     """Measure the overlap of the mask (1, 1, S, S) and the mesh as seen by a known camera."""
-    shape = Mesh(mesh.vertices, mesh.faces)
+    shape = decimate(Mesh(mesh.vertices, mesh.faces), _FACES)
     return _Target(shape, mask.expand(-1, 3, -1, -1), mask).measured(camera)
 
 
@@ -100,6 +104,7 @@ def fit_camera(
     azimuths_deg: Sequence[float] = FRONT,
     *,
     known: Cameras | None = None,
+    progress: Progress = silent,
 ) -> CameraFit:
     """Find the camera from which the mesh fits the mask best.
 
@@ -115,6 +120,7 @@ def fit_camera(
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
         azimuths_deg: azimuths to try, one for a mesh in a known pose, or `ALL_AROUND`.
         known: camera that is returned if the mesh fits the mask as seen by it.
+        progress: called for each comparison; if it raises, the search stops.
 
     Raises:
         InvalidInput: if the shapes do not match, the mask is empty or the mesh has no triangles.
@@ -137,16 +143,18 @@ def fit_camera(
         raise InvalidInput("The mesh has no triangles, so no camera can be fitted.")
     if known is not None and (fit := fit_of(mesh, known, mask)).trusted:
         return fit
-    shape = decimate(replace(mesh, vertex_colors=None) if is_plain(mesh) else mesh, _FACES)
+    plain = replace(mesh, vertex_colors=None) if is_plain(mesh) else mesh
+    shape, progress = decimate(plain, _FACES, stage(progress, 0, 2)), stage(progress, 1, 2)
     if len(azimuths_deg) > 1:
-        return _fit_around(shape, image, mask, azimuths_deg)
+        return _fit_around(shape, image, mask, azimuths_deg, progress)
     target = _Target(shape, image, mask)
     starts = _starts(azimuths_deg[0], _ELEVATIONS_DEG, _FIELDS_OF_VIEW_DEG)
-    return target.fit(min(starts, key=target.misfit), _BLURS)
+    best = min(_reported(starts, stage(progress, 0, 2)), key=target.misfit)
+    return target.fit(best, _BLURS, stage(progress, 1, 2))
 
 
 def fit_views(
-    mesh: Mesh, views: Tensor, cameras: Cameras, azimuth_deg: float
+    mesh: Mesh, views: Tensor, cameras: Cameras, azimuth_deg: float, progress: Progress = silent
 ) -> PosedImages | None:
     """Find the cameras of generated views of a mesh whose pose is not that of the photograph.
 
@@ -155,11 +163,13 @@ def fit_views(
         views: (N, 3, S, S) on white.
         cameras: N cameras, if the photograph's azimuth were 0.
         azimuth_deg: azimuth of the photograph.
+        progress: see `fit_camera`.
 
     Returns:
         the views that fit the mesh, with their masks; None if no view fits.
     """
-    shape = decimate(Mesh(mesh.vertices, mesh.faces), _FACES)
+    count = len(views)
+    shape = decimate(Mesh(mesh.vertices, mesh.faces), _FACES, stage(progress, 0, count + 1))
     masks = remove_background(views, "plain")
     fits: dict[int, CameraFit] = {}
     for i, back in enumerate(cameras.c2w[:, :3, 2].tolist()):
@@ -168,10 +178,10 @@ def fit_views(
             azimuth = azimuth_deg + math.degrees(math.atan2(back[1], back[0]))
             elevation = math.degrees(math.asin(back[2]))
             (start,) = _starts(azimuth, [elevation], _FIELD_OF_VIEW_AROUND_DEG)
-            fits[i] = target.fit(start, _BLURS[:2])
+            fits[i] = target.fit(start, _BLURS[:2], stage(progress, i + 1, count + 1))
     kept = [i for i, fit in fits.items() if fit.trusted]
-    if len(kept) < len(views):
-        log.warning("%d of %d views fit the mesh; the others are left out.", len(kept), len(views))
+    if len(kept) < count:
+        log.warning("%d of %d views fit the mesh; the others are left out.", len(kept), count)
     if not kept:
         return None
     found = [fits[i].camera for i in kept]
@@ -193,36 +203,46 @@ def _starts(
     return [np.array([azimuth, e, 0.0, d, 0.0, 0.0, 0.0]) for e in elevations for d in distances]
 
 
-def _fit_around(mesh: Mesh, image: Tensor, mask: Tensor, azimuths: Sequence[float]) -> CameraFit:
+def _reported(items: Sequence[_Item], progress: Progress) -> Iterator[_Item]:
+    """Yield items, and report each of them."""
+    for i, item in enumerate(items):
+        progress(i, len(items))
+        yield item
+
+
+def _fit_around(
+    mesh: Mesh, image: Tensor, mask: Tensor, azimuths: Sequence[float], progress: Progress
+) -> CameraFit:
     """Find the best of all directions around a mesh; see `fit_camera`."""
     target = _Target(mesh, image, mask, _SAMPLES_AROUND)
     best = [
         min(_starts(a, _ELEVATIONS_AROUND_DEG, _FIELD_OF_VIEW_AROUND_DEG), key=target.misfit)
-        for a in azimuths
+        for a in _reported(azimuths, stage(progress, 0, 3))
     ]
-    kept = sorted(best, key=target.misfit)[:_REFINED]
-    start = min((target.refined(start, _BLURS[0]) for start in kept), key=target.misfit)
-    return _Target(mesh, image, mask).fit(start, _BLURS[1:])
+    kept, part = sorted(best, key=target.misfit)[:_REFINED], stage(progress, 1, 3)
+    start = min(
+        (target.refined(s, _BLURS[0], stage(part, i, len(kept))) for i, s in enumerate(kept)),
+        key=target.misfit,
+    )
+    return _Target(mesh, image, mask).fit(start, _BLURS[1:], stage(progress, 2, 3))
 
 
 class _Target:
     """A decimated mesh and a downscaled photograph, for repeated comparison.
 
     Args:
-        mesh: decimated first if it is large.
+        mesh: with at most `_FACES` triangles.
         image, mask: as in `fit_camera`.
         samples: samples per pixel side of the rendered mesh.
     """
 
     def __init__(self, mesh: Mesh, image: Tensor, mask: Tensor, samples: int = _SAMPLES) -> None:
         self.samples = samples
-        small = decimate(mesh, _FACES)
-        low, high = small.vertices.amin(dim=0), small.vertices.amax(dim=0)
+        low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
         self.center = (low + high) / 2
         self.radius = float((high - low).norm()) / 2 or 1.0
-        self.vertices = small.vertices
-        self.faces = small.faces
-        self.colors = small.vertex_colors
+        self.vertices, self.faces, self.colors = mesh.vertices, mesh.faces, mesh.vertex_colors
+        self.silhouette = Silhouette(mesh.faces)
         self.mask = _small(mask)[0]
         self.image = _small(image)
         solid = mask[0, 0].cpu() > 0.5
@@ -263,15 +283,18 @@ class _Target:
         """Render the mesh: coverage (S, S) in [0, 1], and colours (3, S, S) on black, or None."""
         samples = samples or self.samples
         fine = samples * _SIZE
-        screen = on_screen(self.vertices, camera, fine)[self.faces]
-        triangle, weights = visible_triangles(screen, fine)
-        hit = triangle >= 0
-        coverage = F.avg_pool2d(hit.float().view(1, 1, fine, fine), samples)[0, 0]
+        covered = self.silhouette.covered(on_screen(self.vertices, camera, fine), fine)
+        coverage = F.avg_pool2d(covered.float()[None, None], samples)[0, 0]
         if self.colors is None:
             return coverage, None
+        fine = _COLOR_SAMPLES * _SIZE
+        triangle, weights = visible_triangles(
+            on_screen(self.vertices, camera, fine)[self.faces], fine
+        )
+        hit = triangle >= 0
         own = torch.zeros(fine * fine, 3)
         own[hit] = (self.colors[self.faces[triangle[hit]]] * weights[hit][..., None]).sum(dim=1)
-        return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), samples)[0]
+        return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _COLOR_SAMPLES)[0]
 
     def overlap(self, coverage: Tensor) -> float:
         """Return the intersection over union with the mask; pixels are weighted by coverage."""
@@ -300,10 +323,10 @@ class _Target:
             math.degrees(math.atan2(float(up @ level), float(right @ level))),
         )
 
-    def fit(self, start: Floats, blurs: Sequence[int]) -> CameraFit:
+    def fit(self, start: Floats, blurs: Sequence[int], progress: Progress) -> CameraFit:
         """Refine parameters with one blur after the other."""
-        for blur in blurs:
-            start = self.refined(start, blur)
+        for i, blur in enumerate(blurs):
+            start = self.refined(start, blur, stage(progress, i, len(blurs)))
         return self.measured(self.camera(start.tolist()))
 
     def misfit(self, parameters: Floats) -> float:
@@ -312,11 +335,14 @@ class _Target:
         behind = (1 - math.cos(math.radians(parameters[0]))) / 2
         return _COLOR_WEIGHT * float(color) + _BACK_PENALTY * behind - self.overlap(coverage)
 
-    def refined(self, start: Floats, blur: int) -> Floats:
+    def refined(self, start: Floats, blur: int, progress: Progress) -> Floats:
         """Refine parameters by least squares, from a start nearby."""
         from scipy.optimize import least_squares
 
+        calls, most = itertools.count(1), _ITERATIONS * (len(start) + 2)
+
         def residuals(steps: Floats) -> Floats:
+            progress(next(calls), most)
             return self.residuals(start + steps * _STEPS, blur)
 
         def slopes(steps: Floats) -> Floats:
@@ -327,6 +353,7 @@ class _Target:
         solved = least_squares(
             residuals, np.zeros(len(start)), jac=slopes, max_nfev=_ITERATIONS, xtol=1e-3, ftol=1e-4
         )
+        progress(most, most)
         better: Floats = start + solved.x * _STEPS
         return better
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InvalidInput
 from ..fields.field import Field
 from ..fields.voxels import VoxelColors
-from ..progress import Progress, silent
+from ..progress import Progress, silent, stage
 from .camera_fit import ALL_AROUND, FRONT, fit_camera, fit_views, is_plain
 from .mesh import Mesh
 from .projection import PosedImages
@@ -58,7 +58,7 @@ def paint(
         size: see `texture.bake_texture`.
         keep_uvs: see `texture.texture_from_images`.
         max_faces: see `texture.bake_texture`.
-        progress: see `texture.bake_texture`.
+        progress: called throughout.
 
     Returns:
         mesh: see `texture.bake_texture`.
@@ -75,9 +75,12 @@ def paint(
         colored = sources.voxels is not None or (field is not None and has_colors(field))
         any_pose = is_plain(mesh) and not colored
         known = None if field is None else field.camera
-        fit = fit_camera(mesh, image, mask, ALL_AROUND if any_pose else FRONT, known=known)
+        azimuths, search = ALL_AROUND if any_pose else FRONT, stage(progress, 0, 2)
+        progress = stage(progress, 1, 2)
+        fit = fit_camera(mesh, image, mask, azimuths, known=known, progress=stage(search, 0, 2))
         if sources.views is not None and any_pose and field is not None and fit.trusted:
-            posed = fit_views(mesh, sources.views.images, sources.views.cameras, fit.azimuth_deg)
+            views, later = sources.views, stage(search, 1, 2)
+            posed = fit_views(mesh, views.images, views.cameras, fit.azimuth_deg, later)
             layers = [] if posed is None else [posed]
         if fit.trusted:
             layers.append(PosedImages(image, fit.camera, mask))

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras
 from ..errors import InvalidInput
+from ..progress import Progress, silent, stage
 from .color_transfer import nearest_colors
 from .decimation import decimate
 from .mesh import Mesh
@@ -140,30 +141,36 @@ def projected_colors(
     return below_points.clamp(0, 1)
 
 
-def color_vertices(mesh: Mesh, layers: Sequence[PosedImages]) -> Mesh:
+def color_vertices(mesh: Mesh, layers: Sequence[PosedImages], progress: Progress = silent) -> Mesh:
     """Colour the vertices of a mesh with images; unseen ones take the colours around them.
 
     Args:
         mesh: any, without unused vertices.
         layers: as in `projected_colors`.
+        progress: called throughout for a large mesh.
 
     Raises:
         InvalidInput: as in `projected_colors`.
     """
     if len(mesh.faces) > _MAX_SOLVED_FACES and importlib.util.find_spec("igl") is not None:
-        return _color_many_vertices(mesh, layers)
+        return _color_many_vertices(mesh, layers, progress)
     corners = torch.zeros(len(mesh.vertices), dtype=torch.long)  # one corner of each vertex
     corners[mesh.faces.flatten()] = torch.arange(mesh.faces.numel())
     points = SurfacePoints(corners // 3, F.one_hot(corners % 3, 3).float())
     return replace(mesh, vertex_colors=projected_colors(mesh, points, layers, None))
 
 
-def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages]) -> Mesh:
+def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages], progress: Progress) -> Mesh:
     """Color the vertices of a large mesh; unseen ones take the colours of a decimated copy."""
-    fewer = color_vertices(decimate(Mesh(mesh.vertices, mesh.faces), _MAX_SOLVED_FACES), layers)
-    colors, normals = nearest_colors(fewer, mesh.vertices), _vertex_normals(mesh)
-    for shots in layers:
-        views = [_View(mesh, shots, i) for i in range(len(shots.images))]
+    bare = Mesh(mesh.vertices, mesh.faces)
+    fewer = color_vertices(decimate(bare, _MAX_SOLVED_FACES, stage(progress, 0, 3)), layers)
+    colors = nearest_colors(fewer, mesh.vertices, stage(progress, 1, 3))
+    normals = _vertex_normals(mesh)
+    for number, shots in enumerate(layers):
+        views = []
+        for i in range(len(shots.images)):
+            stage(stage(progress, 2, 3), number, len(layers))(i, len(shots.images))
+            views.append(_View(mesh, shots, i))
         seen, weight = _blended(views, mesh.vertices, normals)
         colors = torch.lerp(colors, seen, weight[:, None])
     return replace(mesh, vertex_colors=colors.clamp(0, 1))

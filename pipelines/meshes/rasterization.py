@@ -121,3 +121,39 @@ def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         / whole[:, None]
     )
     return (weights >= 0).all(dim=1) & (whole != 0), weights
+
+
+class Silhouette:
+    """Rendering of the pixels that triangles (F, 3) cover, without depth.
+
+    Triangles are turned to face the camera. Edges between two of them then cancel out, so only
+    those at the outline are filled, row by row.
+    """
+
+    def __init__(self, faces: Tensor) -> None:
+        ends = torch.stack([faces, faces.roll(-1, dims=1)], dim=-1).view(-1, 2)
+        self.faces = faces
+        self.edges, self.owner = ends.sort(dim=1).values.unique(dim=0, return_inverse=True)
+        self.along = (ends[:, 0] < ends[:, 1]).float().view(-1, 3) * 2 - 1
+
+    def covered(self, screen: Tensor, size: int) -> Tensor:
+        """Return which pixels are covered (size, size), for vertices as `on_screen` returns them.
+
+        Triangles with a corner behind the camera are skipped.
+        """
+        a, b, c = screen[self.faces].unbind(dim=1)
+        in_front = torch.minimum(a[:, 2], torch.minimum(b[:, 2], c[:, 2])) > 0
+        b, c = b - a, c - a
+        turned = (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0]).sign() * in_front
+        turned = turned[:, None] * self.along
+        count = screen.new_zeros(len(self.edges)).index_add_(0, self.owner, turned.flatten())
+        outline = count.nonzero()[:, 0]
+        x, y = screen[self.edges[outline], :2].unbind(dim=-1)
+        first, past = y.ceil().clamp(0, size).long().aminmax(dim=1)
+        edge, row = _counted(torch.arange(len(outline), device=x.device), past - first)
+        row = row + first[edge]
+        (x0, x1), (y0, y1) = x[edge].T, y[edge].T
+        column = (x0 + (row - y0) / (y1 - y0) * (x1 - x0)).ceil().clamp(0, size).long()
+        layers = screen.new_zeros(size, size + 1)
+        layers.index_put_((row, column), count[outline][edge] * (y1 - y0).sign(), accumulate=True)
+        return layers.cumsum(dim=1)[:, :size].abs() > 0.5

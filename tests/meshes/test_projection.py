@@ -14,7 +14,7 @@ from pipelines.meshes.camera_fit import LEAST_OVERLAP, fit_camera
 from pipelines.meshes.color_transfer import texture_colors
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages, SurfacePoints, projected_colors
-from pipelines.meshes.rasterization import on_screen, visible_triangles
+from pipelines.meshes.rasterization import Silhouette, on_screen, visible_triangles
 from pipelines.meshes.texture import texture_from_images
 
 from ..shapes import l_shape
@@ -179,6 +179,16 @@ def test_cameras_that_see_nothing_are_refused():
 def test_shots_that_do_not_fit_are_refused(images, masks, says):
     with pytest.raises(InvalidInput, match=says):
         PosedImages(images, cameras_around([0.0], [0.0], 4.0, 30.0), masks)
+
+
+@pytest.mark.parametrize("kept", [slice(None), slice(0, None, 3)], ids=["closed", "torn"])
+def test_silhouette_covers_the_pixels_of_the_visible_triangles(kept):
+    mesh, _ = _figure()
+    faces, camera = mesh.faces[kept], cameras_around([70.0], [20.0], 3.2, 45.0)
+    screen = on_screen(mesh.vertices, camera, 128)
+    hit = (visible_triangles(screen[faces], 128)[0] >= 0).view(128, 128)
+    assert torch.equal(Silhouette(faces).covered(screen, 128), hit)
+    assert 1000 < int(hit.sum()) < 10_000
 
 
 def _figure() -> tuple[Mesh, Callable[[torch.Tensor], torch.Tensor]]:

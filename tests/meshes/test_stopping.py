@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 
+from pipelines.cameras import cameras_around
+from pipelines.meshes.camera_fit import fit_camera, fit_views
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.mesh import Mesh
+from pipelines.meshes.painting import ColorSources, paint
 from pipelines.meshes.solid import make_solid
+from pipelines.progress import Progress
+from pipelines.rendering.render_mesh import render_mesh
+
+from ..shapes import stairs
 
 _MAX_STEP_S = 1.0  # of the calling thread's own time between two reports
 
 
+@functools.cache
 def _torn_ball() -> Mesh:
     """The noisy ball with holes of the case clean-mesh-cannot-be-stopped."""
     ball, random = trimesh.creation.icosphere(subdivisions=6), np.random.default_rng(0)
@@ -23,6 +33,18 @@ def _torn_ball() -> Mesh:
     kept = random.random(len(ball.faces)) > 0.02
     vertices = torch.tensor(vertices).float()
     return Mesh(vertices, torch.tensor(ball.faces[kept]), (vertices + 2) / 4)
+
+
+def _photograph() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a grey image of the stairs from their left, and its mask."""
+    black = replace(stairs(), vertex_colors=torch.zeros(len(stairs().vertices), 3))
+    mask = 1 - render_mesh(black, cameras_around([40.0], [15.0], 4.0, 30.0), 64, shaded=False)
+    return 1 - mask / 2, mask[:, :1]
+
+
+def _paint(progress: Progress) -> None:
+    sources = ColorSources(torch.cat(_photograph(), dim=1))
+    paint(replace(stairs(), vertex_colors=None), sources, 512, progress=progress)
 
 
 class _Watch:
@@ -46,6 +68,13 @@ WORK = {
         mesh, min_part_share=0.05, hole_edges=32, smoothing=50, max_faces=20_000, progress=progress
     ),
     "make solid": lambda mesh, progress: make_solid(mesh, 96, 50_000, progress=progress),
+    "find a camera": lambda _, progress: fit_camera(
+        replace(stairs(), vertex_colors=None), *_photograph(), (0, 45), progress=progress
+    ),
+    "find cameras of views": lambda _, progress: fit_views(
+        stairs(), _photograph()[0], cameras_around([0.0], [15.0], 4.0, 30.0), 40.0, progress
+    ),
+    "paint with a photograph": lambda _, progress: _paint(progress),
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfy import model_management
 from server import PromptServer
 
 from pipelines.errors import InvalidInput
+from pipelines.meshes import painting
 from pipelines.meshes.color_transfer import texture_to_vertex_colors
 
 from .inputs import extracted, small_ball
@@ -60,6 +62,16 @@ def test_texture_mesh_skips_a_photograph_of_something_else(nodes, triplane):
     ball = (torch.linspace(-1, 1, 64)[:, None] ** 2 + torch.linspace(-1, 1, 64) ** 2 < 0.7).float()
     nodes.TextureMesh.execute(mesh, triplane, 512, 500, photograph=red, mask=ball[None])
     assert "degrees above" in PromptServer.instance.texts[-1][1]
+
+
+def test_texture_mesh_stops_while_it_looks_for_the_camera(nodes, monkeypatch):
+    monkeypatch.setattr(model_management, "interrupted", True)
+    monkeypatch.delattr(painting, "texture_from_images")
+    mesh = nodes.mesh_sockets.mesh_socket([small_ball()])
+    with pytest.raises(model_management.InterruptProcessingException):
+        nodes.TextureMesh.execute(
+            mesh, None, 512, 500, photograph=torch.ones(1, 64, 64, 3), mask=torch.ones(1, 64, 64)
+        )
 
 
 def test_texture_mesh_without_matching_images_names_them(nodes):

@@ -189,7 +189,7 @@ def chain(tmp_path, files, monkeypatch) -> ImageTo3D:
     points = made.reconstruction.decoder.points
     points.register_forward_hook(lambda _, inputs, __: 0.8 - inputs[0].norm(dim=1))
     fit = CameraFit(cameras_around([50.0], [0.0], 4.0, 36.0), 0.9, 50.0, 0.0, 0.0)
-    monkeypatch.setattr(result, "fit_camera", lambda *_: fit)
+    monkeypatch.setattr(result, "fit_camera", lambda *_, **__: fit)
     return made
 
 
@@ -198,7 +198,9 @@ def test_image_to_3d_colours_the_mesh_with_the_photograph_or_the_views(chain, im
     generated = GeneratedViews(green, 5)
     monkeypatch.setattr(image_to_3d, "generate_views", lambda *_, **__: generated)
 
-    def fit_views(mesh: Mesh, views: torch.Tensor, cameras: Cameras, azimuth: float) -> PosedImages:
+    def fit_views(
+        mesh: Mesh, views: torch.Tensor, cameras: Cameras, azimuth: float, *_: object
+    ) -> PosedImages:
         assert azimuth == 50
         return PosedImages(views, cameras)
 
