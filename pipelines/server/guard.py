@@ -53,6 +53,8 @@ class Guard:
             return
         if self._root_path:
             scope["root_path"] = self._root_path
+        if scope["method"] == "HEAD":  # FastAPI declares GET alone; the server drops the body
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         body = _Body(receive, headers)
 

@@ -13,7 +13,7 @@ from .answers import without_paths
 from .errors import ApiError
 from .job import ENDED, Job
 from .protocol import Hunyuan
-from .routes import body_of, get
+from .routes import body_of
 from .service import Service
 
 _DISCONNECT_POLL_S = 1.0
@@ -48,7 +48,7 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
         """Queue an image, and return a uid for requests to /status."""
         return {"uid": (await start(request)).token}
 
-    @get(app, "/status/{uid}", tags=["Hunyuan3D-2"])
+    @app.get("/status/{uid}", tags=["Hunyuan3D-2"])
     async def status(uid: str) -> dict[str, str]:
         """Return the state of a job, and the mesh in base64 once it is finished."""
         try:

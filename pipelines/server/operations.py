@@ -10,7 +10,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
 from .reference import render_reference
-from .routes import get
 from .service import Service
 
 _REFERENCE_CSP = "default-src 'none'; style-src 'unsafe-inline'"
@@ -19,7 +18,7 @@ _REFERENCE_CSP = "default-src 'none'; style-src 'unsafe-inline'"
 def add_operations(app: FastAPI, service: Service) -> None:
     """Add the endpoints for files, health, metrics and the API reference."""
 
-    @get(app, "/files/{token}/{name}", response_class=FileResponse, tags=["files"])
+    @app.get("/files/{token}/{name}", response_class=FileResponse, tags=["files"])
     async def file(token: str, name: str) -> FileResponse:
         """Return a result or an uploaded image.
 
@@ -28,7 +27,7 @@ def add_operations(app: FastAPI, service: Service) -> None:
         """
         return await asyncio.to_thread(service.file_response, token, name)
 
-    @get(app, "/health", tags=["operations"])
+    @app.get("/health", tags=["operations"])
     async def health() -> dict[str, Any]:
         """Return whether all workers are alive, and the number of jobs in each state."""
         alive = service.workers.alive()
@@ -42,13 +41,13 @@ def add_operations(app: FastAPI, service: Service) -> None:
             "running": running,
         }
 
-    @get(app, "/metrics", response_class=PlainTextResponse, tags=["operations"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["operations"])
     async def metrics() -> Response:
         """Return metrics for Prometheus."""
         content = await asyncio.to_thread(prometheus_client.generate_latest, service.registry)
         return Response(content, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
-    @get(app, "/docs", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
     async def reference(request: Request) -> HTMLResponse:
         page = render_reference(app.openapi(), request.scope.get("root_path", ""))
         return HTMLResponse(page, headers={"Content-Security-Policy": _REFERENCE_CSP})

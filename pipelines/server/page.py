@@ -13,7 +13,6 @@ from ..settings import SurfaceSettings, declared
 from .errors import ApiError
 from .fetching import MAX_BYTES
 from .results import MESH_FORMATS
-from .routes import get
 from .service import Service
 
 _RESOLUTION = declared(SurfaceSettings)["resolution"]
@@ -34,7 +33,7 @@ _CSP = (
 def add_page(app: FastAPI, service: Service) -> None:
     """Add the web page at "/"."""
 
-    @get(app, "/", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
     def index(request: Request) -> HTMLResponse:
         base = f"{request.scope.get('root_path', '')}/"
         settings = {
@@ -51,7 +50,7 @@ def add_page(app: FastAPI, service: Service) -> None:
         page = page.replace("{{SETTINGS}}", json.dumps(settings).replace("<", "\\u003c"))
         return HTMLResponse(page, headers={"Content-Security-Policy": _CSP})
 
-    @get(app, "/page/{name}", include_in_schema=False)
+    @app.get("/page/{name}", include_in_schema=False)
     def part(name: str) -> FileResponse:
         path = _EXAMPLE if name == "example.png" else _FOLDER / name
         if name not in _FILES or not path.is_file():

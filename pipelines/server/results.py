@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 from ..meshes.io import load_mesh, save_mesh
-from .job import Job
 from .jobs import Jobs
 from .work import PREVIEW
 
@@ -52,15 +51,24 @@ def file_of(jobs: Jobs, token: str, name: str) -> Path | None:
     return next((folder / each for each in candidates if (folder / each).is_file()), None)
 
 
-def converted(jobs: Jobs, job: Job, kind: str) -> Path:
-    """Convert a finished job's mesh to another format, unless that file exists; return its path.
+def converted(jobs: Jobs, token: str, name: str) -> Path | None:
+    """Convert a finished job's mesh to the format of a file's name; return None if it has none.
 
     Args:
         jobs: the store.
-        job: a job whose state is "done".
-        kind: one of `MESH_FORMATS`.
+        token: token of a job.
+        name: the token, and the suffix of one of `MESH_FORMATS`.
     """
-    mesh = jobs.folder_of(job.token) / job.outputs[0]
+    stem, _, kind = name.partition(".")
+    if stem != token or kind not in MESH_FORMATS:
+        return None
+    try:
+        job = jobs.by_token(token)
+    except KeyError:
+        return None
+    if job.state != "done":
+        return None
+    mesh = jobs.folder_of(token) / job.outputs[0]
     path = mesh.with_suffix(f".{kind}")
     with _converting:  # one conversion at a time, to limit memory
         if not path.is_file():

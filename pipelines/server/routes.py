@@ -1,26 +1,14 @@
-"""Helpers to declare endpoints: document request bodies, and support HEAD wherever GET works."""
+"""Document the request bodies of the endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-_Handler = TypeVar("_Handler", bound=Callable[..., Any])
 _SCHEMAS = "#/components/schemas/{model}"
-
-
-def get(app: FastAPI, path: str, **options: Any) -> Callable[[_Handler], _Handler]:
-    """Declare an endpoint for GET, and for HEAD, which is omitted from the documentation."""
-
-    def register(handler: _Handler) -> _Handler:
-        app.head(path, include_in_schema=False)(handler)
-        return app.get(path, **options)(handler)
-
-    return register
 
 
 def body_of(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import prometheus_client
 from fastapi import Request
 from fastapi.responses import FileResponse, JSONResponse
+from prometheus_client.core import GaugeMetricFamily
 
 from ..errors import InvalidInput
 from ..settings import ServerSettings
@@ -26,7 +26,7 @@ from .job import ENDED, Job, JobState
 from .jobs import Jobs, QueueFull
 from .models import Models
 from .protocol import Answer, JobRequest
-from .results import MEDIA_TYPES, MESH_FORMATS, converted, file_of
+from .results import MEDIA_TYPES, converted, file_of
 from .workers import Workers
 
 log = logging.getLogger(__name__)
@@ -70,17 +70,15 @@ class Service:
         self.submitted = prometheus_client.Counter(
             "image_to_3d_jobs_submitted", "Jobs that were queued.", registry=self.registry
         )
-        for state, description in _GAUGES.items():
-            gauge = prometheus_client.Gauge(
-                f"image_to_3d_jobs_{state}", description, registry=self.registry
-            )
-            gauge.set_function(functools.partial(self._count, state))
-        prometheus_client.Gauge(
-            "image_to_3d_workers", "Workers.", registry=self.registry
-        ).set_function(workers.alive)
+        self.registry.register(self)
 
-    def _count(self, state: JobState) -> float:
-        return self.jobs.count(state)
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metrics that are read from the store and the workers."""
+        for state, description in _GAUGES.items():
+            yield GaugeMetricFamily(
+                f"image_to_3d_jobs_{state}", description, self.jobs.count(state)
+            )
+        yield GaugeMetricFamily("image_to_3d_workers", "Workers.", self.workers.alive())
 
     def base(self, request: Request) -> str:
         """Return the server's address as the client sees it, without a trailing slash."""
@@ -185,18 +183,8 @@ class Service:
         Raises:
             ApiError: 404 if there is no such file.
         """
-        path = file_of(self.jobs, token, name) or self._converted(token, name)
+        path = file_of(self.jobs, token, name) or converted(self.jobs, token, name)
         if path is None:
             raise ApiError(404, "There is no such file, or it has expired.")
         kind = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=kind, filename=name)
-
-    def _converted(self, token: str, name: str) -> Path | None:
-        stem, _, kind = name.partition(".")
-        if stem != token or kind not in MESH_FORMATS:
-            return None
-        try:
-            job = self.jobs.by_token(token)
-        except KeyError:
-            return None
-        return converted(self.jobs, job, kind) if job.state == "done" else None
