@@ -16,6 +16,9 @@ Each message is one sentence that states what is wrong and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class ImageTo3DError(Exception):
     """Base class of all errors that this library raises on purpose."""
@@ -47,3 +50,22 @@ class EnvironmentProblem(ImageTo3DError, RuntimeError):
 
 class AddressRefused(ImageTo3DError, RuntimeError):
     """A URL is not https, or its host resolves to a private address."""
+
+
+@contextmanager
+def packages_of(requirements: str, feature: str) -> Iterator[None]:
+    """Convert the error of a missing package to the command that installs it.
+
+    Args:
+        requirements: name of the file that lists the packages.
+        feature: what needs them, at the start of a sentence.
+
+    Raises:
+        EnvironmentProblem: in place of ImportError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"{feature} needs more packages: run 'pip install -r {requirements}' ({error})."
+        ) from error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from ..errors import EnvironmentProblem
+from ..errors import packages_of
 from ..settings import CatalogueSettings, JobSettings, LoadSettings, declared
 from .parsing import GROUPS, REPEATED_DEVICE, SETTINGS, Parser, exit_code, path, warn
 
@@ -136,12 +136,8 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
         return lambda tasks: run_locally(
             tasks, makers, recipe, options.item_timeout, threads=threads
         )
-    try:
+    with packages_of("requirements-cluster.txt", "--engine ray"):
         from ..catalogue.ray_engine import run_on_ray
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"--engine ray needs Ray: run 'pip install -r requirements-cluster.txt' ({error})."
-        ) from error
     return lambda tasks: run_on_ray(
         tasks,
         lambda parts: functools.partial(Work, recipe, folder, parts),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
 from collections.abc import Sequence
 
-from ..errors import ImageTo3DError
+from ..errors import packages_of
 from ..settings import LoadSettings, ServerSettings, declared
-from .parsing import Parser, path
+from .parsing import Parser, exit_code, path
 
 
 def make_parser() -> Parser:
@@ -38,23 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until stdin is closed; return the exit code, 2 if the server cannot start."""
     options = make_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
+    return exit_code(lambda: _serve(options), failure=2)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    with packages_of("requirements-mcp.txt", "The MCP server"):
         from ..agents.tools import serve
-    except ImportError as error:
-        print(
-            "The MCP server needs a package of its own: run 'pip install -r requirements-mcp.txt'"
-            f" ({error}).",
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        serve(
-            options.folders,
-            LoadSettings.from_flat(vars(options)),
-            model=options.model,
-            limit=options.limit,
-        )
-    except ImageTo3DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+    loading = LoadSettings.from_flat(vars(options))
+    serve(options.folders, loading, model=options.model, limit=options.limit)
     return 0

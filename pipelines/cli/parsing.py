@@ -74,6 +74,10 @@ _DEFAULTS = {
     "threshold": "the model's own",
     "models_dir": "the Hugging Face cache",
 }
+_WARNINGS = {
+    "--views": "is deprecated: use --save-views",
+    "--no-half-copy": "has no effect: no copies are kept any more",
+}
 #: The manifest stores seeds as signed 64-bit integers, although the setting allows unsigned ones.
 _MAX_SEED = 2**63 - 1
 
@@ -130,27 +134,19 @@ class Parser(argparse.ArgumentParser):
 
     def add_deprecated(self) -> None:
         """Accept the deprecated options of version 0.2.0 with a warning."""
-        self._hide("--views", "save_views", "is deprecated: use --save-views")
-        self._hide("--no-half-copy", "no_half_copy", "has no effect: no copies are kept any more")
-
-    def _hide(self, flag: str, dest: str, warning: str) -> None:
-        """Accept a deprecated flag with a warning, and hide it from the help text."""
-        self.add_argument(flag, dest=dest, action=_Deprecated, warning=f"{flag} {warning}")
+        hidden: dict[str, Any] = {
+            "action": _Deprecated,
+            "nargs": 0,
+            "default": False,
+            "help": argparse.SUPPRESS,
+        }
+        self.add_argument("--views", dest="save_views", **hidden)
+        self.add_argument("--no-half-copy", **hidden)
 
 
 class _Deprecated(argparse.Action):
-    def __init__(self, option_strings: Sequence[str], dest: str, warning: str) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=False, help=argparse.SUPPRESS)
-        self._warning = warning
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        warn(self._warning)
+    def __call__(self, parser: Any, namespace: Any, values: Any, flag: str | None = None) -> None:
+        warn(f"{flag} {_WARNINGS[str(flag)]}")
         setattr(namespace, self.dest, True)
 
 
@@ -202,21 +198,16 @@ def _seed(text: str) -> int:
     return seed
 
 
-def path(text: str) -> Path:
-    """Convert an argument to a path, and expand a leading `~`."""
-    try:
-        return expand_home(Path(text))
-    except InvalidInput as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def exit_code(run: Callable[[], int], *, stopped: str = "stopped", failure: int = 1) -> int:
+    """Run a command and return its exit code, `failure` after an error.
 
-
-def exit_code(run: Callable[[], int], *, stopped: str = "stopped") -> int:
-    """Run a command and return its exit code; print an error, or `stopped` after Ctrl-C."""
+    Errors are printed in one sentence, and the message `stopped` after Ctrl-C.
+    """
     try:
         return run()
     except ImageTo3DError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return failure
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return INTERRUPTED
@@ -237,3 +228,7 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     return converted
+
+
+#: Argument type of a path that may begin with `~`.
+path = argument(lambda text: expand_home(Path(text)))

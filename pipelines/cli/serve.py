@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ImageTo3DError, InvalidInput
+from ..errors import packages_of
 from ..settings import LoadSettings, ServerSettings, declared
-from .parsing import REPEATED_DEVICE, Parser, argument, warn
+from .parsing import REPEATED_DEVICE, Parser, argument, exit_code, warn
 
 _KEY_VARIABLE, _SECRET_VARIABLE = "IMAGE_TO_3D_KEY", "IMAGE_TO_3D_WEBHOOK_SECRET"
 _SETTINGS = declared(LoadSettings, ServerSettings)
@@ -40,25 +39,18 @@ def make_parser() -> Parser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the server until Ctrl-C; return the exit code, 2 if it cannot start."""
-    parser = make_parser()
-    values = vars(parser.parse_args(arguments))
+    values = vars(make_parser().parse_args(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
+    return exit_code(lambda: _serve(values), failure=2)
+
+
+def _serve(values: dict[str, Any]) -> int:
+    with packages_of("requirements-server.txt", "The server"):
         from ..server.serving import serve
-    except ImportError as error:
-        print(
-            "The server needs packages of its own: run 'pip install -r requirements-server.txt'"
-            f" ({error}).",
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        serve(_settings(values), _loadings(values))
-    except InvalidInput as error:
-        parser.error(str(error))
-    except ImageTo3DError as error:
-        print(error, file=sys.stderr)
-        return 2
+
+    devices = values["device"] or ["auto"]
+    loadings = [LoadSettings.from_flat(values | {"device": device}) for device in devices]
+    serve(_settings(values), loadings)
     return 0
 
 
@@ -69,11 +61,6 @@ def _settings(values: dict[str, Any]) -> ServerSettings:
     if isinstance(values["workers"], str):
         values |= {"engine": values["workers"], "workers": 1}
     return ServerSettings.from_flat(values)
-
-
-def _loadings(values: dict[str, Any]) -> list[LoadSettings]:
-    devices = values["device"] or ["auto"]
-    return [LoadSettings.from_flat(values | {"device": device}) for device in devices]
 
 
 def _names(text: str) -> list[str]:

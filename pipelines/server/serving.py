@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import EnvironmentProblem, InvalidInput
+from ..errors import InvalidInput, packages_of
 from ..files import expand_home
 from ..settings import LoadSettings, ServerSettings
 from ..weights.presets import check_commercial
@@ -69,11 +69,7 @@ def _makers(settings: ServerSettings, loadings: Sequence[LoadSettings]) -> list[
     makers: list[Callable[[], Make]] = [functools.partial(Maker, loading) for loading in loadings]
     if settings.engine == "local":
         return makers * settings.workers
-    try:
+    with packages_of("requirements-cluster.txt", "--engine ray"):
         from .cluster import RayMaker
-    except ImportError as error:
-        raise EnvironmentProblem(
-            "--engine ray needs Ray: run 'pip install -r requirements-cluster.txt'."
-        ) from error
     remote = functools.partial(RayMaker, makers[0], settings.ray_address, settings.ray_gpus)
     return [remote] * max(settings.ray_actors, settings.workers)

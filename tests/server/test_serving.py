@@ -90,9 +90,7 @@ def test_option_that_cannot_be_used_is_refused(tmp_path, options, word):
 @pytest.mark.parametrize("content", ["", "not a digest\n"], ids=["empty", "malformed"])
 def test_keys_file_that_would_open_or_close_the_server_is_refused(tmp_path, capsys, content):
     (tmp_path / "keys.txt").write_text(content)
-    with pytest.raises(SystemExit) as caught:
-        main(["--keys", str(tmp_path / "keys.txt"), "--folder", str(tmp_path / "server")])
-    assert caught.value.code == 2
+    assert main(["--keys", str(tmp_path / "keys.txt"), "--folder", str(tmp_path / "server")]) == 2
     assert "keys.txt" in capsys.readouterr().err
 
 
