@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -137,6 +138,14 @@ def files_in(folder: Path) -> list[Path]:
             elif path.is_file():
                 found.append(path)
     return sorted(found)
+
+
+def matching(pattern: Path) -> list[Path]:
+    """Return the paths that match a pattern; skip hidden ones that the pattern does not name."""
+    # Path.glob does not accept absolute patterns.
+    found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
+    hidden = {part for path in found for part in path.parts if is_hidden(Path(part))}
+    return [path for path in found if not hidden.intersection(path.parts).difference(pattern.parts)]
 
 
 def expand_home(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import re
 from collections import Counter
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentProblem, InvalidInput, UnreadableImage
-from ..files import expand_home, files_in, is_hidden, is_own
-from ..images.reading import SUFFIXES
+from ..files import expand_home, files_in, matching
+from ..images.reading import is_input_image
 from .fetching import downloaded, first_line
 from .lists import PICTURE, READERS, read_list
 
@@ -96,33 +95,21 @@ def _items_of(source: str) -> Iterator[Item]:
         return
     path = expand_home(Path(source))
     if path.is_dir():
-        yield from _named({p.relative_to(path): p for p in files_in(path) if _is_image(p)})
+        yield from _named({p.relative_to(path): p for p in files_in(path) if is_input_image(p)})
     elif path.is_file():
         named = Item(path.stem, str(path.absolute()))
         yield from _listed(str(path)) if _is_list(source) else [named]
     else:
-        found = _matching(path)
+        found = matching(path)
         if not found:
             raise InvalidInput(
                 f"There is no file or folder {source}, and the pattern matches nothing."
             )
-        yield from _named({p: p for p in found if _is_image(p)})
+        yield from _named({p: p for p in found if is_input_image(p)})
 
 
 def _is_list(source: str) -> bool:
     return source.lower().endswith(tuple(READERS))
-
-
-def _matching(pattern: Path) -> list[Path]:
-    """Return the paths that match a pattern; skip hidden ones that the pattern does not name."""
-    # Path.glob does not accept absolute patterns.
-    found = [Path(p) for p in sorted(glob.glob(str(pattern), recursive=True))]  # noqa: PTH207
-    hidden = {part for path in found for part in path.parts if is_hidden(Path(part))}
-    return [path for path in found if not hidden.intersection(path.parts).difference(pattern.parts)]
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and not is_own(path)
 
 
 def _named(images: Mapping[Path, Path]) -> Iterator[Item]:

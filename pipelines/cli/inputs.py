@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InvalidInput
-from ..files import expand_home, is_hidden, is_own, unique_names
-from ..images.reading import SUFFIXES
+from ..files import expand_home, is_hidden, matching, unique_names
+from ..images.reading import SUFFIXES, is_input_image
 from ..settings import MESH_FORMATS
 
 
@@ -32,7 +31,8 @@ def _images_of(text: str) -> list[Path]:
     path = expand_home(Path(text))
     try:
         if path.is_dir():
-            images = [p for p in sorted(path.iterdir()) if _is_image(p)]
+            inside = (p for p in sorted(path.iterdir()) if not is_hidden(Path(p.name)))
+            images = [p for p in inside if is_input_image(p)]
             if not images:
                 raise InvalidInput(f"The folder {text} holds no image ({', '.join(SUFFIXES)}).")
             return images
@@ -40,21 +40,10 @@ def _images_of(text: str) -> list[Path]:
             return [path]
     except OSError as error:  # for example if the name is too long
         raise InvalidInput(f"{text} cannot be read: {error.strerror or error}.") from error
-    # Path.glob does not accept absolute patterns.
-    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
-    images = [p for p in matches if _is_image(p)]
+    images = [p for p in matching(path) if is_input_image(p)]
     if not images:
         raise InvalidInput(f"There is no file or folder {text}, and no image of that pattern.")
     return images
-
-
-def _is_image(path: Path) -> bool:
-    return (
-        path.suffix.lower() in SUFFIXES
-        and not is_hidden(Path(path.name))
-        and path.is_file()
-        and not is_own(path)
-    )
 
 
 def output_names(images: Sequence[Path], folder: Path, *, overwrite: bool = False) -> list[str]:

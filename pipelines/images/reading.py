@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from torch import Tensor
 
 from ..errors import InvalidInput, UnreadableImage
-from ..files import SIGNATURE, atomic_path
+from ..files import SIGNATURE, atomic_path, is_own
 from .formats import PHOTO_FORMATS, open_image
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def is_input_image(path: Path) -> bool:
+    """Return whether a file has the suffix of an image and was not written by this library."""
+    return path.suffix.lower() in SUFFIXES and path.is_file() and not is_own(path)
 
 
 def read_image(path: Path) -> Tensor:

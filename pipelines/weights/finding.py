@@ -169,19 +169,13 @@ def recorded_revision(repository: str, models_dirs: Sequence[Path] = ()) -> str 
 
 def _in_folder(folder: Path, repository: str, name: str) -> Path | None:
     # A bare file name is unambiguous only if the file is at the repository's top level.
-    places = [folder / repository.split("/")[1] / name] + (
-        [folder / name] if "/" not in name else []
-    )
-    return next(
-        (
-            file
-            for place in places
-            # Version 0.2.0 saved half-precision copies, which may have replaced the originals.
-            for file in (place, place.with_name(f"{place.stem}.fp16.safetensors"))
-            if file.is_file()
-        ),
-        None,
-    )
+    places = [folder / repository.split("/")[1] / name, *([folder / name] * ("/" not in name))]
+    for place in places:
+        # Version 0.2.0 saved half-precision copies, which may have replaced the originals.
+        for file in (place, place.with_name(f"{place.stem}.fp16.safetensors")):
+            if file.is_file():
+                return file
+    return None
 
 
 class _Stopped(BaseException):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import EnvironmentProblem, InvalidInput
+from ..errors import EnvironmentProblem
 from ..progress import Progress, silent
 from ..settings import License
 from .finding import (
@@ -21,6 +21,7 @@ from .presets import (
     RECONSTRUCTION_PRESETS,
     Preset,
     ReconstructionPreset,
+    find_preset,
     is_commercial,
     licenses_of,
     views_model_for,
@@ -46,10 +47,9 @@ def _presets_of(name: str) -> list[Preset]:
     Raises:
         InvalidInput: if there is no such model.
     """
-    if name not in _PRESETS:
-        raise InvalidInput(f"There is no model '{name}': it must be one of {', '.join(_PRESETS)}.")
+    preset = find_preset(_PRESETS, name)
     views = views_model_for(name) if name in RECONSTRUCTION_PRESETS else None
-    return [_PRESETS[name], *([MULTIVIEW_PRESETS[views]] if views else [])]
+    return [preset, *([MULTIVIEW_PRESETS[views]] if views else [])]
 
 
 def files_of(name: str) -> list[WeightsFile]:

@@ -12,15 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidInput
 from ..multiview.image_transform import ImageTransform
 from ..multiview.zero123plus import MultiviewModel
 from ..progress import Progress, silent
 from .finding import Repository, find_file, weights_names
-from .presets import INDEX, MULTIVIEW_PARTS, MULTIVIEW_PRESETS, SCHEDULER, TOKENIZER, TRANSFORMS
+from .presets import (
+    INDEX,
+    MULTIVIEW_PARTS,
+    MULTIVIEW_PRESETS,
+    SCHEDULER,
+    TOKENIZER,
+    TRANSFORMS,
+    find_preset,
+)
 from .tensors import load_strictly, read_tensors
 
 log = logging.getLogger(__name__)
+
+#: Names of the VAE's attention in files of older diffusers, and today's names.
+_VAE_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def load_multiview_model(
@@ -37,44 +47,26 @@ def load_multiview_model(
     Args and Raises: as in `load_reconstruction_model`, with `MULTIVIEW_PRESETS`; for `offload` see
     `MultiviewModel`.
     """
-    preset = MULTIVIEW_PRESETS.get(name)
-    if preset is None:
-        raise InvalidInput(
-            f"The multiview model must be one of {', '.join(MULTIVIEW_PRESETS)}, got '{name}'."
-        )
+    preset = find_preset(MULTIVIEW_PRESETS, name, "multiview model")
     log.info("%s: weights of %s, licence %s", name, preset.repository, preset.license)
     files = Repository(preset.repository, preset.revision, models_dirs, progress)
-    unet_weights = find_file(preset.unet, models_dirs, progress) if preset.unet else None
-    return read_multiview_model(
-        files, unet_weights, preset.background, torch.device(device), dtype, offload
-    )
-
-
-def read_multiview_model(
-    files: Repository,
-    unet_weights: Path | None,
-    background: float,
-    device: torch.device,
-    dtype: torch.dtype,
-    offload: bool = False,
-) -> MultiviewModel:
-    """Assemble a multiview model from a repository in diffusers layout.
-
-    The U-Net's weights may come from another file.
-    """
+    device = torch.device(device)
     parts: dict[str, Any] = {}
-    for name in MULTIVIEW_PARTS:
-        path = unet_weights if name == "unet" and unet_weights else files.file(*weights_names(name))
-        part = _read_part(name, files, path, dtype)
-        parts[name] = part.to("cpu" if offload and name != "text_encoder" else device)
+    for part in MULTIVIEW_PARTS:
+        if part == "unet" and preset.unet:
+            path = find_file(preset.unet, models_dirs, progress)
+        else:
+            path = files.file(*weights_names(part))
+        loaded = _read_part(part, files, path, dtype)
+        parts[part] = loaded.to("cpu" if offload and part != "text_encoder" else device)
     empty_prompt = parts.pop("text_encoder")(empty_prompt_ids(files).to(device))[0][0].float()
     index = files.json(INDEX)
     with files.understood(INDEX):
         ramp = torch.tensor(index["ramping_coefficients"], device=device)
     transforms = {}
-    for which, name in TRANSFORMS.items():
-        config = files.json(name)
-        with files.understood(name):
+    for which, file in TRANSFORMS.items():
+        config = files.json(file)
+        with files.understood(file):
             transforms[which] = ImageTransform.from_config(config)
     return MultiviewModel(
         **parts,
@@ -85,7 +77,7 @@ def read_multiview_model(
         clip_transform=transforms["clip"],
         view_size=transforms["vae"].crop,
         device=device,
-        background=background,
+        background=preset.background,
         offload=offload,
     )
 
@@ -146,16 +138,9 @@ def renamed(part: str, tensors: dict[str, Tensor], model: nn.Module) -> dict[str
                 for name, value in found.items()
             }
     if part == "vae":
-        for old, new in (
-            ("query", "to_q"),
-            ("key", "to_k"),
-            ("value", "to_v"),
-            ("proj_attn", "to_out.0"),
-        ):
-            found = {
-                name.replace(f".attentions.0.{old}.", f".attentions.0.{new}."): value
-                for name, value in found.items()
-            }
+        for old, new in _VAE_NAMES.items():
+            old, new = f".attentions.0.{old}.", f".attentions.0.{new}."
+            found = {name.replace(old, new): value for name, value in found.items()}
     return found
 
 

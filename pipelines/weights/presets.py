@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ..errors import InvalidInput
 from .finding import WeightsFile, weights_names
@@ -110,6 +110,7 @@ class MultiviewPreset:
 
 
 Preset = ReconstructionPreset | MultiviewPreset
+AnyPreset = TypeVar("AnyPreset", bound=Preset)
 _INSTANT_MESH = ("TencentARC/InstantMesh", "b785b4ecfb6636ef34a08c748f96f6a5686244d0")
 _ZERO123PLUS = ("sudo-ai/zero123plus-v1.2", "2da07e89919e1a130c9b5add1584c70c7aa065fd")
 
@@ -158,6 +159,17 @@ MULTIVIEW_PRESETS: Mapping[str, MultiviewPreset] = {
     ),
     "zero123plus": MultiviewPreset(*_ZERO123PLUS, 127 / 255, "CC-BY-NC-4.0"),
 }
+
+
+def find_preset(presets: Mapping[str, AnyPreset], name: str, kind: str = "model") -> AnyPreset:
+    """Return a preset by its name.
+
+    Raises:
+        InvalidInput: if there is no such preset; the message calls it by its kind.
+    """
+    if name not in presets:
+        raise InvalidInput(f"The {kind} must be one of {', '.join(presets)}, got '{name}'.")
+    return presets[name]
 
 
 def views_model_for(model: str) -> str | None:

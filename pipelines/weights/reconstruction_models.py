@@ -9,14 +9,14 @@ from typing import cast
 
 import torch
 
-from ..errors import CheckpointError, InvalidInput
+from ..errors import CheckpointError
 from ..progress import Progress, silent
 from ..reconstruction.frustum import FrustumModel
 from ..reconstruction.instant_mesh import ReconstructionModel
 from ..reconstruction.triposg import TripoSG, TripoSGConfig
 from ..reconstruction.triposr import TripoSR
 from .finding import Repository, find_file
-from .presets import EMBEDDED_DIR, RECONSTRUCTION_PRESETS
+from .presets import EMBEDDED_DIR, RECONSTRUCTION_PRESETS, find_preset
 from .sizes import (
     CHECKPOINT_PREFIX,
     OFFICIAL_SIZES,
@@ -62,12 +62,7 @@ def load_reconstruction_model(
         CheckpointError: if the file is damaged, unsafe, or belongs to another model.
         EnvironmentProblem: if the file is missing and cannot be downloaded.
     """
-    preset = RECONSTRUCTION_PRESETS.get(name)
-    if preset is None:
-        raise InvalidInput(
-            f"The reconstruction model must be one of {', '.join(RECONSTRUCTION_PRESETS)}, got"
-            f" '{name}'."
-        )
+    preset = find_preset(RECONSTRUCTION_PRESETS, name, "reconstruction model")
     sizes = OFFICIAL_SIZES[name]
     if preset.repository is None:
         path = EMBEDDED_DIR / preset.file
