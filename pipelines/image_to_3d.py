@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -165,34 +165,13 @@ class ImageTo3D:
             InvalidInput, EmptySurface, EnvironmentProblem: as the stages do; an empty surface only
                 if all tries are empty.
         """
-        if settings.views.tries == 1:
-            return self._from_framed(photo, settings, progress)
-        best, tries, seconds = None, [], dict[str, float]()
-        seeds = choose_seeds(settings.views.seed, settings.views.tries)
-        for number, seed in enumerate(seeds, 1):
-            views = settings.views.model_copy(update={"seed": seed, "tries": 1})
-            own = settings.model_copy(update={"views": views})
-            try:
-                result = self._from_framed(photo, own, progress)
-            except EmptySurface as error:
-                if best is None and number == len(seeds):
-                    raise
-                log.warning("seed %d: %s", seed, error)
-                continue
-            with timed("ranking", seconds):
-                ranking = stage(partial(progress, stage="ranking"), number - 1, len(seeds))
-                found = score(result.mesh, result.outline_overlap(ranking))
-            progress(number, len(seeds), stage="ranking")
-            tries.append(Try(seed, found))
-            if best is None or found.total > best[0].total:
-                best = found, result
-            for name, took in result.seconds.items():
-                seconds[name] = took if name in photo.seconds else seconds.get(name, 0) + took
-        assert best is not None
-        return replace(best[1], seconds=seconds, tries=tries)
+        result = _best_of_tries(
+            lambda own: self._from_framed(photo, own, progress), settings, progress
+        )
+        return replace(result, seconds={**photo.seconds, **result.seconds})
 
     def _from_framed(self, photo: FramedImage, settings: Settings, progress: Progress) -> Result:
-        seconds = dict(photo.seconds)
+        seconds: dict[str, float] = {}
         if not self._reconstructs_views:
             seed = choose_seed(settings.views.seed) if self._sampling_settings else 0
             settings = settings.model_copy(
@@ -235,6 +214,8 @@ class ImageTo3D:
     ) -> Result:
         """Make a mesh from several photographs; generate the views that are missing.
 
+        With several `tries`, see `from_framed`.
+
         Args:
             photographs: the result of `multiview.photographs.frame_photographs`.
             settings: only the settings of views and surface have an effect.
@@ -245,6 +226,13 @@ class ImageTo3D:
                 loaded.
             EmptySurface, EnvironmentProblem: as the stages do.
         """
+        return _best_of_tries(
+            lambda own: self._from_photographs(photographs, own, progress), settings, progress
+        )
+
+    def _from_photographs(
+        self, photographs: Photographs, settings: Settings, progress: Progress
+    ) -> Result:
         seconds: dict[str, float] = {}
         views, seed = photographs.posed, 0
         if not photographs.viewpoints.complete:
@@ -349,6 +337,39 @@ class ImageTo3D:
                 found = found.painted(source, stage(colors, 1, 2))
         colors(2, 2)
         return replace(found, seconds=seconds)
+
+
+def _best_of_tries(
+    make: Callable[[Settings], Result], settings: Settings, progress: Progress
+) -> Result:
+    """Make a mesh with each of several seeds; return the best, with the scores of all.
+
+    Raises:
+        EmptySurface: if all meshes are empty.
+    """
+    count = settings.views.tries
+    if count == 1:
+        return make(settings)
+    best, tries, seconds = None, list[Try](), dict[str, float]()
+    for number, seed in enumerate(choose_seeds(settings.views.seed, count), 1):
+        views = settings.views.model_copy(update={"seed": seed, "tries": 1})
+        try:
+            result = make(settings.model_copy(update={"views": views}))
+        except EmptySurface as error:
+            if best is None and number == count:
+                raise
+            log.warning("seed %d: %s", seed, error)
+            continue
+        took = dict(result.seconds)
+        with timed("ranking", took):
+            ranking = stage(partial(progress, stage="ranking"), number - 1, count)
+            tries.append(Try(seed, score(result.mesh, result.outline_overlap(ranking))))
+        progress(number, count, stage="ranking")
+        seconds |= {name: seconds.get(name, 0.0) + more for name, more in took.items()}
+        if tries[-1] is max(tries, key=lambda one: one.score.total):
+            best = result
+    assert best is not None
+    return replace(best, seconds=seconds, tries=tries)
 
 
 def check_sampling(model: str, known: Set[str], settings: Settings) -> None:

@@ -67,13 +67,22 @@ class Result:
     tries: Sequence[Try] = ()
 
     def outline_overlap(self, progress: Progress = silent) -> float:
-        """Return the intersection over union of the mesh's silhouette and the photograph's mask."""
-        assert self.photo is not None
+        """Return the intersection over union of the mesh's silhouette and the photograph's mask.
+
+        With several photographs, return the mean of all.
+        """
+        if self.photographs is not None:
+            cameras, masks = self.photographs.cameras, self.photographs.masks
+            assert masks is not None
+            overlaps = [
+                fit_of(self.mesh, cameras[[i]], mask).overlap
+                for i, mask in enumerate(masks.split(1))
+            ]
+            return sum(overlaps) / len(overlaps)
         if self.fit is not None:
             return self.fit.overlap
-        if self.field.camera is not None:
-            return fit_of(self.mesh, self.field.camera, self.photo.mask).overlap
         photo = self.photo
+        assert photo is not None
         return fit_camera(self.mesh, photo.photograph, photo.mask, progress=progress).overlap
 
     def layers(

@@ -181,6 +181,12 @@ class Settings(BaseSettings):
     foreground_ratio: float | None = Field(
         0.85, ge=0.1, le=1, description="share of the framed image's side that the object fills"
     )
+    elevation: float = Field(
+        0.0,
+        ge=-80,
+        le=80,
+        description="angle above the horizon, in degrees, of several photographs of one object",
+    )
     views: ViewSettings = Field(default_factory=ViewSettings)
     surface: SurfaceSettings = Field(default_factory=SurfaceSettings)
 

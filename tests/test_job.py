@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import job
+from pipelines import finishing, job
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput, UnreadableImage
 from pipelines.image_to_3d import ImageTo3D
@@ -80,8 +80,8 @@ def test_a_texture_keeps_the_quads(tiny, image_path, tmp_path, monkeypatch):
         limits.append(max_faces)
         return mesh
 
-    monkeypatch.setattr(job, "texture_from_images", texture)
-    monkeypatch.setattr(job, "remesh_quads", lambda mesh, *_: replace(mesh, paired=True))
+    monkeypatch.setattr(finishing, "texture_from_images", texture)
+    monkeypatch.setattr(finishing, "remesh_quads", lambda mesh, *_: replace(mesh, paired=True))
     run(
         tiny,
         [image_path],
@@ -187,10 +187,31 @@ def test_several_tries_keep_the_best_and_report_all(tiny, image_path, tmp_path, 
     assert result.files[0].read_bytes() == alone.files[0].read_bytes()
 
 
+def test_several_tries_of_photographs_keep_the_best(tiny, image_path, tmp_path):
+    settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, seed=3, tries=2)})
+    cameras = Viewpoints((0.0, 180.0))
+    result = run(tiny, [image_path] * 2, settings, tmp_path, "a", cameras=cameras)
+    scores = {one.seed: one.score for one in result.tries}
+    assert (result.error, list(scores)) == ("", [3, 4])
+    assert all(0 < score.outline < 1 for score in scores.values())
+    assert result.seed == max(scores, key=lambda seed: scores[seed].total)
+
+
+@pytest.mark.parametrize(
+    ("count", "cameras"),
+    [(6, None), (4, Viewpoints((0.0, 90.0, 180.0, 270.0)))],
+    ids=["own views", "photographs of all sides"],
+)
+def test_several_tries_without_sampled_views_are_refused(image_path, count, cameras):
+    settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, tries=2)})
+    with pytest.raises(InvalidInput, match="no view is sampled: leave out tries"):
+        prepare([image_path] * count, settings, cameras=cameras)
+
+
 def test_photographs_of_two_sides_become_a_mesh_with_generated_views(tiny, image_path, tmp_path):
     settings = _output(texture=512, save_views=True)
     viewpoints = Viewpoints((0.0, 180.0))
-    result = run(tiny, [image_path] * 2, settings, tmp_path, "a", viewpoints=viewpoints)
+    result = run(tiny, [image_path] * 2, settings, tmp_path, "a", cameras=viewpoints)
     assert (result.error, result.seed) == ("", 3)
     assert [path.name for path in result.files if "view" in path.name] == [
         f"a-view-{i}.png" for i in range(4)
@@ -202,14 +223,14 @@ def test_photographs_of_all_sides_need_no_multiview_model(models_dir, image_path
     loading = LoadSettings(device="cpu", dtype="float32", models_dir=models_dir)
     chain = job.load(QUICK, loading, viewpoints)
     assert chain.multiview is None
-    result = run(chain, [image_path] * 4, QUICK, tmp_path, "a", viewpoints=viewpoints)
+    result = run(chain, [image_path] * 4, QUICK, tmp_path, "a", cameras=viewpoints)
     assert (result.error, result.seed, list(result.licenses)) == ("", 0, [MODEL])
-    missing = run(chain, [image_path], QUICK, tmp_path, "b", viewpoints=Viewpoints((0.0,)))
+    missing = run(chain, [image_path], QUICK, tmp_path, "b", cameras=Viewpoints((0.0,)))
     assert "Some sides are missing" in missing.error
 
 
 def test_photographs_travel_between_machines_and_cover_the_views(tiny, image_path):
-    prepared = prepare([image_path] * 2, QUICK, viewpoints=Viewpoints((0.0, 90.0)))
+    prepared = prepare([image_path] * 2, QUICK, cameras=Viewpoints((0.0, 90.0)))
     result = reconstruct(tiny, pickle.loads(pickle.dumps(prepared)), QUICK)
     views, photographs = result.layers()
     assert (len(views.images), len(photographs.images)) == (4, 2)
@@ -219,7 +240,7 @@ def test_photographs_travel_between_machines_and_cover_the_views(tiny, image_pat
 
 def test_a_model_of_one_image_refuses_photographs(photo, image_path, tmp_path):
     viewpoints = Viewpoints((0.0, 90.0))
-    result = run(photo, [image_path] * 2, JobSettings(), tmp_path, "a", viewpoints=viewpoints)
+    result = run(photo, [image_path] * 2, JobSettings(), tmp_path, "a", cameras=viewpoints)
     assert "photo takes one image without cameras, got 2" in result.error
 
 
@@ -235,7 +256,7 @@ def test_a_texture_is_no_finer_than_its_images(tiny, image_path, tmp_path, monke
         sizes.append(size)
         return mesh
 
-    monkeypatch.setattr(job, "texture_from_images", texture)
+    monkeypatch.setattr(finishing, "texture_from_images", texture)
     for source in ("views", "triplane"):
         run(tiny, [image_path], _output(texture=4096, texture_from=source), tmp_path, source)
     assert sizes[0] <= 1024, "views of 64 pixels fill no more"

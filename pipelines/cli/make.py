@@ -76,13 +76,7 @@ def _add_sides(parser: Parser) -> None:
         metavar=("DEGREES", "FILE"),
         help="photograph from this azimuth: 90 is the left side, 180 the back; may be repeated",
     )
-    group.add_argument(
-        "--elevation",
-        type=float,
-        default=0.0,
-        metavar="DEGREES",
-        help="angle of the photographs above the horizon (default: 0)",
-    )
+    add_setting(group, SETTINGS["elevation"])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -113,7 +107,8 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     settings = parser.job_settings(vars(options) | {"previews": True})
     try:
         images = find_images(options.images)
-        sides, viewpoints = _sides(options, images)
+        sides, viewpoints = _sides(options, images, settings)
+        job.check_images(settings, 1 + len(sides), viewpoints)
     except InvalidInput as error:
         parser.error(str(error))
     check_writable(options.output)
@@ -136,7 +131,7 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
 
 
 def _sides(
-    options: argparse.Namespace, images: Sequence[Path]
+    options: argparse.Namespace, images: Sequence[Path], settings: JobSettings
 ) -> tuple[list[Path], Viewpoints | None]:
     """Return the photographs of other sides than the front, and the directions of all.
 
@@ -144,23 +139,19 @@ def _sides(
         InvalidInput: if a photograph does not exist or a direction is invalid, or if there is not
             exactly one image of the front.
     """
-    from ..multiview.photographs import SIDES, Viewpoints
+    from ..multiview.photographs import Viewpoints
     from .inputs import find_images
 
-    named = [(SIDES[side], getattr(options, f"image_{side}")) for side in ("left", "back", "right")]
-    try:
-        given = [(float(degrees), file) for degrees, file in options.image_at]
-    except ValueError as error:
-        raise InvalidInput(f"--image-at needs degrees and a file, {error}") from error
-    given += [(degrees, file) for degrees, file in named if file is not None]
+    named = [(side, getattr(options, f"image_{side}")) for side in ("left", "back", "right")]
+    given = [*options.image_at, *((side, file) for side, file in named if file is not None)]
     if not given:
         return [], None
+    viewpoints = Viewpoints.of(["front", *(side for side, _ in given)], settings)
     if len(images) != 1:
         raise InvalidInput(
             f"Photographs of other sides need one IMAGE, the object's front, got {len(images)}."
         )
-    files = [path for _, file in given for path in find_images([file])]
-    return files, Viewpoints((0.0, *(degrees for degrees, _ in given)), options.elevation)
+    return [path for _, file in given for path in find_images([file])], viewpoints
 
 
 def _make_one(
@@ -184,7 +175,7 @@ def _make_one(
             settings,
             folder,
             name,
-            viewpoints=viewpoints,
+            cameras=viewpoints,
             title=name,
             progress=bars,
             memory_advice=_MEMORY_ADVICE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 #: Azimuths in degrees of the sides that have names.
 SIDES: Mapping[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "right": 270.0}
 _COVERED_DEG = 45.0  # a view is missing if nothing is nearer than this
-_MAX_ELEVATION_DEG = 80.0
 _DISTINCT_DEG = 5.0  # least angle between two photographs
 _MAX_SIZE = 1024  # side of framed photographs in pixels
 _GRID = 96  # points along an edge of the grid of the visual hull
@@ -54,24 +53,34 @@ class Viewpoints:
         elevation_deg: angle of all cameras above the horizon.
 
     Raises:
-        InvalidInput: if two photographs are from the same side, or the elevation is too steep.
+        InvalidInput: if two photographs are from the same side.
     """
 
     azimuths_deg: tuple[float, ...]
     elevation_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        if not abs(self.elevation_deg) <= _MAX_ELEVATION_DEG:
-            raise InvalidInput(
-                f"elevation must be between -{_MAX_ELEVATION_DEG:g} and {_MAX_ELEVATION_DEG:g}"
-                f" degrees, got {self.elevation_deg:g}."
-            )
         for one, other in combinations(self.azimuths_deg, 2):
             if not _angle(one - other) >= _DISTINCT_DEG:
                 raise InvalidInput(
                     f"Photographs must be from different sides, got azimuths {one:g} and"
                     f" {other:g} degrees: leave out one of them."
                 )
+
+    @classmethod
+    def of(cls, sides: Iterable[str | float], settings: Settings) -> Viewpoints:
+        """Create viewpoints from sides, by name or azimuth in degrees, and the elevation.
+
+        Raises:
+            InvalidInput: if a side is neither, or two photographs are from the same side.
+        """
+        try:
+            azimuths = tuple(SIDES[s] if s in SIDES else float(s) for s in map(str, sides))
+        except ValueError as error:
+            raise InvalidInput(
+                f"A side must be {', '.join(SIDES)} or an azimuth in degrees: {error}."
+            ) from error
+        return cls(azimuths, settings.elevation)
 
     @property
     def cameras(self) -> Cameras:

@@ -12,7 +12,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from pipelines import animations, job
+from pipelines import animations, finishing, job
 from pipelines.cli import main
 from pipelines.cli.inputs import find_images
 from pipelines.cli.make import make_parser
@@ -29,7 +29,7 @@ from ..tiny_models import MODEL, VIEWS_MODEL
 def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orbits and previews of a few pixels: what they show is tested elsewhere."""
     monkeypatch.setattr(animations, "ORBIT_SIZE", 32)
-    monkeypatch.setattr(job, "PREVIEW_SIZE", 64)
+    monkeypatch.setattr(finishing, "PREVIEW_SIZE", 64)
 
 
 ROOT = Path(__file__).parents[2]
@@ -86,9 +86,12 @@ def test_photographs_of_other_sides_make_one_mesh(image_path, tmp_path, capsys):
     ("words", "message"),
     [
         (["--image-left", "none.png"], "none.png"),
-        (["--image-at", "x", "{}"], "--image-at needs degrees and a file"),
+        (["--image-at", "x", "{}"], "A side must be front, left, back, right or an azimuth in"),
         (["--image-at", "0", "{}"], "Photographs must be from different sides"),
-        (["--image-back", "{}", "--elevation", "90"], "elevation must be between -80 and 80"),
+        (
+            ["--image-back", "{}", "--elevation", "90"],
+            "--elevation: must be a number between -80 and 80",
+        ),
         (["{}", "--image-back", "{}"], "need one IMAGE, the object's front, got 2"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -135,7 +138,7 @@ def test_a_texture_from_what_is_asked_for(image_path, tmp_path, monkeypatch, sou
         )
         return mesh
 
-    monkeypatch.setattr(job, "texture_from_images", of_images)
+    monkeypatch.setattr(finishing, "texture_from_images", of_images)
     monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 0.0)
     options = ["--texture", "4096", "--texture-from", source, "--format", "glb"]
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, *options]) == 0
@@ -147,7 +150,7 @@ def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
 ):
     monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 1.0)
     monkeypatch.setattr(
-        job, "texture_from_images", lambda mesh, layers, *_, **__: seen.extend(layers) or mesh
+        finishing, "texture_from_images", lambda mesh, layers, *_, **__: seen.extend(layers) or mesh
     )
     seen = []
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, "--texture", "512"]) == 0
@@ -307,14 +310,14 @@ def test_ctrl_c_leaves_nothing_half(image_path, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "preview_sheet", interrupt)
+    monkeypatch.setattr(finishing, "preview_sheet", interrupt)
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == INTERRUPTED
     assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
 
 
 def test_too_little_memory_is_one_sentence(image_path, tmp_path, capsys, monkeypatch):
     # More than any machine has.
-    monkeypatch.setattr(job, "save_mesh", lambda *_, **__: torch.empty(10**16))
+    monkeypatch.setattr(finishing, "save_mesh", lambda *_, **__: torch.empty(10**16))
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     error = capsys.readouterr().err
     assert "There was not enough memory: try --offload" in error

@@ -169,19 +169,23 @@ def test_complete_of_one_photograph_returns_its_six_views(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("azimuths", "elevation", "message"),
+    ("sides", "message"),
     [
-        ((0.0, 360.0), 0.0, "from different sides, got azimuths 0 and 360"),
-        ((0.0, 90.0, 88.0), 0.0, "azimuths 90 and 88"),
-        ((0.0, float("nan")), 0.0, "from different sides"),
-        ((0.0,), 90.0, "elevation must be between -80 and 80"),
-        ((0.0,), float("nan"), "elevation must be between"),
+        ([0, 360], "from different sides, got azimuths 0 and 360"),
+        (["front", "left", "88"], "azimuths 90 and 88"),
+        ([0, "nan"], "from different sides"),
+        (["top"], "must be front, left, back, right or an azimuth in degrees: .* 'top'"),
     ],
     ids=str,
 )
-def test_viewpoints_that_are_invalid_are_refused(azimuths, elevation, message):
+def test_viewpoints_of_invalid_sides_are_refused(sides, message):
     with pytest.raises(InvalidInput, match=message):
-        Viewpoints(azimuths, elevation)
+        Viewpoints.of(sides, Settings())
+
+
+def test_viewpoints_of_names_and_degrees_are_azimuths():
+    found = Viewpoints.of(["front", "left", -30, "180.5"], Settings(elevation=10))
+    assert found == Viewpoints((0.0, 90.0, -30.0, 180.5), 10.0)
 
 
 def test_frame_photographs_without_a_direction_for_each_is_refused():

@@ -16,6 +16,7 @@ from pipelines.cameras import Cameras, cameras_around
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.fields.latent_set import LatentSet
 from pipelines.image_to_3d import ImageTo3D
+from pipelines.meshes import camera_fit
 from pipelines.meshes.camera_fit import CameraFit
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
@@ -183,14 +184,20 @@ def test_damaged_and_foreign_weights_are_refused(files):
 
 
 @pytest.fixture
-def chain(tmp_path, files, monkeypatch) -> ImageTo3D:
-    """A model that makes balls, whose photograph is from 50 degrees to the left."""
+def ball_chain(tmp_path, files) -> ImageTo3D:
+    """A model that makes balls."""
     made = ImageTo3D.load("triposg", models_dirs=[tmp_path], device="cpu", dtype="float32")
     points = made.reconstruction.decoder.points
     points.register_forward_hook(lambda _, inputs, __: 0.8 - inputs[0].norm(dim=1))
+    return made
+
+
+@pytest.fixture
+def chain(ball_chain, monkeypatch) -> ImageTo3D:
+    """A model that makes balls, whose photograph is from 50 degrees to the left."""
     fit = CameraFit(cameras_around([50.0], [0.0], 4.0, 36.0), 0.9, 50.0, 0.0, 0.0)
     monkeypatch.setattr(result, "fit_camera", lambda *_, **__: fit)
-    return made
+    return ball_chain
 
 
 def test_image_to_3d_colours_the_mesh_with_the_photograph_or_the_views(chain, image, monkeypatch):
@@ -235,6 +242,35 @@ def test_image_to_3d_samples_with_the_settings(chain, image):
     assert ("triplane", 2, 3) in seen
     with pytest.raises(InvalidInput, match="does not use them: leave out scheduler"):
         chain(rgba, Settings(views=ViewSettings(scheduler="unipc")))
+
+
+def test_tries_keep_the_shape_whose_outline_fits_at_the_camera_that_is_found(
+    ball_chain, image, tmp_path, monkeypatch
+):
+    seeds: list[int] = []
+
+    def sampler(model: TripoSG, seed: int, **options: object) -> Sampler:
+        seeds.append(seed)
+        return Sampler(model, seed, **options)
+
+    def flatten(_: object, inputs: tuple[torch.Tensor], __: object) -> torch.Tensor:
+        squeezed = inputs[0] if seeds[-1] == 6 else inputs[0] * torch.tensor([1.0, 2.0, 4.0])
+        return 0.8 - squeezed.norm(dim=1)
+
+    monkeypatch.setattr(image_to_3d, "Sampler", sampler)
+    monkeypatch.setattr(result, "ALL_AROUND", (0, 90))
+    for name, less in {"_ITERATIONS": 2, "_REFINED": 1, "_SIZE": 32}.items():
+        monkeypatch.setattr(camera_fit, name, less)
+    ball_chain.reconstruction.decoder.points.register_forward_hook(flatten)
+    settings = JobSettings(
+        model="triposg",
+        surface=SurfaceSettings(resolution=32),
+        views=ViewSettings(steps=1, tokens=512, seed=5, tries=2),
+    )
+    found = job.run(ball_chain, [torch.cat(image, dim=1)], settings, tmp_path, "ball")
+    assert (found.error, found.seed, seeds) == ("", 6, [5, 6])
+    outlines = {one.seed: one.score.outline for one in found.tries}
+    assert outlines[6] > 0.95 > 0.8 > outlines[5]
 
 
 @pytest.mark.parametrize(
