@@ -7,7 +7,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from pipelines.catalogue.local_engine import run_locally
 from pipelines.catalogue.manifest import Manifest, Row
 from pipelines.catalogue.recipe import Recipe, Task
 from pipelines.catalogue.run import opened, run, to_do
-from pipelines.catalogue.work import State, empty_row
+from pipelines.catalogue.work import State, make_row
 from pipelines.cli.catalogue import main
 from pipelines.images.reading import to_pillow
 from pipelines.meshes.mesh import Mesh
@@ -99,8 +98,8 @@ def _stub(recipe: Recipe, folder: Path) -> Callable[..., State]:
         place = folder / state.task.folder
         place.mkdir(parents=True, exist_ok=True)
         (place / "mesh.obj").write_text("v 0 0 0\n")
-        row = empty_row(state.task, recipe)
-        state.row = replace(row, status="done", outputs=(f"{state.task.folder}/mesh.obj",))
+        outputs = (f"{state.task.folder}/mesh.obj",)
+        state.row = make_row(state.task, recipe, status="done", outputs=outputs)
         return state
 
     return work

@@ -11,7 +11,7 @@ from ..workers.process import WorkerProcess
 from ..workers.supervisor import Supervisor
 from .manifest import Row
 from .recipe import Recipe, Task
-from .work import State, empty_row, failed_row
+from .work import State, make_row
 
 _ATTEMPTS = 2  # per item whose process crashes
 _ERROR_KINDS = {"timed_out": "TimedOut", "broken": "Broken", "died": "WorkerDied"}
@@ -44,9 +44,9 @@ def run_item(
         return None
     if outcome.kind == "not_ready":
         raise EnvironmentProblem(outcome.message)
-    row = empty_row(state.task, recipe)
     kind = _ERROR_KINDS.get(outcome.kind, "Failed")
-    return State(state.task, row=failed_row(row, kind, outcome.message))
+    row = make_row(state.task, recipe, error_kind=kind, error=outcome.message)
+    return State(state.task, row=row)
 
 
 def run_locally(

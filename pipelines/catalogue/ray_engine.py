@@ -85,15 +85,10 @@ def run_on_ray(
         share = gpus if room.get("GPU", 0) else 0.0
         count = _worker_count(room, workers or None, len(tasks), share, threads)
         data = _data(tasks, count)
-        for parts, pool, cpus, part_gpus in _stages(count, share, threads):
+        for parts, options in _stages(count, share, threads):
             process = WorkerProcess(maker(parts), threads=threads)
             data = data.map_batches(
-                _Actor,
-                fn_constructor_args=(process, recipe, timeout),
-                batch_size=1,
-                compute=pool,
-                num_cpus=cpus,
-                num_gpus=part_gpus,
+                _Actor, fn_constructor_args=(process, recipe, timeout), batch_size=1, **options
             )
         for row in data.iter_rows():
             state: State | str = pickle.loads(row["state"])
@@ -140,19 +135,16 @@ def _data(tasks: Sequence[Task], workers: int) -> ray.data.Dataset:
 
 def _stages(
     workers: int, gpus: float, threads: int
-) -> list[tuple[tuple[str, ...], ActorPoolStrategy, float, float]]:
-    """Return work parts, actor pool, CPUs per actor and GPUs per actor of each stage."""
+) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Return the parts of the work of each stage, and the options of its actors."""
     models = ActorPoolStrategy(min_size=workers, max_size=workers)
     if not gpus:
-        return [(_PARTS, models, float(threads), 0.0)]
+        return [(_PARTS, {"compute": models, "num_cpus": float(threads)})]
     # Each GPU actor takes half a CPU. Two CPU actors per GPU prepare images and finish meshes.
-    prepare, reconstruct, finish = ((part,) for part in _PARTS)
-    beside = ActorPoolStrategy(min_size=1, max_size=2 * workers)
-    return [
-        (prepare, beside, 0.25, 0.0),
-        (reconstruct, models, 0.5, gpus),
-        (finish, beside, 0.25, 0.0),
-    ]
+    pool = ActorPoolStrategy(min_size=1, max_size=2 * workers)
+    beside = {"compute": pool, "num_cpus": 0.25}
+    on_gpus = {"compute": models, "num_cpus": 0.5, "num_gpus": gpus}
+    return [(("prepare",), beside), (("reconstruct",), on_gpus), (("finish",), beside)]
 
 
 def _connect(address: str | None) -> None:

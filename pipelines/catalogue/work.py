@@ -11,9 +11,10 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .. import __version__, job
 from ..devices import CPU, memory_explained, peak_memory, reset_peak_memory
@@ -23,7 +24,6 @@ from ..image_to_3d import ImageTo3D
 from ..result import Result, describe
 from ..settings import JobSettings
 from .fetching import downloaded
-from .items import Item
 from .manifest import Row
 from .recipe import Recipe, Task
 
@@ -90,7 +90,10 @@ class Work:
         """Read the image and find its object."""
         models_dir = self._recipe.loading.models_dir
         began = time.perf_counter()
-        with _local(state.task.item) as path:
+        item = state.task.item
+        with downloaded(item.picture) if item.remote else nullcontext(Path(item.picture)) as path:
+            if not path.is_file():
+                raise UnreadableImage(f"There is no file {path}.")
             state.image_sha256 = sha256(path)
             fetched = time.perf_counter() - began
             prepared = job.prepare(
@@ -120,8 +123,8 @@ class Work:
             mesh, *others = (path.relative_to(place).as_posix() for path in done.files)
         assert done.report is not None
         state.seconds = done.seconds
-        state.row = replace(
-            self._row(state),
+        state.row = self._row(
+            state,
             status="done",
             outputs=tuple(f"{state.task.folder}/{file}" for file in (mesh, *sorted(others))),
             triangles=done.report.triangles,
@@ -146,20 +149,17 @@ class Work:
             with memory_explained(_ADVICE):
                 part(state)
         except Exception as error:  # any error fails only this item
-            row = self._row(state)
-            state.row = failed_row(row, type(error).__name__, describe(error))
+            kind = type(error).__name__
+            state.row = self._row(state, error_kind=kind, error=describe(error))
             state.prepared = state.result = None
         state.peak_memory = max(state.peak_memory, peak_memory())
         if state.row is not None:
             state.row = replace(state.row, peak_memory=state.peak_memory)
 
-    def _row(self, state: State) -> Row:
-        return replace(
-            empty_row(state.task, self._recipe),
-            picture_sha256=state.image_sha256,
-            seconds=state.seconds,
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-        )
+    def _row(self, state: State, **values: Any) -> Row:
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        values |= {"picture_sha256": state.image_sha256, "seconds": state.seconds, "worker": worker}
+        return make_row(state.task, self._recipe, **values)
 
     @contextmanager
     def _place(self, task: Task) -> Iterator[tuple[Path, str]]:
@@ -178,32 +178,16 @@ class Work:
             place.replace(final)
 
 
-def empty_row(task: Task, recipe: Recipe) -> Row:
-    """Make an item's row with the values that are known before the work."""
-    return Row(
-        task.item.id,
-        task.item.picture,
-        "failed",
-        task.fingerprint,
-        seed=task.seed,
-        model=recipe.settings.model,
-        revision=recipe.revision,
-        version=__version__,
-    )
-
-
-def failed_row(row: Row, kind: str, sentence: str) -> Row:
-    """Return the row of a failed item, with the error's class and message."""
-    return replace(row, status="failed", error_kind=kind, error=sentence)
-
-
-@contextmanager
-def _local(item: Item) -> Iterator[Path]:
-    """Yield a local path of the item's image; download the image if necessary."""
-    if not item.remote:
-        if not Path(item.picture).is_file():
-            raise UnreadableImage(f"There is no file {item.picture}.")
-        yield Path(item.picture)
-        return
-    with downloaded(item.picture) as path:
-        yield path
+def make_row(task: Task, recipe: Recipe, **values: Any) -> Row:
+    """Make an item's row, which says that it failed unless the values of columns say otherwise."""
+    known: dict[str, Any] = {
+        "id": task.item.id,
+        "picture": task.item.picture,
+        "status": "failed",
+        "fingerprint": task.fingerprint,
+        "seed": task.seed,
+        "model": recipe.settings.model,
+        "revision": recipe.revision,
+        "version": __version__,
+    }
+    return Row(**known | values)

@@ -31,14 +31,7 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
     @post("/generate", response_class=FileResponse)
     async def generate(request: Request) -> Response:
         """Make a mesh from one image, and return its file."""
-        job = await start(request)
-        while job.state not in ENDED:
-            if service.closing.is_set():
-                raise ApiError(503, "The server is stopping: try again later.", _RETRY_AFTER_S)
-            if await request.is_disconnected():
-                await asyncio.to_thread(service.workers.cancel, job)
-                raise ApiError(499, "The client closed the connection.")
-            job = await service.finished(job, _DISCONNECT_POLL_S)
+        job = await _finished(service, await start(request), request)
         if job.state != "done":
             raise ApiError(500, without_paths(job.message))
         return service.file_response(job.token, job.outputs[0])
@@ -64,3 +57,19 @@ def add_hunyuan_api(app: FastAPI, service: Service) -> None:
         path = service.jobs.folder_of(uid) / job.outputs[0]
         content = await asyncio.to_thread(path.read_bytes)
         return {"status": "completed", "model_base64": base64.b64encode(content).decode()}
+
+
+async def _finished(service: Service, job: Job, request: Request) -> Job:
+    """Wait until a job has ended, and return it; cancel it if the client has gone.
+
+    Raises:
+        ApiError: 503 if the server is stopping, 499 if the client has gone.
+    """
+    while job.state not in ENDED:
+        if service.closing.is_set():
+            raise ApiError(503, "The server is stopping: try again later.", _RETRY_AFTER_S)
+        if await request.is_disconnected():
+            await asyncio.to_thread(service.workers.cancel, job)
+            raise ApiError(499, "The client closed the connection.")
+        job = await service.finished(job, _DISCONNECT_POLL_S)
+    return job

@@ -8,12 +8,9 @@ import functools
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from ..errors import InvalidInput
-from .errors import ApiError
-from .fetching import check_image, decode_base64
 from .protocol import Answer, ImageTo3DRequest, Keyed, Upload
 from .routes import body_of
-from .service import Service
+from .service import Service, answered
 
 
 def add_modelslab_api(app: FastAPI, service: Service) -> None:
@@ -28,14 +25,8 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
         quickly. Without model_id, the server uses its default model (its option --model).
         """
         body, owner = await service.read(request, ImageTo3DRequest)
-        job = await service.submit(
-            request,
-            body.settings(),
-            body.images,
-            owner,
-            webhook=body.webhook,
-            track_id=body.track_id,
-        )
+        more = {"webhook": body.webhook, "track_id": body.track_id}
+        job = await service.submit(request, body.settings(), body.images, owner, **more)
         del body  # images are large, and the job may take a while
         return await service.say(await service.finished(job, service.settings.wait), job.base)
 
@@ -58,17 +49,6 @@ def add_modelslab_api(app: FastAPI, service: Service) -> None:
     async def upload(request: Request) -> JSONResponse:
         """Store an image, and return a link that other requests can use as their image."""
         body, _ = await service.read(request, Upload)
-        token = await asyncio.to_thread(_keep, service, body.base64_string)
+        token = await asyncio.to_thread(service.keep_upload, body.base64_string)
         link = f"{service.base(request)}/files/{token}/upload"
-        answer = Answer(status="success", id=0, output=[link], proxy_links=[link])
-        return JSONResponse(answer.model_dump(exclude_none=True))
-
-
-def _keep(service: Service, source: str) -> str:
-    """Store an uploaded image and return its token."""
-    try:
-        content = decode_base64(source)
-        check_image(content)
-    except InvalidInput as error:
-        raise ApiError(400, str(error)) from error
-    return service.jobs.keep_files({"upload": content})
+        return answered(Answer(status="success", id=0, output=[link], proxy_links=[link]))

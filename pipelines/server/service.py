@@ -21,7 +21,7 @@ from .answers import answer_of
 from .auth import Keys
 from .bodies import BodyReader
 from .errors import ApiError
-from .fetching import fetch_image
+from .fetching import check_image, decode_base64, fetch_image
 from .job import ENDED, Job, JobState
 from .jobs import Jobs, QueueFull
 from .models import Models
@@ -131,6 +131,19 @@ class Service:
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error
 
+    def keep_upload(self, source: str) -> str:
+        """Store an uploaded image, a data URI or base64, and return its token.
+
+        Raises:
+            ApiError: 400 if it is not a readable image.
+        """
+        try:
+            content = decode_base64(source)
+            check_image(content)
+        except InvalidInput as error:
+            raise ApiError(400, str(error)) from error
+        return self.jobs.keep_files({"upload": content})
+
     def _uploaded(self, source: str) -> Path | None:
         if not source.startswith(("http://", "https://")):
             return None
@@ -166,8 +179,7 @@ class Service:
 
     async def say(self, job: Job, base: str) -> JSONResponse:
         """Return a response with a job's state; `base` is the prefix of links."""
-        answer = await asyncio.to_thread(self._answer, job, base)
-        return JSONResponse(answer.model_dump(exclude_none=True, by_alias=True))
+        return answered(await asyncio.to_thread(self._answer, job, base))
 
     def webhook_body(self, job: Job) -> dict[str, Any]:
         """Return the content of a webhook for a job that has ended."""
@@ -188,3 +200,8 @@ class Service:
             raise ApiError(404, "There is no such file, or it has expired.")
         kind = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=kind, filename=name)
+
+
+def answered(answer: Answer) -> JSONResponse:
+    """Return a response in ModelsLab's format."""
+    return JSONResponse(answer.model_dump(exclude_none=True, by_alias=True))

@@ -63,23 +63,25 @@ def load_multiview_model(
     index = files.json(INDEX)
     with files.understood(INDEX):
         ramp = torch.tensor(index["ramping_coefficients"], device=device)
-    transforms = {}
-    for which, file in TRANSFORMS.items():
-        config = files.json(file)
-        with files.understood(file):
-            transforms[which] = ImageTransform.from_config(config)
+    vae_transform, clip_transform = (_transform(files, name) for name in TRANSFORMS.values())
     return MultiviewModel(
         **parts,
         empty_prompt=empty_prompt,
         ramp=ramp,
         scheduler_config=files.json(SCHEDULER),
-        vae_transform=transforms["vae"],
-        clip_transform=transforms["clip"],
-        view_size=transforms["vae"].crop,
+        vae_transform=vae_transform,
+        clip_transform=clip_transform,
+        view_size=vae_transform.crop,
         device=device,
         background=preset.background,
         offload=offload,
     )
+
+
+def _transform(files: Repository, name: str) -> ImageTransform:
+    config = files.json(name)
+    with files.understood(name):
+        return ImageTransform.from_config(config)
 
 
 def _read_part(name: str, files: Repository, path: Path, dtype: torch.dtype) -> nn.Module:

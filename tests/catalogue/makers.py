@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.catalogue.recipe import Recipe
-from pipelines.catalogue.work import State, empty_row, failed_row
+from pipelines.catalogue.work import State, make_row
 from pipelines.errors import CheckpointError
 
 
@@ -27,14 +27,15 @@ def stub(recipe: Recipe, folder: Path, seconds: float = 0.0) -> Callable[..., St
             time.sleep(60)
         if id.startswith("bug"):
             raise ZeroDivisionError("by zero")
-        row = empty_row(state.task, recipe)
         if id.startswith("bad"):
-            state.row = failed_row(row, "NothingInPicture", "There is no object.")
+            error = {"error_kind": "NothingInPicture", "error": "There is no object."}
+            state.row = make_row(state.task, recipe, **error)
             return state
         place = folder / state.task.folder
         place.mkdir(parents=True, exist_ok=True)
         (place / "mesh.obj").write_text(id)
-        state.row = replace(row, status="done", outputs=(f"{state.task.folder}/mesh.obj",))
+        outputs = (f"{state.task.folder}/mesh.obj",)
+        state.row = make_row(state.task, recipe, status="done", outputs=outputs)
         return state
 
     return work
