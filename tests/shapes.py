@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 import trimesh
+from torch import Tensor
 
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.texture import bake_texture
+from pipelines.meshes.texture import texture_from_images
 from pipelines.meshes.topology import merge_vertices
 
 #: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points
@@ -26,6 +30,16 @@ def l_shape() -> Mesh:
         vertices[:, 1:2] > 0.5, torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
     )
     return Mesh(vertices, torch.tensor(both.faces), colors)
+
+
+def bake_texture(
+    mesh: Mesh, color_at: Callable[[Tensor], Tensor], size: int, **options: Any
+) -> Mesh:
+    """Bake the colours (N, 3) of a function of points (N, 3) into a texture."""
+    field: Any = SimpleNamespace(
+        device=torch.device("cpu"), colors=lambda points, chunk_size: color_at(points)
+    )
+    return texture_from_images(mesh, [], size, field=field, **options)
 
 
 def textured_l() -> Mesh:

@@ -111,12 +111,11 @@ def _pieces(centers: np.ndarray) -> np.ndarray:
     """Divide triangles with these centres (F, 3) into pieces: returns the piece (F,) of each."""
     pieces = [np.arange(len(centers))]
     while len(pieces[0]) > _LARGEST_PIECE:
-        longest = [np.ptp(centers[own], axis=0).argmax() for own in pieces]
-        ordered = [
-            own[centers[own, axis].argsort(kind="stable")]
-            for own, axis in zip(pieces, longest, strict=True)
-        ]
-        pieces = [half for own in ordered for half in (own[: len(own) // 2], own[len(own) // 2 :])]
+        halves = []
+        for own in pieces:
+            longest = np.ptp(centers[own], axis=0).argmax()
+            halves += np.array_split(own[centers[own, longest].argsort(kind="stable")], 2)
+        pieces = halves
     found = np.empty(len(centers), dtype=np.int64)
     for number, own in enumerate(pieces):
         found[own] = number

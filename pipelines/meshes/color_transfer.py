@@ -41,17 +41,14 @@ def texture_colors(texture: Tensor, uvs: Tensor) -> Tensor:
 def texture_to_vertex_colors(mesh: Mesh) -> Mesh:
     """Replace the texture and base colour by vertex colours; drop uvs and material images."""
     mesh = with_base_color(mesh)
-    material = mesh.material and mesh.material.without_images()
-    plain = Mesh(
-        mesh.vertices,
-        mesh.faces,
-        mesh.vertex_colors,
-        normals=mesh.normals,
-        vertex_alpha=mesh.vertex_alpha,
-        material=material,
-        paired=mesh.paired,
+    return replace(
+        mesh,
+        vertex_colors=_shown(mesh.texture, mesh.uvs, mesh.vertex_colors),
+        material=mesh.material and mesh.material.without_images(),
+        uvs=None,
+        texture=None,
+        tangents=None,
     )
-    return replace(plain, vertex_colors=_shown(mesh.texture, mesh.uvs, mesh.vertex_colors))
 
 
 def _shown(texture: Tensor | None, uvs: Tensor | None, colors: Tensor | None) -> Tensor | None:
@@ -131,17 +128,13 @@ def nearest_points(
     tree = igl.AABB()
     tree.init(vertices, faces)
     queries = points.double().cpu().numpy()
-    triangles, weights = [np.zeros(0, np.int64)], [np.zeros((0, 3))]
+    triangles, weights = np.zeros(len(queries), np.int64), np.zeros((len(queries), 3))
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        chunk = queries[start : start + _QUERIES_AT_ONCE]
-        _, triangle, nearest = tree.squared_distance(vertices, faces, chunk)
-        triangles.append(triangle)
-        weights.append(_barycentric(vertices[faces[triangle]], nearest))
-        progress(start + len(chunk), len(queries))
-    return (
-        torch.from_numpy(np.concatenate(triangles)),
-        torch.from_numpy(np.concatenate(weights)).float(),
-    )
+        chunk = slice(start, start + _QUERIES_AT_ONCE)
+        _, triangles[chunk], nearest = tree.squared_distance(vertices, faces, queries[chunk])
+        weights[chunk] = _barycentric(vertices[faces[triangles[chunk]]], nearest)
+        progress(start + len(nearest), len(queries))
+    return torch.from_numpy(triangles), torch.from_numpy(weights).float()
 
 
 def require_libigl(feature: str) -> None:

@@ -69,9 +69,8 @@ class Mesh:
         count = len(self.vertices)
         for name, values in (("vertices", self.vertices), ("faces", self.faces)):
             if values.ndim != 2 or values.shape[1] != 3:
-                raise InvalidInput(
-                    f"A mesh's {name} must be ({name[0].upper()}, 3), got {tuple(values.shape)}."
-                )
+                wanted = f"({name[0].upper()}, 3)"
+                raise InvalidInput(f"A mesh's {name} must be {wanted}, got {tuple(values.shape)}.")
         for name, row in _ROW_SHAPES.items():
             values = getattr(self, name)
             if values is not None and values.shape != (count, *row):
@@ -81,9 +80,8 @@ class Mesh:
                     f" {tuple(values.shape)}."
                 )
         if self.texture is not None and (self.texture.ndim != 3 or self.texture.shape[2] != 3):
-            raise InvalidInput(
-                f"A mesh's texture must be (H, W, 3), got {tuple(self.texture.shape)}."
-            )
+            shape = tuple(self.texture.shape)
+            raise InvalidInput(f"A mesh's texture must be (H, W, 3), got {shape}.")
         if len(self.faces):
             low, high = int(self.faces.amin()), int(self.faces.amax())
             if low < 0 or high >= count:

@@ -201,6 +201,7 @@ class _View:
         if shots.masks is not None:
             mask = F.interpolate(shots.masks[i : i + 1].cpu().float(), (size, size), mode="area")
             edge |= mask < 0.99
+        self.farthest = self.farthest.nan_to_num(posinf=1e6)
         # Ignore pixels next to an edge: they may contain colour from beyond it.
         self.margin = ((_distance(~edge) - 1) / (_MARGIN * size)).clamp_min(0)
         self.bias = 0.002 * self.extent
@@ -213,18 +214,14 @@ class _View:
         cosine = (normals * toward).sum(dim=1)
         inside = (screen[:, 2] > 0) & (grid[0, 0].abs() < 1).all(dim=1)
         depth = 1 / screen[:, 2].clamp_min(1e-9)
-        hides = F.grid_sample(
-            self.farthest.nan_to_num(posinf=1e6), grid, mode="nearest", align_corners=False
-        )[0, 0, 0]
+        hides = F.grid_sample(self.farthest, grid, mode="nearest", align_corners=False)[0, 0, 0]
         seen = inside & (depth <= hides + self.bias)
         margin = F.grid_sample(self.margin, grid, align_corners=False)[0, 0, 0].clamp(0, 1)
         facing = ((cosine - _GRAZING) / (_FULL - _GRAZING)).clamp(0, 1)
         trust = torch.where(seen, margin * facing * facing * (3 - 2 * facing), 0.0)
-        colors = F.grid_sample(self.image, grid, align_corners=False, padding_mode="border")[
-            0, :, 0
-        ].T
+        colors = F.grid_sample(self.image, grid, align_corners=False, padding_mode="border")
         pixels = self.image.shape[-1] * screen[:, 2]  # per world unit, up to the focal length
-        return colors, trust, (cosine.clamp_min(0) * pixels).pow(4)
+        return colors[0, :, 0].T, trust, (cosine.clamp_min(0) * pixels).pow(4)
 
 
 def _blended(views: Sequence[_View], points: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:

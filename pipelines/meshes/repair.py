@@ -14,7 +14,7 @@ from .mesh import Mesh, drop_unused, face_areas
 from .topology import (
     boundary_loops,
     component_labels,
-    directed_edges,
+    edge_codes,
     first_equal_rows,
     merged_faces,
     split_nonmanifold,
@@ -105,10 +105,8 @@ def close_shape(shape: Mesh) -> Mesh:
 
 def _drop_conflicting_faces(mesh: Mesh) -> Mesh:
     """Remove triangles with an edge that another triangle uses in the same direction."""
-    start, end = directed_edges(mesh.faces).unbind(dim=1)
-    _, edge, uses = (start * len(mesh.vertices) + end).unique(
-        return_inverse=True, return_counts=True
-    )
+    code, _ = edge_codes(mesh.faces, len(mesh.vertices))
+    _, edge, uses = code.unique(return_inverse=True, return_counts=True)
     bad = (uses[edge] > 1).view(-1, 3).any(dim=1)
     return drop_unused(replace(mesh, faces=mesh.faces[~bad])) if bool(bad.any()) else mesh
 
@@ -153,8 +151,7 @@ def smooth(mesh: Mesh, iterations: int = 10, progress: Progress = silent) -> Mes
     if not iterations:
         return mesh
     merged, count = merged_faces(mesh), len(mesh.vertices)
-    start, end = directed_edges(merged).unbind(dim=1)
-    code = torch.cat([start * count + end, end * count + start]).unique()
+    code = torch.cat(edge_codes(merged, count)).unique()
     source, target = code // count, code % count
     degree = torch.bincount(source, minlength=count)[:, None]
     vertices = mesh.vertices

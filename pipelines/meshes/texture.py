@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,41 +32,6 @@ _UV_TOLERANCE = 1e-3
 CHUNK_SIZE = 131072  # points of a field whose colours are evaluated at once
 
 
-def bake_texture(
-    mesh: Mesh,
-    color_at: Callable[[Tensor], Tensor],
-    size: int = 1024,
-    *,
-    max_faces: int = DEFAULT_TEXTURED_FACES,
-    progress: Progress = silent,
-) -> Mesh:
-    """Unfold a mesh and bake its colours into a texture.
-
-    Args:
-        mesh: any with triangles.
-        color_at: function of points (N, 3) on the surface that returns colours (N, 3) in [0, 1].
-        size: side length of the texture in pixels, 512 to 4096.
-        max_faces: larger meshes are decimated first, since unfolding many triangles is slow; 0
-            keeps all triangles.
-        progress: called after each of three stages: decimation, unfolding and painting.
-
-    Returns:
-        the mesh cut at the seams, with `uvs` and `texture`. Vertex colours and the images of the
-        material are dropped: they do not fit the new uvs.
-
-    Raises:
-        InvalidInput: if the size is out of range or the mesh has no triangles.
-        EnvironmentProblem: as in `meshes.atlas.unfold`.
-    """
-    return _painted(
-        mesh,
-        lambda unfolded, points: color_at(points.interpolate(unfolded, unfolded.vertices)),
-        size,
-        max_faces,
-        progress,
-    )[0]
-
-
 def _painted(
     mesh: Mesh,
     paint: Callable[[Mesh, SurfacePoints], Tensor],
@@ -74,7 +40,7 @@ def _painted(
     progress: Progress,
     keep_uvs: bool = False,
 ) -> tuple[Mesh, Tensor]:
-    """Bake a texture like `bake_texture`, with several channels.
+    """Unfold a mesh and bake a texture with several channels.
 
     `paint` takes the unfolded mesh and P points on it, and returns (P, C) values in [0, 1]. The
     first three channels are the colour; the others are returned as an image (size, size, C - 3).
@@ -151,13 +117,18 @@ def texture_from_images(
         voxels: source of these colours instead of the field, and of metalness and roughness.
         keep_uvs: paint on the mesh's own uvs, and keep its triangles and the images of its material
             that are not painted anew. Where uvs overlap, one of the triangles is painted.
-        max_faces: see `bake_texture`.
-        progress: see `bake_texture`.
+        max_faces: larger meshes are decimated first, since unfolding many triangles is slow; 0
+            keeps all triangles.
+        progress: called after each of three stages: decimation, unfolding and painting.
+
+    Returns:
+        the mesh cut at the seams, with `uvs` and `texture`. Vertex colours and the images of the
+        material are dropped: they do not fit the new uvs.
 
     Raises:
-        InvalidInput: if uvs cannot be kept, or as in `bake_texture` and
-            `projection.projected_colors`.
-        EnvironmentProblem: as in `bake_texture`.
+        InvalidInput: if the size is out of range, the mesh has no triangles, uvs cannot be kept,
+            or as in `projection.projected_colors`.
+        EnvironmentProblem: as in `meshes.atlas.unfold`.
     """
     source = field if voxels is None else voxels
     below = None if source is None else _colors_of(source)
@@ -166,12 +137,9 @@ def texture_from_images(
             "The model knows no colours: take the texture from images that show the mesh."
         )
 
-    def check() -> None:
-        progress(2, 3)
-
     def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
         places = points.interpolate(unfolded, unfolded.vertices)
-        own = None if voxels is None else voxels.at(places, check)
+        own = None if voxels is None else voxels.at(places, partial(progress, 2, 3))
         if layers:
             colors = projected_colors(unfolded, points, layers, below)
         elif own is not None:
@@ -256,14 +224,14 @@ def bake_vertex_colors(
 
     Args:
         mesh: the mesh to unfold.
-        size: see `bake_texture`.
-        max_faces: see `bake_texture`.
+        size: see `texture_from_images`.
+        max_faces: see `texture_from_images`.
         source: the mesh whose nearest points give the colours; None for the mesh itself.
-        progress: see `bake_texture`.
+        progress: see `texture_from_images`.
 
     Raises:
-        InvalidInput: if the mesh has no colours, or as in `bake_texture`.
-        EnvironmentProblem: as in `bake_texture`.
+        InvalidInput: if the mesh has no colours, or as in `texture_from_images`.
+        EnvironmentProblem: as in `texture_from_images`.
     """
     source = source or mesh
     if not source.colored:

@@ -151,11 +151,15 @@ def directed_edges(faces: Tensor) -> Tensor:
     return faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
 
 
+def edge_codes(faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return numbers (3 F,) of the directed edges of faces among `count` vertices, and reversed."""
+    start, end = directed_edges(faces).unbind(dim=1)
+    return start * count + end, end * count + start
+
+
 def open_edges(mesh: Mesh) -> int:
     """Return the number of edges that only one triangle uses, by position."""
-    start, end = directed_edges(merged_faces(mesh)).unbind(dim=1)
-    count = len(mesh.vertices)
-    return int((~torch.isin(start * count + end, end * count + start)).sum())
+    return int((~torch.isin(*edge_codes(merged_faces(mesh), len(mesh.vertices)))).sum())
 
 
 def is_watertight(mesh: Mesh) -> bool:
@@ -163,10 +167,8 @@ def is_watertight(mesh: Mesh) -> bool:
 
     Vertices are compared by index, not by position.
     """
-    start, end = directed_edges(mesh.faces).unbind(dim=1)
-    count = len(mesh.vertices)
-    forward, backward = start * count + end, end * count + start
-    return len(start) > 0 and bool(torch.equal(forward.sort().values, backward.sort().values))
+    forward, backward = edge_codes(mesh.faces, len(mesh.vertices))
+    return len(forward) > 0 and torch.equal(forward.sort().values, backward.sort().values)
 
 
 def is_closed_manifold(mesh: Mesh) -> bool:
@@ -174,8 +176,7 @@ def is_closed_manifold(mesh: Mesh) -> bool:
 
     Vertices are compared by index, not by position.
     """
-    start, end = directed_edges(mesh.faces).unbind(dim=1)
-    code = start * len(mesh.vertices) + end
+    code, _ = edge_codes(mesh.faces, len(mesh.vertices))
     return is_watertight(mesh) and len(code.unique()) == len(code)
 
 
@@ -203,12 +204,10 @@ def boundary_loops(mesh: Mesh, by_position: bool = True) -> Iterator[Tensor]:
     Yields:
         (N, 2) edges of a loop as vertex indices, in the direction of their triangles.
     """
-    own = directed_edges(mesh.faces).numpy()
-    edges = directed_edges(merged_faces(mesh)).numpy() if by_position else own
-    count = len(mesh.vertices)
-    forward, backward = edges[:, 0] * count + edges[:, 1], edges[:, 1] * count + edges[:, 0]
+    faces = merged_faces(mesh) if by_position else mesh.faces
+    own, edges = directed_edges(mesh.faces), directed_edges(faces)
     leaving: dict[int, list[int]] = defaultdict(list)
-    for edge in np.flatnonzero(~np.isin(forward, backward)).tolist():
+    for edge in (~torch.isin(*edge_codes(faces, len(mesh.vertices)))).nonzero()[:, 0].tolist():
         leaving[int(edges[edge, 0])].append(edge)
     while leaving:
         start = at = next(iter(leaving))
@@ -219,5 +218,5 @@ def boundary_loops(mesh: Mesh, by_position: bool = True) -> Iterator[Tensor]:
                 del leaving[at]
             at = int(edges[walk[-1], 1])
             if at == start:
-                yield torch.from_numpy(own[walk])
+                yield own[walk]
                 break

@@ -109,13 +109,8 @@ class TriangleSoup:
 
     def distance(self, points: Floats, check: Check = _never_stop) -> Floats:
         """Return the distances (N,) of points (N, 3) to the nearest triangle."""
-
-        def distance(chunk: Floats) -> Floats:
-            squared, _, _ = self._distance_tree.squared_distance(self.vertices, self.faces, chunk)
-            found: Floats = np.sqrt(squared)
-            return found
-
-        return _in_chunks(distance, points, check)
+        measure = partial(self._distance_tree.squared_distance, self.vertices, self.faces)
+        return np.sqrt(_in_chunks(lambda chunk: measure(chunk)[0], points, check))
 
     def is_simple(self) -> bool:
         """Return whether winding numbers near the surface are about 0 outside and 1 inside."""

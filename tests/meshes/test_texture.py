@@ -20,13 +20,13 @@ from pipelines.meshes.color_transfer import nearest_colors, texture_colors, text
 from pipelines.meshes.io import load_mesh, save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
-from pipelines.meshes.texture import bake_texture, bake_vertex_colors, size_for, texture_from_images
+from pipelines.meshes.texture import bake_vertex_colors, size_for, texture_from_images
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
 from ..fields import AnalyticField
-from ..shapes import textured_l
+from ..shapes import bake_texture, textured_l
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 
