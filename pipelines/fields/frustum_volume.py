@@ -147,8 +147,7 @@ class FrustumVolume:
     @property
     def camera(self) -> Cameras:
         """The camera of the image, in world coordinates."""
-        distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
-        cameras = cameras_around([0.0], [self.elevation_deg], distance, self.fov_y_deg)
+        cameras = cameras_around([0.0], [self.elevation_deg], self._distance, self.fov_y_deg)
         cameras.c2w[:, :3, 3] = (cameras.c2w[:, :3, 3] - self.center.cpu()) * self.scale
         return cameras
 
@@ -173,6 +172,11 @@ class FrustumVolume:
     def cube_weights(self, axis: Tensor, chunk_size: int) -> None:
         return None
 
+    @property
+    def _distance(self) -> float:
+        """The distance of the camera from its target, in image sides."""
+        return 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
+
     def _rotation(self) -> Tensor:
         """Return (3, 3), whose rows are the camera's right, up and backward axes, upright."""
         e = math.radians(self.elevation_deg)
@@ -185,18 +189,16 @@ class FrustumVolume:
 
     def _camera_points(self, frustum: Tensor) -> Tensor:
         """Convert u, v, w (N, 3) to right, up, backward (N, 3) in image sides."""
-        distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         u, v, w = frustum.unbind(dim=1)
         z = -w * self.half_depth
-        near = (distance - z) / distance / 2
+        near = (self._distance - z) / self._distance / 2
         return torch.stack([u * near, -v * near, z], dim=1)
 
     def _frustum_points(self, points: Tensor) -> Tensor:
         """Convert world points (N, 3) to u, v, w (N, 3)."""
         camera = (points / self.scale + self.center) @ self._rotation().T
-        distance = 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
         x, y, z = camera.unbind(dim=1)
-        nearness = 2 * distance / (distance - z).clamp_min(1e-3)
+        nearness = 2 * self._distance / (self._distance - z).clamp_min(1e-3)
         return torch.stack([x * nearness, -y * nearness, -z / self.half_depth], dim=1)
 
     def _values(self, points: Tensor) -> Tensor:
@@ -227,15 +229,9 @@ def _at(volume: Tensor, frustum: Tensor) -> Tensor:
     Returns:
         (N, C).
     """
-    if frustum.shape[1] == 2:
-        found = F.grid_sample(
-            volume, frustum[None, None], align_corners=False, padding_mode="border"
-        )
-        return found[0, :, 0].T
-    found = F.grid_sample(
-        volume, frustum[None, None, None], align_corners=False, padding_mode="border"
-    )
-    return found[0, :, 0, 0].T
+    place = frustum[None, None] if frustum.shape[1] == 2 else frustum[None, None, None]
+    found = F.grid_sample(volume, place, align_corners=False, padding_mode="border")
+    return found.flatten(2)[0].T
 
 
 def _middle_of(occupancy: Tensor, bins: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ pair of coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,17 +21,18 @@ _CACHED_POINTS = 8192  # number of points whose hidden layers fit into a core's 
 PLANE_AXES = ((0, 1), (0, 2), (2, 1))  # axes along the width and the height of each plane
 
 
-def plane_mlp(in_features: int, out_features: int, hidden: int = 64) -> nn.Sequential:
-    """Build an MLP with three hidden layers and ReLU, as used by the decoders."""
-    return nn.Sequential(
-        nn.Linear(in_features, hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, out_features),
-    )
+def plane_mlp(
+    in_features: int,
+    out_features: int,
+    hidden: int = 64,
+    hidden_layers: int = 3,
+    activation: Callable[..., nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """Build an MLP as used by the decoders."""
+    layers: list[nn.Module] = []
+    for features in [in_features] + [hidden] * (hidden_layers - 1):
+        layers += [nn.Linear(features, hidden), activation(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(hidden, out_features))
 
 
 def points_at_once(chunk_size: int, device: torch.device) -> int:
@@ -89,9 +92,7 @@ class PlaneNetwork:
         first, last = mlp[0], mlp[-1]
         assert isinstance(first, nn.Linear)
         assert isinstance(last, nn.Linear)
-        wanted = nn.utils.skip_init(
-            nn.Linear, last.in_features, last.out_features if outputs is None else outputs
-        )
+        wanted = nn.utils.skip_init(nn.Linear, last.in_features, outputs or last.out_features)
         wanted.weight, wanted.bias = (
             nn.Parameter(p[:outputs], requires_grad=False) for p in (last.weight, last.bias)
         )
@@ -114,21 +115,14 @@ class PlaneNetwork:
             (N, out_features).
         """
         chunks = points.split(points_at_once(chunk_size, points.device))
-        return torch.cat(
-            [
-                self._rest(sample_planes(self._projected, chunk[None])[0] + self._bias)
-                for chunk in chunks
-            ]
-        )
+        first = (sample_planes(self._projected, chunk[None])[0] + self._bias for chunk in chunks)
+        return torch.cat([self._rest(hidden) for hidden in first])
 
     def on_grid(self, x: Tensor, y: Tensor, z: Tensor) -> NetworkGrid:
         """Prepare to evaluate the network on the regular grid of these coordinates."""
-        xy, xz, zy = (
-            _sample_lattice(plane, across, down)
-            for plane, (across, down) in zip(
-                self._projected[0], ((x, y), (x, z), (z, y)), strict=True
-            )
-        )
+        axes = ((x, y), (x, z), (z, y))
+        planes = zip(self._projected[0], axes, strict=True)
+        xy, xz, zy = (_sample_lattice(plane, across, down) for plane, (across, down) in planes)
         return NetworkGrid(xy, xz, (zy.transpose(0, 1) + self._bias).contiguous(), self._rest)
 
 
@@ -151,12 +145,8 @@ class NetworkGrid:
     """
 
     def __init__(self, xy: Tensor, xz: Tensor, yz: Tensor, rest: nn.Module) -> None:
-        self._xy, self._xz, self._yz, self._rest = (
-            xy,
-            xz,
-            yz,
-            rest,
-        )  # (X, Y, D), (X, Z, D), (Y, Z, D) with the bias
+        # (X, Y, D), (X, Z, D), and (Y, Z, D) with the bias.
+        self._xy, self._xz, self._yz, self._rest = xy, xz, yz, rest
         self.shape = (xy.shape[0], xy.shape[1], xz.shape[1])
 
     @property
@@ -225,9 +215,8 @@ def cube_network(planes: Tensor, mlp: nn.Sequential, axis: Tensor) -> NetworkGri
         table = planes.new_zeros(cubes, cubes, len(weights))
         for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
             corners = [k for k in range(8) if (k >> across & 1, k >> down & 1) == (i, j)]
-            projected = torch.einsum(
-                "chw,dc->dhw", planes[plane], weights[:, corners, plane].sum(dim=1)
-            )
+            weight = weights[:, corners, plane].sum(dim=1)
+            projected = torch.einsum("chw,dc->dhw", planes[plane], weight)
             table += _sample_lattice(projected, axis, axis)[i : i + cubes, j : j + cubes]
         tables.append(table)
     xy, xz, zy = tables

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
 
@@ -49,10 +49,11 @@ class SignedDistanceDecoder(nn.Module):
         return SignedDistanceTriplane(planes.float(), _copy_for(self, planes))
 
 
-class DensityDecoder(nn.Module):
-    """Base class of decoders to raw density (the MLP's output 0) and raw colour (1 to 3).
+@dataclass(frozen=True, kw_only=True)
+class DensityOptions:
+    """How a density is extracted and rendered.
 
-    Args:
+    Attributes:
         resolution: cells along an edge of the marching cubes' grid.
         threshold: density at the surface.
         samples_per_ray: total number of samples along a ray.
@@ -60,27 +61,33 @@ class DensityDecoder(nn.Module):
         even_steps: see `field.DensityField`.
     """
 
+    resolution: int
+    threshold: float
+    samples_per_ray: int
+    half_side: float = 1.0
+    even_steps: bool = False
+
+
+class DensityDecoder(nn.Module):
+    """Base class of decoders to raw density (the MLP's output 0) and raw colour (1 to 3).
+
+    Args:
+        options: see `DensityOptions`.
+    """
+
     mlp: nn.Sequential
 
-    def __init__(
-        self,
-        resolution: int,
-        threshold: float,
-        samples_per_ray: int,
-        half_side: float = 1.0,
-        even_steps: bool = False,
-    ) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.resolution, self.threshold = resolution, threshold
-        self.samples_per_ray, self.even_steps = samples_per_ray, even_steps
-        self.half_side = half_side
+        self.options = DensityOptions(**options)
 
     def triplane(self, planes: Tensor) -> DensityTriplane:
         """Wrap planes (3, C, H, W) with a float32 copy of this decoder.
 
         The model itself may move to another device or have another precision.
         """
-        return DensityTriplane(planes.float(), _copy_for(self, planes))
+        own = _copy_for(self, planes)
+        return DensityTriplane(planes.float(), own, **vars(self.options))
 
     def density(self, raw: Tensor) -> Tensor:
         """See `field.DensityField.density`."""
@@ -100,7 +107,7 @@ class SoftplusDecoder(DensityDecoder):
 
     Args:
         features: number of features of a point, from all planes together.
-        options: see `DensityDecoder`.
+        options: see `DensityOptions`.
     """
 
     def __init__(self, features: int, **options: Any) -> None:
@@ -129,17 +136,14 @@ class ExponentialDecoder(DensityDecoder):
         features: number of features of a point, from all planes together.
         hidden: width of the hidden layers.
         hidden_layers: number of hidden layers.
-        options: see `DensityDecoder`.
+        options: see `DensityOptions`.
 
     Source: Tochilkin et al., TripoSR (arXiv 2403.02151).
     """
 
     def __init__(self, features: int, hidden: int, hidden_layers: int, **options: Any) -> None:
         super().__init__(**options)
-        layers: list[nn.Module] = [nn.Linear(features, hidden), nn.SiLU(inplace=True)]
-        for _ in range(hidden_layers - 1):
-            layers += [nn.Linear(hidden, hidden), nn.SiLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden, 4))
+        self.layers = plane_mlp(features, 4, hidden, hidden_layers, nn.SiLU)
 
     @property
     def mlp(self) -> nn.Sequential:  # type: ignore[override]
@@ -215,9 +219,8 @@ class SignedDistanceTriplane(_Triplane):
         return self.decoder.side / 2
 
     def to(self, device: torch.device | str) -> SignedDistanceTriplane:
-        return SignedDistanceTriplane(
-            self.planes.to(device), copy.deepcopy(self.decoder).to(device)
-        )
+        decoder = copy.deepcopy(self.decoder).to(device)
+        return SignedDistanceTriplane(self.planes.to(device), decoder)
 
     @cached_property
     def _values(self) -> PlaneNetwork:
@@ -247,7 +250,7 @@ class SignedDistanceTriplane(_Triplane):
 
 
 @dataclass(frozen=True)
-class DensityTriplane(_Triplane):
+class DensityTriplane(DensityOptions, _Triplane):
     """A triplane that holds a density: a `field.DensityField`.
 
     Attributes:
@@ -259,31 +262,12 @@ class DensityTriplane(_Triplane):
     kind: Literal["density"] = "density"
 
     @property
-    def resolution(self) -> int:
-        return self.decoder.resolution
-
-    @property
-    def half_side(self) -> float:
-        return self.decoder.half_side
-
-    @property
     def detail(self) -> float:
         return super().detail * self.half_side
 
-    @property
-    def threshold(self) -> float:
-        return self.decoder.threshold
-
-    @property
-    def samples_per_ray(self) -> int:
-        return self.decoder.samples_per_ray
-
-    @property
-    def even_steps(self) -> bool:
-        return self.decoder.even_steps
-
     def to(self, device: torch.device | str) -> DensityTriplane:
-        return DensityTriplane(self.planes.to(device), copy.deepcopy(self.decoder).to(device))
+        decoder = copy.deepcopy(self.decoder).to(device)
+        return replace(self, planes=self.planes.to(device), decoder=decoder)
 
     @cached_property
     def _values(self) -> PlaneNetwork:

@@ -72,10 +72,8 @@ def _box_around(volume: Tensor, axis: Tensor) -> tuple[Tensor, Tensor]:
     inside = (volume > 0).nonzero()
     if not len(inside):
         return torch.zeros_like(axis[:3]), torch.zeros_like(axis[:3])
-    return (
-        axis[(inside.amin(dim=0) - 1).clamp_min(0)],
-        axis[(inside.amax(dim=0) + 1).clamp_max(len(axis) - 1)],
-    )
+    low, high = inside.amin(dim=0) - 1, inside.amax(dim=0) + 1
+    return axis[low.clamp_min(0)], axis[high.clamp_max(len(axis) - 1)]
 
 
 def _cast(
@@ -92,20 +90,12 @@ def _cast(
 
     A ray that hits nothing is white, and its depth is the distance to the world's origin.
     """
-    result = torch.cat(
-        [
-            torch.ones_like(origins),
-            torch.zeros_like(origins[:, :1]),
-            origins.norm(dim=1, keepdim=True),
-        ],
-        dim=1,
-    )
+    result = F.pad(torch.ones_like(origins), (0, 2))
+    result[:, 4] = origins.norm(dim=1)
     start, end = box_interval(origins, directions, *box)
-    crossing = (end > start.clamp_min(0)).nonzero()[:, 0]
-    origins = origins[crossing]
-    directions = directions[crossing]
-    start = start[crossing].clamp_min(0)
-    end = end[crossing]
+    start = start.clamp_min(0)
+    crossing = (end > start).nonzero()[:, 0]
+    origins, directions, start, end = (t[crossing] for t in (origins, directions, start, end))
     hit, first = _first_inside(volume, clearance, axis, origins, directions, start, end)
     origins, directions, start, end = (t[hit] for t in (origins, directions, start, end))
 
@@ -125,9 +115,8 @@ def _cast(
     colors = field.colors(origins + depth[:, None] * directions, chunk_size)
     if colors is None:
         colors = torch.full_like(directions, GREY)
-    result[crossing[hit]] = torch.cat(
-        [colors, torch.ones_like(depth)[:, None], depth[:, None]], dim=1
-    )
+    seen = torch.stack([torch.ones_like(depth), depth], dim=1)
+    result[crossing[hit]] = torch.cat([colors, seen], dim=1)
     return result
 
 

@@ -23,9 +23,8 @@ def render_memory(size: int, chunk_size: int = DEFAULT_CHUNK_SIZE) -> int:
 
     This covers one frame, and a chunk of points with their samples.
     """
-    return _BYTES_PER_PIXEL * size**2 + 2 * point_memory(
-        chunk_size
-    )  # pragma: no mutate (an estimate)
+    points = 2 * point_memory(chunk_size)  # pragma: no mutate (an estimate)
+    return _BYTES_PER_PIXEL * size**2 + points  # pragma: no mutate (an estimate)
 
 
 @torch.no_grad()

@@ -72,10 +72,11 @@ def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
     triangle, barycentric = visible_triangles(screen, size)
     seen = triangle >= 0
     corners = faces[triangle[seen]]
-    weights = barycentric[seen]
-    weights = weights * screen[triangle[seen], :, 2]  # perspective-correct
+    weights = barycentric[seen] * screen[triangle[seen], :, 2]  # perspective-correct
     weights = weights / weights.sum(dim=1, keepdim=True)
-    albedo = _albedo(mesh, corners, weights)
+    albedo = torch.full((len(corners), 3), _GREY)
+    if mesh.colored:
+        albedo = surface_colors(mesh, corners, weights)
     a, b, c = vertices[corners].unbind(dim=1)
     normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1)
     toward = F.normalize(camera.c2w[0, :3, 3] - (a + b + c) / 3, dim=1)
@@ -84,14 +85,3 @@ def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
     light = torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)
     image[seen] = albedo * light if shaded else albedo
     return image.T.unflatten(1, (size, size)).clamp(0, 1)
-
-
-def _albedo(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
-    """Return the colours (N, 3) of points in triangles.
-
-    The points are given by the vertex indices (N, 3) of their triangles' corners, and by
-    barycentric weights (N, 3).
-    """
-    if not mesh.colored:
-        return torch.full((len(corners), 3), _GREY)
-    return surface_colors(mesh, corners, weights)

@@ -33,11 +33,9 @@ def render_density(
     midpoint rule and white background as in InstantMesh (arXiv 2404.07191). Jitter is 0.5 and
     importance samples are evenly spaced.
     """
-    march, samples = (
-        (_march_evenly, field.samples_per_ray)
-        if field.even_steps
-        else (_march, field.samples_per_ray // 2)
-    )
+    march, samples = _march_evenly, field.samples_per_ray
+    if not field.even_steps:
+        march, samples = _march, samples // 2
     missed = _for_missed_rays(cameras, size, field)
     images = []
     nearest, farthest = float("inf"), float("-inf")
@@ -45,9 +43,8 @@ def render_density(
         origins, directions, near, far = _rays_in_box(cameras[[camera]], size, field, missed)
         chunks = []
         rays_at_once = max(1, chunk_size // samples)
-        for o, d, n, f in zip(
-            *(t.split(rays_at_once) for t in (origins, directions, near, far)), strict=True
-        ):
+        rays = (t.split(rays_at_once) for t in (origins, directions, near, far))
+        for o, d, n, f in zip(*rays, strict=True):
             check()
             chunks.append(march(field, o, d, n, f, samples, chunk_size))
         image = torch.cat(chunks).T.unflatten(1, (size, size)).cpu()  # (7, H, W)
@@ -108,15 +105,11 @@ def _march(
     fine = _importance_samples(coarse, _weights(field.density, coarse_values[..., 3], coarse))
     fine_values = _evaluate(field, origins, directions, fine, chunk_size)
     depths, order = torch.cat([coarse, fine], dim=1).sort(dim=1)
-    values = torch.cat([coarse_values, fine_values], dim=1).gather(
-        1, order[..., None].expand(-1, -1, 4)
-    )
+    values = torch.cat([coarse_values, fine_values], dim=1)
+    values = values.gather(1, order[..., None].expand(-1, -1, 4))
     weights = _weights(field.density, values[..., 3], depths)  # (R, 2 n - 1)
     colors = (values[:, :-1, :3] + values[:, 1:, :3]) / 2
-    total = weights.sum(dim=1, keepdim=True)
-    rgb = (weights[..., None] * colors).sum(dim=1) + 1 - total
-    depth = (weights * (depths[:, :-1] + depths[:, 1:]) / 2).sum(dim=1, keepdim=True)
-    return torch.cat([rgb, total, depth, depths[:, :1], depths[:, -1:]], dim=1)
+    return _composited(weights, colors, (depths[:, :-1] + depths[:, 1:]) / 2, depths)
 
 
 def _march_evenly(
@@ -138,13 +131,23 @@ def _march_evenly(
     depths = start[:, None] + (end - start)[:, None] * middles  # (R, n)
     values = _evaluate(field, origins, directions, depths, chunk_size)
     alpha = 1 - torch.exp(-field.density(values[..., 3]) / samples)
-    alpha = alpha * (end - start > _SHORTEST)[:, None]
-    passed = torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], dim=1).cumprod(dim=1)
-    weights = alpha * passed[:, :-1]
+    weights = _visible(alpha * (end - start > _SHORTEST)[:, None])
+    return _composited(weights, values[..., :3], depths, depths)
+
+
+def _composited(weights: Tensor, colors: Tensor, depths: Tensor, ends: Tensor) -> Tensor:
+    """Add up n intervals of R rays in front of white; returns (R, 7) as `_march` does.
+
+    Args:
+        weights: (R, n) contributions to the pixel.
+        colors: (R, n, 3).
+        depths: (R, n).
+        ends: (R, m) depths of all samples, ascending.
+    """
     total = weights.sum(dim=1, keepdim=True)
-    rgb = (weights[..., None] * values[..., :3]).sum(dim=1) + 1 - total
+    rgb = (weights[..., None] * colors).sum(dim=1) + 1 - total
     depth = (weights * depths).sum(dim=1, keepdim=True)
-    return torch.cat([rgb, total, depth, depths[:, :1], depths[:, -1:]], dim=1)
+    return torch.cat([rgb, total, depth, ends[:, :1], ends[:, -1:]], dim=1)
 
 
 def _evaluate(
@@ -161,29 +164,25 @@ def _evaluate(
 def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths: Tensor) -> Tensor:
     """Return (R, n - 1): the contribution of each interval to the pixel."""
     density = density_of((raw_density[:, :-1] + raw_density[:, 1:]) / 2)
-    alpha = 1 - torch.exp(-density * depths.diff(dim=1))
+    return _visible(1 - torch.exp(-density * depths.diff(dim=1)))
+
+
+def _visible(alpha: Tensor) -> Tensor:
+    """Multiply opacities (R, n) by the share of light that all intervals before let through."""
     passed = torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], dim=1).cumprod(dim=1)
     return alpha * passed[:, :-1]
 
 
 def _importance_samples(depths: Tensor, weights: Tensor) -> Tensor:
     """Sample depths (R, n) by the inverse cumulative distribution of weights (R, n - 1)."""
-    smooth = (
-        F.avg_pool1d(F.max_pool1d(weights[:, None], 2, stride=1, padding=1), 2, stride=1)[:, 0]
-        + 0.01
-    )
-    kept = smooth[:, 1:-1] + _EPSILON
+    smooth = F.avg_pool1d(F.max_pool1d(weights[:, None], 2, stride=1, padding=1), 2, stride=1)
+    kept = smooth[:, 0, 1:-1] + 0.01 + _EPSILON
     cdf = F.pad((kept / kept.sum(dim=1, keepdim=True)).cumsum(dim=1), (1, 0))  # (R, n - 2)
     middles = (depths[:, :-1] + depths[:, 1:]) / 2
-    wanted = (
-        torch.linspace(0, 1, depths.shape[1], device=depths.device)
-        .expand(len(depths), -1)
-        .contiguous()
-    )
-    above = torch.searchsorted(cdf, wanted, right=True).clamp_max(cdf.shape[1] - 1)
-    below = (torch.searchsorted(cdf, wanted, right=True) - 1).clamp_min(0)
+    wanted = torch.linspace(0, 1, depths.shape[1], device=depths.device).repeat(len(depths), 1)
+    place = torch.searchsorted(cdf, wanted, right=True)
+    above, below = place.clamp_max(cdf.shape[1] - 1), (place - 1).clamp_min(0)
     low, high = cdf.gather(1, below), cdf.gather(1, above)
-    span = high - low
-    span = torch.where(span < _EPSILON, torch.ones_like(span), span)
+    span = torch.where(high - low < _EPSILON, 1.0, high - low)
     left, right = middles.gather(1, below), middles.gather(1, above)
     return left + (wanted - low) / span * (right - left)
