@@ -8,10 +8,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import stat
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -184,9 +182,8 @@ def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
         allowed = max(2, round(_SHEET_MARGIN * side))
         if start > allowed or side - start - length > allowed:
             return None
-    return (
-        (top, left, height, width) if float(solid.sum()) >= _SHEET_FILL * height * width else None
-    )
+    filled = float(solid.sum()) >= _SHEET_FILL * height * width
+    return (top, left, height, width) if filled else None
 
 
 def _is_plain(rgb: Tensor) -> bool:
@@ -245,9 +242,7 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 log.warning("%s does not run on %s; using the CPU", model, device)
                 return session
     except Exception as error:  # pooch, requests and onnxruntime each raise their own types
-        file = next(
-            (found for home in homes if (found := find_model(model, home)) is not None), None
-        )
+        file = next(filter(None, (find_model(model, home) for home in homes)), None)
         if file is not None:
             raise EnvironmentProblem(
                 f"could not load the background model {file}: delete it, and it will be downloaded"
@@ -266,7 +261,7 @@ def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
 
 
 def _import_rembg() -> Callable[..., BaseSession]:
-    """Import rembg. Its dependency numba needs a writable folder for compiled code."""
+    """Import rembg. Without a writable folder, numba must not compile its matting, unused here."""
     # onnxruntime 1.32 and newer report to Microsoft unless told not to before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -275,9 +270,12 @@ def _import_rembg() -> Callable[..., BaseSession]:
         except RuntimeError as error:
             if "cannot cache" not in str(error):  # numba found no writable folder
                 raise
-            numba = importlib.import_module("numba")
-            numba.config.CACHE_DIR = str(_private_temporary_folder("numba"))
-            from rembg import new_session
+            config = importlib.import_module("numba").config
+            config.DISABLE_JIT = True
+            try:
+                from rembg import new_session
+            finally:
+                config.DISABLE_JIT = False
     except ModuleNotFoundError as error:
         raise EnvironmentProblem(
             f"Background models need the package {error.name}: pip install 'rembg[cpu]'."
@@ -291,23 +289,6 @@ def _import_rembg() -> Callable[..., BaseSession]:
     return new_session
 
 
-def _private_temporary_folder(name: str) -> Path:
-    """Return a temporary folder that is reused by later processes of the same user.
-
-    Code in the folder is executed, so no other user may own or access it.
-    """
-    if os.name != "posix":
-        return Path(tempfile.mkdtemp())
-    folder = Path(tempfile.gettempdir()) / f"image-to-3d-{name}-{os.getuid()}"
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-    if is_private and found.st_uid == os.getuid():
-        return folder
-    return Path(tempfile.mkdtemp())
-
-
 def _homes(models_dir: Path | None) -> list[Path]:
     """Return the folders in which rembg looks for models.
 
@@ -318,11 +299,7 @@ def _homes(models_dir: Path | None) -> list[Path]:
     """
     if models_dir is not None:
         return [models_dir]
-    named = [
-        Path(os.environ[variable])
-        for variable in ("U2NET_HOME", "REMBG_HOME")
-        if variable in os.environ
-    ]
+    named = [Path(os.environ[name]) for name in ("U2NET_HOME", "REMBG_HOME") if name in os.environ]
     try:
         return [*named, Path("~/.rembg").expanduser(), Path("~/.u2net").expanduser()]
     except RuntimeError as error:

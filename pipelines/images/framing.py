@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,13 +45,8 @@ def frame_foreground(
         NothingInImage: if a mask is empty.
     """
     _check(images, masks, foreground_ratio, size)
-    color = images.new_tensor(background)[:, None, None]
-    framed = [
-        _frame(image, mask, framed_side(mask[None], foreground_ratio), size, color)
-        for image, mask in zip(images, masks, strict=True)
-    ]
-    framed_images, framed_masks = zip(*framed, strict=True)
-    return torch.stack(framed_images), torch.stack(framed_masks)
+    sides = [framed_side(mask[None], foreground_ratio) for mask in masks]
+    return _framed(images.split(1), masks.split(1), sides, size, background)
 
 
 def frame_together(
@@ -88,18 +84,8 @@ def frame_together(
         top, bottom, left, right = object_box(mask[0, 0])
         measures.append(bottom - top + (right - left) * slope)
         largest = max(largest, max(bottom - top, right - left) / measures[-1])
-    framed = [
-        _frame(
-            image[0],
-            mask[0],
-            max(round(measure * largest / foreground_ratio), 1),
-            size,
-            image.new_tensor(WHITE)[:, None, None],
-        )
-        for image, mask, measure in zip(images, masks, measures, strict=True)
-    ]
-    framed_images, framed_masks = zip(*framed, strict=True)
-    return torch.stack(framed_images), torch.stack(framed_masks)
+    sides = [max(round(measure * largest / foreground_ratio), 1) for measure in measures]
+    return _framed(images, masks, sides, size, WHITE)
 
 
 def _check(images: Tensor, masks: Tensor, foreground_ratio: float, size: int) -> None:
@@ -162,10 +148,25 @@ def composite(
     return images * masks + images.new_tensor(background)[:, None, None] * (1 - masks)
 
 
-def _frame(
-    image: Tensor, mask: Tensor, side: int, size: int, color: Tensor
+def _framed(
+    images: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    sides: Sequence[int],
+    size: int,
+    background: tuple[float, float, float],
 ) -> tuple[Tensor, Tensor]:
-    """Crop a square of some side around the object's box, and resize it."""
+    """Crop squares of these sides around the objects' boxes, and resize them."""
+    color = images[0].new_tensor(background)[:, None, None]
+    framed = [
+        _frame(image[0], mask[0], side, size, color)
+        for image, mask, side in zip(images, masks, sides, strict=True)
+    ]
+    both = torch.stack(framed)  # (N, 4, size, size)
+    return both[:, :3], both[:, 3:]
+
+
+def _frame(image: Tensor, mask: Tensor, side: int, size: int, color: Tensor) -> Tensor:
+    """Crop and resize one image and its mask; returns (4, size, size)."""
     top, bottom, left, right = object_box(mask[0])
     first_row = top - (side - (bottom - top)) // 2
     first_column = left - (side - (right - left)) // 2
@@ -175,7 +176,8 @@ def _frame(
     # Resample the difference from the background, because it is 0 outside the image.
     difference = (image.clamp(0, 1) - color) * alpha
     resized = down @ torch.cat([difference, alpha]) @ across.T  # (4, size, size)
-    return (resized[:3] + color).clamp(0, 1), resized[3:].clamp(0, 1)
+    resized[:3] += color
+    return resized.clamp(0, 1)
 
 
 def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
@@ -192,9 +194,8 @@ def _resampling(first: int, side: int, size: int, length: int) -> Tensor:
     stretch = max(scale, 1.0)
     reach = int(2 * stretch) + 2
     centers = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
-    taps = centers.floor().long()[:, None] + torch.arange(
-        -reach, reach + 1
-    )  # (size, n), within the square
+    around = torch.arange(-reach, reach + 1)
+    taps = centers.floor().long()[:, None] + around  # (size, n), within the square
     x = ((taps + 0.5 - centers[:, None]) / stretch).abs()
     near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0)) * ((taps >= 0) & (taps < side))
@@ -220,15 +221,10 @@ def object_box(mask: Tensor) -> tuple[int, int, int, int]:
             "The mask holds no object: choose another background removal, or an image with one"
             " clear object."
         )
-    areas = ndimage.sum_labels(solid, parts, range(1, count + 1))
-    boxes = [
-        box
-        for box, area in zip(ndimage.find_objects(parts), areas, strict=True)
-        if area >= _MIN_AREA_SHARE * areas.max()
-    ]
-    rows, columns = zip(*boxes, strict=True)
-    top, bottom = min(r.start for r in rows), max(r.stop for r in rows)
-    left, right = min(c.start for c in columns), max(c.stop for c in columns)
+    areas = np.bincount(parts.ravel())[1:]
+    kept = np.insert(areas >= _MIN_AREA_SHARE * areas.max(), 0, False)[parts]
+    rows, columns = (np.flatnonzero(kept.any(axis=axis)).tolist() for axis in (1, 0))
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     if max(bottom - top, right - left) < _MIN_OBJECT_SIDE_PX:
         raise NothingInImage(
             "The object in the mask is a single pixel: choose another background removal, or a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,8 @@ from .formats import PHOTO_FORMATS, open_image
 log = logging.getLogger(__name__)
 
 SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jfif",
-    ".webp",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".gif",
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".heic"),
+    *(".heif", ".bmp", ".tif", ".tiff", ".gif"),
 )
 MIN_SIDE = 16
 MAX_PIXELS = 100_000_000
@@ -139,15 +130,12 @@ def _why(path: Path) -> str:
         return "it cannot be opened"
     if head[4:8] == b"ftyp":
         brands = head[8:12] + head[16:48]
-        if b"avif" in brands or b"avis" in brands:
+        if re.search(rb"avi[fs]", brands):
             return (
                 "it is a damaged AVIF, or this Pillow does not read AVIF: save it as PNG or JPEG,"
                 " or update Pillow to 11.3 or newer"
             )
-        if any(
-            brand in brands
-            for brand in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-        ):
+        if re.search(rb"hei[cmsx]|hevc|m[is]f1", brands):
             return "it is a HEIC: save it as JPEG or PNG first, for example in an image viewer"
     return f"it is damaged, or not one of {', '.join(PHOTO_FORMATS)}"
 
@@ -160,9 +148,8 @@ def to_tensor(image: Image.Image) -> Tensor:
 def to_pillow(image: Tensor) -> Image.Image:
     """Convert an image (1, C, H, W) in [0, 1] to Pillow; C is 1 (grey), 3 (RGB) or 4 (RGBA)."""
     (levels,) = (image.detach().clamp(0, 1) * 255).round().byte().cpu()
-    return Image.fromarray(
-        levels.permute(1, 2, 0).numpy() if levels.shape[0] > 1 else levels[0].numpy()
-    )
+    rows = levels.permute(1, 2, 0) if levels.shape[0] > 1 else levels[0]
+    return Image.fromarray(rows.numpy())
 
 
 def png_bytes(image: Tensor) -> bytes:
