@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from typing import Any
 
 from ..weights.presets import licenses_of
@@ -10,6 +12,7 @@ from .job import Job
 from .jobs import Jobs
 from .models import Download
 from .protocol import Answer
+from .work import REPORT
 from .workers import Workers
 
 _PATH = re.compile(r"(?<![\w:/.])(?:/|[A-Za-z]:[\\/])(?:[^\s'\"/\\:]+[/\\])+")
@@ -46,6 +49,8 @@ def answer_of(
     common["meta"] = _meta(job, links(["image"])[0])
     if job.state == "done":
         output = links(list(job.outputs))
+        with suppress(FileNotFoundError):
+            common["meta"]["report"] = json.loads((jobs.folder_of(job.token) / REPORT).read_text())
         took = round(job.ended - job.started, 2) if job.ended and job.started else None
         return Answer(
             status="success", generation_time=took, output=output, proxy_links=output, **common

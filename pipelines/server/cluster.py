@@ -18,6 +18,7 @@ import ray
 from ..errors import EnvironmentProblem, ImageTo3DError
 from ..runner import Report
 from .protocol import JobRequest
+from .work import REPORT
 
 _LOST = "Two machines of the cluster failed during this job: try again later."
 
@@ -42,7 +43,8 @@ class _Remote:
                 names = self._make(settings, seed, paths, folder, lambda *_: None)
             except ImageTo3DError as error:
                 return str(error)
-            return {name: (folder / name).read_bytes() for name in names}
+            files = [folder / name for name in (*names, REPORT)]
+            return {file.name: file.read_bytes() for file in files if file.exists()}
 
 
 class RayMaker:
@@ -83,4 +85,4 @@ class RayMaker:
         for name, content in made.items():
             (folder / name).write_bytes(content)
         report("cluster", 1, 1)
-        return list(made)
+        return [name for name in made if name != REPORT]

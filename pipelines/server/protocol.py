@@ -7,9 +7,17 @@ request format; the api_server of Hunyuan3D-2, as its Blender add-on and blender
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
 
 from ..net import parse_url
 from ..settings import JobSettings, declared
@@ -17,6 +25,14 @@ from ..settings import JobSettings, declared
 #: ModelsLab's names of models, and this library's names for them.
 ALIASES = {"instantmesh": "instant-mesh-large"}
 _SETTINGS = declared(JobSettings)
+#: Settings that requests name as ModelsLab does, that are the server's own, whose weights it does
+#: not manage, or whose files it does not serve.
+_OTHERS = {
+    *("model", "remove_bg", "foreground_ratio", "resolution", "chunk_size", "seed", "texture"),
+    *("max_faces", "format", "license", "views_model", "texture_from"),
+    *("previews", "video", "orbit", "save_views"),
+}
+MORE_SETTINGS = [name for name in _SETTINGS if name not in _OTHERS]
 VIEWS = 6
 #: Room for 20 MiB of images in base64.
 MAX_BODY_BYTES = 28 * 2**20
@@ -84,7 +100,14 @@ class CameraAngles(Body):
     fov: float = Field(30.0, ge=1, le=150, description="Degrees, vertically.")
 
 
-class JobRequest(BaseModel):
+_more_fields: dict[str, Any] = {
+    name: (get_args(_SETTINGS[name].annotation)[0] | None, _like(name, None))
+    for name in MORE_SETTINGS
+}
+_MoreSettings = create_model("_MoreSettings", **_more_fields)
+
+
+class JobRequest(_MoreSettings):
     """A job's settings: everything that a worker needs besides the images."""
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
@@ -103,6 +126,13 @@ class JobRequest(BaseModel):
     cameras: list[CameraAngles] | None = Field(
         None, min_length=1, max_length=24, description="Of multi_image; the six views' own if none."
     )
+    sides: list[str | float] | None = Field(
+        None,
+        min_length=1,
+        max_length=24,
+        description="Of multi_image, instead of cameras: the side that each photograph shows, as"
+        " front, left, back, right or its azimuth in degrees. Missing sides are generated.",
+    )
     texture: int = _like("texture", 0, ge=0)
     max_faces: int = _like("max_faces", 0, ge=0, le=10_000_000)
 
@@ -110,6 +140,11 @@ class JobRequest(BaseModel):
     def model(self) -> str:
         """The model's name in this library."""
         return ALIASES.get(self.model_id, self.model_id) or "photo"
+
+    @property
+    def more_settings(self) -> dict[str, Any]:
+        """The settings that ModelsLab's API does not have, by name, as far as they are set."""
+        return self.model_dump(include=set(MORE_SETTINGS), exclude_none=True)
 
 
 class ImageTo3DRequest(JobRequest, Keyed):
@@ -133,12 +168,14 @@ class ImageTo3DRequest(JobRequest, Keyed):
         if not images or not all(images):
             raise ValueError("image: the image is missing")
         if not self.multi_image:
-            if len(images) > 1 or self.cameras:
-                raise ValueError("image: several images and cameras need multi_image")
-        elif len(images) != (wanted := len(self.cameras) if self.cameras else VIEWS):
+            if len(images) > 1 or self.cameras or self.sides:
+                raise ValueError("image: several images, cameras and sides need multi_image")
+        elif self.cameras and self.sides:
+            raise ValueError("sides: leave out either cameras or sides")
+        elif len(images) != (wanted := len(self.cameras or self.sides or range(VIEWS))):
             raise ValueError(
-                f"image: multi_image takes {wanted} images here, one for each camera, or the six"
-                f" views of Zero123++ in their order, got {len(images)}"
+                f"image: multi_image takes {wanted} images here, one for each camera or side, or"
+                f" the six views of Zero123++ in their order, got {len(images)}"
             )
         return self
 

@@ -27,6 +27,7 @@ from .jobs import Jobs, QueueFull
 from .models import Models
 from .protocol import Answer, JobRequest
 from .results import MEDIA_TYPES, converted, file_of
+from .work import check
 from .workers import Workers
 
 log = logging.getLogger(__name__)
@@ -102,12 +103,16 @@ class Service:
             more: see `Jobs.submit`.
 
         Raises:
-            ApiError: 400 for an unusable image or model, 429 if the queue is full.
+            ApiError: 400 for unusable settings, images or models, 429 if the queue is full.
         """
         settings = settings.model_copy(
             update={"model_id": settings.model_id or self.settings.model}
         )
         await asyncio.to_thread(self.models.check, settings.model)
+        try:
+            check(settings, len(sources))
+        except InvalidInput as error:
+            raise ApiError(400, str(error)) from error
         base = self.base(request)
         images = [await self._image(source, base) for source in sources]
         await asyncio.to_thread(self.models.want, settings.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from .. import job
 from ..cameras import Cameras, cameras_around
 from ..devices import memory_explained
 from ..images.reading import read_image
+from ..multiview.photographs import Viewpoints
 from ..runner import Report, Runner
-from ..settings import JobSettings, LoadSettings, OutputSettings, SurfaceSettings, ViewSettings
-from .protocol import CameraAngles, JobRequest
+from ..settings import JobSettings, LoadSettings
+from .protocol import JobRequest
 
-PREVIEW = "preview.png"
+PREVIEW, REPORT = "preview.png", "report.json"
+_REPORTED = ("mesh", "tries", "seconds")
 _MEMORY_ADVICE = "ask for a smaller resolution or chunk_size."
 
 
@@ -34,6 +37,8 @@ class Maker:
         self, options: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
         """Make a job's files.
+
+        A report about the result goes to the file `REPORT`.
 
         Args:
             options: the settings of the client's request.
@@ -57,38 +62,54 @@ class Maker:
             folder.name,
             "",
             report,
-            cameras=_cameras(options.cameras),
+            cameras=_cameras(options),
             preview_path=folder / PREVIEW,
         )
+        about = {name: value for name, value in result.summary().items() if name in _REPORTED}
+        (folder / REPORT).write_text(json.dumps(about))
         return [path.name for path in result.files]
+
+
+def check(options: JobRequest, count: int) -> None:
+    """Check a client's request with a number of images, without reading them.
+
+    Raises:
+        InvalidInput: if the model does not support the settings or the images.
+    """
+    settings = job_settings(options, options.seed, [])
+    job.check(settings)
+    job.check_images(settings, count, _cameras(options))
 
 
 def job_settings(options: JobRequest, seed: int, images: Sequence[Tensor]) -> JobSettings:
     """Convert a client's request to the settings of a job.
 
     Without `remove_bg`, the object keeps its position in the image. Its mask is the image's alpha.
-    If there is only one image and it is opaque, the mask is the area whose colour differs from the
-    border.
+    If there is only one image, or one for each of several sides, and they are opaque, the mask is
+    the area whose colour differs from the border.
     """
-    opaque = len(images) == 1 and not bool((images[0][:, 3] < 1).any())
-    kept = "plain" if opaque and not options.cameras else "alpha"
-    return JobSettings(
-        model=options.model,
-        remove_bg="auto" if options.remove_bg else kept,
-        foreground_ratio=options.foreground_ratio if options.remove_bg else None,
-        views=ViewSettings(seed=seed) if job.takes_seed(options.model) else ViewSettings(),
-        surface=SurfaceSettings(resolution=options.resolution, chunk_size=options.chunk_size),
-        output=OutputSettings(
-            format=options.output_format,
-            max_faces=options.max_faces or None,
-            texture=options.texture or None,
-            video=options.render,
-        ),
-    )
+    opaque = not any(bool((image[:, 3] < 1).any()) for image in images)
+    views = bool(options.cameras) or (len(images) > 1 and not options.sides)
+    kept = "plain" if opaque and not views else "alpha"
+    named = {
+        "model": options.model,
+        "remove_bg": "auto" if options.remove_bg else kept,
+        "foreground_ratio": options.foreground_ratio if options.remove_bg else None,
+        "seed": seed if job.takes_seed(options.model) else 0,
+        "resolution": options.resolution,
+        "chunk_size": options.chunk_size,
+        "format": options.output_format,
+        "max_faces": options.max_faces or None,
+        "texture": options.texture or None,
+        "video": options.render,
+    }
+    return JobSettings.from_flat(options.more_settings | named)
 
 
-def _cameras(angles: Sequence[CameraAngles] | None) -> Cameras | None:
-    if angles is None:
+def _cameras(options: JobRequest) -> Cameras | Viewpoints | None:
+    if options.sides is not None:
+        return Viewpoints.of(options.sides, job_settings(options, options.seed, []))
+    if (angles := options.cameras) is None:
         return None
     several = [cameras_around([a.azimuth], [a.elevation], a.distance, a.fov) for a in angles]
     return Cameras(

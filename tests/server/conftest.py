@@ -53,6 +53,13 @@ def ended(client: TestClient, id: int, **body: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
+def of_views(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Options of a server whose model takes views, as if its weights were here."""
+    monkeypatch.setattr("pipelines.weights.inventory.missing", lambda *_: [])
+    return {"model": "instant-mesh-base"}
+
+
+@pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts servers: `serve(workers=1, limit=..., queue=..., wait=..., ...)`."""
     running: list[tuple[TestClient, Jobs]] = []

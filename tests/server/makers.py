@@ -38,6 +38,7 @@ def make(
         time.sleep(60)
     name = f"{folder.name}.{settings.output_format}"
     (folder / name).write_text(f"# {seed} {len(images)}\n{OBJ}")
+    (folder / "report.json").write_text('{"tries": []}')
     return [name]
 
 

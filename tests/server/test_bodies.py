@@ -49,8 +49,8 @@ def test_multipart_form_is_refused_by_name(serve):
     assert "multipart/form-data" in answer.json()["message"]
 
 
-def test_form_with_a_list_is_taken(serve):
-    client = serve(wait=20.0)
+def test_form_with_a_list_is_taken(serve, of_views):
+    client = serve(wait=20.0, **of_views)
     fields = [("multi_image", "yes"), *[("image[]", image())] * 6]
     content = urllib.parse.urlencode(fields)
     answer = client.post(START, content=content, headers={"Content-Type": FORM}).json()
@@ -65,8 +65,8 @@ def test_null_means_that_a_field_is_not_given(serve, body):
     assert answer.json()["status"] == "success", answer.text
 
 
-def test_null_in_the_other_dialect_and_in_cameras(serve):
-    client = serve(wait=20.0)
+def test_null_in_the_other_dialect_and_in_cameras(serve, of_views):
+    client = serve(wait=20.0, **of_views)
     fields = dict.fromkeys(("text", "texture", "seed", "octree_resolution", "face_count", "type"))
     assert client.post("/send", json=fields | {"image": image()}).status_code == 200
     camera = {"azimuth": 0, "elevation": 10, "distance": None, "fov": None}

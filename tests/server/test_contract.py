@@ -128,6 +128,12 @@ def test_upload_answers_as_documented(serve):
         assert_same_form(client.post(path, json=body).json(), UPLOADED)
 
 
+def test_unsupported_settings_are_refused_before_the_job(serve):
+    answer = serve().post(START, json={**REQUEST, "steps": 4})
+    assert (answer.status_code, answer.json()["status"]) == (400, "error")
+    assert "leave out steps" in answer.json()["message"]
+
+
 def test_failure_answers_as_documented(serve):
     answer = serve().post(START, json={**REQUEST, "image": "x"})
     assert_same_form(answer.json(), {"status": "error", "message": "..."})

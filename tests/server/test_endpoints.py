@@ -57,14 +57,22 @@ def test_base64_to_url_gives_a_link_that_image_accepts(serve):
         assert client.post(START, json={"image": link}).json()["status"] == "success"
 
 
-def test_multi_image_needs_one_image_per_camera(serve):
-    client = serve(wait=20.0)
+def test_multi_image_needs_one_image_per_camera_or_side(serve, of_views):
+    client = serve(wait=20.0, **of_views)
     six = client.post(START, json={"image": [image()] * 6, "multi_image": "yes"}).json()
     assert client.get(six["output"][0]).text.startswith(f"# {six['meta']['seed']} 6")
     angles = [{"azimuth": 0, "elevation": 10}, {"azimuth": 90, "elevation": 10}]
     two = {"image": [image()] * 2, "multi_image": True, "cameras": angles}
     assert client.post(START, json=two).json()["status"] == "success"
+    sides = {"image": [image()] * 2, "multi_image": True, "sides": ["front", 90], "elevation": 10}
+    done = client.post(START, json=sides).json()
+    assert (done["status"], done["meta"]["elevation"], done["meta"]["report"]) == (
+        "success", 10, {"tries": []}
+    )  # fmt: skip
     for wrong in (
+        sides | {"sides": ["front"]},
+        sides | {"cameras": angles},
+        sides | {"multi_image": False},
         {"image": [image()] * 5, "multi_image": True},
         {"image": [image()] * 2},
         two | {"image": [image()] * 3},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,34 @@ def test_six_views_and_views_with_cameras(maker, tmp_path):
     assert load_mesh(tmp_path / f"{tmp_path.name}.obj").texture is not None
     with pytest.raises(InvalidInput, match="must be square"):
         maker(settings, 5, _views(tmp_path, 6, (160, 120)), tmp_path, lambda *_: None)
+
+
+def test_photographs_of_sides_with_settings_that_modelslab_lacks(maker, tmp_path):
+    settings = JobRequest(
+        model_id=MODEL, resolution=32, steps=1, sides=["front", 180], elevation=10, tries=2, size=9
+    )
+    (name,) = maker(settings, 5, _views(tmp_path, 2, (160, 120)), tmp_path, lambda *_: None)
+    report = json.loads((tmp_path / work.REPORT).read_text())
+    assert max(report["mesh"]["size"]) == pytest.approx(9, abs=1e-4)
+    assert [one["seed"] for one in report["tries"]] == [5, 6]
+    assert max(load_mesh(tmp_path / name).vertices.abs().amax(dim=0)) < 9
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "message"),
+    [
+        ({}, 6, "takes one image without cameras"),
+        ({"steps": 4}, 1, "leave out steps"),
+        ({"model_id": MODEL, "sides": ["front", "top"]}, 2, "A side must be front"),
+        ({"model_id": MODEL, "sides": [0, 90, 180, 270], "tries": 2}, 4, "leave out tries"),
+        ({"printer": "large"}, 1, "printer must be width x depth x height"),
+        ({"quads": 400, "max_faces": 100}, 1, "leave out max_faces"),
+    ],
+    ids=str,
+)
+def test_check_refuses_what_the_model_cannot_do(fields, count, message):
+    with pytest.raises(InvalidInput, match=message):
+        work.check(JobRequest(**fields), count)
 
 
 def test_one_image_models_take_one_image(maker, tmp_path):
