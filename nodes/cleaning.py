@@ -14,12 +14,7 @@ from ..pipelines.meshes.printing import orient as orient_for_print
 from ..pipelines.meshes.printing import parse_volume
 from ..pipelines.meshes.quads import remesh_quads
 from ..pipelines.meshes.report import comparison, report
-from ..pipelines.meshes.solid import (
-    DEFAULT_SOLID_RESOLUTION,
-    MAX_SOLID_RESOLUTION,
-    MIN_SOLID_RESOLUTION,
-    make_solid,
-)
+from ..pipelines.meshes.solid import SOLID_RESOLUTIONS, make_solid
 from . import host
 from .errors import explained
 from .graph import licenses_before
@@ -137,7 +132,7 @@ class MakeSolid(io.ComfyNode):
             io.Mesh.Input("mesh", tooltip="From any node, core's TRELLIS and Hunyuan3D too."),
             number(
                 "resolution",
-                (DEFAULT_SOLID_RESOLUTION, MIN_SOLID_RESOLUTION, MAX_SOLID_RESOLUTION),
+                SOLID_RESOLUTIONS,
                 "Cells along the longest side: details smaller than a cell are lost. Twice as"
                 " many take four times as long. A mesh that is a closed body already keeps its"
                 " triangles.",

@@ -178,14 +178,9 @@ def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:
 
 
 #: MESH's fields with one row per vertex, one row per triangle, or one image per mesh.
-_ROWS = {
-    "vertices": "vertex_counts",
-    "faces": "face_counts",
-    "vertex_colors": "vertex_counts",
-    "uvs": "vertex_counts",
-    "normals": "vertex_counts",
-    "tangents": "vertex_counts",
-}
+_ROWS = {"faces": "face_counts"} | dict.fromkeys(
+    ("vertices", "vertex_colors", "uvs", "normals", "tangents"), "vertex_counts"
+)
 
 
 def _items_of(mesh: Any) -> list[dict[str, Tensor]]:
@@ -223,11 +218,9 @@ def _v_flipped(uvs: Tensor) -> Tensor:
 def _same_size(textures: list[Tensor]) -> Tensor:
     """Stack textures (H, W, 3), resized to the size of the largest."""
     size = [max(texture.shape[axis] for texture in textures) for axis in (0, 1)]
-    resized = [
-        F.interpolate(texture.permute(2, 0, 1)[None], size=size, mode="bilinear")
-        for texture in textures
-    ]
-    return torch.cat(resized).permute(0, 2, 3, 1).contiguous()
+    images = (texture.permute(2, 0, 1)[None] for texture in textures)
+    resized = torch.cat([F.interpolate(image, size=size, mode="bilinear") for image in images])
+    return resized.permute(0, 2, 3, 1).contiguous()
 
 
 def _padded(parts: list[Tensor]) -> Tensor:

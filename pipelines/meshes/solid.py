@@ -22,7 +22,8 @@ from .repair import close_shape, separate_touching
 from .topology import bare_shape, is_closed_manifold, merge_vertices
 from .winding import TriangleSoup, drop_inner_bodies, extract_bodies
 
-DEFAULT_SOLID_RESOLUTION, MIN_SOLID_RESOLUTION, MAX_SOLID_RESOLUTION = 256, 16, 1024
+#: Default, lowest and highest resolution.
+SOLID_RESOLUTIONS = (256, 16, 1024)
 _MIN_THICKNESS = 1e-6  # lowest ratio of volume to extent times area
 _MAX_VOLUME_CHANGE = 0.5  # largest relative change by decimation
 _STAGES = 4
@@ -30,7 +31,7 @@ _STAGES = 4
 
 def make_solid(
     mesh: Mesh,
-    resolution: int = DEFAULT_SOLID_RESOLUTION,
+    resolution: int = SOLID_RESOLUTIONS[0],
     max_faces: int = 0,
     *,
     progress: Progress = silent,
@@ -61,11 +62,9 @@ def make_solid(
     (SIGGRAPH 2013); Barill et al., "Fast Winding Numbers for Soups and Clouds" (SIGGRAPH 2018), as
     in libigl; Lewiner et al. (2003), as in scikit-image.
     """
-    if not MIN_SOLID_RESOLUTION <= resolution <= MAX_SOLID_RESOLUTION:
-        raise InvalidInput(
-            f"resolution must be between {MIN_SOLID_RESOLUTION} and {MAX_SOLID_RESOLUTION}, got"
-            f" {resolution}."
-        )
+    _, low, high = SOLID_RESOLUTIONS
+    if not low <= resolution <= high:
+        raise InvalidInput(f"resolution must be between {low} and {high}, got {resolution}.")
     require_libigl("Solid bodies")
     original = merge_vertices(texture_to_vertex_colors(mesh))
     if not len(original.faces):
@@ -89,11 +88,10 @@ def _solid_shape(shape: Mesh, cells: int, max_faces: int, progress: Progress) ->
         body, cells = extract_bodies(soup, cells, extracting)
     volume = body.volume()
     found = _decimate_body(body, max_faces, volume, progress)
-    while found is None and cells > MIN_SOLID_RESOLUTION:
+    lowest = SOLID_RESOLUTIONS[1]
+    while found is None and cells > lowest:
         try:
-            body, cells = extract_bodies(
-                soup, max(cells * 6 // 10, MIN_SOLID_RESOLUTION), extracting
-            )
+            body, cells = extract_bodies(soup, max(cells * 6 // 10, lowest), extracting)
         except InvalidInput:  # the whole body is smaller than a cell
             break
         found = _decimate_body(body, max_faces, volume, progress)

@@ -37,10 +37,6 @@ _CORNERS = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1
 Check = Callable[[], None]  # called between short steps; raises to stop
 
 
-def _never_stop() -> None:
-    """Do nothing: a `Check` that never stops the work."""
-
-
 @dataclass(frozen=True)
 class TriangleSoup:
     """Triangles whose winding number determines what is inside.
@@ -100,14 +96,14 @@ class TriangleSoup:
         tree.init(self.vertices, self.faces)
         return tree
 
-    def winding(self, points: Floats, check: Check = _never_stop) -> Floats:
+    def winding(self, points: Floats, check: Check = lambda: None) -> Floats:
         """Return the winding numbers (N,) at points (N, 3).
 
         They are 1 inside, 0 outside, and in between near a hole.
         """
         return _in_chunks(self._winding_tree.winding_number, points, check)
 
-    def distance(self, points: Floats, check: Check = _never_stop) -> Floats:
+    def distance(self, points: Floats, check: Check = lambda: None) -> Floats:
         """Return the distances (N,) of points (N, 3) to the nearest triangle."""
         measure = partial(self._distance_tree.squared_distance, self.vertices, self.faces)
         return np.sqrt(_in_chunks(lambda chunk: measure(chunk)[0], points, check))
@@ -317,7 +313,7 @@ def _points_near(
         index = (index[:, None] + side * np.array(list(np.ndindex(2, 2, 2)))).reshape(-1, 3)
 
 
-def drop_inner_bodies(surface: Mesh, check: Check = _never_stop) -> Mesh:
+def drop_inner_bodies(surface: Mesh, check: Check = lambda: None) -> Mesh:
     """Keep the outer surfaces of bodies; drop specks, voids and whatever is inside a void."""
     check()
     components = list(_components_by_volume(surface))

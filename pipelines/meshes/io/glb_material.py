@@ -104,10 +104,8 @@ def _valid_factors(own: Material) -> dict[str, Any]:
     color, strength = own.emission
     if any(color):
         found |= emission_factors(color, strength)
-    if "normal_scale" in given:
-        found["normal_scale"] = float(given["normal_scale"])
-    if "double_sided" in given:
-        found["double_sided"] = bool(given["double_sided"])
+    kinds: dict[str, type] = {"normal_scale": float, "double_sided": bool}
+    found |= {name: kind(given[name]) for name, kind in kinds.items() if name in given}
     if given.get("alpha_mode") in ("OPAQUE", "MASK", "BLEND"):
         found["alpha_mode"] = given["alpha_mode"]
     if found.get("alpha_mode") == "MASK" and given.get("alpha_cutoff", -1.0) >= 0:

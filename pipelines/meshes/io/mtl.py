@@ -9,6 +9,7 @@ map_Pm, norm, map_Ke).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ _OPTIONS = {"-mm": 2} | dict.fromkeys(
 )
 #: Options of an image line that one to three numbers follow.
 _VECTORS = ("-o", "-s", "-t")
+_LEADING_NUMBERS = re.compile(r"(?:\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\S)){1,3}")
 #: Keywords of images other than the colour's.
 _MAPS = {"roughness": "map_Pr", "metallic": "map_Pm", "normal_map": "norm", "emissive": "map_Ke"}
 _NAMES = {keyword.lower(): name for name, keyword in _MAPS.items()}
@@ -218,7 +220,9 @@ def _parse_map(text: str) -> tuple[str | None, dict[str, list[float]]]:
     while rest.startswith("-"):
         option, _, after = rest.partition(" ")
         if option in _VECTORS:
-            vectors[option], after = _leading_numbers(after)
+            if leading := _LEADING_NUMBERS.match(after):
+                vectors[option] = [float(word) for word in leading[0].split()]
+                after = after[leading.end() :]
         elif option in _OPTIONS:
             for _ in range(_OPTIONS[option]):
                 after = after.lstrip().partition(" ")[2]
@@ -231,16 +235,3 @@ def _parse_map(text: str) -> tuple[str | None, dict[str, list[float]]]:
 def _pair(numbers: list[float], default: float) -> tuple[float, float]:
     u, v, *_ = [*numbers, default, default]
     return u, v
-
-
-def _leading_numbers(text: str) -> tuple[list[float], str]:
-    """Parse up to three numbers at the start of a text; return them and the remaining text."""
-    found: list[float] = []
-    while len(found) < 3:
-        word, _, after = text.lstrip().partition(" ")
-        try:
-            found.append(float(word))
-        except ValueError:
-            break
-        text = after
-    return found, text

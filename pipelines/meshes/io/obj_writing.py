@@ -101,12 +101,8 @@ def _text(
     if mesh.normals is not None:
         yield from _rows("vn %.5f %.5f %.5f\n", mesh.normals.cpu().numpy())
     # A vertex, its texture coordinate and its normal have the same index.
-    corner = {
-        (False, False): "%d",
-        (True, False): "%d/%d",
-        (False, True): "%d//%d",
-        (True, True): "%d/%d/%d",
-    }[mesh.uvs is not None, mesh.normals is not None]
+    present = (True, mesh.uvs is not None, mesh.normals is not None)
+    corner = "/".join(["%d" * has for has in present]).rstrip("/")
     for faces in mesh.polygons():
         numbers = (faces.cpu().numpy() + 1).repeat(corner.count("%d"), axis=1)
         yield from _rows(f"f{f' {corner}' * faces.shape[1]}\n", numbers)

@@ -83,7 +83,9 @@ def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
         raise InvalidInput(f"its unit '{root.get('unit')}' is unknown")
     items = [] if build is None else build.findall("{*}item")
     pieces = package.placed(items, package.name, np.diag([scale, scale, scale, 1.0]), None, 0)
-    skipped = [*_unsupported_extensions(root), *sorted(package.skipped)]
+    needed = [root.nsmap.get(prefix) for prefix in root.get("requiredextensions", "").split()]
+    unknown = [name for name in needed if name and name not in (_CORE, _MATERIALS, _PRODUCTION)]
+    skipped = [*(f"the extension {name}" for name in unknown), *sorted(package.skipped)]
     if skipped:
         log.warning("%s: skipped %s.", path.name, ", ".join(skipped))
     noted = next((m.text for m in root.findall("{*}metadata") if m.get("name") == _UP_AXIS), None)
@@ -278,13 +280,6 @@ class _Package:
             for i, t in enumerate(texts)
             if len(t) >= 7 and t[0] == "#"
         }
-
-
-def _unsupported_extensions(root: Element) -> list[str]:
-    """Return phrases that name the unsupported extensions a model requires, for the warning."""
-    needed = [root.nsmap.get(prefix) for prefix in root.get("requiredextensions", "").split()]
-    known = (_CORE, _MATERIALS, _PRODUCTION)
-    return [f"the extension {name}" for name in needed if name and name not in known]
 
 
 def _parse(text: bytes) -> Element:
