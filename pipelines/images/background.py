@@ -24,6 +24,7 @@ from ..progress import Progress, silent
 from ..reachability import is_reachable
 from ..settings import BackgroundMethod, BackgroundModel
 from .checks import check_images
+from .colors import to_lab
 from .reading import to_pillow
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def _mask(image: Tensor, method: str, models_dir: Path | None, device: str) -> T
     if method == "auto":
         return _auto_mask(image, models_dir, device)
     rgb = _on_white(image)
-    return _plain_mask(rgb) if method == "plain" else _model_mask(rgb, method, models_dir, device)
+    if method == "plain":
+        return _plain_mask(_distance_from_border_color(rgb))
+    return _model_mask(rgb, method, models_dir, device)
 
 
 def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
@@ -135,10 +138,11 @@ def _auto_mask(image: Tensor, models_dir: Path | None, device: str) -> Tensor:
 
 def _mask_within_borders(rgb: Tensor, borders: int, models_dir: Path | None, device: str) -> Tensor:
     """Find the object in an image (3, H, W), and ignore up to `borders` nested thin borders."""
-    if not borders or not _is_plain(rgb):
+    distance = _distance_from_border_color(rgb)
+    if not borders or not _is_plain(distance):
         log.info("background removal: %s", AUTO_MODEL)
         return _model_mask(rgb, AUTO_MODEL, models_dir, device)
-    mask = _plain_mask(rgb)
+    mask = _plain_mask(distance)
     box = _sheet_box(mask[0])
     if box is None:
         log.info("background removal: plain")
@@ -186,11 +190,9 @@ def _sheet_box(mask: Tensor) -> tuple[int, int, int, int] | None:
     return (top, left, height, width) if filled else None
 
 
-def _is_plain(rgb: Tensor) -> bool:
-    """Return whether the border of an image (3, H, W) has one colour."""
-    distance = _distance_from_border_color(rgb)
-    border = np.concatenate([distance[0], distance[-1], distance[:, 0], distance[:, -1]])
-    return bool((border < _LAB_TOLERANCE).mean() >= _PLAIN_SHARE)
+def _is_plain(distance: np.ndarray) -> bool:
+    """Return whether the border of an image has one colour; see `_distance_from_border_color`."""
+    return bool((_border(distance) < _LAB_TOLERANCE).mean() >= _PLAIN_SHARE)
 
 
 def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -> Tensor:
@@ -200,22 +202,24 @@ def _model_mask(rgb: Tensor, model: str, models_dir: Path | None, device: str) -
 
 def _distance_from_border_color(rgb: Tensor) -> np.ndarray:
     """Return (H, W): each pixel's distance in Lab from the median colour of the border."""
-    # Functions in this module import packages that are slow to import.
-    from skimage.color import rgb2lab
-
-    lab = rgb2lab(rgb.permute(1, 2, 0).numpy())
-    border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
-    distance: np.ndarray = np.linalg.norm(lab - np.median(border, axis=0), axis=-1)
+    lab = to_lab(rgb).permute(1, 2, 0).numpy()
+    distance: np.ndarray = np.linalg.norm(lab - np.median(_border(lab), axis=0), axis=-1)
     return distance
 
 
-def _plain_mask(rgb: Tensor) -> Tensor:
-    from scipy import ndimage
+def _border(pixels: np.ndarray) -> np.ndarray:
+    """Return the outermost pixels of an image (H, W) or (H, W, C)."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
-    distance = _distance_from_border_color(rgb)
-    regions, _ = ndimage.label(distance < _LAB_TOLERANCE)
-    at_border = np.unique(np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]]))
-    background = np.isin(regions, at_border[at_border > 0])
+
+def _plain_mask(distance: np.ndarray) -> Tensor:
+    """Return (1, H, W): 0 where the border's colour reaches inwards, 1 on the object."""
+    from scipy import ndimage  # slow to import
+
+    regions, count = ndimage.label(distance < _LAB_TOLERANCE)
+    at_border = np.bincount(_border(regions), minlength=count + 1) > 0
+    at_border[0] = False
+    background = at_border[regions]
     # Pixels next to the background fade according to how close they are to its colour.
     edge = ndimage.binary_dilation(background, iterations=_SOFT_EDGE_PX) & ~background
     opacity = np.where(background, 0.0, 1.0)

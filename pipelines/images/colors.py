@@ -1,8 +1,8 @@
-"""Convert colours between sRGB and linear light, and parse them from text.
+"""Convert colours between sRGB, linear light and Lab, and parse them from text.
 
 In glTF, factors and vertex colours are linear light, and images are sRGB (glTF 2.0, section 3.9.2).
 
-Source: IEC 61966-2-1.
+Source: IEC 61966-2-1; CIE 15 (Lab).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from PIL import ImageColor
 from torch import Tensor
 
 from ..errors import InvalidInput
+
+_XYZ_PER_RGB = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 
 
 def to_linear(srgb: Tensor) -> Tensor:
@@ -24,6 +26,17 @@ def to_srgb(linear: Tensor) -> Tensor:
     return torch.where(
         linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-6) ** (1 / 2.4) - 0.055
     )
+
+
+def to_lab(srgb: Tensor) -> Tensor:
+    """Convert sRGB (3, ...) in [0, 1] to CIE Lab, in which distances are visible differences."""
+    to_xyz = srgb.new_tensor(_XYZ_PER_RGB)
+    white = to_xyz.sum(dim=1, keepdim=True)  # D65
+    share = (to_xyz / white) @ to_linear(srgb).flatten(1)
+    x, y, z = torch.where(
+        share > (6 / 29) ** 3, share.clamp_min(0) ** (1 / 3), share * (29 / 6) ** 2 / 3 + 4 / 29
+    )
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)]).view(srgb.shape)
 
 
 def multiplied(colors: Tensor, factors: Tensor) -> Tensor:

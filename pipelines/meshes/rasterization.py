@@ -46,34 +46,33 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
         triangle: (size * size,) index of the nearest triangle, or -1.
         barycentric: (size * size, 3) barycentric coordinates of the pixel in that triangle.
     """
+    x, y, closeness = screen.permute(2, 1, 0).contiguous()  # (3 corners, F) each
     nearest = screen.new_zeros(size * size)
     triangle = torch.full((size * size,), -1, device=screen.device)
-    barycentric = screen.new_zeros(size * size, 3)
-    low = screen[..., :2].amin(dim=1).ceil().clamp_min(0).long()
-    high = screen[..., :2].amax(dim=1).floor().clamp_max(size - 1).long()
-    shown = ((high >= low).all(dim=1) & (screen[..., 2] > 0).all(dim=1)).nonzero().squeeze(1)
-    for chunk in _chunks(shown, (high - low + 1)[shown, 1]):
-        face, row = _counted(chunk, (high - low + 1)[chunk, 1])
-        row = row + low[face, 1]
-        first, last = _span(screen[face, :, :2].double(), row.double())
-        first = (first - _SLACK).ceil().clamp_min(0).long()
-        last = (last + _SLACK).floor().clamp_max(size - 1).long()
-        widths = (last - first + 1).clamp_min(0)
+    top, heights = _pixels_between(y.amin(dim=0), y.amax(dim=0), size)
+    _, widths = _pixels_between(x.amin(dim=0), x.amax(dim=0), size)
+    shown = (widths > 0) & (heights > 0) & (closeness > 0).all(dim=0)
+    shown = shown.nonzero().squeeze(1)
+    for chunk in _chunks(shown, heights[shown]):
+        face, row = _counted(chunk, heights[chunk])
+        row += top[face]
+        first, last = _span(x.index_select(1, face).double(), y.index_select(1, face).double(), row)
+        first, widths = _pixels_between(first - _SLACK, last + _SLACK, size)
         for rows in _chunks(torch.arange(len(face), device=face.device), widths):
-            of_row, x = _counted(rows, widths[rows])
-            x = x + first[of_row]
-            owner, y = face[of_row], row[of_row]
-            inside, weight = _barycentric(screen[owner, :, :2], torch.stack([x, y], dim=1))
-            owner, weight = owner[inside], weight[inside]
-            pixel = (y * size + x)[inside]
-            closeness = (weight * screen[owner, :, 2]).sum(dim=1)
-            nearest.scatter_reduce_(0, pixel, closeness, "amax")
-            front = closeness >= nearest[pixel]
+            of_row, pixel = _counted(rows, widths[rows])
+            pixel += (row * size + first)[of_row]
+            owner = face[of_row]
+            weights = _barycentric(x, y, owner, pixel, size)
+            inside = (weights >= 0).all(dim=0).nonzero().squeeze(1)
+            owner, pixel = owner[inside], pixel[inside]
+            found = weights.index_select(1, inside) * closeness.index_select(1, owner)
+            found = found.sum(dim=0)
+            nearest.scatter_reduce_(0, pixel, found, "amax")
+            front = found >= nearest[pixel]
             triangle[pixel[front]] = owner[front]
-            # On a shared edge two triangles are equally near and either may have been written. Keep
-            # the coordinates that belong to that one.
-            chosen = front & (triangle[pixel] == owner)
-            barycentric[pixel[chosen]] = weight[chosen]
+    barycentric = screen.new_zeros(size * size, 3)
+    pixel = (triangle >= 0).nonzero().squeeze(1)
+    barycentric[pixel] = _barycentric(x, y, triangle[pixel], pixel, size).T
     return triangle, barycentric
 
 
@@ -92,35 +91,38 @@ def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _span(corners: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the smallest and largest x (N,) of triangles (N, 3, 2), each in one row (N,)."""
-    ends = corners.roll(-1, dims=1)
-    rise = ends[..., 1] - corners[..., 1]
-    share = (row[:, None] - corners[..., 1]) / rise
-    # A level edge never crosses: its share is infinite or NaN.
+def _span(x: Tensor, y: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the smallest and largest x (N,) of triangles in one row (N,) each.
+
+    Args:
+        x: (3, N) x of the triangles' corners.
+        y: (3, N) y of the triangles' corners.
+        row: (N,) rows that the triangles reach.
+    """
+    share = (row - y) / (y.roll(-1, dims=0) - y)
+    # The share of a level edge is infinite or NaN; the other two edges reach its ends.
     crosses = (share >= 0) & (share <= 1)
-    x = corners[..., 0] + share * (ends[..., 0] - corners[..., 0])
-    first = torch.where(crosses, x, torch.inf).amin(dim=1)
-    last = torch.where(crosses, x, -torch.inf).amax(dim=1)
-    level = ((rise == 0) & (row[:, None] == corners[..., 1])).any(dim=1)
-    first = torch.where(level, corners[..., 0].amin(dim=1), first)
-    last = torch.where(level, corners[..., 0].amax(dim=1), last)
+    found = x + share * (x.roll(-1, dims=0) - x)
+    first = torch.where(crosses, found, torch.inf).amin(dim=0)
+    last = torch.where(crosses, found, -torch.inf).amax(dim=0)
     return first.nan_to_num(posinf=1e9), last.nan_to_num(neginf=-1e9)
 
 
-def _barycentric(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whether points (N, 2) lie in triangles (N, 3, 2), and their weights (N, 3) there."""
-    a, b, c = corners.unbind(dim=1)
+def _pixels_between(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the first integer of ranges (N,) within [0, size), and the number of them."""
+    first = low.ceil().clamp_min(0).long()
+    return first, (high.floor().clamp_max(size - 1).long() - first + 1).clamp_min(0)
 
-    def area(p: Tensor, q: Tensor, r: Tensor) -> Tensor:
-        return (q[:, 0] - p[:, 0]) * (r[:, 1] - p[:, 1]) - (q[:, 1] - p[:, 1]) * (r[:, 0] - p[:, 0])
 
-    whole = area(a, b, c)
-    weights = (
-        torch.stack([area(points, b, c), area(a, points, c), area(a, b, points)], dim=1)
-        / whole[:, None]
-    )
-    return (weights >= 0).all(dim=1) & (whole != 0), weights
+def _barycentric(x: Tensor, y: Tensor, owner: Tensor, pixel: Tensor, size: int) -> Tensor:
+    """Return the weights (3, N) of pixels (N,) in triangles (N,) with corners at x and y (3, F).
+
+    They are NaN or infinite in triangles without an area.
+    """
+    x = x.index_select(1, owner) - pixel % size
+    y = y.index_select(1, owner) - pixel // size
+    weights = torch.stack([x[i] * y[j] - y[i] * x[j] for i, j in ((1, 2), (2, 0), (0, 1))])
+    return weights / weights.sum(dim=0)
 
 
 class Silhouette:

@@ -395,6 +395,7 @@ def test_old_flags_still_work_with_a_warning(capsys):
 _UNUSED = (
     *("torch._dynamo", "torchvision", "diffusers", "transformers", "rembg", "onnxruntime"),
     *("huggingface_hub", "httpx", "trimesh", "igl", "xatlas", "matplotlib", "pandas", "fsspec"),
+    *("sympy", "torch._inductor", "torch.onnx", "skimage", "scipy.spatial", "scipy.optimize"),
 )
 
 
@@ -405,7 +406,7 @@ def test_photo_imports_only_what_it_needs(tmp_path, resolution):
     code = "import sys, pipelines.job\nfrom pipelines.cli import main\n"
     if resolution:
         code += f"assert main({[str(CUP), '-o', str(tmp_path), *words]!r}) == 0\n"
-    heavy = _UNUSED if resolution else (*_UNUSED, "scipy.ndimage", "skimage")
+    heavy = _UNUSED if resolution else (*_UNUSED, "scipy")
     code += f"sys.exit(', '.join(n for n in {heavy!r} if n in sys.modules) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from skimage.color import rgb2lab
 
 from pipelines.errors import InvalidInput
-from pipelines.images.colors import multiplied, parse_color, to_linear, to_srgb
+from pipelines.images.colors import multiplied, parse_color, to_lab, to_linear, to_srgb
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,13 @@ def test_multiplied_multiplies_linear_light():
     assert float(multiplied(torch.tensor(0.5), torch.tensor(0.735357))) == pytest.approx(
         float(to_srgb(torch.tensor(0.2140411 / 2))), abs=1e-5
     )
+
+
+def test_to_lab_matches_scikit_image():
+    srgb = torch.linspace(0, 1, 4)
+    colors = torch.stack(torch.meshgrid(srgb, srgb, srgb, indexing="ij"))  # (3, 4, 4, 4)
+    expected = rgb2lab(colors.movedim(0, -1).numpy())
+    assert (to_lab(colors).movedim(0, -1) - torch.from_numpy(expected)).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("text", ["#204080", " #204080 ", "rgb(32, 64, 128)", "#204080ff"])
