@@ -48,7 +48,7 @@ def _made(recipe, folder, picture, *, id="a", parts=("prepare", "reconstruct", "
     return Work(recipe, folder, parts, device="cpu")(State(task))
 
 
-def test_a_row_says_what_became_of_its_image(tmp_path, images):
+def test_catalogue_row_has_its_images_result(tmp_path, images):
     picture = images(1) / "disc-0.png"
     made = recipe(
         *QUICK[:2], "--format", "glb", "--previews", "--views", "--size", "80", "--pivot", "bottom"
@@ -76,7 +76,7 @@ def test_a_row_says_what_became_of_its_image(tmp_path, images):
         ("small", "InvalidInput", "8 x 8 pixels"),
     ],
 )
-def test_bad_images_have_their_row(tmp_path, content, kind, said):
+def test_catalogue_row_of_an_invalid_image_has_the_error(tmp_path, content, kind, said):
     path = tmp_path / "p.png"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -88,7 +88,7 @@ def test_bad_images_have_their_row(tmp_path, content, kind, said):
     assert bool(row.picture_sha256) == (content is not None)
 
 
-def test_images_at_addresses(tmp_path, images):
+def test_catalogue_takes_file_addresses(tmp_path, images):
     picture = images(1) / "disc-0.png"
     local = _made(recipe(*QUICK[:2]), tmp_path / "one", picture).row
     remote = _made(recipe(*QUICK[:2]), tmp_path / "two", f"file://{picture}").row
@@ -97,7 +97,7 @@ def test_images_at_addresses(tmp_path, images):
     assert "disc-0.png.gone: FileNotFoundError" in gone.error
 
 
-def test_images_on_the_web(tmp_path, images):
+def test_catalogue_takes_web_addresses(tmp_path, images):
     import functools
     import http.server
     import threading
@@ -117,7 +117,7 @@ def test_images_on_the_web(tmp_path, images):
     assert f"{address}/x.png: HTTP 404" in gone.error
 
 
-def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, images, monkeypatch):
+def test_catalogue_failed_write_leaves_no_file(tmp_path, images, monkeypatch):
     picture, out = images(1) / "disc-0.png", tmp_path / "out"
     made = recipe(*QUICK[:2])
     _made(made, out, picture)
@@ -134,14 +134,14 @@ def test_what_fails_while_it_is_written_leaves_nothing(tmp_path, images, monkeyp
     assert [p.name for p in sorted(out.iterdir())] == [UNFINISHED, "a"]
 
 
-def test_a_folder_that_a_machine_does_not_see(tmp_path):
+def test_catalogue_refuses_a_folder_that_a_machine_does_not_see(tmp_path):
     from pipelines.errors import EnvironmentProblem
 
     with pytest.raises(EnvironmentProblem, match="does not see the folder"):
         Work(recipe(), tmp_path / "nowhere")
 
 
-def test_views_are_the_same_in_whatever_order(tmp_path, images, models_dir):
+def test_catalogue_views_do_not_depend_on_the_order(tmp_path, images, models_dir):
     folder = images(2)
     model = ["--model", MODEL, "--models-dir", str(models_dir)]
     made = recipe(*model, "--steps", "2", "--seed", "3", *QUICK[:2])
@@ -153,7 +153,7 @@ def test_views_are_the_same_in_whatever_order(tmp_path, images, models_dir):
     assert files[0] == files[1]
 
 
-def test_killed_in_the_middle_and_taken_up(tmp_path, images):
+def test_catalogue_resumes_after_it_was_killed(tmp_path, images):
     """The same files and rows as a run that nothing happened to, with one worker or two."""
     folder = images(7)
     (folder / "broken.png").write_text("no image")
@@ -207,7 +207,7 @@ def stubbed(monkeypatch):
         (KeyboardInterrupt(), 130, "resumes the run"),
     ],
 )
-def test_exit_codes(stubbed, capsys, outcome, code, said):
+def test_catalogue_exit_code_follows_the_outcome(stubbed, capsys, outcome, code, said):
     stubbed(outcome)
     assert main(["pictures", "-o", "out"]) == code
     printed = capsys.readouterr()
@@ -223,7 +223,7 @@ def test_exit_codes(stubbed, capsys, outcome, code, said):
         (["--device", "cuda:99"], 1, "has no cuda:99 device"),
     ],
 )
-def test_bad_words_have_a_sentence(tmp_path, images, capsys, words, code, said):
+def test_catalogue_invalid_arguments_have_one_sentence(tmp_path, images, capsys, words, code, said):
     arguments = [str(images(1)), "-o", str(tmp_path / "out"), *words]
     if code == 2:
         with pytest.raises(SystemExit) as ended:
@@ -234,7 +234,7 @@ def test_bad_words_have_a_sentence(tmp_path, images, capsys, words, code, said):
     assert said in capsys.readouterr().err
 
 
-def test_a_line_now_and_then(capsys, monkeypatch):
+def test_catalogue_prints_progress_now_and_then(capsys, monkeypatch):
     from pipelines.catalogue.manifest import Row
 
     shown = command._Progress(3)
@@ -259,7 +259,7 @@ def test_catalogue_names_columns_that_are_not_settings(tmp_path, images, capsys)
     }
 
 
-def test_tasks_are_small():
+def test_catalogue_tasks_are_small():
     """A million of them stand in memory."""
     import pickle
 

@@ -42,7 +42,7 @@ def _tiny_models(models_dir: Path) -> None:
     QUICK.extend(["--dtype", "float32", "--models-dir", str(models_dir)])
 
 
-def test_image_to_obj_with_all_extras(image_path, tmp_path, capsys):
+def test_make_writes_an_obj_with_all_extras(image_path, tmp_path, capsys):
     out = tmp_path / "out"
     assert main([str(image_path), "-o", str(out), *QUICK, "--save-views", "--orbit", "3"]) == 0
     mesh = trimesh.load(out / "disc.obj", process=False)
@@ -62,7 +62,7 @@ def test_image_to_obj_with_all_extras(image_path, tmp_path, capsys):
         assert word in printed
 
 
-def test_json_prints_one_line_for_each_image(image_path, tmp_path, capsys):
+def test_make_json_prints_one_line_for_each_image(image_path, tmp_path, capsys):
     missing = tmp_path / "damaged.png"
     missing.write_bytes(b"no image")
     words = [str(image_path), str(missing), "-o", str(tmp_path / "out"), *QUICK, "--json"]
@@ -75,7 +75,7 @@ def test_json_prints_one_line_for_each_image(image_path, tmp_path, capsys):
     assert "damaged.png" in bad["error"]
 
 
-def test_photographs_of_other_sides_make_one_mesh(image_path, tmp_path, capsys):
+def test_make_with_photographs_of_other_sides_makes_one_mesh(image_path, tmp_path, capsys):
     words = ["--image-left", str(image_path), "--image-at", "180", str(image_path)]
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, *words, "--elevation", "10"]) == 0
     assert load_mesh(tmp_path / "disc.obj").volume() > 0
@@ -96,7 +96,7 @@ def test_photographs_of_other_sides_make_one_mesh(image_path, tmp_path, capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_invalid_photographs_are_refused_before_loading(
+def test_make_refuses_invalid_photographs_before_loading(
     words, message, image_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(job, "load", pytest.fail)
@@ -105,13 +105,13 @@ def test_invalid_photographs_are_refused_before_loading(
     assert message in capsys.readouterr().err
 
 
-def test_seed_repeats_the_file_offloading_or_not(image_path, tmp_path):
+def test_make_repeats_with_the_seed_offloaded_or_not(image_path, tmp_path):
     for name, more in (("a", []), ("b", ["--offload"])):
         assert main([str(image_path), "-o", str(tmp_path / name), *QUICK, *more]) == 0
     assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
 
 
-def test_few_triangles_and_a_texture(image_path, tmp_path, capsys):
+def test_make_with_max_faces_and_texture_obeys_both(image_path, tmp_path, capsys):
     pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
     assert (
         main(
@@ -127,7 +127,7 @@ def test_few_triangles_and_a_texture(image_path, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("source", ["triplane", "views", "pictures"])
-def test_a_texture_from_what_is_asked_for(image_path, tmp_path, monkeypatch, source):
+def test_make_texture_from_uses_the_given_source(image_path, tmp_path, monkeypatch, source):
     painted = {"triplane": 0, "views": 6, "pictures": 7}[source]
     seen = []
 
@@ -145,7 +145,7 @@ def test_a_texture_from_what_is_asked_for(image_path, tmp_path, monkeypatch, sou
     assert len(seen) == painted
 
 
-def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
+def test_make_skips_a_photograph_that_does_not_fit_with_a_warning(
     image_path, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(camera_fit, "LEAST_OVERLAP", 1.0)
@@ -159,12 +159,12 @@ def test_a_photograph_that_meets_the_mesh_badly_is_left_out_and_said(
 
 
 @pytest.mark.parametrize("suffix", ["glb", "ply", "stl", "3mf"])
-def test_formats(image_path, tmp_path, suffix):
+def test_make_writes_each_format(image_path, tmp_path, suffix):
     assert main([str(image_path), "-o", str(tmp_path), *QUICK, "--format", suffix]) == 0
     assert trimesh.load(tmp_path / f"disc.{suffix}", force="mesh").volume > 0
 
 
-def test_one_bad_image_does_not_stop_the_others(image_path, tmp_path, capsys):
+def test_make_continues_after_an_invalid_image(image_path, tmp_path, capsys):
     fake = tmp_path / "aaa.png"
     fake.write_text("text")
     assert main([str(fake), str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
@@ -172,7 +172,7 @@ def test_one_bad_image_does_not_stop_the_others(image_path, tmp_path, capsys):
     assert "aaa.png cannot be read as an image" in capsys.readouterr().err
 
 
-def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(image_path, tmp_path, capsys):
+def test_make_overwrites_no_foreign_file_and_reads_no_results(image_path, tmp_path, capsys):
     folder = image_path.parent
     with Image.open(image_path) as image:
         image.resize((50, 40)).save(folder / "disc-preview.png")
@@ -186,7 +186,7 @@ def test_nothing_of_the_users_is_overwritten_and_results_are_no_input(image_path
     assert "disc-3.obj" in capsys.readouterr().out
 
 
-def test_earlier_results_are_replaced_only_where_that_is_asked_for(image_path, tmp_path):
+def test_make_replaces_earlier_results_only_if_asked(image_path, tmp_path):
     out = tmp_path / "out"
     for options, names in (
         ([], ["disc.obj"]),
@@ -197,14 +197,14 @@ def test_earlier_results_are_replaced_only_where_that_is_asked_for(image_path, t
         assert sorted(p.name for p in out.glob("*.obj")) == names
 
 
-def test_orbit_animations_are_no_input(image_path, tmp_path):
+def test_make_reads_no_orbit_animations(image_path, tmp_path):
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK, "--orbit", "2"]) == 0
     assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".webp", ".png"}
     with pytest.raises(InvalidInput, match="holds no image"):
         find_images([str(tmp_path / "out")])
 
 
-def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(
+def test_make_of_a_folder_continues_after_errors_and_lists_them(
     image_path, tmp_path, capsys, monkeypatch
 ):
     for name in ("a.png", "b.png", "c.png"):
@@ -226,7 +226,7 @@ def test_a_folder_goes_on_whatever_happens_and_ends_with_a_list(
 
 
 @pytest.mark.parametrize("name", ["photo-AttributeError.jpg", "photo-error.jpg"])
-def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
+def test_make_reads_images_with_odd_exif_tags(tmp_path, name):
     case = Path(__file__).parents[1] / "data" / "cases" / "exif-odd-tag"
     assert (
         main(
@@ -258,14 +258,14 @@ def test_an_odd_exif_tag_does_not_end_a_run(tmp_path, name):
         ["--license", "commercial", "--model", MODEL],
     ],
 )
-def test_bad_arguments_exit_2_with_one_line(image_path, tmp_path, capsys, arguments):
+def test_make_invalid_arguments_exit_2_with_one_line(image_path, tmp_path, capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main([str(image_path), "-o", str(tmp_path / "out"), *arguments])
     assert caught.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
+def test_make_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for path in ("empty", "nowhere.png"):
         with pytest.raises(SystemExit) as caught:
@@ -274,7 +274,7 @@ def test_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
     assert "holds no image" in capsys.readouterr().err
 
 
-def test_unwritable_output_is_found_before_the_work(image_path, tmp_path, capsys):
+def test_make_finds_an_unwritable_output_before_the_work(image_path, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([str(image_path), "-o", str(tmp_path / "file"), *QUICK]) == 1
     error = capsys.readouterr().err
@@ -285,15 +285,13 @@ def test_unwritable_output_is_found_before_the_work(image_path, tmp_path, capsys
 @pytest.mark.parametrize(
     "option", [("--seed", "3"), ("--steps", "5"), ("--views-model", VIEWS_MODEL)]
 )
-def test_options_of_views_say_nothing_to_a_model_that_sees_the_image(
-    image_path, tmp_path, capsys, option
-):
+def test_make_refuses_view_options_for_a_model_of_one_image(image_path, tmp_path, capsys, option):
     with pytest.raises(SystemExit):
         main([str(image_path), "-o", str(tmp_path / "out"), "--model", "triposr", *option])
     assert "triposr takes the image itself: leave out" in capsys.readouterr().err
 
 
-def test_the_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys):
+def test_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("MODELSLAB_API_KEY", "a-secret")
     weights = tmp_path / "InstantMesh" / "instant_mesh_large.ckpt"
@@ -306,7 +304,7 @@ def test_the_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, cap
     assert "a-secret" not in printed
 
 
-def test_ctrl_c_leaves_nothing_half(image_path, tmp_path, monkeypatch, capsys):
+def test_make_interrupted_leaves_no_partial_file(image_path, tmp_path, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
@@ -315,7 +313,7 @@ def test_ctrl_c_leaves_nothing_half(image_path, tmp_path, monkeypatch, capsys):
     assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
 
 
-def test_too_little_memory_is_one_sentence(image_path, tmp_path, capsys, monkeypatch):
+def test_make_out_of_memory_is_one_sentence(image_path, tmp_path, capsys, monkeypatch):
     # More than any machine has.
     monkeypatch.setattr(finishing, "save_mesh", lambda *_, **__: torch.empty(10**16))
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
@@ -332,7 +330,7 @@ def test_too_little_memory_is_one_sentence(image_path, tmp_path, capsys, monkeyp
         MemoryError(),
     ],
 )
-def test_every_way_to_say_that_memory_ran_out(error):
+def test_out_of_memory_errors_are_recognised(error):
     with (
         pytest.raises(EnvironmentProblem, match="not enough memory: buy more"),
         memory_explained("buy more."),
@@ -340,19 +338,19 @@ def test_every_way_to_say_that_memory_ran_out(error):
         raise error
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory():
+def test_other_errors_are_not_out_of_memory():
     with pytest.raises(RuntimeError, match="shapes"), memory_explained("buy more."):
         raise RuntimeError("shapes do not fit")
 
 
-def test_no_object_is_one_sentence(tmp_path, capsys):
+def test_make_without_an_object_is_one_sentence(tmp_path, capsys):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
     assert main([str(tmp_path / "blank.png"), "-o", str(tmp_path / "out"), *QUICK]) == 1
     assert "The mask holds no object" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [[], ["--help"]], ids=["run", "help"])
-def test_a_closed_pipe_ends_nothing(tmp_path, ending):
+def test_make_survives_a_closed_pipe(tmp_path, ending):
     """As `| head -1` closes it."""
     read, write = os.pipe()
     os.close(read)
@@ -366,7 +364,7 @@ def test_a_closed_pipe_ends_nothing(tmp_path, ending):
     assert (tmp_path / "cup.obj").exists() == (not ending)
 
 
-def test_a_name_that_cannot_be_shown_ends_nothing(tmp_path):
+def test_make_survives_a_name_that_cannot_be_printed(tmp_path):
     """As in a file on Windows, whose code page lacks Cyrillic."""
     names = ["a \u041a\u0440\u0443\u0436\u043a\u0430.png", "b.png"]
     for name in names:
@@ -384,7 +382,7 @@ def test_a_name_that_cannot_be_shown_ends_nothing(tmp_path):
     assert len(list((tmp_path / "out").glob("*.obj"))) == 2
 
 
-def test_old_flags_still_work_with_a_warning(capsys):
+def test_make_old_flags_work_with_a_warning(capsys):
     options = make_parser().parse_args(["x.png", "--views", "--no-half-copy"])
     assert options.save_views
     error = capsys.readouterr().err
@@ -400,7 +398,7 @@ _UNUSED = (
 
 
 @pytest.mark.parametrize("resolution", [None, 32], ids=["import", "run"])
-def test_photo_imports_only_what_it_needs(tmp_path, resolution):
+def test_make_photo_imports_only_what_it_needs(tmp_path, resolution):
     """Each of these takes up to a second of a run that takes two."""
     words = ["--model", "photo", "--resolution", str(resolution), "--device", "cpu"]
     code = "import sys, pipelines.job\nfrom pipelines.cli import main\n"

@@ -70,7 +70,7 @@ def _points(mesh: Mesh, count: int = 4000) -> tuple[SurfacePoints, torch.Tensor]
     return points, points.interpolate(mesh, mesh.vertices)
 
 
-def test_what_images_show_stands_on_the_surface_sharper_than_its_vertices():
+def test_projected_colors_are_sharper_than_vertex_colours():
     ball = _ball()
     points, positions = _points(ball)
     found = projected_colors(ball, points, [_shots(ball, ALL_AROUND, _pattern)], None)
@@ -80,7 +80,7 @@ def test_what_images_show_stands_on_the_surface_sharper_than_its_vertices():
     assert float(error.mean()) < 0.5 * float((at_vertices - _pattern(positions)).abs().mean())
 
 
-def test_the_ground_of_an_image_does_not_bleed_into_the_object():
+def test_projected_colors_ignore_the_background():
     ball = _ball()
     points, _ = _points(ball)
     for with_mask in (True, False):
@@ -90,7 +90,7 @@ def test_the_ground_of_an_image_does_not_bleed_into_the_object():
         assert float((found - 0.2).abs().max()) < 0.02
 
 
-def test_what_stands_in_front_does_not_paint_what_it_hides():
+def test_projected_colors_leave_out_hidden_points():
     front, back = _ball(0.3, (0.6, 0.0, 0.0)), _ball(0.4, (-0.5, 0.0, 0.0))
     both = _together(front, back)
     red, blue = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
@@ -108,7 +108,7 @@ def test_what_stands_in_front_does_not_paint_what_it_hides():
     assert float(found[~hidden, 2].max()) < 0.05
 
 
-def test_colours_below_are_shifted_to_meet_the_image():
+def test_projected_colors_shift_the_layer_below_to_meet_the_image():
     ball = _ball()
     one = _shots(ball, cameras_around([0.0], [0.0], 4.0, 30.0), lambda p: torch.full_like(p, 0.7))
     points, positions = _points(ball)
@@ -122,7 +122,7 @@ def test_colours_below_are_shifted_to_meet_the_image():
     assert float((found[behind] - 0.5).abs().max()) < 0.03
 
 
-def test_without_colours_below_the_neighbourhood_on_the_surface_fills():
+def test_projected_colors_without_a_layer_below_fill_from_neighbours():
     ball = _ball()
     half = lambda p: torch.where(p[:, 2:] > 0, 0.9, 0.1).expand_as(p)  # noqa: E731
     points, positions = _points(ball)
@@ -134,7 +134,7 @@ def test_without_colours_below_the_neighbourhood_on_the_surface_fills():
     assert float(found[up].mean()) > float(found[down].mean()) + 0.15
 
 
-def test_the_later_layer_lies_over_the_earlier_where_it_sees():
+def test_projected_colors_of_a_later_layer_cover_the_earlier():
     ball = _ball()
     views = _shots(ball, zero123plus_cameras(), lambda p: torch.full_like(p, 0.5), 256)
     photograph = _shots(ball, cameras_around([0.0], [10.0], 4.0, 30.0), _pattern)
@@ -144,7 +144,7 @@ def test_the_later_layer_lies_over_the_earlier_where_it_sees():
     assert float((found - _pattern(positions)).abs()[front].mean()) < 0.02
 
 
-def test_a_texture_of_images_shows_them():
+def test_texture_from_images_shows_the_images():
     pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
     ball = _ball()
     textured = texture_from_images(ball, [_shots(ball, ALL_AROUND, _pattern)], 1024)
@@ -153,7 +153,7 @@ def test_a_texture_of_images_shows_them():
     assert float((texture_colors(textured.texture, uvs) - _pattern(positions)).abs().mean()) < 0.03
 
 
-def test_cameras_that_see_nothing_are_refused():
+def test_projected_colors_refuse_cameras_that_see_nothing():
     ball = _ball()
     points, _ = _points(ball, 10)
     past = cameras_around([0.0], [0.0], 4.0, 30.0)
@@ -176,7 +176,7 @@ def test_cameras_that_see_nothing_are_refused():
         (torch.ones(1, 3, 8, 8), torch.zeros(1, 1, 8, 8), "no object"),
     ],
 )
-def test_shots_that_do_not_fit_are_refused(images, masks, says):
+def test_posed_images_refuse_shapes_that_do_not_match(images, masks, says):
     with pytest.raises(InvalidInput, match=says):
         PosedImages(images, cameras_around([0.0], [0.0], 4.0, 30.0), masks)
 
@@ -209,7 +209,7 @@ def _figure() -> tuple[Mesh, Callable[[torch.Tensor], torch.Tensor]]:
 
 @pytest.mark.parametrize("elevation", [-10.0, 12.0, 40.0])
 @pytest.mark.parametrize("colored", [True, False])
-def test_the_photographs_camera_is_found(elevation, colored):
+def test_fit_camera_finds_the_photographs_camera(elevation, colored):
     mesh, color = _figure()
     camera = cameras_around([0.0], [elevation], 3.2, 45.0)
     shots = _shots(mesh, camera, color, 128)
@@ -224,7 +224,7 @@ def test_the_photographs_camera_is_found(elevation, colored):
     assert float((found - true).norm(dim=1).mean()) < 1.0
 
 
-def test_a_camera_that_was_rolled_is_found():
+def test_fit_camera_finds_a_rolled_camera():
     mesh, color = _figure()
     camera = cameras_around([0.0], [15.0], 4.0, 35.0)
     turn = torch.deg2rad(torch.tensor(8.0))
@@ -235,7 +235,7 @@ def test_a_camera_that_was_rolled_is_found():
     assert fit.roll_deg == pytest.approx(8.0, abs=1.5)
 
 
-def test_an_image_of_another_object_is_not_trusted():
+def test_fit_camera_does_not_trust_another_object():
     ball = _ball()
     camera = cameras_around([0.0], [15.0], 4.0, 35.0)
     shots = _shots(ball, camera, lambda p: torch.full_like(p, 0.5), 128)
@@ -244,7 +244,7 @@ def test_an_image_of_another_object_is_not_trusted():
     assert not fit.trusted
 
 
-def test_photographs_that_do_not_fit_are_refused():
+def test_fit_camera_refuses_photographs_that_do_not_fit():
     mesh = l_shape()
     with pytest.raises(InvalidInput, match="square"):
         fit_camera(mesh, torch.ones(1, 3, 8, 9), torch.ones(1, 1, 8, 9))

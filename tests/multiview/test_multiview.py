@@ -21,7 +21,7 @@ def image() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_schedulers_repeat_by_seed(tiny, image, scheduler):
+def test_generate_views_repeats_with_the_seed(tiny, image, scheduler):
     first, again, other = (
         sample_views(
             tiny.multiview, image, ViewSettings(steps=3, scheduler=scheduler, seed=s)
@@ -34,7 +34,7 @@ def test_schedulers_repeat_by_seed(tiny, image, scheduler):
     assert 0 <= float(first.min()) <= float(first.max()) <= 1
 
 
-def test_seed_0_draws_one_that_repeats(tiny, image):
+def test_generate_views_of_seed_0_draws_a_seed_that_repeats(tiny, image):
     drawn = sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=0))
     assert drawn.seed > 0
     assert torch.equal(
@@ -43,7 +43,7 @@ def test_seed_0_draws_one_that_repeats(tiny, image):
     )
 
 
-def test_progress_and_previews_come_with_every_step(tiny, image):
+def test_generate_views_reports_each_step_with_a_preview(tiny, image):
     calls = []
     sample_views(
         tiny.multiview,
@@ -55,7 +55,7 @@ def test_progress_and_previews_come_with_every_step(tiny, image):
     assert calls == [(n, 3, (1, 3, 3 * side, 2 * side)) for n in (1, 2, 3)]
 
 
-def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(tiny, image):
+def test_generate_views_stops_where_progress_raises(tiny, image):
     class Stop(Exception):
         pass
 
@@ -71,13 +71,13 @@ def test_a_callback_that_raises_stops_within_one_step_and_the_next_run_works(tin
     sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=1))
 
 
-def test_grid_holds_the_views_row_by_row(tiny, image):
+def test_generated_grid_has_the_views_row_by_row(tiny, image):
     result = sample_views(tiny.multiview, image, ViewSettings(steps=1, seed=1))
     size = tiny.multiview.view_size
     torch.testing.assert_close(result.grid[0, :, size : 2 * size, :size], result.views[2])
 
 
-def test_views_are_cut_from_the_decoded_image_row_by_row(tiny, image, monkeypatch):
+def test_generated_views_are_cut_row_by_row(tiny, image, monkeypatch):
     """The VAE paints six squares in six greys: first the two of the top row."""
     size = tiny.multiview.view_size
     greys = torch.tensor([[0.1, 0.25], [0.4, 0.55], [0.7, 0.85]])
@@ -91,7 +91,7 @@ def test_views_are_cut_from_the_decoded_image_row_by_row(tiny, image, monkeypatc
     assert float(views.std(dim=(1, 2, 3)).amax()) < 1e-4
 
 
-def test_without_guidance_there_is_no_negative_half(tiny, image):
+def test_generate_views_without_guidance_runs_no_negative_half(tiny, image):
     batches = []
     hook = tiny.multiview.unet.register_forward_pre_hook(
         lambda module, arguments: batches.append(len(arguments[0]))
@@ -114,7 +114,7 @@ def test_without_guidance_there_is_no_negative_half(tiny, image):
         (torch.rand(1, 3, 32, 32), {"scheduler": "magic"}),
     ],
 )
-def test_bad_input(tiny, image, arguments):
+def test_generate_views_refuses_invalid_input(tiny, image, arguments):
     with pytest.raises(InvalidInput):
         sample_views(tiny.multiview, image, ViewSettings(**arguments))
 
@@ -128,7 +128,7 @@ def test_transform_of_a_wide_image_keeps_its_middle():
     torch.testing.assert_close(pixels[0, :, 16, 16], torch.ones(3))
 
 
-def test_grey_views_come_out_on_white():
+def test_generated_grey_views_become_white():
     views = torch.full((2, 3, 64, 64), 127 / 255)
     views[:, 0, 20:40, 20:40] = 0.9
     white = on_white(views)
@@ -136,7 +136,7 @@ def test_grey_views_come_out_on_white():
     torch.testing.assert_close(white[:, :, 30, 30], views[:, :, 30, 30])
 
 
-def test_offloading_brings_one_part_at_a_time_and_changes_no_view(tiny, image, monkeypatch):
+def test_generate_views_offloaded_moves_one_part_at_a_time(tiny, image, monkeypatch):
     parts = {id(getattr(tiny.multiview, name)): name for name in ("unet", "vae", "vision_encoder")}
     moves = []
     move = torch.nn.Module.to

@@ -70,7 +70,7 @@ def _ball(points: Tensor) -> Tensor:
     return 0.3 - points.norm(dim=-1)
 
 
-def test_a_ball_becomes_a_ball_in_the_middle_of_the_world():
+def test_frustum_volume_of_a_ball_is_a_centred_ball():
     mesh = extract_mesh(_volume(_ball), SurfaceSettings(resolution=96))
     assert report(mesh).watertight
     size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
@@ -82,7 +82,7 @@ def test_a_ball_becomes_a_ball_in_the_middle_of_the_world():
 
 
 @pytest.mark.parametrize("elevation", [0.0, 30.0, -10.0])
-def test_a_rod_that_stands_upright_is_upright_whatever_the_elevation(elevation):
+def test_frustum_volume_of_an_upright_rod_is_upright_at_any_elevation(elevation):
     e = math.radians(elevation)
     up = torch.tensor([0.0, math.cos(e), math.sin(e)])  # the world's up in the camera's axes
 
@@ -97,7 +97,7 @@ def test_a_rod_that_stands_upright_is_upright_whatever_the_elevation(elevation):
     assert float(size[:2].amax()) < 0.65
 
 
-def test_right_is_right_and_what_stands_before_is_before():
+def test_frustum_volume_keeps_right_and_front():
     def two(points: Tensor) -> Tensor:
         large = 0.2 - points.norm(dim=-1)
         right = 0.08 - (points - torch.tensor([0.25, 0.0, 0.0])).norm(dim=-1)
@@ -112,7 +112,7 @@ def test_right_is_right_and_what_stands_before_is_before():
     assert inside.tolist() == [True, False, True, False], "right of the image is +y, front is +x"
 
 
-def test_the_outline_is_as_sharp_as_the_image():
+def test_frustum_volume_outline_is_as_sharp_as_the_image():
     """The volume's pixels are 1/64, the mask's 1/256 of the image; the volume is too fat."""
     fat = _volume(lambda points: 0.4 - points.norm(dim=-1))
     volume = replace(_volume(_ball), occupancy=fat.occupancy)
@@ -123,7 +123,7 @@ def test_the_outline_is_as_sharp_as_the_image():
     assert edge / volume.scale == pytest.approx(silhouette, abs=1 / 200)
 
 
-def test_the_cameras_side_has_the_images_colours_and_the_other_side_its_own():
+def test_frustum_volume_has_the_images_colours_on_the_cameras_side_only():
     mesh = extract_mesh(_volume(_ball), SurfaceSettings(resolution=64))
     front, back = mesh.vertices[:, 0] > 0.5, mesh.vertices[:, 0] < -0.3
     assert mesh.vertex_colors[front].mean(dim=0).tolist() == pytest.approx(
@@ -132,12 +132,12 @@ def test_the_cameras_side_has_the_images_colours_and_the_other_side_its_own():
     assert mesh.vertex_colors[back].mean(dim=0).tolist() == pytest.approx([0.1, 0.2, 0.9], abs=0.02)
 
 
-def test_an_orbit_shows_the_image_from_its_own_side():
+def test_frustum_volume_from_its_camera_looks_like_the_image():
     frame = render_field(_volume(_ball), cameras_around([0.0], [0.0], 4.0, 30.0), 32)
     assert frame.rgb[0, :, 16, 16].tolist() == pytest.approx([0.9, 0.2, 0.1], abs=0.02)
 
 
-def test_a_thin_part_is_as_wide_as_in_the_image_and_has_its_own_colour():
+def test_frustum_volume_keeps_width_and_colour_of_thin_parts():
     """Half a cell wide, on white that the model is sure of."""
     torch.manual_seed(0)
     model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
@@ -179,7 +179,7 @@ def test_blurred_keeps_constants_at_the_borders():
     torch.testing.assert_close(blurred(torch.ones(2, 6, 5, 5)), torch.ones(2, 6, 5, 5))
 
 
-def test_a_grid_of_points_asks_for_each_point_once():
+def test_point_grid_evaluates_each_point_once():
     x, y, z = torch.linspace(0, 1, 5), torch.linspace(2, 3, 6), torch.linspace(4, 5, 7)
     grid = PointGrid(lambda p: p @ torch.tensor([1.0, 10.0, 100.0]), x, y, z)
     volume = grid.volume(50)
@@ -189,7 +189,7 @@ def test_a_grid_of_points_asks_for_each_point_once():
     torch.testing.assert_close(grid.at(index, 1)[:, 0], volume[index.unbind(1)])
 
 
-def test_a_model_answers_alike_to_an_image_and_its_mirror_image():
+def test_frustum_model_of_a_mirrored_image_gives_the_mirrored_volume():
     torch.manual_seed(0)
     model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
     y, x = torch.meshgrid(torch.arange(80.0), torch.arange(80.0), indexing="ij")
@@ -213,7 +213,7 @@ def cup() -> Result:
     return ImageTo3D.load(device="cpu")(image)
 
 
-def test_a_photograph_becomes_one_closed_object_with_the_images_outline(cup):
+def test_photo_model_makes_one_closed_object_with_the_images_outline(cup):
     assert report(cup.mesh).watertight
     assert report(cup.mesh).components == 1
     assert cup.views is None
@@ -232,7 +232,7 @@ def test_a_photograph_becomes_one_closed_object_with_the_images_outline(cup):
     assert float((ours & theirs).sum() / (ours | theirs).sum()) > 0.9
 
 
-def test_the_photographs_camera_sees_the_mesh_where_the_photograph_has_it(cup):
+def test_photo_model_camera_sees_the_mesh_where_the_photograph_has_it(cup):
     (shots,) = cup.layers()
     assert shots.masks is not None
     black = Mesh(cup.mesh.vertices, cup.mesh.faces, torch.zeros_like(cup.mesh.vertices))
@@ -242,14 +242,14 @@ def test_the_photographs_camera_sees_the_mesh_where_the_photograph_has_it(cup):
     assert cup.layers("views") == []
 
 
-def test_a_photographs_front_has_its_colours(cup):
+def test_photo_model_front_has_the_photographs_colours(cup):
     seen = render_field(cup.field, cameras_around([0.0], [cup.field.elevation_deg], 4.0, 30.0), 64)
     red, green, blue = (seen.rgb[0, i][seen.weight[0, 0] > 0.9].mean() for i in range(3))
     assert float(red) > float(green) > float(blue)
     assert float(red) > 0.45
 
 
-def test_a_texture_has_the_photographs_colours(cup):
+def test_photo_model_texture_has_the_photographs_colours(cup):
     painted = texture_from_images(cup.mesh, [], 512, field=cup.field, max_faces=3000)
     assert painted.texture is not None
     assert float((painted.texture[..., 0] - painted.texture[..., 2]).mean()) > 0.1

@@ -12,14 +12,14 @@ from pipelines.reconstruction.reconstruct import reconstruct
 from ..fields import random_triplane
 
 
-def test_four_views_are_views_0_2_4_and_5(tiny):
+def test_reconstruct_four_views_uses_cameras_0_2_4_and_5(tiny):
     views = torch.rand(6, 3, 128, 128)
     four = views[list(FOUR_VIEWS)]
     expected = reconstruct(tiny.reconstruction, four, zero123plus_cameras()[FOUR_VIEWS])
     torch.testing.assert_close(reconstruct(tiny.reconstruction, four).planes, expected.planes)
 
 
-def test_views_of_ones_own_with_cameras_of_any_number(tiny):
+def test_reconstruct_takes_any_number_of_views_with_cameras(tiny):
     triplane = reconstruct(
         tiny.reconstruction,
         torch.rand(3, 3, 200, 200),
@@ -38,17 +38,17 @@ def test_views_of_ones_own_with_cameras_of_any_number(tiny):
         (torch.full((6, 3, 32, 32), float("nan")), "not finite"),
     ],
 )
-def test_bad_views(tiny, views, message):
+def test_reconstruct_refuses_invalid_views(tiny, views, message):
     with pytest.raises(InvalidInput, match=message):
         reconstruct(tiny.reconstruction, views)
 
 
-def test_cameras_must_be_as_many_as_views(tiny):
+def test_reconstruct_refuses_another_number_of_cameras(tiny):
     with pytest.raises(InvalidInput, match="6 cameras and 4 views"):
         reconstruct(tiny.reconstruction, torch.rand(4, 3, 32, 32), zero123plus_cameras())
 
 
-def test_projected_planes_are_the_plain_mlp():
+def test_plane_network_equals_the_plain_mlp():
     """Against the formula as it is written: sample, concatenate, then the whole MLP."""
     torch.manual_seed(0)
     planes = torch.randn(3, 5, 12, 12)
@@ -80,7 +80,7 @@ def test_half_precision_is_near_single(tiny):
     assert float((half.planes - single).norm() / single.norm()) < 2e-2
 
 
-def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(tiny):
+def test_triplane_to_another_device_is_an_equal_copy(tiny):
     triplane = reconstruct(
         tiny.reconstruction, torch.rand(6, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     )
@@ -91,7 +91,7 @@ def test_a_triplane_elsewhere_is_a_copy_that_answers_the_same(tiny):
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
-def test_colours_and_densities_come_from_their_own_outputs(surface):
+def test_triplane_colours_and_densities_come_from_their_own_outputs(surface):
     """Against the decoder as it is written, at points one by one."""
     triplane = random_triplane(surface)
     points = torch.rand(40, 3) * 2 - 1
@@ -131,7 +131,7 @@ def test_colours_and_densities_come_from_their_own_outputs(surface):
     )
 
 
-def test_cube_weights_are_those_of_the_corners_side_by_side():
+def test_cube_network_equals_the_mlp_of_eight_corners():
     triplane = random_triplane("mesh")
     axis = torch.linspace(-1, 1, 7)
     cubes = torch.randint(0, 6, (25, 3), generator=torch.Generator().manual_seed(0))
@@ -156,11 +156,11 @@ def test_cube_weights_are_those_of_the_corners_side_by_side():
     ("chunk", "device", "expected"),
     [(100, "cpu", 100), (10**6, "cpu", 8192), (10**6, "meta", 10**6)],
 )
-def test_portions_stay_in_a_cores_cache(chunk, device, expected):
+def test_points_at_once_stay_in_a_cores_cache(chunk, device, expected):
     assert points_at_once(chunk, torch.device(device)) == expected
 
 
-def test_views_come_in_objects_of_a_number_that_is_said():
+def test_split_objects_refuses_other_numbers_of_views():
     views = torch.arange(12).float().view(12, 1, 1, 1).expand(12, 3, 2, 2)
     assert [part[:, 0, 0, 0].tolist() for part in split_objects(views, 4)] == [
         [0, 1, 2, 3],
@@ -172,7 +172,7 @@ def test_views_come_in_objects_of_a_number_that_is_said():
             split_objects(bad, 4)
 
 
-def test_progress_of_a_grid_goes_along_x():
+def test_network_grid_progress_follows_x():
     calls: list[tuple[int, int]] = []
     planes, mlp = torch.randn(3, 5, 12, 12), plane_mlp(15, 1)
     axes = [torch.linspace(-1, 1, n) for n in (5, 6, 7)]
@@ -182,7 +182,7 @@ def test_progress_of_a_grid_goes_along_x():
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
-def test_a_triplane_keeps_its_decoder_when_the_model_changes(surface):
+def test_triplane_keeps_its_decoder_if_the_model_changes(surface):
     triplane = random_triplane(surface)
     model_decoder = random_triplane(surface).decoder
     kept = model_decoder.triplane(triplane.planes)

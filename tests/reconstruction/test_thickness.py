@@ -13,7 +13,7 @@ def _disc(size: int, radius: float) -> torch.Tensor:
     return ((line**2 + line[:, None] ** 2).sqrt() < radius).float()[None, None]
 
 
-def test_an_uncertain_ray_is_solid_over_its_expected_length():
+def test_expected_thickness_of_an_uncertain_ray_is_its_expected_length():
     """Thirty bins at a probability of 0.2 are six bins of object, times the gain of 1.2."""
     ramp = torch.linspace(0, 0.2, 30)
     logits = torch.full((1, 48, 8, 8), -9.0)
@@ -25,7 +25,7 @@ def test_an_uncertain_ray_is_solid_over_its_expected_length():
     assert float(uncertain.amin()) > 0.99
 
 
-def test_a_confident_ray_is_left_alone():
+def test_expected_thickness_keeps_confident_rays():
     logits = torch.full((1, 48, 8, 8), -8.0)
     logits[:, 10:30] = 8.0
     shifted, uncertain = expected_thickness(logits, torch.ones(1, 1, 8, 8))
@@ -33,7 +33,7 @@ def test_a_confident_ray_is_left_alone():
     assert float(uncertain.amax()) < 1e-3
 
 
-def test_every_ray_of_the_mask_has_something_and_the_background_nothing():
+def test_expected_thickness_fills_each_ray_of_the_mask_only():
     logits = torch.full((1, 8, 4, 6), -3.0)
     logits[0, 5] = -1.0
     coverage = torch.zeros(1, 1, 4, 6)
@@ -44,7 +44,7 @@ def test_every_ray_of_the_mask_has_something_and_the_background_nothing():
     torch.testing.assert_close(shifted[..., 2:], logits[..., 2:])
 
 
-def test_a_ray_beside_likelier_ones_is_not_empty():
+def test_expected_thickness_of_a_ray_beside_likelier_ones_is_not_empty():
     logits = torch.full((1, 8, 6, 6), -9.0)
     logits[0, 5:7] = 0.5
     logits[0, 5:7, 3, 3] = -2.0
@@ -52,7 +52,7 @@ def test_a_ray_beside_likelier_ones_is_not_empty():
     assert bool((shifted[0, 5:7] > 0).all())
 
 
-def test_smoothing_ignores_the_background():
+def test_smooth_within_ignores_the_background():
     values = torch.zeros(1, 2, 6, 6)
     values[..., 3:] = 1000.0
     coverage = torch.zeros(1, 1, 6, 6)
@@ -63,12 +63,12 @@ def test_smoothing_ignores_the_background():
 
 
 @pytest.mark.parametrize("radius", [0.1, 0.3])
-def test_the_local_radius_of_a_disc_is_its_radius(radius):
+def test_local_radius_of_a_disc_is_its_radius(radius):
     found = local_radius(_disc(256, radius))
     assert float(found[0, 0, 64, 64]) == pytest.approx(radius, abs=0.015)
 
 
-def test_the_local_radius_of_a_stick_is_half_its_width_beside_a_disc():
+def test_local_radius_of_a_stick_beside_a_disc_is_half_its_width():
     mask = _disc(256, 0.2)
     mask[..., 123:133, :] = 1
     found = local_radius(mask)[0, 0]
@@ -76,7 +76,7 @@ def test_the_local_radius_of_a_stick_is_half_its_width_beside_a_disc():
     assert float(found[64, 64]) == pytest.approx(0.2, abs=0.02)
 
 
-def test_uncertain_parts_are_at_most_a_multiple_as_deep_as_wide():
+def test_depth_limit_of_uncertain_parts_is_a_multiple_of_their_width():
     stick = torch.zeros(1, 1, 256, 256)
     stick[..., 122:134] = 1
     column = (torch.arange(256) + 0.5) / 256

@@ -56,7 +56,7 @@ def image() -> tuple[torch.Tensor, torch.Tensor]:
     return color * mask + 1 - mask, mask
 
 
-def test_whatever_is_behind_the_object_becomes_grey(model, image, monkeypatch):
+def test_triposr_puts_the_object_on_grey(model, image, monkeypatch):
     on_white, mask = image
     seen = []
     monkeypatch.setattr(model, "forward", lambda p: seen.append(p) or torch.rand(1, 3, 8, 8, 8))
@@ -68,7 +68,7 @@ def test_whatever_is_behind_the_object_becomes_grey(model, image, monkeypatch):
     assert seen[0][0, :, 32, 32].tolist() == pytest.approx([0.8, 0.1, 0.2], abs=1e-4)
 
 
-def test_a_field_is_a_field_like_any_other(model, image):
+def test_triposr_field_has_values_colours_and_grid(model, image):
     field = _reconstruct(model, *image)
     points = torch.rand(50, 3) * 1.6 - 0.8
     level, colors = field.values_and_colors(points, 7)
@@ -102,12 +102,12 @@ def test_half_precision_is_near_single(model, image):
         (torch.full((1, 3, 32, 32), float("nan")), torch.ones(1, 1, 32, 32), "not finite"),
     ],
 )
-def test_bad_images_are_one_sentence(model, image, mask, message):
+def test_triposr_refuses_invalid_images(model, image, mask, message):
     with pytest.raises(InvalidInput, match=message):
         reconstruct(model, image, masks=mask)
 
 
-def test_an_image_of_two_by_two_pixels(model):
+def test_triposr_takes_an_image_of_two_by_two_pixels(model):
     field = reconstruct(model, torch.rand(1, 3, 2, 2), masks=torch.ones(1, 1, 2, 2))
     assert bool(torch.isfinite(field.planes).all())
 
@@ -124,7 +124,7 @@ def checkpoint(tmp_path: Path, model: TripoSR, monkeypatch: pytest.MonkeyPatch) 
     return path
 
 
-def test_the_official_layout_is_loaded(tmp_path, checkpoint, model, image):
+def test_load_triposr_reads_the_official_layout(tmp_path, checkpoint, model, image):
     loaded = load_reconstruction_model("triposr", models_dirs=[tmp_path])
     wanted = _reconstruct(model, *image).planes
     torch.testing.assert_close(_reconstruct(loaded, *image).planes, wanted)
@@ -132,7 +132,7 @@ def test_the_official_layout_is_loaded(tmp_path, checkpoint, model, image):
     assert half.decoder.layers[0].weight.dtype == torch.float32
 
 
-def test_from_an_image_to_a_mesh_without_views(tmp_path, checkpoint, image):
+def test_image_to_3d_with_triposr_needs_no_views(tmp_path, checkpoint, image):
     chain = ImageTo3D.load("triposr", models_dirs=[tmp_path], device="cpu", dtype="float32")
     calls = []
     rgba = torch.cat(image, dim=1)
@@ -150,7 +150,7 @@ def test_from_an_image_to_a_mesh_without_views(tmp_path, checkpoint, image):
 @pytest.mark.parametrize(
     ("given", "asked"), [("triposr", "instant-nerf-base"), ("instant-mesh-base", "triposr")]
 )
-def test_a_checkpoint_under_anothers_name_is_named(tmp_path, given, asked):
+def test_load_triposr_names_a_checkpoint_of_another_model(tmp_path, given, asked):
     preset = RECONSTRUCTION_PRESETS[asked]
     with torch.device("meta"):
         shapes = OFFICIAL_SIZES[given].build().state_dict()
@@ -162,7 +162,7 @@ def test_a_checkpoint_under_anothers_name_is_named(tmp_path, given, asked):
         load_reconstruction_model(asked, models_dirs=[tmp_path], dtype=torch.float32)
 
 
-def test_a_checkpoint_that_is_cut_off(tmp_path, checkpoint):
+def test_load_triposr_refuses_a_truncated_checkpoint(tmp_path, checkpoint):
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="truncated or damaged"):
         load_reconstruction_model("triposr", models_dirs=[tmp_path])

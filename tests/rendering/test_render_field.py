@@ -30,7 +30,7 @@ def _normal_as_color(points: torch.Tensor) -> torch.Tensor:
     return F.normalize(points - CENTER, dim=-1) / 2 + 0.5
 
 
-def test_a_sphere_of_a_signed_distance_has_its_silhouette_depth_and_normals():
+def test_render_field_of_a_sphere_has_its_silhouette_depth_and_normals():
     size, cameras = 48, orbit_cameras(3, 25.0, 3.0, 40.0)
     found = render_field(AnalyticField(_ball_field, _normal_as_color), cameras, size)
     origins, directions = cameras.rays(2 * size, 2 * size)
@@ -74,7 +74,7 @@ def _unlike_its_mirror_images(points: torch.Tensor) -> torch.Tensor:
     return torch.stack(found).amax(dim=0)
 
 
-def test_an_orbit_of_a_signed_distance_shows_the_mesh_that_is_extracted():
+def test_render_field_shows_the_extracted_mesh():
     triplane = AnalyticField(_unlike_its_mirror_images, lambda points: torch.zeros_like(points))
     vertices, faces = extract_surface(triplane)
     cameras = orbit_cameras(5, 25.0, 4.0)
@@ -90,7 +90,7 @@ def test_an_orbit_of_a_signed_distance_shows_the_mesh_that_is_extracted():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.02])
-def test_a_thin_shell_around_nothing_is_hit_where_it_is_entered(threshold):
+def test_render_field_hits_a_thin_shell_where_rays_enter(threshold):
     """A ray looks for what is inside, above 0, and not at 0 or beside it."""
 
     def shell(points: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ def test_a_thin_shell_around_nothing_is_hit_where_it_is_entered(threshold):
     assert float(found.depth[0, 0, 8, 8]) == pytest.approx(3 - 0.55 + threshold, abs=5e-4)
 
 
-def test_a_camera_inside_the_box_sees_what_is_before_it():
+def test_render_field_from_inside_the_box_shows_what_is_in_front():
     found = render_field(
         AnalyticField(_ball_field, _normal_as_color), cameras_around([0.0], [0.0], 0.9, 90.0), 16
     )
@@ -115,7 +115,7 @@ def test_a_camera_inside_the_box_sees_what_is_before_it():
     assert float(found.depth[found.weight > 0.99].amin()) < along
 
 
-def test_nothing_inside_is_white():
+def test_render_field_of_an_empty_field_is_white():
     found = render_field(
         AnalyticField(lambda p: -torch.ones_like(p[..., 0]), _normal_as_color), orbit_cameras(2), 8
     )
@@ -123,7 +123,7 @@ def test_nothing_inside_is_white():
     assert float(found.weight.amax()) == 0.0
 
 
-def test_where_rays_enter_and_leave_a_box():
+def test_box_interval_is_where_rays_enter_and_leave():
     origins = torch.tensor([[3.0, 0, 0], [3.0, 0.5, 0], [3.0, 5, 0], [0.0, 0, 0]])
     directions = torch.tensor([[-1.0, 1e-9, 1e-9]] * 4)
     start, end = box_interval(origins, directions, -1, 1)
@@ -163,7 +163,7 @@ def _field(surface: str) -> Field | AnalyticField:
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
-def test_frames_are_rendered_one_by_one(surface):
+def test_render_field_renders_frames_one_by_one(surface):
     """Each frame of an orbit alone is the same as among the others, and no more than one frame's
     rays are ever there.
     """
@@ -192,7 +192,7 @@ def test_frames_are_rendered_one_by_one(surface):
         )
 
 
-def test_memory_grows_with_the_image_and_not_with_the_frames():
+def test_render_memory_grows_with_the_image_but_not_with_frames():
     assert (
         render_memory(512) - render_memory(256) == 3 * (render_memory(256) - render_memory(0)) // 1
     )
@@ -203,7 +203,7 @@ def test_memory_grows_with_the_image_and_not_with_the_frames():
     )
 
 
-def test_progress_has_each_frame(monkeypatch):
+def test_render_field_progress_has_each_frame(monkeypatch):
     for surface in ("mesh", "nerf"):
         calls: list[tuple[int, int, torch.Tensor]] = []
         found = render_field(
@@ -216,7 +216,7 @@ def test_progress_has_each_frame(monkeypatch):
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
-def test_chunks_change_no_pixel_and_empty_rays_are_white(surface):
+def test_render_field_in_chunks_has_the_same_pixels(surface):
     triplane = random_triplane(surface)
     cameras = orbit_cameras(2)
     whole, chunked = (
@@ -232,12 +232,12 @@ def test_chunks_change_no_pixel_and_empty_rays_are_white(surface):
     assert float(away.weight[0, 0, 0, 0]) == 0.0
 
 
-def test_sizes_out_of_range():
+def test_render_field_refuses_sizes_out_of_range():
     with pytest.raises(InvalidInput):
         render_field(random_triplane("nerf"), orbit_cameras(1), 0)
 
 
-def test_what_touches_the_first_plane_of_the_grid_is_seen():
+def test_render_field_shows_parts_at_the_first_plane_of_the_grid():
     """A bar from end to end: its caps lie on the outermost points that rays look at."""
 
     def bar(points: torch.Tensor) -> torch.Tensor:
@@ -251,7 +251,7 @@ def test_what_touches_the_first_plane_of_the_grid_is_seen():
     assert float(rows.max()) == pytest.approx(31.5 + half, abs=1)
 
 
-def test_a_level_of_exactly_0_before_the_object_is_not_the_object():
+def test_render_field_ignores_values_of_0_in_front_of_the_object():
     def level(points: torch.Tensor) -> torch.Tensor:
         return torch.where(points[..., 0] > 0.652, 0.0, _ball_field(points))
 
@@ -262,7 +262,7 @@ def test_a_level_of_exactly_0_before_the_object_is_not_the_object():
     torch.testing.assert_close(veiled.weight, plain.weight, atol=0.01, rtol=0)
 
 
-def test_previews_of_frames_lie_in_their_range():
+def test_render_field_previews_are_in_range():
     previews = []
     field = AnalyticField(_ball_field, lambda points: points * 9)
     render_field(field, orbit_cameras(1), 16, progress=lambda *call: previews.append(call[2]))
@@ -270,7 +270,7 @@ def test_previews_of_frames_lie_in_their_range():
     assert float(previews[0].amax()) == 1.0
 
 
-def test_thin_things_are_met_from_far_away():
+def test_render_field_shows_thin_parts_from_far_away():
     """A sheet of two cells: the steps along a ray lie within the box, however far it is."""
     sheet = AnalyticField(lambda points: 0.018 - points[..., 0].abs())
     found = render_field(sheet, cameras_around([0.0], [0.0], 60.0, 1.0), 16)

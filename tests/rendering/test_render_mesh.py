@@ -27,7 +27,7 @@ def _ball(
     return Mesh(vertices, torch.tensor(ball.faces), torch.tensor(color).expand(len(vertices), 3))
 
 
-def test_a_balls_silhouette_has_the_right_area_and_place():
+def test_render_mesh_of_a_ball_has_the_right_area_and_place():
     image = render_mesh(
         _ball(0.5, (0.0, 0.0, 0.0), (1, 0, 0)), cameras_around([0.0], [0.0], 4.0, 30.0), 200
     )[0]
@@ -40,7 +40,7 @@ def test_a_balls_silhouette_has_the_right_area_and_place():
     )
 
 
-def test_what_is_at_plus_y_is_seen_at_the_right_from_the_front_and_hidden_things_are_hidden():
+def test_render_mesh_from_the_front_has_plus_y_at_the_right_and_hides_the_back():
     camera = cameras_around([0.0], [0.0], 4.0, 30.0)
     right = render_mesh(_ball(0.2, (0.0, 0.5, 0.0), (0, 1, 0)), camera, 100)[0]
     assert float((right[0] < 0.9).float().sum(dim=0)[:50].sum()) == 0
@@ -55,7 +55,7 @@ def test_what_is_at_plus_y_is_seen_at_the_right_from_the_front_and_hidden_things
     assert middle[2] < 0.1
 
 
-def test_preview_shows_front_side_and_back_from_above():
+def test_preview_sheet_shows_front_side_and_back_from_above():
     box = trimesh.creation.box((1, 1, 1))
     faces = torch.tensor(box.faces)
     vertices = torch.tensor(box.vertices, dtype=torch.float32)[faces].reshape(-1, 3)
@@ -107,7 +107,7 @@ def _square(distance: float, low: float, high: float) -> tuple[Mesh, Cameras]:
 
 
 @pytest.mark.parametrize("textured", [False, True])
-def test_each_pixel_of_a_square_has_the_colour_of_its_own_middle(textured):
+def test_render_mesh_pixels_have_the_colours_of_their_centres(textured):
     mesh, camera = _square(2.0, 0.0, 1.0)
     if textured:
         column, row = torch.meshgrid(
@@ -138,7 +138,7 @@ def test_each_pixel_of_a_square_has_the_colour_of_its_own_middle(textured):
 
 
 @pytest.mark.parametrize("edge", [0.1, 0.37, 0.5, 0.81])
-def test_a_silhouette_is_placed_to_a_quarter_of_a_pixel(edge):
+def test_render_mesh_places_edges_to_a_quarter_of_a_pixel(edge):
     """Two samples a side: as many of a border pixel's four as lie inside."""
     half = math.tan(math.radians(30)) * 2
     side = edge * half
@@ -150,7 +150,7 @@ def test_a_silhouette_is_placed_to_a_quarter_of_a_pixel(edge):
     assert float(covered) == pytest.approx(float((fine.abs() <= edge).sum() ** 2) / 4, rel=1e-4)
 
 
-def test_what_is_behind_a_camera_or_turned_away():
+def test_render_mesh_hides_triangles_behind_the_camera_and_darkens_back_faces():
     mesh, camera = _square(2.0, -0.5, 0.5)
     behind = replace(mesh, vertices=mesh.vertices + torch.tensor([5.0, 0, 0]))
     assert float(render_mesh(behind, camera, 16).amin()) == 1.0
@@ -162,7 +162,7 @@ def test_what_is_behind_a_camera_or_turned_away():
     assert float(grey[0, 0, 8, 8]) == pytest.approx(0.7, abs=0.02)
 
 
-def test_the_nearest_of_many_triangles_is_seen_and_coordinates_are_its_own():
+def test_visible_triangles_are_the_nearest_with_their_own_coordinates():
     generator = torch.Generator().manual_seed(0)
     screen = torch.rand(60, 3, 3, generator=generator) * torch.tensor(
         [24.0, 24.0, 1.0]
@@ -186,7 +186,7 @@ def test_the_nearest_of_many_triangles_is_seen_and_coordinates_are_its_own():
         torch.testing.assert_close(barycentric[pixel], w[closeness.argmax()], atol=1e-4, rtol=0)
 
 
-def test_a_pixel_on_the_edge_of_two_triangles_has_one_of_them():
+def test_visible_triangles_at_a_shared_edge_are_one_of_both():
     corners = torch.tensor([[0.0, 0, 1], [64, 0, 1], [64, 64, 1], [0, 64, 1]])
     screen = corners[torch.tensor([[0, 1, 2], [0, 2, 3]])]
     for _ in range(5):
@@ -201,7 +201,7 @@ def test_a_pixel_on_the_edge_of_two_triangles_has_one_of_them():
         )
 
 
-def test_the_principal_point_moves_the_image_along_its_own_axis():
+def test_render_mesh_principal_point_moves_the_image_along_its_axis():
     ball = _ball(0.3, (0.0, 0.0, 0.0), (1, 0, 0))
     cameras = cameras_around([0.0], [0.0], 4.0, 30.0)
     cameras.intrinsics_normalized[0, 0, 2] += 0.25
@@ -210,7 +210,7 @@ def test_the_principal_point_moves_the_image_along_its_own_axis():
     assert covered.tolist() == pytest.approx([31.5 - 8, 31.5 + 16], abs=0.3)
 
 
-def test_thin_triangles_across_the_whole_image_take_time_with_their_pixels():
+def test_visible_triangles_take_time_with_covered_pixels():
     """Needles of a pixel's width: a square around each would be a billion pixels."""
     corners = torch.rand(1000, 1, 2, generator=torch.Generator().manual_seed(0)) * 1024
     tips = torch.tensor([[0.0, 0.0], [1024.0, 1000.0], [1.0, 2.0]]) + 0 * corners

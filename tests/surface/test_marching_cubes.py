@@ -49,7 +49,7 @@ def test_marching_cubes_of_noise_is_a_closed_manifold():
     assert mesh.volume > 0
 
 
-def test_every_case_has_the_references_topology():
+def test_marching_cases_have_the_references_topology():
     """Two outside corners at opposite ends of a cell are compared with two inside ones.
 
     There, scikit-image makes tunnels that neither Lewiner's test nor the trilinear field has.

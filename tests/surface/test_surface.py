@@ -40,7 +40,7 @@ def _values(function, grid: CubeGrid) -> torch.Tensor:
     return function(torch.stack(torch.meshgrid(*(grid.axis,) * 3, indexing="ij"), dim=-1))
 
 
-def test_tables_follow_the_rule():
+def test_flexicubes_tables_follow_the_rule():
     groups, counts, doubtful = _tables()
     assert int((doubtful >= 0).sum()) == 36
     assert int(counts.max()) == 4
@@ -56,7 +56,7 @@ def test_tables_follow_the_rule():
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("resolution", [32, 64, 128])
-def test_known_shapes_are_closed_with_the_right_euler_number_and_volume(name, resolution):
+def test_flexicubes_of_known_shapes_have_the_right_euler_number_and_volume(name, resolution):
     function, euler, volume = SHAPES[name]
     grid = CubeGrid(resolution, 2.1)
     vertices, faces = flexicubes(_values(function, grid), grid, 10_000)
@@ -68,7 +68,7 @@ def test_known_shapes_are_closed_with_the_right_euler_number_and_volume(name, re
     assert function(vertices).abs().max() < 2.1 / resolution
 
 
-def test_random_fields_are_closed_once_their_boundary_is():
+def test_flexicubes_of_random_fields_are_closed_if_their_boundary_is():
     grid = CubeGrid(20, 2.1)
     values = close_boundary(torch.randn(21, 21, 21, generator=torch.Generator().manual_seed(3)))
     vertices, faces = flexicubes(values, grid, 700)
@@ -78,7 +78,7 @@ def test_random_fields_are_closed_once_their_boundary_is():
     assert trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False).volume > 0
 
 
-def test_weights_move_vertices_and_chunks_do_not():
+def test_flexicubes_weights_move_vertices_and_chunks_do_not():
     grid = CubeGrid(24, 2.1)
     values = _values(sphere, grid)
     generator = torch.Generator().manual_seed(0)
@@ -94,7 +94,7 @@ def test_weights_move_vertices_and_chunks_do_not():
     assert torch.equal(whole[1], chunked[1])
 
 
-def test_empty_fields():
+def test_flexicubes_of_empty_fields_have_no_triangles():
     grid = CubeGrid(8, 2.1)
     with pytest.raises(EmptySurface):
         flexicubes(torch.full((9, 9, 9), -1.0), grid, 100)
@@ -109,7 +109,7 @@ def test_empty_fields():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize(("layer", "expected"), [(0, False), (1, True), (-2, True), (-1, False)])
-def test_a_surface_is_looked_for_inside_the_outermost_layer(axis, layer, expected):
+def test_has_surface_ignores_the_outermost_layer(axis, layer, expected):
     for outside, inside in ((-1.0, 1.0), (-1.0, 0.0), (1.0, -1.0)):
         values = torch.full((9, 9, 9), outside)
         values.select(axis, layer)[4, 4] = inside
@@ -118,7 +118,7 @@ def test_a_surface_is_looked_for_inside_the_outermost_layer(axis, layer, expecte
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("points", [33, 62, 129])
-def test_refinement_finds_the_dense_surface(name, points):
+def test_refinement_gives_the_surface_of_the_whole_grid(name, points):
     function = SHAPES[name][0]
     axis = torch.linspace(-1, 1, points)
     grid = analytic_grid(function, axis)
@@ -148,7 +148,7 @@ THINGS = {
 
 
 @pytest.mark.parametrize("name", THINGS)
-def test_refinement_loses_nothing_of_thin_things(name):
+def test_refinement_keeps_thin_parts(name):
     def level(points: torch.Tensor) -> torch.Tensor:
         flat = points.reshape(-1, 3)
         parts = torch.stack([part.outside_distance(flat) for part in THINGS[name]])
@@ -162,7 +162,7 @@ def test_refinement_loses_nothing_of_thin_things(name):
     assert torch.equal(dense > 0, refined > 0)
 
 
-def test_refinement_follows_what_is_thinner_than_its_blocks():
+def test_refinement_follows_parts_thinner_than_a_block():
     spacing = 2 / 96
 
     def ball_with_wire_and_crack(points: torch.Tensor) -> torch.Tensor:
@@ -181,7 +181,7 @@ def test_refinement_follows_what_is_thinner_than_its_blocks():
     assert torch.equal(dense > 0, refined > 0)
 
 
-def test_only_exact_finds_a_speck_that_stands_alone_between_coarse_points():
+def test_exact_extraction_finds_a_speck_between_coarse_points():
     def speck(points: torch.Tensor) -> torch.Tensor:
         ball = 0.3 - (points - 0.5).norm(dim=-1)
         # Two cells from the lattice along each axis.
@@ -222,7 +222,7 @@ def test_refinement_evaluates_a_fraction_of_the_grid():
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
-def test_chunks_and_refinement_change_no_vertex(surface):
+def test_extract_mesh_in_chunks_or_refined_has_the_same_vertices(surface):
     triplane, threshold = half_inside(random_triplane(surface))
     settings = SurfaceSettings(resolution=40, threshold=threshold, chunk_size=100_000, exact=True)
     first = extract_surface(triplane, settings)
@@ -246,7 +246,7 @@ def _box_field(half: tuple[float, float, float], kind: str) -> AnalyticField:
 
 @pytest.mark.parametrize(("kind", "ends"), [("signed_distance", 1.05), ("density", 1.0)])
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_surface_that_reaches_beyond_the_grid_ends_there(kind, ends, closed):
+def test_extract_mesh_of_a_surface_beyond_the_grid_ends_at_its_border(kind, ends, closed):
     """A bar along x, longer than the grid: cut off within a cell of its end, and closed there or
     open.
     """
@@ -266,7 +266,7 @@ def test_a_surface_that_reaches_beyond_the_grid_ends_there(kind, ends, closed):
         assert mesh.volume == pytest.approx(2 * ends * 0.7 * 1.0, rel=0.15)
 
 
-def test_a_density_surface_lies_where_the_density_is_the_threshold():
+def test_extract_mesh_of_a_density_lies_at_the_threshold():
     """A raw density that falls linearly along z: the plane is where softplus(raw - 1) is the
     threshold.
     """
@@ -286,7 +286,7 @@ def test_a_density_surface_lies_where_the_density_is_the_threshold():
 
 
 @pytest.mark.parametrize("kind", ["signed_distance", "density"])
-def test_axes_are_not_exchanged(kind):
+def test_extract_mesh_keeps_the_order_of_axes(kind):
     vertices, faces = extract_surface(
         _box_field((0.3, 0.5, 0.8), kind), SurfaceSettings(resolution=64)
     )
@@ -296,12 +296,12 @@ def test_axes_are_not_exchanged(kind):
     assert trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False).volume > 0
 
 
-def test_a_surfaces_memory_grows_with_its_resolution_and_chunks():
+def test_surface_memory_grows_with_resolution_and_chunk_size():
     assert surface_memory(512) > 3 * surface_memory(256) > 6 * surface_memory(128)
     assert surface_memory(64, 2**20) > surface_memory(64, 2**10)
 
 
-def test_numbers_out_of_range():
+def test_extract_mesh_refuses_numbers_out_of_range():
     triplane = random_triplane("nerf")
     for bad in ({"resolution": 0}, {"resolution": 10000}, {"chunk_size": 0}, {"threshold": 0.0}):
         with pytest.raises(InvalidInput):
@@ -311,7 +311,7 @@ def test_numbers_out_of_range():
 
 
 @pytest.mark.parametrize("everywhere", [1.0, -1.0])
-def test_a_signed_distance_without_a_surface_is_said_or_is_the_official_box(everywhere):
+def test_extract_mesh_of_an_empty_signed_distance_is_an_error_or_the_official_box(everywhere):
     model = ball_model()
     with torch.no_grad():
         model.synthesizer["decoder"].net_sdf[-1].bias.fill_(everywhere * 9)
@@ -324,14 +324,14 @@ def test_a_signed_distance_without_a_surface_is_said_or_is_the_official_box(ever
         assert ((ends > 0.9) & (ends < 1.05)).all()
 
 
-def test_raw_density_is_the_inverse_of_density():
+def test_raw_density_inverts_density():
     for density in (0.01, 1.0, 10.0, 1000.0):
         assert float(
             density_of(torch.tensor(raw_density(density), dtype=torch.float64))
         ) == pytest.approx(density, rel=1e-9)
 
 
-def test_grid_values_of_exactly_0_leave_no_hole_and_turn_no_triangle():
+def test_extract_mesh_of_grid_values_of_0_is_closed_and_oriented():
     """A box whose sides lie on points of the grid: whole layers of its values are 0."""
     grid = CubeGrid(16, 2.0)
 
@@ -353,7 +353,7 @@ def _two_balls(points: torch.Tensor) -> torch.Tensor:
     return torch.maximum(0.5 - points.norm(dim=-1), small)
 
 
-def test_a_mesh_has_the_fields_colours_and_no_floaters():
+def test_extract_mesh_has_the_fields_colours_and_no_floaters():
     field = AnalyticField(_two_balls, lambda points: points + 0.5)
     mesh = extract_mesh(field, SurfaceSettings(resolution=48))
     assert float(mesh.vertices.norm(dim=1).amax()) < 0.55
