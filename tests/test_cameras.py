@@ -44,13 +44,13 @@ def test_middle_ray_passes_through_the_origin_and_rows_go_down():
     assert (directions[:, 1, 2] > directions[:, 7, 2]).all()
 
 
-def test_a_pixel_at_the_edge_sees_half_the_field_of_view():
+def test_rays_at_the_edge_span_half_the_field_of_view():
     _, directions = cameras_around([0.0], [0.0], 2.0, 90.0).rays(1000, 1000)
     corner = directions[0, 0] / -directions[0, 0, 0]
     torch.testing.assert_close(corner, torch.tensor([-1.0, -0.999, 0.999]), atol=1e-5, rtol=0)
 
 
-def test_a_camera_above_looks_down_from_where_its_azimuth_is():
+def test_cameras_around_look_down_from_their_azimuth():
     c2w = look_at_origin([90.0], [30.0], 2.0)[0]
     torch.testing.assert_close(c2w[:3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0)
     # Its right.
@@ -147,6 +147,6 @@ def test_impossible_cameras_are_refused(call):
 
 
 @pytest.mark.parametrize("fov", [0.0, 180.0, -1.0])
-def test_a_field_of_view_lies_within_its_range(fov):
+def test_intrinsics_from_fov_refuses_angles_out_of_range(fov):
     with pytest.raises(InvalidInput):
         intrinsics_from_fov(fov)

@@ -71,7 +71,7 @@ def test_app_mode_shows_widgets_and_results_that_there_are(number: int):
     assert set(types[1:]) <= {"PreviewImage"}
 
 
-def test_the_blueprint_is_the_middle_of_the_first_template():
+def test_blueprint_is_the_middle_of_the_first_template():
     whole = _read(ROOT / "subgraphs" / "Image to 3D.json")
     (inner,) = whole["definitions"]["subgraphs"]
     (outer,) = whole["nodes"]

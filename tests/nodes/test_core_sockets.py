@@ -103,7 +103,7 @@ def test_cores_zoom_scales_the_focal_length(nodes):
     assert ratio[0].diagonal().tolist() == [2, 2, 1]
 
 
-def test_a_camera_from_above_is_finite(nodes):
+def test_cameras_of_a_camera_from_above_are_finite(nodes):
     above = FRONT | {"position": {"x": 0, "y": 4, "z": 0}}
     c2w = nodes.camera_sockets.cameras_of(above).c2w[0]
     torch.testing.assert_close(c2w[:3, 2], torch.tensor([0.0, 0, 1]))

@@ -77,7 +77,7 @@ def test_mesh_report_names_the_licenses_of_the_models(nodes, monkeypatch):
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
-def test_the_templates_pass(nodes, path, monkeypatch):
+def test_check_loaders_accepts_the_templates(nodes, path, monkeypatch):
     monkeypatch.setattr(nodes.graph, "check_available", lambda *_: None)
     nodes.graph.check_loaders(json.loads(path.read_text()), "photo", [])
 
@@ -93,12 +93,12 @@ def test_the_templates_pass(nodes, path, monkeypatch):
     ],
     ids=["none", "empty", "own-cameras", "unknown-model", "nothing-linked"],
 )
-def test_graphs_of_which_nothing_is_known_pass(nodes, prompt, monkeypatch):
+def test_check_loaders_accepts_unknown_graphs(nodes, prompt, monkeypatch):
     monkeypatch.setattr(nodes.graph, "check_available", lambda *_: None)
     nodes.graph.check_loaders(prompt, "photo", [])
 
 
-def test_one_error_names_the_files_of_all_loaders(nodes, monkeypatch, tmp_path):
+def test_check_loaders_names_the_files_of_all_loaders(nodes, monkeypatch, tmp_path):
     monkeypatch.setattr("pipelines.weights.inventory.hub_is_reachable", lambda: False)
     prompt = _chain("instant-mesh-large", "5")
     prompt["7"] = {

@@ -25,7 +25,7 @@ def interface(node: Any) -> dict[str, list[str]]:
     }
 
 
-def test_old_workflows_open(nodes: ModuleType):
+def test_interfaces_keep_old_workflows(nodes: ModuleType):
     """A renamed node would go through core's replacement table, and stay in this list."""
     there = {node.define_schema().fields["node_id"]: interface(node) for node in nodes.NODES}
     for name, old in json.loads(FROZEN.read_text()).items():
@@ -37,7 +37,7 @@ def test_old_workflows_open(nodes: ModuleType):
         assert set(old["sockets"]) <= set(new["sockets"]), name
 
 
-def test_the_list_holds_every_node(nodes: ModuleType):
+def test_interfaces_list_holds_every_node(nodes: ModuleType):
     assert json.loads(FROZEN.read_text()).keys() == {
         n.define_schema().fields["node_id"] for n in nodes.NODES
     }

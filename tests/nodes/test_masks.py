@@ -29,19 +29,19 @@ def _disc(height: int = 96, width: int = 128) -> torch.Tensor:
         pytest.param(_disc(96, 96), InvalidInput, "aspect ratios differ", id="other-aspect"),
     ],
 )
-def test_a_mask_that_cannot_be_the_objects_is_refused(nodes, node, mask, error, message):
+def test_masks_of_refuses_masks_of_other_images(nodes, node, mask, error, message):
     rest = {"RemoveBackground": ("auto", 0.05, mask), "FrameForeground": (mask, 0.85, 64, "white")}
     with pytest.raises(error, match=message):
         getattr(nodes, node).execute(WHITE, *rest[node])
 
 
-def test_an_object_that_is_cropped_exactly_to_its_frame_passes_with_a_note(nodes):
+def test_remove_background_of_an_object_that_fills_its_frame_shows_a_note(nodes):
     _, mask = nodes.RemoveBackground.execute(IMAGE, "auto", 0.05, 1 - _disc()).args
     torch.testing.assert_close(mask, 1 - _disc())
     assert "Unless the object is a frame" in PromptServer.instance.texts[-1][1]
 
 
-def test_an_inverted_mask_of_an_opaque_image_is_used_with_a_note(nodes):
+def test_remove_background_of_a_mask_of_1_everywhere_shows_a_note(nodes):
     nodes.RemoveBackground.execute(IMAGE, "auto", 0.05, torch.ones(1, 64, 64))
     assert "1 everywhere" in PromptServer.instance.texts[-1][1]
 
@@ -55,6 +55,6 @@ def test_an_inverted_mask_of_an_opaque_image_is_used_with_a_note(nodes):
         pytest.param(_disc().roll(40, dims=2), id="touches-a-border"),
     ],
 )
-def test_a_mask_of_an_object_passes_without_a_note(nodes, mask):
+def test_remove_background_of_an_objects_mask_shows_no_note(nodes, mask):
     nodes.RemoveBackground.execute(IMAGE, "auto", 0.05, mask)
     assert not PromptServer.instance.texts

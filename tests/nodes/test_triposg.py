@@ -30,7 +30,7 @@ def test_reconstruct_triposg_makes_a_field_of_each_image(nodes, triposg):
     assert not torch.equal(first, second)
 
 
-def test_each_model_needs_its_node(nodes, triposg, managed):
+def test_reconstruct_refuses_models_of_the_other_node(nodes, triposg, managed):
     image, mask = torch.ones(1, 64, 64, 3), torch.ones(1, 64, 64)
     with pytest.raises(Exception, match="needs the model triposg"):
         nodes.ReconstructTripoSG.execute(managed[1], image, mask, 5, 2, 7.0, 1.0, 512)

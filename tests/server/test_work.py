@@ -38,7 +38,7 @@ def _views(folder: Path, count: int, size: tuple[int, int] = (128, 128)) -> list
 
 @pytest.mark.parametrize("remove_bg", [True, False])
 @pytest.mark.parametrize("kind", ["obj", "glb", "stl", "ply"])
-def test_every_format(maker, tmp_path, kind, remove_bg):
+def test_server_worker_writes_every_format(maker, tmp_path, kind, remove_bg):
     stages = []
     settings = JobRequest(resolution=32, output_format=kind, remove_bg=remove_bg)
     names = maker(settings, 5, [CUP], tmp_path, lambda *stage: stages.append(stage[0]))
@@ -58,7 +58,7 @@ def test_without_remove_bg_the_object_keeps_its_place():
     assert (removed.remove_bg, removed.foreground_ratio) == ("auto", 0.5)
 
 
-def test_a_textured_obj_has_three_files_and_a_video_turns_around_it(maker, tmp_path, monkeypatch):
+def test_server_worker_textured_obj_has_three_files_and_a_video(maker, tmp_path, monkeypatch):
     monkeypatch.setattr(animations, "VIDEO_FRAMES", 3)
     monkeypatch.setattr(animations, "VIDEO_SIZE", 64)
     settings = JobRequest(**SMALL, texture=512, max_faces=1500, render=True)
@@ -112,12 +112,12 @@ def test_check_refuses_what_the_model_cannot_do(fields, count, message):
         work.check(JobRequest(**fields), count)
 
 
-def test_one_image_models_take_one_image(maker, tmp_path):
+def test_server_worker_of_a_one_image_model_takes_one_image(maker, tmp_path):
     with pytest.raises(InvalidInput, match="takes one image without cameras"):
         maker(JobRequest(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
 
 
-def test_an_empty_image_is_one_sentence(maker, tmp_path):
+def test_server_worker_of_an_empty_image_has_one_sentence(maker, tmp_path):
     Image.new("RGBA", (64, 64)).save(tmp_path / "empty.png")
     with pytest.raises(NothingInImage):
         maker(JobRequest(**SMALL), 5, [tmp_path / "empty.png"], tmp_path, lambda *_: None)

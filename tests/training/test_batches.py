@@ -54,14 +54,14 @@ def test_points_and_rays_of_a_batch_lie_under_the_mask_of_their_image(batch):
     assert float((first & on_mask).sum() / (first | on_mask).sum()) > 0.85
 
 
-def test_the_losses_of_a_fresh_model_are_finite(batch):
+def test_losses_of_a_new_model_are_finite(batch):
     torch.manual_seed(0)
     terms = frustum_losses(CONFIG.build(), batch)
     assert set(terms) == {"points", "overlap", "rays", "ends", "normals", "color", "elevation"}
     assert all(bool(value.isfinite()) for value in terms.values())
 
 
-def test_the_normal_loss_of_the_true_occupancy_is_small(batch):
+def test_normal_loss_of_the_true_occupancy_is_small(batch):
     """Logits that fall outward along the normals, at the places beside the surface."""
     steps = torch.eye(3) * NORMAL_STEP
     beside = torch.stack(

@@ -14,7 +14,7 @@ from training.views import CONFIG, Views, framed_views
 from .conftest import soup_of, write_object_file
 
 
-def test_the_inside_of_an_object_is_what_no_camera_sees(photographed_ball):
+def test_dataset_inside_is_what_no_camera_sees(photographed_ball):
     inside = np.unpackbits(photographed_ball["inside"])[: NEAR + ANYWHERE].astype(bool)
     distance = np.linalg.norm(photographed_ball["points"].astype(float), axis=1)
     assert inside[distance < 0.44].all()
@@ -34,7 +34,7 @@ def test_normals_of_sheets_are_unknown():
     assert not normals.any()
 
 
-def test_images_are_framed_and_first_hits_are_where_the_ball_is(photographed_ball):
+def test_dataset_images_are_framed_with_first_hits_on_the_ball(photographed_ball):
     made = photographed_ball
     for image, mask, first, camera in zip(
         made["image"], made["mask"], made["first"], made["camera"], strict=True
@@ -53,7 +53,7 @@ def test_images_are_framed_and_first_hits_are_where_the_ball_is(photographed_bal
         assert (first[[0, 0, -1, -1], [0, -1, 0, -1]] > 1.5).all(), "corners are background"
 
 
-def test_a_thin_pole_is_not_cut_off_by_the_image():
+def test_dataset_thin_pole_is_not_cut_off():
     pole = trimesh.creation.box([0.004, 0.004, 0.99])
     mesh = trimesh.util.concatenate([pole, trimesh.creation.icosphere(2, 0.1)])
     shape = Shape.of(*soup_of(mesh))
@@ -84,7 +84,7 @@ def test_corners_of_a_box_stay_sharp():
     np.testing.assert_allclose(shape.corner_normals, shape.normals[:, None].repeat(3, 1), atol=1e-9)
 
 
-def test_a_lamp_lights_the_side_that_it_shines_on():
+def test_dataset_lamp_lights_the_side_it_shines_on():
     """Shadows and shading are smooth on a ball, and no image is black or blank."""
     shape, rng = Shape.of(*soup_of(trimesh.creation.icosphere(3, 0.5))), np.random.default_rng(1)
     views = framed_views(shape, 6, rng)
@@ -102,7 +102,7 @@ def test_frustum_and_world_places_are_inverse():
     assert torch.allclose(views.world(views.frustum(points)), points, atol=1e-5)
 
 
-def test_the_command_makes_a_file_an_object_and_skips_those_that_exist(tmp_path, ball, monkeypatch):
+def test_dataset_command_makes_missing_files_only(tmp_path, ball, monkeypatch):
     write_object_file(tmp_path / "objects_some.npz", [ball, ball])
     cache = tmp_path / "cache"
     arguments = [

@@ -23,7 +23,7 @@ def _box(*size):
     return mesh.vertices[mesh.faces]
 
 
-def test_a_slab_wins_from_the_front_only():
+def test_evaluate_slab_wins_from_the_front_only():
     slab, cube = _box(0.6, 0.6, 0.2), _box(0.6, 0.6, 0.6)
     assert silhouette_iou(slab, cube, np.array([0, 0, 1.0])) == 1
     assert silhouette_iou(slab, cube, RIGHT) == pytest.approx(1 / 3, abs=0.02)
@@ -60,7 +60,7 @@ def test_inner_walls_do_not_count():
     assert np.linalg.norm(points, axis=1).min() > 0.45
 
 
-def test_the_cameras_frame_and_the_world_are_inverse():
+def test_evaluate_camera_and_world_frames_are_inverse():
     mask = torch.zeros(1, 1, 64, 64)
     mask[..., 16:56, 8:40] = 1
     logits = torch.full((1, 1, 48, 64, 64), -4.0)
@@ -100,7 +100,7 @@ class _Oracle:
         )
 
 
-def test_a_true_volume_scores_well_all_around(ball, photographed_ball):
+def test_evaluate_true_volume_scores_well_all_around(ball, photographed_ball):
     made = photographed_ball | {"corners": ball.vertices[ball.faces].astype(np.float32)}
     scores = measure(_Oracle(made), made)
     assert scores["volume IoU"] > 0.9

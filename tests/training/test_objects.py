@@ -34,7 +34,7 @@ def test_held_out_objects_are_counted_within_each_file(objects):
     assert held_out == ["old-00000", "old-00020", "old-00040", "new-00000", "new-00020"]
 
 
-def test_nothing_is_made_of_held_out_objects(objects):
+def test_training_uses_no_held_out_objects(objects):
     names = objects.names(Counts(2, 50, 0, 0))
     sources = {tuple(name.split("-")[:2]) for name in names if "deformed" in name}
     assert not any(is_held_out("-".join(source)) for source in sources)

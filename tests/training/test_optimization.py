@@ -42,13 +42,13 @@ def _run(checkpoint, monkeypatch, minutes=2.0, stop_at=None):
     return trained, [float(value.detach()) for value in losses]
 
 
-def test_a_run_learns_and_ends_in_time(tmp_path, monkeypatch):
+def test_training_learns_and_ends_in_time(tmp_path, monkeypatch):
     _, losses = _run(tmp_path / "run.pt", monkeypatch)
     assert 30 < len(losses) < 120
     assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
 
 
-def test_a_stopped_run_is_resumed_with_its_time_and_weights(tmp_path, monkeypatch):
+def test_training_resumes_with_time_and_weights(tmp_path, monkeypatch):
     _, whole = _run(tmp_path / "whole.pt", monkeypatch)
     with pytest.raises(_Stop):
         _run(tmp_path / "parts.pt", monkeypatch, stop_at=20)
@@ -57,7 +57,7 @@ def test_a_stopped_run_is_resumed_with_its_time_and_weights(tmp_path, monkeypatc
     assert rest[0] == pytest.approx(whole[20], rel=0.05)
 
 
-def test_a_finished_run_is_not_trained_further(tmp_path, monkeypatch):
+def test_training_of_a_finished_run_does_nothing(tmp_path, monkeypatch):
     trained, _ = _run(tmp_path / "run.pt", monkeypatch)
     again, losses = _run(tmp_path / "run.pt", monkeypatch)
     assert losses == []
@@ -65,7 +65,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
-def test_the_learning_rate_warms_up_stays_and_falls():
+def test_learning_rate_warms_up_stays_and_falls():
     factors = [learning_rate_factor(step, step / 1000) for step in range(1000)]
     assert factors[0] < 0.05
     assert factors[100] == factors[390] == 1

@@ -70,7 +70,7 @@ def test_points_below_a_plate_are_hidden_from_above():
     assert free.tolist() == [0, 1, 1]
 
 
-def test_the_edge_of_a_shadow_is_soft():
+def test_shadow_has_a_soft_edge():
     maps = parallel_depth_maps(plate(0.2, 0.3), DOWN, 1.0, 64)
     points = np.array([[x, 0, 0.0] for x in (0.1, 0.3, 0.5)])
     shares = visibility(points, maps, DOWN, 1.0, 3)[:, 0]
@@ -79,7 +79,7 @@ def test_the_edge_of_a_shadow_is_soft():
     assert shares[2] == 1
 
 
-def test_an_even_sky_gives_one_where_all_is_free():
+def test_sky_light_of_a_free_point_is_one():
     axes = axes_toward(np.array([[0.0, 0, 1], [1, 0, 0], [-1, 0, 0.0]]))
     maps = parallel_depth_maps(plate(0.2, 0.3), axes, 1.0, 64)
     up = np.array([[0.0, 0, 1]])

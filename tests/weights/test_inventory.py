@@ -52,7 +52,7 @@ def test_without_official_weights_the_embedded_model_is_the_best(tmp_path):
         (["triposr", "instant-mesh-large"], "triposr", "instant-mesh-large"),
     ],
 )
-def test_the_best_of_the_models_that_are_here(tmp_path, here, on_cpu, on_gpu):
+def test_best_model_is_the_best_on_this_machine(tmp_path, here, on_cpu, on_gpu):
     for name in here:
         _put(tmp_path, name)
     assert best_model(True, [tmp_path]) == on_cpu
@@ -81,7 +81,7 @@ def test_licenses_name_the_multiview_model_unless_the_views_are_given():
     ]
 
 
-def test_a_model_without_its_views_model_is_not_here(tmp_path):
+def test_inventory_leaves_out_a_model_without_its_views_model(tmp_path):
     _put(tmp_path, "instant-mesh-large")
     assert not missing("instant-mesh-large", [tmp_path])
     shutil.rmtree(tmp_path / "zero123plus-v1.2" / "tokenizer")
@@ -92,14 +92,14 @@ def test_a_model_without_its_views_model_is_not_here(tmp_path):
     assert best_model(False, [tmp_path]) == "photo"
 
 
-def test_a_half_copy_is_enough(tmp_path):
+def test_inventory_accepts_a_half_copy(tmp_path):
     place = tmp_path / "TripoSR" / "model.fp16.safetensors"
     place.parent.mkdir()
     place.touch()
     assert best_model(True, [tmp_path]) == "triposr"
 
 
-def test_the_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
+def test_inventory_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
     tiny_models.write_multiview_model(tmp_path / "zero123plus-v1.2")
     read: set[tuple[str, ...]] = set()
 
@@ -135,7 +135,7 @@ def test_embedded_models_need_no_file_and_unknown_ones_are_named():
         files_of("instant-mash")
 
 
-def test_every_official_model_says_how_much_it_is():
+def test_inventory_has_the_size_of_every_official_model():
     for name in (*RECONSTRUCTION_PRESETS, *MULTIVIEW_PRESETS):
         assert bool(files_of(name)) == (inventory.gigabytes(name) > 0), name
 
@@ -160,7 +160,7 @@ def _hub(monkeypatch, content: bytes, digest: str) -> list[str]:
     return asked
 
 
-def test_a_download_fetches_what_is_missing(tmp_path, monkeypatch):
+def test_download_fetches_missing_files(tmp_path, monkeypatch):
     content = b"weights"
     asked = _hub(monkeypatch, content, hashlib.sha256(content).hexdigest())
     _put(tmp_path, "zero123plus")
@@ -173,7 +173,7 @@ def test_a_download_fetches_what_is_missing(tmp_path, monkeypatch):
     assert not missing("instant-mesh-large", [tmp_path])
 
 
-def test_the_command_downloads_and_says_size_and_licence(tmp_path, monkeypatch, capsys):
+def test_download_command_prints_size_and_licence(tmp_path, monkeypatch, capsys):
     content = b"weights"
     _hub(monkeypatch, content, hashlib.sha256(content).hexdigest())
     words = ["download", "zero123plus-instantmesh", "--models-dir", str(tmp_path)]
@@ -185,7 +185,7 @@ def test_the_command_downloads_and_says_size_and_licence(tmp_path, monkeypatch, 
     assert capsys.readouterr().out == "zero123plus-instantmesh is already here\n"
 
 
-def test_a_download_that_arrives_otherwise_is_one_sentence(tmp_path, monkeypatch, capsys):
+def test_download_of_other_content_is_one_sentence(tmp_path, monkeypatch, capsys):
     _hub(monkeypatch, b"a web page", "0" * 64)
     assert main(["download", "triposr", "--models-dir", str(tmp_path)]) == 1
     captured = capsys.readouterr()
@@ -203,7 +203,7 @@ def test_ctrl_c_stops_a_download(tmp_path, monkeypatch, capsys):
     assert "resumes the download" in capsys.readouterr().err
 
 
-def test_the_table_of_models(tmp_path, capsys):
+def test_models_command_prints_a_table(tmp_path, capsys):
     _put(tmp_path, "triposr")
     assert main(["models", "--models-dir", str(tmp_path), "--device", "cpu"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
@@ -227,7 +227,7 @@ def _loaded(monkeypatch) -> list[str]:
     return names
 
 
-def test_a_run_takes_the_best_model_and_says_what_the_embedded_one_is(
+def test_make_takes_the_best_model_and_explains_the_embedded_one(
     image_path, tmp_path, monkeypatch, capsys
 ):
     names = _loaded(monkeypatch)
@@ -246,7 +246,7 @@ def test_a_run_takes_the_best_model_and_says_what_the_embedded_one_is(
     assert names == ["photo", "triposr", "photo"]
 
 
-def test_a_catalogue_is_made_by_the_model_that_it_names(tmp_path):
+def test_catalogue_is_made_by_the_named_model(tmp_path):
     """What it makes must not depend on what is on the machine that goes on with it."""
     from pipelines.cli.catalogue import make_parser
 

@@ -100,7 +100,7 @@ def test_read_model_converts_all_but_the_decoder(tmp_path, weights, dtype):
     ],
 )
 @pytest.mark.parametrize("name", ["w.ckpt", "w.bin", "w.safetensors"])
-def test_what_is_there_in_place_of_weights_is_named(tmp_path, content, named, name):
+def test_read_tensors_names_what_a_file_is_instead(tmp_path, content, named, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=named):
         read_tensors(tmp_path / name)
@@ -147,7 +147,7 @@ def test_presets_pin_a_commit_unless_the_first_download_does():
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole):
+def test_download_is_compared_with_the_hubs_sha256(tmp_path, monkeypatch, whole):
     content = b"12345678"
     announced = hashlib.sha256(content if whole else b"other").hexdigest()
     asked = []
@@ -168,7 +168,7 @@ def test_a_download_is_held_against_the_hubs_sha256(tmp_path, monkeypatch, whole
     assert asked == [("TencentARC/InstantMesh", "x.ckpt", "abc")]
 
 
-def test_a_download_is_held_against_a_known_sha256_without_asking_the_hub(tmp_path, monkeypatch):
+def test_download_is_compared_with_a_known_sha256_without_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
     right = hashlib.sha256(b"12345678").hexdigest()
@@ -193,7 +193,7 @@ def test_missing_and_left_over_names_are_named(tmp_path, weights):
         read_reconstruction_model(path, TINY)
 
 
-def test_the_wrong_presets_file_says_which_it_is(tmp_path, weights, monkeypatch):
+def test_read_reconstruction_model_names_the_preset_of_another_file(tmp_path, weights, monkeypatch):
     path = tmp_path / "w.safetensors"
     save_file(weights, path)
     monkeypatch.setitem(OFFICIAL_SIZES, "tiny", TINY)
@@ -233,7 +233,7 @@ def test_executable_content_is_refused_and_not_run(tmp_path):
     assert not Path("/tmp/image-to-3d-was-run").exists()
 
 
-def test_a_file_without_weights(tmp_path):
+def test_read_tensors_refuses_a_file_without_weights(tmp_path):
     path = tmp_path / "w.ckpt"
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match="no named weights"):
@@ -251,14 +251,14 @@ def test_files_are_looked_for_in_the_callers_folder_first(tmp_path):
     assert find_file(replace(_FILE, names=("b.ckpt",)), [tmp_path]) == tmp_path / "b.ckpt"
 
 
-def test_a_converted_copy_is_enough(tmp_path):
+def test_find_file_accepts_a_converted_copy(tmp_path):
     (tmp_path / "c.fp16.safetensors").write_text("")
     assert (
         find_file(replace(_FILE, names=("c.ckpt",)), [tmp_path]) == tmp_path / "c.fp16.safetensors"
     )
 
 
-def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
+def test_find_file_missing_names_the_place(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
 
     def refuse(*_, **__):
@@ -270,7 +270,7 @@ def test_a_missing_file_says_where_it_goes(tmp_path, monkeypatch):
     assert str(tmp_path / "InstantMesh" / "instant_mesh_large.ckpt") in str(caught.value)
 
 
-def test_the_hubs_own_cache_is_used(tmp_path, monkeypatch):
+def test_find_file_uses_the_hubs_cache(tmp_path, monkeypatch):
     cached = tmp_path / "cached.ckpt"
     cached.write_text("")
     monkeypatch.setattr(
@@ -315,7 +315,7 @@ def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch
     assert seen == [(2, 8), (4, 8), (6, 8), (8, 8)]
 
 
-def test_a_download_can_be_stopped(tmp_path, monkeypatch):
+def test_download_stops_where_progress_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
 
@@ -366,7 +366,7 @@ def test_official_layout_and_other_unet(tmp_path, tiny):
     )
 
 
-def test_a_damaged_config_is_named(tmp_path):
+def test_load_multiview_model_names_a_damaged_config(tmp_path):
     _official_layout(tmp_path)
     (tmp_path / "zero123plus-v1.2/vae/config.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
@@ -380,7 +380,7 @@ def test_unknown_names():
         load_multiview_model("zero124")
 
 
-def test_the_repository_stays_below_40_mb():
+def test_repository_stays_below_40_mb():
     assert (EMBEDDED_DIR / RECONSTRUCTION_PRESETS["photo"].file).stat().st_size <= 20_000_000
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
