@@ -97,14 +97,12 @@ def _cast(
     crossing = (end > start).nonzero()[:, 0]
     origins, directions, start, end = (t[crossing] for t in (origins, directions, start, end))
     hit, first = _first_inside(volume, clearance, axis, origins, directions, start, end)
-    origins, directions, start, end = (t[hit] for t in (origins, directions, start, end))
-
-    def at_step(step: Tensor) -> tuple[Tensor, Tensor]:
-        depth = _depth(start, end, step)
-        return depth, _sample(volume, (origins + depth[:, None] * directions) / axis[-1])
-
-    near, outer = at_step((first - 1).clamp_min(0))
-    far, inner = at_step(first)
+    origins, directions = origins[hit], directions[hit]
+    # The steps around the surface, and the values there.
+    near, far = (_depth(start[hit], end[hit], step) for step in ((first - 1).clamp_min(0), first))
+    outer, inner = (
+        _sample(volume, (origins + depth[:, None] * directions) / axis[-1]) for depth in (near, far)
+    )
     for _ in range(_REFINEMENTS):
         middle = near + _share(outer, inner) * (far - near)
         value = field.values(origins + middle[:, None] * directions, chunk_size)

@@ -41,6 +41,7 @@ EDGES = (
     (7, 5),
     (6, 4),
 )
+_AROUND = ((1, 1), (1, 0), (0, 0), (0, 1))  # steps to the four cubes around an edge, in a circle
 _FACES = tuple((axis, side) for axis in range(3) for side in range(2))
 _NO_SURFACE = "The field has no surface: the views held no object, or it lies outside the grid."
 
@@ -181,12 +182,13 @@ def flexicubes(
     if not len(cubes):
         raise EmptySurface(_NO_SURFACE)
     case = _resolve_doubtful(cubes, case, grid.resolution)
-    groups, counts, _ = (t.to(values.device) for t in _tables())
-    first_vertex = counts[case].cumsum(dim=0) - counts[case]
+    counts = _tables()[1].to(values.device)[case]
+    first_vertex = counts.cumsum(dim=0) - counts
     vertices, gamma = _dual_vertices(
         values, grid, cubes, case, first_vertex, chunk_size, deformation, weights
     )
-    quads, owners, inverted = _quads(values, cubes, case, first_vertex, grid.resolution, groups)
+    along = [_quads(values, cubes, case, first_vertex, axis) for axis in range(3)]
+    quads, owners, inverted = (torch.cat(found) for found in zip(*along, strict=True))
     return vertices, _triangles(quads, gamma[owners], inverted)
 
 
@@ -271,59 +273,48 @@ def _dual_vertices(
     return sums[:, :3] / sums[:, 3:], torch.cat(gammas)
 
 
+def _edge_at(axis: int, offset: tuple[int, int]) -> int:
+    """Return the edge of a cube along an axis, at an offset along the two other axes."""
+    ends = {(*offset[:axis], end, *offset[axis:]) for end in (0, 1)}
+    return next(e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == ends)
+
+
 def _quads(
-    values: Tensor,
-    cubes: Tensor,
-    case: Tensor,
-    first_vertex: Tensor,
-    resolution: int,
-    groups: Tensor,
+    values: Tensor, cubes: Tensor, case: Tensor, first_vertex: Tensor, axis: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Build a quad around each crossed edge inside the grid.
+    """Build a quad around each crossed edge along an axis inside the grid.
 
     Returns:
         quads: (Q, 4) indices of dual vertices; they face positive values.
         owners: (Q, 4) indices into `cubes` of the cubes that these vertices belong to.
         inverted: (Q,) whether the quad faces negative values instead.
     """
-    ids = _ids(cubes, resolution)
-    quads: list[Tensor] = []
-    owners: list[Tensor] = []
-    inverted: list[Tensor] = []
-    for axis in range(3):
-        across = [a for a in range(3) if a != axis]
-        start = torch.zeros(3, dtype=torch.long, device=cubes.device)
-        start[axis] = 1
-        # Represent each edge by the cube whose lowest corner is the edge's start: inside the grid
-        # there is exactly one.
-        low, high = values[cubes.unbind(dim=1)], values[(cubes + start).unbind(dim=1)]
-        chosen = ((low < 0) != (high < 0)) & (cubes[:, across] > 0).all(dim=1)
-        around = []
-        for offset in ((1, 1), (1, 0), (0, 1), (0, 0)):  # ascending cube numbers
-            step = torch.zeros(3, dtype=torch.long, device=cubes.device)
-            step[across[0]], step[across[1]] = offset
-            place = torch.searchsorted(ids, _ids(cubes[chosen] - step, resolution))
-            ends = [tuple(int(o) for o in step + n * start) for n in (0, 1)]
-            edge = next(
-                e for e, pair in enumerate(EDGES) if {CORNERS[k] for k in pair} == set(ends)
-            )
-            around.append((place, first_vertex[place] + groups[case[place], edge]))
-        # The sign at the edge's first corner determines the winding; in EDGES, y edges start at the
-        # larger y. A value of exactly 0 counts as inside. The reference implementation winds such
-        # a quad as if the corner were negative and flips its triangles later, which splits it along
-        # the other diagonal.
-        first = (high if axis == 1 else low)[chosen]
-        first_positive = first > 0
-        inverted.append(first == 0)
-        for result, part in ((owners, 0), (quads, 1)):
-            c0, c1, c2, c3 = (item[part] for item in around)
-            toward_positive = torch.where(
-                first_positive[:, None],
-                torch.stack([c0, c1, c3, c2], dim=1),
-                torch.stack([c2, c3, c1, c0], dim=1),
-            )
-            result.append(toward_positive)
-    return torch.cat(quads), torch.cat(owners), torch.cat(inverted)
+    device, resolution = cubes.device, values.shape[0] - 1
+    groups = _tables()[0].to(device)
+    across = [a for a in range(3) if a != axis]
+    along = torch.tensor([a == axis for a in range(3)], device=device).long()
+    # Represent each edge by the cube whose lowest corner is the edge's start: inside the grid
+    # there is exactly one.
+    low, high = values[cubes.unbind(dim=1)], values[(cubes + along).unbind(dim=1)]
+    chosen = ((low < 0) != (high < 0)) & (cubes[:, across] > 0).all(dim=1)
+    steps = torch.zeros(4, 3, dtype=torch.long, device=device)
+    steps[:, across] = torch.tensor(_AROUND, device=device)
+    edges = torch.tensor([_edge_at(axis, offset) for offset in _AROUND], device=device)
+    owners = torch.searchsorted(
+        _ids(cubes, resolution), _ids(cubes[chosen][:, None] - steps, resolution)
+    )
+    quads = first_vertex[owners] + groups[case[owners], edges]
+    # The sign at the edge's first corner determines the winding; in EDGES, y edges start at the
+    # larger y. A value of exactly 0 counts as inside. The reference implementation winds such
+    # a quad as if the corner were negative and flips its triangles later, which splits it along
+    # the other diagonal.
+    first = (high if axis == 1 else low)[chosen]
+    forward = (first > 0)[:, None]
+    return (
+        torch.where(forward, quads, quads.flip(1)),
+        torch.where(forward, owners, owners.flip(1)),
+        first == 0,
+    )
 
 
 def _triangles(quads: Tensor, gamma: Tensor, inverted: Tensor) -> Tensor:

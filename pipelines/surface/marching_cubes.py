@@ -22,7 +22,6 @@ from .marching_cases import (
 )
 
 _CELLS_AT_ONCE = 1 << 17
-_FACE_BITS = torch.tensor([1 << 8 + face for face in range(6)])
 _POINTS_AT_ONCE = 1 << 19  # whose signs fit into a core's cache
 _EPSILON = torch.finfo(torch.float64).eps
 _UNITS = [4 ** ((b - a).bit_length() - 1) for a, b in EDGES] + [1]  # see `_faces`
@@ -190,7 +189,8 @@ def resolve_cases(inside: list[Tensor], corners: list[Tensor]) -> Tensor:
     found = keys[chosen].cpu()
     values = torch.stack([corner[chosen] for corner in corners], dim=1).cpu().double()
     joined = torch.stack([_joined_across(values[:, ring]) for ring in FACES], dim=1)
-    found += ((joined & ambiguous[found]) * _FACE_BITS).sum(dim=1)
+    bits = torch.tensor([1 << 8 + face for face in range(6)])
+    found += ((joined & ambiguous[found]) * bits).sum(dim=1)
     for key in found.unique().tolist():
         if test := interior_test(key & 255, key >> 8):
             cells = found == key
