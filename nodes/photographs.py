@@ -21,8 +21,15 @@ from ..pipelines.settings import Settings, ViewSettings
 from . import host
 from .errors import explained
 from .multiview import WORKING_MEMORY
-from .schema import RARE, from_setting, number, schema, seed_input
+from .schema import RARE, from_setting, node_schema, number, seed_input
 from .sockets import CamerasSocket, MultiviewModelSocket, image_socket, images_of
+
+_TOOLTIPS = {
+    "front": "The side that will face front.",
+    "left": "The object's own left side; its front points to the left of the image.",
+    "back": "The back.",
+    "right": "The object's own right side; its front points to the right of the image.",
+}
 
 
 class PhotographsOfOneObject(io.ComfyNode):
@@ -31,47 +38,38 @@ class PhotographsOfOneObject(io.ComfyNode):
     Removes the backgrounds, frames the object at one scale and generates the missing sides.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        sides = {
-            "front": "The side that will face front.",
-            "left": "The object's own left side; its front points to the left of the image.",
-            "back": "The back.",
-            "right": "The object's own right side; its front points to the right of the image.",
-        }
-        return schema(
-            cls,
-            node_id="ImageTo3D_Photographs",
-            display_name="Photographs of One Object",
-            aliases=("multiple images", "front left back right", "multi-view input", "four views"),
-            inputs=[
-                *(
-                    io.Image.Input(side, optional=True, tooltip=text)
-                    for side, text in sides.items()
-                ),
-                MultiviewModelSocket.Input(
-                    "model",
-                    optional=True,
-                    tooltip="Generates the missing sides; four photographs need none.",
-                ),
-                number(
-                    "elevation",
-                    (0.0, -80.0, 80.0),
-                    "Degrees above the horizon from which all photographs were taken.",
-                ),
-                from_setting("remove_bg"),
-                from_setting("foreground_ratio", step=0.01, **RARE),
-                seed_input(),
-                from_setting("steps", default=75, note="75, or 28 for a quick look."),
-                from_setting("guidance", default=4.0, max=20.0, step=0.1, **RARE),
-                from_setting("scheduler", **RARE),
-            ],
-            hidden=[io.Hidden.unique_id],
-            outputs=[
-                io.Image.Output("views", tooltip="The photographs, then the generated views."),
-                CamerasSocket.Output("cameras", tooltip="The cameras of the views."),
-            ],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_Photographs",
+        "Photographs of One Object",
+        "multiple images, front left back right, multi-view input, four views",
+        inputs=[
+            *(
+                io.Image.Input(side, optional=True, tooltip=text)
+                for side, text in _TOOLTIPS.items()
+            ),
+            MultiviewModelSocket.Input(
+                "model",
+                optional=True,
+                tooltip="Generates the missing sides; four photographs need none.",
+            ),
+            number(
+                "elevation",
+                (0.0, -80.0, 80.0),
+                "Degrees above the horizon from which all photographs were taken.",
+            ),
+            from_setting("remove_bg"),
+            from_setting("foreground_ratio", step=0.01, **RARE),
+            seed_input(),
+            from_setting("steps", default=75, note="75, or 28 for a quick look."),
+            from_setting("guidance", default=4.0, max=20.0, step=0.1, **RARE),
+            from_setting("scheduler", **RARE),
+        ],
+        hidden=[io.Hidden.unique_id],
+        outputs=[
+            io.Image.Output("views", tooltip="The photographs, then the generated views."),
+            CamerasSocket.Output("cameras", tooltip="The cameras of the views."),
+        ],
+    )
 
     @classmethod
     @explained

@@ -21,52 +21,42 @@ _KINDS: dict[type, Any] = {bool: io.Boolean, int: io.Int, float: io.Float, str: 
 _HAS_ALIASES = "search_aliases" in signature(io.Schema.__init__).parameters
 
 
-def schema(
-    node: type[io.ComfyNode], *, aliases: Sequence[str] = (), folder: str = "", **fields: Any
-) -> io.Schema:
-    """Return a node's schema.
-
-    Its description is the docstring of its class. Outputs without a display name show their id.
-
-    Args:
-        node: the node.
-        aliases: words that find the node in the page's search, beside its name.
-        folder: subcategory in the menu.
-        fields: of `io.Schema`.
-    """
-    if _HAS_ALIASES:
-        fields["search_aliases"] = list(aliases)
-    for output in fields["outputs"]:
-        output.display_name = output.display_name or output.id
-    return io.Schema(
-        category=f"{CATEGORY}/{folder}" if folder else CATEGORY,
-        description=" ".join((getdoc(node) or "").split()),
-        **fields,
-    )
-
-
 def node_schema(
     node_id: str,
     display_name: str,
     aliases: str,
     *,
     inputs: Sequence[Any] | Callable[[], Sequence[Any]],
+    folder: str = "",
     **fields: Any,
 ) -> Any:
-    """Return a node's `define_schema`; see `schema`.
+    """Return a node's class method `define_schema`.
+
+    The description is the docstring of the node's class. Outputs without a display name show their
+    id.
 
     Args:
         node_id: id of the node in workflows.
         display_name: name of the node on the page.
-        aliases: see `schema`, separated by commas.
+        aliases: words that find the node in the page's search, separated by commas.
         inputs: the inputs, or a function that returns them, if they change while ComfyUI runs.
-        fields: see `schema`.
+        folder: subcategory in the menu.
+        fields: other fields of `io.Schema`.
     """
+    if _HAS_ALIASES:
+        fields["search_aliases"] = aliases.split(", ")
+    for output in fields["outputs"]:
+        output.display_name = output.display_name or output.id
 
     def define_schema(cls: type[io.ComfyNode]) -> io.Schema:
-        own = list(inputs() if callable(inputs) else inputs)
-        names = {"node_id": node_id, "display_name": display_name}
-        return schema(cls, aliases=aliases.split(", "), inputs=own, **names, **fields)
+        return io.Schema(
+            node_id=node_id,
+            display_name=display_name,
+            category=f"{CATEGORY}/{folder}".rstrip("/"),
+            description=" ".join((getdoc(cls) or "").split()),
+            inputs=list(inputs() if callable(inputs) else inputs),
+            **fields,
+        )
 
     return classmethod(define_schema)
 

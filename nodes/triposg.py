@@ -12,7 +12,7 @@ from ..pipelines.reconstruction.triposg import GUIDANCE, STEPS, TOKENS, Sampler,
 from ..pipelines.weights.reconstruction_models import AnyReconstructionModel
 from . import host
 from .errors import explained
-from .schema import RARE, from_setting, schema, seed_input
+from .schema import RARE, from_setting, node_schema, seed_input
 from .sockets import FieldSocket, ReconstructionModelSocket, images_of, masks_of
 
 _WORKING_MEMORY = 2**30  # bytes, at 2048 tokens
@@ -24,28 +24,25 @@ class ReconstructTripoSG(io.ComfyNode):
     The shape is fine, without colours, upright and facing front.
     """
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            cls,
-            node_id="ImageTo3D_ReconstructTripoSG",
-            display_name="Reconstruct with TripoSG",
-            aliases=("triposg", "rectified flow", "image to shape", "image to 3d"),
-            inputs=[
-                ReconstructionModelSocket.Input("model"),
-                io.Image.Input("image", tooltip="Framed images, from Frame Foreground."),
-                io.Mask.Input("mask", tooltip="The masks of the framed images, 1 = object."),
-                seed_input(),
-                from_setting("steps", default=STEPS, note="Time is proportional to them."),
-                from_setting(
-                    "guidance", default=GUIDANCE, step=0.1, note="Off halves the time.", **RARE
-                ),
-                from_setting("shift", default=1.0, step=0.1, **RARE),
-                from_setting("tokens", default=TOKENS, step=64, **RARE),
-            ],
-            hidden=[io.Hidden.unique_id],
-            outputs=[FieldSocket.Output("triplane", display_name="field")],
-        )
+    define_schema = node_schema(
+        "ImageTo3D_ReconstructTripoSG",
+        "Reconstruct with TripoSG",
+        "triposg, rectified flow, image to shape, image to 3d",
+        inputs=[
+            ReconstructionModelSocket.Input("model"),
+            io.Image.Input("image", tooltip="Framed images, from Frame Foreground."),
+            io.Mask.Input("mask", tooltip="The masks of the framed images, 1 = object."),
+            seed_input(),
+            from_setting("steps", default=STEPS, note="Time is proportional to them."),
+            from_setting(
+                "guidance", default=GUIDANCE, step=0.1, note="Off halves the time.", **RARE
+            ),
+            from_setting("shift", default=1.0, step=0.1, **RARE),
+            from_setting("tokens", default=TOKENS, step=64, **RARE),
+        ],
+        hidden=[io.Hidden.unique_id],
+        outputs=[FieldSocket.Output("triplane", display_name="field")],
+    )
 
     @classmethod
     @explained
