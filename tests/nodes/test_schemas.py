@@ -93,6 +93,8 @@ _OTHERS = {
     "ImageTo3D_FrameForeground.size",
     "ImageTo3D_RenderOrbit.size",
     "ImageTo3D_RenderMesh.size",
+    "ImageTo3D_RenderOrbit.elevation",
+    "ImageTo3D_RenderMesh.elevation",
     "ImageTo3D_MakeSolid.resolution",
     "ImageTo3D_ModelsLab.remove_bg",
     "ImageTo3D_ModelsLab.seed",
