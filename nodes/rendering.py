@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..pipelines.cameras import ZERO123PLUS_RADIUS, orbit_cameras
 from ..pipelines.fields.field import Field
+from ..pipelines.meshes.texture import has_colors
 from ..pipelines.rendering.frames import depth_images
 from ..pipelines.rendering.render_field import render_field, render_memory
 from ..pipelines.rendering.render_mesh import render_turntable
@@ -18,6 +19,11 @@ from .errors import explained
 from .mesh_sockets import meshes_of
 from .schema import from_setting, node_schema, number
 from .sockets import FieldSocket, image_socket, mask_socket
+
+_GREY_NOTE = (
+    "The model has no colours, so the frames are grey. For colours, connect the mesh of Texture"
+    " Mesh to Render Mesh Turntable."
+)
 
 
 def _frames_input(default: int) -> Any:
@@ -67,6 +73,8 @@ class RenderOrbit(io.ComfyNode):
         cls, triplane: list[Field], frames: int, elevation: float, radius: float, size: int
     ) -> io.NodeOutput:
         cameras = orbit_cameras(frames, elevation, radius)
+        if not all(map(has_colors, triplane)):
+            host.show_on_node(None, _GREY_NOTE)
         device = host.reserve(render_memory(size))
         check = host.check_interruption
         with host.free_cores():

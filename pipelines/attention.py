@@ -31,6 +31,7 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     queries = queries * queries.shape[-1] ** -0.5
     for one in zip(queries, keys, values, mixed, strict=True):
         for q, k, v, out in zip(*one, strict=True):
+            k, v = k.contiguous(), v.contiguous()
             for some, place in zip(q.split(_QUERIES), out.split(_QUERIES), strict=True):
                 torch.mm((some @ k.T).softmax(dim=-1), v, out=place)
     return mixed

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from .point_grid import PointGrid
 from .set_transformer import FeedForward, FloatLayerNorm, KeysValues, SelfBlock, SetAttention
 
-_POINTS_AT_ONCE = 8192  # 130 MB in the widest layer at the official size, in float32
+_POINTS_AT_ONCE = 2048  # whose values stay in the cache of a CPU
 _HALF_SIDE = 1.005
 
 

@@ -7,7 +7,7 @@ Source: Zhang et al., 3DShape2VecSet (arXiv 2301.11445); Li et al., TripoSG (arX
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from ..attention import attention, check_heads
 
 #: Keys and values (B, heads, L, D), after their norms.
 KeysValues = tuple[Tensor, Tensor]
+_TOKENS = 512  # at a time on a CPU: their values in the widest layer stay in its cache
 
 
 class FloatLayerNorm(nn.LayerNorm):
@@ -24,7 +25,16 @@ class FloatLayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+        wide = x if x.device.type == "cpu" else x.float()  # the CPU's kernel mixes precisions
+        return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+def _in_pieces(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """Apply a function to tokens (B, L, ...), on a CPU to `_TOKENS` at a time."""
+    if tokens.device.type != "cpu":
+        return function(tokens)
+    pieces = [function(some) for some in tokens.flatten(0, 1).split(_TOKENS)]
+    return torch.cat(pieces).unflatten(0, tokens.shape[:2])
 
 
 class HeadNorm(nn.Module):
@@ -36,6 +46,9 @@ class HeadNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        return _in_pieces(self._normed, x)
+
+    def _normed(self, x: Tensor) -> Tensor:
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return (wide * scale * self.weight.float()).to(x.dtype)
@@ -75,15 +88,13 @@ class SetAttention(nn.Module):
 
     def queries(self, tokens: Tensor) -> Tensor:
         """Return queries (B, heads, L, D) of tokens (B, L, dim)."""
-        queries = self._by_head(self.to_q(tokens))
-        return queries if self.norm_q is None else self.norm_q(queries)
+        return self._by_head(self.to_q(tokens), self.norm_q)
 
     def keys_values(self, context: Tensor) -> KeysValues:
         """Return keys and values of a context (B, M, context_dim)."""
         if self.norm_cross is not None:
             context = self.norm_cross(context)
-        keys, values = self._by_head(self.to_k(context)), self._by_head(self.to_v(context))
-        return keys if self.norm_k is None else self.norm_k(keys), values
+        return self._by_head(self.to_k(context), self.norm_k), self._by_head(self.to_v(context))
 
     def forward(self, tokens: Tensor, keys_values: KeysValues | None = None) -> Tensor:
         """Attend from tokens (B, L, dim) to keys and values, or to the tokens themselves."""
@@ -92,8 +103,9 @@ class SetAttention(nn.Module):
         attended: Tensor = self.to_out[0](mixed)
         return attended
 
-    def _by_head(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _by_head(self, tokens: Tensor, norm: HeadNorm | None = None) -> Tensor:
+        split = tokens.unflatten(-1, (self.heads, -1))
+        return (split if norm is None else norm(split)).transpose(1, 2)
 
 
 class _GeluProjection(nn.Module):
@@ -120,8 +132,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        fed: Tensor = self.net(tokens)
-        return fed
+        return _in_pieces(self.net, tokens)
 
 
 class SelfBlock(nn.Module):

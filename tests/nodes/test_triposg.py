@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from server import PromptServer
 
 from ..conftest import GOLDEN
+from ..fields import AnalyticField
 from ..golden_report.triposg import lay_out
 from .inputs import red_box
 
@@ -28,6 +30,13 @@ def test_reconstruct_triposg_makes_a_field_of_each_image(nodes, triposg):
     first, second, same = (field.values(points, 100) for field in (*fields, *again))
     torch.testing.assert_close(second, same)
     assert not torch.equal(first, second)
+
+
+def test_render_orbit_says_why_the_frames_are_grey(nodes):
+    field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda _: None)
+    frames = nodes.RenderOrbit.execute([field], 1, 20.0, 4.0, 32)[0]
+    assert bool((frames.amax(dim=-1) == frames.amin(dim=-1)).all())
+    assert "no colours, so the frames are grey" in PromptServer.instance.texts[-1][1]
 
 
 def test_reconstruct_refuses_models_of_the_other_node(nodes, triposg, managed):

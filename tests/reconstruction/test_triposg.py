@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
 
 from pipelines import image_to_3d, job, result
 from pipelines.cameras import Cameras, cameras_around
 from pipelines.errors import CheckpointError, InvalidInput
+from pipelines.fields import set_transformer
 from pipelines.fields.latent_set import LatentSet
+from pipelines.fields.set_transformer import FeedForward, FloatLayerNorm, HeadNorm
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes import camera_fit
 from pipelines.meshes.camera_fit import CameraFit
@@ -114,6 +117,22 @@ def test_half_precision_is_near_single_and_keeps_norms(files, model, image):
         _sampled(one, image, guidance=1.0).values(points, 100) for one in (model, half)
     )
     assert float((single - other).norm() / single.norm()) < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_tokens_in_pieces_keep_the_result(monkeypatch, dtype):
+    norm, scale = FloatLayerNorm(8), HeadNorm(8)
+    norm.weight.data.uniform_()
+    feed = FeedForward(8).to(dtype)
+    tokens = torch.randn(2, 11, 8).to(dtype)
+
+    def results() -> list[torch.Tensor]:
+        return [feed(tokens), scale(tokens.unflatten(-1, (1, 8))), norm(tokens)]
+
+    whole, exact = results(), F.layer_norm(tokens.float(), (8,), norm.weight, norm.bias)
+    monkeypatch.setattr(set_transformer, "_TOKENS", 5)
+    torch.testing.assert_close(results(), whole)
+    torch.testing.assert_close(whole[2], exact.to(dtype))
 
 
 def test_field_is_asked_in_chunks_and_has_no_colours(model, image):
