@@ -106,11 +106,24 @@ def parse_answer(
         content = redact(json.loads(body))
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict):
-        raise _not_json(http_status, retry_after)
+    readable = isinstance(content, dict)
+    content = content if readable else {}
     status = str(content.get("status", "")).lower()
     if http_status >= 400 or status in _FAILED:
-        raise _failed(content, status, http_status, retry_after)
+        pause = parse_retry_after(retry_after or content.get("retry_after"))
+        error = error_for(http_status, message_of(content), pause, failed_job=status == "failed")
+        known = readable or isinstance(error, QuotaExceeded)
+        if known and http_status != 404 and http_status < 500:
+            raise error
+        missing = readable and http_status == 404
+        raise UnclearAnswer(error, missing=missing, retry_after=pause)
+    if not readable and http_status >= 300:
+        raise _unclear(
+            f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not followed,"
+            " because it would receive the API key."
+        )
+    if not readable:
+        raise _unclear("ModelsLab's answer is not a JSON object, or is cut off: try again later.")
     job_id, links = content.get("id"), _links(content.get("output"))
     finished = status in _FINISHED or (bool(links) and status != "processing")
     if not finished and status not in ("processing", "queued") and not is_job_id(job_id):
@@ -128,34 +141,8 @@ def parse_answer(
     )
 
 
-def _not_json(http_status: int, retry_after: str | None) -> Exception:
-    if http_status >= 400:
-        error = error_for(http_status, "", retry_after)
-        if isinstance(error, QuotaExceeded):
-            return error
-        return UnclearAnswer(error, retry_after=parse_retry_after(retry_after))
-    if http_status >= 300:
-        return _unclear(
-            f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not followed,"
-            " because it would receive the API key."
-        )
-    return _unclear("ModelsLab's answer is not a JSON object, or is cut off: try again later.")
-
-
 def _unclear(message: str) -> UnclearAnswer:
     return UnclearAnswer(BadAnswer(message))
-
-
-def _failed(
-    content: Mapping[str, Any], status: str, http_status: int, retry_after: str | None
-) -> Exception:
-    pause = retry_after or content.get("retry_after")
-    error = error_for(http_status, message_of(content), pause, failed_job=status == "failed")
-    if http_status == 404 or http_status >= 500:
-        return UnclearAnswer(
-            error, missing=http_status == 404, retry_after=parse_retry_after(pause)
-        )
-    return error
 
 
 def is_job_id(value: Any) -> bool:
@@ -174,7 +161,7 @@ def find_job_id(body: bytes) -> str | None:
 
 
 def error_for(
-    http_status: int, message: str, retry_after: Any = None, *, failed_job: bool = False
+    http_status: int, message: str, retry_after: float | None, *, failed_job: bool
 ) -> ModelsLabError:
     """Choose the error for an HTTP status and a message.
 
@@ -195,12 +182,11 @@ def error_for(
             f" modelslab.com.{quoted}"
         )
     if http_status == 429 or mentions("rate limit", "too many", "queue limit", "limit exceeded"):
-        seconds = parse_retry_after(retry_after)
-        when = f", {_duration(seconds)} from now" if seconds else ""
+        when = f", {_duration(retry_after)} from now" if retry_after else ""
         return QuotaExceeded(
             "ModelsLab accepts no more jobs or requests from this account now: try again"
             f" later{when}.{quoted}",
-            seconds,
+            retry_after,
         )
     if http_status >= 500:
         return GenerationFailed(

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from PIL import Image
 
 from ..errors import EnvironmentProblem
-from .request import Request
+from .request import NEWER, Request
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (request TEXT, job TEXT);
@@ -33,11 +33,7 @@ _HASHED_FIELDS = (
     "temp",
     "output_format",
     "model_id",
-    "ss_guidance_strength",
-    "ss_sampling_steps",
-    "slat_guidance_strength",
-    "slat_sampling_steps",
-    "mesh_simplify",
+    *NEWER,
 )
 _LOCKS: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
