@@ -150,7 +150,7 @@ def _print_growth(folder: Path) -> None:
         for what in ("all new", "all done"):
             began = time.perf_counter()
             with opened(out) as manifest:
-                tasks = to_do(items, recipe, manifest, out)
+                tasks = to_do(items, recipe, manifest)
                 stubs = [functools.partial(_stub, recipe, out)] * (os.cpu_count() or 1)
                 run(
                     items,
@@ -159,7 +159,6 @@ def _print_growth(folder: Path) -> None:
                         tasks, stubs, recipe, 60.0
                     ),
                     manifest,
-                    out,
                     lambda row: None,
                 )
             seconds = time.perf_counter() - began

@@ -83,7 +83,7 @@ class Manifest:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / JSON_LINES
+        self.folder, self._path = folder, folder / JSON_LINES
         self.rows: dict[str, Row] = {}
         if self._path.exists():
             self._read()

@@ -109,12 +109,7 @@ def seed_of_run(folder: Path, asked: int) -> int:
 
 
 def to_do(
-    items: Sequence[Item],
-    recipe: Recipe,
-    manifest: Manifest,
-    folder: Path,
-    *,
-    retry_failed: bool = False,
+    items: Sequence[Item], recipe: Recipe, manifest: Manifest, *, retry_failed: bool = False
 ) -> list[Task]:
     """Return the tasks of unfinished items, and of items whose settings or image have changed.
 
@@ -125,8 +120,8 @@ def to_do(
     """
     if manifest.rows and not any(item.id in manifest.rows for item in items):
         raise InvalidInput(
-            f"{folder} holds another catalogue with {len(manifest.rows):,} items: choose a new"
-            " folder with -o."
+            f"{manifest.folder} holds another catalogue with {len(manifest.rows):,} items: choose a"
+            " new folder with -o."
         )
     tasks = []
     for item in items:
@@ -135,7 +130,7 @@ def to_do(
         place = Path(row.outputs[0]).parent.as_posix() if row and row.outputs else ""
         tasks.append(recipe.task(item, place or f"{shard}{name}"))
     with ThreadPoolExecutor() as pool:
-        settled = pool.map(lambda t: _is_settled(t, manifest, folder, retry_failed), tasks)
+        settled = pool.map(lambda t: _is_settled(t, manifest, retry_failed), tasks)
         return [task for task, is_settled in zip(tasks, settled, strict=True) if not is_settled]
 
 
@@ -144,7 +139,6 @@ def run(
     tasks: Sequence[Task],
     engine: Engine,
     manifest: Manifest,
-    folder: Path,
     progress: Callable[[Row], None],
     *,
     stop_after: int = 0,
@@ -158,7 +152,6 @@ def run(
         tasks: the tasks of the items to process.
         engine: runs the tasks.
         manifest: the catalogue's manifest.
-        folder: the catalogue's folder.
         progress: called with each row.
         stop_after: number of consecutive failures that ends the run; 0 for no limit.
 
@@ -180,7 +173,7 @@ def run(
                     break
     finally:
         kept = manifest.finish(item.id for item in items)
-        sheet = write_sheet(kept, folder)
+        sheet = write_sheet(kept, manifest.folder)
     failed = sum(row.status == "failed" for row in kept)
     return Outcome(len(kept) - failed, failed, len(items) - len(tasks), stopped, sheet)
 
@@ -201,13 +194,13 @@ def _shard(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:_SHARD_DIGITS]
 
 
-def _is_settled(task: Task, manifest: Manifest, folder: Path, retry_failed: bool) -> bool:
+def _is_settled(task: Task, manifest: Manifest, retry_failed: bool) -> bool:
     row = manifest.rows.get(task.item.id)
     if row is None or row.fingerprint != task.fingerprint or row.picture != task.item.picture:
         return False
     if row.status == "failed" and retry_failed:
         return False
-    if not all((folder / output).exists() for output in row.outputs):
+    if not all((manifest.folder / output).exists() for output in row.outputs):
         return False
     return task.item.remote or row.picture_sha256 == _digest(Path(task.item.picture))
 

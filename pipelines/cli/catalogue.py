@@ -100,18 +100,11 @@ def _run(options: argparse.Namespace, settings: JobSettings) -> Outcome:
             settings = settings.model_copy(update={"views": views})
         commit = commit_of(settings.model, [models_dir] if models_dir else [])
         recipe = Recipe(settings, loading, commit)
-        tasks = to_do(items, recipe, manifest, folder, retry_failed=options.retry_failed)
+        tasks = to_do(items, recipe, manifest, retry_failed=options.retry_failed)
         engine = _engine(options, recipe, folder)
         with closing(_Progress(len(tasks))) as progress:
-            return run(
-                items,
-                tasks,
-                engine,
-                manifest,
-                folder,
-                progress.count,
-                stop_after=options.stop_after,
-            )
+            count, stop_after = progress.count, options.stop_after
+            return run(items, tasks, engine, manifest, count, stop_after=stop_after)
 
 
 def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from .protocol import Answer
 
 _MOST_FIELDS = 5
 _LONGEST_MESSAGE = 1000
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:/|[A-Za-z]:[\\/])(?:[^\s'\"/\\:]+[/\\])+")
 
 
 class ApiError(Exception):
@@ -36,6 +38,15 @@ class ApiError(Exception):
         return JSONResponse(
             answer.model_dump(exclude_none=True), status_code=self.status, headers=headers
         )
+
+
+def without_paths(message: str) -> str:
+    """Replace each path in a message by its file name, to hide the server's folders from clients.
+
+    >>> without_paths("put it at /srv/models/TripoSR/model.ckpt.")
+    'put it at model.ckpt.'
+    """
+    return _FOLDERS.sub("", message)
 
 
 def invalid_body(error: ValidationError) -> ApiError:

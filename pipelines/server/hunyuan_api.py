@@ -9,8 +9,7 @@ import functools
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 
-from .answers import without_paths
-from .errors import ApiError
+from .errors import ApiError, without_paths
 from .job import ENDED, Job
 from .protocol import Hunyuan
 from .routes import body_of

@@ -1,11 +1,13 @@
-"""Logic shared by the endpoints of both APIs: submit jobs, wait for them and find files."""
+"""Logic shared by the endpoints of both APIs: submit, await and describe jobs, and find files."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,10 +19,10 @@ from prometheus_client.core import GaugeMetricFamily
 
 from ..errors import InvalidInput
 from ..settings import ServerSettings
-from .answers import answer_of
+from ..weights.presets import licenses_of
 from .auth import Keys
 from .bodies import BodyReader
-from .errors import ApiError
+from .errors import ApiError, without_paths
 from .fetching import check_image, decode_base64, fetch_image
 from .job import ENDED, Job, JobState
 from .jobs import Jobs, QueueFull
@@ -28,6 +30,7 @@ from .models import Models
 from .protocol import Answer, JobRequest
 from .results import MEDIA_TYPES, converted, file_of
 from .work import check
+from .work import REPORT
 from .workers import Workers
 
 log = logging.getLogger(__name__)
@@ -191,8 +194,43 @@ class Service:
         return self._answer(job, job.base).model_dump(exclude_none=True, by_alias=True)
 
     def _answer(self, job: Job, base: str) -> Answer:
+        """Describe a job in any state; `base` is the prefix of links."""
+        common: dict[str, Any] = {"id": job.id, "track_id": job.track_id}
+        if job.state in ("failed", "cancelled"):
+            return Answer(status="failed", message=without_paths(job.message), **common)
+
+        def links(names: Sequence[str]) -> list[str]:
+            return [f"{base}/files/{job.token}/{name}" for name in names]
+
+        common["meta"] = _meta(job, links(["image"])[0])
+        if job.state == "done":
+            output = links(job.outputs)
+            with suppress(FileNotFoundError):
+                report = self.jobs.folder_of(job.token) / REPORT
+                common["meta"]["report"] = json.loads(report.read_text())
+            took = round(job.ended - job.started, 2) if job.ended and job.started else None
+            return Answer(
+                status="success", generation_time=took, output=output, proxy_links=output, **common
+            )
+        ahead = self.jobs.ahead_of(job) if job.state == "queued" else 0
         download = self.models.download_of(job.settings.model)
-        return answer_of(job, base, self.jobs, self.workers, download)
+        message = f"The job is queued ({ahead} before it)."
+        if stage := self.workers.stages.get(job.id):
+            message = f"The job is running ({stage})."
+        seconds = self.jobs.usual_seconds(job.settings.model_id)
+        seconds *= 1 + ahead / max(len(self.workers), 1)
+        fetch = f"{base}/api/v6/3d/fetch/{job.id}"
+        return Answer(
+            status="processing",
+            tip=f"Post to {fetch} until the status is success or failed.",
+            message=str(download) if download else message,
+            eta=round(seconds + (download.remaining_s if download else 0), 1),
+            queue_position=ahead,
+            fetch_result=fetch,
+            output=[],
+            future_links=links(job.expected_outputs),
+            **common,
+        )
 
     def file_response(self, token: str, name: str) -> FileResponse:
         """Return a response with a file of a job or an upload; convert a mesh if necessary.
@@ -210,3 +248,15 @@ class Service:
 def answered(answer: Answer) -> JSONResponse:
     """Return a response in ModelsLab's format."""
     return JSONResponse(answer.model_dump(exclude_none=True, by_alias=True))
+
+
+def _meta(job: Job, image: str) -> dict[str, Any]:
+    """Return the settings in use, with the value types of ModelsLab's documentation."""
+    return job.settings.model_dump(exclude_none=True) | {
+        "file_prefix": job.token,
+        "foreground_ratio": f"{job.settings.foreground_ratio:g}".removeprefix("0"),
+        "image": image,
+        "seed": job.seed,
+        "temp": "yes" if job.settings.temp else "no",
+        "licenses": licenses_of(job.settings.model, own_views=len(job.images) > 1),
+    }

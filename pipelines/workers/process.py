@@ -21,6 +21,10 @@ from .threads import configure_threads
 log = logging.getLogger(__name__)
 
 _POLL_INTERVAL_S = 0.1
+_DIED = (
+    "The worker process died, most likely because memory ran out: try a smaller resolution or fewer"
+    " workers."
+)
 
 WorkFunction = Callable[..., Any]
 Kind = Literal["done", "failed", "not_ready", "broken", "died", "timed_out", "cancelled"]
@@ -76,7 +80,7 @@ class WorkerProcess:
             cancelled: polled while the task runs; if it returns True, the process is killed.
         """
         if not self._send(arguments):
-            return _DIED
+            return WorkResult("died", message=_DIED)
         deadline = float("inf")
         while True:
             if cancelled():
@@ -87,15 +91,13 @@ class WorkerProcess:
                 message = f"The work took longer than {timeout:g} seconds."
                 return WorkResult("timed_out", message=message)
             kind, *content = self._receive()
-            if kind == "died":
-                return _DIED
             if kind == "loaded":
                 deadline = time.monotonic() + timeout
             elif kind == "report" and on_report is not None:
                 on_report(*content)
             elif kind == "done":
                 return WorkResult("done", content[0])
-            elif kind in ("failed", "not_ready", "broken"):
+            elif kind in ("failed", "not_ready", "broken", "died"):
                 return WorkResult(kind, message=content[0])
 
     def stop(self) -> None:
@@ -109,10 +111,10 @@ class WorkerProcess:
             self._connection = None
 
     def _send(self, arguments: tuple[Any, ...]) -> bool:
-        if self._process is None or not self._process.is_alive():
-            self._start()
-        assert self._connection is not None
         try:
+            if self._process is None or not self._process.is_alive():
+                self._start()
+            assert self._connection is not None
             self._connection.send(arguments)
         except OSError:
             self.stop()
@@ -131,23 +133,15 @@ class WorkerProcess:
         theirs.close()
 
     def _receive(self) -> tuple[Any, ...]:
-        """Return the next message; ("nothing",) after a short wait; ("died",) after a crash."""
+        """Return the next message: ("nothing",) after a short wait, "died" after a crash."""
         assert self._connection is not None
         try:
-            if self._connection.poll(_POLL_INTERVAL_S):
-                message: tuple[Any, ...] = self._connection.recv()
-                return message
+            return (
+                self._connection.recv() if self._connection.poll(_POLL_INTERVAL_S) else ("nothing",)
+            )
         except (EOFError, OSError):
             self.stop()
-            return ("died",)
-        return ("nothing",)
-
-
-_DIED = WorkResult(
-    "died",
-    message="The worker process died, most likely because memory ran out: try a smaller resolution"
-    " or fewer workers.",
-)
+            return "died", _DIED
 
 
 def _serve(make_work: bytes, connection: Connection, threads: int | None) -> None:

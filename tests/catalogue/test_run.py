@@ -22,7 +22,7 @@ def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False
     """Run a catalogue; return its outcome and the ids that it worked on."""
     made = made or recipe()
     with opened(folder) as manifest:
-        tasks = to_do(of, made, manifest, folder, retry_failed=retry_failed)
+        tasks = to_do(of, made, manifest, retry_failed=retry_failed)
         work = stub(made, folder)
 
         def engine(tasks):
@@ -31,7 +31,7 @@ def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False
                     yield work(State(task)).row
 
         told = []
-        outcome = run(of, tasks, engine, manifest, folder, told.append, stop_after=stop_after)
+        outcome = run(of, tasks, engine, manifest, told.append, stop_after=stop_after)
     return outcome, [row.id for row in told]
 
 
@@ -64,16 +64,16 @@ def test_to_do_with_a_changed_image_includes_its_item(tmp_path, images):
     folder = images(1)
     path = folder / "disc-0.png"
     with opened(tmp_path / "out") as manifest:
-        (task,) = to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out")
+        (task,) = to_do([Item("a", str(path))], recipe(), manifest)
         row = stub(recipe(), tmp_path / "out")(State(task)).row
         from dataclasses import replace
 
         from pipelines.files import sha256
 
         manifest.add(replace(row, picture_sha256=sha256(path)))
-        assert to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out") == []
+        assert to_do([Item("a", str(path))], recipe(), manifest) == []
         path.write_bytes(path.read_bytes() + b"more")
-        assert to_do([Item("a", str(path))], recipe(), manifest, tmp_path / "out") == [task]
+        assert to_do([Item("a", str(path))], recipe(), manifest) == [task]
 
 
 def test_run_stops_after_failures_in_a_row(tmp_path):
@@ -99,9 +99,9 @@ def test_run_with_a_failing_engine_keeps_finished_rows(tmp_path):
             yield stub(made, tmp_path)(State(tasks[0])).row
             raise EnvironmentProblem("The cluster gave up.")
 
-        tasks = to_do(of, made, manifest, tmp_path)
+        tasks = to_do(of, made, manifest)
         with pytest.raises(EnvironmentProblem, match="gave up"):
-            run(of, tasks, engine, manifest, tmp_path, lambda row: None)
+            run(of, tasks, engine, manifest, lambda row: None)
     assert Manifest(tmp_path).rows["a"].status == "done"
     assert "1 done, 0 failed" in (tmp_path / "index.html").read_text()
 
@@ -110,11 +110,11 @@ def test_to_do_of_large_catalogues_uses_shards_and_keeps_folders(tmp_path):
     made = recipe()
     many = items([f"i{n}" for n in range(1001)])
     with opened(tmp_path) as manifest:
-        tasks = to_do(many, made, manifest, tmp_path)
+        tasks = to_do(many, made, manifest)
         assert all(task.folder[2:] == f"/{task.item.id}" for task in tasks)
         assert len({task.folder[:2] for task in tasks}) > 200
         manifest.add(stub(made, tmp_path)(State(tasks[0])).row)
-        (again,) = to_do(many[:1], recipe("--exact"), manifest, tmp_path)
+        (again,) = to_do(many[:1], recipe("--exact"), manifest)
         assert again.folder == tasks[0].folder
 
 

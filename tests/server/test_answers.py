@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.server.answers import without_paths
+from pipelines.server.errors import without_paths
 
 
 @pytest.mark.parametrize(
