@@ -91,7 +91,7 @@ def _print_memory(out: Path) -> None:
             print(f"memory of {worker} at its {len(peaks)}th item: {growth:+.1%}")
 
 
-def _stub(recipe: Recipe, folder: Path) -> Callable[..., State]:
+def _stub(folder: Path) -> Callable[..., State]:
     """Return a substitute for the work that uses no model: it writes a file and a row."""
 
     def work(state: State, report: Callable[..., None] | None = None) -> State:
@@ -99,7 +99,7 @@ def _stub(recipe: Recipe, folder: Path) -> Callable[..., State]:
         place.mkdir(parents=True, exist_ok=True)
         (place / "mesh.obj").write_text("v 0 0 0\n")
         outputs = (f"{state.task.folder}/mesh.obj",)
-        state.row = make_row(state.task, recipe, status="done", outputs=outputs)
+        state.row = make_row(state.task, status="done", outputs=outputs)
         return state
 
     return work
@@ -119,7 +119,7 @@ def _print_overhead(folder: Path) -> None:
 
     recipe, items = _plan(OVERHEAD, folder)
     tasks = [recipe.task(item, item.id) for item in items]
-    stub = functools.partial(_stub, recipe, folder / "overhead")
+    stub = functools.partial(_stub, folder / "overhead")
     alone = stub()
 
     def loop(tasks: list[Task]) -> Iterable[Row]:
@@ -130,15 +130,13 @@ def _print_overhead(folder: Path) -> None:
 
     plain = timed(loop(tasks))
     print(f"plain loop: {plain:.2f} ms an item")
-    print(
-        f"a process adds {timed(run_locally(tasks, [stub], recipe, 60.0)) - plain:.2f} ms an item"
-    )
+    print(f"a process adds {timed(run_locally(tasks, [stub], 60.0)) - plain:.2f} ms an item")
     try:
         from pipelines.catalogue.ray_engine import run_on_ray
     except ImportError as error:
         print(f"Ray is not there: {error}")
         return
-    by_ray = timed(run_on_ray(tasks, lambda parts: stub, recipe, 60.0, workers=1))
+    by_ray = timed(run_on_ray(tasks, lambda parts: stub, 60.0, workers=1))
     print(f"Ray adds {by_ray - plain:.2f} ms an item")
 
 
@@ -151,13 +149,11 @@ def _print_growth(folder: Path) -> None:
             began = time.perf_counter()
             with opened(out) as manifest:
                 tasks = to_do(items, recipe, manifest)
-                stubs = [functools.partial(_stub, recipe, out)] * (os.cpu_count() or 1)
+                stubs = [functools.partial(_stub, out)] * (os.cpu_count() or 1)
                 run(
                     items,
                     tasks,
-                    lambda tasks, stubs=stubs, recipe=recipe: run_locally(
-                        tasks, stubs, recipe, 60.0
-                    ),
+                    lambda tasks, stubs=stubs: run_locally(tasks, stubs, 60.0),
                     manifest,
                     lambda row: None,
                 )

@@ -23,8 +23,8 @@ from .folders import Folders
 from .jobs import AgentJob, AgentJobs
 
 MAX_WAIT_S = 50.0  # clients abandon requests after a minute
-_SETTINGS = declared(JobSettings)
 _FIXED = {"previews": True}
+_SETTINGS = {name: one for name, one in declared(JobSettings).items() if name not in _FIXED}
 _INSTRUCTIONS = """Turn one image of an object into a textured 3D mesh.
 Call start, then status with wait_s until the state is done, then result, and look at its image.
 Read images from, and write results to, these folders only: {}.
@@ -35,12 +35,7 @@ SettingsByName = Annotated[
     dict[str, Any],
     WithJsonSchema(
         create_model(
-            "Settings",
-            **{
-                s.name: (s.annotation, s.default)
-                for s in _SETTINGS.values()
-                if s.name not in _FIXED
-            },
+            "Settings", **{name: (one.annotation, one.default) for name, one in _SETTINGS.items()}
         ).model_json_schema()
     ),
 ]
@@ -149,7 +144,7 @@ class Tools:
         return [facts, *(Image(path) for path in made.files if path.name.endswith("-preview.png"))]
 
     def _job_settings(self, values: dict[str, Any]) -> JobSettings:
-        if unknown := sorted(values.keys() - (_SETTINGS.keys() - _FIXED.keys())):
+        if unknown := sorted(values.keys() - _SETTINGS.keys()):
             raise InvalidInput(f"There is no setting {unknown[0]!r}: see the schema of start.")
         model = (
             values.get("model")

@@ -58,9 +58,9 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
         inputs: paths, glob patterns, or URLs of images or lists.
 
     Raises:
-        InvalidInput: if an input is missing, a list is damaged or lacks a column, or two items
-            share an id.
-        EnvironmentProblem: if a package that reads a list or a URL is missing.
+        InvalidInput: if an input is missing, a list is damaged or lacks a column, two items share
+            an id, or fsspec cannot read a kind of URL.
+        EnvironmentProblem: if a package that reads a list is missing.
     """
     items = [item for source in inputs for item in _items_of(source)]
     if not items:
@@ -166,12 +166,7 @@ def _check_protocols(items: Sequence[Item]) -> None:
 
         try:
             fsspec.get_filesystem_class(protocol)
-        except ImportError as error:
-            raise EnvironmentProblem(
-                f"Addresses that start with {protocol}:// need a package: {first_line(error)}."
-            ) from error
-        except ValueError as error:
+        except (ImportError, ValueError) as error:  # a package is missing, or fsspec knows none
             raise InvalidInput(
-                f"Addresses that start with {protocol}:// are unsupported: fsspec does not know"
-                " them."
+                f"Addresses that start with {protocol}:// cannot be read: {first_line(error)}."
             ) from error

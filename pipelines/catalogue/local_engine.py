@@ -10,7 +10,7 @@ from ..errors import EnvironmentProblem
 from ..workers.process import WorkerProcess
 from ..workers.supervisor import Supervisor
 from .manifest import Row
-from .recipe import Recipe, Task
+from .recipe import Task
 from .work import State, make_row
 
 _ATTEMPTS = 2  # per item whose process crashes
@@ -20,7 +20,6 @@ _ERROR_KINDS = {"timed_out": "TimedOut", "broken": "Broken", "died": "WorkerDied
 def run_item(
     process: WorkerProcess,
     state: State,
-    recipe: Recipe,
     timeout: float,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> State | None:
@@ -45,14 +44,13 @@ def run_item(
     if outcome.kind == "not_ready":
         raise EnvironmentProblem(outcome.message)
     kind = _ERROR_KINDS.get(outcome.kind, "Failed")
-    row = make_row(state.task, recipe, error_kind=kind, error=outcome.message)
+    row = make_row(state.task, error_kind=kind, error=outcome.message)
     return State(state.task, row=row)
 
 
 def run_locally(
     tasks: Iterable[Task],
     makers: Sequence[Callable[[], Callable[..., State]]],
-    recipe: Recipe,
     timeout: float,
     *,
     threads: int | None = None,
@@ -62,7 +60,6 @@ def run_locally(
     Args:
         tasks: the tasks, which are started in this order.
         makers: one factory of work functions per worker, see `WorkerProcess`.
-        recipe: the settings of the run.
         timeout: seconds for one item.
         threads: threads of each worker; None divides the cores among the workers.
 
@@ -77,9 +74,7 @@ def run_locally(
         try:
             with lock:
                 task = next(waiting, None)
-            state = task and run_item(
-                process, State(task), recipe, timeout, supervisor.stopping.is_set
-            )
+            state = task and run_item(process, State(task), timeout, supervisor.stopping.is_set)
         except BaseException as error:
             ended.put(error)
             return False

@@ -21,7 +21,7 @@ from ..errors import EnvironmentProblem, ImageTo3DError
 from ..workers.process import WorkerProcess
 from .local_engine import run_item
 from .manifest import Row
-from .recipe import Recipe, Task
+from .recipe import Task
 from .work import State
 
 _BLOCK_ITEMS = 16  # distributed together, and repeated together
@@ -32,8 +32,8 @@ _PARTS = ("prepare", "reconstruct", "finish")
 class _Actor:
     """A worker that runs items in a separate process: if it crashes, only its item fails."""
 
-    def __init__(self, process: WorkerProcess, recipe: Recipe, timeout: float) -> None:
-        self._process, self._recipe, self._timeout = process, recipe, timeout
+    def __init__(self, process: WorkerProcess, timeout: float) -> None:
+        self._process, self._timeout = process, timeout
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"state": [pickle.dumps(self._done(pickle.loads(s))) for s in batch["state"]]}
@@ -43,7 +43,7 @@ class _Actor:
         if isinstance(state, str):
             return state
         try:
-            return run_item(self._process, state, self._recipe, self._timeout)
+            return run_item(self._process, state, self._timeout)
         except ImageTo3DError as error:
             return str(error)
 
@@ -54,7 +54,6 @@ class _Actor:
 def run_on_ray(
     tasks: Sequence[Task],
     maker: Callable[[tuple[str, ...]], Callable[[], Callable[..., State]]],
-    recipe: Recipe,
     timeout: float,
     *,
     address: str | None = None,
@@ -68,7 +67,6 @@ def run_on_ray(
         tasks: the tasks to run.
         maker: takes names of work parts, and returns a factory of work functions; see
             `work.Work`.
-        recipe: the settings of the run.
         timeout: seconds for one part of one item.
         address: address of the cluster; None starts Ray on this machine.
         workers: number of actors with models; 0 starts as many as fit.
@@ -88,7 +86,7 @@ def run_on_ray(
         for parts, options in _stages(count, share, threads):
             process = WorkerProcess(maker(parts), threads=threads)
             data = data.map_batches(
-                _Actor, fn_constructor_args=(process, recipe, timeout), batch_size=1, **options
+                _Actor, fn_constructor_args=(process, timeout), batch_size=1, **options
             )
         for row in data.iter_rows():
             state: State | str = pickle.loads(row["state"])

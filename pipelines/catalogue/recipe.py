@@ -61,12 +61,15 @@ class Task:
         folder: folder of the result files, relative to the catalogue's folder.
         fingerprint: digest of all settings that change the result.
         seed: seed of the sampled views or shape; 0 for models without random sampling.
+        model, revision: see `manifest.Row`.
     """
 
     item: Item
     folder: str
     fingerprint: str
     seed: int
+    model: str
+    revision: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ class Recipe:
             own = "seed" in {_name(column) for column, _ in item.overrides}
             drawn = hashlib.sha256(f"{self.settings.views.seed}:{item.id}".encode()).digest()
             seed = settings.views.seed if own else int.from_bytes(drawn[:7], "big") or 1
-        return Task(item, folder, self._fingerprint(settings, seed), seed)
+        fingerprint, model = self._fingerprint(settings, seed), self.settings.model
+        return Task(item, folder, fingerprint, seed, model, self.revision)
 
     def _fingerprint(self, settings: JobSettings, seed: int) -> str:
         values = settings.flat() | self.loading.flat()

@@ -159,7 +159,7 @@ class Work:
     def _row(self, state: State, **values: Any) -> Row:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         values |= {"picture_sha256": state.image_sha256, "seconds": state.seconds, "worker": worker}
-        return make_row(state.task, self._recipe, **values)
+        return make_row(state.task, **values)
 
     @contextmanager
     def _place(self, task: Task) -> Iterator[tuple[Path, str]]:
@@ -178,7 +178,7 @@ class Work:
             place.replace(final)
 
 
-def make_row(task: Task, recipe: Recipe, **values: Any) -> Row:
+def make_row(task: Task, **values: Any) -> Row:
     """Make an item's row, which says that it failed unless the values of columns say otherwise."""
     known: dict[str, Any] = {
         "id": task.item.id,
@@ -186,8 +186,8 @@ def make_row(task: Task, recipe: Recipe, **values: Any) -> Row:
         "status": "failed",
         "fingerprint": task.fingerprint,
         "seed": task.seed,
-        "model": recipe.settings.model,
-        "revision": recipe.revision,
+        "model": task.model,
+        "revision": task.revision,
         "version": __version__,
     }
     return Row(**known | values)

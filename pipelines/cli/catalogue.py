@@ -126,15 +126,12 @@ def _engine(options: argparse.Namespace, recipe: Recipe, folder: Path) -> Engine
             functools.partial(Work, recipe, folder, device=str(device))
             for device in devices * workers
         ]
-        return lambda tasks: run_locally(
-            tasks, makers, recipe, options.item_timeout, threads=threads
-        )
+        return lambda tasks: run_locally(tasks, makers, options.item_timeout, threads=threads)
     with packages_of("requirements-cluster.txt", "--engine ray"):
         from ..catalogue.ray_engine import run_on_ray
     return lambda tasks: run_on_ray(
         tasks,
         lambda parts: functools.partial(Work, recipe, folder, parts),
-        recipe,
         options.item_timeout,
         address=options.address,
         workers=options.workers or 0,

@@ -6,15 +6,13 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from ..settings import ServerSettings
-from .auth import Keys
 from .errors import add_error_handlers
 from .guard import Guard
 from .hunyuan_api import add_hunyuan_api
@@ -26,7 +24,6 @@ from .protocol import Answer, Hunyuan, ImageTo3DRequest, Keyed, Upload
 from .routes import document_bodies
 from .service import Service
 from .webhooks import deliver_webhooks
-from .workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +31,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CLEANING_INTERVAL_S = 60.0
 
 
-def create_app(
-    jobs: Jobs,
-    workers: Workers,
-    settings: ServerSettings,
-    *,
-    keys: frozenset[str] = frozenset(),
-    models_dirs: Sequence[Path] = (),
-    body_timeout_s: float = 60.0,
-) -> FastAPI:
-    """Create the application, which starts and stops the workers.
-
-    Args:
-        jobs: the store.
-        workers: the workers that run the jobs.
-        settings: the server's settings.
-        keys: SHA-256 digests of the accepted keys. If there are none, everybody may use the server.
-        models_dirs: folders to search for weights.
-        body_timeout_s: seconds within which a request's body must arrive.
-    """
-    service = Service(jobs, workers, settings, Keys(keys), models_dirs, body_timeout_s)
-
+def create_app(service: Service) -> FastAPI:
+    """Create the application, which starts and stops the service's workers."""
+    settings = service.settings
     app = FastAPI(
         title="Image to 3D",
         description="ModelsLab's and Hunyuan3D-2's endpoints on your own machine.",
@@ -63,7 +42,6 @@ def create_app(
         redoc_url=None,
         responses={code: {"model": Answer} for code in (400, 401, 403, 404, 413, 429)},
     )
-    app.state.closing = service.closing
     add_modelslab_api(app, service)
     add_hunyuan_api(app, service)
     add_operations(app, service)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,10 @@ class Service:
     Args:
         jobs: the store.
         workers: the workers that run the jobs.
-        settings, models_dirs, body_timeout_s: see `create_app`.
-        keys: the accepted keys.
+        settings: the server's settings.
+        keys: SHA-256 digests of the accepted keys. If there are none, everybody may use the server.
+        models_dirs: folders to search for weights.
+        body_timeout_s: seconds within which a request's body must arrive.
     """
 
     def __init__(
@@ -60,16 +62,17 @@ class Service:
         jobs: Jobs,
         workers: Workers,
         settings: ServerSettings,
-        keys: Keys,
-        models_dirs: Sequence[Path],
-        body_timeout_s: float,
+        *,
+        keys: Iterable[str] = (),
+        models_dirs: Sequence[Path] = (),
+        body_timeout_s: float = 60.0,
     ) -> None:
-        self.jobs, self.workers, self.settings, self.keys = jobs, workers, settings, keys
+        self.jobs, self.workers, self.settings, self.keys = jobs, workers, settings, Keys(keys)
         #: Path under which a proxy serves the application; "" for none.
         self.root_path = urlsplit(settings.public_url or "").path.rstrip("/")
         self.closing = threading.Event()
         self.models = Models(jobs, settings, models_dirs, self.closing)
-        self.read = BodyReader(keys, timeout_s=body_timeout_s).read
+        self.read = BodyReader(self.keys, timeout_s=body_timeout_s).read
         self.registry = prometheus_client.CollectorRegistry()
         self.submitted = prometheus_client.Counter(
             "image_to_3d_jobs_submitted", "Jobs that were queued.", registry=self.registry

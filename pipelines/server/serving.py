@@ -15,6 +15,7 @@ from .app import LOOPBACK, create_app
 from .auth import digest, read_digests
 from .jobs import Jobs
 from .listening import address_of, bind, run
+from .service import Service
 from .work import Maker
 from .workers import Make, Workers
 
@@ -41,11 +42,12 @@ def serve(settings: ServerSettings, loadings: Sequence[LoadSettings] = (LoadSett
         folder = expand_home(settings.folder)
         jobs = Jobs(folder, limit=settings.queue, keep=settings.keep * 3600)
         workers = Workers(jobs, makers, limit=settings.limit)
-        app = create_app(jobs, workers, settings, keys=keys, models_dirs=loadings[0].models_dirs)
+        models_dirs = loadings[0].models_dirs
+        service = Service(jobs, workers, settings, keys=keys, models_dirs=models_dirs)
         address = address_of(settings.host, sockets)
         sys.stdout.write(f"Image to 3D at {address} (reference: {address}docs)\n")
         sys.stdout.flush()
-        run(app, sockets, app.state.closing)
+        run(create_app(service), sockets, service.closing)
         jobs.close()
     finally:
         os.umask(umask)

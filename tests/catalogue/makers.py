@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.catalogue.recipe import Recipe
 from pipelines.catalogue.work import State, make_row
 from pipelines.errors import CheckpointError
 
 
-def stub(recipe: Recipe, folder: Path, seconds: float = 0.0) -> Callable[..., State]:
+def stub(folder: Path, seconds: float = 0.0) -> Callable[..., State]:
     """Writes a file for each item, and a note of each time that it begins one."""
 
     def work(state: State, report: Callable[..., None] | None = None) -> State:
@@ -29,30 +28,30 @@ def stub(recipe: Recipe, folder: Path, seconds: float = 0.0) -> Callable[..., St
             raise ZeroDivisionError("by zero")
         if id.startswith("bad"):
             error = {"error_kind": "NothingInPicture", "error": "There is no object."}
-            state.row = make_row(state.task, recipe, **error)
+            state.row = make_row(state.task, **error)
             return state
         place = folder / state.task.folder
         place.mkdir(parents=True, exist_ok=True)
         (place / "mesh.obj").write_text(id)
         outputs = (f"{state.task.folder}/mesh.obj",)
-        state.row = make_row(state.task, recipe, status="done", outputs=outputs)
+        state.row = make_row(state.task, status="done", outputs=outputs)
         return state
 
     return work
 
 
-def slow_to_load(recipe: Recipe, folder: Path) -> Callable[..., State]:
+def slow_to_load(folder: Path) -> Callable[..., State]:
     time.sleep(2.0)
-    return stub(recipe, folder)
+    return stub(folder)
 
 
 def unready(folder: Path) -> Callable[..., State]:
     raise CheckpointError("The weights are not there.")
 
 
-def part_of(parts: tuple[str, ...], recipe: Recipe, folder: Path) -> Callable[..., State]:
+def part_of(parts: tuple[str, ...], folder: Path) -> Callable[..., State]:
     """Parts of the stub's work, each of which leaves its name behind."""
-    whole = stub(recipe, folder, 0.05)
+    whole = stub(folder, 0.05)
 
     def work(state: State, report: Callable[..., None] | None = None) -> State:
         for part in parts:

@@ -109,7 +109,7 @@ def test_find_items_of_a_list_at_an_address(tmp_path):
         ("l.parquet", "no table", "cannot be read"),
         ("l.csv", "picture\na.png\na.png", "Two items have the id 'a'"),
         ("l.txt", "# nothing\n", "There is no image in"),
-        ("l.txt", "odd://a/b.png", "Addresses that start with odd:// are unsupported"),
+        ("l.txt", "odd://a/b.png", "Addresses that start with odd:// cannot be read"),
     ],
 )
 def test_find_items_of_a_damaged_list_raises(tmp_path, name, content, said):
@@ -134,7 +134,7 @@ def test_find_items_with_a_missing_package_raises(tmp_path, monkeypatch):
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
-    with pytest.raises(EnvironmentProblem, match=r"s3:// need a package: Install s3fs"):
+    with pytest.raises(InvalidInput, match=r"s3:// cannot be read: Install s3fs"):
         find_items(["s3://bucket/one.png"])
 
 

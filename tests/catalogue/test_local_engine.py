@@ -20,7 +20,7 @@ makers = importlib.import_module("tests.catalogue.makers")
 
 def _tasks(ids):
     made = recipe()
-    return made, [made.task(item, item.id) for item in items(ids)]
+    return [made.task(item, item.id) for item in items(ids)]
 
 
 def _kinds(rows):
@@ -29,9 +29,9 @@ def _kinds(rows):
 
 def test_run_locally_after_a_failed_item_goes_on(tmp_path):
     ids = ["a", "crash", "slow", "bad", "bug", "b", "c"]
-    made, tasks = _tasks(ids)
-    workers = [functools.partial(makers.stub, made, tmp_path)] * 2
-    assert _kinds(run_locally(tasks, workers, made, timeout=4.0)) == {
+    tasks = _tasks(ids)
+    workers = [functools.partial(makers.stub, tmp_path)] * 2
+    assert _kinds(run_locally(tasks, workers, timeout=4.0)) == {
         "a": "done",
         "b": "done",
         "c": "done",
@@ -45,21 +45,21 @@ def test_run_locally_after_a_failed_item_goes_on(tmp_path):
 
 
 def test_run_locally_without_weights_raises(tmp_path):
-    made, tasks = _tasks(["a", "b"])
+    tasks = _tasks(["a", "b"])
     unready = functools.partial(makers.unready, tmp_path)
     with pytest.raises(EnvironmentProblem, match="The weights are not there"):
-        list(run_locally(tasks, [unready], made, timeout=60.0))
+        list(run_locally(tasks, [unready], timeout=60.0))
 
 
 def test_run_locally_does_not_count_loading_as_work(tmp_path):
-    made, tasks = _tasks(["a", "slow", "b"])
-    worker = functools.partial(makers.slow_to_load, made, tmp_path)
-    rows = _kinds(run_locally(tasks, [worker], made, timeout=1.0))
+    tasks = _tasks(["a", "slow", "b"])
+    worker = functools.partial(makers.slow_to_load, tmp_path)
+    rows = _kinds(run_locally(tasks, [worker], timeout=1.0))
     assert rows == {"a": "done", "slow": "TimedOut", "b": "done"}
 
 
 def test_run_locally_takes_a_task_when_a_worker_is_free(tmp_path):
-    made, tasks = _tasks([f"i{n}" for n in range(100)])
+    tasks = _tasks([f"i{n}" for n in range(100)])
     taken = []
 
     def slowly():
@@ -67,8 +67,8 @@ def test_run_locally_takes_a_task_when_a_worker_is_free(tmp_path):
             taken.append(task)
             yield task
 
-    worker = functools.partial(makers.stub, made, tmp_path, 0.05)
-    rows = run_locally(slowly(), [worker], made, timeout=60.0)
+    worker = functools.partial(makers.stub, tmp_path, 0.05)
+    rows = run_locally(slowly(), [worker], timeout=60.0)
     next(rows)
     assert len(taken) <= 4
     before = threading.active_count()

@@ -38,7 +38,7 @@ def test_run_on_ray_after_a_lost_node_finishes_all_items(cluster, tmp_path):
 
     def maker(parts):
         assert parts == ("prepare", "reconstruct", "finish")
-        return functools.partial(makers.stub, made, tmp_path, 0.3)
+        return functools.partial(makers.stub, tmp_path, 0.3)
 
     def lose():
         while not (tmp_path / "begun.txt").exists():
@@ -50,7 +50,7 @@ def test_run_on_ray_after_a_lost_node_finishes_all_items(cluster, tmp_path):
     losing.start()
     rows = {
         row.id: row.error_kind or row.status
-        for row in engine.run_on_ray(tasks, maker, made, 60.0, address=cluster.address)
+        for row in engine.run_on_ray(tasks, maker, 60.0, address=cluster.address)
     }
     losing.join()
     assert rows == {f"i{n}": "done" for n in range(40)} | {
@@ -68,9 +68,9 @@ def test_run_on_ray_gives_gpus_to_the_models_only(cluster, tmp_path):
 
     def maker(parts):
         asked.append(parts)
-        return functools.partial(makers.part_of, parts, made, tmp_path)
+        return functools.partial(makers.part_of, parts, tmp_path)
 
-    rows = list(engine.run_on_ray(tasks, maker, made, 60.0, address=cluster.address))
+    rows = list(engine.run_on_ray(tasks, maker, 60.0, address=cluster.address))
     assert asked == [("prepare",), ("reconstruct",), ("finish",)]
     assert sorted(row.id for row in rows) == ["a", "b", "c"]
     assert all(list(row.seconds) == ["prepare", "reconstruct", "finish"] for row in rows)
@@ -87,8 +87,8 @@ def test_run_on_ray_without_a_usable_cluster_raises(cluster, tmp_path):
         return functools.partial(makers.unready, tmp_path)
 
     with pytest.raises(EnvironmentProblem, match="has room for 1 workers, not for 3"):
-        list(engine.run_on_ray(tasks, maker, made, 60, address=cluster.address, workers=3))
+        list(engine.run_on_ray(tasks, maker, 60, address=cluster.address, workers=3))
     with pytest.raises(EnvironmentProblem, match="The weights are not there"):
-        list(engine.run_on_ray(tasks, maker, made, 60, address=cluster.address))
+        list(engine.run_on_ray(tasks, maker, 60, address=cluster.address))
     with pytest.raises(EnvironmentProblem, match="could not reach a Ray cluster at"):
-        list(engine.run_on_ray(tasks, maker, made, 60, address="127.0.0.1:1"))
+        list(engine.run_on_ray(tasks, maker, 60, address="127.0.0.1:1"))

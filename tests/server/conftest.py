@@ -25,6 +25,7 @@ from PIL import Image
 
 from pipelines.server.app import create_app
 from pipelines.server.jobs import Jobs
+from pipelines.server.service import Service
 from pipelines.server.workers import Workers
 from pipelines.settings import ServerSettings
 
@@ -78,8 +79,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         jobs = Jobs(tmp_path / "server", limit=queue, keep=keep)
         settings = ServerSettings(**{"wait": 0, "host": "0.0.0.0", "no_page": True} | more)
         pool = Workers(jobs, [maker] * workers, limit=limit)
-        app = create_app(jobs, pool, settings, keys=keys, body_timeout_s=body_timeout_s)
-        client = TestClient(app, raise_server_exceptions=False)
+        service = Service(jobs, pool, settings, keys=keys, body_timeout_s=body_timeout_s)
+        client = TestClient(create_app(service), raise_server_exceptions=False)
         client.__enter__()
         running.append((client, jobs))
         return client
@@ -97,14 +98,15 @@ from pathlib import Path
 from pipelines.server.app import create_app
 from pipelines.server.jobs import Jobs
 from pipelines.server.listening import bind, run
+from pipelines.server.service import Service
 from pipelines.server.workers import Workers
 from pipelines.settings import ServerSettings
 from tests.server.makers import fake
 if __name__ == "__main__":
     jobs = Jobs(Path(sys.argv[1]))
     settings = ServerSettings(**{"wait": 0, "no_page": True} | json.loads(sys.argv[3]))
-    app = create_app(jobs, Workers(jobs, [fake] * 2), settings)
-    run(app, bind("127.0.0.1", int(sys.argv[2])), app.state.closing)
+    service = Service(jobs, Workers(jobs, [fake] * 2), settings)
+    run(create_app(service), bind("127.0.0.1", int(sys.argv[2])), service.closing)
 """
 
 
