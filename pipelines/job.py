@@ -8,7 +8,7 @@ adapters of this module.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .finishing import finish as finish
 from .image_to_3d import ImageTo3D, check_sampling
 from .images.framed_image import FramedImage, frame_image, object_mask
 from .images.framing import DEFAULT_SIZE, composite, frame_foreground
-from .images.reading import read_image
+from .images.reading import read_image, save_image
 from .meshes.printing import parse_volume
 from .meshes.projection import PosedImages
 from .multiview.photographs import Photographs, Viewpoints, frame_photographs
@@ -37,6 +37,9 @@ from .weights.presets import (
     choose_views_model,
     licenses_of,
 )
+
+#: Called with the name of a stage, and its finished and total steps.
+Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,57 @@ def run(
             )
     except Exception as error:
         return JobResult(exception=error)
+
+
+class Runner:
+    """Runs one job after another in a worker's process, and keeps the last models loaded.
+
+    Args:
+        loading: settings of model loading.
+        memory_advice: see `run`.
+    """
+
+    def __init__(
+        self, loading: LoadSettings, memory_advice: str = "use a smaller resolution or chunk_size."
+    ) -> None:
+        self._loading, self._advice = loading, memory_advice
+        self._chain: ImageTo3D | None = None
+        self._names: tuple[str | None, ...] = ()
+
+    def __call__(
+        self,
+        images: Sequence[Path | Tensor],
+        settings: JobSettings,
+        folder: Path,
+        name: str,
+        title: str,
+        report: Report,
+        preview_path: Path | None = None,
+        **options: Any,
+    ) -> JobResult:
+        """Run a job as `run` does with these options, and raise the exception that fails it.
+
+        `report` is called after each step. Images of intermediate results go to `preview_path`.
+        """
+
+        def progress(
+            done: int, total: int, preview: Tensor | None = None, *, stage: str = ""
+        ) -> None:
+            if preview is not None and preview_path is not None:
+                save_image(preview[:1].clamp(0, 1), preview_path)
+            report(stage, done, total)
+
+        names = (settings.model, views_model_of(settings))
+        if self._chain is None or self._names != names:
+            report("model", 0, 1)
+            self._chain = None  # free its memory before loading another
+            with memory_explained(self._advice):
+                self._chain, self._names = load(settings, self._loading), names
+        options |= {"title": title, "own_folder": False, "memory_advice": self._advice}
+        result = run(self._chain, images, settings, folder, name, progress=progress, **options)
+        if result.exception is not None:
+            raise result.exception
+        return result
 
 
 def prepare(

@@ -15,11 +15,10 @@ from pipelines import finishing, job
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput, UnreadableImage
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.job import finish, prepare, reconstruct, run
+from pipelines.job import Runner, finish, prepare, reconstruct, run
 from pipelines.meshes.io import load_mesh
 from pipelines.multiview.photographs import Viewpoints
 from pipelines.result import JobResult, Result
-from pipelines.runner import Runner
 from pipelines.settings import (
     JobSettings,
     LoadSettings,

@@ -15,7 +15,6 @@ from pydantic import Field, WithJsonSchema, create_model
 from .. import __version__, job
 from ..devices import choose_device
 from ..errors import EnvironmentProblem, ImageTo3DError, InvalidInput
-from ..runner import Runner
 from ..settings import JobSettings, LoadSettings, declared
 from ..weights.inventory import best_model, duration, gigabytes, licenses, missing
 from ..weights.presets import RECONSTRUCTION_PRESETS
@@ -220,7 +219,7 @@ def serve(
         InvalidInput, EnvironmentProblem: if a folder is missing or not writable.
     """
     allowed = Folders(folders)
-    jobs = AgentJobs(functools.partial(Runner, loading), limit=limit)
+    jobs = AgentJobs(functools.partial(job.Runner, loading), limit=limit)
     try:
         make_server(Tools(allowed, jobs, loading, model), allowed).run("stdio")
     finally:

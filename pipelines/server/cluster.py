@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from ..errors import EnvironmentProblem, ImageTo3DError
-from ..runner import Report
+from ..job import Report
 from .protocol import JobRequest
 from .work import REPORT
 

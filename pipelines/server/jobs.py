@@ -213,12 +213,11 @@ class Jobs:
 
     def put_back(self, id: int) -> None:
         """Move a running job back to the queue, and do not count the try."""
+        query = (
+            "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND state = 'running'"
+        )
         with self._transaction() as database:
-            database.execute(
-                "UPDATE jobs SET state = 'queued', tries = tries - 1"
-                " WHERE id = ? AND state = 'running'",
-                (id,),
-            )
+            database.execute(query, (id,))
 
     def count(self, state: JobState) -> int:
         """Return the number of jobs in a state."""

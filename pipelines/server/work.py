@@ -14,7 +14,6 @@ from ..cameras import Cameras, cameras_around
 from ..devices import memory_explained
 from ..images.reading import read_image
 from ..multiview.photographs import Viewpoints
-from ..runner import Report, Runner
 from ..settings import JobSettings, LoadSettings
 from .protocol import JobRequest
 
@@ -31,10 +30,10 @@ class Maker:
     """
 
     def __init__(self, loading: LoadSettings) -> None:
-        self._run = Runner(loading, _MEMORY_ADVICE)
+        self._run = job.Runner(loading, _MEMORY_ADVICE)
 
     def __call__(
-        self, options: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
+        self, options: JobRequest, seed: int, images: list[Path], folder: Path, report: job.Report
     ) -> list[str]:
         """Make a job's files.
 
