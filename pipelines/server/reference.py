@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator, Mapping
+from html import escape
 from typing import Any
 
 _STYLE = """
@@ -24,7 +24,7 @@ def render_reference(document: Mapping[str, Any], root_path: str) -> str:
         document: the server's OpenAPI document.
         root_path: path prefix under which a proxy serves the application; "" for none.
     """
-    title, description = (html.escape(document["info"][k]) for k in ("title", "description"))
+    title, description = (escape(document["info"][k]) for k in ("title", "description"))
     groups: dict[str, list[str]] = {}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -33,21 +33,21 @@ def render_reference(document: Mapping[str, Any], root_path: str) -> str:
                 "\n".join(_operation(f"{method.upper()} {root_path}{path}", operation, document))
             )
     sections = "\n".join(
-        f"<h2>{html.escape(tag)}</h2>\n" + "\n".join(parts) for tag, parts in groups.items()
+        f"<h2>{escape(tag)}</h2>\n" + "\n".join(parts) for tag, parts in groups.items()
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style><h1>{title}</h1><p>{description} The same as"
-        f' <a href="{html.escape(root_path)}/openapi.json">OpenAPI</a>.</p>\n{sections}</html>'
+        f' <a href="{escape(root_path)}/openapi.json">OpenAPI</a>.</p>\n{sections}</html>'
     )
 
 
 def _operation(
     call: str, operation: Mapping[str, Any], document: Mapping[str, Any]
 ) -> Iterator[str]:
-    yield f"<h3><code>{html.escape(call)}</code></h3>"
+    yield f"<h3><code>{escape(call)}</code></h3>"
     for paragraph in operation.get("description", "").split("\n\n"):
-        yield f"<p>{html.escape(paragraph)}</p>"
+        yield f"<p>{escape(paragraph)}</p>"
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if body:
         yield _table(_resolve(body["schema"], document), document)
@@ -60,8 +60,8 @@ def _table(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
         default = field.get("default")
         note = "required" if name in required else "" if default is None else json.dumps(default)
         rows.append(
-            f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(_type(field, document))}"
-            f"<td>{html.escape(note)}<td>{html.escape(field.get('description', ''))}"
+            f"<tr><td><code>{escape(name)}</code><td>{escape(_type(field, document))}"
+            f"<td>{escape(note)}<td>{escape(field.get('description', ''))}"
         )
     head = "<tr><th>field<th>type<th>default<th>meaning"
     return f"<table>{head}\n" + "\n".join(rows) + "</table>"

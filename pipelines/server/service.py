@@ -179,11 +179,8 @@ class Service:
         Raises:
             ApiError: 404 if the owner has no job with this id.
         """
-        try:
+        with suppress(KeyError, OverflowError):  # OverflowError: the id exceeds SQLite's integers
             job = await asyncio.to_thread(self.jobs.get, id)
-        except (KeyError, OverflowError):  # OverflowError: the id exceeds SQLite's integers
-            pass
-        else:
             if job.owner == owner:
                 return job
         raise ApiError(404, f"There is no job {id}.")

@@ -23,7 +23,7 @@ def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False
     made = made or recipe()
     with opened(folder) as manifest:
         tasks = to_do(of, made, manifest, retry_failed=retry_failed)
-        work = stub(made, folder)
+        work = stub(folder)
 
         def engine(tasks):
             for task in tasks:
@@ -65,7 +65,7 @@ def test_to_do_with_a_changed_image_includes_its_item(tmp_path, images):
     path = folder / "disc-0.png"
     with opened(tmp_path / "out") as manifest:
         (task,) = to_do([Item("a", str(path))], recipe(), manifest)
-        row = stub(recipe(), tmp_path / "out")(State(task)).row
+        row = stub(tmp_path / "out")(State(task)).row
         from dataclasses import replace
 
         from pipelines.files import sha256
@@ -96,7 +96,7 @@ def test_run_with_a_failing_engine_keeps_finished_rows(tmp_path):
     with opened(tmp_path) as manifest:
 
         def engine(tasks):
-            yield stub(made, tmp_path)(State(tasks[0])).row
+            yield stub(tmp_path)(State(tasks[0])).row
             raise EnvironmentProblem("The cluster gave up.")
 
         tasks = to_do(of, made, manifest)
@@ -113,7 +113,7 @@ def test_to_do_of_large_catalogues_uses_shards_and_keeps_folders(tmp_path):
         tasks = to_do(many, made, manifest)
         assert all(task.folder[2:] == f"/{task.item.id}" for task in tasks)
         assert len({task.folder[:2] for task in tasks}) > 200
-        manifest.add(stub(made, tmp_path)(State(tasks[0])).row)
+        manifest.add(stub(tmp_path)(State(tasks[0])).row)
         (again,) = to_do(many[:1], recipe("--exact"), manifest)
         assert again.folder == tasks[0].folder
 
