@@ -206,11 +206,9 @@ async def download(
     """
     async with stream(client, "GET", url, redirects=True, **options) as response:
         if not response.is_success:
-            raise httpx.HTTPStatusError(
-                f"HTTP {response.status_code} {response.reason_phrase}".rstrip(),
-                request=response.request,
-                response=response,
-            )
+            code = response.status_code
+            message = f"HTTP {code} {httpx.codes.get_reason_phrase(code)}".rstrip()
+            raise httpx.HTTPStatusError(message, request=response.request, response=response)
         async for piece in read_chunks(response, max_bytes):
             write(piece)
 
