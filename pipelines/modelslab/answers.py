@@ -110,13 +110,7 @@ def parse_answer(
     content = content if readable else {}
     status = str(content.get("status", "")).lower()
     if http_status >= 400 or status in _FAILED:
-        pause = parse_retry_after(retry_after or content.get("retry_after"))
-        error = error_for(http_status, message_of(content), pause, failed_job=status == "failed")
-        known = readable or isinstance(error, QuotaExceeded)
-        if known and http_status != 404 and http_status < 500:
-            raise error
-        missing = readable and http_status == 404
-        raise UnclearAnswer(error, missing=missing, retry_after=pause)
+        raise _failed(content, readable, status, http_status, retry_after)
     if not readable and http_status >= 300:
         raise _unclear(
             f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not followed,"
@@ -139,6 +133,21 @@ def parse_answer(
         parse_number(content.get("generationTime", content.get("generation_time"))),
         meta if isinstance(meta, dict) else {},
     )
+
+
+def _failed(
+    content: Mapping[str, Any],
+    readable: bool,
+    status: str,
+    http_status: int,
+    retry_after: str | None,
+) -> Exception:
+    pause = parse_retry_after(retry_after or content.get("retry_after"))
+    error = error_for(http_status, message_of(content), pause, failed_job=status == "failed")
+    known = readable or isinstance(error, QuotaExceeded)
+    if known and http_status != 404 and http_status < 500:
+        return error
+    return UnclearAnswer(error, missing=readable and http_status == 404, retry_after=pause)
 
 
 def _unclear(message: str) -> UnclearAnswer:

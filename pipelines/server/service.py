@@ -29,8 +29,7 @@ from .jobs import Jobs, QueueFull
 from .models import Models
 from .protocol import Answer, JobRequest
 from .results import MEDIA_TYPES, converted, file_of
-from .work import check
-from .work import REPORT
+from .work import REPORT, check
 from .workers import Workers
 
 log = logging.getLogger(__name__)
