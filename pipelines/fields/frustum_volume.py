@@ -21,6 +21,7 @@ from .thickness import depth_limit, smooth_within
 
 _FILL = 0.95  # largest coordinate of the object in world coordinates
 _MIDDLE_SMOOTHING = 4  # number of smoothing passes over the middles of rays
+_DETAIL_PX = 4
 _OUTLINE = 0.5  # value per pixel of distance from the outline
 _SEEN = 0.05  # image sides behind the first hit over which the image's colour fades out
 
@@ -141,8 +142,11 @@ class FrustumVolume:
 
     @property
     def detail(self) -> float:
-        """The size of a pixel of `outline` in world units."""
-        return self.scale / self.outline.shape[-1]
+        """The size of `_DETAIL_PX` pixels of `outline` in world units.
+
+        Thinner parts are found if they touch a thicker one, since surfaces are followed.
+        """
+        return _DETAIL_PX * self.scale / self.outline.shape[-1]
 
     @property
     def camera(self) -> Cameras:

@@ -52,8 +52,10 @@ def sample_near_surface(
     than interpolated, its neighbours are evaluated too, diagonals included, so that legs, antennae,
     holes and cracks are followed to their ends. So all values that determine the surface are exact.
 
-    A separate component or cavity that fits between the points of a coarser grid may be missed. A
-    stride of 1 evaluates every point and misses nothing.
+    The margin is no proven bound: a separate component or cavity that fits between the points of a
+    coarser grid may be missed. Photographs, TripoSR and InstantMesh lost nothing at 256 and below,
+    a photograph 8 of 797,654 vertices at 512, and a random density at 256 five specks of 54
+    vertices together. A stride of 1 (`SurfaceSettings.exact`) evaluates every point.
 
     Args:
         grid: the field on its grid: a cube.

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EmptySurface
+from .marching_cubes import crossed_cells
 
 CORNERS = tuple((k & 1, k >> 1 & 1, k >> 2 & 1) for k in range(8))
 EDGES = (
@@ -125,8 +126,11 @@ class CubeGrid:
 
 def close_boundary(values: Tensor) -> Tensor:
     """Make the values of the outermost grid vertices negative, so that the surface is closed."""
-    closed = -values.abs()
-    closed[1:-1, 1:-1, 1:-1] = values[1:-1, 1:-1, 1:-1]
+    closed = values.clone()
+    for dimension in range(3):
+        for end in (0, -1):
+            side = closed.select(dimension, end)
+            side.copy_(-side.abs())
     return closed
 
 
@@ -194,12 +198,13 @@ def flexicubes(
 
 def _surface_cubes(occupied: Tensor) -> tuple[Tensor, Tensor]:
     """Return cubes (N, 3) with corners on both sides, in ascending order, and cases (N,)."""
-    length = occupied.shape[0] - 1
-    case = torch.zeros((length,) * 3, dtype=torch.uint8, device=occupied.device)
-    for k, (x, y, z) in enumerate(CORNERS):
-        case |= occupied[x : x + length, y : y + length, z : z + length].to(torch.uint8) * (1 << k)
-    cubes = ((case > 0) & (case < 255)).nonzero()
-    return cubes, case[cubes.unbind(dim=1)].long()
+    cubes = crossed_cells(occupied)
+    cubes = cubes[(cubes < occupied.shape[0] - 1).all(dim=1)]
+    case = torch.zeros_like(cubes[:, 0])
+    for k, corner in enumerate(CORNERS):
+        place = cubes + torch.tensor(corner, device=cubes.device)
+        case += occupied[place.unbind(dim=1)] * (1 << k)
+    return cubes, case
 
 
 def _ids(index: Tensor, length: int) -> Tensor:
