@@ -207,15 +207,15 @@ class Runner:
     def __call__(
         self,
         images: Sequence[Path | Tensor],
+        cameras: Cameras | Viewpoints | None,
         settings: JobSettings,
         folder: Path,
         name: str,
         title: str,
         report: Report,
         preview_path: Path | None = None,
-        **options: Any,
     ) -> JobResult:
-        """Run a job as `run` does with these options, and raise the exception that fails it.
+        """Run a job as `run` does, and raise the exception that fails it.
 
         `report` is called after each step. Images of intermediate results go to `preview_path`.
         """
@@ -233,8 +233,18 @@ class Runner:
             self._chain = None  # free its memory before loading another
             with memory_explained(self._advice):
                 self._chain, self._names = load(settings, self._loading), names
-        options |= {"title": title, "own_folder": False, "memory_advice": self._advice}
-        result = run(self._chain, images, settings, folder, name, progress=progress, **options)
+        result = run(
+            self._chain,
+            images,
+            settings,
+            folder,
+            name,
+            cameras=cameras,
+            title=title,
+            own_folder=False,
+            progress=progress,
+            memory_advice=self._advice,
+        )
         if result.exception is not None:
             raise result.exception
         return result

@@ -350,5 +350,5 @@ def test_runner_loads_only_when_the_models_differ(tmp_path, monkeypatch, second,
     monkeypatch.setattr(job, "run", lambda *_, **__: JobResult())
     runner = Runner(LoadSettings(), "use less.")
     for settings in (JobSettings(model="triposg"), second):
-        runner([CUP], settings, tmp_path, "cup", "", lambda *_: None)
+        runner([CUP], None, settings, tmp_path, "cup", "", lambda *_: None)
     assert len(loaded) == count

@@ -7,13 +7,14 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ..errors import InvalidInput
+from ..multiview.photographs import Viewpoints
 from ..result import JobResult
 from ..settings import JobSettings
 from ..workers.process import WorkerProcess, WorkFunction, WorkResult
@@ -27,6 +28,7 @@ class AgentJob:
     """A job and its progress.
 
     Attributes:
+        images, cameras: see `job.prepare`.
         folder: folder of the result files; removed if the job fails or is cancelled.
         stage, done, total: progress of the current stage.
         cancelled: whether the agent has cancelled the job.
@@ -36,7 +38,8 @@ class AgentJob:
     """
 
     id: str
-    image: Path
+    images: Sequence[Path]
+    cameras: Viewpoints | None
     settings: JobSettings
     folder: Path
     stage: str = ""
@@ -97,9 +100,15 @@ class AgentJobs:
         self._thread.shutdown(cancel_futures=True)
         self._process.stop()
 
-    def start(self, image: Path, settings: JobSettings, folder: Path) -> AgentJob:
-        """Queue a job."""
-        new = AgentJob(secrets.token_hex(4), image, settings, folder)
+    def start(
+        self,
+        images: Sequence[Path],
+        cameras: Viewpoints | None,
+        settings: JobSettings,
+        folder: Path,
+    ) -> AgentJob:
+        """Queue a job; its files are named as the first image."""
+        new = AgentJob(secrets.token_hex(4), images, cameras, settings, folder)
         self._jobs[new.id] = new
         new.work = self._thread.submit(self._run, new)
         return new
@@ -143,10 +152,11 @@ class AgentJobs:
         def on_report(stage: str, done: int, total: int) -> None:
             job.stage, job.done, job.total = stage, done, total
 
-        name = job.image.stem
+        name = job.images[0].stem
         try:
             return self._process.run(
-                [job.image],
+                job.images,
+                job.cameras,
                 job.settings,
                 job.folder,
                 name,

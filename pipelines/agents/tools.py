@@ -15,6 +15,7 @@ from pydantic import Field, WithJsonSchema, create_model
 from .. import __version__, job
 from ..devices import choose_device
 from ..errors import EnvironmentProblem, ImageTo3DError, InvalidInput
+from ..multiview.photographs import Viewpoints
 from ..settings import JobSettings, LoadSettings, declared
 from ..weights.inventory import best_model, duration, gigabytes, licenses, missing
 from ..weights.presets import RECONSTRUCTION_PRESETS
@@ -100,12 +101,21 @@ class Tools:
         image: Annotated[str, Field(description="path of an image of one object")],
         settings: SettingsByName = {},  # noqa: B006 (never changed; the SDK publishes the default)
         output: Annotated[str, Field(description="folder for results; empty: the first one")] = "",
+        sides: Annotated[
+            dict[str, str],
+            Field(
+                description="paths of photographs of the object's other sides, by side: left, back,"
+                " right or an azimuth in degrees (90: its own left side); image shows its front"
+            ),
+        ] = {},  # noqa: B006
     ) -> JobStatus:
         """Start to make a mesh from an image, and return its job id at once."""
-        path = self._folders.image(image)
+        images = [self._folders.image(path) for path in (image, *sides.values())]
         chosen = self._job_settings(settings)
-        folder = self._folders.new_folder(output, path.stem)
-        return self._status(self._jobs.start(path, chosen, folder))
+        cameras = Viewpoints.of(("front", *sides), chosen) if sides else None
+        job.check_images(chosen, len(images), cameras)
+        folder = self._folders.new_folder(output, images[0].stem)
+        return self._status(self._jobs.start(images, cameras, chosen, folder))
 
     def status(
         self,
@@ -138,6 +148,7 @@ class Tools:
             "license": licenses(found.settings.model),
             "seed": made.seed,
             "statistics": asdict(made.report),
+            "tries": [str(one) for one in made.tries],
             "seconds": {stage: round(took, 2) for stage, took in made.seconds.items()},
         }
         return [facts, *(Image(path) for path in made.files if path.name.endswith("-preview.png"))]

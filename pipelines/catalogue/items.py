@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EnvironmentProblem, InvalidInput, UnreadableImage
-from ..files import expand_home, files_in, matching
+from ..files import expand_home, files_in, matching, sha256
 from ..images.reading import is_input_image
 from .fetching import downloaded, first_line
 from .lists import PICTURE, READERS, read_list
 
 ID = "id"
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+#: Name of a list's column with photographs of another side than the front.
+_SIDE = re.compile(r"image[_-](left|back|right|-?\d+(?:\.\d+)?)")
 _MAX_NAME = 80
 
 
@@ -30,17 +32,37 @@ class Item:
         id: unique within the catalogue.
         picture: URL or absolute path. Relative paths would fail in workers that start in another
             folder.
+        sides: (side, picture) of photographs of the object's other sides, see `Viewpoints.of`.
         overrides: (name, text) of the other non-empty cells in the item's row, sorted by name.
     """
 
     id: str
     picture: str
     overrides: tuple[tuple[str, str], ...] = ()
+    sides: tuple[tuple[str, str], ...] = ()
 
     @property
-    def remote(self) -> bool:
-        """Return whether the image is at a URL."""
-        return bool(_ADDRESS.match(self.picture))
+    def pictures(self) -> list[str]:
+        """URLs or paths of all images, the front first."""
+        return [self.picture, *(picture for _, picture in self.sides)]
+
+    @property
+    def azimuths(self) -> list[str]:
+        """Sides of all images, the front first; empty if there is only one."""
+        return ["front", *(side for side, _ in self.sides)] if self.sides else []
+
+
+def is_remote(picture: str) -> bool:
+    """Return whether an image is at a URL."""
+    return bool(_ADDRESS.match(picture))
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of an image, or of the digests of several."""
+    digests = [sha256(path) for path in paths]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def find_items(inputs: Sequence[str]) -> list[Item]:
@@ -51,7 +73,8 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
     the suffix is kept where two ids would be equal.
 
     A text list has one image per line. CSV files (with a header), JSON Lines and Parquet have a
-    column `picture`, and optionally `id` and columns of settings. Paths in a list are relative to
+    column `picture`, and optionally `id`, columns of settings, and photographs of other sides in
+    columns such as `image_left` and `image_120` (degrees). Paths in a list are relative to
     the list's folder.
 
     Args:
@@ -140,13 +163,24 @@ def _listed(source: str) -> Iterator[Item]:
                 f"Row {number} of {source} has no image: the column '{PICTURE}' must be a path"
                 f" or an address (columns: {', '.join(map(str, row)) or 'none'})."
             )
-        remote = bool(_ADDRESS.match(picture))
-        if not remote and not Path(picture).is_absolute() and not _ADDRESS.match(source):
-            picture = str(Path(source).parent.absolute() / picture)
-        values = ((str(k), _number(_text(v))) for k, v in row.items() if k not in (ID, PICTURE))
-        overrides = tuple(sorted((k, v) for k, v in values if v))
-        stem = picture if remote else Path(_text(row.get(PICTURE))).with_suffix("").as_posix()
-        yield Item(_text(row.get(ID)) or stem, picture, overrides)
+        values = {
+            str(k): text for k, v in row.items() if k not in (ID, PICTURE) if (text := _text(v))
+        }
+        sides = {k: match[1] for k in values if (match := _SIDE.fullmatch(k))}
+        yield Item(
+            _text(row.get(ID))
+            or (picture if is_remote(picture) else Path(picture).with_suffix("").as_posix()),
+            _located(picture, source),
+            tuple(sorted((k, _number(v)) for k, v in values.items() if k not in sides)),
+            tuple((side, _located(values[k], source)) for k, side in sides.items()),
+        )
+
+
+def _located(picture: str, source: str) -> str:
+    """Return a URL, or the absolute path of an image that a list names relative to itself."""
+    if is_remote(picture) or is_remote(source):
+        return picture
+    return str(Path(source).parent.absolute() / picture)
 
 
 def _text(value: Any) -> str:
@@ -160,7 +194,8 @@ def _number(text: str) -> str:
 
 def _check_protocols(items: Sequence[Item]) -> None:
     """Check that fsspec can read each kind of URL; http and https do not need fsspec."""
-    protocols = {item.picture.partition("://")[0].lower() for item in items if item.remote}
+    pictures = [picture for item in items for picture in item.pictures]
+    protocols = {one.partition("://")[0].lower() for one in pictures if is_remote(one)}
     for protocol in protocols - {"http", "https"}:
         import fsspec
 

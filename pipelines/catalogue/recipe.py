@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .. import __version__, job
 from ..errors import InvalidInput
+from ..multiview.photographs import Viewpoints
 from ..settings import JobSettings, LoadSettings, declared
 from ..weights.presets import RECONSTRUCTION_PRESETS
 from .items import Item
@@ -103,7 +104,9 @@ class Recipe:
             InvalidInput: if a value is out of range, or the setting applies to the whole run.
         """
         try:
-            return _with_overrides(self.settings, item.overrides)
+            settings = _with_overrides(self.settings, item.overrides)
+            job.check_images(settings, len(item.pictures), viewpoints_of(item, settings))
+            return settings
         except InvalidInput as error:
             raise InvalidInput(f"The row of '{item.id}': {error}") from error
 
@@ -119,10 +122,10 @@ class Recipe:
             own = "seed" in {_name(column) for column, _ in item.overrides}
             drawn = hashlib.sha256(f"{self.settings.views.seed}:{item.id}".encode()).digest()
             seed = settings.views.seed if own else int.from_bytes(drawn[:7], "big") or 1
-        fingerprint, model = self._fingerprint(settings, seed), self.settings.model
+        fingerprint, model = self._fingerprint(item, settings, seed), self.settings.model
         return Task(item, folder, fingerprint, seed, model, self.revision)
 
-    def _fingerprint(self, settings: JobSettings, seed: int) -> str:
+    def _fingerprint(self, item: Item, settings: JobSettings, seed: int) -> str:
         values = settings.flat() | self.loading.flat()
         own = {
             name: value
@@ -131,8 +134,18 @@ class Recipe:
         }
         revision = self._weights(settings.model) or _EMBEDDED
         decisive = _DEFAULTS_OF_0_2_0 | own | {"seed": seed, "revision": revision}
+        decisive |= {"sides": item.azimuths} if item.sides else {}
         text = json.dumps(decisive, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def viewpoints_of(item: Item, settings: JobSettings) -> Viewpoints | None:
+    """Return the directions of an item's photographs; None if there is only one.
+
+    Raises:
+        InvalidInput: if two are from the same side.
+    """
+    return Viewpoints.of(item.azimuths, settings) if item.sides else None
 
 
 def unknown_columns(items: list[Item]) -> list[str]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import EnvironmentProblem, InvalidInput
-from ..files import atomic_path, check_writable, is_hidden, sha256
-from .items import Item, folder_name
+from ..files import atomic_path, check_writable, is_hidden
+from .items import Item, digest_of, folder_name, is_remote
 from .manifest import JSON_LINES, PARQUET, Manifest, Row
 from .recipe import Recipe, Task
 from .sheet import SHEET, write_sheet
@@ -202,11 +202,12 @@ def _is_settled(task: Task, manifest: Manifest, retry_failed: bool) -> bool:
         return False
     if not all((manifest.folder / output).exists() for output in row.outputs):
         return False
-    return task.item.remote or row.picture_sha256 == _digest(Path(task.item.picture))
+    pictures = task.item.pictures
+    return any(map(is_remote, pictures)) or row.picture_sha256 == _digest(pictures)
 
 
-def _digest(path: Path) -> str:
+def _digest(pictures: Sequence[str]) -> str:
     try:
-        return sha256(path)
+        return digest_of([Path(picture) for picture in pictures])
     except OSError:
         return ""

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from typing import Any
 from .. import __version__, job
 from ..devices import CPU, memory_explained, peak_memory, reset_peak_memory
 from ..errors import EnvironmentProblem, UnreadableImage
-from ..files import sha256
 from ..image_to_3d import ImageTo3D
 from ..result import Result, describe
 from ..settings import JobSettings
 from .fetching import downloaded
+from .items import digest_of, is_remote
 from .manifest import Row
-from .recipe import Recipe, Task
+from .recipe import Recipe, Task, viewpoints_of
 
 #: Subfolder of the catalogue's folder for the files of unfinished items.
 UNFINISHED = ".unfinished"
@@ -90,15 +90,20 @@ class Work:
         """Read the image and find its object."""
         models_dir = self._recipe.loading.models_dir
         began = time.perf_counter()
-        item = state.task.item
-        with downloaded(item.picture) if item.remote else nullcontext(Path(item.picture)) as path:
-            if not path.is_file():
-                raise UnreadableImage(f"There is no file {path}.")
-            state.image_sha256 = sha256(path)
+        item, settings = state.task.item, self._settings(state.task)
+        with ExitStack() as stack:
+            paths = [
+                stack.enter_context(downloaded(one)) if is_remote(one) else Path(one)
+                for one in item.pictures
+            ]
+            if missing := [path for path in paths if not path.is_file()]:
+                raise UnreadableImage(f"There is no file {missing[0]}.")
+            state.image_sha256 = digest_of(paths)
             fetched = time.perf_counter() - began
             prepared = job.prepare(
-                [path],
-                self._settings(state.task),
+                paths,
+                settings,
+                cameras=viewpoints_of(item, settings),
                 background_models=models_dir / "rembg" if models_dir else None,
                 device=self._chain.device if self._chain else CPU,
             )

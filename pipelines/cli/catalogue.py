@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _LINE_INTERVAL_S = 10.0  # if the output is not a terminal
 _GROUPS = {
+    "several photographs of one object (columns image_left, image_back, image_right)": (
+        "elevation",
+    ),
     "run": ("previews", "retry_failed", "stop_after", "item_timeout"),
     "workers": ("device", "workers", "threads", "engine", "address", "gpus"),
 }

@@ -56,12 +56,12 @@ class Maker:
             tensors = [read_image(image) for image in images]
         result = self._run(
             tensors,
+            _cameras(options),
             job_settings(options, seed, tensors),
             folder,
             folder.name,
             "",
             report,
-            cameras=_cameras(options),
             preview_path=folder / PREVIEW,
         )
         about = {name: value for name, value in result.summary().items() if name in _REPORTED}

@@ -17,6 +17,7 @@ def make_work() -> Callable[..., Any]:
 
 def work(
     images: list[Path],
+    cameras: Any,
     settings: Any,
     folder: Path,
     name: str,

@@ -25,7 +25,7 @@ def jobs():
 def start(jobs, tmp_path):
     def start(what):
         (tmp_path / what).mkdir()
-        return jobs.start(Path(f"{what}.png"), JobSettings(), tmp_path / what)
+        return jobs.start([Path(f"{what}.png")], None, JobSettings(), tmp_path / what)
 
     return start
 

@@ -20,6 +20,7 @@ from pipelines.agents.folders import Folders
 from pipelines.agents.jobs import AgentJob
 from pipelines.agents.tools import Tools, make_server
 from pipelines.cli import main
+from pipelines.multiview.photographs import Viewpoints
 from pipelines.settings import JobSettings, LoadSettings, declared
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,8 @@ class NoJobs:
     def __init__(self):
         self.started = []
 
-    def start(self, image, settings, folder):
-        self.started.append(AgentJob("1", image, settings, folder))
+    def start(self, *values):
+        self.started.append(AgentJob("1", *values))
         return self.started[-1]
 
     def get(self, id):
@@ -78,7 +79,8 @@ def test_start_returns_a_job_at_once(call, image_path):
     made = call("start", image="disc.png", settings={"model": "photo", "max_faces": 500})
     assert made.structured_content["state"] == "queued"
     (job,) = call.jobs.started
-    assert (job.image, job.folder) == (image_path, image_path.parent / "disc")
+    assert (job.images, job.cameras) == ([image_path], None)
+    assert job.folder == image_path.parent / "disc"
     assert (job.settings.output.max_faces, job.settings.output.previews) == (500, True)
 
 
@@ -101,6 +103,33 @@ def test_start_with_invalid_settings_is_refused_without_a_folder(
     assert refused.is_error
     assert message in refused.content[0].text
     assert [path.name for path in image_path.parent.iterdir()] == ["disc.png"]
+
+
+def test_start_with_several_sides_queues_one_job(call, image_path, monkeypatch):
+    monkeypatch.setattr("pipelines.agents.tools.missing", lambda *_: [])
+    settings = {"model": "instant-mesh-base", "elevation": 10}
+    call(
+        "start", image="disc.png", settings=settings, sides={"left": "disc.png", "200": "disc.png"}
+    )
+    (job,) = call.jobs.started
+    assert job.images == [image_path] * 3
+    assert job.cameras == Viewpoints((0.0, 90.0, 200.0), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "sides", "message"),
+    [
+        ("photo", {"left": "disc.png"}, "photo takes one image without cameras, got 2"),
+        ("instant-mesh-base", {"top": "disc.png"}, "A side must be front, left, back, right"),
+        ("instant-mesh-base", {"left": "/etc/passwd"}, "outside the folders"),
+    ],
+    ids=str,
+)
+def test_start_with_invalid_sides_is_refused(call, model, sides, message, monkeypatch):
+    monkeypatch.setattr("pipelines.agents.tools.missing", lambda *_: [])
+    refused = call("start", image="disc.png", settings={"model": model}, sides=sides)
+    assert message in refused.content[0].text
+    assert not call.jobs.started
 
 
 def test_start_outside_the_folders_is_refused(call):

@@ -39,12 +39,12 @@ def _facts(folder: Path) -> dict[str, dict]:
     }
 
 
-def _made(recipe, folder, picture, *, id="a", parts=("prepare", "reconstruct", "finish")):
+def _made(recipe, folder, picture, *, id="a", sides=(), parts=("prepare", "reconstruct", "finish")):
     """The state after the parts of the work, in this process."""
     from pipelines.catalogue.items import Item
 
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
-    task = recipe.task(Item(id, str(picture)), id)
+    task = recipe.task(Item(id, str(picture), sides=tuple(sides)), id)
     return Work(recipe, folder, parts, device="cpu")(State(task))
 
 
@@ -151,6 +151,17 @@ def test_catalogue_views_do_not_depend_on_the_order(tmp_path, images, models_dir
     assert one.seed == two.seed > 0
     files = [(tmp_path / n / "a" / "a.obj").read_bytes() for n in ("one", "two")]
     assert files[0] == files[1]
+
+
+def test_photographs_of_several_sides_are_one_item(tmp_path, images, models_dir):
+    one, other = sorted(images(2).iterdir())
+    words = ["--model", MODEL, "--steps", "1", "--seed", "5", "--models-dir", str(models_dir)]
+    made = recipe(*QUICK[:2], *words, "--dtype", "float32", "--tries", "2", "--save-views")
+    row = _made(made, tmp_path / "out", one, sides=[("back", str(other))]).row
+    assert (row.error, row.status) == ("", "done")
+    assert sum("-view-" in output for output in row.outputs) == 4
+    missing = _made(made, tmp_path / "out", one, sides=[("back", "/nowhere.png")]).row
+    assert missing.error == "There is no file /nowhere.png."
 
 
 def test_catalogue_resumes_after_it_was_killed(tmp_path, images):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.catalogue import items as module
-from pipelines.catalogue.items import Item, find_items, folder_name
+from pipelines.catalogue.items import Item, digest_of, find_items, folder_name, is_remote
 from pipelines.catalogue.lists import READERS
 from pipelines.errors import EnvironmentProblem, InvalidInput
 from pipelines.images.reading import save_image, to_tensor
@@ -72,7 +72,21 @@ def test_find_items_of_lists_reads_settings(tmp_path, kind):
     assert first == Item("a", f"{tmp_path}/in/one.png", (("resolution", "64"), ("title", "A")))
     assert second == Item("b", "file:///two.png")
     assert third == Item("c", "/three.png", (("title", "ü"),))
-    assert (first.remote, second.remote) == (False, True)
+    assert [is_remote(item.picture) for item in (first, second)] == [False, True]
+
+
+def test_find_items_takes_photographs_of_other_sides(tmp_path):
+    row = "picture,image_left,image_-120.5,image_url,elevation\na.png,left.png,/c.png,x,10\n"
+    (tmp_path / "list.csv").write_text(row)
+    (item,) = find_items([str(tmp_path / "list.csv")])
+    assert item.pictures == [f"{tmp_path}/a.png", f"{tmp_path}/left.png", "/c.png"]
+    assert item.azimuths == ["front", "left", "-120.5"]
+    assert item.overrides == (("elevation", "10"), ("image_url", "x"))
+
+
+def test_digest_of_several_images_differs_from_that_of_one(tmp_path, images):
+    one, other = sorted(images(2).iterdir())
+    assert len({digest_of(paths) for paths in ([one], [other], [one, other], [other, one])}) == 4
 
 
 def test_find_items_of_text_lists_makes_ids_of_paths(tmp_path):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from pipelines.catalogue.items import Item
-from pipelines.catalogue.recipe import unknown_columns
+from pipelines.catalogue.recipe import unknown_columns, viewpoints_of
 from pipelines.errors import InvalidInput
+from pipelines.multiview.photographs import Viewpoints
 
 from .conftest import recipe
 
@@ -46,6 +47,17 @@ def test_a_flag_of_the_run_can_be_taken_back():
 def test_wrong_rows_have_a_sentence(columns, said):
     with pytest.raises(InvalidInput, match=said):
         recipe().task(_item(**columns), "a")
+
+
+def test_photographs_of_other_sides_change_the_fingerprint_and_suit_the_model():
+    row = Item("a", "a.png", (("elevation", "10"),), (("left", "b.png"),))
+    made = recipe("--model", "instant-mesh-base", "--seed", "5")
+    assert made.task(row, "a").fingerprint != made.task(replace(row, sides=()), "a").fingerprint
+    assert viewpoints_of(row, made.settings_of(row)) == Viewpoints((0.0, 90.0), 10.0)
+    with pytest.raises(InvalidInput, match="The row of 'a': photo takes one image"):
+        recipe().task(row, "a")
+    with pytest.raises(InvalidInput, match="The row of 'a': Photographs must be from different"):
+        made.task(replace(row, sides=(("360", "b.png"),)), "a")
 
 
 def test_seeds_follow_from_the_run_and_the_id_alone():
