@@ -12,6 +12,7 @@ from .loading import LoadMesh
 from .modelslab import ModelsLabImageTo3D
 from .multiview import GenerateViews, LoadMultiviewModel
 from .photographs import PhotographsOfOneObject
+from .ranking import BestMesh
 from .reconstruction import LoadReconstructionModel, Reconstruct, ViewCameras
 from .rendering import RenderMesh, RenderOrbit
 from .saving import SaveMesh
@@ -44,6 +45,7 @@ NODES: list[type[io.ComfyNode]] = [
     SaveMesh,
     ModelsLabImageTo3D,
     ConvertTrimesh,
+    BestMesh,
 ]
 
 

@@ -21,7 +21,7 @@ from ..pipelines.settings import Settings, ViewSettings
 from . import host
 from .errors import explained
 from .multiview import WORKING_MEMORY
-from .schema import RARE, from_setting, node_schema, number, seed_input
+from .schema import RARE, from_setting, node_schema, seed_input
 from .sockets import CamerasSocket, MultiviewModelSocket, image_socket, images_of
 
 _TOOLTIPS = {
@@ -52,11 +52,7 @@ class PhotographsOfOneObject(io.ComfyNode):
                 optional=True,
                 tooltip="Generates the missing sides; four photographs need none.",
             ),
-            number(
-                "elevation",
-                (0.0, -80.0, 80.0),
-                "Degrees above the horizon from which all photographs were taken.",
-            ),
+            from_setting("elevation"),
             from_setting("remove_bg"),
             from_setting("foreground_ratio", step=0.01, **RARE),
             seed_input(),
@@ -116,11 +112,11 @@ def _framed(
     for side, own in images.items():
         if len(own) != 1:
             raise InvalidInput(f"{side} must be one image, got a batch of {len(own)}.")
-    settings = Settings(remove_bg=remove_bg, foreground_ratio=foreground_ratio)
+    settings = Settings(remove_bg=remove_bg, foreground_ratio=foreground_ratio, elevation=elevation)
     try:
         return frame_photographs(
             list(images.values()),
-            Viewpoints(tuple(SIDES[side] for side in images), elevation),
+            Viewpoints.of(images, settings),
             settings,
             background_models=host.background_dir(remove_bg),
             device=host.working_device(),

@@ -54,6 +54,12 @@ class Cameras:
     def __getitem__(self, index: Sequence[int]) -> Cameras:
         return Cameras(self.c2w[list(index)], self.intrinsics_normalized[list(index)])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Cameras]) -> Cameras:
+        """Return the cameras of all parts, in order."""
+        c2w = torch.cat([one.c2w for one in parts])
+        return cls(c2w, torch.cat([one.intrinsics_normalized for one in parts]))
+
     def tokens(self) -> Tensor:
         """Return each camera in the encoder's input format.
 

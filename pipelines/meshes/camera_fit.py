@@ -185,14 +185,7 @@ def fit_views(
     if not kept:
         return None
     found = [fits[i].camera for i in kept]
-    return PosedImages(
-        views[kept].cpu(),
-        Cameras(
-            torch.cat([one.c2w for one in found]),
-            torch.cat([one.intrinsics_normalized for one in found]),
-        ),
-        masks[kept],
-    )
+    return PosedImages(views[kept].cpu(), Cameras.joined(found), masks[kept])
 
 
 def _starts(

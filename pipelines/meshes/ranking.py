@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
+from ..progress import Progress, silent
+from .camera_fit import ALL_AROUND, FRONT, fit_camera, is_plain
 from .mesh import Mesh
 from .report import report
 from .topology import keep_large_components, merged_faces
@@ -67,6 +70,21 @@ def score(mesh: Mesh, outline: float) -> MeshScore:
     facts = report(mesh)
     largest = keep_large_components(mesh)
     return MeshScore(outline, concavity(largest), facts.components, facts.watertight)
+
+
+def score_of_photograph(
+    mesh: Mesh, image: Tensor, mask: Tensor, progress: Progress = silent
+) -> MeshScore:
+    """Score a mesh as the object of a photograph, whose camera is found by matching outlines.
+
+    Args:
+        mesh: at least one triangle. If it has no colours, it may have any pose.
+        image: see `camera_fit.fit_camera`.
+        mask: see `camera_fit.fit_camera`.
+        progress: see `camera_fit.fit_camera`.
+    """
+    azimuths = ALL_AROUND if is_plain(mesh) else FRONT
+    return score(mesh, fit_camera(mesh, image, mask, azimuths, progress=progress).overlap)
 
 
 def concavity(mesh: Mesh) -> float:

@@ -310,8 +310,5 @@ def _resized(views: PosedImages, size: int) -> PosedImages:
 
 
 def _joined(parts: Sequence[PosedImages]) -> PosedImages:
-    cameras = Cameras(
-        torch.cat([one.cameras.c2w for one in parts]),
-        torch.cat([one.cameras.intrinsics_normalized for one in parts]),
-    )
+    cameras = Cameras.joined([one.cameras for one in parts])
     return PosedImages(torch.cat([one.images for one in parts]), cameras)

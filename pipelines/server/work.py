@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .. import job
@@ -110,8 +109,6 @@ def _cameras(options: JobRequest) -> Cameras | Viewpoints | None:
         return Viewpoints.of(options.sides, job_settings(options, options.seed, []))
     if (angles := options.cameras) is None:
         return None
-    several = [cameras_around([a.azimuth], [a.elevation], a.distance, a.fov) for a in angles]
-    return Cameras(
-        torch.cat([one.c2w for one in several]),
-        torch.cat([one.intrinsics_normalized for one in several]),
+    return Cameras.joined(
+        [cameras_around([a.azimuth], [a.elevation], a.distance, a.fov) for a in angles]
     )

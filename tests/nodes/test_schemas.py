@@ -22,7 +22,7 @@ def _names(nodes: ModuleType) -> list[str]:
 
 def test_extension_lists_all_nodes_and_copies_the_templates_images(nodes):
     listed = asyncio.run(nodes.ImageTo3DExtension().get_node_list())
-    assert len(listed) == len(set(_names(nodes))) == 23
+    assert len(listed) == len(set(_names(nodes))) == 24
     for name in ("image-to-3d-cup.png", "image-to-3d-demo.png"):
         assert (Path(folder_paths.get_input_directory()) / name).exists()
     schemas = [node.define_schema() for node in listed]
