@@ -75,9 +75,9 @@ def from_setting(name: str, *, setting: str | Setting = "", note: str = "", **ow
 
     Args:
         name: name of the widget.
-        setting: name of the setting, if it has another, or a setting of another model.
+        setting: the setting or its name, if that differs from `name`.
         note: sentences to add to the setting's help.
-        own: options in which the widget differs, or which settings lack.
+        own: widget options that replace those of the setting, or that settings do not have.
     """
     declaration = setting if isinstance(setting, Setting) else _SETTINGS[setting or name]
     help_text = declaration.help

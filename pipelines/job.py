@@ -118,7 +118,7 @@ def load(
     Args:
         settings: only the names of the models are used.
         loading: device, precision and folder.
-        cameras: see `prepare`; if no side is missing, no multiview model is loaded.
+        cameras: see `prepare`. The multiview model is loaded only if views have to be generated.
 
     Raises:
         InvalidInput, CheckpointError, EnvironmentProblem: as `ImageTo3D.load`.

@@ -165,9 +165,9 @@ class Tools:
         job.check(chosen)
         if missing(chosen.model, self._models_dirs):
             raise EnvironmentProblem(
-                f"The weights of {chosen.model} ({gigabytes(chosen.model):.1f} GB) are not on this"
-                f" machine: ask the user to run 'image-to-3d download {chosen.model}', or choose"
-                " photo."
+                f"The weights of {chosen.model} ({gigabytes(chosen.model):.1f} GB) are not"
+                f" downloaded: ask the user to run 'image-to-3d download {chosen.model}', or set"
+                " model to photo."
             )
         return chosen
 

@@ -75,11 +75,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run, from which the settings of each item are derived.
+    """The settings of a run; each item overrides some of them.
 
     Attributes:
-        settings: settings of items without overrides. The seed must not be 0 if the model uses
-            one.
+        settings: used for whatever an item does not override. Their seed must not be 0 if the
+            model uses it.
         loading: settings of model loading.
         commit: commit of the model's weights, see `weights.inventory.commit_of`.
     """

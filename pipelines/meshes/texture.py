@@ -40,10 +40,11 @@ def _painted(
     progress: Progress,
     keep_uvs: bool = False,
 ) -> tuple[Mesh, Tensor]:
-    """Unfold a mesh and bake a texture with several channels.
+    """Unwrap a mesh and bake a texture with several channels.
 
-    `paint` takes the unfolded mesh and P points on it, and returns (P, C) values in [0, 1]. The
-    first three channels are the colour; the others are returned as an image (size, size, C - 3).
+    `paint` gets the unwrapped mesh and P points on its surface, and returns (P, C) values in
+    [0, 1]. The first three channels are the colour, which becomes the mesh's texture; the other
+    channels are returned as an image (size, size, C - 3).
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
@@ -169,15 +170,15 @@ def _with_metalness(mesh: Mesh, others: Tensor) -> Mesh:
 
 
 def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
-    """Return the texture's side at which texels are as fine as the images' pixels on the mesh.
+    """Choose a texture size whose texels are as small on the mesh as the pixels of the images.
 
     Args:
         mesh: the mesh to be painted.
         layers: images and cameras.
-        limit: largest size, 512 to 4096.
+        limit: largest size in pixels, 512 to 4096.
 
     Returns:
-        the side length in pixels: a power of two of at least 512, or the limit if that is smaller.
+        the size in pixels: a power of two, at least 512 and at most `limit`.
     """
     finest = max(
         shots.images.shape[-1]
