@@ -55,19 +55,19 @@ def paint(
     Args:
         mesh: any with triangles.
         sources: at least one source of colour.
-        size: see `texture.bake_texture`.
+        size: see `texture.texture_from_images`.
         keep_uvs: see `texture.texture_from_images`.
-        max_faces: see `texture.bake_texture`.
+        max_faces: see `texture.texture_from_images`.
         progress: called throughout.
 
     Returns:
-        mesh: see `texture.bake_texture`.
+        mesh: see `texture.texture_from_images`.
         note: a sentence on how the photograph fits the mesh, empty without one. A photograph that
             does not fit is not used.
 
     Raises:
         InvalidInput: if there is no source of colour, or as in `texture.texture_from_images`.
-        EnvironmentProblem: as in `texture.bake_texture`.
+        EnvironmentProblem: as in `texture.texture_from_images`.
     """
     field, layers, note = sources.field, [] if sources.views is None else [sources.views], ""
     if sources.photograph is not None:
