@@ -1,4 +1,4 @@
-"""What the tests share: the golden arrays, small images, tiny models."""
+"""Fixtures of all tests: golden arrays, small images, tiny models."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 
 def outcomes() -> dict[str, str]:
-    """What became of each mutant, by name."""
+    """Return the outcome of each mutant, by name."""
     found: dict[str, str] = {}
     for path in RESULTS.rglob("*.meta"):
         codes = json.loads(path.read_text())["exit_code_by_key"]
@@ -74,7 +74,7 @@ def _file(name: str) -> str:
 
 
 def _change(name: str) -> str:
-    """What a mutant changes, as "old line -> new line", without indentation."""
+    """Return a mutant's change, as "old line -> new line", without indentation."""
     _, _, function = name.rpartition(".")
     source = (RESULTS / _file(name)).read_text()
     whole, lines = ast.parse(source), source.splitlines()

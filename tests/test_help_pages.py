@@ -13,7 +13,7 @@ PAGES = sorted(FOLDER.glob("*.md"))
 
 
 def _structure(text: str) -> dict[str, object]:
-    """What a translation shares with its page: images, names in code and in bold, rows, items."""
+    """List what translations share with their page: images, names in code and in bold, rows."""
     return {
         "pictures": re.findall(r"\]\(([^)]+)\)", text),
         "code": sorted({re.sub("<.*?>", "<>", code) for code in re.findall(r"`([^`]+)`", text)}),

@@ -1,4 +1,4 @@
-"""What stages say that they need is what they take, at two sizes."""
+"""Estimated and measured memory of stages, at two sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pip installs, and what README and docstrings show."""
+"""Files that pip installs, and examples of README and docstrings."""
 
 from __future__ import annotations
 

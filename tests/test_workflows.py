@@ -1,4 +1,4 @@
-"""What the workflow files and the blueprint carry beside their graphs; tests/comfyui runs them."""
+"""Contents of workflow files and the blueprint beside their graphs; tests/comfyui runs them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _template(number: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
 def test_templates_name_the_weights_that_their_models_download(path: Path):
-    """Where the pack itself looks for them, of the revision that it loads."""
+    """Return the URLs where the pack looks for them, of the revision that it loads."""
     graph = _read(path)
     listed = []
     for node in graph["nodes"]:

@@ -1,4 +1,4 @@
-"""How wrong the embedded model is about a batch."""
+"""Losses of the embedded model on a batch."""
 
 from __future__ import annotations
 

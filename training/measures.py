@@ -1,4 +1,4 @@
-"""How alike a mesh and the true object are, all around."""
+"""Measures of likeness, all around, between a mesh and the true object."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ _MADE = ("smooth", "joined", *KINDS)
 
 
 class Counts(NamedTuple):
-    """How many objects are made beside the collected ones."""
+    """Numbers of objects that are made beside the collected ones."""
 
     deformed: int = 1  # of each collected object
     joined: int = 1500

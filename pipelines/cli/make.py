@@ -95,7 +95,7 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
     from ..workers.threads import configure_threads
 
     configure_threads()  # before torch is imported
-    with _without_collecting():
+    with without_collecting():
         from .. import job
     from ..devices import choose_device, memory_explained
     from ..files import check_writable
@@ -134,7 +134,7 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
+def without_collecting() -> Iterator[None]:
     """Import torch without collecting garbage, and never examine its objects later.
 
     The objects of the first import live until the process ends. Searching them for garbage takes
@@ -144,9 +144,11 @@ def _without_collecting() -> Iterator[None]:
         yield
         return
     gc.disable()
-    yield
-    gc.freeze()
-    gc.enable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _sides(

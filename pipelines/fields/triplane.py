@@ -51,7 +51,7 @@ class SignedDistanceDecoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class DensityOptions:
-    """How a density is extracted and rendered.
+    """Options of a density's extraction and rendering.
 
     Attributes:
         resolution: cells along an edge of the marching cubes' grid.

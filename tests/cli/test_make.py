@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from PIL import Image
 from pipelines import animations, finishing, job
 from pipelines.cli import main
 from pipelines.cli.inputs import find_images
-from pipelines.cli.make import make_parser
+from pipelines.cli.make import make_parser, without_collecting
 from pipelines.cli.parsing import INTERRUPTED
 from pipelines.devices import memory_explained
 from pipelines.errors import EnvironmentProblem, InvalidInput
@@ -418,3 +419,17 @@ def test_command_line_keeps_a_users_variables(name, monkeypatch, capsys):
     monkeypatch.delenv(name)
     main(["--help"])
     assert os.environ[name] in ("PASSIVE", "1")
+
+
+def test_without_collecting_collects_again_after_a_failed_import(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    collecting = []
+
+    @without_collecting()
+    def import_fails() -> None:
+        collecting.append(gc.isenabled())
+        raise ImportError
+
+    with pytest.raises(ImportError):
+        import_fails()
+    assert [*collecting, gc.isenabled()] == [False, True]

@@ -185,8 +185,9 @@ def _turn(page: playwright.Page) -> tuple[list[float], list[float], bool]:
 
 @pytest.fixture(scope="module")
 def demo_triplane() -> Field:
-    """What the nodes of the template make, without them; made before there is a page, whose
-    software rendering takes the whole processor.
+    """Compute the field of the template's image without its nodes.
+
+    This is done before the page opens: its software rendering takes the whole processor.
     """
     chain = ImageTo3D.load(device="cpu")
     image = read_image(PACK / "workflows" / "cup.png")

@@ -1,6 +1,4 @@
-"""What the pack shows beside its nodes: workflows, help pages and translations, against the running
-version's /object_info.
-"""
+"""Workflows, help pages and translations, compared with /object_info of the running version."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_one_model_after_another(comfyui: Server, official_layout: Path):
 
 
 def test_layers_bring_their_own_weights_where_a_model_is_loaded_in_part(comfyui: Server):
-    """What ComfyUI does on a small GPU: weights stay outside and layers fetch them one by one."""
+    """As on a small GPU, weights stay outside and layers fetch them one by one."""
     graph = six_views_graph("3d/whole")
     set_inputs(graph, "LoadMultiviewModel", dtype="float32")
     (whole,) = saved_paths(comfyui, comfyui.run(graph), graph)

@@ -139,7 +139,7 @@ def test_textured_meshes_of_cores_nodes_keep_their_place_in_save_mesh(comfyui: S
 
 
 def _saved_mesh(server: Server, graph: dict[str, Any], suffix: str) -> Mesh:
-    """What Save Mesh writes of the graph's node "last"."""
+    """Return the mesh that Save Mesh writes of the graph's node "last"."""
     graph = graph | {
         "save": {
             "class_type": "ImageTo3D_SaveMesh",

@@ -1,4 +1,4 @@
-"""Which image formats are opened, and that none starts a program."""
+"""Image formats that are opened; none of them starts a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a slicer needs of a mesh."""
+"""Checks that a slicer can print a mesh."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_save_mesh_assimp_reads_the_same_box(tmp_path, suffix, make):
 
 
 def _found_by(variable: str, script: str, mesh: Mesh, path: Path) -> dict[str, Any]:
-    """What a script says of the saved mesh, run by the interpreter that the variable names."""
+    """Return what a script prints about the saved mesh, run by the interpreter of the variable."""
     python = os.environ.get(variable)
     if python is None:
         pytest.skip(f"{variable} names no Python")

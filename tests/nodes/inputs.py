@@ -1,4 +1,4 @@
-"""What several tests of nodes work on."""
+"""Inputs that several tests of nodes share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ComfyUI's page shows of an error: its class with the module, and its message."""
+"""Errors on ComfyUI's page: the class with its module, and the message."""
 
 from __future__ import annotations
 

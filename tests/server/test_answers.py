@@ -1,4 +1,4 @@
-"""What clients are told of a job."""
+"""Answers to clients about a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients send, in every form that they use, and what is too much."""
+"""Request bodies of clients in every form, and their limits."""
 
 from __future__ import annotations
 

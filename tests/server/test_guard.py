@@ -1,4 +1,4 @@
-"""Which hosts and which web pages are let in."""
+"""Hosts and web pages that the server accepts."""
 
 from __future__ import annotations
 

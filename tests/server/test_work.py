@@ -1,4 +1,4 @@
-"""What a worker does with a job, with the embedded models."""
+"""Jobs in a worker, with the embedded models."""
 
 from __future__ import annotations
 

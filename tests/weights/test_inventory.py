@@ -1,4 +1,4 @@
-"""Which models are here, the choice of the best, and the commands about them."""
+"""Models on this machine, the choice of the best, and the commands about them."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_make_takes_the_best_model_and_explains_the_embedded_one(
 
 
 def test_catalogue_is_made_by_the_named_model(tmp_path):
-    """What it makes must not depend on what is on the machine that goes on with it."""
+    """The result must not depend on the models of the machine that resumes the run."""
     from pipelines.cli.catalogue import make_parser
 
     assert make_parser().parse_args(["pictures", "-o", "out"]).model == "photo"

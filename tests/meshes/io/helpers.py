@@ -1,4 +1,4 @@
-"""What the tests of mesh files share."""
+"""Helpers of the tests of mesh files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every format: damage, and that what is written is read again."""
+"""All formats: damaged files, and files that are written and read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files belong to a mesh, and where it is saved."""
+"""Files of a mesh, and the paths where it is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mesh has besides its colour: metal, roughness, relief, glow, directions, opacity."""
+"""Materials besides colour: metal, roughness, normals, occlusion, emission, tangents, opacity."""
 
 from __future__ import annotations
 
