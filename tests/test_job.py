@@ -27,7 +27,7 @@ from pipelines.settings import (
     ViewSettings,
 )
 
-from .fields import AnalyticField
+from .sample_fields import AnalyticField
 from .shapes import ball
 from .tiny_models import MODEL
 

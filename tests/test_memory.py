@@ -15,7 +15,7 @@ from pipelines.cameras import orbit_cameras
 from pipelines.surface.extraction import extract_surface, surface_memory
 from pipelines.rendering.render_field import render_field, render_memory
 from pipelines.settings import SurfaceSettings
-from tests.fields import half_inside, random_triplane
+from tests.sample_fields import half_inside, random_triplane
 
 surface, what, *sizes = sys.argv[1:]
 torch.set_num_threads(1)

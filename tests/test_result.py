@@ -20,7 +20,7 @@ from pipelines.meshes import projection
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.result import Result
 
-from .fields import AnalyticField
+from .sample_fields import AnalyticField
 from .shapes import stairs
 
 SHAPE, POSE = stairs(), (40.0, 15.0)

@@ -25,7 +25,7 @@ from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
-from ..fields import AnalyticField
+from ..sample_fields import AnalyticField
 from ..shapes import bake_texture, textured_l
 
 CASES = Path(__file__).parents[1] / "data" / "cases"

@@ -17,7 +17,7 @@ from pipelines.meshes.solid import make_solid
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
 
-from ..fields import AnalyticField
+from ..sample_fields import AnalyticField
 from ..shapes import ball
 
 

@@ -9,8 +9,8 @@ import torch
 from server import PromptServer
 
 from ..conftest import GOLDEN
-from ..fields import AnalyticField
 from ..golden_report.triposg import lay_out
+from ..sample_fields import AnalyticField
 from .inputs import red_box
 
 

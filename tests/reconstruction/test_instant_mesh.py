@@ -9,7 +9,7 @@ from pipelines.fields.plane_networks import PlaneNetwork, plane_mlp, points_at_o
 from pipelines.reconstruction.instant_mesh import split_objects
 from pipelines.reconstruction.reconstruct import reconstruct
 
-from ..fields import random_triplane
+from ..sample_fields import random_triplane
 
 
 def test_reconstruct_four_views_uses_cameras_0_2_4_and_5(tiny):

@@ -17,7 +17,7 @@ from pipelines.rendering.render_field import render_field, render_memory
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.surface.extraction import extract_surface
 
-from ..fields import AnalyticField, random_triplane
+from ..sample_fields import AnalyticField, random_triplane
 
 CENTER, RADIUS = torch.tensor([0.2, -0.3, 0.25]), 0.45
 

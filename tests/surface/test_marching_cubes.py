@@ -12,7 +12,7 @@ from skimage.measure import marching_cubes as reference
 from pipelines.surface.marching_cases import CORNERS, ambiguous_faces, cell_triangles
 from pipelines.surface.marching_cubes import crossed_cells, marching_cubes, resolve_cases
 
-from ..fields import SHAPES
+from ..sample_fields import SHAPES
 
 
 def _surface(values: torch.Tensor, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from pipelines.surface.flexicubes import (
 )
 from training.primitives import Primitive
 
-from ..fields import (
+from ..sample_fields import (
     SHAPES,
     AnalyticField,
     analytic_grid,
