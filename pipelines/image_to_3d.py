@@ -324,16 +324,15 @@ class ImageTo3D:
     def _painted(self, found: Result, settings: SurfaceSettings, progress: Progress) -> Result:
         """Colour a mesh whose field has no colours, by projecting the photograph or the views."""
         seconds, colors = dict(found.seconds), partial(progress, stage="colors")
-        with timed("colors", seconds):
-            found = found.with_camera(stage(colors, 0, 2))
+        views = None
         if self.multiview is not None:
             assert found.photo is not None
             made = self._generate(found.photo, ViewSettings(seed=found.seed), progress, seconds)
-            with timed("cameras", seconds):
-                found = found.with_views(made.views, partial(progress, stage="cameras"))
-        if settings.colors:
-            with timed("projection", seconds):
-                source: TextureSource = "pictures" if self.multiview is None else "views"
+            views = PosedImages(made.views, zero123plus_cameras())
+        with timed("colors", seconds):
+            found = found.with_cameras(views, stage(colors, 0, 2))
+            if settings.colors:
+                source: TextureSource = "pictures" if views is None else "views"
                 found = found.painted(source, stage(colors, 1, 2))
         colors(2, 2)
         return replace(found, seconds=seconds)

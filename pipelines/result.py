@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from .cameras import zero123plus_cameras
 from .errors import ImageTo3DError
 from .fields.field import GREY, Field
 from .images.framed_image import FramedImage
-from .meshes.camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_of, fit_views
+from .meshes.camera_fit import CameraFit, fit_around, fit_camera, fit_of
 from .meshes.mesh import Mesh
 from .meshes.projection import PosedImages, color_vertices
 from .meshes.ranking import MeshScore
@@ -101,40 +99,37 @@ class Result:
         """
         if source == "triplane":
             return []
-        layers = [] if self.views is None else [self.views]
-        if source == "pictures" and self.photographs is not None:
-            layers.append(self.photographs)
-        if source == "views" or self.photo is None:
-            return layers
+        layers = [self.views]
+        if source == "pictures":
+            layers += [self.photographs, self._posed_photo(progress)]
+        return [one for one in layers if one is not None]
+
+    def _posed_photo(self, progress: Progress) -> PosedImages | None:
         camera, photo = self.field.camera, self.photo
-        if camera is None:
-            fit = self.fit or fit_camera(self.mesh, photo.photograph, photo.mask, progress=progress)
-            if not fit.trusted:
-                if self.fit is None:
-                    log.warning("%s", fit.sentence)
-                return layers
-            camera = fit.camera
-        return [*layers, PosedImages(photo.photograph, camera, photo.mask)]
+        if photo is None:
+            return None
+        if camera is not None:
+            return PosedImages(photo.photograph, camera, photo.mask)
+        fit = self.fit or fit_camera(self.mesh, photo.photograph, photo.mask, progress=progress)
+        if self.fit is None and not fit.trusted:
+            log.warning("%s", fit.sentence)
+        return fit.posed(photo.photograph, photo.mask)
 
-    def with_camera(self, progress: Progress = silent) -> Result:
-        """Find the camera of the photograph, for a field in a pose of its own.
+    def with_cameras(self, views: PosedImages | None, progress: Progress = silent) -> Result:
+        """Find the cameras of the photograph and of views, for a field in a pose of its own.
 
-        If the outlines differ too much, log a warning.
+        If the outlines differ too much, log a warning, and leave out the views.
+
+        Args:
+            views: views of the photograph, with their cameras if its azimuth were 0.
+            progress: called throughout the search.
         """
         assert self.photo is not None
         image, mask = self.photo.photograph, self.photo.mask
-        fit = fit_camera(self.mesh, image, mask, ALL_AROUND, progress=progress)
+        fit, posed = fit_around(self.mesh, image, mask, views, progress=progress)
         if not fit.trusted:
             log.warning("%s The mesh stays plain grey.", fit.sentence)
-        return replace(self, fit=fit)
-
-    def with_views(self, views: Tensor, progress: Progress = silent) -> Result:
-        """Find the cameras of views (6, 3, S, S) that Zero123++ made of the photograph."""
-        assert self.fit is not None
-        if not self.fit.trusted:
-            return self
-        posed = fit_views(self.mesh, views, zero123plus_cameras(), self.fit.azimuth_deg, progress)
-        return replace(self, views=posed)
+        return replace(self, fit=fit, views=posed)
 
     def painted(self, source: TextureSource, progress: Progress = silent) -> Result:
         """Colour the mesh with the images of a source; grey if there are none."""

@@ -8,15 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipelines import result
 from pipelines.cameras import (
     ZERO123PLUS_AZIMUTHS_DEG,
     ZERO123PLUS_ELEVATIONS_DEG,
     Cameras,
     cameras_around,
+    zero123plus_cameras,
 )
 from pipelines.images.framed_image import FramedImage
-from pipelines.meshes import projection
+from pipelines.meshes import camera_fit, projection
+from pipelines.meshes.projection import PosedImages
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.result import Result
 
@@ -40,7 +41,7 @@ def _result(azimuth: float, elevation: float) -> Result:
     photo = FramedImage(image, mask, image, mask, {})
     grey = replace(SHAPE, vertex_colors=torch.full_like(SHAPE.vertices, 0.5))
     field = AnalyticField(lambda points: 1 - points.norm(dim=1), lambda _: None)
-    return Result(grey, field, photo, None, 0, {}).with_camera()
+    return Result(grey, field, photo, None, 0, {}).with_cameras(None)
 
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [POSE, (150.0, 0.0)])
@@ -65,7 +66,7 @@ def test_painted_with_views_puts_them_around_the_photographs_direction():
     found = _result(*POSE)
     around = [POSE[0] + a for a in ZERO123PLUS_AZIMUTHS_DEG]
     views, _ = _images(cameras_around(around, ZERO123PLUS_ELEVATIONS_DEG, 4.0, 30.0), 128)
-    posed = found.with_views(views)
+    posed = found.with_cameras(PosedImages(views, zero123plus_cameras()))
     assert posed.views is not None
     assert len(posed.views.cameras) == 6
     painted = posed.painted("views").mesh
@@ -76,11 +77,12 @@ def test_painted_with_views_puts_them_around_the_photographs_direction():
 def test_painted_stays_grey_where_the_photograph_shows_something_else(caplog, monkeypatch):
     found = _result(*POSE)
     poor = replace(found.fit, overlap=0.5)
-    monkeypatch.setattr(result, "fit_camera", lambda *_, **__: poor)
-    other = found.with_camera()
+    monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: poor)
+    views = PosedImages(torch.ones(6, 3, 8, 8), zero123plus_cameras())
+    other = found.with_cameras(views)
     assert "stays plain grey" in caplog.text
     assert bool((other.painted("pictures").mesh.vertex_colors == 0.5).all())
-    assert other.with_views(torch.ones(6, 3, 8, 8)).views is None
+    assert other.views is None
 
 
 def test_color_vertices_of_a_large_mesh_agree_with_those_of_a_small_one(monkeypatch):

@@ -84,6 +84,10 @@ class CameraFit:
         around = f"azimuth {azimuth} and " if azimuth else ""
         return f"Photograph from {around}{elevation} degrees above: {found}."
 
+    def posed(self, image: Tensor, mask: Tensor) -> PosedImages | None:
+        """Return the photograph with its camera; None if the mesh does not fit it."""
+        return PosedImages(image, self.camera, mask) if self.trusted else None
+
 
 def is_plain(mesh: Mesh) -> bool:
     """Return whether a mesh has no texture, and at most one colour."""
@@ -153,28 +157,61 @@ def fit_camera(
     return target.fit(best, _BLURS, stage(progress, 1, 2))
 
 
+def fit_around(
+    mesh: Mesh,
+    image: Tensor,
+    mask: Tensor,
+    views: PosedImages | None = None,
+    *,
+    known: Cameras | None = None,
+    progress: Progress = silent,
+) -> tuple[CameraFit, PosedImages | None]:
+    """Find the cameras of a photograph, and of views around it, for a mesh in any pose.
+
+    Args:
+        mesh: see `fit_camera`.
+        image: see `fit_camera`.
+        mask: see `fit_camera`.
+        views: see `fit_views`; None if there are none.
+        known: see `fit_camera`.
+        progress: see `fit_camera`.
+
+    Returns:
+        fit: result of `fit_camera`.
+        views: result of `fit_views`; None if the photograph does not fit the mesh.
+
+    Raises:
+        InvalidInput: as in `fit_camera`.
+    """
+    search = progress if views is None else stage(progress, 0, 2)
+    fit = fit_camera(mesh, image, mask, ALL_AROUND, known=known, progress=search)
+    if views is None or not fit.trusted:
+        return fit, None
+    return fit, fit_views(mesh, views, fit.azimuth_deg, stage(progress, 1, 2))
+
+
 def fit_views(
-    mesh: Mesh, views: Tensor, cameras: Cameras, azimuth_deg: float, progress: Progress = silent
+    mesh: Mesh, views: PosedImages, azimuth_deg: float, progress: Progress = silent
 ) -> PosedImages | None:
     """Find the cameras of generated views of a mesh whose pose is not that of the photograph.
 
     Args:
         mesh: front at +x.
-        views: (N, 3, S, S) on white.
-        cameras: N cameras, if the photograph's azimuth were 0.
+        views: views on white, with their cameras if the photograph's azimuth were 0.
         azimuth_deg: azimuth of the photograph.
         progress: see `fit_camera`.
 
     Returns:
         the views that fit the mesh, with their masks; None if no view fits.
     """
-    count = len(views)
+    images = views.images
+    count = len(images)
     shape = decimate(Mesh(mesh.vertices, mesh.faces), _FACES, stage(progress, 0, count + 1))
-    masks = remove_background(views, "plain")
+    masks = remove_background(images, "plain")
     fits: dict[int, CameraFit] = {}
-    for i, back in enumerate(cameras.c2w[:, :3, 2].tolist()):
+    for i, back in enumerate(views.cameras.c2w[:, :3, 2].tolist()):
         if bool((masks[i] > 0.5).any()):
-            target = _Target(shape, views[i : i + 1], masks[i : i + 1], _SAMPLES_AROUND)
+            target = _Target(shape, images[i : i + 1], masks[i : i + 1], _SAMPLES_AROUND)
             azimuth = azimuth_deg + math.degrees(math.atan2(back[1], back[0]))
             elevation = math.degrees(math.asin(back[2]))
             (start,) = _starts(azimuth, [elevation], _FIELD_OF_VIEW_AROUND_DEG)
@@ -185,7 +222,7 @@ def fit_views(
     if not kept:
         return None
     found = [fits[i].camera for i in kept]
-    return PosedImages(views[kept].cpu(), Cameras.joined(found), masks[kept])
+    return PosedImages(images[kept].cpu(), Cameras.joined(found), masks[kept])
 
 
 def _starts(

@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..fields.field import Field
 from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent, stage
-from .camera_fit import ALL_AROUND, FRONT, fit_camera, fit_views, is_plain
+from .camera_fit import fit_around, fit_camera, is_plain
 from .mesh import Mesh
 from .projection import PosedImages
 from .texture import DEFAULT_TEXTURED_FACES, has_colors, texture_from_images
@@ -69,23 +69,9 @@ def paint(
         InvalidInput: if there is no source of colour, or as in `texture.texture_from_images`.
         EnvironmentProblem: as in `texture.texture_from_images`.
     """
-    field, layers, note = sources.field, [] if sources.views is None else [sources.views], ""
-    if sources.photograph is not None:
-        image, mask = sources.photograph.split([3, 1], dim=1)
-        colored = sources.voxels is not None or (field is not None and has_colors(field))
-        any_pose = is_plain(mesh) and not colored
-        known = None if field is None else field.camera
-        azimuths, search = ALL_AROUND if any_pose else FRONT, stage(progress, 0, 2)
-        progress = stage(progress, 1, 2)
-        fit = fit_camera(mesh, image, mask, azimuths, known=known, progress=stage(search, 0, 2))
-        if sources.views is not None and any_pose and field is not None and fit.trusted:
-            views, later = sources.views, stage(search, 1, 2)
-            posed = fit_views(mesh, views.images, views.cameras, fit.azimuth_deg, later)
-            layers = [] if posed is None else [posed]
-        if fit.trusted:
-            layers.append(PosedImages(image, fit.camera, mask))
-        note = fit.sentence
-    if not layers and field is None and sources.voxels is None:
+    field, voxels = sources.field, sources.voxels
+    layers, note = _layers(mesh, sources, stage(progress, 0, 2))
+    if not layers and field is None and voxels is None:
         raise InvalidInput(
             "There is nothing to paint with: connect a triplane, voxel colours, views, or a"
             f" photograph that fits the mesh. {note}".rstrip()
@@ -95,9 +81,27 @@ def paint(
         layers,
         size,
         field=field,
-        voxels=sources.voxels,
+        voxels=voxels,
         keep_uvs=keep_uvs,
         max_faces=max_faces,
-        progress=progress,
+        progress=progress if sources.photograph is None else stage(progress, 1, 2),
     )
     return painted, note
+
+
+def _layers(mesh: Mesh, sources: ColorSources, progress: Progress) -> tuple[list[PosedImages], str]:
+    """Return the views and the photograph with their cameras, and the note of `paint`."""
+    views, field = sources.views, sources.field
+    if sources.photograph is None:
+        return [] if views is None else [views], ""
+    image, mask = sources.photograph.split([3, 1], dim=1)
+    known = None if field is None else field.camera
+    colored = sources.voxels is not None or (field is not None and has_colors(field))
+    if colored or not is_plain(mesh):
+        fit = fit_camera(mesh, image, mask, known=known, progress=progress)
+    else:
+        around = None if field is None else views
+        fit, fitted = fit_around(mesh, image, mask, around, known=known, progress=progress)
+        views = views if field is None else fitted
+    layers = [views, fit.posed(image, mask)]
+    return [one for one in layers if one is not None], fit.sentence

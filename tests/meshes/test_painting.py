@@ -10,12 +10,15 @@ import torch
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput
 from pipelines.fields.voxels import VoxelColors
+from pipelines.meshes import camera_fit
+from pipelines.meshes.camera_fit import CameraFit
 from pipelines.meshes.color_transfer import texture_to_vertex_colors
 from pipelines.meshes.material import Material
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import ColorSources, paint
 from pipelines.meshes.projection import PosedImages
 
+from ..fields import AnalyticField
 from ..shapes import ball, textured_l
 
 CELLS = 16
@@ -121,3 +124,13 @@ def test_paint_keeps_uvs_triangles_and_the_other_images():
 def test_paint_refuses_uvs_that_cannot_be_kept(mesh, message):
     with pytest.raises(InvalidInput, match=message):
         paint(mesh, ColorSources(views=_red_view()), 512, keep_uvs=True)
+
+
+def test_paint_leaves_views_out_if_the_direction_of_their_photograph_is_unknown(monkeypatch):
+    poor = CameraFit(cameras_around([0], [0], 4, 40), 0.5, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: poor)
+    grey = replace(ball(), vertex_colors=None)
+    colorless = AnalyticField(lambda points: 1 - points.norm(dim=1), lambda _: None)
+    sources = ColorSources(torch.ones(1, 4, 64, 64), _red_view(), field=colorless)
+    with pytest.raises(InvalidInput, match="no colours"):
+        paint(grey, sources, 512)

@@ -16,6 +16,7 @@ from pipelines.meshes.camera_fit import fit_camera, fit_views
 from pipelines.meshes.cleaning import clean
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import ColorSources, paint
+from pipelines.meshes.projection import PosedImages
 from pipelines.meshes.solid import make_solid
 from pipelines.progress import Progress
 from pipelines.rendering.render_mesh import render_mesh
@@ -72,7 +73,10 @@ WORK = {
         replace(stairs(), vertex_colors=None), *_photograph(), (0, 45), progress=progress
     ),
     "find cameras of views": lambda _, progress: fit_views(
-        stairs(), _photograph()[0], cameras_around([0.0], [15.0], 4.0, 30.0), 40.0, progress
+        stairs(),
+        PosedImages(_photograph()[0], cameras_around([0.0], [15.0], 4.0, 30.0)),
+        40.0,
+        progress,
     ),
     "paint with a photograph": lambda _, progress: _paint(progress),
 }

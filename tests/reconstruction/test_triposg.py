@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from pipelines import image_to_3d, job, result
-from pipelines.cameras import Cameras, cameras_around
+from pipelines import image_to_3d, job
+from pipelines.cameras import cameras_around
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.fields import set_transformer
 from pipelines.fields.latent_set import LatentSet
@@ -215,7 +215,7 @@ def ball_chain(tmp_path, files) -> ImageTo3D:
 def chain(ball_chain, monkeypatch) -> ImageTo3D:
     """A model that makes balls, whose photograph is from 50 degrees to the left."""
     fit = CameraFit(cameras_around([50.0], [0.0], 4.0, 36.0), 0.9, 50.0, 0.0, 0.0)
-    monkeypatch.setattr(result, "fit_camera", lambda *_, **__: fit)
+    monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: fit)
     return ball_chain
 
 
@@ -224,13 +224,11 @@ def test_image_to_3d_colours_the_mesh_with_the_photograph_or_the_views(chain, im
     generated = GeneratedViews(green, 5)
     monkeypatch.setattr(image_to_3d, "generate_views", lambda *_, **__: generated)
 
-    def fit_views(
-        mesh: Mesh, views: torch.Tensor, cameras: Cameras, azimuth: float, *_: object
-    ) -> PosedImages:
+    def fit_views(mesh: Mesh, views: PosedImages, azimuth: float, *_: object) -> PosedImages:
         assert azimuth == 50
-        return PosedImages(views, cameras)
+        return views
 
-    monkeypatch.setattr(result, "fit_views", fit_views)
+    monkeypatch.setattr(camera_fit, "fit_views", fit_views)
     settings = Settings(surface=SurfaceSettings(resolution=32), views=ViewSettings(steps=1, seed=5))
     rgba = torch.cat(image, dim=1)
     red = chain(rgba, settings)
@@ -277,7 +275,7 @@ def test_tries_keep_the_shape_whose_outline_fits_at_the_camera_that_is_found(
         return 0.8 - squeezed.norm(dim=1)
 
     monkeypatch.setattr(image_to_3d, "Sampler", sampler)
-    monkeypatch.setattr(result, "ALL_AROUND", (0, 90))
+    monkeypatch.setattr(camera_fit, "ALL_AROUND", (0, 90))
     for name, less in {"_ITERATIONS": 2, "_REFINED": 1, "_SIZE": 32}.items():
         monkeypatch.setattr(camera_fit, name, less)
     ball_chain.reconstruction.decoder.points.register_forward_hook(flatten)
