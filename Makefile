@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up all they need in .venv; nothing else has to be installed but Python 3.11 or newer.
+# `make demo` and `make test` install all they need in .venv. They require Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,8 @@ CACHE ?= training-cache
 
 .PHONY: demo serve test test-lowest check archive mutants bench bench-gpu release-check golden photo clean
 
-# torch first and by itself: on a machine without an NVIDIA GPU a plain `pip install torch` would fetch gigabytes of CUDA.
+# Install torch first, in the version of constraints.txt: a plain `pip install torch` would download
+# gigabytes of CUDA libraries on a machine without an NVIDIA GPU.
 $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requirements-server.txt requirements-mcp.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
@@ -19,21 +20,21 @@ $(VENV)/.installed: requirements.txt constraints.txt requirements-dev.txt requir
 demo: $(VENV)/.installed
 	$(BIN)/python -m pipelines workflows/cup.png -o out --overwrite
 
-# ModelsLab's endpoint and a page at http://127.0.0.1:8000/, for this machine alone.
+# Serve ModelsLab's API and a web page at http://127.0.0.1:8000/, on this machine only.
 serve: $(VENV)/.installed
 	$(BIN)/python -m pipelines serve
 
-# One process a core with one thread each: threads of processes that share cores wait for each other.
+# Run one process per core with one thread each: more threads than cores would wait for each other.
 test: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov
 
-# ComfyUI's own tool brings dozens of packages, so it has a place of its own.
+# ComfyUI's tool comfy-cli installs dozens of packages, so it has its own environment.
 $(VENV)-registry/.installed: constraints.txt
 	$(PYTHON) -m venv $(VENV)-registry
 	$(VENV)-registry/bin/pip install --quiet -c constraints.txt comfy-cli
 	touch $@
 
-# mypy looks at nodes/ as ComfyUI imports it, as a package within the pack's own folder, whatever that folder is called.
+# mypy checks nodes/ as ComfyUI imports it: as a package inside the pack's folder, here named `pack`.
 check: $(VENV)/.installed $(VENV)-registry/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,16 +48,17 @@ check: $(VENV)/.installed $(VENV)-registry/.installed
 	grep -q "All validation checks passed" $(VENV)-registry/validated
 	! grep -qi "warning" $(VENV)-registry/validated
 
-# What the registry would make of the last commit: out/node.zip.
+# Build the registry's archive of the last commit as out/node.zip.
 archive: $(VENV)-registry/.installed
 	$(COMFY) node pack
 	mkdir -p out && mv node.zip out/node.zip
 
-# Fails until the owner has filled in what RELEASE.md names.
+# Fail until the owner has filled in the values that RELEASE.md lists.
 release-check:
 	! grep -n "FILL-IN" pyproject.toml README.md
 
-# Which one-line changes of the code the tests notice: hours for all; SHARE=0.05 takes a random twentieth, FILES=pipelines/cameras.py that file's.
+# Mutation testing: count one-line changes of the code that the tests miss. All of them take hours;
+# SHARE=0.05 tests a random twentieth, FILES=pipelines/cameras.py only the changes of that file.
 SHARE ?= 1
 mutants: $(VENV)/.installed
 	$(BIN)/pip install --quiet -c constraints.txt mutmut
@@ -68,11 +70,11 @@ golden: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
-# Every stage on a GPU within nine minutes; replaces the table in BENCHMARKS.md.
+# Measure every stage on a GPU within nine minutes, and replace the table in BENCHMARKS.md.
 bench-gpu: $(VENV)/.installed
 	$(BIN)/python -m benchmarks --device cuda --table BENCHMARKS.md
 
-# The tests with the oldest versions that requirements.txt allows.
+# Run the tests with the oldest versions that requirements.txt allows.
 test-lowest: requirements.txt constraints-lowest.txt
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/pip install --quiet --upgrade pip
@@ -80,9 +82,9 @@ test-lowest: requirements.txt constraints-lowest.txt
 	$(VENV)-lowest/bin/pip install --quiet -c constraints-lowest.txt -r requirements.txt -r requirements-dev.txt
 	$(VENV)-lowest/bin/python -m pytest
 
-# Make the embedded model anew, from files of objects (see training/objects.py): ASSETS="objects_cc0.npz objects_more.npz". The data set
-# and the training can be stopped and go on where they were. With a GPU: DEVICE=cuda BATCH=192 MINUTES=20. Once through, on small numbers:
-# LIMIT=60 MINUTES=2.
+# Train the embedded model on files of objects (see training/objects.py):
+# ASSETS="objects_cc0.npz objects_more.npz". After an interruption, the same command resumes the data
+# set and the training. On a GPU: DEVICE=cuda BATCH=192 MINUTES=20. Smoke test: LIMIT=60 MINUTES=2.
 MINUTES ?= 480
 BATCH ?= 16
 DEVICE ?= cpu
