@@ -39,7 +39,7 @@ class LoadMultiviewModel(io.ComfyNode):
                 setting="views_model",
                 default="zero123plus-instantmesh",
                 note="zero123plus-instantmesh: Zero123++ v1.2 with InstantMesh's U-Net, best"
-                " for photographs (about 6 GB, CC-BY-NC). zero123plus: the stock v1.2.",
+                " for photographs (about 4.5 GB, CC-BY-NC). zero123plus: the stock v1.2.",
             ),
             dtype_input(),
         ],

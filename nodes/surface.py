@@ -19,7 +19,8 @@ from .sockets import FieldSocket
 class ExtractMesh(io.ComfyNode):
     """Extracts the surface of each triplane as a mesh.
 
-    Uses FlexiCubes for photo and the mesh models, and marching cubes for the other models.
+    Uses FlexiCubes for photo, triposg and the mesh models, and marching cubes for triposr and the
+    nerf models.
     """
 
     define_schema = node_schema(

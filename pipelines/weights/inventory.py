@@ -35,7 +35,7 @@ _BEST_ON_A_CPU = ("triposr", "instant-mesh-large", "instant-mesh-base")
 _SECONDS = {
     "photo": (1, 2),
     "triposr": (2, 15),
-    "triposg": (10, 2400),
+    "triposg": (10, 1800),
     "instant-mesh": (10, 1800),
     "instant-nerf": (10, 1800),
 }
