@@ -28,7 +28,7 @@ def save_orbit(
 ) -> list[Path]:
     """Render an orbit around the field, or around the mesh if the field has no colours.
 
-    Save an animated WebP and single frames.
+    Save the frames and an animated WebP; return their paths, the animation first.
     """
     cameras, progress = orbit_cameras(count), partial(progress, stage="orbit")
     if has_colors(field):

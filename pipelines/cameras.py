@@ -1,8 +1,7 @@
 """Pinhole cameras: their poses, intrinsics and rays.
 
-World: right-handed, z up; the input photograph looks along -x from azimuth 0, so an object's front
-faces +x.
-A camera looks along its own -z, with x to the right and y up (OpenGL).
+World: right-handed, z up. The camera of the input photograph is at azimuth 0 and looks along -x, so
+the object's front faces +x. A camera looks along its own -z, with x to the right and y up (OpenGL).
 
             z up
             |   . camera at (r cos e cos a, r cos e sin a, r sin e)
@@ -118,8 +117,8 @@ def look_at_origin(
         raise InvalidInput(f"A camera's radius must be above 0, got {radii}.")
     if not all(abs(e) < 90 for e in elevations_deg) or not all(map(math.isfinite, azimuths_deg)):
         raise InvalidInput(
-            "Elevations must lie between -90 and 90 degrees, both excluded, got"
-            f" {list(elevations_deg)}."
+            "Azimuths must be finite, and elevations between -90 and 90 degrees, both excluded, got"
+            f" {list(azimuths_deg)} and {list(elevations_deg)}."
         )
     azimuth = torch.deg2rad(torch.tensor(azimuths_deg, dtype=torch.float64))
     elevation = torch.deg2rad(torch.tensor(elevations_deg, dtype=torch.float64))
@@ -193,7 +192,7 @@ def _parse_angles(name: str, text: str) -> list[float]:
         angles = []
     if not angles:
         raise InvalidInput(
-            f"The {name} must be numbers with commas between, like '0, 90, 180, 270', got '{text}'."
+            f"The {name} must be numbers separated by commas, like '0, 90, 180, 270', got '{text}'."
         )
     return angles
 

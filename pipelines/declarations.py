@@ -1,4 +1,4 @@
-"""The base of all settings, and the declaration of one setting as interfaces read it."""
+"""Base class of all settings, and `Setting`, from which interfaces derive their options."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ class Setting:
         choices: allowed words; empty if every value is allowed.
         repeats: whether the setting is a list; kind and choices are those of its members.
         help: one sentence without a full stop.
+        annotation: type with bounds, for pydantic; without None.
     """
 
     name: str
@@ -126,7 +127,7 @@ def _declared(model: type[BaseSettings]) -> Iterator[Setting]:
 
 def _setting(name: str, field: FieldInfo) -> Setting:
     kind = field.annotation
-    if get_origin(kind) in (Union, UnionType):  # interfaces pass None for a missing value
+    if get_origin(kind) in (Union, UnionType):  # drop None: interfaces omit the option instead
         kind = next(one for one in get_args(kind) if one is not NoneType)
     if repeats := get_origin(kind) is tuple:
         kind = get_args(kind)[0]

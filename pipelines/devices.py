@@ -77,9 +77,10 @@ def wait_for(device: torch.device) -> None:
 
 @contextmanager
 def at_work(module: nn.Module, device: torch.device, offload: bool) -> Iterator[None]:
-    """Provide a module on a device during the block.
+    """Keep an offloaded module on a device during the block.
 
-    With `offload`, the module is moved to the device first, and back to host memory at the end.
+    With `offload`, the module is moved to the device, and back to host memory at the end. Without
+    it, the module is already on the device.
     """
     if not offload:
         yield

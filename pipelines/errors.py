@@ -54,11 +54,11 @@ class AddressRefused(ImageTo3DError, RuntimeError):
 
 @contextmanager
 def packages_of(requirements: str, feature: str) -> Iterator[None]:
-    """Convert the error of a missing package to the command that installs it.
+    """Convert an ImportError to an error that names the command to install the packages.
 
     Args:
         requirements: name of the file that lists the packages.
-        feature: what needs them, at the start of a sentence.
+        feature: the feature that needs them, as the subject of a sentence: "The server".
 
     Raises:
         EnvironmentProblem: in place of ImportError.

@@ -108,7 +108,7 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
 
 
 def _report(mesh: Mesh, settings: OutputSettings) -> MeshReport:
-    """Measure a mesh; for 3D printing too, if the settings are those of a print."""
+    """Measure a mesh; measure it for 3D printing too if the settings suggest that it is printed."""
     printer = settings.printer and parse_volume(settings.printer)
     for_print = settings.solid or settings.format == "3mf" or settings.orient or bool(printer)
     return report(mesh, for_print=for_print, printer=printer or None)

@@ -42,8 +42,8 @@ class ImageTo3D:
     """The loaded models, which can process many images.
 
     Attributes:
-        multiview: model that generates views for the reconstruction model, or, if that has no
-            colours, for the colours; None if no views are needed.
+        multiview: generates the views that the reconstruction model takes, or the views that
+            colour its mesh if its fields have no colours; None if no views are needed.
         reconstruction: model that makes the field.
         background_models: folder of rembg's models; None for rembg's default folder.
         device: device of the models.
@@ -81,8 +81,9 @@ class ImageTo3D:
         Args:
             model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
             views_model: one of `weights.presets.MULTIVIEW_PRESETS`. None chooses the default for
-                `model`, or no views model if `model` takes the image itself. A model without
-                colours takes them from the photograph, or with a views model from its views.
+                `model`, or no views model if `model` takes the image itself. If `model` has no
+                colours, the mesh is coloured with the views of this model, or with the
+                photograph if it is None.
             models_dirs: see `weights.finding.find_file`; rembg's models are in the subfolder
                 `rembg` of the first folder.
             device: see `devices.choose_device`.
@@ -154,7 +155,8 @@ class ImageTo3D:
     ) -> Result:
         """Make a mesh from the result of `frame_image`.
 
-        With several `tries`, make a mesh for each of as many seeds and keep the best one.
+        If `settings.views.tries` is above 1, make that many meshes with different seeds, and keep
+        the best.
 
         Args:
             photo: the framed object.
@@ -162,8 +164,8 @@ class ImageTo3D:
             progress: see `__call__`.
 
         Raises:
-            InvalidInput, EmptySurface, EnvironmentProblem: as the stages do; an empty surface only
-                if all tries are empty.
+            InvalidInput, EmptySurface, EnvironmentProblem: as the stages do. EmptySurface is raised
+                only if all tries are empty.
         """
         result = _best_of_tries(
             lambda own: self._from_framed(photo, own, progress), settings, progress
@@ -214,7 +216,7 @@ class ImageTo3D:
     ) -> Result:
         """Make a mesh from several photographs; generate the views that are missing.
 
-        With several `tries`, see `from_framed`.
+        Several tries work as in `from_framed`.
 
         Args:
             photographs: the result of `multiview.photographs.frame_photographs`.
@@ -372,7 +374,7 @@ def _best_of_tries(
 
 
 def check_sampling(model: str, known: Set[str], settings: Settings) -> None:
-    """Check that sampling settings which a model does not use have their default values.
+    """Check that the sampling settings that a model does not use have their default values.
 
     Args:
         model: name of the model, for the message.

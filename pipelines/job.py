@@ -47,7 +47,7 @@ class Prepared:
     """Input of the models.
 
     Attributes:
-        content: the object of one photograph or of several, or views with their cameras.
+        content: one framed photograph, several photographs, or views with their cameras.
         seconds: duration of each stage.
     """
 
@@ -75,7 +75,7 @@ def check(settings: JobSettings) -> None:
 
     Raises:
         InvalidInput: if a setting that the model does not use differs from its default, the
-            model's licence is not allowed, or the printer's volume is none.
+            model's licence is not allowed, or the printer's volume is malformed.
     """
     if settings.output.printer:
         parse_volume(settings.output.printer)
@@ -88,7 +88,7 @@ def check(settings: JobSettings) -> None:
 def check_images(
     settings: JobSettings, count: int, cameras: Cameras | Viewpoints | None = None
 ) -> None:
-    """Check that the model and the settings suit a number of images, without reading them.
+    """Check that the model and the settings support the number of images, without reading images.
 
     Args:
         settings: the job's settings.
@@ -96,18 +96,19 @@ def check_images(
         cameras: see `prepare`.
 
     Raises:
-        InvalidInput: if the model takes one image, or `tries` has no effect.
+        InvalidInput: if the model takes only one image, or `tries` has no effect.
     """
     if cameras is None and count == 1:
         return
     if not takes_views(settings.model):
+        got = f"{count}{'' if cameras is None else ' with cameras'}"
         raise InvalidInput(
-            f"{settings.model} takes one image without cameras, got {count}: choose a model"
+            f"{settings.model} takes one image without cameras, got {got}: choose a model"
             " that takes views, such as instant-mesh-large."
         )
     generates = isinstance(cameras, Viewpoints) and not cameras.complete
     if settings.views.tries > 1 and not generates:
-        raise InvalidInput("The images show all sides, so no view is sampled: leave out tries.")
+        raise InvalidInput("The images show all sides, so no views are generated: leave out tries.")
 
 
 def load(
@@ -264,11 +265,11 @@ def prepare(
     Args:
         images: one image, or N images of one object for models that take views. Each is a file or
             a tensor (1, 3 or 4, H, W) in [0, 1].
-        settings: only background and framing are used. Without a foreground ratio, the object
-            keeps its position in the image.
-        cameras: N cameras of views, or directions of N photographs, which are framed at one scale
-            and completed with generated views. None for one image, or for six views with the
-            cameras of Zero123++.
+        settings: only background and framing are used. If the foreground ratio is None, the
+            object keeps its position in the image.
+        cameras: the cameras of N views, or the directions of N photographs. Photographs are
+            framed at one scale; `reconstruct` generates the views that are missing. None means one
+            image, or six views with the cameras of Zero123++.
         background_models: folder of rembg's models; None for rembg's default folder.
         device: device of rembg's models.
         progress: called after each step.
@@ -319,7 +320,9 @@ def reconstruct(
     if views_model is None:
         chain = dataclasses.replace(chain, multiview=None)
     elif chain.multiview is None and not takes_views(settings.model):
-        raise InvalidInput("texture_from views needs a views model: set it for the whole run.")
+        raise InvalidInput(
+            "texture_from views needs a multiview model: set texture_from for the whole run."
+        )
     if isinstance(content, FramedImage):
         result = chain.from_framed(content, settings, progress)
     elif isinstance(content, Photographs):

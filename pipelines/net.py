@@ -1,8 +1,8 @@
 """An HTTP client that refuses private addresses and limits the size of responses.
 
 Requests keep the host name, so certificates and proxies keep working. Each new connection resolves
-the host once, checks all its addresses, and connects to one of them: a name that resolves
-differently a moment later leads nowhere else.
+the host once, checks all its addresses, and connects to one of them. A DNS answer that changes
+after the check therefore has no effect.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # the last 32 bits are an IPv4 a
 class Access:
     """Rules for which addresses a client may reach.
 
-    The default is public addresses over https, directly or through a proxy.
+    The defaults allow public addresses over https, directly or through a proxy.
 
     Attributes:
         http: allow http for every host.
@@ -128,7 +128,7 @@ def _is_port(port: int | None) -> bool:
 
 
 def make_client(access: Access) -> httpx.AsyncClient:
-    """Make a client that connects only to addresses `access` allows, also after redirects.
+    """Make a client that connects only to addresses that `access` allows, also after redirects.
 
     Open responses with `stream` and read them with `read_chunks`, because httpx decodes bodies
     without a size limit.
@@ -329,7 +329,7 @@ class _Transport(httpx.AsyncBaseTransport):
         proxy = _proxy_for(request.url) if self._access.proxies else None
         if proxy is None:
             return await self._direct.handle_async_request(request)
-        with suppress(OSError, UnicodeError):  # the proxy may be able to resolve it
+        with suppress(OSError, UnicodeError):  # the proxy may know the name
             await _allowed_addresses(self._access, request.url.host, _TIMEOUT.connect)
         if proxy not in self._proxied:
             self._proxied[proxy] = httpx.AsyncHTTPTransport(proxy=proxy)
@@ -348,7 +348,7 @@ def _proxy_for(url: httpx.URL) -> str | None:
 
 
 async def _allowed_addresses(access: Access, host: str, timeout: float | None) -> list[str]:
-    """Resolve a host to its addresses, IPv4 first, as a broken IPv6 often keeps one waiting.
+    """Resolve a host to its addresses, IPv4 first, because broken IPv6 often ends in a timeout.
 
     Raises:
         AddressRefused: if one of the addresses is not allowed.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Protocol):
-    """Callback for the steps of a stage. An exception that it raises ends the work."""
+    """Callback for the steps of a stage. An exception that it raises stops the work."""
 
     def __call__(
         self, done: int, total: int, preview: Tensor | None = None, *, stage: str = ""

@@ -1,4 +1,4 @@
-"""Results: a mesh with all that it was made from, and the files of a job."""
+"""Results: a mesh with the images and the field behind it, and the files of a job."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Result:
         seconds: duration of each stage.
         licenses: licences of the weights in use, by the name of the model; set by `job`.
         photographs: several photographs of the object; None if there is only one, or only views.
-        fit: camera of the photograph, for a field without colours.
+        fit: estimated camera of the photograph, if the field has no colours.
         tries: seeds and scores of all tries, if there were several.
     """
 
@@ -116,12 +116,13 @@ class Result:
         return fit.posed(photo.photograph, photo.mask)
 
     def with_cameras(self, views: PosedImages | None, progress: Progress = silent) -> Result:
-        """Find the cameras of the photograph and of views, for a field in a pose of its own.
+        """Estimate the cameras of the photograph and of its views.
 
-        If the outlines differ too much, log a warning, and leave out the views.
+        For models that choose the object's pose themselves. If the outlines of mesh and photograph
+        differ too much, log a warning, and leave out the views.
 
         Args:
-            views: views of the photograph, with their cameras if its azimuth were 0.
+            views: generated views. Their cameras assume that the photograph is at azimuth 0.
             progress: called throughout the search.
         """
         assert self.photo is not None
@@ -132,7 +133,7 @@ class Result:
         return replace(self, fit=fit, views=posed)
 
     def painted(self, source: TextureSource, progress: Progress = silent) -> Result:
-        """Colour the mesh with the images of a source; grey if there are none."""
+        """Colour the mesh with the images of a source (see `layers`); grey if there are none."""
         grey = replace(self.mesh, vertex_colors=torch.full_like(self.mesh.vertices, GREY))
         layers = self.layers(source)
         return replace(self, mesh=color_vertices(grey, layers, progress) if layers else grey)
@@ -145,7 +146,7 @@ class JobResult:
     Attributes:
         files: paths of the mesh, then its other files, previews, views, orbit and video.
         report: report about the mesh; None if the job failed.
-        seed: seed of the views; 0 if none were sampled.
+        seed: seed of the generated views or of the shape; 0 if neither was sampled.
         seconds: duration of each stage.
         licenses: licences of the weights in use, by the name of the model.
         exception: the exception that failed the job; None if it succeeded.

@@ -3,7 +3,8 @@
 The command line's flags, a catalogue's columns, the server's request body, a job's fingerprint and
 the nodes' bounds derive from these models. This module imports neither torch nor `weights/`.
 
-None stands for the model's own value. An invalid value raises `InvalidInput` in one sentence.
+A value of None means the model's own default. An invalid value raises `InvalidInput` with a message
+of one sentence.
 """
 
 from __future__ import annotations
@@ -55,24 +56,30 @@ _ORIGIN = re.compile(r"\*|https?://[^/?#@\s]+")
 
 
 class ViewSettings(BaseSettings):
-    """Settings of the sampling of six views, or of TripoSG's shape, from one image."""
+    """Settings for sampling six views, or TripoSG's shape, from one image."""
 
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(
-        None, ge=0, le=100, description="how strictly the result follows the image; 1 or less: off"
+        None,
+        ge=0,
+        le=100,
+        description="how strictly the result follows the image; 1 or less turns guidance off",
     )
     scheduler: Scheduler = Field("euler_ancestral", description="sampling method")
     seed: int = Field(
-        0, ge=0, le=2**64 - 1, description="seed of the views or the shape; 0 draws one"
+        0, ge=0, le=2**64 - 1, description="seed of the views or the shape; 0 draws a random seed"
     )
     shift: float | None = Field(
-        None, ge=0.1, le=100, description="above 1, more of triposg's steps go to the coarse shape"
+        None,
+        ge=0.1,
+        le=100,
+        description="values above 1 spend more of triposg's steps on the coarse shape",
     )
     tokens: int | None = Field(
         None,
         ge=512,
         le=4096,
-        description="latent vectors of triposg's shape: fewer are faster and coarser",
+        description="number of latent vectors of triposg's shape: fewer are faster and coarser",
     )
     tries: int = Field(
         1, ge=1, le=16, description="number of seeds to try; the most plausible mesh is kept"
@@ -80,7 +87,7 @@ class ViewSettings(BaseSettings):
 
 
 class SurfaceSettings(BaseSettings):
-    """Settings of the extraction of a mesh from a field."""
+    """Settings for extracting a mesh from a field."""
 
     resolution: int | None = Field(
         None, ge=32, le=512, description="cells along an edge of the surface grid"
@@ -89,15 +96,17 @@ class SurfaceSettings(BaseSettings):
         131072,
         ge=1,
         le=2**31,
-        description="points evaluated at once: bounds memory, changes no vertex",
+        description="number of points evaluated at once: limits memory, does not change the mesh",
     )
     threshold: float | None = Field(
         None,
         ge=1e-6,
         le=1_000_000,
-        description="density of the surface, for triposr and instant-nerf",
+        description="density at which the surface lies, for triposr and instant-nerf",
     )
-    exact: bool = Field(False, description="evaluate every grid point")
+    exact: bool = Field(
+        False, description="evaluate every grid point, not only those near the surface"
+    )
     min_part_share: float = Field(
         1.0, ge=0, le=1, description="smallest component to keep, as a share of the largest"
     )
@@ -105,12 +114,14 @@ class SurfaceSettings(BaseSettings):
 
 
 class OutputSettings(BaseSettings):
-    """Settings of mesh post-processing and of the output files."""
+    """Settings for mesh post-processing and for the output files."""
 
     format: MeshFormat = Field("obj", description="format of the mesh file")
-    up_axis: UpAxis = Field("y", description="up axis of the mesh file; y has its front toward +z")
+    up_axis: UpAxis = Field(
+        "y", description="up axis of the mesh file; with y, the object's front faces +z"
+    )
     solid: bool = Field(
-        False, description="make one closed body to print, without inner walls (needs libigl)"
+        False, description="make one closed, printable body without inner walls (needs libigl)"
     )
     orient: bool = Field(
         False, description="turn the mesh so that it needs the least support on a printer"
@@ -124,7 +135,8 @@ class OutputSettings(BaseSettings):
         0.0,
         ge=0,
         le=10**9,
-        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0 keeps it",
+        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0 keeps the"
+        " size",
     )
     pivot: Pivot = Field("keep", description="where the mesh's origin is")
     max_faces: int | None = Field(
@@ -140,17 +152,21 @@ class OutputSettings(BaseSettings):
         None,
         ge=512,
         le=4096,
-        description="bake a texture of at most this many pixels a side; smaller where the images"
-        " hold no more detail",
+        description="bake a texture of at most this many pixels per side; it is smaller if the"
+        " images have less detail",
     )
     texture_from: TextureSource = Field(
         "pictures",
-        description="source of the texture: the photograph over the views over the triplane"
-        " (pictures), the views over the triplane, or the triplane alone",
+        description="source of the texture: pictures uses the photograph, then the views, then the"
+        " triplane for what is still uncovered; views leaves out the photograph; triplane uses the"
+        " triplane alone",
     )
     texture_format: TextureFormat = Field("png", description="format of the texture in a GLB")
     orbit: int = Field(
-        0, ge=0, le=360, description="render this many frames around the object, and a WebP of them"
+        0,
+        ge=0,
+        le=360,
+        description="save this many frames of an orbit around the object, and an animated WebP",
     )
     save_views: bool = Field(False, description="save the framed image and the six views")
     previews: bool = Field(False, description="save an image of the mesh from three sides")
@@ -168,12 +184,12 @@ class OutputSettings(BaseSettings):
 
 
 class Settings(BaseSettings):
-    """Settings of making a mesh from an image."""
+    """Settings for making a mesh from an image."""
 
     remove_bg: BackgroundMethod = Field(
         "auto",
-        description="how the background is removed; auto takes the image's alpha if it shows an"
-        " object, plain if the border has one colour, otherwise u2net",
+        description="how the background is removed; auto uses the image's alpha channel if it"
+        " shows an object, plain if the image's border has one colour, otherwise u2net",
     )
     alpha_threshold: float = Field(
         0.05, ge=0, le=1, description="mask values below this count as background"
@@ -185,7 +201,8 @@ class Settings(BaseSettings):
         0.0,
         ge=-80,
         le=80,
-        description="angle above the horizon, in degrees, of several photographs of one object",
+        description="the camera's angle above the horizon in degrees, for several photographs of"
+        " one object",
     )
     views: ViewSettings = Field(default_factory=ViewSettings)
     surface: SurfaceSettings = Field(default_factory=SurfaceSettings)
@@ -212,7 +229,8 @@ class LoadSettings(BaseSettings):
     )
     dtype: Dtype = Field("auto", description="precision")
     offload: bool = Field(
-        False, description="keep only the working model on the device: slower, needs less memory"
+        False,
+        description="keep only the running model on the device: slower, but needs less memory",
     )
     models_dir: Path | None = Field(
         None, description="folder of weights: searched first, and filled by downloads"
@@ -225,26 +243,29 @@ class LoadSettings(BaseSettings):
 
 
 class CatalogueSettings(BaseSettings):
-    """Settings of a catalogue's run: its workers, and what it does about failures."""
+    """Settings of a catalogue's run: its workers, and how it handles failures."""
 
-    retry_failed: bool = Field(False, description="retry what failed in earlier runs")
+    retry_failed: bool = Field(False, description="retry items that failed in earlier runs")
     stop_after: int = Field(
-        20, ge=0, le=10**9, description="failures in a row that end the run; 0 never does"
+        20,
+        ge=0,
+        le=10**9,
+        description="end the run after this many failures in a row; 0 never ends it",
     )
     item_timeout: float = Field(3600.0, ge=1, le=10**6, description="timeout of one item")
     workers: int | None = Field(
         None,
         ge=1,
         le=4096,
-        description="workers for each device (default: one for a GPU; on a processor as many as"
-        " their threads allow; on a cluster as many as there is room for)",
+        description="workers per device (default: one per GPU; on a CPU, as many as its cores"
+        " allow; on a cluster, as many as fit)",
     )
     threads: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="threads of each worker; on a processor they change the last digits of results"
-        " (default: 1 for embedded models and beside GPUs, else all)",
+        description="threads per worker; on a CPU, their number changes the last digits of results"
+        " (default: 1 for embedded models and with GPUs, otherwise all)",
     )
     engine: Literal["processes", "ray"] | None = Field(
         None,
@@ -252,7 +273,8 @@ class CatalogueSettings(BaseSettings):
         " default: ray with --address, else processes)",
     )
     address: str | None = Field(
-        None, description="address of a Ray cluster; 'auto' is this machine's"
+        None,
+        description="address of a Ray cluster; 'auto' is the cluster that this machine belongs to",
     )
     gpus: float = Field(
         1.0, ge=0, le=16, description="share of a GPU for each worker of a Ray cluster"
@@ -262,15 +284,19 @@ class CatalogueSettings(BaseSettings):
 class ServerSettings(BaseSettings):
     """Settings of the server, besides those of model loading."""
 
-    host: str = Field("127.0.0.1", description="address; the default is for this machine alone")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; the default accepts only this machine"
+    )
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
-    folder: Path = Field(Path("~/.image-to-3d-server"), description="jobs and results")
-    no_page: bool = Field(False, description="serve the endpoints only")
-    model: ReconstructionName = Field("photo", description="model of jobs that name none")
+    folder: Path = Field(
+        Path("~/.image-to-3d-server"), description="folder of the jobs and their results"
+    )
+    no_page: bool = Field(False, description="serve the API without the web page")
+    model: ReconstructionName = Field("photo", description="model of jobs that do not name one")
     allow_models: tuple[ReconstructionName, ...] | None = Field(
         None,
-        description="models that jobs may name beside --model, separated by commas; missing weights"
-        " are downloaded when they are first needed (default: all models whose weights are here)",
+        description="further models that jobs may use, separated by commas; missing weights are"
+        " downloaded when first needed (default: all models whose weights are on this machine)",
     )
     license: License = Field(
         "any", description="use any model, or only those whose weights allow commercial use"
@@ -280,12 +306,17 @@ class ServerSettings(BaseSettings):
         description="local processes, or actors of a Ray cluster (requirements-cluster.txt)",
     )
     workers: int = Field(
-        1, ge=1, le=4096, description="workers for each device, or actors of a Ray cluster"
+        1, ge=1, le=4096, description="workers per device, or number of Ray actors"
     )
-    ray_address: str = Field("auto", description="of the cluster")
-    ray_actors: int = Field(1, ge=1, le=4096, description="actors, each with a model; as --workers")
+    ray_address: str = Field("auto", description="address of the Ray cluster")
+    ray_actors: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="number of Ray actors; the larger of this and --workers counts",
+    )
     ray_gpus: float = Field(1, ge=0, le=16, description="share of a GPU for each actor")
-    queue: int = Field(32, ge=0, le=10**6, description="jobs that may wait")
+    queue: int = Field(32, ge=0, le=10**6, description="maximum number of waiting jobs")
     limit: float = Field(3600, ge=1, le=10**6, description="timeout of a job")
     keep: float = Field(24, ge=0, le=10**6, description="how long results are kept")
     wait: float = Field(2, ge=0, le=3600, description="how long a request waits for its result")
@@ -293,18 +324,20 @@ class ServerSettings(BaseSettings):
         (), repr=False, description="API key; the variable IMAGE_TO_3D_KEY is safer"
     )
     keys: Path | None = Field(
-        None, description="file of the SHA-256 of keys in hexadecimal, one in a line"
+        None, description="file with the SHA-256 of each accepted key in hexadecimal, one per line"
     )
-    public_url: str | None = Field(None, description="what links begin with, behind a proxy")
-    allow_private: bool = Field(
-        False, description="fetch images from, and call webhooks in, private networks"
+    public_url: str | None = Field(
+        None, description="the server's URL behind a proxy; links begin with it"
     )
+    allow_private: bool = Field(False, description="allow images and webhooks in private networks")
     cors_origin: tuple[str, ...] = Field(
         (),
-        description="let web pages of this origin use the endpoints, such as https://example.com;"
-        " may be repeated; * for all",
+        description="let web pages of this origin use the API, such as https://example.com, or *"
+        " for all; may be repeated",
     )
-    webhook_secret: str = Field("", repr=False, description="key that signs webhooks; empty: none")
+    webhook_secret: str = Field(
+        "", repr=False, description="key that signs webhooks; empty: unsigned"
+    )
 
     @model_validator(mode="after")
     def _check_access(self) -> ServerSettings:

@@ -107,7 +107,7 @@ def test_angles_as_people_write_them(azimuths, elevations, expected):
     torch.testing.assert_close(found.c2w, look_at_origin(*expected, 2.5))
     torch.testing.assert_close(found.intrinsics_normalized[0], intrinsics_from_fov(35.0))
     for bad in ("", "front", "1, two"):
-        with pytest.raises(InvalidInput, match="numbers with commas"):
+        with pytest.raises(InvalidInput, match="numbers separated by commas"):
             parse_cameras(bad, "0", 2.5, 35.0)
         with pytest.raises(InvalidInput, match="elevations"):
             parse_cameras("0", bad, 2.5, 35.0)

@@ -203,7 +203,7 @@ def test_several_tries_of_photographs_keep_the_best(tiny, image_path, tmp_path):
 )
 def test_several_tries_without_sampled_views_are_refused(image_path, count, cameras):
     settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, tries=2)})
-    with pytest.raises(InvalidInput, match="no view is sampled: leave out tries"):
+    with pytest.raises(InvalidInput, match="no views are generated: leave out tries"):
         prepare([image_path] * count, settings, cameras=cameras)
 
 

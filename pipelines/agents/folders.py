@@ -63,7 +63,7 @@ class Folders:
         """Resolve a path, relative to the first folder, and check that it is inside a folder."""
         try:
             path = (self.paths[0] / expand_home(Path(text))).resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL character
+        except (OSError, RuntimeError, ValueError) as error:  # links in a loop, a NUL character
             raise InvalidInput(f"{text!r} is not a path: {error}.") from error
         if not any(path.is_relative_to(folder) for folder in self.paths):
             raise InvalidInput(f"{text} is outside the folders that the user allowed: {self}.")

@@ -34,7 +34,7 @@ class AgentJob:
         cancelled: whether the agent has cancelled the job.
         outcome: how the work ended; None while it has not.
         started, ended: `time.monotonic()`; None if not yet reached.
-        work: ends with the job.
+        work: future that is done when the job has ended.
     """
 
     id: str
@@ -61,7 +61,7 @@ class AgentJob:
 
     @property
     def message(self) -> str:
-        """Reason why the job has no result, in one sentence; empty if it has or may have one."""
+        """One sentence on why the job failed or was cancelled; empty in all other states."""
         if self.state == "cancelled":
             return "The job was cancelled."
         return self.outcome.message if self.outcome else ""
@@ -107,7 +107,7 @@ class AgentJobs:
         settings: JobSettings,
         folder: Path,
     ) -> AgentJob:
-        """Queue a job; its files are named as the first image."""
+        """Queue a job; its files are named after the first image."""
         new = AgentJob(secrets.token_hex(4), images, cameras, settings, folder)
         self._jobs[new.id] = new
         new.work = self._thread.submit(self._run, new)
@@ -117,7 +117,7 @@ class AgentJobs:
         """Return a job.
 
         Raises:
-            InvalidInput: if there is none with this id.
+            InvalidInput: if there is no job with this id.
         """
         if id not in self._jobs:
             known = ", ".join(self._jobs) or "none"
@@ -125,7 +125,7 @@ class AgentJobs:
         return self._jobs[id]
 
     def wait(self, job: AgentJob, seconds: float) -> None:
-        """Wait until a job has ended, for at most some seconds."""
+        """Wait until a job has ended, but at most the given number of seconds."""
         if not job.cancelled:
             wait([job.work], seconds)
 

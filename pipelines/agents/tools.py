@@ -67,13 +67,13 @@ class JobStatus:
 
 
 class Tools:
-    """The tools of an agent; each public method is one, and its docstring the description.
+    """The tools of an agent: each public method is a tool, described by its docstring.
 
     Args:
         folders: folders that the agent may use.
         jobs: runs the jobs.
         loading: settings of model loading.
-        model: model of jobs that name none; None for the best that is downloaded.
+        model: model of jobs that do not name one; None for the best downloaded model.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class Tools:
             dict[str, str],
             Field(
                 description="paths of photographs of the object's other sides, by side: left, back,"
-                " right or an azimuth in degrees (90: its own left side); image shows its front"
+                " right or an azimuth in degrees (90 is the object's own left); image is its front"
             ),
         ] = {},  # noqa: B006
     ) -> JobStatus:
-        """Start to make a mesh from an image, and return its job id at once."""
+        """Start a job that makes a mesh from an image, and return its id immediately."""
         images = [self._folders.image(path) for path in (image, *sides.values())]
         chosen = self._job_settings(settings)
         cameras = Viewpoints.of(("front", *sides), chosen) if sides else None
@@ -121,10 +121,10 @@ class Tools:
         self,
         job: str,
         wait_s: Annotated[
-            float, Field(ge=0, le=MAX_WAIT_S, description="wait for the job's end for this long")
+            float, Field(ge=0, le=MAX_WAIT_S, description="seconds to wait for the job to end")
         ] = 0.0,
     ) -> JobStatus:
-        """Return the state of a job: queued, running, done, failed or cancelled; and its stage."""
+        """Return a job's state (queued, running, done, failed or cancelled) and its stage."""
         found = self._jobs.get(job)
         self._jobs.wait(found, wait_s)
         return self._status(found)
@@ -136,7 +136,7 @@ class Tools:
         return self._status(found)
 
     def result(self, job: str) -> list[Any]:
-        """Return a finished job's paths, statistics and licence, and an image from three sides."""
+        """Return a finished job's files, statistics and licence, and an image of three sides."""
         found = self._jobs.get(job)
         if found.result is None:
             raise InvalidInput(f"Job {job} is {found.state}: {found.message or 'call status.'}")

@@ -71,7 +71,7 @@ def _is_transient(error: httpx.HTTPError) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of a failed download, which completes a sentence."""
+    """Return why a download failed, as the end of a sentence without a full stop."""
     if isinstance(error, httpx.TimeoutException):
         return f"the server did not answer for {_READ_TIMEOUT_S:.0f} seconds"
     if isinstance(error, httpx.TransportError):

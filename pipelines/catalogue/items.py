@@ -19,7 +19,7 @@ from .lists import PICTURE, READERS, read_list
 
 ID = "id"
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-#: Name of a list's column with photographs of another side than the front.
+#: Matches the names of columns with photographs of other sides than the front.
 _SIDE = re.compile(r"image[_-](left|back|right|-?\d+(?:\.\d+)?)")
 _MAX_NAME = 80
 
@@ -58,7 +58,7 @@ def is_remote(picture: str) -> bool:
 
 
 def digest_of(paths: Sequence[Path]) -> str:
-    """Return the SHA-256 of an image, or of the digests of several."""
+    """Return the SHA-256 of one file; for several, the SHA-256 of their joined digests."""
     digests = [sha256(path) for path in paths]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -82,8 +82,8 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
 
     Raises:
         InvalidInput: if an input is missing, a list is damaged or lacks a column, two items share
-            an id, or fsspec cannot read a kind of URL.
-        EnvironmentProblem: if a package that reads a list is missing.
+            an id, or fsspec does not support the protocol of a URL.
+        EnvironmentProblem: if a package to read a list is missing.
     """
     items = [item for source in inputs for item in _items_of(source)]
     if not items:
@@ -93,7 +93,7 @@ def find_items(inputs: Sequence[str]) -> list[Item]:
         if item.id in seen:
             raise InvalidInput(
                 f"Two items have the id '{item.id}': {seen[item.id]} and {item.picture}. Give each"
-                " its own in a list with a column id."
+                " its own id, in a list with a column 'id'."
             )
         seen[item.id] = item.picture
     _check_protocols(items)
@@ -150,7 +150,8 @@ def _listed(source: str) -> Iterator[Item]:
             rows = read_list(path)
     except ImportError as error:
         raise EnvironmentProblem(
-            f"{source} needs a missing package: {error}. requirements-cluster.txt has it."
+            f"A package to read {source} is missing ({error}): run 'pip install -r"
+            " requirements-cluster.txt'."
         ) from error
     except UnreadableImage:
         raise
@@ -177,7 +178,7 @@ def _listed(source: str) -> Iterator[Item]:
 
 
 def _located(picture: str, source: str) -> str:
-    """Return a URL, or the absolute path of an image that a list names relative to itself."""
+    """Return the URL or absolute path of an image; paths in a list are relative to its folder."""
     if is_remote(picture) or is_remote(source):
         return picture
     return str(Path(source).parent.absolute() / picture)
@@ -201,7 +202,7 @@ def _check_protocols(items: Sequence[Item]) -> None:
 
         try:
             fsspec.get_filesystem_class(protocol)
-        except (ImportError, ValueError) as error:  # a package is missing, or fsspec knows none
+        except (ImportError, ValueError) as error:  # a package is missing, or it is unknown
             raise InvalidInput(
                 f"Addresses that start with {protocol}:// cannot be read: {first_line(error)}."
             ) from error

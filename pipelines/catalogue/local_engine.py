@@ -13,7 +13,7 @@ from .manifest import Row
 from .recipe import Task
 from .work import State, make_row
 
-_ATTEMPTS = 2  # per item whose process crashes
+_ATTEMPTS = 2  # per item, if its process crashes
 _ERROR_KINDS = {"timed_out": "TimedOut", "broken": "Broken", "died": "WorkerDied"}
 
 
@@ -70,7 +70,7 @@ def run_locally(
     ended: queue.Queue[Row | BaseException | None] = queue.Queue()
 
     def step(process: WorkerProcess) -> bool:
-        """Run one task and put its row into the queue. A worker ends with None or an exception."""
+        """Run one task and put its row into the queue; None or an exception ends the worker."""
         try:
             with lock:
                 task = next(waiting, None)

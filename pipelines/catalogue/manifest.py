@@ -37,8 +37,8 @@ class Row:
         worker: host name and process id, as "host:pid".
         version: version of this library.
         licenses: licences of the weights in use, by the name of the model.
-        print: measurements for 3D printing, see `meshes.printing.PrintReport`; empty if they were
-            not asked for.
+        print: measurements for 3D printing, see `meshes.printing.PrintReport`; empty if the
+            settings do not request them.
     """
 
     id: str

@@ -24,7 +24,7 @@ from .manifest import Row
 from .recipe import Task
 from .work import State
 
-_BLOCK_ITEMS = 16  # distributed together, and repeated together
+_BLOCK_ITEMS = 16  # distributed together; after a failure, repeated together
 _CONNECT_TIMEOUT_S = 10.0
 _PARTS = ("prepare", "reconstruct", "finish")
 
@@ -71,7 +71,7 @@ def run_on_ray(
         address: address of the cluster; None starts Ray on this machine.
         workers: number of actors with models; 0 starts as many as fit.
         gpus: share of a GPU for each of these actors, if the cluster has GPUs.
-        threads: threads of each worker; without GPUs also the number of its CPUs.
+        threads: threads of each worker; without GPUs, a worker also reserves as many CPUs.
 
     Raises:
         EnvironmentProblem: if the cluster cannot be reached or is too small, or a worker cannot
@@ -134,11 +134,12 @@ def _data(tasks: Sequence[Task], workers: int) -> ray.data.Dataset:
 def _stages(
     workers: int, gpus: float, threads: int
 ) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
-    """Return the parts of the work of each stage, and the options of its actors."""
+    """Return a pair for each stage: the parts of the work, and the options of its actors."""
     models = ActorPoolStrategy(min_size=workers, max_size=workers)
     if not gpus:
         return [(_PARTS, {"compute": models, "num_cpus": float(threads)})]
-    # Each GPU actor takes half a CPU. Two CPU actors per GPU prepare images and finish meshes.
+    # Each GPU actor takes half a CPU. For each of them, up to two CPU actors prepare images, and up
+    # to two finish meshes.
     pool = ActorPoolStrategy(min_size=1, max_size=2 * workers)
     beside = {"compute": pool, "num_cpus": 0.25}
     on_gpus = {"compute": models, "num_cpus": 0.5, "num_gpus": gpus}

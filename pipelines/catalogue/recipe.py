@@ -1,4 +1,4 @@
-"""Derive the settings, seed and fingerprint of each item from the run's settings and its row."""
+"""Derive each item's settings, seed and fingerprint from the run's settings and the item's row."""
 
 from __future__ import annotations
 
@@ -78,8 +78,7 @@ class Recipe:
     """The settings of a run; each item overrides some of them.
 
     Attributes:
-        settings: used for whatever an item does not override. Their seed must not be 0 if the
-            model uses it.
+        settings: defaults for all items. Their seed must not be 0 if the model uses it.
         loading: settings of model loading.
         commit: commit of the model's weights, see `weights.inventory.commit_of`.
     """
@@ -90,7 +89,7 @@ class Recipe:
 
     @property
     def revision(self) -> str:
-        """Commit or else repository of the model's weights; this version for embedded models."""
+        """Commit of the model's weights, or else their repository; if embedded, our version."""
         return self._weights(self.settings.model) or f"embedded in {__version__}"
 
     def _weights(self, model: str) -> str:

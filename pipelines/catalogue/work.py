@@ -68,8 +68,8 @@ class Work:
     ) -> None:
         if not (folder / UNFINISHED).is_dir():
             raise EnvironmentProblem(
-                f"{socket.gethostname()} does not see the folder {folder}: choose one with -o that"
-                " is on all machines."
+                f"The folder {folder} does not exist on {socket.gethostname()}: with -o, choose a"
+                " folder that all machines share."
             )
         self._recipe, self._folder = recipe, folder
         self._parts: list[Callable[[State], None]] = [getattr(self, part) for part in parts]
@@ -112,7 +112,7 @@ class Work:
         state.seconds = seconds
 
     def reconstruct(self, state: State) -> None:
-        """Make a mesh of the prepared image."""
+        """Make a mesh from the prepared image."""
         assert self._chain is not None
         assert state.prepared is not None
         state.result = job.reconstruct(self._chain, state.prepared, self._settings(state.task))
@@ -184,7 +184,7 @@ class Work:
 
 
 def make_row(task: Task, **values: Any) -> Row:
-    """Make an item's row, which says that it failed unless the values of columns say otherwise."""
+    """Make an item's row; its status is "failed" unless `values` has another."""
     known: dict[str, Any] = {
         "id": task.item.id,
         "picture": task.item.picture,

@@ -25,13 +25,13 @@ COMMANDS = {
 }
 _COMMON = {
     "-o, --output DIR": "folder for the results (default: out)",
-    "--model NAME": "reconstruction model (default: the best that is downloaded)",
+    "--model NAME": "reconstruction model (default: the best downloaded one)",
     "--format NAME": "obj, glb, ply, stl or 3mf (default: obj)",
-    "--texture SIZE": "bake a texture of at most SIZE pixels instead of vertex colours",
+    "--texture SIZE": "bake a texture of at most SIZE pixels per side instead of vertex colours",
     "--max-faces N": "decimate to at most N triangles",
     "--resolution N": "cells along an edge of the surface grid, 32 to 512",
     "--remove-bg METHOD": "how the background is removed (default: auto)",
-    "--solid": "make one closed body to print",
+    "--solid": "make one closed, printable body",
     "--size LENGTH": "longest side of the mesh, in millimetres for STL and 3MF",
     "--device NAME": "auto, cuda, cuda:1 and so on, mps or cpu (default: auto)",
 }
@@ -46,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0; 1 if an image failed; 130 for Ctrl-C. Invalid arguments exit with 2.
     """
-    # transformers warns at import that torchvision is missing, which is intended.
+    # transformers warns at import that torchvision is missing; it is missing on purpose.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Beside a busy core, spinning OpenMP threads are forty times slower than sleeping ones.
+    # If another process uses a core, spinning OpenMP threads are forty times slower than sleeping
+    # ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Importing rembg would compile its matting, which is never called, for a minute.
+    # Otherwise, importing rembg compiles its matting for a minute, although we never call it.
     os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     make_streams_safe()
     words = list(sys.argv[1:] if arguments is None else arguments)

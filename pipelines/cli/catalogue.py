@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..catalogue.recipe import Recipe
     from ..catalogue.run import Engine, Outcome
 
-_LINE_INTERVAL_S = 10.0  # if the output is not a terminal
+_LINE_INTERVAL_S = 10.0  # between lines of progress, if the output is not a terminal
 _GROUPS = {
     "several photographs of one object (columns image_left, image_back, image_right)": (
         "elevation",
@@ -38,14 +38,15 @@ def make_parser() -> Parser:
     parser = Parser(
         "catalogue",
         "INPUT [INPUT ...] -o DIR [options]",
-        "Turn many images into meshes; skip what an earlier run has made.",
+        "Turn many images into meshes; skip those that an earlier run has finished.",
     )
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="folders, patterns, images, or lists: text, CSV, JSON Lines or Parquet with a column"
-        " 'picture', and optionally 'id' and settings; paths, or addresses that fsspec reads",
+        help="folders, glob patterns, images or lists, as paths or as URLs that fsspec reads; a"
+        " list is a text file with one image per line, or a CSV, JSON Lines or Parquet file with"
+        " the column 'picture', and optionally 'id' and settings",
     )
     parser.add_argument(
         "-o", "--output", type=path, required=True, metavar="DIR", help="the catalogue's folder"
@@ -167,7 +168,7 @@ class _Progress:
             left = (self._total - self._done) / rate
             print(
                 f"{self._done:,} of {self._total:,} ended, {self._failed:,} failed,"
-                f" {60 * rate:.1f} a minute, {_duration(left)} left",
+                f" {60 * rate:.1f} per minute, {_duration(left)} left",
                 file=sys.stderr,
                 flush=True,
             )

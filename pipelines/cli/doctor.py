@@ -21,9 +21,7 @@ _PACKAGES = (
 
 def make_parser() -> Parser:
     """Return the parser of all options."""
-    parser = Parser(
-        "doctor", "[DIR ...]", "Print versions, devices and models; no secret is among them."
-    )
+    parser = Parser("doctor", "[DIR ...]", "Print versions, devices and models, without secrets.")
     parser.add_argument(
         "models_dirs", nargs="*", type=path, metavar="DIR", help="folders of weights"
     )
@@ -68,16 +66,16 @@ def _devices() -> Iterator[tuple[str, str]]:
     device = choose_device("auto")
     yield (
         "device",
-        f"{device} in {choose_dtype('auto', device)}, as 'auto' chooses".replace("torch.", ""),
+        f"{device} in {choose_dtype('auto', device)} (chosen by 'auto')".replace("torch.", ""),
     )
     yield "CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     for i in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(i)
         yield f"cuda:{i}", f"{gpu.name}, {gpu.total_memory / 2**30:.1f} GiB"
     free = shutil.disk_usage(_home()).free
-    yield "free on the disk", f"{free / 2**30:.0f} GiB"
+    yield "free disk space", f"{free / 2**30:.0f} GiB"
     if device.type == "cpu":
-        yield "slow here", "the six-view models (half an hour an image on two cores)"
+        yield "slow here", "the six-view models (half an hour per image on two cores)"
         yield "quick here", "photo (seconds), triposr (under half a minute)"
 
 
@@ -95,4 +93,4 @@ def _models(models_dirs: Sequence[Path]) -> Iterator[tuple[str, str]]:
     for name, *_, where, license_ in table(models_dirs):
         yield name, f"{where} ({license_})"
     if os.environ.get("HF_HUB_OFFLINE"):
-        yield "HF_HUB_OFFLINE", "is set: nothing is downloaded"
+        yield "HF_HUB_OFFLINE", "set: nothing is downloaded"

@@ -12,13 +12,13 @@ from ..settings import MESH_FORMATS
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Find the images of files, folders and patterns.
+    """Find the images in files, folders and glob patterns.
 
     The images of a folder are sorted by name. Subfolders, hidden files and files that this library
     wrote are skipped.
 
     Args:
-        inputs: paths, which may begin with `~`. A path that does not exist is used as a `glob`
+        inputs: paths, which may begin with `~`. A path that does not exist is treated as a `glob`
             pattern.
 
     Raises:
@@ -42,7 +42,7 @@ def _images_of(text: str) -> list[Path]:
         raise InvalidInput(f"{text} cannot be read: {error.strerror or error}.") from error
     images = [p for p in matching(path) if is_input_image(p)]
     if not images:
-        raise InvalidInput(f"There is no file or folder {text}, and no image of that pattern.")
+        raise InvalidInput(f"There is no file or folder {text}, and no image matches that pattern.")
     return images
 
 

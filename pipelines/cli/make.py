@@ -33,7 +33,10 @@ def make_parser() -> Parser:
     """Return the parser of all options."""
     parser = Parser("make", "IMAGE [IMAGE ...] [options]", "Turn images into textured 3D meshes.")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image files, folders of them, or patterns"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="image files, folders of images, or glob patterns",
     )
     parser.add_argument(
         "-o",
@@ -46,7 +49,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace files of earlier runs; without it, new results get numbers",
+        help="replace files of earlier runs; otherwise, new files get a number in their names",
     )
     _add_sides(parser)
     add_setting(parser, SETTINGS["device"])
@@ -54,7 +57,7 @@ def make_parser() -> Parser:
         "--json", action="store_true", help="print each result as one line of JSON, not as a table"
     )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="log what is loaded from where"
+        "-v", "--verbose", action="store_true", help="log details, such as the weights in use"
     )
     parser.add_settings(SETTINGS, GROUPS, model={"default": None})
     parser.add_deprecated()
@@ -66,7 +69,7 @@ def _add_sides(parser: Parser) -> None:
         "several photographs of one object (IMAGE shows its front; for models that take views)"
     )
     for side in ("left", "back", "right"):
-        whose = "" if side == "back" else ", as the object sees it"
+        whose = "" if side == "back" else ", from the object's own point of view"
         group.add_argument(
             f"--image-{side}", metavar="FILE", help=f"photograph of the {side} side{whose}"
         )
@@ -135,10 +138,10 @@ def _make(parser: Parser, options: argparse.Namespace) -> int:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Import torch without collecting garbage, and never examine its objects later.
+    """Disable garbage collection while torch is imported, and exempt its objects from it later.
 
-    The objects of the first import live until the process ends. Searching them for garbage takes
-    half a second of a run, most of it at the end.
+    These objects live until the process ends. Searching them for garbage would take half a second
+    of a run, most of it at the end.
     """
     if "torch" in sys.modules:
         yield
@@ -154,7 +157,7 @@ def without_collecting() -> Iterator[None]:
 def _sides(
     options: argparse.Namespace, images: Sequence[Path], settings: JobSettings
 ) -> tuple[list[Path], Viewpoints | None]:
-    """Return the photographs of other sides than the front, and the directions of all.
+    """Return the photographs of the other sides, and the directions of all, with the front.
 
     Raises:
         InvalidInput: if a photograph does not exist or a direction is invalid, or if there is not
@@ -210,7 +213,7 @@ def _make_one(
     if result.exception is not None:
         hint = ""
         if not isinstance(result.exception, ImageTo3DError):
-            log.info("unforeseen error", exc_info=result.exception)
+            log.info("unexpected error", exc_info=result.exception)
             hint = " (please report this, with the output of -v)"
         print(f"error: {image}: {result.error}{hint}", file=sys.stderr)
     return result
@@ -224,10 +227,11 @@ def _summary(result: JobResult, chain: ImageTo3D) -> str:
 
     assert result.report is not None
     rows = [(stage, f"{took:.1f} s") for stage, took in result.seconds.items()]
-    rows.append(("in all", f"{sum(result.seconds.values()):.1f} s"))
-    rows.append(("memory", f"{peak_memory() / 2**30:.2f} GiB at most"))
+    rows.append(("total", f"{sum(result.seconds.values()):.1f} s"))
+    rows.append(("memory", f"{peak_memory() / 2**30:.2f} GiB at its peak"))
     if chain.device.type == "cuda":
-        rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"))
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        rows.append(("device", f"{peak:.2f} GiB at its peak"))
     rows.append(("seed", str(result.seed)))
     rows += [("try", str(one)) for one in result.tries]
     rows.append(("triangles", f"{result.report.triangles:,}"))

@@ -16,7 +16,7 @@ def make_parser() -> Parser:
     parser = Parser(
         "mcp",
         "DIR [DIR ...] [options]",
-        "Let an agent make meshes: a server of the Model Context Protocol on stdin and stdout.",
+        "Let an agent make meshes: serve the Model Context Protocol on stdin and stdout.",
     )
     parser.add_argument(
         "folders",

@@ -15,7 +15,7 @@ def make_parser() -> Parser:
     """Return the parser of all options."""
     parser = Parser("models", "[options]", "List the models, and where their weights are.")
     add_setting(parser, SETTINGS["models_dir"])
-    add_setting(parser, SETTINGS["device"], help="device whose times are shown")
+    add_setting(parser, SETTINGS["device"], help="show the times of this device")
     return parser
 
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     from ..weights.inventory import table
 
     on_cpu = [False, True] if options.device == "auto" else [options.device == "cpu"]
-    times = (f"an image ({'CPU' if each else 'GPU'})" for each in on_cpu)
+    times = (f"per image ({'CPU' if each else 'GPU'})" for each in on_cpu)
     rows = [("model", "takes", "download", *times, "where", "licence")]
     rows += table(LoadSettings(models_dir=options.models_dir).models_dirs, on_cpu)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -52,9 +52,9 @@ def choose_model(
     name = best_model(on_cpu, models_dirs, license)
     if name != "photo":
         took = duration(name, on_cpu)
-        return name, f"{name}: the best downloaded model, about {took} an image (quicker: photo)"
+        return name, f"{name}: the best downloaded model, about {took} per image (faster: photo)"
     return name, (
-        "photo, the embedded model, guesses the unseen sides. For more:"
+        "photo, the embedded model, guesses the unseen sides. For better shapes:"
         f" {PROGRAM} download {_SUGGESTED} ({gigabytes(_SUGGESTED):.1f} GB,"
-        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, on_cpu)} an image here)"
+        f" {licenses(_SUGGESTED)}, about {duration(_SUGGESTED, on_cpu)} per image here)"
     )

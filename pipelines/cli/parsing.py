@@ -26,10 +26,10 @@ INTERRUPTED = 130  # exit code after Ctrl-C, by convention of shells
 SETTINGS = declared(JobSettings, LoadSettings)
 _OUTPUTS = [name for name in declared(OutputSettings) if name not in ("previews", "video")]
 _MORE_FILES = ("orbit", "save_views")
-#: The options that change the result, by heading. The option of setting `up_axis` is `--up-axis`.
+#: Names of the settings that change the result, by heading. The option of `up_axis` is `--up-axis`.
 GROUPS: Mapping[str, Sequence[str]] = {
     "model": ("model", "views_model", "license", "models_dir"),
-    "sampling, of six views or of triposg's shape": list(declared(ViewSettings)),
+    "sampling of six views, or of triposg's shape": list(declared(ViewSettings)),
     "background": ("remove_bg", "alpha_threshold", "foreground_ratio"),
     "surface": [name for name in declared(SurfaceSettings) if name != "colors"],
     "mesh": [name for name in _OUTPUTS if not name.startswith(("texture", *_MORE_FILES))],
@@ -41,7 +41,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
 REPEATED_DEVICE: Mapping[str, Any] = {
     "action": "append",
     "default": [],
-    "help": "auto, cuda, cuda:1 and so on, mps or cpu; repeat it for workers on each"
+    "help": "auto, cuda, cuda:1 and so on, mps or cpu; repeat the option to use several devices"
     " (default: auto)",
 }
 _METAVARS = {
@@ -64,7 +64,7 @@ _METAVARS = {
 }
 #: Description of the default in the help text, for settings whose default is None.
 _DEFAULTS = {
-    "model": "the best that is downloaded",
+    "model": "the best downloaded one",
     "views_model": "the one that fits --model",
     "steps": "the model's own",
     "guidance": "the model's own",
@@ -76,7 +76,7 @@ _DEFAULTS = {
 }
 _WARNINGS = {
     "--views": "is deprecated: use --save-views",
-    "--no-half-copy": "has no effect: no copies are kept any more",
+    "--no-half-copy": "has no effect: half-precision copies are no longer saved",
 }
 #: The manifest stores seeds as signed 64-bit integers, although the setting allows unsigned ones.
 _MAX_SEED = 2**63 - 1
@@ -183,7 +183,7 @@ def _derived(setting: Setting) -> dict[str, Any]:
         options |= {"action": "append", "default": []} if setting.default is not None else {}
     elif setting.choices:
         options["choices"] = setting.choices
-    if setting.kind is Path:  # argparse expands the home directory only in a text
+    if setting.kind is Path:  # argparse applies `type` only to a default that is a string
         default = setting.default and str(setting.default)
         return options | {"type": path, "default": default}
     if setting.name == "seed":
@@ -199,9 +199,10 @@ def _seed(text: str) -> int:
 
 
 def exit_code(run: Callable[[], int], *, stopped: str = "stopped", failure: int = 1) -> int:
-    """Run a command and return its exit code, `failure` after an error.
+    """Run a command and return its exit code.
 
-    Errors are printed in one sentence, and the message `stopped` after Ctrl-C.
+    After an error, print its message and return `failure`. After Ctrl-C, print `stopped` and return
+    130.
     """
     try:
         return run()

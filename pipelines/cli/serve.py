@@ -25,7 +25,9 @@ _GROUPS = {
 def make_parser() -> Parser:
     """Return the parser of all options."""
     parser = Parser(
-        "serve", "[options]", "Run ModelsLab's image_to_3d and a web page on your own machine."
+        "serve",
+        "[options]",
+        "Serve ModelsLab's image_to_3d API and a web page from your own machine.",
     )
     parser.add_settings(
         _SETTINGS,

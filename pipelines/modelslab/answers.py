@@ -113,8 +113,8 @@ def parse_answer(
         raise _failed(content, readable, status, http_status, retry_after)
     if not readable and http_status >= 300:
         raise _unclear(
-            f"ModelsLab's API answered with a redirect (HTTP {http_status}). It is not followed,"
-            " because it would receive the API key."
+            f"ModelsLab's API answered with a redirect (HTTP {http_status}), which is not followed,"
+            " because its target would receive the API key."
         )
     if not readable:
         raise _unclear("ModelsLab's answer is not a JSON object, or is cut off: try again later.")
@@ -191,10 +191,10 @@ def error_for(
             f" modelslab.com.{quoted}"
         )
     if http_status == 429 or mentions("rate limit", "too many", "queue limit", "limit exceeded"):
-        when = f", {_duration(retry_after)} from now" if retry_after else ""
+        when = f"in {_duration(retry_after)}" if retry_after else "later"
         return QuotaExceeded(
             "ModelsLab accepts no more jobs or requests from this account now: try again"
-            f" later{when}.{quoted}",
+            f" {when}.{quoted}",
             retry_after,
         )
     if http_status >= 500:
@@ -206,8 +206,8 @@ def error_for(
             f"ModelsLab could not make a mesh of the image: try another image or seed.{quoted}"
         )
     return RequestRejected(
-        f"ModelsLab rejects the request: change what its message"
-        f" names.{quoted or f' (HTTP {http_status})'}"
+        f"ModelsLab rejects the request: correct the problem that its message"
+        f" describes.{quoted or f' (HTTP {http_status})'}"
     )
 
 

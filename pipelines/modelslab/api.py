@@ -61,8 +61,8 @@ class Api:
             raise possibly_started(type(error).__name__) from None
         except asyncio.CancelledError:
             log.warning(
-                "Stopped while a job was being sent to ModelsLab: it may have been started and paid"
-                " for. Check modelslab.com."
+                "Stopped while a job was being sent to ModelsLab: the job may have been started and"
+                " paid for. Check modelslab.com."
             )
             raise
         try:
@@ -111,6 +111,6 @@ class Api:
 def possibly_started(why: str) -> PossiblyStarted:
     """Make the error for a paid request whose outcome is unknown."""
     return PossiblyStarted(
-        f"ModelsLab's answer to the job is unknown ({why.rstrip('.')}): it may have been started"
+        f"No clear answer from ModelsLab arrived ({why.rstrip('.')}): the job may have been started"
         " and paid for. Check modelslab.com before you run it again."
     )

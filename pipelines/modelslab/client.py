@@ -83,9 +83,9 @@ class ModelsLab:
                 request.
 
         Raises:
-            ModelsLabError: see `errors`; its `job_id` is the job's id. PossiblyStarted also means
-                that an earlier run of the same request got no answer. Running again then pays for
-                a new job.
+            ModelsLabError: see `errors`; its `job_id` is the job's id. PossiblyStarted is also
+                raised if an earlier run of the same request got no answer. Running once more then
+                pays for a new job.
             InvalidInput: if the URL or the job id is malformed.
             EnvironmentProblem: if a file cannot be written, or the record of paid jobs fails.
         """

@@ -110,8 +110,8 @@ class PaidJobs:
                     yield database
         except (sqlite3.Error, OSError) as error:
             raise EnvironmentProblem(
-                f"The list of paid jobs {self._path} cannot be used ({error}). Free it, or move it"
-                " away: the jobs it lists would then be paid for again."
+                f"The list of paid jobs {self._path} cannot be used ({error}): close other programs"
+                " that use it. If you delete it, the jobs that it lists are paid for again."
             ) from error
 
 

@@ -34,7 +34,9 @@ class Request(BaseSettings):
     """
 
     remove_bg: bool = Field(False, description="let the server remove the background")
-    foreground_ratio: float = Field(0.85, ge=0.01, le=1, description="needs remove_bg")
+    foreground_ratio: float = Field(
+        0.85, ge=0.01, le=1, description="share of the image that the object fills; needs remove_bg"
+    )
     resolution: int = Field(256, ge=1, le=512, description="cells along an edge of the grid")
     chunk_size: int = Field(
         8192, ge=1, le=12000, description="points that the server evaluates at once"
@@ -74,7 +76,7 @@ class Request(BaseSettings):
     def body(self, image_url: str) -> dict[str, Any]:
         """Build the JSON to send, without the API key.
 
-        The image URL appears under its name in the older and the newer API.
+        The image's URL is sent under two names: those of the older and of the newer API.
         """
         return self.flat() | {
             "temp": "yes" if self.temp else "no",

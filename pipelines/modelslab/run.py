@@ -129,7 +129,7 @@ class JobRun:
     def timed_out(self) -> ModelsLabError:
         """Make the error for a job that exceeded `timing.overall`."""
         if self.sent:
-            return possibly_started("no answer in time")
+            return possibly_started("it timed out")
         state = f"Job {self.id} is still running." if self.id else "Nothing was started."
         return JobTimedOut(f"ModelsLab timed out after {self.timing.overall:.0f} seconds. {state}")
 

@@ -53,7 +53,7 @@ class BodyReader:
 
         Raises:
             ApiError: 400 for an invalid body, 401 or 429 for a wrong key, 408 for a slow client,
-                413 for a body larger than the model needs, 503 if too many bodies arrive at once.
+                413 for a body larger than the model allows, 503 if too many bodies arrive at once.
         """
         owner = self._keys.owner_in_header(request.headers.get("authorization", ""))
         if owner is None and not issubclass(model, Keyed):
@@ -97,8 +97,10 @@ class BodyReader:
             if self._held > self._max_held:
                 self._held -= len(content)  # before the exception, to accept other bodies
                 content.clear()
-                raise ApiError(503, "Too many requests arrive at once.", _RETRY_AFTER_S)
-            # JSON can need a hundred times its size once it is parsed.
+                raise ApiError(
+                    503, "Too many requests are arriving at once: try again later.", _RETRY_AFTER_S
+                )
+            # Parsed JSON can take a hundred times the memory of its text.
             values += sum(map(chunk.count, (b",", b"[", b"{")))
             if values > _MAX_VALUES:
                 raise ApiError(413, f"The request has more than {_MAX_VALUES:,} values.")

@@ -65,7 +65,7 @@ class RayMaker:
     def __call__(
         self, settings: JobRequest, seed: int, images: list[Path], folder: Path, report: Report
     ) -> list[str]:
-        """Make a job's files, like `work.Maker`.
+        """Make a job's files in the actor, see `work.Maker`.
 
         Raises:
             ImageTo3DError: if the job fails; the message is safe to show to the client.

@@ -89,17 +89,17 @@ def _hostname(host: str) -> str | None:
 
 
 class _Body:
-    """The rest of a request's body, which is discarded before an early response.
+    """The rest of a request's body.
 
-    A client that is still sending may not read a response. The amount and the time of reading
-    are limited.
+    Before an early response, it is read and discarded, because a client that is still sending may
+    not read the response. The amount and the time of reading are limited.
     """
 
     def __init__(self, receive: Receive, headers: Headers) -> None:
         self._receive = receive
         length = headers.get("content-length", "0")
         self._left = length != "0" or "transfer-encoding" in headers
-        # Such a client waits for permission, and sends no body if it is refused.
+        # Such a client sends its body only after an interim response 100.
         self._asks_first = headers.get("expect", "").lower() == "100-continue"
 
     async def receive(self) -> Message:

@@ -1,8 +1,8 @@
 """Store jobs, their states and their files in an SQLite database and a folder.
 
 The store survives kill -9 at any moment. A job is queued, then running, then done, failed or
-cancelled. Each change of state is one transaction. If a server dies, the next server queues the
-jobs that were running again, but only once.
+cancelled. Each change of state is one transaction. If a server dies, the next server puts the
+running jobs back into the queue. A job is put back only once.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ class Jobs:
     def claim(self) -> Job | None:
         """Mark the oldest queued job as running, and return it.
 
-        Jobs of models that are held back stay queued. A job that this version cannot read is
-        marked as failed instead.
+        Jobs of held models (see `hold`) stay queued. Jobs that this version cannot read are marked
+        as failed. Return None if no job can start.
         """
         while True:
             with self._transaction() as database:
@@ -212,7 +212,7 @@ class Jobs:
         return {job.settings.model for job in self._select("state = 'queued'")}
 
     def put_back(self, id: int) -> None:
-        """Move a running job back to the queue, and do not count the try."""
+        """Move a running job back to the queue without counting the try."""
         query = (
             "UPDATE jobs SET state = 'queued', tries = tries - 1 WHERE id = ? AND state = 'running'"
         )
@@ -276,7 +276,7 @@ class Jobs:
         self._remove_orphans(now - min(self.keep, _LONGEST_UPLOAD_S))
 
     def _remove_orphans(self, before: float) -> None:
-        """Remove uploads and the leftovers of a killed server that are older than `before`."""
+        """Remove files without a job that are older than `before`: uploads and leftovers."""
         files = self.folder / "files"
         if not files.is_dir():
             return
@@ -290,7 +290,7 @@ class Jobs:
         return bool(self._value("SELECT count(*) FROM jobs WHERE token = ?", token))
 
     def _take_over(self) -> None:
-        """Queue the jobs that a dead server left running; fail those that had been queued again."""
+        """Requeue the jobs that a dead server left running; fail those it had already requeued."""
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = 'queued' WHERE state = 'running' AND tries < 2"

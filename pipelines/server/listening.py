@@ -16,7 +16,7 @@ from ..errors import EnvironmentProblem
 
 _GRACE_S = 3
 _BACKLOG = 2048
-#: This machine lacks an address of "localhost", such as ::1 without IPv6.
+#: Errors for an address that this machine lacks, such as ::1 of "localhost" without IPv6.
 _MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 

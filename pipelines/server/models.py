@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Download:
-    """Progress of a model's download: bytes of the current file."""
+    """Progress of a model's download: received and total bytes of the current file."""
 
     model: str
     done: int = 0
@@ -96,7 +96,7 @@ class Models:
             self.want(name)
 
     def want(self, name: str) -> None:
-        """Start to download a model if its weights are missing and no download is running."""
+        """Start downloading a model, unless its weights are here or a download is running."""
         with self._lock:
             if name in self._downloads or self._is_here(name):
                 return

@@ -25,8 +25,8 @@ from ..settings import JobSettings, declared
 #: ModelsLab's names of models, and this library's names for them.
 ALIASES = {"instantmesh": "instant-mesh-large"}
 _SETTINGS = declared(JobSettings)
-#: Settings that requests name as ModelsLab does, that are the server's own, whose weights it does
-#: not manage, or whose files it does not serve.
+#: Settings that are not in `MORE_SETTINGS`: requests use ModelsLab's names for them, the server
+#: chooses them, or it does not manage their weights or serve their files.
 _OTHERS = {
     *("model", "remove_bg", "foreground_ratio", "resolution", "chunk_size", "seed", "texture"),
     *("max_faces", "format", "license", "views_model", "texture_from"),
@@ -67,7 +67,8 @@ def names_of(models: Iterable[str]) -> list[str]:
 def _like(name: str, default: Any, **changed: Any) -> Any:
     """Return a field with the bounds and the description of a setting, unless they are changed."""
     setting = _SETTINGS[name]
-    own = {"ge": setting.low, "le": setting.high, "description": f"{setting.help.capitalize()}."}
+    text = f"{setting.help[:1].upper()}{setting.help[1:]}."
+    own = {"ge": setting.low, "le": setting.high, "description": text}
     return Field(default, **own | changed)
 
 
@@ -113,7 +114,7 @@ class JobRequest(_MoreSettings):
     model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     model_id: str = Field(
-        "", max_length=100, description="A model's name; empty for the server's own choice."
+        "", max_length=100, description="Name of the model; empty for the server's default."
     )
     render: YesNo = Field(False, description="Also make a video around the object.")
     foreground_ratio: float = _like("foreground_ratio", 0.85)
@@ -124,14 +125,17 @@ class JobRequest(_MoreSettings):
     temp: YesNo = Field(False, description="Keep the results for an hour.")
     output_format: Literal["obj", "stl", "ply", "glb"] = "obj"
     cameras: list[CameraAngles] | None = Field(
-        None, min_length=1, max_length=24, description="Of multi_image; the six views' own if none."
+        None,
+        min_length=1,
+        max_length=24,
+        description="For multi_image: a camera for each image; if missing, those of the six views.",
     )
     sides: list[str | float] | None = Field(
         None,
         min_length=1,
         max_length=24,
-        description="Of multi_image, instead of cameras: the side that each photograph shows, as"
-        " front, left, back, right or its azimuth in degrees. Missing sides are generated.",
+        description="For multi_image, instead of cameras: the side that each photograph shows:"
+        " front, left, back, right or an azimuth in degrees. Missing sides are generated.",
     )
     texture: int = _like("texture", 0, ge=0)
     max_faces: int = _like("max_faces", 0, ge=0, le=10_000_000)
@@ -143,7 +147,7 @@ class JobRequest(_MoreSettings):
 
     @property
     def more_settings(self) -> dict[str, Any]:
-        """The settings that ModelsLab's API does not have, by name, as far as they are set."""
+        """Settings that ModelsLab's API lacks, by name; only those that are set."""
         return self.model_dump(include=set(MORE_SETTINGS), exclude_none=True)
 
 
@@ -153,14 +157,16 @@ class ImageTo3DRequest(JobRequest, Keyed):
     MAX_BYTES: ClassVar[int] = MAX_BODY_BYTES
 
     image: ImageSource | list[ImageSource] | None = Field(
-        None, description="Address, data URI or base64; a list with multi_image."
+        None, description="URL, data URI or base64; a list for multi_image."
     )
     init_image: ImageSource | list[ImageSource] | None = Field(
         None, description="The newer name of image."
     )
     multi_image: YesNo = Field(False, description="Several images of one object.")
-    webhook: WebAddress = Field("", max_length=2000, description="Called when the job has ended.")
-    track_id: TrackId | None = Field(None, description="Comes back in each answer.")
+    webhook: WebAddress = Field(
+        "", max_length=2000, description="URL to call when the job has ended."
+    )
+    track_id: TrackId | None = Field(None, description="Returned in each response.")
 
     @model_validator(mode="after")
     def _one_or_several(self) -> ImageTo3DRequest:

@@ -37,7 +37,7 @@ def render_reference(document: Mapping[str, Any], root_path: str) -> str:
     )
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><h1>{title}</h1><p>{description} The same as"
+        f"<style>{_STYLE}</style><h1>{title}</h1><p>{description} Also available as"
         f' <a href="{escape(root_path)}/openapi.json">OpenAPI</a>.</p>\n{sections}</html>'
     )
 

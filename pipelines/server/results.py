@@ -52,7 +52,9 @@ def file_of(jobs: Jobs, token: str, name: str) -> Path | None:
 
 
 def converted(jobs: Jobs, token: str, name: str) -> Path | None:
-    """Convert a finished job's mesh to the format of a file's name; return None if it has none.
+    """Convert a finished job's mesh to the format of a file's name.
+
+    Return None if there is no such job, or no such format.
 
     Args:
         jobs: the store.

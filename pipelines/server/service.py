@@ -163,7 +163,7 @@ class Service:
         return file_of(self.jobs, parts[2], parts[3])
 
     async def finished(self, job: Job, timeout_s: float) -> Job:
-        """Wait until the job has ended, the timeout is over or the server stops; return the job."""
+        """Wait until the job ends, the timeout passes or the server stops; return the job."""
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + timeout_s, _FIRST_POLL_S
         while job.state not in ENDED and loop.time() < until and not self.closing.is_set():

@@ -31,7 +31,7 @@ def serve(settings: ServerSettings, loadings: Sequence[LoadSettings] = (LoadSett
         InvalidInput: if a setting is invalid.
         EnvironmentProblem: if the port or the folder is unusable.
     """
-    keys = _digests(settings)  # first, so that invalid settings change nothing
+    keys = _digests(settings)  # first, so that invalid settings have no side effects
     if settings.license == "commercial":
         for name in (settings.model, *(settings.allow_models or ())):
             check_commercial(name)

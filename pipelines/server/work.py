@@ -69,7 +69,7 @@ class Maker:
 
 
 def check(options: JobRequest, count: int) -> None:
-    """Check a client's request with a number of images, without reading them.
+    """Check a client's request for a number of images, without reading the images.
 
     Raises:
         InvalidInput: if the model does not support the settings or the images.
@@ -82,9 +82,9 @@ def check(options: JobRequest, count: int) -> None:
 def job_settings(options: JobRequest, seed: int, images: Sequence[Tensor]) -> JobSettings:
     """Convert a client's request to the settings of a job.
 
-    Without `remove_bg`, the object keeps its position in the image. Its mask is the image's alpha.
-    If there is only one image, or one for each of several sides, and they are opaque, the mask is
-    the area whose colour differs from the border.
+    Without `remove_bg`, the object keeps its position in the image, and its mask is the image's
+    alpha. For opaque photographs (one image, or one per side), the mask is the area whose colour
+    differs from the border.
     """
     opaque = not any(bool((image[:, 3] < 1).any()) for image in images)
     views = bool(options.cameras) or (len(images) > 1 and not options.sides)

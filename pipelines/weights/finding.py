@@ -61,7 +61,7 @@ class WeightsFile:
         return None
 
     def address(self, models_dirs: Sequence[Path] = ()) -> str:
-        """Return the file's URL, and the path on this machine where to put it, as a sentence."""
+        """Return a sentence with the file's URL and the path on this machine where to put it."""
         from huggingface_hub import hf_hub_url
 
         folder = models_dirs[0] if models_dirs else "<folder of --models-dir>"
@@ -83,8 +83,8 @@ def find_file(
             reports it. If it raises, the download stops and resumes from there next time.
 
     Raises:
-        EnvironmentProblem: if the file is missing and cannot be downloaded; the message says where
-            to put it.
+        EnvironmentProblem: if the file is missing and cannot be downloaded; the message contains
+            its URL and where to put it.
         CheckpointError: if the SHA-256 of a download is wrong; the file is deleted.
     """
     from huggingface_hub.errors import EntryNotFoundError  # takes 0.3 s to import
@@ -115,14 +115,14 @@ def not_downloaded(file: WeightsFile, models_dirs: Sequence[Path], why: str) -> 
 
 
 def hub_is_reachable() -> bool:
-    """Check within seconds whether the hub or its mirror is allowed and reachable."""
+    """Check within seconds whether the hub, or its mirror, may be used and is reachable."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)
 
 
 def pinned_revision(repository: str, name: str, models_dirs: Sequence[Path] = ()) -> str:
-    """Return the commit to use of a repository whose preset sets no revision.
+    """Return the commit to use for a repository whose preset sets no revision.
 
     The first download records the commit of `main` next to the files, so that later downloads use
     the same commit.
@@ -196,7 +196,7 @@ def _download(
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.arrived = float(self.n)  # a hidden bar does not count
+            self.arrived = float(self.n)  # tqdm does not count if the bar is hidden
 
         def update(self, n: float | None = 1) -> bool | None:
             self.arrived += n or 0
@@ -229,7 +229,7 @@ def _download(
 
 @dataclass(frozen=True)
 class Repository:
-    """The files of one model repository, which may be in different folders."""
+    """The files of one repository on the hub, which may be in different local folders."""
 
     repository: str
     revision: str | None
@@ -263,7 +263,7 @@ class Repository:
         except Exception as error:  # json, diffusers and transformers raise different types
             places = " or ".join(str(self.file(name)) for name in names)
             raise CheckpointError(
-                f"{places} is damaged or of another model: delete it, and it is downloaded again."
+                f"{places} is damaged or belongs to another model: delete it to download it again."
             ) from error
 
 

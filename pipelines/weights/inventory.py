@@ -89,9 +89,9 @@ def missing(name: str, models_dirs: Sequence[Path] = ()) -> list[WeightsFile]:
 
 
 def check_available(names: Sequence[str], models_dirs: Sequence[Path] = ()) -> None:
-    """Raise an error that lists every missing file if the hub cannot be reached.
+    """Raise an error that lists every missing file, if there are any and the hub is unreachable.
 
-    Without this check, libraries take half a minute per file to notice it.
+    Without this check, libraries take half a minute per file to notice a missing network.
 
     Args:
         names: models, see `files_of`; multiview models must be listed separately.
@@ -166,11 +166,11 @@ def table(models_dirs: Sequence[Path], on_cpu: Sequence[bool] = ()) -> list[tupl
 
     Args:
         models_dirs: see `finding.find_file`.
-        on_cpu: for each time, whether it is that of a CPU instead of a GPU.
+        on_cpu: for each column of times, True for the times on a CPU, False for those on a GPU.
     """
     rows: list[tuple[str, ...]] = []
     for name, preset in _PRESETS.items():
-        takes, took = "draws views", [""] * len(on_cpu)
+        takes, took = "one image, makes views", [""] * len(on_cpu)
         if isinstance(preset, ReconstructionPreset):
             takes = "one image" if preset.input_kind == "image" else "six views"
             took = [duration(name, each) for each in on_cpu]
@@ -187,5 +187,5 @@ def _place(name: str, models_dirs: Sequence[Path]) -> str:
     if len(here) == len(wanted):
         return str(here[0])
     if not here:
-        return "not here"
-    return f"{here[0]}, {len(wanted) - len(here)} of {len(wanted)} files not here"
+        return "not downloaded"
+    return f"{here[0]}, {len(wanted) - len(here)} of {len(wanted)} files missing"

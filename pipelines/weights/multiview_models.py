@@ -29,7 +29,7 @@ from .tensors import load_strictly, read_tensors
 
 log = logging.getLogger(__name__)
 
-#: Names of the VAE's attention in files of older diffusers, and today's names.
+#: Names of the VAE's attention layers in files of older diffusers versions, and current names.
 _VAE_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 

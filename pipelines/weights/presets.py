@@ -43,7 +43,7 @@ _SHAPE_SAMPLING = frozenset({"steps", "guidance", "shift", "tokens", "seed", "tr
 
 @dataclass(frozen=True)
 class ReconstructionPreset:
-    """Preset of a reconstruction model; `sizes` has its sizes.
+    """Preset of a reconstruction model; its sizes are in the module `sizes`.
 
     Attributes:
         repository: name on the hub; None if the model is embedded.
@@ -165,7 +165,7 @@ def find_preset(presets: Mapping[str, AnyPreset], name: str, kind: str = "model"
     """Return a preset by its name.
 
     Raises:
-        InvalidInput: if there is no such preset; the message calls it by its kind.
+        InvalidInput: if there is no such preset; the message contains `kind`.
     """
     if name not in presets:
         raise InvalidInput(f"The {kind} must be one of {', '.join(presets)}, got '{name}'.")
@@ -187,7 +187,8 @@ def choose_views_model(model: str, views_model: str | None, texture_from: str) -
         texture_from: see `settings.OutputSettings`.
 
     Raises:
-        InvalidInput: if the model uses no views but one is named, or if it has no colours.
+        InvalidInput: if a multiview model is named but not used, or if the texture would have no
+            source.
     """
     preset = RECONSTRUCTION_PRESETS[model]
     if not preset.colors and texture_from == "triplane":

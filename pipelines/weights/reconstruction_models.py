@@ -53,8 +53,8 @@ def load_reconstruction_model(
         name: one of `RECONSTRUCTION_PRESETS`.
         models_dirs: see `weights.finding.find_file`.
         device: device of the loaded model.
-        dtype: precision of all weights but the decoder's, which stay in float32: surfaces need the
-            precision.
+        dtype: precision of all weights but the decoder's, which stay in float32, because coarser
+            values would move the surface.
         progress: see `weights.finding.find_file`.
 
     Raises:

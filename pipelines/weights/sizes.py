@@ -1,4 +1,4 @@
-"""Sizes of the models: the official ones, and those of weights of your own training."""
+"""Sizes of the models: the official ones, and those of models that you trained yourself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..reconstruction.triposr import TripoSRConfig
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-#: Prefix of names in the official files, and prefix of unused parts.
+#: Prefix of weight names in the official files, and prefix of parts that are not used.
 CHECKPOINT_PREFIX = "lrm_generator."
 UNUSED = "image_tokenizer.model.pooler."
 Model = TypeVar("Model", bound=nn.Module, covariant=True)
@@ -92,7 +92,7 @@ def _merge(official: dict[str, Any], given: Any) -> Any:
 
 
 def other_model(error: CheckpointError, tensors: Mapping[str, Tensor]) -> CheckpointError:
-    """Name the preset that the weights belong to in an error; keep the error if none matches."""
+    """Add the preset that fits the weights to an error's message; keep it if no preset fits."""
     shapes = {
         name.removeprefix(CHECKPOINT_PREFIX): value.shape
         for name, value in tensors.items()

@@ -53,8 +53,8 @@ def _refuse_strangers(path: Path) -> None:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(
-            f"{path} is a Git LFS pointer and not the weights: delete it and run 'git lfs pull', or"
-            " have it downloaded."
+            f"{path} is a Git LFS pointer and not the weights: run 'git lfs pull', or delete it to"
+            " download the weights."
         )
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(
@@ -63,9 +63,7 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is truncated or damaged: delete it, and it is downloaded again."
-    )
+    return CheckpointError(f"{path} is truncated or damaged: delete it to download it again.")
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -76,7 +74,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise _damaged(path) from error
         raise CheckpointError(
-            f"{path} holds more than weights, which could run code: it is not loaded. Get it from"
+            f"{path} contains objects that could run code, so it is not loaded: download it from"
             " its author's page."
         ) from error
     except MemoryError:
@@ -86,7 +84,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path} holds no named weights: it is another kind of file.")
+        raise CheckpointError(f"{path} contains no named weights: choose another file.")
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 

@@ -23,7 +23,7 @@ from .presets import TRIPOSG_WEIGHTS
 from .sizes import OFFICIAL_SIZES, other_model, with_changes
 from .tensors import load_strictly, read_tensors
 
-#: Our names of sizes, and the fields of the configuration files.
+#: Our names of sizes, and the names of the fields in the configuration files.
 _ENCODER_FIELDS = {
     "hidden_size": "hidden_size",
     "layers": "num_hidden_layers",
@@ -52,7 +52,7 @@ _FIELDS = {
     "flow": ("transformer", _FLOW_FIELDS),
     "decoder": ("decoder", _DECODER_FIELDS),
 }
-#: Fields whose other values this library does not support.
+#: Fields of the configuration files for which only one value is supported.
 _FIXED: Mapping[str, Mapping[str, Any]] = {
     "encoder": {"use_swiglu_ffn": False, "hidden_act": "gelu"},
     "decoder": {"in_channels": 3, "embedding_type": "frequency"},
@@ -90,7 +90,7 @@ def load_triposg(files: Repository, dtype: torch.dtype) -> TripoSG:
             model = config.build()
     except ValueError as error:
         raise CheckpointError(
-            f"The configuration files of {files.repository} are of another model: {error}."
+            f"The configuration files of {files.repository} belong to another model: {error}."
         ) from error
     heads = {"transformer": config.flow.heads, "decoder": config.decoder.heads}
     prepare: dict[str, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]] = {
@@ -156,7 +156,7 @@ def read_config(files: Repository) -> TripoSGConfig:
     found = {name: files.json(path) for name, path in _CONFIGS.items()}
     if found["transformer"].get("use_cross_attention_2"):
         raise CheckpointError(
-            f"{files.file(_CONFIGS['transformer'])} is of TripoSG-scribble, which draws from"
+            f"{files.file(_CONFIGS['transformer'])} belongs to TripoSG-scribble, which takes"
             " sketches and text: use the files of VAST-AI/TripoSG."
         )
     for name, fixed in _FIXED.items():
@@ -194,7 +194,7 @@ def _config(files: Repository, found: Mapping[str, dict[str, Any]]) -> TripoSGCo
         name, fields = _FIELDS.get(part, ("image", {}))
         field = ".".join(fields.get(each, each) for each in ours or [part])
         raise CheckpointError(
-            f"{files.file(_CONFIGS[name])} is of another model: {field}: {first['msg']}, got"
+            f"{files.file(_CONFIGS[name])} belongs to another model: {field}: {first['msg']}, got"
             f" {first['input']!r}."
         ) from error
 

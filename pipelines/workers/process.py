@@ -76,7 +76,7 @@ class WorkerProcess:
         Args:
             arguments: arguments of the work function; must be picklable.
             timeout: seconds, excluding the time that the process needs to start and load.
-            on_report: called with the arguments of each report.
+            on_report: called with the arguments of each report of the work function.
             cancelled: polled while the task runs; if it returns True, the process is killed.
         """
         if not self._send(arguments):

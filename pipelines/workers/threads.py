@@ -13,8 +13,8 @@ def configure_threads(count: int | None = None) -> None:
     """Set this process's thread count, and make idle threads sleep.
 
     Call it before importing PyTorch, because OpenMP reads the environment only once. By default,
-    OpenMP's idle threads spin at every barrier. On a core that another process needs, they waste
-    whole time slices: one busy neighbour made a job 16 times slower.
+    OpenMP's idle threads spin at every barrier. If another process needs their core, they waste
+    whole time slices: one such process made a job 16 times slower.
 
     Args:
         count: threads of this process; None keeps the default of one per core.

@@ -137,7 +137,7 @@ def test_catalogue_failed_write_leaves_no_file(tmp_path, images, monkeypatch):
 def test_catalogue_refuses_a_folder_that_a_machine_does_not_see(tmp_path):
     from pipelines.errors import EnvironmentProblem
 
-    with pytest.raises(EnvironmentProblem, match="does not see the folder"):
+    with pytest.raises(EnvironmentProblem, match=r"does not exist on .*: with -o"):
         Work(recipe(), tmp_path / "nowhere")
 
 
@@ -254,7 +254,7 @@ def test_catalogue_prints_progress_now_and_then(capsys, monkeypatch):
     shown.close()
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("3 of 3 ended, 1 failed, ")
-    assert lines[-1].endswith("a minute, 0:00:00 left")
+    assert lines[-1].endswith("per minute, 0:00:00 left")
     assert len(lines) == 1
 
 

@@ -23,8 +23,8 @@ HEAVY = (
 #: What differs from 0.2.0 on purpose: see the changelog.
 CHANGED = {
     ("serve", "workers"): "a number; --engine chooses between local processes and Ray",
-    ("make", "no_half_copy"): "no copies are kept any more",
-    ("catalogue", "no_half_copy"): "no copies are kept any more",
+    ("make", "no_half_copy"): "half-precision copies are no longer saved",
+    ("catalogue", "no_half_copy"): "half-precision copies are no longer saved",
 }
 
 

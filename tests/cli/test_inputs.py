@@ -54,7 +54,7 @@ def test_find_images_expands_the_home_directory(folder, monkeypatch):
     ("text", "sentence"),
     [
         ("nowhere.png", "There is no file or folder nowhere.png"),
-        ("*.gif", "no image of that pattern"),
+        ("*.gif", "no image matches that pattern"),
         ("x" * 300, "x cannot be read: File name too long."),
     ],
     ids=["missing", "pattern", "long"],

@@ -300,7 +300,13 @@ def test_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys)
     weights.touch()
     assert main(["doctor", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    for word in (torch.__version__.split("+")[0], "threads", str(weights), "embedded", "not here"):
+    for word in (
+        torch.__version__.split("+")[0],
+        "threads",
+        str(weights),
+        "embedded",
+        "not downloaded",
+    ):
         assert word in printed
     assert "a-secret" not in printed
 

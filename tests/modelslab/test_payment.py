@@ -299,7 +299,7 @@ def test_retry_after_of_an_hour_is_an_error_at_once(tmp_path, where):
         else a_job(tmp_path, lambda s: s.queued(), fetch=[busy])
     )
     assert isinstance(error, QuotaExceeded)
-    assert "60 minutes from now" in str(error)
+    assert "try again in 60 minutes" in str(error)
     assert ("Put 7 into job_id" in str(error)) == (where == "fetch")
     assert time.monotonic() - began < 5
 

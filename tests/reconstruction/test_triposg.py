@@ -183,7 +183,7 @@ def test_configuration_of_another_model_is_refused(files, part, changes, message
 def test_truncated_configuration_is_named(files):
     path = files.file(TRIPOSG_CONFIGS["decoder"])
     path.write_text(path.read_text()[:20])
-    with pytest.raises(CheckpointError, match=r"vae/config\.json is damaged or of another"):
+    with pytest.raises(CheckpointError, match=r"vae/config\.json is damaged or belongs to another"):
         load_triposg(files, torch.float32)
 
 

@@ -211,7 +211,7 @@ def test_models_command_prints_a_table(tmp_path, capsys):
     assert "embedded" in rows["photo"]
     assert str(tmp_path / "TripoSR" / "model.ckpt") in rows["triposr"]
     assert "MIT" in rows["triposr"]
-    assert "not here" in rows["instant-mesh-large"]
+    assert "not downloaded" in rows["instant-mesh-large"]
     assert "CC-BY-NC-4.0" in rows["instant-mesh-large"]
 
 
