@@ -18,9 +18,10 @@ from torch import Tensor
 from ..errors import ImageTo3DError
 from ..settings import ServerSettings
 from ..weights import inventory
-from ..weights.presets import RECONSTRUCTION_PRESETS, is_commercial
+from ..weights.presets import RECONSTRUCTION_PRESETS, is_commercial, views_model_for
 from .errors import ApiError
 from .jobs import Jobs
+from .protocol import JobRequest
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,28 @@ class Models:
                 400,
                 f"model_id: {name!r:.100} is not available here; choose one of"
                 f" {', '.join(self.names())}. The server's option --allow-models adds others.",
+            )
+
+    def check_views(self, settings: JobRequest) -> None:
+        """Refuse colours from a multiview model that is not here, or not allowed.
+
+        Raises:
+            ApiError: 400.
+        """
+        name = settings.views_model
+        if name is None or name == views_model_for(settings.model):
+            return  # `check` and `want` treat it as a part of the model
+        if self._settings.license == "commercial" and not is_commercial(name):
+            raise ApiError(
+                400,
+                "texture_from: no views here, since this server runs only models"
+                " that allow commercial use; choose pictures.",
+            )
+        if not self._is_here(name):
+            raise ApiError(
+                400,
+                f"texture_from: {name} is not available here; choose pictures."
+                f" The server's operator can run 'image-to-3d download {name}'.",
             )
 
     def resume(self) -> None:

@@ -21,15 +21,16 @@ from pydantic import (
 
 from ..net import parse_url
 from ..settings import JobSettings, declared
+from ..weights.presets import choose_views_model
 
 #: ModelsLab's names of models, and this library's names for them.
 ALIASES = {"instantmesh": "instant-mesh-large"}
 _SETTINGS = declared(JobSettings)
-#: Settings that are not in `MORE_SETTINGS`: requests use ModelsLab's names for them, the server
-#: chooses them, or it does not manage their weights or serve their files.
+#: Settings that are not in `MORE_SETTINGS`: requests use ModelsLab's names for them, the operator
+#: chooses them, or the server does not serve their files.
 _OTHERS = {
     *("model", "remove_bg", "foreground_ratio", "resolution", "chunk_size", "seed", "texture"),
-    *("max_faces", "format", "license", "views_model", "texture_from"),
+    *("max_faces", "format", "license", "views_model"),
     *("previews", "video", "orbit", "save_views"),
 }
 MORE_SETTINGS = [name for name in _SETTINGS if name not in _OTHERS]
@@ -144,6 +145,12 @@ class JobRequest(_MoreSettings):
     def model(self) -> str:
         """The model's name in this library."""
         return ALIASES.get(self.model_id, self.model_id) or "photo"
+
+    @property
+    def views_model(self) -> str | None:
+        """The multiview model that the job needs, for its shape or its colours."""
+        source = self.more_settings.get("texture_from", "pictures")
+        return choose_views_model(self.model, None, source)
 
     @property
     def more_settings(self) -> dict[str, Any]:

@@ -118,6 +118,7 @@ class Service:
             check(settings, len(sources))
         except InvalidInput as error:
             raise ApiError(400, str(error)) from error
+        await asyncio.to_thread(self.models.check_views, settings)
         base = self.base(request)
         images = [await self._image(source, base) for source in sources]
         await asyncio.to_thread(self.models.want, settings.model)
@@ -257,5 +258,7 @@ def _meta(job: Job, image: str) -> dict[str, Any]:
         "image": image,
         "seed": job.seed,
         "temp": "yes" if job.settings.temp else "no",
-        "licenses": licenses_of(job.settings.model, own_views=len(job.images) > 1),
+        "licenses": licenses_of(
+            job.settings.model, job.settings.views_model, own_views=len(job.images) > 1
+        ),
     }

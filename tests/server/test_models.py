@@ -8,10 +8,12 @@ import time
 import pytest
 
 from pipelines.errors import EnvironmentProblem
+from pipelines.job import views_model_of
 from pipelines.server import models
 from pipelines.server.jobs import Jobs
 from pipelines.server.models import Models
 from pipelines.server.protocol import JobRequest
+from pipelines.server.work import job_settings
 from pipelines.settings import ServerSettings
 
 from .conftest import START, ended, fake, image
@@ -90,6 +92,37 @@ def test_license_commercial_refuses_models_that_forbid_it(serve, here):
     assert [answer.status_code for answer in answers] == [200, 400]
     assert answers[0].json()["meta"]["licenses"] == {"triposr": "MIT"}
     assert "choose one of photo, triposr." in answers[1].json()["message"]
+
+
+VIEWS = {"image": image(), "model_id": "triposg", "texture_from": "views"}
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        ({}, "zero123plus-instantmesh is not available here; choose pictures. The server's"),
+        ({"license": "commercial"}, "only models that allow commercial use; choose pictures"),
+    ],
+    ids=["missing", "license"],
+)
+def test_texture_from_views_is_refused_without_a_multiview_model(serve, here, server, message):
+    here.add("triposg")
+    answer = serve(**server).post(START, json=VIEWS)
+    assert answer.status_code == 400
+    assert message in answer.json()["message"]
+
+
+def test_texture_from_views_runs_and_names_the_licence_of_the_multiview_model(serve, here):
+    here.update({"triposg", "zero123plus-instantmesh"})
+    answer = serve(wait=20.0).post(START, json=VIEWS).json()
+    assert answer["status"] == "success"
+    assert answer["meta"]["texture_from"] == "views"
+    assert answer["meta"]["licenses"].keys() == {"triposg", "zero123plus-instantmesh"}
+
+
+def test_texture_from_views_reaches_the_job():
+    settings = job_settings(JobRequest(model_id="triposg", texture_from="views"), 5, [])
+    assert views_model_of(settings) == "zero123plus-instantmesh"
 
 
 def test_job_without_a_model_takes_the_default(serve, here):

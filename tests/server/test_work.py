@@ -100,6 +100,7 @@ def test_photographs_of_sides_with_settings_that_modelslab_lacks(maker, tmp_path
     [
         ({}, 6, "takes one image without cameras"),
         ({"steps": 4}, 1, "leave out steps"),
+        ({"model_id": "triposg", "texture_from": "triplane"}, 1, "no colours of its own"),
         ({"model_id": MODEL, "sides": ["front", "top"]}, 2, "A side must be front"),
         ({"model_id": MODEL, "sides": [0, 90, 180, 270], "tries": 2}, 4, "leave out tries"),
         ({"printer": "large"}, 1, "printer must be width x depth x height"),
