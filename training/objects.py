@@ -67,6 +67,27 @@ class ObjectFile:
         return Soup(vertices, faces, self._colors[:, of_faces].T.astype(float))
 
 
+def write_object_file(path: Path, objects: list[tuple[str, Soup]]) -> None:
+    """Write named objects so that `ObjectFile` reads them."""
+    soups = [soup for _, soup in objects]
+    steps, corners = [], []
+    for soup in soups:
+        quantized = ((soup.vertices + 0.5) * 4095).round().astype(int)
+        steps.append(np.diff(quantized, axis=0, prepend=0).T)
+        first, second, third = soup.faces.T
+        corners.append(np.stack([np.diff(first, prepend=0), second - first, third - first]))
+    arrays = {
+        "vertex_offsets": np.cumsum([0, *(len(soup.vertices) for soup in soups)], dtype="<i4"),
+        "face_offsets": np.cumsum([0, *(len(soup.faces) for soup in soups)], dtype="<i4"),
+        "vertices": np.concatenate(steps, axis=1).astype("<i2"),
+        "faces": np.concatenate(corners, axis=1).astype("<i2"),
+        "face_colors": np.concatenate([s.colors for s in soups]).round().astype(np.uint8).T,
+    }
+    raw = {name: array.tobytes() for name, array in arrays.items()}
+    raw["names"] = "\n".join(name for name, _ in objects).encode()
+    np.savez(path, **{n: np.frombuffer(lzma.compress(data), np.uint8) for n, data in raw.items()})
+
+
 def is_held_out(name: str) -> bool:
     """Return whether an object `<file>-<index>` is for measuring only."""
     _, _, index = name.rpartition("-")

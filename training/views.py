@@ -12,7 +12,7 @@ from .shapes import Shape
 
 CONFIG = FrustumConfig()
 _FOCAL_MM, _SPAN_MM = (20.0, 70.0), (14.0, 34.0)  # lens; what the image spans of a 36 mm sensor
-_ELEVATION_DEG = -10.0, 35.0
+_LOWEST_DEG, _HIGHEST_DEG = -10.0, (35.0, 65.0)  # half of the images up to each
 _FILL = 0.8, 0.95  # of an image's side by the object, which lies anywhere between its borders
 _WIDE, _FRAMINGS = 1.8, 12  # the side from which framing starts, and its steps
 
@@ -62,7 +62,7 @@ def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
     tried = 2 * count
     numbers = np.zeros((tried, 7))
     numbers[:, 0] = rng.uniform(0, 360, tried)
-    numbers[:, 1] = rng.uniform(*_ELEVATION_DEG, tried)
+    numbers[:, 1] = rng.uniform(_LOWEST_DEG, rng.choice(_HIGHEST_DEG, tried))
     focal_mm = np.exp(rng.uniform(*np.log(_FOCAL_MM), tried))
     numbers[:, 2] = np.degrees(2 * np.arctan(rng.uniform(*_SPAN_MM, tried) / 2 / focal_mm))
     numbers[:, 2] = numbers[:, 2].clip(14, 52)  # beyond, the camera would be inside the frustum

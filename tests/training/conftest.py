@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
-
 import numpy as np
 import pytest
 import trimesh
@@ -38,28 +36,3 @@ def angle():
 @pytest.fixture(scope="session")
 def photographed_angle(angle):
     return make_object(angle, seed=0, images=4)
-
-
-def write_object_file(path, soups):
-    """Write objects in the packed form that `ObjectFile` reads."""
-    vertices, corners, colors, counts = [], [], [], []
-    for soup in soups:
-        whole = ((soup.vertices + 0.5) * 4095).round().astype(int)
-        first = soup.faces[:, 0]
-        vertices.append(np.diff(whole, axis=0, prepend=0))
-        corners.append(
-            np.stack([np.diff(first, prepend=0), *(soup.faces[:, 1:] - first[:, None]).T], axis=1)
-        )
-        colors.append(soup.colors)
-        counts.append((len(soup.vertices), len(soup.faces)))
-    offsets = np.concatenate([[[0, 0]], np.cumsum(counts, axis=0)]).astype("<i4")
-    arrays = {
-        "names": "\n".join(f"things/{i}" for i in range(len(soups))).encode(),
-        "vertex_offsets": offsets[:, 0].tobytes(),
-        "face_offsets": offsets[:, 1].tobytes(),
-        "vertices": np.concatenate(vertices).T.astype("<i2").tobytes(),
-        "faces": np.concatenate(corners).T.astype("<i2").tobytes(),
-        "face_colors": np.concatenate(colors).T.astype(np.uint8).tobytes(),
-    }
-    packed = {name: np.frombuffer(lzma.compress(raw), np.uint8) for name, raw in arrays.items()}
-    np.savez(path, **packed)

@@ -7,11 +7,12 @@ import trimesh
 
 from training import dataset
 from training.dataset import ANYWHERE, NEAR
+from training.objects import write_object_file
 from training.photographs import Paint, photographs
 from training.shapes import Shape
 from training.views import CONFIG, Views, framed_views
 
-from .conftest import soup_of, write_object_file
+from .conftest import soup_of
 
 
 def test_dataset_inside_is_what_no_camera_sees(photographed_ball):
@@ -103,7 +104,7 @@ def test_frustum_and_world_places_are_inverse():
 
 
 def test_dataset_command_makes_missing_files_only(tmp_path, ball, monkeypatch):
-    write_object_file(tmp_path / "objects_some.npz", [ball, ball])
+    write_object_file(tmp_path / "objects_some.npz", [("one", ball), ("two", ball)])
     cache = tmp_path / "cache"
     arguments = [
         str(cache),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from training.objects import Counts, Objects, deformed, is_held_out, joined
+from training.objects import Counts, Objects, deformed, is_held_out, joined, write_object_file
 from training.procedural import KINDS, make_procedural_object
 
-from .conftest import soup_of, write_object_file
+from .conftest import soup_of
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,10 @@ def objects(tmp_path_factory):
     """45 and 25 boxes, as two files of collected objects."""
     folder = tmp_path_factory.mktemp("objects")
     for prefix, count in (("old", 45), ("new", 25)):
-        boxes = [soup_of(trimesh.creation.box([1, 0.9, 0.01 * (i + 2)])) for i in range(count)]
+        boxes = [
+            (f"box {i}", soup_of(trimesh.creation.box([1, 0.9, 0.01 * (i + 2)])))
+            for i in range(count)
+        ]
         write_object_file(folder / f"objects_{prefix}.npz", boxes)
     return Objects([folder / "objects_old.npz", folder / "objects_new.npz"])
 
@@ -57,7 +60,9 @@ def test_made_objects_fit_their_box_and_repeat(objects, name):
 
 
 def test_sheets_are_left_out_of_training(tmp_path):
-    boxes = [soup_of(trimesh.creation.box([1, 1, height])) for height in (0.5, 0.001)]
+    boxes = [
+        (str(height), soup_of(trimesh.creation.box([1, 1, height]))) for height in (0.5, 0.001)
+    ]
     write_object_file(tmp_path / "objects_some.npz", boxes)
     objects = Objects([tmp_path / "objects_some.npz"])
     assert objects.make("some-00000") is not None
