@@ -1,4 +1,4 @@
-/** What the pack adds to ComfyUI's page. */
+/** The pack's extension of ComfyUI's page. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -15,11 +15,11 @@ function addViewer(node) {
   );
   if (!create || !node.graph || isPreviewed) return;
   const { widget } = create(node);
-  // Neither workflows nor prompts keep its value, which would run the node again.
+  // Keep its value out of workflows and prompts: a changed prompt would run the node again.
   widget.serialize = false;
   widget.options = { ...widget.options, serialize: false };
   const { constructor, size: [...saved] } = node;
-  constructor.comfyClass = "SaveGLB"; // core's extension serves this class only
+  constructor.comfyClass = "SaveGLB"; // core's extension adds its viewer to this class only
   try {
     core.nodeCreated(node, app);
   } finally {
@@ -28,7 +28,7 @@ function addViewer(node) {
   if (node.properties["Scene Config"]) node.setSize(saved); // a workflow saved with the viewer
 }
 
-/** Sort this pack's templates by number: ComfyUI lists them as the disk does. */
+/** Sort this pack's templates by number: ComfyUI lists them in the order of the file system. */
 function sortTemplates() {
   const load = api.getWorkflowTemplates.bind(api);
   api.getWorkflowTemplates = async () => {
@@ -42,7 +42,7 @@ app.registerExtension({
   name: "ImageTo3D.Page",
   init: sortTemplates,
   nodeCreated(node) {
-    // Later, when a loaded node has its links.
+    // Wait until a loaded node has its links.
     if (node.constructor.comfyClass === SAVER) setTimeout(addViewer, 0, node);
   },
 });

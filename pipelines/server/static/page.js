@@ -1,4 +1,4 @@
-// The page is a client of the same endpoints as every other client.
+// The page uses the same endpoints as any other client.
 import { Viewer } from "./viewer.js";
 
 const FIRST_POLL_MS = 300;
@@ -9,7 +9,7 @@ const form = element("form");
 const key = element("key");
 const viewer = new Viewer(document.querySelector("#mesh canvas"));
 let image = null; // a data URI
-let running = null; // the number of the job that is shown
+let running = null; // the id of the job that is shown
 
 function show(message, failed = false) {
   element("status").textContent = message;
@@ -62,7 +62,7 @@ function clear() {
   }
 }
 
-// Links are made from names, so that they lead to this page's own server below any path.
+// Links are relative to the page, so that they work behind a proxy with a path prefix.
 const link = (job, suffix) => `files/${job.meta.file_prefix}/${job.meta.file_prefix}${suffix}`;
 
 async function showPreview(job) {
@@ -122,7 +122,7 @@ async function run(event) {
 }
 
 async function stop() {
-  // The job answers that it has failed: it was cancelled.
+  // `follow` shows the message: a cancelled job counts as failed.
   await post(`api/v6/3d/cancel/${running}`, {}).catch((error) => show(error.message, true));
   running = null;
 }

@@ -1,4 +1,4 @@
-// Shows the server's own GLB files: one mesh with colours at vertices or a texture.
+// Show GLB files of this server: one mesh with vertex colours or a texture.
 
 const VERTEX = `#version 300 es
 uniform mat4 camera;
@@ -33,7 +33,7 @@ const COMPONENTS = { 5121: Uint8Array, 5123: Uint16Array, 5125: Uint32Array, 512
 const WIDTHS = { SCALAR: 1, VEC2: 2, VEC3: 3, VEC4: 4 };
 const [GLB_MAGIC, HEADER, CHUNK_HEADER] = [0x46546c67, 12, 8];
 
-/** Reads a GLB file into arrays and, perhaps, an image. */
+/** Read a GLB file into arrays, and into an image if it has a texture. */
 async function readGlb(buffer) {
   const words = new DataView(buffer);
   if (words.getUint32(0, true) !== GLB_MAGIC) throw new Error("The mesh is not a GLB file.");
@@ -69,7 +69,7 @@ async function readGlb(buffer) {
   };
 }
 
-/** Averages the normals of the faces around each vertex. */
+/** Average the normals of the faces around each vertex. */
 function smoothNormals(positions, faces) {
   const normals = new Float32Array(positions.length);
   for (let i = 0; i < faces.length; i += 3) {
@@ -84,7 +84,7 @@ function smoothNormals(positions, faces) {
   return normals;
 }
 
-/** Returns the centre of a mesh, and the radius of its bounding box. */
+/** Return the centre of a mesh, and half the diagonal of its bounding box. */
 function boundsOf(positions) {
   const low = [Infinity, Infinity, Infinity];
   const high = [-Infinity, -Infinity, -Infinity];
@@ -109,7 +109,7 @@ export class Viewer {
     if (this.#gl) this.#prepare();
   }
 
-  /** Loads a GLB file and shows it. */
+  /** Load a GLB file and show it. */
   async show(address) {
     if (!this.#gl) return;
     const response = await fetch(address);
@@ -118,7 +118,7 @@ export class Viewer {
     this.#draw();
   }
 
-  /** Shows nothing. */
+  /** Remove the mesh. */
   clear() {
     this.#mesh = null;
     if (this.#gl) this.#draw();
@@ -206,7 +206,7 @@ export class Viewer {
     gl.drawElements(gl.TRIANGLES, this.#mesh.count, gl.UNSIGNED_INT, 0);
   }
 
-  /** The matrix (column by column) from the mesh to the camera, which scales the mesh to radius 1. */
+  /** Return the 4x4 matrix, column by column, from the mesh to the camera. The mesh gets radius 1. */
   #camera() {
     const { center, radius } = this.#mesh;
     const { azimuth, elevation, distance } = this.#turn;
