@@ -21,7 +21,7 @@ from .thickness import depth_limit, smooth_within
 
 _FILL = 0.95  # largest coordinate of the object in world coordinates
 _MIDDLE_SMOOTHING = 4  # number of smoothing passes over the middles of rays
-_DETAIL_PX = 4
+_DETAIL_PX = 4  # size of the smallest details, in pixels of `outline`
 _OUTLINE = 0.5  # value per pixel of distance from the outline
 _SEEN = 0.05  # image sides behind the first hit over which the image's colour fades out
 
@@ -93,7 +93,7 @@ class FrustumVolume:
             fov_y_deg: see the attributes.
             half_depth: see the attributes.
         """
-        pixels = occupancy.shape[-1]  # to an image side
+        pixels = occupancy.shape[-1]  # per image side
         outline = _signed_pixels(mask, pixels)
         if uncertain is None:
             uncertain = torch.zeros_like(occupancy[:, 0, :1])
@@ -144,7 +144,7 @@ class FrustumVolume:
     def detail(self) -> float:
         """The size of `_DETAIL_PX` pixels of `outline` in world units.
 
-        Thinner parts are found if they touch a thicker one, since surfaces are followed.
+        Thinner parts are found too if they touch a thicker one: extraction follows the surface.
         """
         return _DETAIL_PX * self.scale / self.outline.shape[-1]
 
@@ -182,7 +182,7 @@ class FrustumVolume:
         return 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
 
     def _rotation(self) -> Tensor:
-        """Return (3, 3), whose rows are the camera's right, up and backward axes, upright."""
+        """Return (3, 3): rows are the camera's right, up and backward axes in the upright frame."""
         e = math.radians(self.elevation_deg)
         rows = [[0.0, 1.0, 0.0], [-math.sin(e), 0.0, math.cos(e)], [math.cos(e), 0.0, math.sin(e)]]
         return torch.tensor(rows, device=self.device)
@@ -208,7 +208,7 @@ class FrustumVolume:
     def _values(self, points: Tensor) -> Tensor:
         """Return (N,) values at points (N, 3): the occupancy, capped by three limits."""
         frustum = self._frustum_points(points)
-        pixels = self.occupancy.shape[-1]  # to an image side
+        pixels = self.occupancy.shape[-1]  # per image side
         outline = _at(self.outline, frustum[:, :2])[:, 0]
         depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth
         shallow = (_at(self.limit, frustum[:, :2])[:, 0] - depth) * pixels

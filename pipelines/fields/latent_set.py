@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from .point_grid import PointGrid
 from .set_transformer import FeedForward, FloatLayerNorm, KeysValues, SelfBlock, SetAttention
 
-_POINTS_AT_ONCE, _ON_CPU = 8192, 2048  # on a CPU, their values stay in its cache
+_POINTS_AT_ONCE = 8192
+_POINTS_AT_ONCE_ON_CPU = 2048  # their hidden layers fit into a CPU's cache
 _HALF_SIDE = 1.005
 
 
@@ -158,8 +159,9 @@ class LatentSet:
     def values(self, points: Tensor, chunk_size: int) -> Tensor:
         # The checkpoint's axes are y up and front +z.
         official = points[:, [1, 2, 0]]
-        at_once = min(chunk_size, _ON_CPU if points.device.type == "cpu" else _POINTS_AT_ONCE)
-        found = [self.decoder(some, self.keys_values) for some in official.split(at_once)]
+        at_once = _POINTS_AT_ONCE_ON_CPU if points.device.type == "cpu" else _POINTS_AT_ONCE
+        chunks = official.split(min(chunk_size, at_once))
+        found = [self.decoder(some, self.keys_values) for some in chunks]
         return torch.cat(found) * self.sign
 
     def colors(self, points: Tensor, chunk_size: int) -> None:

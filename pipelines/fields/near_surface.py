@@ -12,7 +12,7 @@ from .field import ValueGrid
 _MAX_STRIDE = 4
 _MAX_COSTLY_STRIDE = 8
 _MIN_CELLS = 32  # along an edge of the coarsest grid of a costly field
-_ROUNDING = 1e-3
+_ROUNDING = 1e-3  # relative tolerance when sizes are compared
 _FOLLOWED_AT_ONCE = 1 << 15
 # How far values inside a block may exceed the range of its corners, as a share of the largest
 # difference between corners in the block and its neighbours.
@@ -20,7 +20,7 @@ _MARGIN = 0.25
 
 
 def stride_for(spacing: float, detail: float) -> int:
-    """Choose a power of two, so that a block is no larger than the detail of the field.
+    """Choose the largest stride, a power of two up to 4, that skips no detail of the field.
 
     Args:
         spacing: distance between neighbouring points of the grid.
@@ -33,7 +33,7 @@ def stride_for(spacing: float, detail: float) -> int:
 
 
 def costly_stride(cells: int) -> int:
-    """Choose the stride for a field whose points are costly, for a grid with `cells` an edge."""
+    """Choose the stride for a field with costly points and a grid of `cells` cells an edge."""
     stride = 1
     while stride < _MAX_COSTLY_STRIDE and cells // (2 * stride) >= _MIN_CELLS:
         stride *= 2
@@ -45,18 +45,18 @@ def sample_near_surface(
 ) -> Tensor:
     """Evaluate channel 0 of a field with as few queries as its level set needs.
 
-    The coarsest grid uses every `stride`-th point. In the next grid, twice as fine, all points of
-    cells that the level may cross are evaluated: if it is within the range of the corner values,
-    widened by a margin. Each finer grid starts with interpolated values. Then both ends of edges
-    whose ends are on different sides are evaluated. Where a point turns out to be on the other side
-    than interpolated, its neighbours are evaluated too, diagonals included, so that legs, antennae,
-    holes and cracks are followed to their ends. So all values that determine the surface are exact.
+    The coarsest grid uses every `stride`-th point. The level may cross a cell of it if the level is
+    within the range of the corner values, widened by a margin. In the next grid, twice as fine, all
+    points of these cells are evaluated. Each finer grid starts with interpolated values. Then both
+    ends of each edge that the level crosses are evaluated. If a point turns out to be on the other
+    side of the level, its neighbours are evaluated too, diagonals included. That follows legs,
+    antennae, holes and cracks to their ends, so all values that determine the surface are exact.
 
-    The margin is no proven bound: a separate component or cavity that fits between the points of a
-    coarser grid may be missed. Two photographs and TripoSR lost nothing at 256 and below, nor did
-    InstantMesh at 128; a photograph lost 8 of 797,654 vertices at 512, and a random density at 256
-    five specks of 54 vertices together. With a stride of 1 (`SurfaceSettings.exact`), every point
-    is evaluated.
+    The margin is not a proven bound: a separate component or cavity that fits between the points of
+    a coarser grid may be missed. Nothing was lost with two photographs and TripoSR at 256 and
+    below, or with InstantMesh at 128. A photograph lost 8 of 797,654 vertices at 512, and a random
+    density lost five specks with 54 vertices at 256. With a stride of 1 (`SurfaceSettings.exact`),
+    every point is evaluated.
 
     Args:
         grid: the field on its grid: a cube.
@@ -66,8 +66,8 @@ def sample_near_surface(
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
-        (R + 1, R + 1, R + 1) float32; of interpolated values, only the side of the level is
-        correct.
+        (R + 1, R + 1, R + 1) float32. Interpolated values are only on the correct side of the
+        level.
     """
     cells = grid.shape[0] - 1
     if stride == 1:
@@ -191,7 +191,7 @@ def _points_of_cells(coarse: Tensor, cells: int) -> Tensor:
 
 
 def _unknown_across(volume: Tensor, level: float, known: Tensor, points: Tensor) -> Tensor:
-    """Return the unknown neighbours (M, 3) on the other side of the level than points (N, 3)."""
+    """Return unknown neighbours (M, 3) of points (N, 3) that are across the level from them."""
     length = len(volume)
     step = torch.arange(-1, 2, device=points.device)
     steps = torch.cartesian_prod(step, step, step)

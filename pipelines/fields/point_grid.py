@@ -14,14 +14,14 @@ class PointGrid:
     """A `field.ValueGrid` of a function of points.
 
     Args:
-        level: function from points (N, 3) to values (N,), for any N.
+        values: function from points (N, 3) to values (N,), for any N.
         x: (X,) coordinates of the grid along x.
         y: (Y,) coordinates along y.
         z: (Z,) coordinates along z.
     """
 
-    def __init__(self, level: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, z: Tensor) -> None:
-        self._values, self._axes = level, (x, y, z)
+    def __init__(self, values: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, z: Tensor) -> None:
+        self._values, self._axes = values, (x, y, z)
         self.shape = (len(x), len(y), len(z))
 
     @property

@@ -17,7 +17,7 @@ from ..attention import attention, check_heads
 
 #: Keys and values (B, heads, L, D), after their norms.
 KeysValues = tuple[Tensor, Tensor]
-_TOKENS = 512  # at a time on a CPU: their values in the widest layer stay in its cache
+_TOKENS = 512  # processed at a time on a CPU: their values in the widest layer fit into its cache
 
 
 class FloatLayerNorm(nn.LayerNorm):
@@ -123,7 +123,7 @@ class _GeluProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a GELU, or a GELU gate, in between, four times as wide there."""
+    """Two linear layers around a hidden layer four times as wide, with a GELU or a gated GELU."""
 
     def __init__(self, dim: int, gated: bool = False) -> None:
         super().__init__()

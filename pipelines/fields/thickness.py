@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _GAIN = 1.2  # factor of the expected length: probabilities near the outline are too low
-_MIN_BINS = 2.0  # least solid bins of a ray in the mask; with fewer, thin parts vanish
-_CONFIDENT_LOGIT, _SHARPNESS = 2.5, 3.0  # logit above which a ray is certain; steepness
+_MIN_BINS = 2.0  # lowest number of solid bins of a ray in the mask; with fewer, thin parts vanish
+_CONFIDENT_LOGIT = 2.5  # peak of a ray at which its uncertainty is one half
+_SHARPNESS = 3.0  # steepness of the uncertainty around that peak
 IN_MASK = 0.05  # coverage of a pixel from which its ray belongs to the mask
 _BACKGROUND = 1e-3  # smoothing weight of rays outside the mask
 _RADIUS_PIXELS = 128  # side length of the mask when widths are measured

@@ -150,7 +150,7 @@ class ExponentialDecoder(DensityDecoder):
         return self.layers
 
     def triplane(self, planes: Tensor) -> DensityTriplane:
-        """Wrap planes as `DensityDecoder` does; TripoSR's third plane is (y, z), ours is (z, y)."""
+        """Wrap planes after transposing the third from TripoSR's (y, z) to the library's (z, y)."""
         first, second, third = planes
         return super().triplane(torch.stack([first, second, third.transpose(1, 2)]))
 
@@ -194,7 +194,7 @@ class _Triplane:
 
     @property
     def camera(self) -> None:
-        """None: there are several views, or the object is tilted as in its single image."""
+        """None: the field was made from several views, or from an image with an unknown camera."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class SignedDistanceTriplane(_Triplane):
         return srgb_from_raw(self._colors.at(points, chunk_size))
 
     def deformation(self, axis: Tensor, chunk_size: int) -> Callable[[Tensor], Tensor]:
-        """See `SignedDistanceField`; offsets are at most a quarter of a cube of a unit grid."""
+        """See `SignedDistanceField`; offsets are at most 1 / (4 R) for R cubes along an edge."""
         network = PlaneNetwork(self.planes, self.decoder.net_deformation).on_grid(axis, axis, axis)
         return lambda index: network.at(index, chunk_size).tanh() / (4 * (len(axis) - 1))
 

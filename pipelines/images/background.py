@@ -230,10 +230,10 @@ def _plain_mask(distance: np.ndarray) -> Tensor:
 @lru_cache(maxsize=1)
 def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
     """Create a rembg session, and cache it until `forget_models`."""
-    homes = _homes(models_dir)
+    folders = _model_folders(models_dir)
     new_session = _import_rembg()
-    if not any(find_model(model, home) for home in homes) and not is_reachable(_RELEASES):
-        raise _missing_model(model, homes[0])
+    if not any(find_model(model, folder) for folder in folders) and not is_reachable(_RELEASES):
+        raise _missing_model(model, folders[0])
     providers = _providers(device)
     try:
         with _rembg_home(models_dir):
@@ -246,13 +246,13 @@ def _session(model: str, models_dir: Path | None, device: str) -> BaseSession:
                 log.warning("%s does not run on %s; using the CPU", model, device)
                 return session
     except Exception as error:  # pooch, requests and onnxruntime each raise their own types
-        file = next(filter(None, (find_model(model, home) for home in homes)), None)
+        file = next(filter(None, (find_model(model, folder) for folder in folders)), None)
         if file is not None:
             raise EnvironmentProblem(
                 f"could not load the background model {file}: delete it, and it will be downloaded"
                 " again."
             ) from error
-        raise _missing_model(model, homes[0]) from error
+        raise _missing_model(model, folders[0]) from error
 
 
 def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
@@ -265,7 +265,11 @@ def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
 
 
 def _import_rembg() -> Callable[..., BaseSession]:
-    """Import rembg. Without a writable folder, numba must not compile its matting, unused here."""
+    """Import rembg.
+
+    Its matting, unused here, is compiled by numba on import, which fails if no folder is writable.
+    Compilation is off in that case.
+    """
     # onnxruntime 1.32 and newer report to Microsoft unless told not to before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -293,7 +297,7 @@ def _import_rembg() -> Callable[..., BaseSession]:
     return new_session
 
 
-def _homes(models_dir: Path | None) -> list[Path]:
+def _model_folders(models_dir: Path | None) -> list[Path]:
     """Return the folders in which rembg looks for models.
 
     They are the caller's folder or, by default, those named in the environment and rembg's own.

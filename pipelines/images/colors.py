@@ -56,5 +56,5 @@ def parse_color(text: str) -> tuple[float, float, float]:
     try:
         red, green, blue = ImageColor.getrgb(text.strip())[:3]
     except ValueError as error:
-        raise InvalidInput(f"A colour is written like #ffffff or white, got '{text}'.") from error
+        raise InvalidInput(f"A colour must look like #ffffff or white, got '{text}'.") from error
     return red / 255, green / 255, blue / 255

@@ -24,7 +24,7 @@ SUFFIXES = (
 )
 MIN_SIDE = 16
 MAX_PIXELS = 100_000_000
-_WORKING_SIDE_PX = 2048  # more is wasted time: the models' input is far smaller
+_WORKING_SIDE_PX = 2048  # larger images are reduced: the models' input is far smaller
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 #: Operations that make an image upright, by its EXIF orientation.
 _UPRIGHT = {

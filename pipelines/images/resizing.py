@@ -1,4 +1,4 @@
-"""Resize images as the reference implementations do, bit by bit."""
+"""Resize images exactly as the reference implementations do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def resize_and_crop(pixels: np.ndarray, resized: int, crop: int) -> Tensor:
     shorter = min(image.size)
     width, height = (int(resized * side / shorter) for side in image.size)
     left, top = (width - crop) // 2, (height - crop) // 2
-    # Pillow, because the reference uses it and rounds to 8 bits: other bicubic filters differ by
+    # Pillow rounds to 8 bits, as in the reference implementations. Other bicubic filters differ by
     # whole 8-bit levels.
     cut = image.resize((width, height), Image.Resampling.BICUBIC).crop(
         (left, top, left + crop, top + crop)

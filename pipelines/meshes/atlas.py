@@ -15,8 +15,8 @@ from .native_process import Arrays
 from .topology import Indices, first_equal_rows, merged_faces
 
 _PADDING = 4  # pixels between the islands of the atlas
-_MIN_CHARTS = 64
-_LARGEST_PIECE = 12_500  # triangles; time grows faster than their number
+_MIN_CHARTS = 64  # a chart has at most the mesh's area divided by this
+_LARGEST_PIECE = 12_500  # triangles that xatlas unfolds together: its time grows faster than these
 _THINNEST = 1e-4  # lowest ratio of a triangle's height to its longest edge
 _SMALLEST = 1e-12  # lowest area of a triangle, in a mesh scaled to size 1
 _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # about 50 times the usual duration of xatlas
@@ -25,10 +25,10 @@ _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # about 50 times the usual durati
 def unfold(mesh: Mesh, size: int, progress: Progress = silent) -> Mesh:
     """Cut a mesh into charts and pack them into a square texture.
 
-    The result has `uvs` in [0, 1]; vertices are split at seams. xatlas can crash on triangles
-    without area and on duplicates, so both are withheld from it. Triangles without area then get
-    the uvs of their vertices; a duplicate gets those of the first copy. xatlas runs in a separate
-    process, in case it crashes anyway.
+    The result has `uvs` in [0, 1]; vertices are split at seams. xatlas can crash on slivers and on
+    duplicate triangles, so it gets neither. A sliver then takes the uvs of its vertices in other
+    triangles, and is dropped if there are none. A duplicate takes the uvs of its first copy. xatlas
+    runs in a separate process, in case it crashes anyway.
 
     Args:
         mesh: at least one triangle.
@@ -108,7 +108,7 @@ def _with_withheld(mesh: Mesh, atlas: Arrays, good: Indices, twin: Indices) -> M
 
 
 def _pieces(centers: np.ndarray) -> np.ndarray:
-    """Divide triangles with these centres (F, 3) into pieces: returns the piece (F,) of each."""
+    """Divide triangles with centres (F, 3) into compact pieces; return each one's piece (F,)."""
     pieces = [np.arange(len(centers))]
     while len(pieces[0]) > _LARGEST_PIECE:
         halves = []

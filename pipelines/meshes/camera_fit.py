@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: A fit with a lower overlap of mesh and mask is rejected: the mesh does not match the photograph.
 LEAST_OVERLAP = 0.85
-_FACES = 5000
+_FACES = 5000  # triangles of the decimated mesh that is compared with the photograph
 _SIZE, _SAMPLES = 64, 4  # side length in pixels of the compared images, samples per pixel side
 #: Azimuths to try for a mesh whose pose is not that of the photograph.
 ALL_AROUND = range(-180, 180, 15)
@@ -36,8 +36,9 @@ FRONT = (0.0,)
 _ELEVATIONS_DEG = range(-20, 61, 5)
 _ELEVATIONS_AROUND_DEG = range(-20, 61, 10)
 _FIELD_OF_VIEW_AROUND_DEG = (30.0,)
-_SAMPLES_AROUND, _COLOR_SAMPLES = 2, 2  # samples per pixel side there, and of colours
-_REFINED = 5  # azimuths that are refined
+_SAMPLES_AROUND = 2  # samples per pixel side in a search all around
+_COLOR_SAMPLES = 2  # samples per pixel side of rendered colours
+_REFINED = 5  # number of azimuths that least squares refines after a search all around
 _BACK_PENALTY = 0.02  # overlap that a view from behind must gain over one from the front
 _FIELDS_OF_VIEW_DEG = (20.0, 35.0, 50.0)
 _COLOR_WEIGHT = 0.5  # weight of the mean colour difference, relative to the overlap
@@ -77,12 +78,18 @@ class CameraFit:
     @property
     def sentence(self) -> str:
         """The result as a sentence for the user."""
-        found = f"the mesh and the photograph's mask overlap by {100 * self.overlap:.0f} %"
+        share = f"{100 * self.overlap:.0f} %"
         if not self.trusted:
-            return f"The photograph is left out of the texture: {found} only."
+            return (
+                "The photograph is left out of the texture: the mesh and the photograph's mask"
+                f" overlap by only {share}."
+            )
         azimuth, elevation = round(self.azimuth_deg), round(self.elevation_deg)
         around = f"azimuth {azimuth} and " if azimuth else ""
-        return f"Photograph from {around}{elevation} degrees above: {found}."
+        return (
+            f"The photograph was taken from {around}elevation {elevation} degrees: the mesh and the"
+            f" photograph's mask overlap by {share}."
+        )
 
     def posed(self, image: Tensor, mask: Tensor) -> PosedImages | None:
         """Return the photograph with its camera; None if the mesh does not fit it."""
@@ -98,7 +105,7 @@ def is_plain(mesh: Mesh) -> bool:
 def fit_of(mesh: Mesh, camera: Cameras, mask: Tensor) -> CameraFit:
     """Measure the overlap of the mask (1, 1, S, S) and the mesh as seen by a known camera."""
     shape = decimate(Mesh(mesh.vertices, mesh.faces), _FACES)
-    return _Target(shape, mask.expand(-1, 3, -1, -1), mask).measured(camera)
+    return _Target(shape, mask.expand(-1, 3, -1, -1), mask).measure(camera)
 
 
 def fit_camera(
@@ -113,17 +120,16 @@ def fit_camera(
     """Find the camera from which the mesh fits the mask best.
 
     A coarse search tries the azimuths with a list of elevations and fields of view; least squares
-    then refines the best ones. It adjusts azimuth, elevation, roll, distance together with focal
-    length, scale and shift. The azimuth changes only a little: the mesh's centre need not be the
-    world's. Vertex colours, if any, decide between views with the same outline; otherwise the one
-    nearer to the front is preferred.
+    then refines the best ones. It adjusts azimuth, elevation, roll, scale and shift, and the
+    distance together with the focal length. Vertex colours, if any, decide between views with the
+    same outline; otherwise the one nearer to the front is preferred.
 
     Args:
         mesh: front at +x.
         image: (1, 3, S, S) sRGB in [0, 1]; the framed photograph.
         mask: (1, 1, S, S) in [0, 1], 1 is the object.
         azimuths_deg: azimuths to try, one for a mesh in a known pose, or `ALL_AROUND`.
-        known: camera that is returned if the mesh fits the mask as seen by it.
+        known: camera to try first. If the mesh fits the mask there, it is the result.
         progress: called for each comparison; if it raises, the search stops.
 
     Raises:
@@ -142,7 +148,7 @@ def fit_camera(
             f" {tuple(mask.shape)}."
         )
     if not bool((mask > 0.5).any()):
-        raise InvalidInput("The mask holds no object: look at the background removal.")
+        raise InvalidInput("The mask holds no object: check the background removal.")
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so no camera can be fitted.")
     if known is not None and (fit := fit_of(mesh, known, mask)).trusted:
@@ -193,11 +199,11 @@ def fit_around(
 def fit_views(
     mesh: Mesh, views: PosedImages, azimuth_deg: float, progress: Progress = silent
 ) -> PosedImages | None:
-    """Find the cameras of generated views of a mesh whose pose is not that of the photograph.
+    """Fit a camera to each generated view, for a mesh in another pose than the photograph.
 
     Args:
         mesh: front at +x.
-        views: views on white, with their cameras if the photograph's azimuth were 0.
+        views: views on white, with cameras whose azimuths count from the photograph's.
         azimuth_deg: azimuth of the photograph.
         progress: see `fit_camera`.
 
@@ -218,7 +224,7 @@ def fit_views(
             fits[i] = target.fit(start, _BLURS[:2], stage(progress, i + 1, count + 1))
     kept = [i for i, fit in fits.items() if fit.trusted]
     if len(kept) < count:
-        log.warning("%d of %d views fit the mesh; the others are left out.", len(kept), count)
+        log.warning("%d of %d views fit the mesh; the others are ignored.", len(kept), count)
     if not kept:
         return None
     found = [fits[i].camera for i in kept]
@@ -228,13 +234,19 @@ def fit_views(
 def _starts(
     azimuth: float, elevations: Sequence[float], fields_of_view: Sequence[float]
 ) -> list[Floats]:
-    """Return parameters of `_Target.camera` for all elevations and fields of view, in degrees."""
+    """Return parameters, see `_Target.camera`, for all pairs of elevation and field of view.
+
+    Args:
+        azimuth: in degrees.
+        elevations: in degrees.
+        fields_of_view: in degrees.
+    """
     distances = [math.log(1 / math.tan(math.radians(fov) / 2)) for fov in fields_of_view]
     return [np.array([azimuth, e, 0.0, d, 0.0, 0.0, 0.0]) for e in elevations for d in distances]
 
 
 def _reported(items: Sequence[_Item], progress: Progress) -> Iterator[_Item]:
-    """Yield items, and report each of them."""
+    """Yield items, and report progress before each."""
     for i, item in enumerate(items):
         progress(i, len(items))
         yield item
@@ -251,7 +263,7 @@ def _fit_around(
     ]
     kept, part = sorted(best, key=target.misfit)[:_REFINED], stage(progress, 1, 3)
     start = min(
-        (target.refined(s, _BLURS[0], stage(part, i, len(kept))) for i, s in enumerate(kept)),
+        (target.refine(s, _BLURS[0], stage(part, i, len(kept))) for i, s in enumerate(kept)),
         key=target.misfit,
     )
     return _Target(mesh, image, mask).fit(start, _BLURS[1:], stage(progress, 2, 3))
@@ -309,7 +321,7 @@ class _Target:
         intrinsics[:2, 2] = middle - ((low + high) / 2 - 0.5) * focal
         return Cameras(c2w, intrinsics[None])
 
-    def drawn(self, camera: Cameras, samples: int = 0) -> tuple[Tensor, Tensor | None]:
+    def render(self, camera: Cameras, samples: int = 0) -> tuple[Tensor, Tensor | None]:
         """Render the mesh: coverage (S, S) in [0, 1], and colours (3, S, S) on black, or None."""
         samples = samples or self.samples
         fine = samples * _SIZE
@@ -333,7 +345,10 @@ class _Target:
         )
 
     def difference(self, coverage: Tensor, colors: Tensor | None) -> Tensor:
-        """Return (3, S, S): photograph minus mesh, without the mean difference of each channel."""
+        """Return photograph minus mesh (3, S, S), less the mean of each channel.
+
+        Pixels that the mesh or the mask does not cover are 0.
+        """
         both = (coverage > 0.99) & (self.mask > 0.99)
         if colors is None or not bool(both.any()):
             return torch.zeros(3, _SIZE, _SIZE)
@@ -341,31 +356,32 @@ class _Target:
         mean = difference[:, both].mean(dim=1)[:, None, None]
         return torch.where(both, difference - mean, 0.0)
 
-    def measured(self, camera: Cameras) -> CameraFit:
-        """Return a camera with its angles and its overlap with the mask."""
+    def measure(self, camera: Cameras) -> CameraFit:
+        """Return a camera's angles, and the overlap of the mask with the mesh that it sees."""
         right, up, back = camera.c2w[0, :3, :3].T
         level = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]), back)
         return CameraFit(
             camera,
-            self.overlap(self.drawn(camera, _SAMPLES)[0]),
+            self.overlap(self.render(camera, _SAMPLES)[0]),
             math.degrees(math.atan2(float(back[1]), float(back[0]))),
             math.degrees(math.asin(float(back[2].clamp(-1, 1)))),
             math.degrees(math.atan2(float(up @ level), float(right @ level))),
         )
 
     def fit(self, start: Floats, blurs: Sequence[int], progress: Progress) -> CameraFit:
-        """Refine parameters with one blur after the other."""
+        """Refine parameters with each blur in turn."""
         for i, blur in enumerate(blurs):
-            start = self.refined(start, blur, stage(progress, i, len(blurs)))
-        return self.measured(self.camera(start.tolist()))
+            start = self.refine(start, blur, stage(progress, i, len(blurs)))
+        return self.measure(self.camera(start.tolist()))
 
     def misfit(self, parameters: Floats) -> float:
-        coverage, colors = self.drawn(self.camera(parameters.tolist()))
+        """Return how badly the parameters fit; the best fit has the lowest value."""
+        coverage, colors = self.render(self.camera(parameters.tolist()))
         color = self.difference(coverage, colors).abs().sum() / 3 / self.mask.sum()
         behind = (1 - math.cos(math.radians(parameters[0]))) / 2
         return _COLOR_WEIGHT * float(color) + _BACK_PENALTY * behind - self.overlap(coverage)
 
-    def refined(self, start: Floats, blur: int, progress: Progress) -> Floats:
+    def refine(self, start: Floats, blur: int, progress: Progress) -> Floats:
         """Refine parameters by least squares, from a start nearby."""
         from scipy.optimize import least_squares
 
@@ -389,7 +405,7 @@ class _Target:
 
     def residuals(self, parameters: Floats, blur: int) -> Floats:
         """Return the blurred differences of coverage and colours at all pixels, flattened."""
-        coverage, colors = self.drawn(self.camera(parameters.tolist()))
+        coverage, colors = self.render(self.camera(parameters.tolist()))
         layers = (coverage - self.mask)[None]
         if colors is not None:
             difference = self.difference(coverage, colors)

@@ -60,7 +60,7 @@ def _shown(texture: Tensor | None, uvs: Tensor | None, colors: Tensor | None) ->
 
 
 def with_base_color(mesh: Mesh) -> Mesh:
-    """Multiply the vertex colours by the material's base colour, if any, and remove that."""
+    """Move the material's base colour, if any, into the vertex colours by multiplying them."""
     base = None if mesh.material is None else mesh.material.base_color
     if mesh.material is None or base is None:
         return mesh
@@ -121,7 +121,7 @@ def nearest_points(
     Raises:
         EnvironmentProblem: if libigl is missing.
     """
-    require_libigl("Colours of other triangles")
+    require_libigl("Colours copied from another mesh")
     import igl
 
     vertices, faces = mesh.vertices.double().cpu().numpy(), mesh.faces.cpu().numpy()

@@ -2,8 +2,8 @@
 
 The libraries were compared on model outputs and simple shapes, by closedness, time and distance:
 
-- fast-simplification at aggressiveness 3 is as exact as libigl's qslim and ten times as fast. Its
-  default aggressiveness of 7 doubles the error. It pinches surfaces, and stalls on thin or flat
+- fast-simplification at aggressiveness 3 is as accurate as libigl's qslim and ten times as fast.
+  Its default aggressiveness of 7 doubles the error. It pinches surfaces, and stalls on thin or flat
   ones.
 - qslim keeps manifolds closed.
 - manifold3d takes an error bound instead of a number of triangles.
@@ -121,6 +121,7 @@ def collapse_edges(shape: Mesh, count: int, progress: Progress = silent) -> Mesh
 
 
 def _run(task: str, shape: Mesh, progress: Progress, **numbers: int) -> Mesh:
+    """Run one of `native_process.TASKS`, in a separate process if the shape is large."""
     vertices, faces = shape.vertices.numpy(), shape.faces.numpy()
     if len(faces) <= _INLINE_FACES:
         progress(1, 3)
@@ -161,7 +162,7 @@ def _split_pinches(fewer: Mesh, shape: Mesh) -> Mesh | None:
 
 
 def _cluster(shape: Mesh, count: int) -> Mesh:
-    """Merge the vertices in each cell of a grid: the finest that leaves `count` or fewer triangles.
+    """Merge the vertices in each cell of the finest grid that leaves at most `count` triangles.
 
     Raises:
         InvalidInput: if no grid leaves any triangle.

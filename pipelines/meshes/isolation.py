@@ -61,10 +61,10 @@ def run_isolated(
                 timed_out = process.poll() is None
             finally:
                 process.kill()
-            said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
+            errors = process.stderr.read().decode(errors="replace") if process.stderr else ""
         if not (folder / "output.npz").exists() or process.returncode:
-            reason = said.splitlines()[-1] if said else f"exit code {process.returncode}"
-            failed = "timed out" if timed_out else f"failed ({reason})"
+            lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+            failed = "timed out" if timed_out else f"failed ({lines[-1]})"
             raise EnvironmentProblem(f"{library} {failed} on this mesh: {remedy}")
         with np.load(folder / "output.npz") as stored:
             return {key: stored[key] for key in stored.files}

@@ -39,8 +39,8 @@ class Mesh:
             outside [0, 1].
         texture: (H, W, 3) float32 sRGB in [0, 1], rows from the top, or None; requires `uvs`.
         normals: (V, 3) float32 unit normals for shading, or None to use the triangles' normals.
-        tangents: (V, 4) float32: unit direction of increasing u, then the sign of increasing v;
-            or None.
+        tangents: (V, 4) float32: unit direction of increasing u, then the sign (1 or -1) of the
+            bitangent as in glTF; or None.
         vertex_alpha: (V,) float32 opacities in [0, 1], or None.
         material: metalness, roughness, normal map and emission, or None.
         paired: whether triangles 2 i and 2 i + 1 are the halves of a quad, see `polygons`.
@@ -86,13 +86,14 @@ class Mesh:
             low, high = int(self.faces.amin()), int(self.faces.amax())
             if low < 0 or high >= count:
                 raise InvalidInput(
-                    f"A mesh's faces must name its {count} vertices, got {low} to {high}."
+                    f"A mesh's faces must be indices of its {count} vertices, got {low} to {high}."
                 )
 
     def _check_numbers(self) -> None:
         if not bool((self.vertices.abs() <= MAX_COORDINATE).all()):  # false for NaN too
             finite = bool(torch.isfinite(self.vertices).all())
-            fault = "are absurdly large" if finite else "are not finite numbers (NaN or infinity)"
+            large = f"are larger than {MAX_COORDINATE:.0e}"
+            fault = large if finite else "are not finite numbers (NaN or infinity)"
             raise InvalidInput(
                 f"Some coordinates of the mesh {fault}: repair it in the program that made it."
             )

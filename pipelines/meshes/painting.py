@@ -19,16 +19,16 @@ from .texture import DEFAULT_TEXTURED_FACES, has_colors, texture_from_images
 
 @dataclass(frozen=True)
 class ColorSources:
-    """Sources of a mesh's colours, all optional: each covers the following ones.
+    """Optional sources of a mesh's colours. Each covers the ones below it.
 
     Attributes:
-        photograph: (1, 4, S, S) framed photograph with its mask as alpha. Its camera is that of the
-            field if it fits, otherwise it is estimated: all around the mesh if neither the mesh nor
-            the field has colours, else near the front.
-        views: images around the mesh with their cameras. For a field without colours, the cameras
-            are relative to the photograph, and estimated too.
-        voxels: colours, metalness and roughness of voxels.
-        field: a field with colours, in place of voxels.
+        photograph: (1, 4, S, S) framed photograph with its mask as alpha. The field's camera is
+            used if the mesh fits the mask there. Otherwise the camera is estimated: near the front,
+            or all around if neither the mesh, the voxels nor the field has colours.
+        views: images around the mesh with their cameras. If the photograph's camera was estimated
+            all around, their azimuths count from it, and their cameras are refined.
+        voxels: colours, metalness and roughness of voxels. They replace the field's colours.
+        field: the field from which the mesh was extracted.
     """
 
     photograph: Tensor | None = None
@@ -62,8 +62,8 @@ def paint(
 
     Returns:
         mesh: see `texture.texture_from_images`.
-        note: a sentence on how the photograph fits the mesh, empty without one. A photograph that
-            does not fit is not used.
+        note: a sentence on how well the photograph fits the mesh; empty without a photograph. A
+            photograph that does not fit is not used.
 
     Raises:
         InvalidInput: if there is no source of colour, or as in `texture.texture_from_images`.

@@ -20,14 +20,14 @@ from .topology import Floats, Indices, bare_shape
 if TYPE_CHECKING:
     import trimesh
 
-_MAX_OVERHANG = math.sin(math.radians(45)) + 1e-4  # most printers print 45 degrees in the air
-_LAYER = 0.0025  # of the first layer, as a share of the longest side: 0.2 mm of 80 mm
-_RAYS = 20_000
-_THINNEST = 0.001  # share of the rays that are thinner than the thinnest wall: ends of sharp edges
+_MAX_OVERHANG = math.sin(math.radians(45)) + 1e-4  # most printers need no support up to 45 degrees
+_LAYER = 0.0025  # height of the first layer, as a share of the longest side: 0.2 mm of 80 mm
+_RAYS = 20_000  # rays that measure the thickness of walls
+_THINNEST = 0.001  # share of the shortest rays that are ignored: they cross sharp edges
 _OPPOSITE = -0.5  # largest cosine between the normals of the two sides of a wall
-_MAX_POSES = 64
-_NORMAL_STEPS = 20  # sides of the convex hull whose rounded normals agree are one side
-_ROUNDING = 1e-5  # of coordinates in float32, as a share
+_MAX_POSES = 64  # sides of the convex hull that are tried
+_NORMAL_STEPS = 20  # triangles of the hull with the same normal, rounded to 1/20, form one side
+_ROUNDING = 1e-5  # relative rounding error of sizes in float32
 _LEAST_GAIN = 0.01  # smaller gains, as a share of the present support, leave the mesh as it is
 
 
@@ -36,8 +36,8 @@ class PrintReport:
     """Measurements of a mesh that stands on the printer's bed, z up, in the mesh's unit.
 
     Attributes:
-        thinnest_wall: distance from a side of the thinnest wall to its other side; None if no
-            wall has two sides, or if libigl is missing.
+        thinnest_wall: thickness of the thinnest wall; None if no wall has two sides, or if libigl
+            is missing.
         overhang_area: area of the surface that leans out by more than 45 degrees and needs support.
         support_volume: volume below that area, down to the bed.
         bed_contact: area that stands on the bed.
@@ -78,7 +78,7 @@ def parse_volume(text: str) -> tuple[float, float, float]:
 
 
 def print_report(mesh: Mesh, printer: Sequence[float] | None = None) -> PrintReport:
-    """Measure a mesh that is to be printed as it stands.
+    """Measure a mesh for printing in its present orientation.
 
     Args:
         mesh: at least one triangle; z up. Its lowest point touches the bed.
@@ -98,8 +98,8 @@ def print_report(mesh: Mesh, printer: Sequence[float] | None = None) -> PrintRep
 def orient(mesh: Mesh, progress: Progress = silent) -> Mesh:
     """Turn a mesh so that it needs the least support on a printer, and stands by itself.
 
-    The sides of the convex hull on which the mesh is stable are tried. The mesh stays as it is if
-    no other side saves any support.
+    Each side of the convex hull on which the mesh is stable is tried. The mesh stays as it is if no
+    side saves at least 1 % of the support.
 
     Args:
         mesh: at least one triangle; z up.
@@ -123,7 +123,7 @@ def orient(mesh: Mesh, progress: Progress = silent) -> Mesh:
 def _shortest_rotation(source: Floats, target: Floats) -> Floats:
     """Return the matrix (3, 3) that turns one unit vector into another, by the smallest angle."""
     cosine = float(source @ target)
-    if cosine < -1 + 1e-9:  # upside down: turn around an axis across
+    if cosine < -1 + 1e-9:  # opposite: turn by 180 degrees around any perpendicular axis
         across = np.eye(3)[np.abs(source).argmin()]
         axis = np.cross(source, across)
         return 2 * np.outer(axis, axis) / (axis @ axis) - np.eye(3)
@@ -133,7 +133,7 @@ def _shortest_rotation(source: Floats, target: Floats) -> Floats:
 
 
 class _Shape:
-    """The triangles of a shape without attributes, and what all directions need of them."""
+    """The triangles of a mesh, with the areas that are the same for all print orientations."""
 
     def __init__(self, shape: Mesh) -> None:
         self.vertices: Floats = shape.vertices.double().numpy()
@@ -151,7 +151,7 @@ class _Shape:
 
     @cached_property
     def center(self) -> Floats:
-        """Centre of mass; of the surface if it is open."""
+        """Centre of mass of the solid, or of the surface if that is open."""
         solid = self.solid
         center: Floats = solid.center_mass if solid.is_watertight else solid.centroid
         return center
@@ -199,7 +199,10 @@ class _Shape:
 
 
 def _thinnest_wall(shape: _Shape) -> float | None:
-    """Measure from points of the surface straight inward to the opposite side of their wall."""
+    """Return the thickness of the thinnest wall, or None if it cannot be measured.
+
+    Rays run inward from points of the surface to the opposite side of their wall.
+    """
     if importlib.util.find_spec("igl") is None or not shape.areas.any():
         return None
     import igl

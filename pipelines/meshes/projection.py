@@ -31,9 +31,9 @@ from .topology import bare_shape
 _DEPTH_SIZE = 1024  # largest side length of the depth maps in pixels
 _MARGIN = 4 / 512  # distance from an outline, in image sides, from which colours have full weight
 _GRAZING, _FULL = 0.15, 0.5  # cosines of the viewing angle between which an image fades in
-_KNOWN = 0.9  # weight from which a vertex determines the shift
+_KNOWN = 0.9  # vertices with a higher weight determine the shift
 _STIFFNESS = 1.0  # how strongly the membrane smooths known shifts
-_MAX_SOLVED_FACES = 100_000  # of a membrane: time and memory grow faster than the mesh
+_MAX_SOLVED_FACES = 100_000  # largest membrane: its time and memory grow faster than the mesh
 _REST = 1e-6  # pull toward zero shift, for components that no image shows
 
 
@@ -71,7 +71,7 @@ class PosedImages:
                 f" {tuple(self.masks.shape)}."
             )
         if not bool((self.masks > 0.5).flatten(1).any(dim=1).all()):
-            raise InvalidInput("A mask holds no object: look at the background removal.")
+            raise InvalidInput("A mask holds no object: check the background removal.")
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def projected_colors(
     layers: Sequence[PosedImages],
     color_below: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
-    """Return (P, 3) colours in [0, 1] of points on a mesh.
+    """Return (P, 3) colours in [0, 1] that images give points on a mesh.
 
     Args:
-        mesh: any; its own normals are ignored, and computed from the triangles.
+        mesh: any. Its normals are computed from the triangles; its attributes are ignored.
         points: P points on the mesh.
         layers: images and cameras; each layer covers the previous ones, so the photograph is last.
         color_below: function of points (N, 3) that returns colours (N, 3), for points that no
@@ -118,8 +118,8 @@ def projected_colors(
     if color_below is not None:
         below_vertices, below_points = color_below(welded.vertices), color_below(at_points)
     any_seen = False
-    for shots in layers:
-        views = [_View(welded, shots, i) for i in range(len(shots.images))]
+    for posed in layers:
+        views = [_View(welded, posed, i) for i in range(len(posed.images))]
         at_vertices, weight = _blended(views, welded.vertices, normals)
         colors, alpha = _blended(views, at_points, point_normals)
         known = weight > _KNOWN
@@ -135,8 +135,8 @@ def projected_colors(
         below_points = torch.lerp(shifted, colors, alpha[:, None])
     if not any_seen or below_points is None:
         raise InvalidInput(
-            "The images see nothing of the mesh: their cameras look past it or from inside. Use"
-            " the cameras that the images were taken with, in the mesh's world."
+            "No image shows the mesh: the cameras are inside it, or look past it. Use the cameras"
+            " that the images were taken with, in the mesh's coordinates."
         )
     return below_points.clamp(0, 1)
 
@@ -161,16 +161,16 @@ def color_vertices(mesh: Mesh, layers: Sequence[PosedImages], progress: Progress
 
 
 def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages], progress: Progress) -> Mesh:
-    """Color the vertices of a large mesh; unseen ones take the colours of a decimated copy."""
+    """Colour the vertices of a large mesh; unseen ones take the colours of a decimated copy."""
     bare = Mesh(mesh.vertices, mesh.faces)
     fewer = color_vertices(decimate(bare, _MAX_SOLVED_FACES, stage(progress, 0, 3)), layers)
     colors = nearest_colors(fewer, mesh.vertices, stage(progress, 1, 3))
     normals = _vertex_normals(mesh)
-    for number, shots in enumerate(layers):
+    for number, posed in enumerate(layers):
         views = []
-        for i in range(len(shots.images)):
-            stage(stage(progress, 2, 3), number, len(layers))(i, len(shots.images))
-            views.append(_View(mesh, shots, i))
+        for i in range(len(posed.images)):
+            stage(stage(progress, 2, 3), number, len(layers))(i, len(posed.images))
+            views.append(_View(mesh, posed, i))
         seen, weight = _blended(views, mesh.vertices, normals)
         colors = torch.lerp(colors, seen, weight[:, None])
     return replace(mesh, vertex_colors=colors.clamp(0, 1))
@@ -179,9 +179,9 @@ def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages], progress: Pr
 class _View:
     """One image of a mesh: visibility and colours of points."""
 
-    def __init__(self, mesh: Mesh, shots: PosedImages, i: int) -> None:
-        self.camera = shots.cameras[[i]]
-        self.image = shots.images[i : i + 1].cpu().float()
+    def __init__(self, mesh: Mesh, posed: PosedImages, i: int) -> None:
+        self.camera = posed.cameras[[i]]
+        self.image = posed.images[i : i + 1].cpu().float()
         size = min(self.image.shape[-1], _DEPTH_SIZE)
         screen = on_screen(mesh.vertices, self.camera, size)[mesh.faces]
         triangle, weights = visible_triangles(screen, size)
@@ -193,13 +193,13 @@ class _View:
         # Use the farthest depth among a pixel's neighbours, so that slopes do not hide themselves.
         self.farthest = F.max_pool2d(depth, 3, 1, 1)
         nearest = -F.max_pool2d(-depth, 3, 1, 1)
-        # A larger spread of the neighbours' depths is an edge. Slopes reach it only if they
-        # are too grazing to be used.
+        # A larger difference in depth between neighbours is an edge. A slope differs that much
+        # only if the view of it is too grazing to be used.
         focal = float(self.camera.intrinsics_normalized[0, 1, 1]) * size
         slope = 3 * nearest / focal / _GRAZING
         edge = ~((self.farthest - nearest) < slope)
-        if shots.masks is not None:
-            mask = F.interpolate(shots.masks[i : i + 1].cpu().float(), (size, size), mode="area")
+        if posed.masks is not None:
+            mask = F.interpolate(posed.masks[i : i + 1].cpu().float(), (size, size), mode="area")
             edge |= mask < 0.99
         self.farthest = self.farthest.nan_to_num(posinf=1e6)
         # Ignore pixels next to an edge: they may contain colour from beyond it.
@@ -273,7 +273,7 @@ def _vertex_normals(mesh: Mesh) -> Tensor:
 
 
 def _distance(inside: Tensor) -> Tensor:
-    """Return (1, 1, H, W): each pixel's distance in pixels to the nearest one outside."""
+    """Return (1, 1, H, W) distances in pixels from each pixel to the nearest one outside."""
     from scipy.ndimage import distance_transform_edt  # slow to import
 
     return torch.from_numpy(distance_transform_edt(inside[0, 0].numpy())).float()[None, None]

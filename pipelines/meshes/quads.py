@@ -1,4 +1,4 @@
-"""Remesh surfaces to quads whose edges follow their features.
+"""Remesh surfaces to quads whose edges follow the surface's features.
 
 pynanoinstantmeshes wraps the authors' Instant Meshes. It is deterministic and takes about a second,
 but drops details and components smaller than a quad, and may leave open edges.
@@ -24,7 +24,7 @@ from .topology import bare_shape, merge_vertices, open_edges
 log = logging.getLogger(__name__)
 
 MIN_QUADS, MAX_QUADS = 100, 1_000_000
-_SUBDIVISION = 4  # the library's last step divides each of its faces by this
+_SUBDIVISION = 4  # the library's last step divides each face into this many quads
 _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-4  # about 50 times the usual duration
 
 
@@ -41,7 +41,7 @@ def remesh_quads(mesh: Mesh, quads: int, progress: Progress = silent) -> Mesh:
         vertex colours are those of the nearest points of the mesh. Open edges log a warning.
 
     Raises:
-        InvalidInput: if the number is out of range, or nothing of the mesh is left.
+        InvalidInput: if the number is out of range, or too small to represent the mesh.
         EnvironmentProblem: if pynanoinstantmeshes is missing or crashes, or colours are to be
             transferred and libigl is missing.
 
@@ -69,7 +69,7 @@ def remesh_quads(mesh: Mesh, quads: int, progress: Progress = silent) -> Mesh:
     )
     corners = torch.from_numpy(found["quads"].astype(np.int64))
     if not len(corners):
-        raise InvalidInput(f"Nothing of the mesh is left with {quads:,} quads: choose more.")
+        raise InvalidInput(f"{quads:,} quads are too few for the mesh: choose more.")
     triangles = corners[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)
     remeshed = Mesh(torch.from_numpy(found["vertices"]).float(), triangles, paired=True)
     if count := open_edges(remeshed):

@@ -1,4 +1,4 @@
-"""Rank meshes of one photograph, which differ in their seeds: how plausible is each?"""
+"""Score how plausible a mesh is as the object of a photograph, to choose the best of several."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .mesh import Mesh
 from .report import report
 from .topology import keep_large_components, merged_faces
 
-# More concavity than this earns nothing: a hidden cut would score better than the whole object.
+# Only concavity up to a maximum counts, or a mesh with a hidden cut would beat the whole object.
 _CONCAVITY_WEIGHT, _MAX_CONCAVITY = 0.1, 0.05
 _PART_PENALTY, _OPEN_PENALTY = 0.05, 0.1
-_MAX_PARTS = 3  # further components cost no more
+_MAX_PARTS = 3  # number of extra components that are penalised
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class MeshScore:
     Attributes:
         outline: intersection over union of the photograph's mask and the mesh's silhouette, at the
             camera that fits best.
-        concavity: share of the convex hull's volume that the largest component leaves free. A
-            convex hull scores 0, and a melted shape less than a detailed one.
+        concavity: share of the convex hull's volume that is outside the largest component. It is 0
+            for a convex shape, and higher for a detailed shape than for a melted one.
         components: number of connected components.
         closed: whether the mesh is watertight.
         total: the sum by which meshes are ranked; higher is better.
@@ -75,7 +75,7 @@ def score(mesh: Mesh, outline: float) -> MeshScore:
 def score_of_photograph(
     mesh: Mesh, image: Tensor, mask: Tensor, progress: Progress = silent
 ) -> MeshScore:
-    """Score a mesh as the object of a photograph, whose camera is found by matching outlines.
+    """Score a mesh as the object of a photograph, after fitting a camera to the outline.
 
     Args:
         mesh: at least one triangle. If it has no colours, it may have any pose.

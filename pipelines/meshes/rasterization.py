@@ -115,9 +115,14 @@ def _pixels_between(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tenso
 
 
 def _barycentric(x: Tensor, y: Tensor, owner: Tensor, pixel: Tensor, size: int) -> Tensor:
-    """Return the weights (3, N) of pixels (N,) in triangles (N,) with corners at x and y (3, F).
+    """Return barycentric coordinates (3, N); NaN or infinite in triangles without area.
 
-    They are NaN or infinite in triangles without an area.
+    Args:
+        x: (3, F) x of the corners in pixels.
+        y: (3, F) y of the corners in pixels.
+        owner: (N,) triangle of each pixel.
+        pixel: (N,) indices of pixels in the flattened image.
+        size: side length of the image in pixels.
     """
     x = x.index_select(1, owner) - pixel % size
     y = y.index_select(1, owner) - pixel // size
@@ -126,7 +131,7 @@ def _barycentric(x: Tensor, y: Tensor, owner: Tensor, pixel: Tensor, size: int) 
 
 
 class Silhouette:
-    """Rendering of the pixels that triangles (F, 3) cover, without depth.
+    """Render which pixels triangles (F, 3) cover, without depth.
 
     Triangles are turned to face the camera. Edges between two of them then cancel out, so only
     those at the outline are filled, row by row.

@@ -114,7 +114,7 @@ def _drop_conflicting_faces(mesh: Mesh) -> Mesh:
 def separate_touching(body: Mesh) -> Mesh:
     """Separate vertices at the same position by moving them inward, by a share of a triangle.
 
-    Without that, slicers merge vertices by position and then find edges with four triangles.
+    Slicers merge vertices by position, and would otherwise find edges with four triangles.
 
     Args:
         body: a closed manifold without attributes.

@@ -23,7 +23,7 @@ class MeshReport:
         size: size of the bounding box along x, y, z.
         quads: number of quads that triangles form, see `Mesh.polygons`.
         open_edges: number of edges that only one triangle uses.
-        print: measurements for 3D printing; None if they were not asked for.
+        print: measurements for 3D printing; None unless requested.
     """
 
     vertices: int
@@ -53,7 +53,7 @@ class MeshReport:
 def report(
     mesh: Mesh, *, for_print: bool = False, printer: Sequence[float] | None = None
 ) -> MeshReport:
-    """Measure a mesh; vertices at the same position are treated as one, except in their count.
+    """Measure a mesh. Vertices at the same position count as one, except in `vertices`.
 
     Args:
         mesh: any.
@@ -78,7 +78,7 @@ def report(
 
 
 def comparison(before: Mesh, after: Mesh) -> str:
-    """Describe a mesh after and before a repair, and the images that the repair dropped."""
+    """Describe a mesh after and before a repair, and list the images that the repair dropped."""
     lines = [f"after: {report(after)}", f"before: {report(before)}"]
     images, kept = (({} if m.material is None else m.material.images) for m in (before, after))
     if dropped := [name for name in images if name not in kept]:

@@ -60,7 +60,7 @@ def make_solid(
 
     Source: Jacobson et al., "Robust Inside-Outside Segmentation using Generalized Winding Numbers"
     (SIGGRAPH 2013); Barill et al., "Fast Winding Numbers for Soups and Clouds" (SIGGRAPH 2018), as
-    in libigl; Lewiner et al. (2003), as in scikit-image.
+    in libigl.
     """
     _, low, high = SOLID_RESOLUTIONS
     if not low <= resolution <= high:

@@ -42,13 +42,16 @@ def _painted(
 ) -> tuple[Mesh, Tensor]:
     """Unwrap a mesh and bake a texture with several channels.
 
-    `paint` gets the unwrapped mesh and P points on its surface, and returns (P, C) values in
-    [0, 1]. The first three channels are the colour, which becomes the mesh's texture; the other
-    channels are returned as an image (size, size, C - 3).
+    `paint` gets the unwrapped mesh and P points on its surface, and returns (P, C) values. The
+    first three channels are the colour.
+
+    Returns:
+        mesh: the unwrapped mesh; the colour is its texture.
+        others: (size, size, C - 3) image of the other channels.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InvalidInput(
-            f"A texture's size must lie between {MIN_SIZE} and {MAX_SIZE}, got {size}."
+            f"A texture's size must be between {MIN_SIZE} and {MAX_SIZE}, got {size}."
         )
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to paint.")
@@ -74,20 +77,20 @@ def _painted(
 
 
 def _with_own_uvs(mesh: Mesh) -> Mesh:
-    """Return a mesh whose uvs a texture can be baked on, without vertex colours."""
+    """Return the mesh without vertex colours, after checking that its uvs suit a new texture."""
     if mesh.uvs is None:
         raise InvalidInput("The mesh has no uvs to keep: turn keep_uvs off to unwrap it.")
     low, high = float(mesh.uvs.amin()), float(mesh.uvs.amax())
     if low < -_UV_TOLERANCE or high > 1 + _UV_TOLERANCE:
         raise InvalidInput(
             f"The mesh's uvs repeat its texture: they must lie between 0 and 1, got {low:.3g} to"
-            f" {high:.3g}. Turn keep_uvs off to unwrap it anew."
+            f" {high:.3g}. Turn keep_uvs off to unwrap it again."
         )
     return replace(mesh, vertex_colors=None)
 
 
 def _texels(unfolded: Mesh, size: int) -> tuple[SurfacePoints, Tensor]:
-    """Return the points at the texels that triangles cover, and which (size ** 2,) these are."""
+    """Return the point on the mesh at each covered texel, and which texels (size ** 2,) are."""
     assert unfolded.uvs is not None
     screen = torch.cat([unfolded.uvs * size - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)
     triangle, barycentric = visible_triangles(screen[unfolded.faces], size)
@@ -106,25 +109,26 @@ def texture_from_images(
     max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
-    """Bake a texture with the colours of images that show the mesh.
+    """Bake a texture from images that show the mesh, from voxels or from a field.
 
     Args:
         mesh: any with triangles.
         layers: images and cameras; each layer covers the previous ones. If empty, only the colours
             of the voxels or the field are used.
         size: side length of the texture in pixels, 512 to 4096.
-        field: source of the colours that no image shows. Without a field, or if it has no colours,
-            these are filled from their neighbourhood.
-        voxels: source of these colours instead of the field, and of metalness and roughness.
-        keep_uvs: paint on the mesh's own uvs, and keep its triangles and the images of its material
-            that are not painted anew. Where uvs overlap, one of the triangles is painted.
+        field: colours the parts that no image shows. Without a field, or if it has no colours,
+            these parts take the colours around them.
+        voxels: colours these parts instead of the field; also gives metalness and roughness.
+        keep_uvs: paint on the mesh's own uvs, and keep its triangles and the images of its
+            material, except those that `voxels` replace. Where uvs overlap, only one of the
+            triangles is painted.
         max_faces: larger meshes are decimated first, since unfolding many triangles is slow; 0
             keeps all triangles.
         progress: called after each of three stages: decimation, unfolding and painting.
 
     Returns:
-        the mesh cut at the seams, with `uvs` and `texture`. Vertex colours and the images of the
-        material are dropped: they do not fit the new uvs.
+        the mesh cut at the seams, with `uvs` and `texture`, without vertex colours. The images of
+        its material are dropped unless `keep_uvs` is set: they do not fit new uvs.
 
     Raises:
         InvalidInput: if the size is out of range, the mesh has no triangles, uvs cannot be kept,
@@ -135,7 +139,7 @@ def texture_from_images(
     below = None if source is None else _colors_of(source)
     if not layers and below is None:
         raise InvalidInput(
-            "The model knows no colours: take the texture from images that show the mesh."
+            "The model has no colours: take the texture from images that show the mesh."
         )
 
     def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
@@ -181,11 +185,11 @@ def size_for(mesh: Mesh, layers: Sequence[PosedImages], limit: int) -> int:
         the size in pixels: a power of two, at least 512 and at most `limit`.
     """
     finest = max(
-        shots.images.shape[-1]
+        posed.images.shape[-1]
         * float(camera.intrinsics_normalized[0, 1, 1])
         * float(on_screen(mesh.vertices.cpu(), camera, 1)[:, 2].amax())
-        for shots in layers
-        for camera in (shots.cameras[[i]] for i in range(len(shots.cameras)))
+        for posed in layers
+        for camera in (posed.cameras[[i]] for i in range(len(posed.cameras)))
     )
     needed = finest * float(face_areas(mesh).sum() / _FILLED) ** 0.5
     return min(limit, max(MIN_SIZE, 2 ** math.ceil(math.log2(max(needed, 1)))))
@@ -241,7 +245,7 @@ def bake_vertex_colors(
     own = (material or Material()).images if uvs is not None else {}
     moved = {name: image for name, image in own.items() if name != "normal_map"}
     if len(moved) < len(own):
-        log.warning("The relief (normal map) is left out: its directions depend on the old uvs.")
+        log.warning("The normal map is dropped: its directions depend on the old uvs.")
 
     def paint(unfolded: Mesh, points: SurfacePoints) -> Tensor:
         places = points.interpolate(unfolded, unfolded.vertices)

@@ -152,7 +152,16 @@ def directed_edges(faces: Tensor) -> Tensor:
 
 
 def edge_codes(faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return numbers (3 F,) of the directed edges of faces among `count` vertices, and reversed."""
+    """Encode directed edges as integers, so that equal edges have equal codes.
+
+    Args:
+        faces: (F, 3) indices of vertices.
+        count: number of vertices.
+
+    Returns:
+        forward: (3 F,) codes of the edges, in the order of `directed_edges`.
+        backward: (3 F,) codes of the same edges in the opposite direction.
+    """
     start, end = directed_edges(faces).unbind(dim=1)
     return start * count + end, end * count + start
 

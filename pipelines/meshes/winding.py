@@ -30,7 +30,7 @@ _BAND_CELLS = 1.01
 _MAX_DISTANCE_CELLS = 2.0  # distances are clamped to this
 # The number of evaluated points is limited: a soup that fills space gets larger cells.
 _MIN_POINTS, _POINTS_PER_CELL = 1_000_000, 32
-_CHECKED_TRIANGLES = 2000  # number of samples of a closed mesh
+_CHECKED_TRIANGLES = 2000  # number of triangles or vertices of a mesh at which it is checked
 #: Corners of a cell, in the order of libigl's marching cubes.
 _CORNERS = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1))
 
@@ -186,21 +186,21 @@ class _Values:
     values: Floats
 
     def place(self, codes: Indices) -> Indices:
-        """Return the places (M,) of codes in `codes`; -1 for missing ones."""
+        """Return (M,) indices into `self.codes` at which codes are stored; -1 if missing."""
         place = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
         return np.where(self.codes[place] == codes, place, -1)
 
     def insert(self, codes: Indices, values: Floats) -> None:
-        """Add points that are not there yet, sorted."""
+        """Add points that are not stored yet; their codes are sorted."""
         place = np.searchsorted(self.codes, codes)
         self.codes = np.insert(self.codes, place, codes)
         self.values = np.insert(self.values, place, values)
 
     def missing_beside(self, codes: Indices, check: Check) -> Indices:
-        """Return the missing corners of the cells at the edges of points that the surface crosses.
+        """Return the missing corners of the cells around each edge that the surface crosses.
 
         Args:
-            codes: points whose edges are looked at.
+            codes: points whose edges are examined.
             check: called between short steps.
         """
         missing = [np.zeros(0, dtype=np.int64)]
@@ -263,7 +263,7 @@ def _evaluate(soup: TriangleSoup, grid: _Grid, limit: int, check: Check) -> _Val
     """Evaluate the points near a soup, and follow the surface across its holes.
 
     With the winding number w, the value is (2 w - 1) * distance. The surface where w is 1/2 ends
-    nowhere but at the soup, so following it from there finds all of it.
+    only at the soup, so following it from there finds all of it.
 
     Returns:
         None if more than `limit` points are needed.
@@ -289,7 +289,7 @@ def _points_near(
 ) -> tuple[Indices, Floats] | None:
     """Find the points near a soup.
 
-    Blocks of points that are too far away are dropped; the others are divided again and again.
+    Blocks of points that are too far away are dropped; the others are subdivided repeatedly.
 
     Returns:
         codes: (N,) of the points, sorted.

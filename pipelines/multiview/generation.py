@@ -22,7 +22,7 @@ def generate_views(
     *,
     progress: Progress = silent,
 ) -> GeneratedViews:
-    """Generate six views on white, independent of the background that the model was trained on.
+    """Generate six views on white, whatever background the model was trained on.
 
     Args:
         model: the multiview model, on one device.

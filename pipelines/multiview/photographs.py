@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 
 #: Azimuths in degrees of the sides that have names.
 SIDES: Mapping[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "right": 270.0}
-_COVERED_DEG = 45.0  # a view is missing if nothing is nearer than this
-_DISTINCT_DEG = 5.0  # least angle between two photographs
+_COVERED_DEG = 45.0  # a view is missing if no photograph or other view is within this angle of it
+_DISTINCT_DEG = 5.0  # lowest angle between two photographs
 _MAX_SIZE = 1024  # side of framed photographs in pixels
 _GRID = 96  # points along an edge of the grid of the visual hull
 
 
 @dataclass(frozen=True)
 class Viewpoints:
-    """From where several photographs of one object were taken, by upright cameras.
+    """Directions from which upright cameras took several photographs of one object.
 
     Attributes:
         azimuths_deg: N directions; 0 is the object's front, 90 its left side.
@@ -69,7 +69,11 @@ class Viewpoints:
 
     @classmethod
     def of(cls, sides: Iterable[str | float], settings: Settings) -> Viewpoints:
-        """Create viewpoints from sides, by name or azimuth in degrees, and the elevation.
+        """Create viewpoints with the elevation of the settings.
+
+        Args:
+            sides: names in `SIDES`, or azimuths in degrees.
+            settings: only the elevation is used.
 
         Raises:
             InvalidInput: if a side is neither, or two photographs are from the same side.
@@ -239,12 +243,12 @@ def complete(
 
 
 def scale_of(photographs: Photographs, views: PosedImages) -> float:
-    """Return how much larger the object is in views than in photographs.
+    """Return the factor by which the object is larger in the views than in the photographs.
 
     The views' silhouettes are carved into a visual hull. The diagonal of its box, as seen by each
     photograph's camera, is compared with that of the object's box in the photograph. The diagonal
-    depends on the longer side most: views from 20 degrees above or 10 below bound the thickness of
-    flat objects only loosely.
+    depends mostly on the longer side. That is the reliable one, since views from 20 degrees above
+    or 10 below bound the thickness of flat objects only loosely.
 
     Args:
         photographs: N photographs.
@@ -293,7 +297,7 @@ def _angle(degrees: float) -> float:
 
 
 def _turned(azimuth_deg: float) -> Cameras:
-    """Return Zero123++'s cameras of a photograph from some azimuth."""
+    """Return the cameras of the views that Zero123++ generates from a photograph."""
     azimuths = [azimuth_deg + offset for offset in ZERO123PLUS_AZIMUTHS_DEG]
     return cameras_around(
         azimuths, ZERO123PLUS_ELEVATIONS_DEG, ZERO123PLUS_RADIUS, ZERO123PLUS_FOV_Y_DEG

@@ -24,7 +24,7 @@ _STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
-STEM = 32
+STEM = 32  # channels of the stem, at stride 2
 #: Index and channels of the last block at strides 2, 4, 8 and 16.
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112}
 CHANNELS = 320
@@ -79,7 +79,7 @@ class EfficientNetLite0(nn.Module):
 
         Args:
             images: (B, 3, H, W) in [0, 1], with H and W multiples of 32.
-            frozen: number of first blocks that get no gradients.
+            frozen: number of leading blocks that get no gradients; if above 0, nor does the stem.
 
         Returns:
             features (B, 320, H / 32, W / 32), and the outputs of the `TAPS` by block index.

@@ -165,15 +165,15 @@ class FrustumModel(nn.Module):
         """Reconstruct the field of one image; see `reconstruct.FieldModel.field`.
 
         The predictions for the image and its mirror image are averaged; `expected_thickness` turns
-        them into a shape. Rays outside the mask copy values from rays inside it, so that
-        interpolation loses nothing at the outline. There the exact mask bounds the object.
+        them into a shape. Colours are extended to rays outside the mask, because interpolation at
+        the outline reads them. The exact mask bounds the object there.
         """
         assert masks is not None
         image, mask = on_grey(images, masks, self.background), masks
         # Use a parameter outside standard layers: it is on the device even if ComfyUI loads a model
         # in part.
         place, side = cast(_Layer, self.middle[0]).place, self.config.image_size
-        # On the CPU, because MPS supports this only since PyTorch 2.8.
+        # Resize on the CPU: MPS supports antialiasing only since PyTorch 2.8.
         seen, seen_mask = (
             F.interpolate(x.cpu(), size=(side, side), mode="bilinear", antialias=True)
             .clamp(0, 1)
@@ -182,18 +182,18 @@ class FrustumModel(nn.Module):
         )
         both = [torch.cat([x, x.flip(-1)]) for x in (seen, seen_mask)]
         # MPS supports sampling volumes only since PyTorch 2.9.
-        home = torch.device("cpu") if place.device.type == "mps" else place.device
+        target = torch.device("cpu") if place.device.type == "mps" else place.device
         occupancy, color, elevation = (
-            ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float().to(home)
+            ((x[:1] + (x[1:].flip(-1) if x.ndim > 2 else x[1:])) / 2).float().to(target)
             for x in self(*both)
         )
-        shares = F.interpolate(seen_mask.float(), size=occupancy.shape[-2:], mode="area").to(home)
+        shares = F.interpolate(seen_mask.float(), size=occupancy.shape[-2:], mode="area").to(target)
         logits, uncertain = expected_thickness(occupancy[:, 0], shares)
         return FrustumVolume.of(
             logits[:, None],
             _spread(color, shares),
-            image.to(home),
-            mask.to(home),
+            image.to(target),
+            mask.to(target),
             elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
             fov_y_deg=self.config.fov_y_deg,
             half_depth=self.config.half_depth,

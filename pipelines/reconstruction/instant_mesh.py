@@ -117,7 +117,7 @@ class ReconstructionModel(nn.Module):
         size = self.config.encoder.view_size
         parameter = self.transformer.pos_embed
         if images.shape[-1] != size:
-            # On the CPU, because MPS supports this only since PyTorch 2.8.
+            # Resize on the CPU: MPS supports antialiasing only since PyTorch 2.8.
             images = F.interpolate(
                 images.cpu(), size=(size, size), mode="bicubic", antialias=True, align_corners=False
             )

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 STEPS, GUIDANCE, TOKENS = 50, 7.0, 2048
 BACKGROUND = 1.0  # white
-_TIMES = 1000
+_TIMES = 1000  # the transformer's time for pure noise
 _FACE_POINTS = 8  # points per edge of the box, for the check of the sign
 _MARGIN = 0.1  # width of the margin on each side, relative to the object's larger side
 

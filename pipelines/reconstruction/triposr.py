@@ -131,7 +131,7 @@ class TripoSR(nn.Module):
         assert masks is not None
         image = on_grey(images, masks, self.background)
         size = self.config.encoder.view_size
-        # On the CPU, because MPS supports this only since PyTorch 2.8.
+        # Resize on the CPU: MPS supports antialiasing only since PyTorch 2.8.
         resized = F.interpolate(
             image.cpu(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
         )

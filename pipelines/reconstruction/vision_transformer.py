@@ -67,10 +67,10 @@ class _Embeddings(nn.Module):
             return self.position_embeddings
         cls, grid = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         grid = grid.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
-        # The checkpoints were trained with a resize by factor. The 0.1 shifts the sampling
+        # DINO was trained with a resize by factor. The 0.1, as there, shifts the sampling
         # positions.
         factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
-        # On the CPU, because MPS supports this only since PyTorch 2.6.
+        # Resize on the CPU: MPS supports bicubic interpolation only since PyTorch 2.6.
         grid = F.interpolate(
             grid.float().cpu(),
             size=None if self.by_factor else (height, width),

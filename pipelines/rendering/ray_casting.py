@@ -119,7 +119,7 @@ def _cast(
 
 
 def _share(outer: Tensor, inner: Tensor) -> Tensor:
-    """Return where a linear function is 0 between a value outside and one inside, in [0, 1]."""
+    """Return where a linear function between an outer and an inner value is 0, in [0.05, 0.95]."""
     return (outer / (outer - inner)).nan_to_num(0.5).clamp(0.05, 0.95)
 
 
@@ -136,9 +136,9 @@ def _sample(volume: Tensor, points: Tensor) -> Tensor:
 
 
 def _clearance(volume: Tensor) -> Tensor:
-    """Return for each point of a volume how many cells it is away from the nearest inside point.
+    """Return the distance in cells of each point of a volume from the nearest inside point.
 
-    The distance is the largest along any axis.
+    The distance between two points is their largest difference along any axis.
     """
     from scipy.ndimage import distance_transform_cdt  # slow to import
 
@@ -161,7 +161,7 @@ def _first_inside(
 
     Returns:
         hit: (N,) rays that have such a sample.
-        first: (N,) its step.
+        first: (N,) index of that sample.
     """
     scale = (len(axis) - 1) / (2 * float(axis[-1]))  # cells in a unit of length
     # Cells between neighbouring samples.

@@ -45,7 +45,7 @@ def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
 def render_turntable(
     mesh: Mesh, frames: int, elevation_deg: float, size: int, progress: Progress = silent
 ) -> Tensor:
-    """Render one turn around a mesh, which fills the image whatever its size and position.
+    """Render one turn around a mesh, centred and scaled to fill the image.
 
     Args:
         mesh: as in `render_mesh`.

@@ -13,7 +13,7 @@ from ..fields.field import DensityField
 from ..progress import Progress
 from .frames import Rendering, box_interval
 
-_OUTSIDE = -torch.finfo(torch.float32).max / 3
+_OUTSIDE = -torch.finfo(torch.float32).max / 3  # raw density outside the box; sums stay finite
 _EPSILON = 1e-5
 # TripoSR shrinks the box slightly, and ignores rays that cross less of it than this length.
 _EVEN_BOX, _SHORTEST = 0.999, 0.01
@@ -30,8 +30,8 @@ def render_density(
     """Render a density; see `render_field`.
 
     Source: Mildenhall et al., NeRF (ECCV 2020), sections 4 and 5.2; Chan et al., EG3D (CVPR 2022);
-    midpoint rule and white background as in InstantMesh (arXiv 2404.07191). Jitter is 0.5 and
-    importance samples are evenly spaced.
+    midpoint rule and white background as in InstantMesh (arXiv 2404.07191). Nothing is random: the
+    jitter is always 0.5, and importance samples are at evenly spaced quantiles.
     """
     march, samples = _march_evenly, field.samples_per_ray
     if not field.even_steps:
@@ -168,7 +168,7 @@ def _weights(density_of: Callable[[Tensor], Tensor], raw_density: Tensor, depths
 
 
 def _visible(alpha: Tensor) -> Tensor:
-    """Multiply opacities (R, n) by the share of light that all intervals before let through."""
+    """Multiply opacities (R, n) by the transmittance of all intervals before them."""
     passed = torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], dim=1).cumprod(dim=1)
     return alpha * passed[:, :-1]
 

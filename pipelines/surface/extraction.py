@@ -21,10 +21,10 @@ from .marching_cubes import crossed_cells, marching_cubes
 log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_SIZE: int = declared(SurfaceSettings)["chunk_size"].default
-_COSTLY_AT_ONCE = 16_384  # points; takes seconds on two cores; the caller can stop in between
+_COSTLY_AT_ONCE = 16_384  # points of a costly field: seconds on two cores between progress reports
 _NO_OBJECT = (
-    "The views held no object: its field has no surface. Use an image with one clear object, or"
-    " look at the background removal."
+    "The image shows no object: its field has no surface. Use an image with one clear object, or"
+    " check the background removal."
 )
 
 
@@ -62,7 +62,7 @@ def extract_mesh(
     with torch.no_grad():
         found = field.colors(mesh.vertices.to(field.device), settings.chunk_size)
     if found is None:
-        log.warning("The model knows no colours: the mesh is plain grey. Project images onto it.")
+        log.warning("The model has no colours: the mesh is plain grey. Project images onto it.")
         return replace(mesh, vertex_colors=torch.full_like(mesh.vertices, GREY))
     return replace(mesh, vertex_colors=found.clamp(0, 1).cpu())
 

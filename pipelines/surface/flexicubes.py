@@ -44,7 +44,7 @@ EDGES = (
 )
 _AROUND = ((1, 1), (1, 0), (0, 0), (0, 1))  # steps to the four cubes around an edge, in a circle
 _FACES = tuple((axis, side) for axis in range(3) for side in range(2))
-_NO_SURFACE = "The field has no surface: the views held no object, or it lies outside the grid."
+_NO_SURFACE = "The field has no surface: the views show no object, or it lies outside the grid."
 
 
 def _face_corners(axis: int, side: int) -> list[int]:

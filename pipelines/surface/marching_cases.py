@@ -83,7 +83,7 @@ def _loops(case: int, joined: int) -> list[list[int]]:
 
 @cache
 def _on_one_face(first: int, second: int) -> bool:
-    """Return whether two edges lie on a face: a line between them belongs to two cells."""
+    """Return whether two edges lie on one face, which the neighbouring cell shares."""
     return any(set(EDGES[first] + EDGES[second]) <= set(ring) for ring in FACES)
 
 
@@ -147,7 +147,7 @@ def _with_center(triangles: list[Triangle]) -> list[Triangle]:
     """Replace triangles beside inner edges that lie on a face by a fan around the centre.
 
     Returns:
-        no triangles if those that were replaced are bounded by no single loop.
+        the triangles; none if the border of the replaced ones is not a single loop.
     """
     sides = {(t[k - 1], t[k]): t for t in triangles for k in range(3)}
     removed = {t for (a, b), t in sides.items() if (b, a) in sides and _on_one_face(a, b)}
@@ -219,7 +219,11 @@ def _is_even(corner: int) -> int:
 
 
 def _separate_corner(joined: int) -> int:
-    """Return the corner whose faces separate inside corners if all others join them; else -1."""
+    """Return the corner whose faces alone separate inside corners, or -1 if there is none.
+
+    Args:
+        joined: see `_loops`; all faces are ambiguous.
+    """
     for corner in range(8):
         around = sum(1 << 2 * axis + (corner >> axis & 1) for axis in range(3))
         if joined == 63 - around:

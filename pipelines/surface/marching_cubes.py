@@ -1,7 +1,7 @@
 """Marching cubes on any device, for cells that the surface is known to cross.
 
 Source: Lewiner et al., "Efficient Implementation of Marching Cubes' Cases with Topological
-Guarantees" (2003). Vertices are those of scikit-image's implementation.
+Guarantees" (2003). The vertices match those of scikit-image's implementation.
 """
 
 from __future__ import annotations
@@ -120,9 +120,10 @@ def _faces(
     """Build the faces of cells.
 
     Args:
-        numbers: at the place of a cell, 64 times the number of its first vertex; plus, in bits
-            2 * axis and 2 * axis + 1, how many of its own vertices precede that along an axis.
-        places: (N,) places of the cells.
+        numbers: one integer for each cell, at the cell's place in the flattened volume: 64 times
+            the number of its first vertex; plus, in bits 2 * axis and 2 * axis + 1, how many of the
+            cell's own vertices precede the one along that axis.
+        places: (N,) places of the cells in the flattened volume.
         case: (N,) indices into `triangles`.
         triangles: see `cell_triangles`.
         strides: (3,) distance between the places of neighbours along each axis.

@@ -85,7 +85,7 @@ def test_half_precision_on_request(comfyui: Server):
         (
             "FrameForeground",
             {"background": "whiteish"},
-            "A colour is written like #ffffff or white, got 'whiteish'.",
+            "A colour must look like #ffffff or white, got 'whiteish'.",
         ),
     ],
 )

@@ -120,12 +120,12 @@ def test_projected_colors_refuse_cameras_that_see_nothing():
     points, _ = _points(mesh, 10)
     past = cameras_around([0.0], [0.0], 4.0, 30.0)
     past.c2w[:, 1, 3] += 30
-    with pytest.raises(InvalidInput, match="see nothing of the mesh"):
+    with pytest.raises(InvalidInput, match="No image shows the mesh"):
         projected_colors(mesh, points, [PosedImages(torch.ones(1, 3, 64, 64), past)], None)
     away = cameras_around([0.0], [0.0], 4.0, 30.0)
     away.c2w[:, :3, 2] *= -1
     away.c2w[:, :3, 0] *= -1
-    with pytest.raises(InvalidInput, match="see nothing of the mesh"):
+    with pytest.raises(InvalidInput, match="No image shows the mesh"):
         projected_colors(mesh, points, [PosedImages(torch.ones(1, 3, 64, 64), away)], None)
 
 

@@ -138,7 +138,7 @@ def test_remesh_of_which_nothing_is_left_raises(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     empty = {"vertices": torch.zeros(0, 3).numpy(), "quads": torch.zeros(0, 4).numpy()}
     monkeypatch.setattr(quads, "run_isolated", lambda *_, **__: empty)
-    with pytest.raises(InvalidInput, match="Nothing of the mesh is left with 100 quads"):
+    with pytest.raises(InvalidInput, match="100 quads are too few"):
         remesh_quads(replace(ball(), vertex_colors=None), 100)
 
 

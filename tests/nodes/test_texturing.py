@@ -61,7 +61,7 @@ def test_texture_mesh_skips_a_photograph_of_something_else(nodes, triplane):
     assert "left out of the texture" in PromptServer.instance.texts[-1][1]
     ball = (torch.linspace(-1, 1, 64)[:, None] ** 2 + torch.linspace(-1, 1, 64) ** 2 < 0.7).float()
     nodes.TextureMesh.execute(mesh, triplane, 512, 500, photograph=red, mask=ball[None])
-    assert "degrees above" in PromptServer.instance.texts[-1][1]
+    assert "The photograph was taken from" in PromptServer.instance.texts[-1][1]
 
 
 def test_texture_mesh_stops_while_it_looks_for_the_camera(nodes, monkeypatch):

@@ -149,8 +149,8 @@ def test_mesh_without_colours_is_grey_and_says_so(model, image, caplog):
     field.decoder.proj_out.bias.sub_(centre * field.sign)  # half of the box is inside
     mesh = extract_mesh(field, SurfaceSettings(resolution=32))
     assert bool((mesh.vertex_colors == 0.5).all())
-    assert "knows no colours" in caplog.text
-    with pytest.raises(InvalidInput, match="knows no colours"):
+    assert "has no colours" in caplog.text
+    with pytest.raises(InvalidInput, match="has no colours"):
         texture_from_images(mesh, [], 512, field=field)
 
 

@@ -317,7 +317,7 @@ def test_extract_mesh_of_an_empty_signed_distance_is_an_error_or_the_official_bo
         model.synthesizer["decoder"].net_sdf[-1].bias.fill_(everywhere * 9)
     triplane = reconstruct(model, torch.rand(6, 3, VIEW_SIZE, VIEW_SIZE))
     settings = SurfaceSettings(resolution=32)
-    with pytest.raises(EmptySurface, match="The views held no object"):
+    with pytest.raises(EmptySurface, match="The image shows no object"):
         extract_surface(triplane, settings)
     vertices, _ = extract_surface(triplane, settings, empty_as_box=True)
     for ends in (-vertices.amin(dim=0), vertices.amax(dim=0)):

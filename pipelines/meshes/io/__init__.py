@@ -2,8 +2,8 @@
 
 By default, files are y up with the front toward +z, as glTF requires and viewers expect. The
 conversion (x, y, z) -> (y, z, x) is a rotation, so it preserves the winding of triangles. For
-slicers and CAD, files can be z up (front -y, as in Blender). A note in such a file tells
-`load_mesh`.
+slicers and CAD, files can be z up (front -y, as in Blender). `save_mesh` notes that in the file, so
+that `load_mesh` converts it back.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ _TO_FILE = {
     "y": ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)),
     "z": ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)),
 }
+#: Errors that readers raise for damaged files.
 _DAMAGE = (
     *(ValueError, LookupError, TypeError, AttributeError),
     *(OverflowError, RecursionError, struct.error),
@@ -125,9 +126,9 @@ def lost(mesh: Mesh, suffix: str) -> str:
     contents = (  # what it is called, whether the mesh has it, and the formats that store it
         ("the vertex colours", textured and mesh.vertex_colors is not None, "glb ply stl 3mf"),
         ("the colours", mesh.colored, "glb obj ply 3mf"),
-        ("metal and roughness", own.metallic_roughness is not None, "glb obj"),
-        ("the relief", own.normal_map is not None, "glb obj"),
-        ("the glow", own.emissive is not None, "glb obj"),
+        ("metalness and roughness", own.metallic_roughness is not None, "glb obj"),
+        ("the normal map", own.normal_map is not None, "glb obj"),
+        ("the emission", own.emissive is not None, "glb obj"),
         ("the ambient occlusion", own.occlusion_in_mr, "glb"),
         ("the opacity", mesh.vertex_alpha is not None, "glb"),
     )
@@ -160,7 +161,7 @@ def load_mesh(path: Path) -> Mesh:
 
     Raises:
         InvalidInput: if the suffix is not in `READABLE_FORMATS`, or if the file is damaged, has no
-            triangles, has infinite, NaN or absurdly large coordinates, or needs an unsupported
+            triangles, has infinite, NaN or too large coordinates, or needs an unsupported
             feature.
     """
     suffix = path.suffix.lower().removeprefix(".")

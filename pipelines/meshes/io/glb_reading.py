@@ -154,7 +154,7 @@ class _Scene:
             normals=None if bent else self._optional(attributes, "NORMAL"),
             tangents=None if bent else self._optional(attributes, "TANGENT"),
             alpha=alpha,
-            material=self._surfaces.beside_color(primitive),
+            material=self._surfaces.other_properties(primitive),
         )
 
     def _optional(self, attributes: dict[str, int], name: str) -> Floats | None:

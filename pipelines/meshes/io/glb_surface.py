@@ -40,7 +40,7 @@ class Surfaces:
         self._material = cache(lambda i: read_material(self._tree["materials"][i], self._pixels))
         self._reported: set[int] = set()
 
-    def beside_color(self, primitive: Mapping[str, Any]) -> Material | None:
+    def other_properties(self, primitive: Mapping[str, Any]) -> Material | None:
         """Load the properties of a primitive's material other than its colour.
 
         Primitives with the same material get the same object.

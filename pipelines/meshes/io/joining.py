@@ -37,7 +37,7 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
     if material is not None and (uvs is None or moved):
         if material.images:
             names = ", ".join(material.images).replace("_", " ")
-            log.warning("Its %s are skipped: not all of it has one texture.", names)
+            log.warning("Skipped its %s: not all of the mesh uses the same texture.", names)
         material = material.without_images()
     starts = np.cumsum([0] + [len(piece.vertices) for piece in merged[:-1]])
     faces = [piece.faces + start for piece, start in zip(merged, starts, strict=True)]
@@ -59,7 +59,7 @@ def _common_material(pieces: Sequence[Piece]) -> Material | None:
     first, *others = {id(piece.material): piece.material for piece in pieces}.values()
     if all(_alike(first or Material(), other or Material()) for other in others):
         return first
-    log.warning("Several materials become one: their metal, roughness and relief are skipped.")
+    log.warning("Several materials become one: only their colours are kept.")
     return None
 
 

@@ -140,7 +140,7 @@ def _read_line(material: MtlMaterial, keyword: str, rest: str) -> None:
         material.skipped.append(keyword)
 
 
-def beside_color(path: Path, own: MtlMaterial) -> Material | None:
+def other_properties(path: Path, own: MtlMaterial) -> Material | None:
     """Load the properties of an OBJ's material other than its colour, including images.
 
     An MTL stores roughness and metalness in two images; a `Material` combines them into one. If an
@@ -156,8 +156,8 @@ def beside_color(path: Path, own: MtlMaterial) -> Material | None:
         if value is not None and name not in missing and value[0] != neutral[name]:
             factors[f"{name}_factor"] = min(float(value[0]), 1.0)
     glow = own.numbers.get("Ke")
-    whole = float("emissive" in images)  # the whole image glows, or nothing does
-    if glow is not None and "emissive" not in missing and glow.any() and (glow != whole).any():
+    default = float("emissive" in images)  # of Ke: an image is shown unchanged
+    if glow is not None and "emissive" not in missing and glow.any() and (glow != default).any():
         factors |= emission_factors(glow.tolist())
     packed = _packed(images.get("roughness"), images.get("metallic"))
     others = images.get("normal_map"), images.get("emissive")

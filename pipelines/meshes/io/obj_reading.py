@@ -42,7 +42,7 @@ _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 def read(content: bytes, path: Path) -> tuple[list[Piece], str]:
     """Read the pieces of an OBJ and its up axis.
 
-    Materials and images are searched in the OBJ's folder and its subfolders, ignoring letter case.
+    Materials and images are searched for in the OBJ's folder and its subfolders, ignoring case.
     Missing files and statements other than polygons are skipped with a warning.
 
     Raises:
@@ -80,20 +80,20 @@ class _Reader:
         self._image = cache(partial(read_texture, path))
         unknown = [name for name in statements.faces if name and self._material(name) is None]
         if self._materials and unknown:
-            log.warning("%s: no library has its material %s.", path.name, ", ".join(unknown[:8]))
+            log.warning("%s: no MTL file defines %s.", path.name, ", ".join(unknown[:8]))
 
     def pieces(self, name: str) -> Iterator[Piece]:
         """Yield up to two pieces for a material: triangles without and with texture coordinates."""
         material = self._material(name) or MtlMaterial()
         image = self._image(material.image) if material.image else None
         corners, uv_corners = _triangles(self._blocks[name], self._positions, len(self._uvs))
-        beside = mtl.beside_color(self._path, material)
-        laid = (uv_corners != _MISSING).all(axis=1) & bool(image or material.images)
-        if image is not None and self._colors is not None and laid.any():
+        other_properties = mtl.other_properties(self._path, material)
+        textured = (uv_corners != _MISSING).all(axis=1) & bool(image or material.images)
+        if image is not None and self._colors is not None and textured.any():
             text = "%s: its vertex colours are skipped where its material has the image %s."
             log.warning(text, self._path.name, material.image)
-        for on_texture in np.unique(laid):
-            chosen = laid == on_texture
+        for on_texture in np.unique(textured):
+            chosen = textured == on_texture
             own = corners[chosen]
             # As in other programs, vertex colours replace Kd, and an image replaces both.
             own_image = image if on_texture else None
@@ -106,7 +106,7 @@ class _Reader:
                 uvs=uvs if on_texture else None,
                 color=material.color if own_image is None and colors is None else None,
                 image=own_image,
-                material=beside,
+                material=other_properties,
             )
 
     def _material(self, name: str) -> MtlMaterial | None:

@@ -170,7 +170,7 @@ def _header(content: bytes) -> tuple[list[_Element], str | None, list[str], int]
 
 
 def _text_data(elements: list[_Element], text: bytes) -> dict[str, dict[str, Any]]:
-    """Parse text: its numbers are read like a binary file in which all of them are doubles."""
+    """Parse text by converting it to binary data in which every number is a double."""
     doubles = [
         _Element(
             e.name, e.count, [_Property(p.name, "f8", p.count_kind and "f8") for p in e.properties]
@@ -257,9 +257,9 @@ def _different_rows(
 
 
 def _groups(polygons: Any, count: int) -> Iterator[tuple[Indices, Indices]]:
-    """Group polygons, an array or lists of vertex indices, for `cut_polygons`.
+    """Group polygons, given as an array or as lists of vertex indices, for `cut_polygons`.
 
-    The other index of a corner is its place in the polygon.
+    The second index of a corner is its position in the polygon.
     """
     sizes = np.array([len(polygon) for polygon in polygons], dtype=np.int64)
     for size in np.unique(sizes[sizes >= 3]):

@@ -11,7 +11,7 @@ from ..topology import Floats, Indices
 
 
 def check_indices(indices: Indices, count: int, what: str = "vertex") -> None:
-    """Raise `InvalidInput` if an index of a face is not that of one of `count` vertices."""
+    """Raise `InvalidInput` unless all indices of faces are at least 0 and below `count`."""
     if indices.size and not 0 <= indices.min() <= indices.max() < count:
         raise InvalidInput(f"a face refers to a {what} that does not exist")
 
@@ -30,12 +30,12 @@ def cut_polygons(
 
     Args:
         vertices: (V, 3).
-        groups: polygons with the same number of corners: their numbers (N,), and (N, C, 2) for each
-            corner its vertex, and another index.
+        groups: N polygons with C corners each: the polygons' numbers (N,), and (N, C, 2) with the
+            vertex of each corner and a second index, such as that of its texture coordinate.
 
     Returns:
         owners: (F,) number of each triangle's polygon, ascending.
-        corners: (F, 3, 2) for each corner its vertex, and the other index.
+        corners: (F, 3, 2) vertex and second index of each corner.
     """
     owners, corners = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 3, 2), dtype=np.int64)]
     for numbers, table in groups:

@@ -88,10 +88,12 @@ def _binary_facets(content: bytes, path: Path) -> np.ndarray:
     present, left_over = divmod(len(content) - start, _FACET.itemsize)
     count = present if named in _UNKNOWN_COUNTS else named
     if count > present:
-        raise InvalidInput(f"it is cut off: its header names {named} triangles, {present} are left")
+        raise InvalidInput(
+            f"it is cut off: its header declares {named} triangles, but it has only {present}"
+        )
     if named != present or left_over:
         log.warning(
-            "%s: its header names %d triangles, but it has %d and %d more bytes. Read %d.",
+            "%s: its header declares %d triangles, but it has %d and %d extra bytes. Read %d.",
             *(path.name, named, present, left_over, count),
         )
     return np.frombuffer(content, _FACET, count, start)

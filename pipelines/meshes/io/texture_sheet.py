@@ -99,7 +99,7 @@ def _side_by_side(pieces: Sequence[Piece]) -> list[Piece]:
 def _in_first_tile(piece: Piece) -> Piece:
     """Shift each triangle's uvs by whole numbers so that the smallest are in [0, 1).
 
-    Without an image, all uvs are in the middle.
+    Without an image, all uvs are 0.5.
     """
     if piece.image is None or piece.uvs is None:
         return replace(piece, uvs=np.full((len(piece.vertices), 2), 0.5))

@@ -32,7 +32,7 @@ class TextureImage:
 def find_companion(mesh_path: Path, name: str) -> Path | None:
     """Find a file by name in a mesh file's folder or its subfolders; return None if missing.
 
-    Letter case is ignored. If the name includes folders that do not exist, the file is searched
+    Letter case is ignored. If the name includes folders that do not exist, the file is searched for
     directly in the mesh's folder. Files outside the mesh's folder are never returned.
     """
     steps = name.strip().strip('"').replace("\\", "/").split("/")

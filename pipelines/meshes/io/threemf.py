@@ -182,7 +182,7 @@ class _Package:
         above: tuple[str, str] | None,
         depth: int,
     ) -> list[Piece]:
-        """Return the transformed triangles of the objects that entries name.
+        """Return the transformed triangles of the objects that entries refer to.
 
         Args:
             entries: items of the build plate, or components of an object.

@@ -201,12 +201,15 @@ def test_3mf_keeps_colors_and_one_body(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "message"),
     [
-        ("stl", "STL cannot store the colours, metal and roughness, the relief, the glow"),
+        (
+            "stl",
+            "STL cannot store the colours, metalness and roughness, the normal map, the emission",
+        ),
         (
             "ply",
             r"the opacity \(its texture becomes vertex colours\): save a GLB to keep everything",
         ),
-        ("3mf", "3MF cannot store metal and roughness"),
+        ("3mf", "3MF cannot store metalness and roughness"),
         ("obj", "OBJ cannot store the vertex colours, the ambient occlusion, the opacity"),
     ],
 )
@@ -250,7 +253,7 @@ def test_bake_transfers_metal_and_glow(caplog):
         whole_mesh(), material=Material(metal, _levels(2), glow, factors={"metallic_factor": 0.5})
     )
     baked = bake_vertex_colors(mesh, 512)
-    assert "relief (normal map) is left out" in caplog.text
+    assert "normal map is dropped" in caplog.text
     assert baked.material.images.keys() == {"metallic_roughness", "emissive"}
     assert baked.material.factors == {"metallic_factor": 0.5}
     shown = replace(baked, texture=baked.material.emissive, material=None)

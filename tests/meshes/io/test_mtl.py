@@ -109,7 +109,7 @@ def test_mtl_image_replaces_vertex_colors_with_a_warning(tmp_path):
 def test_mtl_material_missing_from_libraries_is_reported(tmp_path, caplog):
     text = f"mtllib x.mtl\n{SQUARE}usemtl b\nf 1 2 3\n"
     load_mesh(save_obj(tmp_path, text, x_mtl="newmtl a\nKd 1 0 0\n"))
-    assert "no library has its material b" in caplog.text
+    assert "no MTL file defines b" in caplog.text
 
 
 def test_mtl_names_may_hold_a_hash_or_end_in_a_comment(tmp_path):

@@ -35,7 +35,7 @@ def _binary(path: Path, count: int, rest: bytes = b"", header: bytes = b"binary"
 @pytest.mark.parametrize("name", ["two-bytes-more.stl", "count-0.stl"])
 def test_stl_of_the_cases_has_two_triangles(name, caplog):
     assert len(load_mesh(CASES / "stl-whose-count-is-off" / name).faces) == 2
-    assert f"{name}: its header names" in caplog.text
+    assert f"{name}: its header declares" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_stl_binary_of_any_length_is_read(tmp_path, caplog, count, rest, triangl
 
 @pytest.mark.parametrize("count", [3, 1000])
 def test_stl_binary_cut_off_names_both_counts(tmp_path, count):
-    with pytest.raises(InvalidInput, match=f"names {count} triangles, 2 are left"):
+    with pytest.raises(InvalidInput, match=f"declares {count} triangles, but it has only 2"):
         load_mesh(_binary(tmp_path / "x.stl", count))
 
 
