@@ -49,7 +49,7 @@ def _camera_of(info: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     c2w = torch.eye(4)
     c2w[:3, :3], c2w[:3, 3] = _Z_UP @ rotation, _Z_UP @ position
     if not bool(torch.isfinite(c2w).all()) or zoom <= 0:
-        raise InvalidInput(f"The numbers of the camera must be finite, got {info}.")
+        raise InvalidInput(f"The camera's numbers must be finite and its zoom above 0, got {info}.")
     return c2w, intrinsics
 
 
@@ -65,7 +65,7 @@ def _rotation(info: Mapping[str, Any], position: Tensor) -> Tensor:
 
 
 def camera_infos(cameras: Cameras) -> list[dict[str, Any]]:
-    """Convert cameras to LOAD3D_CAMERA; their targets are next to the origin."""
+    """Convert cameras to LOAD3D_CAMERA; targets are the points they face nearest to the origin."""
     infos = []
     for c2w, intrinsics in zip(cameras.c2w, cameras.intrinsics_normalized, strict=True):
         rotation, position = _Z_UP.T @ c2w[:3, :3], _Z_UP.T @ c2w[:3, 3]

@@ -1,4 +1,4 @@
-"""Turn meshes into better meshes, and describe them."""
+"""Repair, remesh and measure meshes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOLDER = "mesh"
 def _outputs(name: str) -> list[Any]:
     return [
         io.Mesh.Output(name, display_name="mesh"),
-        io.String.Output("report", tooltip="Each mesh after the node and before it."),
+        io.String.Output("report", tooltip="Measurements of each mesh, after and before."),
     ]
 
 
@@ -66,7 +66,7 @@ class CleanMesh(io.ComfyNode):
             number(
                 "smooth",
                 (0, 0, 100),
-                "Rounds of Taubin smoothing: removes noise, keeps the volume.",
+                "Rounds of Taubin smoothing, which removes noise and keeps the volume.",
             ),
             max_faces_input(0, 2_000_000),
             io.Boolean.Input(
@@ -129,13 +129,13 @@ class MakeSolid(io.ComfyNode):
         "watertight, remesh, voxel remesh, 3d print, stl, manifold",
         folder=FOLDER,
         inputs=[
-            io.Mesh.Input("mesh", tooltip="From any node, core's TRELLIS and Hunyuan3D too."),
+            io.Mesh.Input("mesh", tooltip="From any node, including core's TRELLIS and Hunyuan3D."),
             number(
                 "resolution",
                 SOLID_RESOLUTIONS,
-                "Cells along the longest side: details smaller than a cell are lost. Twice as"
-                " many take four times as long. A mesh that is a closed body already keeps its"
-                " triangles.",
+                "Cells along the longest side. Details smaller than a cell are lost. Twice as"
+                " many cells take four times as long. A mesh that is already a closed body keeps"
+                " its triangles.",
                 step=16,
             ),
             max_faces_input(200_000, 5_000_000),
@@ -183,7 +183,7 @@ class QuadRemesh(io.ComfyNode):
 
 
 def _reported(before: Sequence[Mesh], after: Sequence[Mesh], node_id: str) -> io.NodeOutput:
-    """Return meshes with a report of what changed, which is also shown on the node."""
+    """Return meshes with a report of the changes, and show the report on the node."""
     text = "\n".join(map(comparison, before, after))
     host.show_on_node(node_id, text)
     return io.NodeOutput(mesh_socket(after), text, ui=ui.PreviewText(text))
@@ -192,7 +192,7 @@ def _reported(before: Sequence[Mesh], after: Sequence[Mesh], node_id: str) -> io
 class MeshInfo(io.ComfyNode):
     """Reports the triangles, vertices, components, watertightness, volume and size of meshes.
 
-    It also names the licences of the models before it.
+    It also lists the licences of the models that made them.
     """
 
     define_schema = node_schema(
@@ -207,9 +207,9 @@ class MeshInfo(io.ComfyNode):
                 "printer",
                 default="",
                 optional=True,
-                tooltip="The printer's volume in millimetres, such as 220x220x250: adds the"
-                " thinnest wall, overhangs, bed contact and whether the mesh fits. Empty"
-                " leaves them out.",
+                tooltip="The printer's volume in millimetres, such as 220x220x250. Adds the"
+                " thinnest wall, overhangs, bed contact and whether the mesh fits. Leave it empty"
+                " to skip these.",
             ),
             longest_side_input("Measure at the size that Save Mesh File gives it.", optional=True),
         ],

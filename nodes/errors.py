@@ -1,4 +1,4 @@
-"""Show an error on ComfyUI's page with a short module name."""
+"""Make errors readable on ComfyUI's page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def explained(execute: Function) -> Function:
-    """Wrap a node's `execute`, so that its errors say on the page what to do."""
+    """Wrap a node's `execute` to make its errors readable on the page.
+
+    The library's errors get a short module name, see `_shown_class`. The error for a missing
+    package gives the command that installs it.
+    """
 
     @functools.wraps(execute)
     def run(*positional: Any, **named: Any) -> Any:

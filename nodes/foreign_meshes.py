@@ -1,6 +1,6 @@
 """Read meshes of other packs: those of trimesh, and objects with `v` and `f`.
 
-Meshes are recognised by what they have, not by their class: every pack has its own.
+Meshes are recognised by their attributes, since each pack defines its own classes.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ..pipelines.meshes.mesh import Mesh
 
 
 def foreign_mesh(value: Any) -> Mesh | None:
-    """Return a mesh of another pack, y up, or None if it is one of core's MESH.
+    """Convert a mesh of another pack, y up; return None if it is a MESH of core.
 
     Raises:
-        InvalidInput: if it is no triangle mesh.
+        InvalidInput: if it is not a triangle mesh.
     """
     if hasattr(value, "geometry") and hasattr(value, "to_mesh"):  # a trimesh.Scene
         value = value.to_mesh()
@@ -43,7 +43,7 @@ def _has(value: Any, *names: str) -> bool:
 def _mesh(
     vertices: Any, faces: Any, *, colors: Any = None, uvs: Any = None, texture: Any = None
 ) -> Mesh:
-    """Return arrays or tensors of any precision as a mesh; colours may be bytes."""
+    """Build a mesh from arrays or tensors of any precision; colours may be bytes."""
     points, corners = _tensor(vertices).float(), _tensor(faces).long()
     if points.ndim != 2 or corners.ndim != 2 or corners.shape[1:] != (3,) or not len(corners):
         raise InvalidInput(
@@ -70,11 +70,11 @@ def _visual(visual: Any) -> dict[str, Any]:
 
 
 def _tensor(values: Any) -> Tensor:
-    """Return an array or a tensor, wherever it is, as a tensor of its own in host memory."""
+    """Convert an array, or a tensor on any device, to a tensor in host memory."""
     return values.detach().cpu() if isinstance(values, Tensor) else torch.tensor(np.array(values))
 
 
 def _unit(values: Any) -> Tensor:
-    """Return numbers in [0, 1] of numbers or bytes."""
+    """Scale bytes to [0, 1]; clamp other numbers to it."""
     tensor = _tensor(values)
     return (tensor.float() / (255 if tensor.dtype == torch.uint8 else 1)).clamp(0, 1)

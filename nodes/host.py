@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 # Names of our folders, both below models/ and in extra_model_paths.yaml.
 MODELS_FOLDER, BACKGROUND_FOLDER = ("image_to_3d", "rembg")
 _PREVIEW_SIDE = 512
-_MEASURED_S = 0.05
+_MEASURED_S = 0.05  # how long the load of the cores is measured
 _LONGEST_NAME = 200  # bytes; leaves room for counter, suffix and MTL names
 _PAID_JOBS = "modelslab_jobs.sqlite3"
 # Layers that ComfyUI can replace with equivalents that load their own weights.
@@ -110,7 +110,7 @@ def chosen_dtype(name: str) -> torch.dtype:
 
 
 def loading(dtype: str) -> dict[str, Any]:
-    """Return where and how the library's loaders must load a model for ComfyUI to manage."""
+    """Return the arguments of the library's loaders for a model that ComfyUI will manage."""
     return {
         "models_dirs": models_dirs(),
         "device": offload_device(),
@@ -174,7 +174,7 @@ def _move_uncastable(model: nn.Module, device: torch.device) -> None:
 
 
 def modelslab_client(server: str) -> ModelsLab:
-    """Return a client, with its API key, of a server that this machine's user has set up.
+    """Return a client with the API key of a configured server.
 
     Raises:
         InvalidInput, AuthenticationFailed: as in `modelslab.servers.find_server`.
@@ -198,8 +198,8 @@ def modelslab_servers() -> list[str]:
 def free_cores() -> Iterator[None]:
     """Run with one thread for each core that no other process uses.
 
-    OpenMP threads spin while they wait for each other. If another process takes one's core, all
-    others wait for it at each step: template 1 took 15 s instead of 1.
+    OpenMP threads spin while they wait for each other. If another process takes the core of one
+    thread, all others wait for it at each step: template 1 took 15 s instead of 1 s.
     """
     before = torch.get_num_threads()
     if working_device().type == "cpu":
@@ -235,7 +235,7 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
 
 
 def each(*batches: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """Yield the i-th items of batches of one length, and a callback for their part of the bar."""
+    """Yield items of equally long batches together, with a callback for their part of the bar."""
     for i, items in enumerate(zip(*batches, strict=True)):
         yield *items, node_progress(i, len(batches[0]))
 
@@ -252,7 +252,7 @@ def show_on_node(node_id: str | None, text: str) -> None:
 
 
 def check_prefix(prefix: str) -> None:
-    """Raise an error if a file name prefix is invalid. Write nothing.
+    """Check a file name prefix, without writing anything.
 
     Raises:
         InvalidInput: if the prefix leads outside the output folder or is not a valid file name.
@@ -340,7 +340,7 @@ def _file_folders() -> tuple[Path, Path]:
 
 
 def _is_inside(folder: Path, name: str) -> bool:
-    """Return whether a name stays in a folder; names that cannot be a file's do."""
+    """Return whether a name stays in a folder; names that no file can have count as inside."""
     try:
         return (folder / name).resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError):  # NUL characters, names of more than 255 bytes

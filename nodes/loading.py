@@ -18,7 +18,7 @@ from .schema import complaint, node_schema
 from .sockets import FILE_3D, file_3d_input, mesh_of_file_3d
 
 _NONE = "none"
-#: Newer pages upload files at a list with these options; older versions have no place for them.
+#: Options that add an upload button to a list; older versions do not accept them.
 _UPLOAD: dict[str, Any] = (
     {"extra_dict": {"mesh_upload": True, "upload_subfolder": "3d"}}
     if "extra_dict" in signature(io.Combo.Input.__init__).parameters
@@ -42,7 +42,7 @@ class LoadMesh(io.ComfyNode):
                 "file",
                 default="3d/mesh.obj",
                 tooltip="Path below ComfyUI's input folder, or else its output folder"
-                f" ({', '.join(READABLE_FORMATS)}). Save Mesh File's path fits.",
+                f" ({', '.join(READABLE_FORMATS)}), such as the path that Save Mesh File returns.",
             ),
             *([file_3d_input()] if FILE_3D else []),
             io.Combo.Input(
@@ -59,7 +59,7 @@ class LoadMesh(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None, input_file: str | None = None) -> bool | str:
-        """Check what is typed or chosen; a file that a node of the graph writes comes later."""
+        """Check a chosen file or a typed path; the path's file may be written later by a node."""
         if input_file not in (None, _NONE):
             return complaint(lambda: host.file_below_comfyui(str(input_file)))
         return file is None or complaint(lambda: host.check_file_name(file))
@@ -73,7 +73,7 @@ class LoadMesh(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, file_3d: Any = None, input_file: str = _NONE) -> Any:
-        """Return what changes with the file, its material and its textures."""
+        """Return a value that changes if the file, its materials or its textures change."""
         try:
             files: list[Path] = mesh_files(_path(file, input_file))
         except InvalidInput:

@@ -36,8 +36,7 @@ def mesh_socket(meshes: Sequence[Mesh]) -> Any:
     upright = [to_y_up(mesh) for mesh in meshes]
     socket = _mesh_class()(
         _padded([mesh.vertices for mesh in upright]),
-        # Empty triangles.
-        pad_sequence([mesh.faces for mesh in upright], batch_first=True),
+        pad_sequence([mesh.faces for mesh in upright], batch_first=True),  # (0, 0, 0) is empty
     )
     fields = _vertex_fields(upright) | _material_fields([m.material or Material() for m in upright])
     if all(textured):
@@ -143,7 +142,7 @@ def voxels_of(voxel: Any, count: int) -> list[VoxelColors | None]:
     colors, resolution = (getattr(voxel, name, None) for name in ("voxel_colors", "resolution"))
     if colors is None or resolution is None:
         raise InvalidInput(
-            "This VOXEL has no colours: connect that of core's VAE Decode Texture (TRELLIS.2)."
+            "This VOXEL has no colours: connect the one from core's VAE Decode Texture (TRELLIS.2)."
         )
     cells, colors = voxel.data.cpu(), colors.float().cpu().clamp(0, 1)
     batch = cells[:, 0] if cells.shape[1] == 4 else torch.zeros(len(cells))
@@ -155,7 +154,7 @@ def voxels_of(voxel: Any, count: int) -> list[VoxelColors | None]:
 
 
 def _mesh_of(item: dict[str, Tensor], mesh: Any) -> Mesh:
-    """Make one mesh, still y up, from its own rows and images and the batch's factors."""
+    """Build one mesh, still y up, from its own rows and images and the batch's factors."""
     colors, uvs, texture = (item.get(name) for name in ("vertex_colors", "uvs", "texture"))
     material = Material(
         **{name: item[name][..., :3] for name in _PLAIN if name in item},

@@ -19,7 +19,8 @@ from .mesh_sockets import mesh_socket
 from .schema import RARE, complaint, from_setting, node_schema
 from .sockets import file_3d, file_3d_output, images_of, path_output, video_socket
 
-# Versions that cannot start with a fixed seed get no control: each Run would pay.
+# In versions whose seed control cannot start as "fixed", the seed gets no control: otherwise each
+# Run would change the seed and pay for a new job.
 _CONTROL = getattr(io, "ControlAfterGenerate", None)
 FIXED = _CONTROL.fixed if _CONTROL else False
 _REQUEST = declared(Request)
@@ -47,8 +48,8 @@ class ModelsLabImageTo3D(io.ComfyNode):
             io.String.Input(
                 "job_id",
                 default="",
-                tooltip="Resume a job that was paid for before: its id is in the log and in the"
-                " error. Separate several, one for each image, with commas.",
+                tooltip="Resume a job that was paid for before. Its id is in the log and in the"
+                " error. Separate the ids of several images with commas.",
                 **RARE,
             ),
             io.String.Input(
@@ -73,7 +74,7 @@ class ModelsLabImageTo3D(io.ComfyNode):
                 " before. Otherwise that job is resumed, also after a Stop or an error.",
             ),
             *_newer_inputs(),
-            # The seed must be last: only some versions put a control behind it.
+            # The seed must be last: only some versions add a control after it.
             _from_request("seed", default=1, control_after_generate=FIXED, optional=True),
         ],
         outputs=[

@@ -40,10 +40,11 @@ class LoadReconstructionModel(io.ComfyNode):
         inputs=[
             from_setting(
                 "model",
-                note="photo: comes with the pack, takes one framed image, needs seconds."
-                " triposr: takes one framed image too, finer (1.7 GB, MIT). triposg: the finest"
-                " shape of one image, without colours (8 GB, MIT). instant-mesh-large: the best"
-                " surface, needs six views. The nerf models render better orbits.",
+                note="photo comes with the pack and turns one framed image into a shape within"
+                " seconds. triposr also takes one framed image and is more detailed (1.7 GB, MIT)."
+                " triposg gives the most detailed shape from one image, without colours (8 GB,"
+                " MIT). instant-mesh-large gives the best surface, from six views. The nerf models"
+                " render better orbits.",
             ),
             dtype_input(),
         ],
@@ -62,9 +63,9 @@ class LoadReconstructionModel(io.ComfyNode):
 
 
 class ViewCameras(io.ComfyNode):
-    """Sets from where your own views were taken.
+    """Sets the cameras of your own views.
 
-    Cameras given by angles look at the centre of the object and are upright.
+    Cameras given by angles are upright and look at the centre of the object.
     """
 
     define_schema = node_schema(
@@ -132,7 +133,7 @@ class ViewCameras(io.ComfyNode):
 class Reconstruct(io.ComfyNode):
     """Turns six views of each object, or one framed image of it, into a triplane.
 
-    Extract Mesh and Render Orbit work from it in seconds, at any resolution.
+    Extract Mesh and Render Orbit turn it into a mesh or images within seconds, at any resolution.
     """
 
     define_schema = node_schema(
@@ -150,7 +151,7 @@ class Reconstruct(io.ComfyNode):
             CamerasSocket.Input(
                 "cameras",
                 optional=True,
-                tooltip="Where your own views were taken from. No effect on photo and triposr.",
+                tooltip="The cameras of your own views. No effect on photo and triposr.",
             ),
             io.Combo.Input(
                 "views_per_object",

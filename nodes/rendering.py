@@ -92,8 +92,8 @@ class RenderOrbit(io.ComfyNode):
 class RenderMesh(io.ComfyNode):
     """Renders frames of one turn around any mesh, without a graphics card.
 
-    For previews, and for versions without the 3D viewer. The mesh fills the frame, whatever its
-    size.
+    For previews, and for versions of ComfyUI without the 3D viewer. The mesh fills the frame,
+    whatever its size.
     """
 
     define_schema = node_schema(

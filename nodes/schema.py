@@ -1,4 +1,4 @@
-"""Build schemas with what the running version of ComfyUI knows."""
+"""Build node schemas that the running version of ComfyUI supports."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def from_setting(name: str, *, setting: str | Setting = "", note: str = "", **ow
 
 
 def number(name: str, values: tuple[float, float, float], tooltip: str, **own: Any) -> Any:
-    """Return a widget of a number that is no setting.
+    """Return a widget for a number that is not one of the library's settings.
 
     `values` are its default, minimum and maximum; its type is that of the default.
     """
@@ -109,7 +109,7 @@ def dtype_input() -> Any:
 
 def seed_input() -> Any:
     """Return the widget of the seed of a batch."""
-    note = "The node shows it. Further images of a batch use the next seeds."
+    note = "The node shows the seed. Further images of a batch use the next seeds."
     return from_setting("seed", control_after_generate=True, note=note)
 
 

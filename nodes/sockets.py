@@ -139,7 +139,10 @@ def path_output() -> Any:
 
 
 def file_3d_output() -> Any:
-    """Return the output of a saved file, in all versions: outputs must keep their numbers."""
+    """Return the output of a saved file.
+
+    Versions without FILE_3D get this output too, so that all outputs keep their numbers.
+    """
     socket = FILE_3D or io.Custom("FILE_3D")
     return socket.Output("file_3d", tooltip="The first file, for core's 3D nodes.")
 

@@ -38,7 +38,7 @@ def _size_inputs() -> list[Any]:
         max_faces_input(
             DEFAULT_TEXTURED_FACES,
             2_000_000,
-            "Unwrapping takes longer the more there are. 0 keeps all.",
+            "Unwrapping more triangles takes longer. 0 keeps all.",
         ),
     ]
 
@@ -61,7 +61,7 @@ class TextureMesh(io.ComfyNode):
             FieldSocket.Input(
                 "triplane",
                 optional=True,
-                tooltip="Colours of what no image shows. Without it, such places take the"
+                tooltip="Colours the parts that no image shows. Without it, these parts take the"
                 " colours around them.",
             ),
             *_size_inputs(),
@@ -74,16 +74,18 @@ class TextureMesh(io.ComfyNode):
             CamerasSocket.Input(
                 "cameras",
                 optional=True,
-                tooltip="Of the views, if they are not the six of Generate Views.",
+                tooltip="The cameras of the views, unless these are the six of Generate Views.",
             ),
             io.Image.Input(
                 "photograph",
                 optional=True,
-                tooltip="One for each mesh, from Frame Foreground. Its camera is found from the"
-                " outlines, from all sides if neither the mesh nor the triplane has colours; a"
-                " photograph that does not fit is skipped with a note.",
+                tooltip="One for each mesh, from Frame Foreground. Its camera is found by matching"
+                " outlines: near the front, or all around if neither the mesh nor the triplane has"
+                " colours. A photograph that does not fit is skipped with a note.",
             ),
-            io.Mask.Input("mask", optional=True, tooltip="Of the photograph, framed with it."),
+            io.Mask.Input(
+                "mask", optional=True, tooltip="The mask of the photograph, from Frame Foreground."
+            ),
             io.Voxel.Input(
                 "voxel_colors",
                 optional=True,
@@ -178,7 +180,7 @@ def _photographs(photograph: Tensor | None, mask: Tensor | None) -> Tensor | Non
 class ApplyTexture(io.ComfyNode):
     """Replaces the texture of a mesh.
 
-    For instance by that of Texture Mesh after it was upscaled or repainted.
+    For instance with the texture of Texture Mesh after you upscaled or repainted it.
     """
 
     define_schema = node_schema(
@@ -187,7 +189,7 @@ class ApplyTexture(io.ComfyNode):
         "apply texture, set texture, retexture",
         folder=_FOLDER,
         inputs=[
-            io.Mesh.Input("mesh", tooltip="With uvs, as Texture Mesh makes them."),
+            io.Mesh.Input("mesh", tooltip="A mesh with uvs, such as Texture Mesh returns."),
             io.Image.Input("texture", tooltip="One for each mesh, or one for all, of any size."),
         ],
         outputs=[io.Mesh.Output("textured_mesh", display_name="mesh")],

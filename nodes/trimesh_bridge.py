@@ -21,7 +21,7 @@ _Trimesh = io.Custom("TRIMESH")
 
 
 class ConvertTrimesh(io.ComfyNode):
-    """Converts between MESH and the TRIMESH of other packs: connect either, and both come out."""
+    """Converts between MESH and the TRIMESH of other packs: connect one, the node outputs both."""
 
     define_schema = node_schema(
         "ImageTo3D_ConvertTrimesh",
@@ -47,7 +47,7 @@ class ConvertTrimesh(io.ComfyNode):
 
 
 def _trimesh(mesh: Mesh) -> trimesh.Trimesh:
-    """Return a mesh, y up, as other packs hold it."""
+    """Convert a mesh, y up, to trimesh's class, which other packs use."""
     import trimesh
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial

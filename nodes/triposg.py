@@ -1,4 +1,4 @@
-"""Turn one image into a fine shape with TripoSG."""
+"""Turn one image into a detailed shape with TripoSG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORKING_MEMORY = 2**30  # bytes, at 2048 tokens
 class ReconstructTripoSG(io.ComfyNode):
     """Samples the shape of the object in each framed image.
 
-    The shape is fine, without colours, upright and facing front.
+    The shape is detailed, without colours, upright and facing front.
     """
 
     define_schema = node_schema(
@@ -33,9 +33,13 @@ class ReconstructTripoSG(io.ComfyNode):
             io.Image.Input("image", tooltip="Framed images, from Frame Foreground."),
             io.Mask.Input("mask", tooltip="The masks of the framed images, 1 = object."),
             seed_input(),
-            from_setting("steps", default=STEPS, note="Time is proportional to them."),
+            from_setting("steps", default=STEPS, note="Time is proportional to the steps."),
             from_setting(
-                "guidance", default=GUIDANCE, step=0.1, note="Off halves the time.", **RARE
+                "guidance",
+                default=GUIDANCE,
+                step=0.1,
+                note="Turning it off halves the time.",
+                **RARE,
             ),
             from_setting("shift", default=1.0, step=0.1, **RARE),
             from_setting("tokens", default=TOKENS, step=64, **RARE),
