@@ -123,18 +123,18 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="keep the figures")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument(
         "--growth",
         type=Path,
         metavar="PNG",
-        help="draw time and memory against resolution instead, with the dense method beside",
+        help="plot time and memory against resolution instead, also for the dense method",
     )
     parser.add_argument(
         "--table",
         type=Path,
         metavar="MD",
-        help="measure the stages of a GPU within nine minutes instead, and write their table",
+        help="measure all stages on a GPU within nine minutes instead, and write their table",
     )
     parser.add_argument(
         "--stage", help="measure one stage in this process and print its figures as JSON"
@@ -142,13 +142,13 @@ def main() -> None:
     parser.add_argument(
         "--quality",
         choices=("texture", "solid"),
-        help="measure how well textures show the objects of --assets instead, or how well broken"
-        " shells of them are made solid",
+        help="instead, measure the colour error of textures of the objects of --assets, or how well"
+        " Make Solid repairs broken shells of them",
     )
     parser.add_argument(
         "--catalogue",
         action="store_true",
-        help="measure catalogues instead, of images of the objects of --assets",
+        help="instead, measure catalogues of images of the objects of --assets",
     )
     parser.add_argument(
         "--items",

@@ -36,7 +36,7 @@ def measure_catalogues(assets: Path, count: int) -> None:
     """Print items per minute with the embedded model, and the engines' overhead per item."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        _draw(assets, count, folder / "pictures")
+        _render(assets, count, folder / "images")
         rates = {workers: _rate(folder, workers) for workers in (1, 2)}
         print(f"two workers over one: {rates[2] / rates[1]:.2f}")
         _print_memory(folder / "out-2")
@@ -44,7 +44,7 @@ def measure_catalogues(assets: Path, count: int) -> None:
         _print_growth(folder)
 
 
-def _draw(assets: Path, count: int, folder: Path) -> None:
+def _render(assets: Path, count: int, folder: Path) -> None:
     """Render `count` objects from the front and slightly above, as images with alpha."""
     data, rng = np.load(assets), np.random.default_rng(SEED)
     folder.mkdir()
@@ -56,16 +56,16 @@ def _draw(assets: Path, count: int, folder: Path) -> None:
         camera = cameras_around([float(rng.uniform(0, 360))], [15.0], 4.0, 30.0)
         black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
         alpha = 1 - render_mesh(black, camera, IMAGE_SIZE, shaded=False)[:, :1]
-        picture = torch.cat([render_mesh(mesh, camera, IMAGE_SIZE), alpha], dim=1)
+        image = torch.cat([render_mesh(mesh, camera, IMAGE_SIZE), alpha], dim=1)
         # Do not use `save_image`: images with the library's signature are treated as results.
-        to_pillow(picture).save(folder / f"{drawn:05}.png")
+        to_pillow(image).save(folder / f"{drawn:05}.png")
         drawn += 1
 
 
 def _rate(folder: Path, workers: int) -> float:
-    """Run the catalogue command; print and return items per minute, start included."""
+    """Run the catalogue command; print and return items per minute, including start-up."""
     out = folder / f"out-{workers}"
-    words = [str(folder / "pictures"), "-o", str(out), "--workers", str(workers)]
+    words = [str(folder / "images"), "-o", str(out), "--workers", str(workers)]
     began = time.perf_counter()
     main([*words, "--resolution", str(RESOLUTION), "--device", "cpu", "--stop-after", "0"])
     seconds = time.perf_counter() - began
@@ -73,8 +73,8 @@ def _rate(folder: Path, workers: int) -> float:
     work = sum(row.in_all for row in rows)
     rate = 60 * len(rows) / seconds
     print(
-        f"{workers} worker(s): {len(rows)} items in {seconds:.1f} s with the start,"
-        f" {rate:.1f} a minute, {work / len(rows):.3f} s of work an item"
+        f"{workers} worker(s): {len(rows)} items in {seconds:.1f} s including start-up,"
+        f" {rate:.1f} per minute, {work / len(rows):.3f} s of work per item"
     )
     return rate
 
@@ -134,7 +134,7 @@ def _print_overhead(folder: Path) -> None:
     try:
         from pipelines.catalogue.ray_engine import run_on_ray
     except ImportError as error:
-        print(f"Ray is not there: {error}")
+        print(f"Ray is not installed: {error}")
         return
     by_ray = timed(run_on_ray(tasks, lambda parts: stub, 60.0, workers=1))
     print(f"Ray adds {by_ray - plain:.2f} ms an item")

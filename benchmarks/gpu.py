@@ -62,7 +62,7 @@ def _figures(stage: Stage, device: torch.device, repeat: int) -> str:
             torch.cuda.reset_peak_memory_stats()  # exclude the memory used to create the models
         timed(run, device)  # warm-up, and compilation
         seconds = statistics.median(timed(run, device)[0] for _ in range(repeat))
-    except Exception as error:  # one stage must not cost the others
+    except Exception as error:  # the other stages must still run
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         return f"failed: {reason[0][:80]} | "
     peaks = memory(before, device)
@@ -72,7 +72,7 @@ def _figures(stage: Stage, device: torch.device, repeat: int) -> str:
 def write_table(device: torch.device, repeat: int, file: Path) -> None:
     """Measure the stages of `gpu_stages`, and replace the table in a Markdown file.
 
-    The table stands between `BEGIN` and `END`. It is printed too, row by row.
+    The table replaces the text between `BEGIN` and `END`. Its rows are also printed.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     lines = [

@@ -21,13 +21,22 @@ _LONG_S = 30.0  # stages that take longer need no warm-up
 def measure(
     stage: Stage, device: torch.device, repeat: int, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Measure the median time of a stage, after one warm-up run if it is short.
+    """Measure a stage, after one warm-up run if it is short.
 
-    Also return peak device memory and the increase of peak host memory, both in GiB, and the
-    numbers of operations and of evaluated points, which the warm-up run counts. If `repeat` is 0,
-    return the time of the warm-up run and count neither. On a CPU, also return the least processor
-    seconds, and the share of the rate of matrix products that they reach, measured before and after
-    in this process: other processes change both less than seconds.
+    Args:
+        stage: prepares its inputs and returns the function to measure.
+        device: the device of the stage.
+        repeat: number of measured runs; 0 measures only the time and memory of the first run.
+        dtype: precision of the matrix products that give the limit.
+
+    Returns:
+        seconds: median wall time.
+        host GiB, process GiB, device GiB: see `memory`.
+        GFLOP, points: operations and evaluated points of the first run.
+        processor s: on a CPU, the least processor time of all threads. Other processes affect it
+            less than the wall time.
+        of limit: on a CPU, operations per processor second, as a share of those of matrix products
+            measured in this process before and after.
     """
     run = stage(device)
     before = resident()

@@ -22,7 +22,8 @@ from pipelines.rendering.render_mesh import render_mesh
 OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
 MAX_FACES = 20_000  # larger objects are skipped
-WRONG_DEG, FLAT_DEG = 5.0, 30.0
+WRONG_DEG = 5.0  # error of the cameras in the second measurement
+FLAT_DEG = 30.0  # largest angle between faces whose colour step counts
 UNSEEN = cameras_around([15.0 + 30 * i for i in range(12)], [25.0, -25.0, 0.0] * 4, 4.0, 30.0)
 
 
@@ -71,10 +72,10 @@ def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
     camera = cameras_around([0.0], [elevation], 4.0, 30.0)
     views = render_mesh(mesh, zero123plus_cameras(), VIEW_SIZE, shaded=False)
     photograph = render_mesh(mesh, camera, PHOTOGRAPH_SIZE, shaded=False)
-    white = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
-    mask = 1 - render_mesh(white, camera, PHOTOGRAPH_SIZE, shaded=False)[:, :1]
+    black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))
+    mask = 1 - render_mesh(black, camera, PHOTOGRAPH_SIZE, shaded=False)[:, :1]
     shown = render_mesh(mesh, UNSEEN, SHOWN_SIZE, shaded=False)
-    object_there = render_mesh(white, UNSEEN, SHOWN_SIZE, shaded=False)[:, :1] < 0.01
+    object_there = render_mesh(black, UNSEEN, SHOWN_SIZE, shaded=False)[:, :1] < 0.01
 
     def error(textured: Mesh) -> float:
         difference = (render_mesh(textured, UNSEEN, SHOWN_SIZE, shaded=False) - shown).abs()
@@ -114,7 +115,7 @@ def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
 
 
 def _turned_fit(mesh: Mesh, azimuth: float, elevation: float) -> dict[str, float]:
-    """Measure the camera fit all around a mesh without colours, from a direction to be found."""
+    """Measure the fit of a camera in an unknown direction, for a mesh without colours."""
     camera = cameras_around([azimuth], [elevation], 4.0, 30.0)
     image = render_mesh(mesh, camera, VIEW_SIZE, shaded=False)
     black = Mesh(mesh.vertices, mesh.faces, torch.zeros_like(mesh.vertices))

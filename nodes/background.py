@@ -80,4 +80,4 @@ def _found_masks(images: Tensor, method: str, threshold: float) -> Tensor:
             progress=host.node_progress(),
         )
     finally:
-        forget_models()  # ComfyUI's memory management does not know them
+        forget_models()  # ComfyUI's memory management does not know rembg's models

@@ -123,4 +123,4 @@ def _framed(
             progress=host.node_progress(),
         )
     finally:
-        forget_models()  # ComfyUI's memory management does not know them
+        forget_models()  # ComfyUI's memory management does not know rembg's models

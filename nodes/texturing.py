@@ -56,7 +56,7 @@ class TextureMesh(io.ComfyNode):
         folder=_FOLDER,
         inputs=[
             io.Mesh.Input(
-                "mesh", tooltip="Meshes of the triplanes, in the same order; cleaned ones fit too."
+                "mesh", tooltip="Meshes of the triplanes, in the same order; cleaned meshes too."
             ),
             FieldSocket.Input(
                 "triplane",

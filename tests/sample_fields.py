@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipelines.fields.plane_networks import NetworkGrid
 from pipelines.fields.triplane import SignedDistanceTriplane, SoftplusDecoder, Triplane
+from pipelines.fields.voxels import VoxelColors
 from pipelines.reconstruction.instant_mesh import ReconstructionConfig, ReconstructionModel
 from pipelines.reconstruction.vision_transformer import EncoderConfig
 
@@ -18,17 +19,17 @@ _ANY_DENSITY = SoftplusDecoder(3, resolution=8, threshold=10.0, samples_per_ray=
 
 
 def density_of(level: Tensor) -> Tensor:
-    """Densities of raw ones, as InstantMesh's are."""
+    """Convert raw densities to densities, as InstantMesh does."""
     return _ANY_DENSITY.density(level)
 
 
 def raw_density(density: float) -> float:
-    """Its inverse."""
+    """Convert a density to a raw density: the inverse of `density_of`."""
     return _ANY_DENSITY.raw_density(density)
 
 
 def random_triplane(surface: Literal["mesh", "nerf"], seed: int = 0) -> Triplane:
-    """A small random model's decoder on a smooth random triplane."""
+    """Return a smooth random triplane with the decoder of a small random model."""
     torch.manual_seed(seed)
     encoder = EncoderConfig(
         hidden_size=16, layers=1, heads=1, mlp_size=16, image_size=32, view_size=32
@@ -44,7 +45,11 @@ def random_triplane(surface: Literal["mesh", "nerf"], seed: int = 0) -> Triplane
 
 
 def half_inside(triplane: Triplane) -> tuple[Triplane, float | None]:
-    """The triplane with half of its volume inside, and, of a density, the threshold of that."""
+    """Change a triplane so that half of its volume is inside.
+
+    Returns:
+        the triplane, and for a density the threshold at which half is inside; otherwise None.
+    """
     levels = triplane.values(torch.rand(4000, 3) * 2 - 1, 4000)
     if isinstance(triplane, SignedDistanceTriplane):
         triplane.decoder.net_sdf[-1].bias -= levels.median()  # type: ignore[operator]
@@ -53,9 +58,7 @@ def half_inside(triplane: Triplane) -> tuple[Triplane, float | None]:
 
 
 class _Function(nn.Module):
-    """Stands for an MLP: reads a point's three coordinates, which `analytic_grid` hides in three of
-    the channels.
-    """
+    """Replaces the MLP: `analytic_grid` passes a point's coordinates in its three channels."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -66,8 +69,9 @@ class _Function(nn.Module):
 
 
 def analytic_grid(function: Callable[[Tensor], Tensor], axis: Tensor) -> NetworkGrid:
-    """A function of (..., 3) points as a field on a cubic grid, through the same class as triplane
-    fields.
+    """Return the values of a function of points (..., 3) on a cubic grid.
+
+    The class is the same as for triplanes.
     """
     n, zero = len(axis), torch.zeros(len(axis), len(axis))
     xy = torch.stack([axis[:, None].expand(n, n), axis[None].expand(n, n), zero], dim=-1)
@@ -77,8 +81,9 @@ def analytic_grid(function: Callable[[Tensor], Tensor], axis: Tensor) -> Network
 
 
 class AnalyticField:
-    """A field whose level and colours are formulas: a signed distance, or with `kind` "density" a
-    raw density.
+    """A field whose values and colours are formulas.
+
+    Its values are signed distances, or raw densities if `kind` is "density".
     """
 
     resolution, detail, threshold, samples_per_ray = 128, 2 / 64, 10.0, 16
@@ -88,13 +93,13 @@ class AnalyticField:
 
     def __init__(
         self,
-        level: Callable[[Tensor], Tensor],
+        values: Callable[[Tensor], Tensor],
         color: Callable[[Tensor], Tensor] = lambda points: points,
         kind: Literal["signed_distance", "density"] = "signed_distance",
     ) -> None:
         self.kind = kind
         self.half_side = 1.05 if kind == "signed_distance" else 1.0
-        self._values, self._colors = level, color
+        self._values, self._colors = values, color
 
     def to(self, device: Any) -> AnalyticField:
         return self
@@ -122,6 +127,13 @@ class AnalyticField:
 
     def cube_weights(self, axis: Tensor, chunk_size: int) -> None:
         return None
+
+
+def cube_of_voxels(channels: int = 6, cells: int = 16) -> VoxelColors:
+    """Return voxels that fill the cube from -1 to 1; channel i grows along axis i % 3."""
+    axis = (torch.arange(cells) + 0.5) / cells * 2 - 1
+    centers = torch.cartesian_prod(axis, axis, axis)
+    return VoxelColors(centers, (centers.repeat(1, 2)[:, :channels] + 1) / 2, 2 / cells)
 
 
 def sphere(points: Tensor) -> Tensor:

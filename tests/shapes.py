@@ -1,4 +1,4 @@
-"""Meshes that tell one side from another, for all tests."""
+"""Meshes for all tests. Most are asymmetric, so that mirroring or a wrong axis is noticed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.texture import texture_from_images
 from pipelines.meshes.topology import merge_vertices
 
-#: An asymmetric object: an L in the front plane whose long arm points up and whose short arm points
-#: to +y, which is the left of someone who
-#: stands in it, and reaches further to the front; its tip is red. No axis is like its mirror image.
+#: An asymmetric L: its long arm points up. Its short arm points to +y, the object's left, and
+#: reaches further to the front; its tip is red. Mirroring along any axis changes the L.
 _L = (((-0.1, 0.1), (-0.1, 0.1), (-1.0, 1.0)), ((-0.1, 0.3), (0.1, 0.6), (-1.0, -0.8)))
 
 
@@ -43,16 +42,16 @@ def bake_texture(
 
 
 def textured_l() -> Mesh:
-    """The L whose tip is red, subdivided so that the border of the red is sharp."""
+    """Return the L with a texture in which the border of the red tip is sharp."""
     mesh = l_shape()
     red, blue = torch.tensor([1.0, 0, 0]), torch.tensor([0.2, 0.4, 0.6])
     return bake_texture(mesh, lambda points: torch.where(points[:, 1:2] > 0.3, red, blue), 512)
 
 
 def stairs() -> Mesh:
-    """Three boxes of different heights and depths, red on the side of -y; no view is like another.
+    """Return three boxes of different heights and depths, red at -y: all views of them differ.
 
-    The edges are short enough for colours at vertices.
+    Edges are short, so that vertex colours show the border of the red.
     """
     bounds = (
         ((-0.5, 0.4), (-0.9, -0.3), (-0.6, 0.8)),
@@ -80,7 +79,7 @@ def ball() -> Mesh:
 
 
 def soup(mesh: Mesh) -> Mesh:
-    """Each triangle with vertices of its own."""
+    """Give each triangle its own vertices."""
     faces = torch.arange(3 * len(mesh.faces)).view(-1, 3)
     return Mesh(
         mesh.vertices[mesh.faces].reshape(-1, 3),
@@ -90,9 +89,7 @@ def soup(mesh: Mesh) -> Mesh:
 
 
 def flat_cube(merged: bool = True) -> Mesh:
-    """A unit cube whose six sides have six colours, with vertices of their own where colours
-    meet.
-    """
+    """Return a unit cube whose six sides have different colours and do not share vertices."""
     box = trimesh.creation.box()
     faces = torch.tensor(box.faces)
     vertices = torch.tensor(box.vertices, dtype=torch.float32)[faces].reshape(-1, 3)
@@ -111,7 +108,7 @@ def open_box() -> Mesh:
 
 
 def ball_with_fin() -> Mesh:
-    """A sphere with one triangle more, which stands on one of its edges."""
+    """Return a sphere with an extra triangle on one of its edges."""
     sphere = ball()
     faces = torch.cat(
         [
@@ -151,7 +148,7 @@ def without_faces(shape: trimesh.Trimesh, gone: np.ndarray) -> Mesh:
 
 
 def colors_of_sides(mesh: Mesh) -> dict[tuple[int, ...], list[float]]:
-    """Return the mean colour of the triangles that face each way."""
+    """Return the mean colour of the triangles that face each direction, by rounded normal."""
     a, b, c = mesh.vertices[mesh.faces].unbind(dim=1)
     normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1).round().int()
     colors = mesh.vertex_colors[mesh.faces].mean(dim=1)

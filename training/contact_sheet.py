@@ -1,9 +1,9 @@
-"""Draw images and the meshes that the embedded model makes of them, from all sides.
+"""Render a sheet of images and of the meshes that the embedded model makes from them.
 
 python -m training.contact_sheet CACHE SHEET.jpg IMAGE ...
 
-A row for each image, then one for objects of the cache that training never saw, good and bad:
-evenly spaced in the list, not chosen.
+The sheet has a row for each image. Rows for held-out objects of the cache follow. They are evenly
+spaced in its list, so that they show good and bad results.
 """
 
 from __future__ import annotations

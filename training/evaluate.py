@@ -2,13 +2,20 @@
 
 python -m training.evaluate CACHE [--weights FILE] [--photographs FOLDER] [--json FILE]
 
-One image of each held-out object, for each file of objects, and five of each solid. Prints means,
-between the mesh and the true object in the camera's frame, of volume IoU at uniform points; IoU of
-silhouettes from the side, from above and from the front; F-score at 0.05 of the longest side;
-normal consistency over the outer surface; error of the first hit's depth in image sides; colour
-error over the surface; elevation error in degrees. Of a folder of photographs on plain or
-transparent ground, the front silhouette's IoU: the mesh from the camera's side, as far away as all
-of it is seen, best of elevations -10 to 40; and from where the model takes the camera to stand.
+Measures one image of each held-out object and five of each solid, and prints means for each file of
+objects. They compare the mesh with the true object in the camera's frame:
+
+- volume IoU, at uniformly distributed points;
+- silhouette IoU, seen from the side, from above and from the front;
+- F-score, at a distance of 0.05 of the longest side;
+- normal consistency, over the outer surface;
+- error of the first hit's depth, in image sides;
+- colour error, over the surface;
+- error of the camera's elevation, in degrees.
+
+For a folder of photographs on plain or transparent backgrounds, prints the IoU of the mask and the
+mesh's silhouette, for two cameras: the best in front of the mesh at elevations from -10 to 40
+degrees, and the one that the model estimates.
 """
 
 from __future__ import annotations
@@ -53,7 +60,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class CameraFrame:
-    """The frame of the camera's target, in image sides: right, up, and backward to the camera."""
+    """Coordinates around the camera's target, in image sides: right, up, and toward the camera."""
 
     def __init__(self, volume: FrustumVolume) -> None:
         self.scale = volume.scale
@@ -63,17 +70,23 @@ class CameraFrame:
         self.origin = volume.camera.c2w[0, :3, 3] - back * self.scale
 
     def of_world(self, points: Tensor) -> Tensor:
-        """Return (N, 3) of points (N, 3) of the reconstructed world."""
+        """Convert points (N, 3) from the reconstructed world to this frame."""
         return (points - self.origin) @ self.rotation / self.scale
 
     def to_world(self, points: Tensor) -> Tensor:
-        """Return the inverse of `of_world`."""
+        """Convert points (N, 3) from this frame to the reconstructed world."""
         return points @ self.rotation.T * self.scale + self.origin
 
 
 @torch.no_grad()
 def measure(model: FrustumModel, made: dict[str, Array], view: int = 0) -> dict[str, float]:
-    """Return the measures of one image of one object, which has its `corners`."""
+    """Measure the model on one image of one object.
+
+    Args:
+        model: the model to measure.
+        made: a held-out file of `dataset`: the arrays of `dataset.make_object`, and `corners`.
+        view: index of the image.
+    """
     views, volume = _reconstructed(model, made, view)
     mesh = extract_mesh(volume, SurfaceSettings())
     corners = CameraFrame(volume).of_world(mesh.vertices)[mesh.faces].double().numpy()
@@ -93,7 +106,7 @@ def measure(model: FrustumModel, made: dict[str, Array], view: int = 0) -> dict[
 def _reconstructed(
     model: FrustumModel, made: dict[str, Array], view: int
 ) -> tuple[Views, FrustumVolume]:
-    """Return the camera of one image of an object, and what the model makes of it."""
+    """Return the camera of one image of an object, and the field that the model reconstructs."""
     image = _tensor(made["image"][view]).permute(2, 0, 1)[None] / 255
     volume = model.field(image, None, _tensor(made["mask"][view])[None, None] / 255)
     return Views(torch.from_numpy(made["camera"][view : view + 1])), volume
@@ -167,9 +180,11 @@ def solid_iou(model: FrustumModel) -> float:
 
 
 def silhouettes(chain: ImageTo3D, path: Path) -> tuple[float, float]:
-    """Return the IoU of a photograph's mask and the mesh's silhouettes, all cut to their boxes.
+    """Compare a photograph's mask with silhouettes of its mesh, each cropped to its box.
 
-    The best of elevations, and that from the field's own camera.
+    Returns:
+        best: highest IoU of several elevations in front of the mesh.
+        own: IoU for the camera that the model estimates.
     """
     image = read_image(path)
     result = chain(image, Settings())
@@ -196,7 +211,7 @@ def _boxed(mask: Tensor) -> Tensor:
 
 
 def load_model(weights: Path | None) -> FrustumModel:
-    """Return the pack's model, or one with a run's or a safetensors file's weights."""
+    """Load the embedded model, or one with weights from a run (.pt) or a .safetensors file."""
     if weights is None:
         loaded = load_reconstruction_model("photo")
         assert isinstance(loaded, FrustumModel)
@@ -208,7 +223,7 @@ def load_model(weights: Path | None) -> FrustumModel:
 
 
 def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Return the means of all measures, and how many objects they are of."""
+    """Return the means of all measures, and the number of measured objects."""
     means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
     return means | {"objects": len(rows)}
 

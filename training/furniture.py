@@ -14,7 +14,7 @@ def _corners(x: float, y: float) -> list[tuple[float, float]]:
 
 
 def _legs(p: Parts, corners: list[tuple[float, float]], height: float, color: int) -> None:
-    """Stand legs below a plate at `height` whose corners are those."""
+    """Add a leg below each corner of a plate at `height`."""
     rng = p.rng
     thick, splay, taper = rng.uniform(0.02, 0.05), rng.uniform(0, 0.25), rng.uniform(0.5, 1.1)
     rounded, bend = rng.random() < 0.6, rng.uniform(-0.15, 0.15) * (rng.random() < 0.3)

@@ -13,7 +13,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def _stem(p: Parts) -> tuple[float, float, Array, float]:
-    """Add a stem, perhaps in a pot; return its foot's and own height, its top and thickness."""
+    """Add a stem, perhaps in a pot.
+
+    Returns:
+        the height of the stem's foot above the ground, its length, its top (3,) and its thickness.
+    """
     rng = p.rng
     base = 0.0
     if rng.random() < 0.5:
@@ -111,7 +115,7 @@ def creature(p: Parts) -> None:
 
 
 def _leg_pair(p: Parts, hips: Array, wide: float, leg: float, thick: float) -> None:
-    """Add two legs that swing against each other, from hips beside a point to the ground."""
+    """Add two legs from the hips beside a point to the ground, one forward and one backward."""
     rng = p.rng
     swing = rng.uniform(-0.5, 0.5) * leg * 0.4
     for side in (-1, 1):

@@ -62,14 +62,15 @@ def soft_iou(found: Tensor, truth: Tensor) -> Tensor:
 
 
 def ray_end(occupancy: Tensor, first: Tensor) -> Tensor:
-    """Return the mean of -log of the probability that each ray ends where it does.
+    """Return the mean negative log-likelihood of the true ends of rays.
 
-    A ray stops in bin k with p_k prod_(j < k) (1 - p_j). In the background it must not stop at all.
+    A ray stops in bin k with probability p_k prod_(j < k) (1 - p_j). In the background it must not
+    stop at all.
 
     Args:
         occupancy: (B, 1, D, H, W) logits, front bin first.
-        first: (B, H, W) w of the first hits; beyond 1.5, nothing is hit, and beyond 1 it is outside
-            of the frustum and does not count.
+        first: (B, H, W) w of the first hits. Hits between 1 and 1.5 are behind the frustum and do
+            not count; 1.5 and more means no hit.
     """
     logit, bins = occupancy[:, 0], occupancy.shape[2]
     free = F.logsigmoid(-logit)
@@ -84,11 +85,11 @@ def ray_end(occupancy: Tensor, first: Tensor) -> Tensor:
 
 
 def normal_loss(beside: Tensor, normals: Tensor, known: Tensor) -> Tensor:
-    """Return the mean of 1 - cosine between the downhill direction and the outward normal.
+    """Return the mean of 1 - cosine between the outward normal and the occupancy's descent.
 
     Args:
-        beside: (B, 2, 3, N) occupancy logits at surface points, moved forward and backward along
-            the world's axes.
+        beside: (B, 2, 3, N) occupancy logits next to N surface points: one step forward and one
+            backward along each of the world's axes.
         normals: (B, N, 3) outward, unit.
         known: (B, N) 1 where the normal counts, else 0.
     """

@@ -1,4 +1,4 @@
-"""Measures of likeness, all around, between a mesh and the true object."""
+"""Compare a mesh with the true object on all sides."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .shapes import Shape, axes_toward
 
 SIDE = 1.7  # image sides that a silhouette spans
 _PIXELS, POINTS = 128, 10_000
-_WALL = 0.032  # from a surface to the places that say whether it is seen
-_NEAR = 0.05  # of the longest side
+_WALL = 0.032  # distance on both sides of a surface at which points inside make it an inner wall
+_NEAR = 0.05  # largest distance of matching points, as a share of the longest side
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,8 +23,8 @@ def silhouette_iou(corners: Array, true_corners: Array, toward: Array) -> float:
 
     Args:
         corners: (T, 3, 3) triangles in the camera's frame, in image sides.
-        true_corners: likewise.
-        toward: from the origin to the eye.
+        true_corners: triangles of the true object, likewise.
+        toward: direction from the origin to the eye.
     """
     axes = axes_toward(np.asarray(toward, float)[None])
     found, truth = (
@@ -44,7 +44,7 @@ def sample_surface(corners: Array, count: int, rng: np.random.Generator) -> tupl
 
 
 def sample_outer_surface(shape: Shape, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Sample what can be seen of a shape from somewhere, as `sample_surface`."""
+    """Sample the surface of a shape without its inner walls; returns as `sample_surface`."""
     points, normals = sample_surface(shape.corners, 2 * POINTS, rng)
     walled = shape.inside(points + _WALL * normals) & shape.inside(points - _WALL * normals)
     return points[~walled][:POINTS], normals[~walled][:POINTS]

@@ -10,11 +10,11 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 Rng = np.random.Generator
 
-_SIDES = 20  # of a round thing
+_SIDES = 20  # of a round cross-section
 
 
 class Parts:
-    """Collects triangles, with a colour each."""
+    """Collects triangles with one colour each."""
 
     def __init__(self, rng: Rng) -> None:
         self.rng = rng
@@ -25,14 +25,14 @@ class Parts:
         self._count = 0
 
     def add(self, vertices: Array, faces: Array, color: int) -> None:
-        """Add vertices (V, 3) and faces (F, 3) in that colour of the palette."""
+        """Add vertices (V, 3) and faces (F, 3); `color` is an index of the palette."""
         self._vertices.append(vertices)
         self._faces.append(faces + self._count)
         self._colors.append(np.tile(self.palette[color % len(self.palette)], (len(faces), 1)))
         self._count += len(vertices)
 
     def grid(self, points: Array, color: int) -> None:
-        """Add rings (R, N, 3) of N points, joined to a tube whose ends are closed."""
+        """Add a tube with closed ends through R rings of N points (R, N, 3)."""
         rings, around = points.shape[:2]
         ends = points[[0, -1]].mean(axis=1)
         vertices = np.concatenate([points.reshape(-1, 3), ends])
@@ -100,7 +100,7 @@ class Parts:
 
 
 def _palette(rng: Rng) -> Array:
-    """Return (6, 3) colours that go together: wood, metal, or any, more or less muted."""
+    """Return (6, 3) colours in [0, 1]: wood tones, greys, muted or any colours."""
     colors = rng.random((6, 3))
     kind = rng.choice(["wood", "grey", "muted", "any"])
     if kind == "wood":

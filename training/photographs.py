@@ -1,7 +1,7 @@
 """Images of objects that look like photographs: lamps, shadows, highlights, textures, JPEG.
 
-A surface point gets light from the sky, from every direction in which nothing is in the way, and
-from one to three lamps with soft shadows. The light is added up linearly and then encoded as sRGB.
+A surface point gets light from the sky in every unobstructed direction, and from one to three lamps
+with soft shadows. The light is added up linearly and then encoded as sRGB.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .views import CONFIG, Views, pixels_of
 
 NOTHING = 9.0  # w of a ray that hits nothing
 _LAMP_MAP = 192  # pixels of a lamp's depth map
-_OFF_SURFACE = 0.012  # from which a surface point looks for lamps, or it would shade itself
+_OFF_SURFACE = (
+    0.012  # offset of surface points along the normal, so that they do not shade themselves
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,7 +62,16 @@ class Paint:
 
 
 class _Light(NamedTuple):
-    """Light of one image: (L, 3) directions and colours of lamps, of the sky, and gloss."""
+    """Light of one image, and the gloss of its object.
+
+    Attributes:
+        directions: (L, 3) unit directions to the lamps.
+        colors: (L, 3) colours of the lamps.
+        sky: (3,) colour of the light from above.
+        ground: (3,) colour of the light from below.
+        gloss: strength of the highlights.
+        exponent: sharpness of the highlights.
+    """
 
     directions: Array
     colors: Array
@@ -163,7 +174,7 @@ def _shade(
 
 
 def _as_jpeg(image: Array, rng: np.random.Generator) -> Array:
-    """Return an image (S, S, 3) in [0, 1], sometimes blurred, sometimes after JPEG."""
+    """Blur an image (S, S, 3) in [0, 1] sometimes, and compress it as JPEG sometimes."""
     if rng.random() < 0.4:
         x = torch.from_numpy(image).permute(2, 0, 1)[None]
         width = rng.uniform(0.3, 0.9)
@@ -179,7 +190,7 @@ def _as_jpeg(image: Array, rng: np.random.Generator) -> Array:
 
 
 def _halved(image: Array) -> Array:
-    """Return the means of 2 x 2 pixels of (H, W, C)."""
+    """Halve the resolution of an image (H, W, C) by averaging 2 x 2 pixels."""
     return sum(image[i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
 
 

@@ -1,7 +1,7 @@
-"""Endless furniture, vessels, plants, creatures and tools of varied proportions.
+"""Random furniture, vessels, plants, creatures and tools of varied proportions.
 
-Each is a soup of closed parts, which overlap, as parts of the collected objects do: what is inside
-is found by carving.
+Each is a soup of closed parts that overlap, as those of the collected objects do. Its inside is
+found by carving.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Triangles to pixels, and what many cameras see of points: the inner loops, compiled by numba.
+"""Rasterize triangles and test the visibility of points: inner loops, compiled by numba.
 
 A training set needs hundreds of depth maps of every object, and millions of lookups in them.
 `pipelines.rendering` renders few images of large meshes; here the triangles are few.
@@ -90,7 +90,7 @@ def parallel_depth_maps(corners: Array, axes: Array, half: float, size: int) -> 
 
 @njit(cache=True)
 def hidden_from_all(points: Array, maps: Array, axes: Array, half: float, bias: float) -> Array:
-    """Return (N,) which points (N, 3) no camera of `parallel_depth_maps` sees."""
+    """Return (N,) whether points (N, 3) are hidden from all cameras of `parallel_depth_maps`."""
     hidden = np.ones(len(points), np.bool_)
     for i in range(len(points)):
         for camera in range(len(axes)):
@@ -103,10 +103,10 @@ def hidden_from_all(points: Array, maps: Array, axes: Array, half: float, bias: 
 
 @njit(cache=True)
 def visibility(points: Array, maps: Array, axes: Array, half: float, reach: int) -> Array:
-    """Return (N, C) how much of each camera's view of points (N, 3) is free, in [0, 1].
+    """Return the visibility (N, C) of points (N, 3) from each camera, in [0, 1].
 
-    The share of the (2 `reach` + 1)^2 pixels around a point's own in which nothing is nearer: a
-    shadow with a soft edge.
+    It is the share of the (2 `reach` + 1)^2 pixels around the point in which nothing is nearer.
+    That gives shadows soft edges.
     """
     size = maps.shape[1]
     free = np.empty((len(points), len(axes)), np.float32)
@@ -126,13 +126,14 @@ def visibility(points: Array, maps: Array, axes: Array, half: float, reach: int)
 def sky_light(
     points: Array, normals: Array, maps: Array, axes: Array, half: float, radiance: Array
 ) -> Array:
-    """Return (N, 3) the light at points (N, 3) from all directions that are free.
+    """Return the light (N, 3) that reaches points (N, 3) from all unobstructed directions.
 
     Args:
-        points: a little off their surface.
-        normals: unit, away from it.
+        points: (N, 3) slightly outside a surface.
+        normals: (N, 3) outward unit normals of the surface.
         maps: see `parallel_depth_maps`, likewise `axes` and `half`.
-        radiance: (C, 3) from each camera's direction; 1 everywhere gives 1 where all is free.
+        radiance: (C, 3) from each camera's direction. If it is 1 everywhere, an unobstructed point
+            gets 1.
     """
     light = np.zeros((len(points), 3), np.float32)
     for i in range(len(points)):
@@ -177,7 +178,7 @@ def corner_normals(
 ) -> Array:
     """Return (T, 3, 3) unit normals of corners, smooth across edges flatter than the crease angle.
 
-    Neighbours whose triangles are oriented the other way count as if they were turned.
+    Triangles with the opposite orientation are treated as if they were flipped.
 
     Args:
         corner_vertex: (T, 3) the merged vertex of each corner.

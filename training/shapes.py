@@ -1,4 +1,4 @@
-"""Triangles of an object, and what cameras all around it see of them."""
+"""The triangles of an object, and its depth maps from all around."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scipy.ndimage import maximum_filter
 
 from . import rasterizing
 
-CAMERAS, _SIDE, HALF, _BIAS = 42, 128, 0.92, 0.004  # HALF: of what a depth map spans
-_OFFSET = 0.032  # from a surface to the places that say which side of it is outside
+CAMERAS, _SIDE, HALF, _BIAS = 42, 128, 0.92, 0.004  # HALF: half of a depth map's width
+_OFFSET = 0.032  # distance from a surface of the points that tell which side of it is outside
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,8 +27,8 @@ class Shape(NamedTuple):
         colors: (T, 3) sRGB in [0, 1].
         corner_normals: (T, 3, 3) unit, smooth across flat edges.
         axes: (CAMERAS, 3, 3) right, down and backward axis of parallel cameras on a sphere.
-        depth_maps: (CAMERAS, S, S) nearness of what those see.
-        dilated_maps: the same, the largest of each pixel's 3 x 3 neighbours.
+        depth_maps: (CAMERAS, S, S) nearness of the surface at each pixel of these cameras.
+        dilated_maps: (CAMERAS, S, S) largest nearness among each pixel's 3 x 3 neighbours.
     """
 
     vertices: Array
@@ -67,9 +67,9 @@ class Shape(NamedTuple):
         return cls(merged, corners, normals, areas, own, smooth, axes, maps, _dilated(maps))
 
     def inside(self, points: Array) -> Array:
-        """Return (N,) which points (N, 3) no camera of the sphere sees as free.
+        """Return (N,) whether points (N, 3) are inside: hidden from all cameras.
 
-        A point is compared with the nearest of 3 x 3 pixels, which keeps thin parts.
+        A point is compared with the nearest depth among 3 x 3 pixels, which keeps thin parts.
         """
         return rasterizing.hidden_from_all(points, self.dilated_maps, self.axes, HALF, _BIAS)
 

@@ -1,7 +1,9 @@
-"""Endless smooth objects without a meaning.
+"""Random smooth objects that depict nothing.
 
-Unions and smooth unions of primitives and of surfaces of revolution, often mirrored, with colours
-that follow the parts or do not. Source: Xie et al., LRM-Zero (arXiv 2406.09371), section 3.
+They are unions and smooth unions of primitives and of surfaces of revolution, often mirrored. Their
+colours follow the parts or ignore them.
+
+Source: Xie et al., LRM-Zero (arXiv 2406.09371), section 3.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def make_smooth_object(seed: int) -> tuple[Array, Array, Array]:
     distance = distances[0]
     for other in distances[1:]:
         distance = smooth_minimum(distance, other, blend)
-    # Not beyond the grid, so that the surface is closed.
+    # End the object inside the grid, so that its surface is closed.
     distance = torch.maximum(distance, points.abs().amax(dim=1) - (_HALF - 0.05))
     volume = distance.reshape((CELLS + 1,) * 3).numpy()
     bodies, count = label(volume < 0)
@@ -116,7 +118,7 @@ def _part(rng: random.Random, generator: torch.Generator) -> Part:
 def _texture(
     places: Tensor, part: Tensor, rng: random.Random, generator: torch.Generator
 ) -> Tensor:
-    """Return (N, 3) colours in [0, 1]: the parts', or stripes, patches and noise across them."""
+    """Return (N, 3) colours in [0, 1]: one for each part, or stripes, patches or noise."""
     palette = torch.rand(8, 3, generator=generator)
     if rng.random() < 0.4:  # muted, as most photographs are
         palette = torch.lerp(palette.mean(dim=1, keepdim=True), palette, rng.uniform(0.1, 0.6))

@@ -13,7 +13,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def vessel(p: Parts) -> None:
-    """Turn a cup, bowl, bottle, jug, pot or glass, hollow where it is open."""
+    """Add a cup, bowl, bottle, jug, pot or glass; it is hollow if it is open."""
     rng = p.rng
     kind = str(rng.choice(["bowl", "cup", "bottle", "glass", "any"]))
     profile = _profile(kind, rng)

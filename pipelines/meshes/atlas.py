@@ -16,7 +16,7 @@ from .topology import Indices, first_equal_rows, merged_faces
 
 _PADDING = 4  # pixels between the islands of the atlas
 _MIN_CHARTS = 64  # a chart has at most the mesh's area divided by this
-_LARGEST_PIECE = 12_500  # triangles that xatlas unfolds together: its time grows faster than these
+_LARGEST_PIECE = 12_500  # triangles of a piece: xatlas's time grows faster than their number
 _THINNEST = 1e-4  # lowest ratio of a triangle's height to its longest edge
 _SMALLEST = 1e-12  # lowest area of a triangle, in a mesh scaled to size 1
 _TIMEOUT_S, _TIMEOUT_S_PER_FACE = 120.0, 5e-3  # about 50 times the usual duration of xatlas

@@ -131,7 +131,7 @@ def _barycentric(x: Tensor, y: Tensor, owner: Tensor, pixel: Tensor, size: int) 
 
 
 class Silhouette:
-    """Render which pixels triangles (F, 3) cover, without depth.
+    """Finds the pixels that triangles (F, 3) cover, without depth.
 
     Triangles are turned to face the camera. Edges between two of them then cancel out, so only
     those at the outline are filled, row by row.

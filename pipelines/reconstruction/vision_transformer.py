@@ -67,8 +67,7 @@ class _Embeddings(nn.Module):
             return self.position_embeddings
         cls, grid = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         grid = grid.unflatten(1, (self.grid_size, self.grid_size)).permute(0, 3, 1, 2)
-        # DINO was trained with a resize by factor. The 0.1, as there, shifts the sampling
-        # positions.
+        # DINO's own code resizes by a factor, and adds 0.1, which shifts the sampling positions.
         factors = ((height + 0.1) / self.grid_size, (width + 0.1) / self.grid_size)
         # Resize on the CPU: MPS supports bicubic interpolation only since PyTorch 2.6.
         grid = F.interpolate(

@@ -1,4 +1,4 @@
-"""Costly fields are asked beside their surface alone, and give the surface of the whole grid."""
+"""Costly fields are evaluated only near their surface; the surface is that of the whole grid."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def counted(function: Callable[[Tensor], Tensor]) -> tuple[Callable[[Tensor], Te
 
     def values(points: Tensor) -> Tensor:
         counts.append(len(points))
-        return (20 * function(points)).tanh()  # truncated, as the decoder's
+        return (20 * function(points)).tanh()  # truncated, like the decoder's values
 
     return values, counts
 

@@ -14,14 +14,14 @@ def _disc(size: int, radius: float) -> torch.Tensor:
 
 
 def test_expected_thickness_of_an_uncertain_ray_is_its_expected_length():
-    """Thirty bins at a probability of 0.2 are six bins of object, times the gain of 1.2."""
+    """Thirty bins with a probability of 0.2 are six expected bins, times the gain of 1.2."""
     ramp = torch.linspace(0, 0.2, 30)
     logits = torch.full((1, 48, 8, 8), -9.0)
     logits[:, 9:39] = (torch.logit(torch.tensor(0.2)) + ramp - 0.1)[None, :, None, None]
     shifted, uncertain = expected_thickness(logits, torch.ones(1, 1, 8, 8))
     solid = shifted > 0
     assert solid.sum(dim=1).float().mean() == pytest.approx(7.2, abs=1)
-    assert bool(solid[:, 38].all()), "the likeliest bins"
+    assert bool(solid[:, 38].all()), "the likeliest bins are solid"
     assert float(uncertain.amin()) > 0.99
 
 
@@ -39,7 +39,7 @@ def test_expected_thickness_fills_each_ray_of_the_mask_only():
     coverage = torch.zeros(1, 1, 4, 6)
     coverage[..., :1] = 1
     shifted, _ = expected_thickness(logits, coverage)
-    assert bool((shifted[..., :2].amax(dim=1) > 0).all()), "and those beside them"
+    assert bool((shifted[..., :2].amax(dim=1) > 0).all()), "rays beside the mask are filled too"
     assert bool((shifted[0, :, :, 0].argmax(dim=0) == 5).all())
     torch.testing.assert_close(shifted[..., 2:], logits[..., 2:])
 

@@ -16,7 +16,7 @@ CASES = Path(__file__).parents[1] / "data" / "cases"
 
 
 def _disc(size: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
-    """A red disc on white with a white hole in it, and the disc with its hole."""
+    """Return a red disc with a white hole on white, and the mask of the disc without the hole."""
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     radius = ((x - size / 2) ** 2 + (y - size / 2) ** 2).sqrt()
     disc = (radius < size / 3).float()
@@ -111,8 +111,9 @@ def test_models_are_rembgs():
 
 @pytest.fixture
 def small_u2netp(tmp_path: Path) -> Path:
-    """A network in place of u2netp: one minus the first channel of its normalised input, so that
-    what is red stands behind.
+    """Replace u2netp by a network that returns 1 minus its first input channel.
+
+    Red pixels then count as background.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -134,7 +135,7 @@ def small_u2netp(tmp_path: Path) -> Path:
 
 
 def test_remove_background_runs_a_small_network(small_u2netp, monkeypatch):
-    # The small network is not the one that rembg knows.
+    # The small network does not have the checksum that rembg expects.
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")
     image, disc = _disc()
     mask = remove_background(image, "u2netp", models_dir=small_u2netp)
@@ -227,7 +228,7 @@ def test_remove_background_turns_off_telemetry_before_onnxruntime_is_imported(
 
 @pytest.fixture
 def uncacheable_rembg(tmp_path, monkeypatch):
-    """Stand-ins for rembg and numba, as a user without writable folders meets them."""
+    """Replace rembg and numba by modules that behave as without a writable folder."""
     (tmp_path / "numba.py").write_text("class config:\n    DISABLE_JIT = False\n")
     (tmp_path / "rembg.py").write_text(
         "import numba\n"

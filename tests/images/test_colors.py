@@ -1,4 +1,4 @@
-"""Colours as screens show them, as light adds up, and as people write them."""
+"""Colours in sRGB, in linear light and as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.images.colors import multiplied, parse_color, to_lab, to_linear, 
     [(0.0, 0.0), (0.04, 0.0030960), (0.5, 0.2140411), (0.735357, 0.5), (1.0, 1.0)],
 )
 def test_to_linear_and_to_srgb_are_inverse(srgb, linear):
-    """By hand, from the formulas of IEC 61966-2-1."""
+    """Expected values are computed by hand with the formulas of IEC 61966-2-1."""
     found = to_linear(torch.tensor(srgb, dtype=torch.float64))
     assert float(found) == pytest.approx(linear, abs=1e-6)
     assert float(to_srgb(found)) == pytest.approx(srgb, abs=1e-6)

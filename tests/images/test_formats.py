@@ -1,4 +1,4 @@
-"""Image formats that are opened; none of them starts a program."""
+"""Supported image formats are opened without starting a program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _readable(names: tuple[str, ...]) -> list[str]:
 
 @pytest.fixture
 def ghostscript(tmp_path, monkeypatch) -> Path:
-    """A file that exists once the program `gs` has been started."""
+    """Return a file that exists as soon as the program `gs` was started."""
     if sys.platform == "win32":
         pytest.skip("the stand-in is a shell script")
     started, program = tmp_path / "started", tmp_path / "bin" / "gs"

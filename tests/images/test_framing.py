@@ -88,8 +88,9 @@ def test_frame_foreground_boxes_each_image_of_a_batch():
 
 @pytest.mark.parametrize(("ratio", "size"), [(0.3, 50), (0.85, 97), (1.0, 33), (0.5, 300)])
 def test_frame_foreground_matches_a_resize_of_the_square(ratio, size):
-    """Against torch's own resize of that square, which is too large to be made of a small object in
-    a large image.
+    """Compare with torch's resize of the whole square.
+
+    The library avoids that square: for a small object in a large image, it is too large.
     """
     image = torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(1, 1, 70, 90)
@@ -110,7 +111,7 @@ def test_frame_foreground_matches_a_resize_of_the_square(ratio, size):
 def test_frame_foreground_large_square_takes_little_memory():
     image, mask = torch.rand(1, 3, 2000, 2000), torch.zeros(1, 1, 2000, 2000)
     mask[..., 2:1998, 2:1998] = 1.0
-    # A square of two million pixels a side.
+    # The square would have a side of two million pixels.
     framed, _ = frame_foreground(image, mask, foreground_ratio=0.001, size=64)
     assert framed.shape == (1, 3, 64, 64)
 
@@ -169,7 +170,7 @@ def test_frame_foreground_to_one_pixel_averages():
 
 @pytest.mark.parametrize("elevation", [0.0, 20.0, -40.0])
 def test_frame_together_gives_a_box_one_scale_from_all_sides(elevation):
-    """In parallel projection, a box's silhouette from the front or a side is a rectangle."""
+    """In parallel projection, a box's silhouette is a rectangle from the front and the side."""
     slope, upright = abs(math.sin(math.radians(elevation))), math.cos(math.radians(elevation))
     width, depth, height, photographs = 40, 90, 60, []
     for zoom, (across, along) in ((2.0, (width, depth)), (3.5, (depth, width))):

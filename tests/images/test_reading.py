@@ -87,7 +87,7 @@ def test_read_image_ignores_odd_exif_tags(name):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_read_image_undoes_every_orientation(tmp_path, orientation):
-    """As Pillow does it itself."""
+    """Compare with Pillow's own function."""
     from PIL import ImageOps
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (18, 24, 3), np.uint8))
@@ -103,7 +103,7 @@ def test_read_image_turns_a_photograph_upright(tmp_path):
     image = Image.new("RGB", (32, 16), "blue")
     image.paste((255, 0, 0), (0, 0, 16, 16))  # left
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to show
+    exif[0x0112] = 6  # the image must be rotated by 90 degrees clockwise for display
     read = _saved(image, tmp_path / "turned.png", exif=exif)
     assert read.shape == (4, 32, 16)
     assert read[0, 4, 8] > 0.9  # what was left is on top

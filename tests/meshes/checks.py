@@ -23,7 +23,7 @@ def printable_bodies(mesh: Mesh) -> list[float]:
     volumes = [
         replace(shape, faces=shape.faces[labels == i]).volume() for i in range(labels.max() + 1)
     ]
-    assert min(volumes) > 1e-4 * max(volumes), "a speck, or a triangle and its back"
+    assert min(volumes) > 1e-4 * max(volumes), "a speck, or a triangle and its reverse"
     body = manifold3d.Manifold(
         manifold3d.Mesh(shape.vertices.numpy(), shape.faces.numpy().astype(np.uint32))
     )

@@ -32,7 +32,15 @@ def joined(*meshes: Mesh) -> Mesh:
 def flat_images(
     mesh: Mesh, cameras: Cameras, color, size: int = 384, ground: float = 1.0
 ) -> PosedImages:
-    """Images without light, four samples a pixel: exact colours."""
+    """Render unlit images with masks, so that colours are exact: four samples per pixel.
+
+    Args:
+        mesh: the mesh to render.
+        cameras: one camera for each image.
+        color: function from points (N, 3) on the mesh to colours (N, 3).
+        size: side length of the images in pixels.
+        ground: grey level of the background.
+    """
     images, masks = [], []
     for i in range(len(cameras)):
         screen = on_screen(mesh.vertices, cameras[[i]], 2 * size)[mesh.faces]
@@ -49,7 +57,7 @@ def flat_images(
 
 
 def figure() -> tuple[Mesh, Callable[[torch.Tensor], torch.Tensor]]:
-    """Three balls, the third one red: no view of it is like another."""
+    """Return three balls, one of them red, and their colour function: all views differ."""
     mesh = joined(
         ball(0.5, (0.0, 0.0, -0.4), 3),
         ball(0.35, (0.0, 0.0, 0.4), 3),

@@ -23,7 +23,7 @@ CASES = Path(__file__).parents[1] / "data" / "cases"
 def test_nearest_colors_interpolates_in_the_triangle():
     box = trimesh.creation.box()
     corners = torch.tensor(box.vertices, dtype=torch.float32) + 0.5
-    cube = Mesh(corners, torch.tensor(box.faces), corners)  # the colour of a point is its place
+    cube = Mesh(corners, torch.tensor(box.faces), corners)  # a point's colour is its position
     points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
     axis = torch.arange(500) % 3
     points[torch.arange(500), axis] = (torch.arange(500) % 2).float()
@@ -31,7 +31,7 @@ def test_nearest_colors_interpolates_in_the_triangle():
 
 
 def test_nearest_points_are_nearer_than_any_sample():
-    """Against points strewn all over the triangles, a fiftieth of an edge apart."""
+    """Compare with points sampled on all triangles, a fiftieth of an edge apart."""
     sphere = to_mesh(trimesh.creation.icosphere(subdivisions=1))
     points = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
     triangle, weights = nearest_points(sphere, points)
@@ -39,8 +39,8 @@ def test_nearest_points_are_nearer_than_any_sample():
     found = (sphere.vertices[sphere.faces[triangle]] * weights[..., None]).sum(dim=1)
     v, u = torch.meshgrid(torch.linspace(0, 1, 51), torch.linspace(0, 1, 51), indexing="ij")
     table = torch.stack([(1 - v) * (1 - u), (1 - v) * u, v], dim=-1).view(-1, 3)
-    strewn = torch.einsum("pk,fkd->fpd", table, sphere.vertices[sphere.faces]).reshape(-1, 3)
-    nearest = torch.cdist(points, strewn).amin(dim=1)
+    samples = torch.einsum("pk,fkd->fpd", table, sphere.vertices[sphere.faces]).reshape(-1, 3)
+    nearest = torch.cdist(points, samples).amin(dim=1)
     distance = (found - points).norm(dim=1)
     assert float((distance - nearest).amax()) < 1e-5
     assert float((nearest - distance).amax()) < 0.02
@@ -92,7 +92,7 @@ def test_nearest_colors_multiplies_texture_and_vertex_colours_as_light():
 
 
 def test_nearest_points_match_an_exhaustive_search():
-    """In float64, against every triangle: the distances and the points."""
+    """Compare distances with those to every triangle in float64."""
     sphere = to_mesh(trimesh.creation.icosphere(subdivisions=2))
     points = torch.randn(300, 3, generator=torch.Generator().manual_seed(1))
     triangle, weights = nearest_points(sphere, points)
@@ -105,7 +105,7 @@ def test_nearest_points_match_an_exhaustive_search():
 
 
 def test_nearest_points_in_triangles_without_area():
-    """A line and a point: the weights are those of the longest edge."""
+    """For a line and a point, the weights are those on the longest edge."""
     line = Mesh(torch.tensor([[0.0, 0, 0], [1, 0, 0], [4, 0, 0]]), torch.tensor([[0, 1, 2]]))
     _, weights = nearest_points(line, torch.tensor([[1.0, 3, 0], [9, 0, 0]]))
     torch.testing.assert_close(weights @ line.vertices[:, 0], torch.tensor([1.0, 4.0]))

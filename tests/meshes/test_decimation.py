@@ -79,10 +79,10 @@ def test_decimate_warns_that_a_texture_becomes_vertex_colours(caplog):
 def test_decimate_keeps_its_limit_on_any_mesh(mesh, most):
     fewer = decimate(mesh, most)
     assert 0 < len(fewer.faces) <= most
-    if most == 50 and len(np.unique(component_labels(mesh))) == 1:  # of which something can be left
+    if most == 50 and len(np.unique(component_labels(mesh))) == 1:  # enough triangles for the shape
         before, after = (m.vertices.amax(dim=0) - m.vertices.amin(dim=0) for m in (mesh, fewer))
         assert float(after.amax()) > 0.8 * float(before.amax())
-    # Far from the origin, nothing leaves the box of the mesh.
+    # No vertex leaves the box of the mesh, even if the mesh is far from the origin.
     moved = decimate(replace(mesh, vertices=mesh.vertices + 10), most).vertices - 10
     margin = 0.1 * float(mesh.vertices.abs().amax())
     assert bool((moved >= mesh.vertices.amin(dim=0) - margin).all())

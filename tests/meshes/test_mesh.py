@@ -28,7 +28,7 @@ def _tetrahedron(shift: float = 0.0) -> Mesh:
 
 
 def _load(path: Path) -> trimesh.Trimesh:
-    # Beside a material, trimesh loses a GLB's vertex colours.
+    # With a material, trimesh drops a GLB's vertex colours.
     options = {"skip_materials": True} if path.suffix == ".glb" else {}
     return trimesh.load(path, force="mesh", process=False, **options)
 
@@ -83,7 +83,7 @@ def test_save_mesh_glb_has_linear_colours_and_metadata(tmp_path):
     accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
     assert accessor["componentType"] == 5126
     colors = _load(tmp_path / "t.glb").visual.vertex_colors[:, :3]
-    # Of IEC 61966-2-1 for 0.5; trimesh rounds to 8 bits.
+    # IEC 61966-2-1 gives 0.21404 for sRGB 0.5; trimesh rounds to 8 bits.
     np.testing.assert_allclose(colors / 255, 0.21404, atol=0.5 / 255)
 
 
@@ -146,12 +146,12 @@ def test_mesh_at_the_largest_coordinate_is_accepted():
 
 @pytest.mark.parametrize("fov", [20.0, 60.0])
 def test_center_for_camera_fills_the_view(fov):
-    """All of a ball's box is seen, and a camera a tenth nearer would cut it off."""
+    """The bounding sphere is in view, and just fits."""
     corners = torch.tensor([[x, y, z] for x in (4.0, 6.0) for y in (-1.0, 3.0) for z in (0.0, 1.0)])
     fitted, distance = Mesh(corners, torch.tensor([[0, 1, 2]])).center_for_camera(fov)
     torch.testing.assert_close(fitted.vertices.amin(dim=0), -fitted.vertices.amax(dim=0))
     reach = float(fitted.vertices.norm(dim=1).max())
-    # A sphere of that reach touches the sides of the view.
+    # The half angle under which the bounding sphere is seen.
     assert np.degrees(np.arcsin(reach / distance)) == pytest.approx(fov / 2, rel=0.06)
     assert distance == pytest.approx(1.05 * reach / np.sin(np.radians(fov / 2)))
     assert Mesh(torch.zeros(3, 3), torch.tensor([[0, 1, 2]])).center_for_camera(fov)[1] > 0
@@ -217,7 +217,7 @@ def test_save_mesh_unwritable_folder_is_named(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"garbage\x00\xff", b"glTF\x02\x00\x00\x00\xff\xff\xff\xff"]
 )
-def test_load_mesh_refuses_other_files(tmp_path, suffix, content):
+def test_load_mesh_of_garbage_names_the_file(tmp_path, suffix, content):
     (tmp_path / f"x.{suffix}").write_bytes(content)
     with pytest.raises(InvalidInput, match=rf"x\.{suffix}"):
         load_mesh(tmp_path / f"x.{suffix}")

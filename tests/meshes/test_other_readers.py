@@ -1,4 +1,4 @@
-"""Saved files, seen by programs that this project does not use."""
+"""Other programs read the saved files correctly."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ from ..shapes import l_shape, textured_l
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
 def test_save_mesh_assimp_reads_the_same_box(tmp_path, suffix, make):
-    """The L is not like its mirror image along any axis: up is y, its front reaches to +z, its tip
-    to +x and down.
-    """
+    """Each side of the L's box is at another distance, so a mirrored or rotated file would fail."""
     if shutil.which("assimp") is None:
         pytest.skip("assimp is not installed (Debian: assimp-utils)")
     save_mesh(make(), tmp_path / f"l.{suffix}")
@@ -51,7 +49,11 @@ def test_save_mesh_assimp_reads_the_same_box(tmp_path, suffix, make):
 
 
 def _found_by(variable: str, script: str, mesh: Mesh, path: Path) -> dict[str, Any]:
-    """Return what a script prints about the saved mesh, run by the interpreter of the variable."""
+    """Run a script on the saved mesh, by the interpreter that an environment variable names.
+
+    Returns:
+        the JSON that the script prints.
+    """
     python = os.environ.get(variable)
     if python is None:
         pytest.skip(f"{variable} names no Python")
@@ -82,8 +84,9 @@ print("FOUND", json.dumps({"box": box, "colors": colors, "images": images}))
 @pytest.mark.parametrize("suffix", ["obj", "glb", "ply", "stl"])
 @pytest.mark.parametrize("make", [l_shape, textured_l], ids=["colours", "texture"])
 def test_save_mesh_blender_reads_it_the_right_way_round(tmp_path, suffix, make):
-    """In Blender z is up and the front looks to -y. BPY_PYTHON names an interpreter that has the
-    package bpy.
+    """In Blender, z is up and the front faces -y.
+
+    BPY_PYTHON names an interpreter that has the package bpy.
     """
     found = _found_by("BPY_PYTHON", BLENDER, make(), tmp_path / f"l.{suffix}")
     assert found["box"][0] == pytest.approx([-0.1, -0.3, -1.0], abs=1e-5)
@@ -124,7 +127,7 @@ def test_save_mesh_open3d_reads_box_and_colours(tmp_path, suffix, make):
 @pytest.mark.parametrize("suffix", ["stl", "3mf"])
 @pytest.mark.parametrize("most", [0, 3000])
 def test_make_solid_slicer_has_nothing_to_repair(tmp_path, suffix, most):
-    """Of a torn double shell and of balls that touch, made solid."""
+    """The input is a torn double shell with a ball that touches it."""
     slicer = shutil.which("prusa-slicer")
     if slicer is None:
         pytest.skip("prusa-slicer is not installed (Debian: prusa-slicer)")

@@ -9,7 +9,6 @@ import torch
 
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput
-from pipelines.fields.voxels import VoxelColors
 from pipelines.meshes import camera_fit
 from pipelines.meshes.camera_fit import CameraFit
 from pipelines.meshes.color_transfer import texture_to_vertex_colors
@@ -18,18 +17,10 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import ColorSources, paint
 from pipelines.meshes.projection import PosedImages
 
-from ..fields import AnalyticField
+from ..sample_fields import AnalyticField, cube_of_voxels
 from ..shapes import ball, textured_l
 
-CELLS = 16
 RED = torch.tensor([0.8, 0.1, 0.2])
-
-
-def _voxels(channels: int = 6) -> VoxelColors:
-    """Fill the cube from -1 to 1; channel i grows along axis i % 3."""
-    axis = (torch.arange(CELLS) + 0.5) / CELLS * 2 - 1
-    centers = torch.cartesian_prod(axis, axis, axis)
-    return VoxelColors(centers, (centers.repeat(1, 2)[:, :channels] + 1) / 2, 2 / CELLS)
 
 
 def _red_view() -> PosedImages:
@@ -37,50 +28,15 @@ def _red_view() -> PosedImages:
 
 
 def _marked_l() -> Mesh:
-    """A textured L whose material has every image."""
+    """Return a textured L whose material has two images."""
     images = dict.fromkeys(("metallic_roughness", "normal_map"), torch.full((4, 4, 3), 0.5))
     return replace(textured_l(), material=Material(**images))
 
 
-def test_voxels_between_centres_are_interpolated_linearly():
-    points = torch.rand(50, 3) * 1.8 - 0.9
-    torch.testing.assert_close(
-        _voxels().at(points), (points.repeat(1, 2) + 1) / 2, atol=1e-4, rtol=0
-    )
-
-
-def test_voxels_far_away_give_the_nearest_value():
-    two = VoxelColors(torch.tensor([[0.0, 0, 0], [1, 0, 0]]), torch.eye(3)[:2], 0.1)
-    found = two.at(torch.tensor([[-5.0, 0, 0], [9, 9, 9]]))
-    torch.testing.assert_close(found, torch.eye(3)[:2])
-
-
-def test_voxels_stop_when_the_check_raises():
-    def stop() -> None:
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        _voxels().at(torch.zeros(1, 3), stop)
-
-
-@pytest.mark.parametrize(
-    ("centers", "values", "message"),
-    [
-        (torch.zeros(0, 3), torch.zeros(0, 3), "one colour for each cell"),
-        (torch.zeros(2, 3), torch.zeros(3, 3), "one colour for each cell"),
-        (torch.zeros(2, 3), torch.zeros(2, 2), "need colours"),
-    ],
-    ids=["none", "other-number", "no-colours"],
-)
-def test_voxels_without_matching_colours_are_refused(centers, values, message):
-    with pytest.raises(InvalidInput, match=message):
-        VoxelColors(centers, values, 0.1)
-
-
 @pytest.mark.parametrize("channels", [3, 6])
-def test_paint_takes_colours_and_metalness_from_voxels(channels):
+def test_paint_takes_colours_and_metalness_fromcube_of_voxels(channels):
     mesh = replace(textured_l(), material=Material(factors={"metallic_factor": 0.3}))
-    painted, note = paint(mesh, ColorSources(voxels=_voxels(channels)), 512, keep_uvs=True)
+    painted, note = paint(mesh, ColorSources(voxels=cube_of_voxels(channels)), 512, keep_uvs=True)
     assert not note
     colors = texture_to_vertex_colors(painted).vertex_colors
     torch.testing.assert_close(colors, (mesh.vertices + 1) / 2, atol=0.04, rtol=0)
@@ -98,7 +54,7 @@ def test_paint_takes_colours_and_metalness_from_voxels(channels):
 
 def test_paint_covers_voxels_with_images():
     painted, _ = paint(
-        textured_l(), ColorSources(voxels=_voxels(), views=_red_view()), 512, keep_uvs=True
+        textured_l(), ColorSources(voxels=cube_of_voxels(), views=_red_view()), 512, keep_uvs=True
     )
     colors = texture_to_vertex_colors(painted).vertex_colors
     assert float((colors - RED).abs().amax(dim=1).amin()) < 0.05

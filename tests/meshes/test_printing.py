@@ -1,4 +1,4 @@
-"""Shapes whose walls, overhangs and contact with the bed are known."""
+"""Print reports of shapes whose walls, overhangs and bed contact are known."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _T_FACES = [[0, 1, 2], [0, 2, 7], [6, 7, 5], [7, 2, 4], [7, 4, 5], [2, 3, 4]]
 
 
 def _t_shape() -> Mesh:
-    """A T, 12 high and 2 deep, on a stem 2 wide with arms 4 long."""
+    """Return a T, 12 high and 2 deep; its stem is 2 wide, its arms are 4 long and 2 thick."""
     flat = trimesh.creation.extrude_triangulation(np.array(_T, float), np.array(_T_FACES), 2.0)
     return to_mesh(
         flat.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
@@ -38,7 +38,7 @@ def _cone(radius: float, height: float) -> Mesh:
 
 
 def _hollow_box(wall: float) -> Mesh:
-    """A cube of side 10 around a cavity, all of whose walls are 2 thick but one."""
+    """Return a cube of side 10 with a cavity: one wall has the given thickness, the others 2."""
     outer = trimesh.creation.box(bounds=[[0, 0, 0], [10, 10, 10]])
     inner = trimesh.creation.box(bounds=[[wall, 2, 2], [8, 8, 8]])
     inner.invert()
@@ -63,7 +63,7 @@ def test_thinnest_wall_is_unknown_for_a_sheet_and_without_libigl(monkeypatch):
     assert print_report(ball()).thinnest_wall is None
 
 
-def test_a_t_needs_support_below_its_arms_only():
+def test_print_report_of_a_t_counts_support_below_its_arms_only():
     found = print_report(_t_shape())
     assert found.overhang_area == pytest.approx(2 * 4 * 2)
     assert found.support_volume == pytest.approx(2 * 4 * 2 * 10)
@@ -73,7 +73,7 @@ def test_a_t_needs_support_below_its_arms_only():
 @pytest.mark.parametrize(
     ("degrees", "needs_support"), [(44, False), (46, True)], ids=["steep", "shallow"]
 )
-def test_overhangs_begin_at_45_degrees_from_the_vertical(degrees, needs_support):
+def test_print_report_overhangs_begin_at_45_degrees_from_the_vertical(degrees, needs_support):
     cone = _cone(math.tan(math.radians(degrees)), 1.0)
     found = print_report(_turned(cone, 180))
     side = math.pi * math.tan(math.radians(degrees)) / math.cos(math.radians(degrees))
@@ -91,12 +91,12 @@ def test_overhangs_begin_at_45_degrees_from_the_vertical(degrees, needs_support)
         ("10x2x11", False),
     ],
 )
-def test_mesh_fits_if_it_does_so_in_one_of_two_directions(printer, fits):
+def test_print_report_fits_if_the_mesh_fits_in_one_of_two_directions(printer, fits):
     assert print_report(_t_shape(), parse_volume(printer)).fits is fits
 
 
 @pytest.mark.parametrize("text", ["220", "220x220", "axbxc", "0x1x1", "1x2x-3", "1x2xinf", ""])
-def test_parse_volume_refuses_what_is_no_volume(text):
+def test_parse_volume_refuses_invalid_volumes(text):
     with pytest.raises(InvalidInput, match="width x depth x height"):
         parse_volume(text)
 

@@ -18,11 +18,12 @@ ALL_AROUND = cameras_around(
 
 
 def _pattern(points: torch.Tensor) -> torch.Tensor:
-    """Finer than vertices are: waves of 0.1."""
+    """Return colours (N, 3) with waves of length 0.1, finer than the mesh's edges."""
     return 0.5 + 0.3 * (points * 60).sin()
 
 
 def _points(mesh: Mesh, count: int = 4000) -> tuple[SurfacePoints, torch.Tensor]:
+    """Return random points on a mesh, and their positions (N, 3)."""
     generator = torch.Generator().manual_seed(0)
     triangle = torch.randint(len(mesh.faces), (count,), generator=generator)
     weights = torch.rand(count, 3, generator=generator)
@@ -76,7 +77,7 @@ def test_projected_colors_shift_the_layer_below_to_meet_the_image():
     points, positions = _points(mesh)
     found = projected_colors(mesh, points, [one], lambda p: torch.full_like(p, 0.4))
     assert float((found - 0.7).abs().max()) < 0.02
-    # What has another colour below keeps the difference.
+    # A point whose colour below differs keeps the difference.
     found = projected_colors(
         mesh, points, [one], lambda p: torch.where(p[:, :1] < -0.5, 0.2, 0.4).expand_as(p)
     )

@@ -1,4 +1,4 @@
-"""Quads: their number, their surface, their colours, and the files that keep them."""
+"""Quads: their number, surface and colours, and the file formats that store them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_remesh_without_the_package_says_how_to_install_it(monkeypatch):
         remesh_quads(ball(), 1000)
 
 
-def test_remesh_of_which_nothing_is_left_raises(monkeypatch):
+def test_remesh_to_too_few_quads_raises(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
     empty = {"vertices": torch.zeros(0, 3).numpy(), "quads": torch.zeros(0, 4).numpy()}
     monkeypatch.setattr(quads, "run_isolated", lambda *_, **__: empty)

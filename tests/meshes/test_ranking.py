@@ -1,4 +1,4 @@
-"""The ranking of tries: the true shape beats its hull, melted, broken and open ones."""
+"""Scores of meshes: the true shape beats its hull, and melted, broken and open ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _surface(solid: np.ndarray, blur: float = 0.5) -> Mesh:
 
 @cache
 def _meshes() -> dict[str, Mesh]:
-    """A mug without its handle, and what failed seeds make of it."""
+    """Return a mug without a handle, and shapes that failed seeds make of it."""
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, 30)] * 3, indexing="ij")
     mug = (x**2 + y**2 < 0.6) & (abs(z) < 0.8) & ~((x**2 + y**2 < 0.35) & (z > -0.5))
     true = _surface(mug)

@@ -67,8 +67,9 @@ def test_smooth_removes_noise_and_keeps_volume():
 
 
 def test_smooth_applies_taubins_factors():
-    """Around a tetrahedron's middle the mean of a corner's neighbours is minus a third of it: (1 -
-    0.5 * 4/3) (1 + 0.53 * 4/3) = 0.56889.
+    """The mean of a corner's neighbours is -1/3 of the corner, for a tetrahedron around the origin.
+
+    So a step inward and a step outward scale it by (1 - 0.5 * 4/3) (1 + 0.53 * 4/3) = 0.56889.
     """
     corners = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     mesh = Mesh(corners, torch.tensor([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]]))

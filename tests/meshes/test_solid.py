@@ -54,7 +54,7 @@ def _loose(shape: trimesh.Trimesh) -> trimesh.Trimesh:
 
 
 def _bodies(mesh: Mesh) -> list[float]:
-    """Volumes of the bodies of a mesh that manifold3d takes."""
+    """Return the sorted volumes of a mesh's bodies; fail if manifold3d rejects it."""
     own = manifold3d.Mesh(mesh.vertices.numpy(), mesh.faces.numpy().astype(np.uint32))
     body = manifold3d.Manifold(own)
     assert body.status() == manifold3d.Error.NoError
@@ -121,7 +121,7 @@ def test_make_solid_keeps_the_colours_of_the_outside():
         [1.0, 0.5, 0.0]
     )
     solid = make_solid(replace(shell, vertex_colors=colors), CELLS)
-    # In the holes, the nearest point may be of the inner shell.
+    # In the holes, the nearest point may be on the inner shell.
     painted = (solid.vertex_colors - torch.tensor([1.0, 0.5, 0.0])).abs().amax(dim=1) < 0.03
     assert float(painted.float().mean()) > 0.97
 
@@ -136,7 +136,7 @@ def test_extract_bodies_that_need_too_many_points_get_larger_cells(monkeypatch):
 
 
 def test_make_solid_memory_grows_with_the_surface():
-    """Slabs of the grid, and not all of it, are held: peaks at two sizes."""
+    """Peak memory at two sizes grows with the number of points near the surface."""
     import tracemalloc
 
     shell = _mesh(_ball(detail=3), _inside_out(_ball(0.9, 3)))

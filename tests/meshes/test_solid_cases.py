@@ -43,7 +43,7 @@ def test_make_solid_keeps_two_bodies_that_share_an_edge():
     assert len(closed.faces) <= 500
     assert report(closed).watertight
     assert closed.volume() == pytest.approx(2, rel=2e-3)
-    # Not at one place any more, where a slicer would join them.
+    # All positions differ: a slicer would merge vertices at the same position.
     assert len(closed.vertices.unique(dim=0)) == len(closed.vertices)
 
 
@@ -60,7 +60,7 @@ def test_make_solid_closes_a_scan(most):
 @pytest.mark.parametrize("most", [2000])
 def test_make_solid_memory_is_bounded_by_the_grid(most):
     if not Path("/proc/self/status").exists():
-        pytest.skip("this system does not tell what a process held at most")
+        pytest.skip("this system does not report a process's peak memory")
     code = (
         "from pathlib import Path; from pipelines.meshes.solid import make_solid; from"
         " pipelines.meshes.report import report; from pipelines.meshes.io import load_mesh;made ="
@@ -118,5 +118,5 @@ def test_make_solid_closes_gaps_between_all_triangles():
     )
     assert (
         float(((closed.vertices - torch.tensor([5.0, 0, -3])).norm(dim=1) - 1).abs().mean()) < voxel
-    ), "no steps are left of the voxels"
+    ), "the surface shows voxel steps"
     torch.testing.assert_close(closed.vertex_colors, closed.vertices.clamp(0, 1), atol=0.05, rtol=0)

@@ -1,4 +1,4 @@
-"""Make Solid's promise after its last step: closed, also when vertices are merged by position."""
+"""The result of Make Solid is closed, even after merging vertices by position."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def test_make_solid_keeps_one_body_of_a_photograph(name, max_faces):
 @pytest.mark.parametrize("name", ["cup", "demo"])
 @pytest.mark.parametrize("max_faces", [200_000, 50_000, 10_000])
 def test_make_solid_keeps_one_body_of_a_photograph_at_256_cells(name, max_faces):
-    """At the node's default, the cup once had 21 bodies, 20 of them a triangle and its back."""
+    """At the node's default, the cup once had 21 bodies; 20 were a triangle and its reverse."""
     solid = make_solid(photo_mesh(name, 256), max_faces=max_faces)
     assert len(solid.faces) <= max_faces
     assert len(printable_bodies(solid)) == 1
 
 
 def test_clean_keeps_a_photograph_closed_when_it_decimates():
-    """Template 7."""
+    """The settings are those of template 7."""
     cleaned = clean(photo_mesh("cup", 128), min_part_share=0.05, hole_edges=32, max_faces=20_000)
     assert len(printable_bodies(cleaned)) == 1
 

@@ -23,12 +23,12 @@ from pipelines.rendering.render_mesh import render_mesh
 
 from ..shapes import stairs
 
-_MAX_STEP_S = 1.0  # of the calling thread's own time between two reports
+_MAX_STEP_S = 1.0  # longest time between two reports, in the calling thread's processor time
 
 
 @functools.cache
 def _torn_ball() -> Mesh:
-    """The noisy ball with holes of the case clean-mesh-cannot-be-stopped."""
+    """Return a noisy ball with holes, as in the case clean-mesh-cannot-be-stopped."""
     ball, random = trimesh.creation.icosphere(subdivisions=6), np.random.default_rng(0)
     vertices = ball.vertices * (1 + 0.02 * random.standard_normal((len(ball.vertices), 1)))
     kept = random.random(len(ball.faces)) > 0.02
@@ -49,7 +49,7 @@ def _paint(progress: Progress) -> None:
 
 
 class _Watch:
-    """Note how far the work is, and the longest time between two reports."""
+    """Records the progress, and the longest time between two reports."""
 
     def __init__(self) -> None:
         self.shares: list[float] = []

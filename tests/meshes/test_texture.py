@@ -34,7 +34,7 @@ pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Pytho
 
 
 def _stripes(points: torch.Tensor) -> torch.Tensor:
-    """Colours that change smoothly with height and side: no two sides of an object look alike."""
+    """Return colours that change smoothly along each axis, so that all sides differ."""
     return torch.stack(
         [(points[:, 2] * 0.4 + 0.5), (points[:, 1] * 0.4 + 0.5), (points[:, 0] * 0.4 + 0.5)], dim=1
     ).clamp(0, 1)
@@ -68,7 +68,7 @@ def test_bake_texture_has_the_colour_of_each_point():
 
 def test_bake_texture_fills_all_unpainted_pixels():
     textured = bake_texture(_ball(), lambda points: torch.zeros_like(points), 512)
-    assert float(textured.texture.max()) == 0.0, "white is what was never painted"
+    assert float(textured.texture.max()) == 0.0, "unpainted pixels are white"
 
 
 @pytest.mark.parametrize("largest", [12_500, 400], ids=["one piece", "four pieces"])
@@ -117,8 +117,8 @@ def test_save_mesh_texture_is_read_back(tmp_path, suffix):
     torch.testing.assert_close(loaded.texture, mesh.texture, atol=1 / 255, rtol=0)
     colors = texture_to_vertex_colors(loaded)
     red = (colors.vertex_colors - torch.tensor([1.0, 0, 0])).abs().amax(dim=1) < 0.1
-    assert torch.equal(red, loaded.vertices[:, 1] > 0.3), "the tip is red, and nothing else"
-    assert (loaded.vertices[red][:, 2] < -0.7).all(), "and it is below"
+    assert torch.equal(red, loaded.vertices[:, 1] > 0.3), "only the tip is red"
+    assert (loaded.vertices[red][:, 2] < -0.7).all(), "the tip is at the bottom"
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
@@ -134,8 +134,11 @@ def test_save_mesh_glb_stores_jpeg_or_webp(tmp_path, kind):
 
 @pytest.mark.parametrize(("pixels", "size"), [(64, 512), (512, 1024), (1024, 2048), (4000, 4096)])
 def test_size_for_matches_the_images_resolution(pixels, size):
-    """A ball of radius 0.5 at a distance of 2 in 60 degrees: at its nearest point a unit is
-    pixels * (1 / (2 tan 30)) / 1.5 pixels long."""
+    """Compare with the resolution at the nearest point of a ball.
+
+    The ball has radius 0.5 and a distance of 2 from a camera of 60 degrees. At its nearest point, a
+    unit of length covers pixels / (2 tan 30) / 1.5 pixels.
+    """
     shots = PosedImages(
         torch.ones(1, 3, 1, 1).expand(1, 3, pixels, pixels), cameras_around([0.0], [0.0], 2.0, 60.0)
     )
@@ -155,7 +158,7 @@ def test_load_mesh_mtl_never_leaves_its_folder(tmp_path, caplog):
         (folder / "l.mtl").write_text(f"newmtl surface\nmap_Kd {name}\n")
         caplog.clear()
         assert load_mesh(folder / "l.obj").texture is None
-        assert name in caplog.text, "the image that is left out is named"
+        assert name in caplog.text, "the warning names the skipped image"
 
 
 def test_save_mesh_without_textures_stores_colours_or_shape(tmp_path):
@@ -169,7 +172,7 @@ def test_save_mesh_without_textures_stores_colours_or_shape(tmp_path):
     assert clean(mesh).vertex_colors is not None
 
 
-def test_save_mesh_glb_embeds_its_texture_and_is_no_metal(tmp_path):
+def test_save_mesh_glb_embeds_its_texture_and_is_not_metallic(tmp_path):
     save_mesh(textured_l(), tmp_path / "l.glb")
     content = (tmp_path / "l.glb").read_bytes()
     tree = json.loads(content[20 : 20 + struct.unpack("<I", content[12:16])[0]])
@@ -207,7 +210,7 @@ def test_bake_vertex_colors_survives_planar_soups_with_backs(soup):
     assert set(map(tuple, baked.vertices.tolist())) <= set(map(tuple, mesh.vertices.tolist()))
     for k in range(count):
         front, back = baked.faces[k], baked.faces[count + k]
-        assert sorted(front.tolist()) == sorted(back.tolist()), "the back lies where the front lies"
+        assert sorted(front.tolist()) == sorted(back.tolist()), "both sides have the same uvs"
 
 
 def test_bake_vertex_colors_refuses_slivers_alone():
@@ -236,7 +239,7 @@ def test_bake_vertex_colors_moves_a_texture_to_fewer_triangles(caplog):
     middles = again.vertices[again.faces].mean(dim=1)
     found = texture_colors(again.texture, again.uvs[again.faces].mean(dim=1))
     torch.testing.assert_close(found, _stripes(middles), atol=0.03, rtol=0)
-    assert not caplog.text, "nothing is lost on the way"
+    assert not caplog.text, "nothing is dropped"
 
 
 def test_bake_vertex_colors_interpolates_between_corners():
@@ -251,9 +254,7 @@ def test_bake_vertex_colors_interpolates_between_corners():
 
 
 def test_bake_texture_texels_are_half_a_pixel_from_the_border(monkeypatch):
-    """A square that fills the texture: each texel has the colour of its own middle, to a tenth of a
-    texel.
-    """
+    """On a square that fills the texture, each texel has the colour at its own centre."""
     corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
     square = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
     monkeypatch.setattr(

@@ -78,7 +78,7 @@ def test_generated_grid_has_the_views_row_by_row(tiny, image):
 
 
 def test_generated_views_are_cut_row_by_row(tiny, image, monkeypatch):
-    """The VAE paints six squares in six greys: first the two of the top row."""
+    """The stand-in for the VAE returns six squares of different greys, row by row."""
     size = tiny.multiview.view_size
     greys = torch.tensor([[0.1, 0.25], [0.4, 0.55], [0.7, 0.85]])
     drawn = greys.repeat_interleave(size, 0).repeat_interleave(size, 1).expand(1, 3, -1, -1)
@@ -147,7 +147,7 @@ def test_generate_views_offloaded_moves_one_part_at_a_time(tiny, image, monkeypa
 
     expected = sample_views(tiny.multiview, image, ViewSettings(steps=2, seed=4)).views
     monkeypatch.setattr(torch.nn.Module, "to", recording)
-    # Diffusers have a method of their own.
+    # diffusers' models override `to`.
     for part in (tiny.multiview.unet, tiny.multiview.vae):
         monkeypatch.setattr(type(part), "to", recording)
     device = torch.device("cpu", 0)  # a name to tell it from host memory by

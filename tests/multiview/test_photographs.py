@@ -31,7 +31,7 @@ SIZE = 96
 
 
 def _object(side: float = 1.4) -> Mesh:
-    """A sofa whose longest side is given, with the centre of its box at 0: no two sides agree."""
+    """Return a sofa of a given longest side, centred at the origin; all its sides differ."""
     bounds = [((-0.3, -0.6, -0.5), (0.4, 0.6, 0.1)), ((-0.4, -0.6, -0.5), (-0.1, 0.3, 0.6))]
     mesh = to_mesh(trimesh.util.concatenate([trimesh.creation.box(bounds=b) for b in bounds]))
     low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
@@ -40,7 +40,7 @@ def _object(side: float = 1.4) -> Mesh:
 
 
 def _photographs(azimuths, elevation=0.0) -> Photographs:
-    """Photographs of the object with different lenses and sizes, framed together."""
+    """Return photographs of the object with different lenses and sizes, framed together."""
     images = [
         render_mesh(
             _object(), cameras_around([azimuth], [elevation], 4.0, 30.0 + 5 * i), SIZE + 12 * i
@@ -61,7 +61,7 @@ def _iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _directions(azimuths) -> list[float]:
-    """The azimuths of the photographs and of the views that are generated from them."""
+    """Return the azimuths of the photographs and of the views that are generated from them."""
     return [*azimuths] + [
         azimuths[own] + ZERO123PLUS_AZIMUTHS_DEG[view]
         for own, views in enumerate(missing_views(azimuths))
@@ -95,7 +95,7 @@ def test_missing_views_leave_no_side_unseen(azimuths):
 
 @pytest.mark.parametrize(("elevation", "least"), [(0.0, 0.82), (25.0, 0.75)])
 def test_frame_photographs_with_different_lenses_agree_with_their_cameras(elevation, least):
-    """The rest is perspective: the centre of a silhouette is not that of the object."""
+    """Allow for perspective: the centre of a silhouette is not that of the object."""
     framed = _photographs([0, 90, 180, 270], elevation)
     overlaps = [
         _iou(framed.masks[:, 0] > 0.5, rendered.amin(dim=1) < 0.99)
@@ -120,7 +120,7 @@ def test_scale_of_finds_the_scale_of_the_views(side):
 
 
 def test_scale_of_a_flat_object_from_the_side_is_that_of_its_width():
-    """Views from above and below bound the thickness of a tray only from far away."""
+    """Views from above and below give only a loose bound of a tray's thickness."""
     tray = to_mesh(trimesh.creation.box(extents=(1.4, 1.0, 0.05)))
     viewpoints, cameras = Viewpoints((0.0, 90.0)), module._turned(0.0)
     seen = render_mesh(tray, viewpoints.cameras, SIZE)
@@ -140,7 +140,7 @@ def test_scale_of_views_without_an_object_is_one(caplog):
 
 
 def test_complete_places_photographs_and_generated_views_at_one_scale(monkeypatch):
-    """The views that it returns show the object that was generated, from their cameras."""
+    """The returned views match renderings of the generated object by their cameras."""
     azimuths, made = [0.0, 90.0], []
 
     def generate(model, image, mask, settings, *, progress):

@@ -28,9 +28,7 @@ _LIBRARY = f"{NAME}.pipelines"
 
 
 class _OneLibrary(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives `..pipelines` of the pack the very modules that the other tests import as
-    `pipelines`.
-    """
+    """Maps the pack's `..pipelines` to the modules that other tests import as `pipelines`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -50,7 +48,7 @@ class _OneLibrary(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 @pytest.fixture(scope="session")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The package, in a ComfyUI folder for what other fixtures load once."""
+    """Import the pack, with a ComfyUI folder for session fixtures."""
     finder = _OneLibrary()
     sys.meta_path.insert(0, finder)
     spec = importlib.util.spec_from_file_location(
@@ -69,7 +67,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def comfyui(tmp_path: Path, nodes: ModuleType) -> Iterator[Path]:
-    """An empty ComfyUI folder of its own for each test."""
+    """Give each test its own empty ComfyUI folder."""
     folder_paths.use(tmp_path / "ComfyUI")
     nodes.host.register_folders()
     yield tmp_path / "ComfyUI"
@@ -82,7 +80,7 @@ def comfyui(tmp_path: Path, nodes: ModuleType) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def managed(nodes: ModuleType, models_dir: Path) -> tuple[Any, Any]:
-    """Both tiny models as the loader nodes give them."""
+    """Return both tiny models as the loader nodes return them."""
     folder_paths.add_model_folder_path("image_to_3d", str(models_dir))
     views = nodes.LoadMultiviewModel.execute(VIEWS_MODEL, "float32")[0]
     return views, nodes.LoadReconstructionModel.execute(MODEL, "float32")[0]

@@ -20,7 +20,7 @@ FRONT = {"position": {"x": 0, "y": 0, "z": 4}, "target": {"x": 0, "y": 0, "z": 0
 
 
 def _shell(batch: int = 1) -> Any:
-    """VOXEL of TRELLIS.2: all cells of the cube, red grows along core's x, metalness along y."""
+    """Return a VOXEL as of TRELLIS.2 with all cells; red grows along x, metalness along y."""
     cells = torch.cartesian_prod(torch.arange(batch), *[torch.arange(8)] * 3).int()
     values = torch.zeros(len(cells), 6)
     values[:, 0], values[:, 3] = ((cells[:, i] + 0.5) / 8 for i in (1, 2))
@@ -28,7 +28,7 @@ def _shell(batch: int = 1) -> Any:
 
 
 def _dome(nodes: Any) -> Any:
-    """MESH of the upper half of a ball, its uvs its outline from above."""
+    """Return a MESH of the upper half of a ball, with uvs as seen from above."""
     ball = small_ball(colors=False)
     upper = (ball.vertices[ball.faces][..., 2] > -1e-3).all(dim=1)
     uvs = ball.vertices[:, :2] * 0.49 + 0.5

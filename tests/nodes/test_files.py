@@ -52,7 +52,7 @@ def test_save_mesh_writes_numbered_files_that_load_mesh_reads(nodes, suffix):
     )
     (back,) = nodes.mesh_sockets.meshes_of(nodes.LoadMesh.execute(path)[0])
     assert back.vertices.amin(dim=0)[2] == pytest.approx(0.0, abs=1e-4), (
-        "upright again, though it was saved z up"
+        "a file saved z up is loaded upright"
     )
     assert float(back.vertices[:, 2].max()) == pytest.approx(80.0, abs=1.0)
 

@@ -21,7 +21,7 @@ def _box(**visual: Any) -> trimesh.Trimesh:
 
 
 def _arrays() -> tuple[np.ndarray, np.ndarray]:
-    """A box, 1 x 2 x 3, y up."""
+    """Return the vertices and faces of a box, 1 x 2 x 3, y up."""
     box = trimesh.creation.box((1.0, 2.0, 3.0))
     return np.asarray(box.vertices), np.asarray(box.faces)
 

@@ -55,7 +55,7 @@ def test_remove_background_finds_a_model_in_a_second_folder(
     def no_network(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    # rembg would fetch a damaged file anew, and wait a minute where nothing answers.
+    # rembg would download a damaged file again, and wait a minute without a network.
     monkeypatch.setattr("pooch.retrieve", no_network)
     file = tmp_path / place
     file.parent.mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_frame_foreground_scales_to_the_ratio_on_the_background(nodes):
 
 @st.composite
 def _soft_images(draw: st.DrawFn) -> torch.Tensor:
-    """(4, H, W) with straight alpha: a disc whose edge fades, of any darkness, on any colours."""
+    """Draw images (4, H, W) with straight alpha: a soft-edged grey disc on any colours."""
     size = draw(st.integers(48, 80))
     softness = draw(st.floats(0.5, 12.0))
     radius = draw(st.floats(0.2, 0.45)) * size

@@ -1,4 +1,4 @@
-"""Chains that cannot work fail in the loader that runs first, before its download."""
+"""Invalid graphs fail in the first loader that runs, before any download."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPLATES = sorted((PACK / "workflows" / "api").glob("*.json"))
 
 
 def _chain(model: str, views: str, **more: Any) -> dict[str, Any]:
-    """Load Image, framing, perhaps views, Reconstruct."""
+    """Return a graph of Load Image, framing, optionally Generate Views, and Reconstruct."""
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
         "2": {"class_type": "ImageTo3D_RemoveBackground", "inputs": {"image": ["1", 0]}},

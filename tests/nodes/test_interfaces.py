@@ -1,4 +1,4 @@
-"""Workflow files hold widgets by their place and outputs by their number: both are for ever."""
+"""Workflow files store widgets by position and outputs by number, so both must never change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDGETS = ("Int", "Float", "String", "Boolean", "Combo")
 
 
 def interface(node: Any) -> dict[str, list[str]]:
-    """Of a node's class: its widgets in their order, its sockets, its outputs in their order."""
+    """Return the widgets of a node in order, its sockets, and its outputs in order."""
     schema = node.define_schema()
     kinds = {i.id: i.io_type for i in schema.inputs}
     return {
@@ -26,14 +26,14 @@ def interface(node: Any) -> dict[str, list[str]]:
 
 
 def test_interfaces_keep_old_workflows(nodes: ModuleType):
-    """A renamed node would go through core's replacement table, and stay in this list."""
+    """Renamed nodes stay in this list: core's replacement table maps their old ids."""
     there = {node.define_schema().fields["node_id"]: interface(node) for node in nodes.NODES}
     for name, old in json.loads(FROZEN.read_text()).items():
-        assert name in there, f"{name} is gone: workflows that hold it no longer open"
+        assert name in there, f"{name} is gone: workflows that contain it no longer open"
         new = there[name]
         for part in ("widgets", "outputs"):
             kept = new[part][: len(old[part])]
-            assert kept == old[part], f"{name}: new {part} come behind the old ones"
+            assert kept == old[part], f"{name}: new {part} must come after the old ones"
         assert set(old["sockets"]) <= set(new["sockets"]), name
 
 

@@ -1,4 +1,4 @@
-"""Masks that look right and are not: each gets a message that names the mistake."""
+"""Wrong masks get a message that names the mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHITE = torch.ones(1, 96, 128, 3)
 
 
 def _disc(height: int = 96, width: int = 128) -> torch.Tensor:
-    """(1, H, W): a disc in the middle."""
+    """Return a mask (1, H, W) of a disc in the middle."""
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
     )

@@ -1,4 +1,4 @@
-"""Between ComfyUI's MESH and the library's meshes."""
+"""Conversions between ComfyUI's MESH and the library's meshes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_mesh_socket_of_different_materials_drops_their_factors(nodes, caplog):
 
 
 def test_meshes_of_reads_lists_and_single_meshes(nodes):
-    """As core's TRELLIS nodes make them."""
+    """Core's TRELLIS nodes make such lists and single meshes."""
     one = small_ball()
     core = latest.Types.MESH(
         [one.vertices, one.vertices[:3]], [one.faces, torch.tensor([[0, 1, 2]])]
@@ -166,7 +166,7 @@ def test_mesh_socket_resizes_textures_to_the_largest(nodes):
         ({"vertices": torch.full((1, 3, 3), float("nan"))}, "not finite"),
         ({"vertices": torch.full((1, 3, 3), 1e30)}, r"larger than 1e\+09"),
         ({"faces": torch.zeros(1, 0, 3, dtype=torch.long)}, "no triangles"),
-        ({"faces": torch.full((1, 1, 3), 9)}, "must name"),
+        ({"faces": torch.full((1, 1, 3), 9)}, "must be indices of"),
     ],
 )
 def test_meshes_of_refuses_broken_meshes(nodes, change, said):

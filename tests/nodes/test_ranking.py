@@ -15,7 +15,7 @@ from ..shapes import ball
 
 @pytest.fixture
 def inputs(nodes, monkeypatch):
-    """Two colourless bodies, of which the photograph shows the second, with its mask."""
+    """Return two meshes without colours, and a photograph of the second with its mask."""
     for name, less in {"_ITERATIONS": 2, "_REFINED": 1, "_SIZE": 32}.items():
         monkeypatch.setattr(camera_fit, name, less)
     monkeypatch.setattr("pipelines.meshes.ranking.ALL_AROUND", (0,))

@@ -48,7 +48,7 @@ def test_extension_gives_every_node_aliases_and_a_category(nodes):
 
 
 def test_display_names_differ_from_cores(nodes):
-    """Those of ComfyUI 0.33, near ones too."""
+    """Compare with the display names of ComfyUI 0.33, including similar ones."""
     core = {
         "Remove Background",
         "Render Mesh",
@@ -113,7 +113,7 @@ def _widgets_of_settings(nodes: ModuleType) -> Iterator[tuple[str, dict[str, Any
 
 
 def test_widgets_of_settings_keep_within_their_bounds_and_choices(nodes):
-    """0 stands for None, which widgets of numbers do not have."""
+    """In number widgets, which cannot be None, 0 means None."""
     found = list(_widgets_of_settings(nodes))
     assert len(found) > 30
     for name, options, setting in found:

@@ -1,4 +1,4 @@
-"""Reconstruct with TripoSG, by the small golden model."""
+"""Reconstruct with TripoSG, run with the small golden model."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_free_cores_leaves_busy_cores_to_others(nodes, monkeypatch):
 
 
 def _side() -> torch.Tensor:
-    """A photograph of a red box, as IMAGE."""
+    """Return a photograph of a red box as IMAGE."""
     image = torch.ones(1, 40, 60, 3)
     image[:, 10:30, 20:40] = torch.tensor([0.8, 0.1, 0.1])
     return image

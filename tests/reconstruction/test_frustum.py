@@ -1,4 +1,4 @@
-"""Volumes in a camera's frustum against truths, and the embedded model that sees photographs."""
+"""Frustum volumes compared with analytic shapes, and the embedded model on photographs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DISTANCE = 0.5 / math.tan(math.radians(FOV / 2))
 
 
 def _frustum_points() -> Tensor:
-    """(BINS, SIDE, SIDE, 3) right, up and backward of the volume's cells, in image sides."""
+    """Return camera coordinates (BINS, SIDE, SIDE, 3) of the volume's cells, in image sides."""
     line = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
     w = (torch.arange(BINS) + 0.5) / BINS * 2 - 1
     w, v, u = torch.meshgrid(w, line, line, indexing="ij")
@@ -43,7 +43,7 @@ def _frustum_points() -> Tensor:
 
 
 def _volume(inside, elevation: float = 0.0, pixels: int = 256) -> FrustumVolume:
-    """The volume of a solid, given as a level of camera points, with an exact mask."""
+    """Return the volume and exact mask of a solid: `inside` is positive at camera points in it."""
     occupancy = (inside(_frustum_points()) * 60).clamp(-4, 4)[None, None]
     line = (torch.arange(pixels) + 0.5) / pixels * 2 - 1
     v, u = torch.meshgrid(line, line, indexing="ij")
@@ -113,7 +113,7 @@ def test_frustum_volume_keeps_right_and_front():
 
 
 def test_frustum_volume_outline_is_as_sharp_as_the_image():
-    """The volume's pixels are 1/64, the mask's 1/256 of the image; the volume is too fat."""
+    """The mask, four times as fine as the volume, bounds a volume that is too wide."""
     fat = _volume(lambda points: 0.4 - points.norm(dim=-1))
     volume = replace(_volume(_ball), occupancy=fat.occupancy)
     rows = volume.scale * torch.linspace(0.25, 0.36, 111)
@@ -138,7 +138,7 @@ def test_frustum_volume_from_its_camera_looks_like_the_image():
 
 
 def test_frustum_volume_keeps_width_and_colour_of_thin_parts():
-    """Half a cell wide, on white that the model is sure of."""
+    """The part is half a cell wide, and the model predicts white around it with certainty."""
     torch.manual_seed(0)
     model = FrustumConfig(image_size=64, layers=1).build().eval().requires_grad_(False)
 

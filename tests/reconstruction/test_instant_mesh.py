@@ -49,7 +49,7 @@ def test_reconstruct_refuses_another_number_of_cameras(tiny):
 
 
 def test_plane_network_equals_the_plain_mlp():
-    """Against the formula as it is written: sample, concatenate, then the whole MLP."""
+    """Compare with the plain formula: sample the planes, concatenate, and run the whole MLP."""
     torch.manual_seed(0)
     planes = torch.randn(3, 5, 12, 12)
     mlp = plane_mlp(15, 2)
@@ -92,7 +92,7 @@ def test_triplane_to_another_device_is_an_equal_copy(tiny):
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 def test_triplane_colours_and_densities_come_from_their_own_outputs(surface):
-    """Against the decoder as it is written, at points one by one."""
+    """Compare with the plain decoder, point by point."""
     triplane = random_triplane(surface)
     points = torch.rand(40, 3) * 2 - 1
     coordinates = torch.stack([points[:, [0, 1]], points[:, [0, 2]], points[:, [2, 1]]])

@@ -1,4 +1,4 @@
-"""TripoSG by the small golden model; its numbers are in the golden report."""
+"""TripoSG with the small golden model; the golden report compares its numbers."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_damaged_and_foreign_weights_are_refused(files):
 
 @pytest.fixture
 def ball_chain(tmp_path, files) -> ImageTo3D:
-    """A model that makes balls."""
+    """Return a chain whose model returns balls."""
     made = ImageTo3D.load("triposg", models_dirs=[tmp_path], device="cpu", dtype="float32")
     points = made.reconstruction.decoder.points
     points.register_forward_hook(lambda _, inputs, __: 0.8 - inputs[0].norm(dim=1))
@@ -213,7 +213,7 @@ def ball_chain(tmp_path, files) -> ImageTo3D:
 
 @pytest.fixture
 def chain(ball_chain, monkeypatch) -> ImageTo3D:
-    """A model that makes balls, whose photograph is from 50 degrees to the left."""
+    """Return a chain whose model returns balls, for a photograph from 50 degrees to the left."""
     fit = CameraFit(cameras_around([50.0], [0.0], 4.0, 36.0), 0.9, 50.0, 0.0, 0.0)
     monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: fit)
     return ball_chain

@@ -1,4 +1,4 @@
-"""TripoSR by a small random model; its numbers are in the golden report."""
+"""TripoSR with a small random model; the golden report compares its numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def model() -> TripoSR:
 
 @pytest.fixture
 def image() -> tuple[torch.Tensor, torch.Tensor]:
-    """A red disc with a soft edge, on white, and its mask."""
+    """Return a red disc with a soft edge on white, and its mask."""
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     mask = ((30 - ((x - 48) ** 2 + (y - 48) ** 2).sqrt()) / 4 + 0.5).clamp(0, 1)[None, None]
     color = torch.tensor([0.8, 0.1, 0.2]).view(1, 3, 1, 1)
@@ -114,7 +114,7 @@ def test_triposr_takes_an_image_of_two_by_two_pixels(model):
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, model: TripoSR, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small model.ckpt as the official one is, pooler included, where it is looked for."""
+    """Write a small model.ckpt in the official layout, with pooler, where the loader looks."""
     monkeypatch.setitem(OFFICIAL_SIZES, "triposr", SMALL)
     tensors = dict(model.state_dict())
     tensors["image_tokenizer.model.pooler.dense.weight"] = torch.rand(16, 16)

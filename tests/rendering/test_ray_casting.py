@@ -1,4 +1,4 @@
-"""Rays skip empty space without missing a sample inside the object."""
+"""Rays that skip empty space still find the first sample inside the object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields to images, against truths."""
+"""Rendered fields, compared with analytic results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_render_field_of_a_sphere_has_its_silhouette_depth_and_normals():
     coverage = F.avg_pool2d(fine, 2)
     assert float((found.weight - coverage).abs().mean()) < 1e-3
     whole = coverage[:, 0] == 1
-    # Where depth does not fall away.
+    # Compare depths near the centre, where they change slowly.
     inner = F.avg_pool2d(coverage, 3, stride=1, padding=1)[:, 0] > 0.999
     expected_depth = F.avg_pool2d(depth.view(3, 1, 2 * size, 2 * size), 2)[:, 0]
     torch.testing.assert_close(found.depth[:, 0][inner], expected_depth[inner], atol=2e-4, rtol=0)
@@ -61,7 +61,7 @@ def test_render_field_of_a_sphere_has_its_silhouette_depth_and_normals():
 
 
 def _unlike_its_mirror_images(points: torch.Tensor) -> torch.Tensor:
-    """Signed distance of three boxes of different lengths along x, y and z, from one corner."""
+    """Return the signed distance of three bars of different lengths along x, y and z."""
     found = []
     for low, high in (
         ((-0.6, -0.6, -0.6), (0.8, -0.3, -0.3)),
@@ -91,7 +91,7 @@ def test_render_field_shows_the_extracted_mesh():
 
 @pytest.mark.parametrize("threshold", [0.0, 0.02])
 def test_render_field_hits_a_thin_shell_where_rays_enter(threshold):
-    """A ray looks for what is inside, above 0, and not at 0 or beside it."""
+    """A ray stops at values above 0, not at 0 or next to it."""
 
     def shell(points: torch.Tensor) -> torch.Tensor:
         return 0.05 - (points.norm(dim=-1) - 0.5).abs() - threshold
@@ -164,8 +164,9 @@ def _field(surface: str) -> Field | AnalyticField:
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 def test_render_field_renders_frames_one_by_one(surface):
-    """Each frame of an orbit alone is the same as among the others, and no more than one frame's
-    rays are ever there.
+    """A frame rendered alone equals that frame of an orbit.
+
+    At most one frame's rays exist at a time.
     """
     triplane = _field(surface)
     cameras = orbit_cameras(3, 10.0)
@@ -238,7 +239,7 @@ def test_render_field_refuses_sizes_out_of_range():
 
 
 def test_render_field_shows_parts_at_the_first_plane_of_the_grid():
-    """A bar from end to end: its caps lie on the outermost points that rays look at."""
+    """The ends of a bar lie on the outermost points of the grid."""
 
     def bar(points: torch.Tensor) -> torch.Tensor:
         return 0.2 - points[..., :2].abs().amax(dim=-1)
@@ -271,7 +272,7 @@ def test_render_field_previews_are_in_range():
 
 
 def test_render_field_shows_thin_parts_from_far_away():
-    """A sheet of two cells: the steps along a ray lie within the box, however far it is."""
+    """A sheet of two cells is found from any distance, since steps only cover the box."""
     sheet = AnalyticField(lambda points: 0.018 - points[..., 0].abs())
     found = render_field(sheet, cameras_around([0.0], [0.0], 60.0, 1.0), 16)
     assert float(found.weight.amin()) == 1.0

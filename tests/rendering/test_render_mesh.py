@@ -1,4 +1,4 @@
-"""Meshes to images, and the rasterizer, against truths."""
+"""Rendered meshes and the rasterizer, compared with analytic results."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_preview_sheet_shows_front_side_and_back_from_above():
         )
 
     front, side, back = parts
-    # At azimuth 20 more of the front, and some of +y.
+    # From azimuth 20, more of the front is visible than of +y.
     assert share(front, (1, 0, 0)) > share(front, (0, 0, 1)) > 0.02
     assert share(side, (0, 0, 1)) > share(side, (0, 1, 0)) > 0.02
     assert share(back, (0, 1, 0)) > share(back, (1, 1, 0)) > 0.02
@@ -92,11 +92,11 @@ def test_preview_sheet_shows_front_side_and_back_from_above():
             "the black underside is not seen"
         )
         grey = (part.amax(dim=0) - part.amin(dim=0) < 0.02) & (part.amax(dim=0) < 0.95)
-        assert float(grey.float().mean()) > 0.02, "the white top is, in its shade"
+        assert float(grey.float().mean()) > 0.02, "the white top is visible, shaded"
 
 
 def _square(distance: float, low: float, high: float) -> tuple[Mesh, Cameras]:
-    """A square in the plane x = 0, red by y and green by z, and a camera in front of it."""
+    """Return a square in the plane x = 0, red along y and green along z, and a camera before it."""
     corners = torch.tensor([[0.0, low, low], [0, high, low], [0, high, high], [0, low, high]])
     mesh = Mesh(
         corners,
@@ -129,7 +129,7 @@ def test_render_mesh_pixels_have_the_colours_of_their_centres(textured):
     y, z = place[None].expand(size, size), -place[:, None].expand(size, size)
     chosen = inside[None] & inside.flip(0)[:, None]
     origin = torch.tensor([2.0, 0, 0])
-    # The light stands at the camera.
+    # The light is at the camera.
     toward = F.normalize(origin - mesh.vertices[mesh.faces].mean(dim=1), dim=1)[:, 0]
     shade = torch.where(z < y, 0.55 + 0.45 * toward[0], 0.55 + 0.45 * toward[1])
     off_diagonal = chosen & ((z - y).abs() > 0.05)
@@ -139,7 +139,7 @@ def test_render_mesh_pixels_have_the_colours_of_their_centres(textured):
 
 @pytest.mark.parametrize("edge", [0.1, 0.37, 0.5, 0.81])
 def test_render_mesh_places_edges_to_a_quarter_of_a_pixel(edge):
-    """Two samples a side: as many of a border pixel's four as lie inside."""
+    """A pixel has 2 x 2 samples: its value is the share of them inside the mesh."""
     half = math.tan(math.radians(30)) * 2
     side = edge * half
     image = render_mesh(_square(2.0, -side, side)[0], cameras_around([0.0], [0.0], 2.0, 60.0), 40)[
@@ -211,7 +211,7 @@ def test_render_mesh_principal_point_moves_the_image_along_its_axis():
 
 
 def test_visible_triangles_take_time_with_covered_pixels():
-    """Needles of a pixel's width: a square around each would be a billion pixels."""
+    """Needles are a pixel wide; the squares around them would cover a billion pixels."""
     corners = torch.rand(1000, 1, 2, generator=torch.Generator().manual_seed(0)) * 1024
     tips = torch.tensor([[0.0, 0.0], [1024.0, 1000.0], [1.0, 2.0]]) + 0 * corners
     screen = torch.cat([tips + corners / 1024, torch.ones(1000, 3, 1)], dim=-1)

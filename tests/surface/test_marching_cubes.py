@@ -50,9 +50,9 @@ def test_marching_cubes_of_noise_is_a_closed_manifold():
 
 
 def test_marching_cases_have_the_references_topology():
-    """Two outside corners at opposite ends of a cell are compared with two inside ones.
+    """Cells with two opposite outside corners are compared by swapping inside and outside.
 
-    There, scikit-image makes tunnels that neither Lewiner's test nor the trilinear field has.
+    For them, scikit-image makes tunnels that neither Lewiner's test nor the trilinear field has.
     """
     generator = torch.Generator().manual_seed(3)
     signs = torch.arange(1, 255)[:, None] >> torch.arange(8) & 1

@@ -124,8 +124,7 @@ def test_refinement_gives_the_surface_of_the_whole_grid(name, points):
     grid = analytic_grid(function, axis)
     dense, refined = (sample_near_surface(grid, 0.0, stride, 5000) for stride in (1, 4))
     assert torch.equal(dense > 0, refined > 0)
-    # Beside every crossed edge of the grid the values are the field's own, so that the surface is
-    # the same.
+    # At both ends of each crossed edge the values are exact, so the surface is the same.
     for axis_number in range(3):
         crossed = (dense > 0).int().diff(dim=axis_number) != 0
         low = [slice(None)] * 3
@@ -173,7 +172,7 @@ def test_refinement_follows_parts_thinner_than_a_block():
             0.9 - z.abs()
         )
         crack = (x - 0.013).abs() - 0.75 * spacing  # cuts the ball in two
-        # Far from its surface it tells nothing of it.
+        # Clamp values far from the surface, so that they give no hint of it.
         return torch.maximum(ball.minimum(crack), wire).clamp(-spacing, spacing)
 
     grid = analytic_grid(ball_with_wire_and_crack, torch.linspace(-1, 1, 97))
@@ -184,7 +183,7 @@ def test_refinement_follows_parts_thinner_than_a_block():
 def test_exact_extraction_finds_a_speck_between_coarse_points():
     def speck(points: torch.Tensor) -> torch.Tensor:
         ball = 0.3 - (points - 0.5).norm(dim=-1)
-        # Two cells from the lattice along each axis.
+        # The speck is two cells away from the coarse points along each axis.
         far = 0.02 - (points + 0.5 + 2 * 2 / 96).norm(dim=-1)
         return torch.maximum(ball, far).clamp_min(-0.05)
 
@@ -204,7 +203,7 @@ def test_refinement_of_many_random_fields_misses_only_specks():
         level = float(dense.flatten()[::7].quantile(0.8)) + 1e-5  # no point lies exactly on it
         refined = sample_near_surface(grid, level, stride_for(2 / 64, triplane.detail), 10**6)
         missed = ((dense > level) != (refined > level)).numpy()
-        # They are separate, so they are thinner than two cells of the grid before the last.
+        # Missed parts are specks: thinner than two cells of the second finest grid.
         assert not ndimage.binary_erosion(missed, np.ones((3, 3, 3))).any(), f"seed {seed}"
         assert missed.sum() < 20
 
@@ -234,7 +233,7 @@ def test_extract_mesh_in_chunks_or_refined_has_the_same_vertices(surface):
 
 
 def _box_field(half: tuple[float, float, float], kind: str) -> AnalyticField:
-    """A box as a field: a signed distance, or a raw density that is high inside."""
+    """Return a box as a signed distance, or as a raw density that is high inside."""
 
     def level(points: torch.Tensor) -> torch.Tensor:
         q = points.abs() - torch.tensor(half)
@@ -247,8 +246,9 @@ def _box_field(half: tuple[float, float, float], kind: str) -> AnalyticField:
 @pytest.mark.parametrize(("kind", "ends"), [("signed_distance", 1.05), ("density", 1.0)])
 @pytest.mark.parametrize("closed", [True, False])
 def test_extract_mesh_of_a_surface_beyond_the_grid_ends_at_its_border(kind, ends, closed):
-    """A bar along x, longer than the grid: cut off within a cell of its end, and closed there or
-    open.
+    """A bar along x that is longer than the grid ends within a cell of the grid's border.
+
+    There it is closed or open, as requested.
     """
     resolution = 40
     vertices, faces = extract_surface(
@@ -267,8 +267,9 @@ def test_extract_mesh_of_a_surface_beyond_the_grid_ends_at_its_border(kind, ends
 
 
 def test_extract_mesh_of_a_density_lies_at_the_threshold():
-    """A raw density that falls linearly along z: the plane is where softplus(raw - 1) is the
-    threshold.
+    """For a raw density that falls linearly along z, the surface is a plane.
+
+    It lies where softplus(raw - 1) equals the threshold.
     """
 
     def slope(points: torch.Tensor) -> torch.Tensor:
@@ -332,7 +333,7 @@ def test_raw_density_inverts_density():
 
 
 def test_extract_mesh_of_grid_values_of_0_is_closed_and_oriented():
-    """A box whose sides lie on points of the grid: whole layers of its values are 0."""
+    """The sides of a box lie on points of the grid, so whole layers of values are 0."""
     grid = CubeGrid(16, 2.0)
 
     def octahedron(points: torch.Tensor) -> torch.Tensor:

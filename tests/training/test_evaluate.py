@@ -1,4 +1,4 @@
-"""Measures between a mesh and the true object."""
+"""Measures that compare a mesh with the true object."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_evaluate_camera_and_world_frames_are_inverse():
 
 
 class _Oracle:
-    """Answers with the true volume of a ball, so that all measures but colours are good."""
+    """A model that returns the true volume of a ball, so that all measures but colour are good."""
 
     def __init__(self, made):
         self.views = Views(torch.from_numpy(made["camera"][:1]))

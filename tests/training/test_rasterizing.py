@@ -16,7 +16,10 @@ DOWN = axes_toward(np.array([[0.0, 0, 1]]))  # one camera above
 
 
 def hit_by_rays(triangles, distance, size):
-    """(size, size) nearest triangle of (T, 3, 3) and its depth, by Moeller and Trumbore's test."""
+    """Return the nearest of triangles (T, 3, 3) at each pixel, and its depth.
+
+    Rays are intersected with Moeller and Trumbore's test.
+    """
     line = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(-line, line, indexing="ij")
     rays = torch.stack([x, y, torch.full_like(x, -distance)], dim=-1).view(-1, 1, 3)

@@ -1,4 +1,4 @@
-"""A glTF file put together by hand."""
+"""Build glTF files by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 class Glb:
-    """A GLB put together by hand."""
+    """Builds a GLB from arrays and JSON entries."""
 
     def __init__(self, **tree: Any) -> None:
         self.binary = b""
@@ -41,7 +41,7 @@ class Glb:
         return len(self.tree["accessors"]) - 1
 
     def image(self, *colors: tuple[int, int, int]) -> int:
-        """A row of pixels as an image."""
+        """Add a row of pixels as an image."""
 
         buffer = io.BytesIO()
         row = Image.new("RGB", (len(colors), 1))
@@ -78,7 +78,7 @@ QUAD = [[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]]  # as a strip
 
 
 def saved_tree(path: Path) -> dict[str, Any]:
-    """The JSON of a saved GLB."""
+    """Return the JSON of a saved GLB."""
     content = path.read_bytes()
     (length,) = struct.unpack_from("<I", content, 12)
     return json.loads(content[20 : 20 + length])

@@ -15,7 +15,7 @@ RED, BLUE, ORANGE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.5, 0.0)
 
 
 def is_a_cube(mesh: Mesh, side: float = 1.0) -> bool:
-    """Twelve triangles, right side out, around the right volume."""
+    """Check for twelve triangles that face outward around the right volume."""
     size = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
     return (
         len(mesh.faces) == 12

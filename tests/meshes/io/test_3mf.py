@@ -188,7 +188,7 @@ def test_3mf_saved_has_no_stray_text(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.3mf") as archive:
         for name in archive.namelist():
             root = etree.fromstring(archive.read(name))
-            # Who wrote it, and its axis.
+            # The metadata: the application, and the up axis.
             assert "".join(root.itertext()).strip() in ("", "Image to 3Dy")
 
 

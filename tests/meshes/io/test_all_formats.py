@@ -49,7 +49,7 @@ def test_load_reads_up_axis_of_saved_files(tmp_path, suffix):
 
 @st.composite
 def _meshes(draw: st.DrawFn) -> Mesh:
-    """Any triangles at any size and place, some with colours, some with a texture."""
+    """Draw meshes of any size and position, some with colours, some with a texture."""
     count = draw(st.integers(3, 12))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
     size = 10.0 ** draw(st.integers(-9, 6))

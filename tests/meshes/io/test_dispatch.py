@@ -1,4 +1,4 @@
-"""Files of a mesh, and the paths where it is saved."""
+"""The files that belong to a mesh, and the paths where meshes are saved."""
 
 from __future__ import annotations
 

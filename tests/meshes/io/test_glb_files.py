@@ -175,7 +175,7 @@ def test_glb_saved_names_version_and_length(tmp_path):
 
 
 def _gltf(path: Path, glb: Glb, primitive: dict[str, Any], uri: str) -> Path:
-    """The same file as JSON, with its numbers elsewhere."""
+    """Convert a GLB to a .gltf file whose numbers are in another file or a data URI."""
     glb.save(path.with_suffix(".glb"), primitive)
     glb.tree["buffers"] = [{"byteLength": len(glb.binary), "uri": uri}]
     path.write_text("\ufeff" + json.dumps(glb.tree, indent=2), encoding="utf-8")

@@ -194,7 +194,7 @@ def test_glb_empty_material_is_white(tmp_path):
 
 
 def test_glb_sampler_clamps_v_and_repeats_u(tmp_path):
-    """Red over blue: above the first row it stays red, beside the image it starts anew."""
+    """The image is red above blue. Above it the red continues; beside it the image repeats."""
     image = Image.new("RGB", (8, 8), (0, 0, 255))
     image.paste((255, 0, 0), (0, 0, 8, 4))
     image.save(tmp_path / "map.png")
@@ -220,7 +220,7 @@ def test_glb_factor_and_vertex_colors_multiply_without_texture(tmp_path):
 
 @pytest.mark.parametrize("reason", ["unreadable", "other coordinates"])
 def test_glb_numbers_of_a_skipped_image_are_dropped(tmp_path, caplog, reason):
-    """Else the surface would be a black metal with a white glow."""
+    """Otherwise the surface would be black metal that emits white light."""
     glb = Glb(images=[{"uri": "data:image/png;base64,AAAA"}])
     image = 0 if reason == "unreadable" else glb.image((255, 255, 255))
     slot = {"index": 0} | ({} if reason == "unreadable" else {"texCoord": 1})

@@ -74,7 +74,7 @@ def test_glb_node_of_scale_zero_is_skipped_with_a_warning(tmp_path, caplog, scal
 
 
 def test_glb_flattening_node_keeps_normals(tmp_path):
-    """Its matrix has no inverse."""
+    """The node's matrix has no inverse."""
     glb = Glb()
     primitive = _quad(glb)
     primitive["attributes"]["NORMAL"] = glb.add([[0, 0.6, 0.8]] * 4)

@@ -37,7 +37,7 @@ validator.validateBytes(bytes).then(report => console.log(JSON.stringify(report.
 
 @pytest.fixture(scope="session")
 def node_path() -> str:
-    """The folders in which Node.js finds the validator."""
+    """Return the folders in which Node.js finds the validator."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("no Node.js for the Khronos glTF validator")
     installed = subprocess.run(["npm", "root", "-g"], capture_output=True, text=True)

@@ -29,7 +29,7 @@ def _levels(seed: int, size: int = 16) -> torch.Tensor:
 
 
 def whole_mesh() -> Mesh:
-    """A ball with everything that a mesh can carry."""
+    """Return a ball that has every attribute of a mesh and a material."""
     ball = trimesh.creation.icosphere(2)
     vertices = torch.tensor(ball.vertices).float()
     normals = torch.tensor(ball.vertex_normals).float()
@@ -313,7 +313,7 @@ def test_glb_automatic_factors_are_not_written(tmp_path):
 
 
 def test_glb_black_factor_of_a_glow_image_is_automatic(tmp_path):
-    """As in ComfyUI's own saver: black would hide the image."""
+    """As in ComfyUI's own saver, black means automatic: it would hide the image."""
     material = Material(emissive=_levels(1), factors={"emissive_factor": [0.0, 0.0, 0.0]})
     save_mesh(replace(whole_mesh(), material=material), tmp_path / "m.glb")
     found = load_mesh(tmp_path / "m.glb").material
@@ -354,7 +354,7 @@ def test_without_images_keeps_numbers_that_scale_no_image():
 
 
 def test_materials_that_are_alike_are_kept(tmp_path, caplog):
-    """One of them has an image for its colour."""
+    """Equal materials are kept even if one of them has a colour image."""
     lines = "newmtl a\nPr 0.5\nKd 1 0 0\nnewmtl b\nPr 0.5\nnewmtl c\nPr 0.25\n"
     (tmp_path / "x.mtl").write_text(lines)
     start = "mtllib x.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nusemtl a\nf 1 2 3\nusemtl "

@@ -96,7 +96,7 @@ def test_mtl_backslashes_in_image_names_are_folders(tmp_path):
 
 
 def test_mtl_image_replaces_vertex_colors_with_a_warning(tmp_path):
-    """As other viewers do it."""
+    """Other viewers do the same."""
     Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "red.png")
     text = (
         "mtllib x.mtl\nusemtl m\nvt 0.5 0.5\n"
@@ -125,7 +125,7 @@ def test_mtl_maps_that_are_not_read_are_reported(tmp_path, caplog):
 
 
 def test_mtl_numbers_of_missing_images_are_dropped(tmp_path):
-    """Else the surface would be a black metal with a white glow."""
+    """Otherwise the surface would be black metal that emits white light."""
     text = f"mtllib x.mtl\n{SQUARE}vt 0 0\nusemtl a\nf 1/1 2/1 3/1\n"
     lines = "Pr 0.5\nmap_Pr no.png\nPm 1\nmap_Pm no.png\nKe 1 1 1\nmap_Ke no.png\n"
     mesh = load_mesh(save_obj(tmp_path, text, x_mtl=f"newmtl a\n{lines}"))
@@ -134,7 +134,7 @@ def test_mtl_numbers_of_missing_images_are_dropped(tmp_path):
 
 @pytest.mark.parametrize("keyword", ["EPS", "PCX"])
 def test_mtl_texture_is_decoded_by_its_content(tmp_path, keyword):
-    """Old formats are read; a PostScript program is not, whatever its name."""
+    """Old formats are read. A PostScript program is refused whatever its suffix."""
     image = Image.new("RGB", (16, 16), (255, 0, 0))
     image.save(tmp_path / "t.png", keyword)
     text = f"mtllib x.mtl\n{SQUARE}vt 0 0\nusemtl a\nf 1/1 2/1 3/1\n"

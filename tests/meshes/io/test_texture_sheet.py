@@ -71,7 +71,7 @@ def test_sheet_moves_each_triangle_into_first_tile(tmp_path):
     )
     found = texture_colors(mesh.texture, mesh.uvs[mesh.faces].mean(dim=1))
     assert found.round().tolist() == [list(RED), list(BLUE), [0.0, 1.0, 0.0]]
-    assert max(mesh.texture.shape[:2]) < 200, "it lies there once, and not ten times"
+    assert max(mesh.texture.shape[:2]) < 200, "the image is packed once, not ten times"
 
 
 def test_sheet_keeps_repetitions(tmp_path):
