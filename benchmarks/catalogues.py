@@ -80,7 +80,7 @@ def _rate(folder: Path, workers: int) -> float:
 
 
 def _print_memory(out: Path) -> None:
-    """Print each worker's memory just after `SETTLED` items and at its last items."""
+    """Print how much each worker's memory grows from item `SETTLED` to its last items."""
     workers: dict[str, list[int]] = {}
     for row in Manifest(out).rows.values():
         workers.setdefault(row.worker, []).append(row.peak_memory)

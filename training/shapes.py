@@ -20,10 +20,10 @@ class Shape(NamedTuple):
     """A triangle soup in a box of side 1 around the origin, z up.
 
     Attributes:
-        vertices: (V, 3) all different.
-        corners: (T, 3, 3) of its triangles.
-        normals: (T, 3) unit, in either direction.
-        areas: (T,).
+        vertices: (V, 3) distinct positions.
+        corners: (T, 3, 3) corners of the triangles.
+        normals: (T, 3) unit normals of the triangles, in either direction.
+        areas: (T,) areas of the triangles.
         colors: (T, 3) sRGB in [0, 1].
         corner_normals: (T, 3, 3) unit, smooth across flat edges.
         axes: (CAMERAS, 3, 3) right, down and backward axis of parallel cameras on a sphere.

@@ -100,7 +100,7 @@ def _span(x: Tensor, y: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
         row: (N,) rows that the triangles reach.
     """
     share = (row - y) / (y.roll(-1, dims=0) - y)
-    # The share of a level edge is infinite or NaN; the other two edges reach its ends.
+    # For a horizontal edge, the share is infinite or NaN; the other two edges reach its ends.
     crosses = (share >= 0) & (share <= 1)
     found = x + share * (x.roll(-1, dims=0) - x)
     first = torch.where(crosses, found, torch.inf).amin(dim=0)
