@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--cells", type=int, default=128, help="resolution of --quality solid (default: 128)"
     )
-    parser.add_argument("--assets", type=Path, help="cc0_objects.npz, see training/")
+    parser.add_argument("--assets", type=Path, help="objects_cc0.npz, see training/objects.py")
     arguments = parser.parse_args()
     if arguments.quality or arguments.catalogue:
         if arguments.assets is None:

@@ -24,6 +24,7 @@ from pipelines.images.reading import to_pillow
 from pipelines.meshes.mesh import Mesh
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import JobSettings, LoadSettings
+from training.objects import ObjectFile
 
 from .textures import object_of
 
@@ -46,11 +47,11 @@ def measure_catalogues(assets: Path, count: int) -> None:
 
 def _render(assets: Path, count: int, folder: Path) -> None:
     """Render `count` objects from the front and slightly above, as images with alpha."""
-    data, rng = np.load(assets), np.random.default_rng(SEED)
+    objects, rng = ObjectFile(assets), np.random.default_rng(SEED)
     folder.mkdir()
     drawn = 0
     while drawn < count:
-        mesh = object_of(data, int(rng.integers(len(data["names"]))))
+        mesh = object_of(objects, int(rng.integers(len(objects))))
         if mesh is None:
             continue
         camera = cameras_around([float(rng.uniform(0, 360))], [15.0], 4.0, 30.0)

@@ -18,6 +18,7 @@ from pipelines.meshes.color_transfer import nearest_points, surface_colors
 from pipelines.meshes.mesh import Mesh, drop_unused
 from pipelines.meshes.solid import make_solid
 from pipelines.meshes.topology import bare_shape, merge_vertices
+from training.objects import ObjectFile
 
 from .textures import object_of
 
@@ -72,9 +73,9 @@ def _cases(assets: Path, count: int) -> Iterator[Case]:
     for shape in (trimesh.creation.icosphere(5), trimesh.creation.box().subdivide().subdivide()):
         mesh = Mesh(torch.tensor(shape.vertices).float(), torch.tensor(shape.faces).long())
         yield from _broken(replace(mesh, vertex_colors=(mesh.vertices + 1) / 2))
-    data, rng, found = np.load(assets), np.random.default_rng(SEED), 0
-    for i in rng.permutation(len(data["names"])):
-        mesh = object_of(data, int(i))
+    objects, rng, found = ObjectFile(assets), np.random.default_rng(SEED), 0
+    for i in rng.permutation(len(objects)):
+        mesh = object_of(objects, int(i))
         mesh = mesh and merge_vertices(mesh)
         if mesh is None or _body(mesh) is None:
             continue

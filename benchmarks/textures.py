@@ -18,6 +18,7 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
 from pipelines.meshes.texture import texture_from_images
 from pipelines.rendering.render_mesh import render_mesh
+from training.objects import ObjectFile
 
 OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
@@ -35,11 +36,11 @@ def measure_textures(assets: Path) -> None:
     true cameras and with all cameras `WRONG_DEG` off. Also print the error of the camera fit, and
     colour steps across chart borders.
     """
-    data = np.load(assets)
+    objects = ObjectFile(assets)
     rng, azimuths = np.random.default_rng(SEED), np.random.default_rng(SEED + 1)
     rows: list[dict[str, float]] = []
-    for i in rng.permutation(len(data["names"])):
-        mesh = object_of(data, int(i))
+    for i in rng.permutation(len(objects)):
+        mesh = object_of(objects, int(i))
         if mesh is None:
             continue
         elevation = float(rng.uniform(-10, 40))
@@ -52,20 +53,17 @@ def measure_textures(assets: Path) -> None:
         print(f"{name:40} mean {np.nanmean(values):.4f}  median {np.nanmedian(values):.4f}")
 
 
-def object_of(data: np.lib.npyio.NpzFile, i: int) -> Mesh | None:
-    """Load an object as a mesh with one colour per face; return None if it is too large.
+def object_of(objects: ObjectFile, i: int) -> Mesh | None:
+    """Load an object as a mesh with one colour per face.
 
-    Each face has its own three vertices.
+    Each face has its own three vertices. Return None if there are too few or too many faces.
     """
-    v, f = data["vertex_offsets"], data["face_offsets"]
-    faces = data["faces"][f[i] : f[i + 1]].astype(np.int64)
+    vertices, faces, face_colors = objects[i]
     if not 50 < len(faces) < MAX_FACES:
         return None
-    corners = data["vertices"][v[i] : v[i + 1]].astype(np.float32)[faces].reshape(-1, 3) * 1.6
-    colors = np.repeat(data["face_colors"][f[i] : f[i + 1]], 3, axis=0).astype(np.float32) / 255
-    return Mesh(
-        torch.from_numpy(corners), torch.arange(len(corners)).view(-1, 3), torch.from_numpy(colors)
-    )
+    corners = torch.from_numpy(vertices[faces]).float().view(-1, 3) * 1.6
+    colors = torch.from_numpy(face_colors).float().repeat_interleave(3, dim=0) / 255
+    return Mesh(corners, torch.arange(len(corners)).view(-1, 3), colors)
 
 
 def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:

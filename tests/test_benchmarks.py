@@ -1,11 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 from torch.nn import functional as F
 
 from benchmarks import gpu, stages
 from benchmarks.limits import operation_counter
+from benchmarks.textures import object_of
+from training.objects import Soup
 
 from .tiny_models import ball_model
 
@@ -65,3 +69,12 @@ def test_a_gpu_measures_every_kind_of_stage() -> None:
         assert part in names
     for part in ("75 steps", "mesh at 512", "texture", "OBJ", "Zero123++ step, bfloat16"):
         assert part in names
+
+
+def test_object_of_gives_each_face_its_own_vertices_and_colour() -> None:
+    ball = trimesh.creation.icosphere(1, 0.5)
+    soup = Soup(ball.vertices, ball.faces, np.arange(3.0 * len(ball.faces)).reshape(-1, 3))
+    mesh = object_of([soup], 0)
+    assert mesh.vertices[mesh.faces].numpy() == pytest.approx(1.6 * ball.triangles)
+    assert mesh.vertex_colors[mesh.faces[:, 2]].numpy() * 255 == pytest.approx(soup.colors)
+    assert object_of([soup._replace(faces=ball.faces[:50])], 0) is None

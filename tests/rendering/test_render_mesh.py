@@ -96,7 +96,7 @@ def test_preview_sheet_shows_front_side_and_back_from_above():
 
 
 def _square(distance: float, low: float, high: float) -> tuple[Mesh, Cameras]:
-    """Return a square in the plane x = 0 and a camera facing it; red grows along y, green along z."""
+    """Return a square in the plane x = 0 and a camera facing it; red follows y, green follows z."""
     corners = torch.tensor([[0.0, low, low], [0, high, low], [0, high, high], [0, low, high]])
     mesh = Mesh(
         corners,
