@@ -15,7 +15,7 @@ from .tiny_models import ball_model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_operations_of_attention_count_on_cpus(dtype: torch.dtype) -> None:
+def test_operation_counter_counts_attention_on_cpus(dtype: torch.dtype) -> None:
     query, key = torch.randn(2, 3, 48, 16, dtype=dtype), torch.randn(2, 3, 32, 16, dtype=dtype)
     with operation_counter() as counter:
         F.scaled_dot_product_attention(query, key, key)
@@ -23,13 +23,13 @@ def test_the_operations_of_attention_count_on_cpus(dtype: torch.dtype) -> None:
     assert counter.get_total_flops() == 2 * 3 * 2 * (2 * 48 * 32 * 16)
 
 
-def test_products_of_matrices_count_once() -> None:
+def test_operation_counter_counts_matrix_products_once() -> None:
     with operation_counter() as counter:
         torch.randn(8, 4) @ torch.randn(4, 2)
     assert counter.get_total_flops() == 2 * 8 * 4 * 2
 
 
-def test_the_table_of_a_gpu_is_replaced_and_tells_what_failed(
+def test_write_table_replaces_the_table_and_reports_failures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(device: torch.device) -> None:
@@ -50,12 +50,12 @@ def test_the_table_of_a_gpu_is_replaced_and_tells_what_failed(
     assert float(tiny.split("|")[2]) > 0
 
 
-def test_no_stage_starts_after_the_limit() -> None:
+def test_rows_start_no_stage_after_the_limit() -> None:
     found = list(gpu.rows({"late": lambda device: print}, torch.device("cpu"), 1, limit_s=-1))
     assert found == ["| late | not measured: out of time | |"]
 
 
-def test_a_gpu_measures_every_kind_of_stage() -> None:
+def test_gpu_stages_include_every_kind() -> None:
     names = " ".join(gpu.gpu_stages())
     assert (
         "<!-- make bench-gpu: begin -->"

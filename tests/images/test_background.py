@@ -103,7 +103,7 @@ def test_remove_background_none_keeps_everything():
     torch.testing.assert_close(remove_background(image, "none"), torch.ones(1, 1, 96, 96))
 
 
-def test_models_are_rembgs():
+def test_models_are_those_of_rembg():
     from rembg.sessions import sessions_class
 
     assert set(MODELS) <= {session.name() for session in sessions_class}

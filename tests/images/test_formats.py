@@ -45,7 +45,7 @@ def ghostscript(tmp_path, monkeypatch) -> Path:
     return started
 
 
-def test_ghostscript_stand_in_is_what_pillow_starts(ghostscript):
+def test_ghostscript_stand_in_is_started_by_pillow(ghostscript):
     with contextlib.suppress(Exception), Image.open(io.BytesIO(EPS)) as image:
         image.load()
     assert ghostscript.exists()

@@ -135,7 +135,7 @@ def test_mesh_of_wrong_shapes_is_refused(arguments):
         ({"faces": torch.tensor([[0, 1, -1]])}, "must be indices of its 3 vertices"),
     ],
 )
-def test_mesh_with_invalid_values_names_them(fields, said):
+def test_mesh_with_invalid_values_names_the_field(fields, said):
     with pytest.raises(InvalidInput, match=said):
         Mesh(**({"vertices": torch.zeros(3, 3), "faces": torch.tensor([[0, 1, 2]])} | fields))
 

@@ -34,7 +34,7 @@ def _marked_l() -> Mesh:
 
 
 @pytest.mark.parametrize("channels", [3, 6])
-def test_paint_takes_colours_and_metalness_fromcube_of_voxels(channels):
+def test_paint_takes_colours_and_metalness_from_voxels(channels):
     mesh = replace(textured_l(), material=Material(factors={"metallic_factor": 0.3}))
     painted, note = paint(mesh, ColorSources(voxels=cube_of_voxels(channels)), 512, keep_uvs=True)
     assert not note

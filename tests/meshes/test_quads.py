@@ -67,7 +67,7 @@ def test_remesh_copies_the_colours_of_the_nearest_points(quad_ball):
     assert float((quad_ball.vertex_colors - expected).abs().mean()) < 0.01
 
 
-def test_remesh_prints_nothing_and_repeats_itself(quad_ball, capfd):
+def test_remesh_is_silent_and_deterministic(quad_ball, capfd):
     again = remesh_quads(ball(), 1000)
     assert capfd.readouterr() == ("", "")
     assert torch.equal(again.vertices, quad_ball.vertices)
@@ -128,7 +128,7 @@ def test_remesh_stops_when_progress_raises():
         remesh_quads(ball(), 100_000, stop)
 
 
-def test_remesh_without_the_package_says_how_to_install_it(monkeypatch):
+def test_remesh_without_the_package_names_the_remedy(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match="pip install pynanoinstantmeshes"):
         remesh_quads(ball(), 1000)

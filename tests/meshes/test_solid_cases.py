@@ -24,7 +24,7 @@ CASES = Path(__file__).parents[1] / "data" / "cases"
 @pytest.mark.parametrize(
     ("broken", "volume"), [(open_box, 6), (ball_with_fin, 4.16), (lambda: soup(ball()), 4.16)]
 )
-def test_make_solid_closes_whatever_encloses_something(broken, volume):
+def test_make_solid_closes_broken_shells(broken, volume):
     mesh = broken()
     assert not is_watertight(mesh)
     closed = make_solid(mesh)
@@ -81,7 +81,7 @@ def test_make_solid_memory_is_bounded_by_the_grid(most):
     assert int(peak) * 1024 < 1.8 * 2**30
 
 
-def test_make_solid_names_a_limit_that_it_cannot_keep():
+def test_make_solid_refuses_a_limit_that_is_too_low():
     with pytest.raises(InvalidInput, match="allow more"):
         make_solid(
             to_mesh(

@@ -17,7 +17,7 @@ from pipelines.meshes.mesh import Mesh
 from .inputs import small_ball
 
 
-def test_make_solid_makes_one_body_and_save_mesh_names_what_stl_drops(nodes, tmp_path, monkeypatch):
+def test_make_solid_makes_one_body_and_save_mesh_names_losses_of_stl(nodes, tmp_path, monkeypatch):
     pytest.importorskip("igl")
     ball = trimesh.creation.icosphere(3)
     inner = trimesh.creation.icosphere(3, 0.9)
@@ -41,7 +41,7 @@ def test_make_solid_makes_one_body_and_save_mesh_names_what_stl_drops(nodes, tmp
     assert len(shown) == 1
 
 
-def test_clean_mesh_names_what_it_drops(nodes):
+def test_clean_mesh_reports_dropped_images(nodes):
     count = len(small_ball().vertices)
     mesh = replace(
         small_ball(), uvs=torch.rand(count, 2), material=Material(normal_map=torch.rand(4, 4, 3))

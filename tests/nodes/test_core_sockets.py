@@ -84,7 +84,7 @@ def test_view_cameras_takes_cores_camera(nodes, rotation):
 
 
 @pytest.mark.parametrize("drop", ["quaternion", "target"])
-def test_view_cameras_gives_cores_cameras_and_takes_them_back(nodes, drop):
+def test_view_cameras_round_trip_keeps_cores_cameras(nodes, drop):
     cameras, infos = nodes.ViewCameras.execute("30, 90, 210", "-10, 20, 60", 3.0, 40.0).args
     assert [info["target"] for info in infos] == [
         pytest.approx({"x": 0, "y": 0, "z": 0}, abs=1e-5)
@@ -122,6 +122,6 @@ def test_cameras_of_a_camera_from_above_are_finite(nodes):
     ],
     ids=["orthographic", "no-target", "zero-quaternion", "fov", "nan", "empty"],
 )
-def test_view_cameras_refuses_what_is_no_perspective_camera(nodes, info, message):
+def test_view_cameras_refuses_invalid_cameras(nodes, info, message):
     with pytest.raises(InvalidInput, match=message):
         nodes.ViewCameras.execute("0", "0", 1.0, 30.0, info)

@@ -22,14 +22,14 @@ def _import_pack() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.3.40", "0.3.63", "0.2.9"])
-def test_import_below_the_oldest_comfyui_logs_what_is_needed(monkeypatch, caplog, version):
+def test_import_below_the_oldest_comfyui_logs_the_needed_version(monkeypatch, caplog, version):
     monkeypatch.setattr(comfyui_version, "__version__", version)
     _import_pack()
     assert caplog.messages == ["Image to 3D needs ComfyUI 0.3.64 or newer: update ComfyUI."]
     assert caplog.records[0].levelno == logging.ERROR
 
 
-def test_import_in_a_comfyui_without_a_version_logs_what_is_needed(monkeypatch, caplog):
+def test_import_in_a_comfyui_without_a_version_logs_the_needed_version(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "comfyui_version", None)
     _import_pack()
     assert "0.3.64 or newer" in caplog.text

@@ -70,14 +70,14 @@ def test_save_mesh_keeps_the_graph_unless_metadata_is_off(nodes, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["../mesh.obj", "none.obj", "a\0b.obj", "x" * 5000 + ".obj", "x/" * 3000 + "a.obj"]
 )
-def test_load_mesh_of_an_odd_name_is_one_sentence(nodes, name):
+def test_load_mesh_of_an_odd_name_raises_one_sentence(nodes, name):
     with pytest.raises(InvalidInput, match=r"There is no file|leads outside"):
         nodes.LoadMesh.execute(name)
     assert nodes.LoadMesh.fingerprint_inputs(name) == name
 
 
 @pytest.mark.parametrize("prefix", ["../out", "a\0b", "x/" + "y" * 5000])
-def test_save_mesh_with_an_odd_prefix_is_one_sentence(nodes, prefix):
+def test_save_mesh_with_an_odd_prefix_raises_one_sentence(nodes, prefix):
     with pytest.raises(
         (InvalidInput, EnvironmentProblem),
         match=r"leads outside|not a valid file name|cannot be written",
@@ -138,7 +138,7 @@ def test_load_mesh_lists_files_of_the_input_folder_and_prefers_the_chosen_one(no
         pytest.param("ViewCameras", {"azimuths": "0, x", "elevations": "0"}, "x", id="cameras"),
     ],
 )
-def test_validate_inputs_names_what_is_wrong_before_the_run(nodes, node, values, message):
+def test_validate_inputs_names_the_mistake_before_the_run(nodes, node, values, message):
     answer = getattr(nodes, node).validate_inputs(**values)
     assert isinstance(answer, str)
     assert message in answer

@@ -105,6 +105,6 @@ def test_convert_trimesh_of_its_own_output_changes_nothing(nodes, visual):
         pytest.param(SimpleNamespace(v=np.zeros((4, 3)), f=np.zeros((1, 4))), id="quads"),
     ],
 )
-def test_meshes_of_anything_else_is_one_clear_error(nodes, value):
+def test_meshes_of_other_objects_raises_one_clear_error(nodes, value):
     with pytest.raises(InvalidInput, match="vertices"):
         nodes.mesh_sockets.meshes_of(value)

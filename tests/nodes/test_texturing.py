@@ -64,7 +64,7 @@ def test_texture_mesh_skips_a_photograph_of_something_else(nodes, triplane):
     assert "The photograph was taken from" in PromptServer.instance.texts[-1][1]
 
 
-def test_texture_mesh_stops_while_it_looks_for_the_camera(nodes, monkeypatch):
+def test_texture_mesh_stops_while_it_fits_the_camera(nodes, monkeypatch):
     monkeypatch.setattr(model_management, "interrupted", True)
     monkeypatch.delattr(painting, "texture_from_images")
     mesh = nodes.mesh_sockets.mesh_socket([small_ball()])

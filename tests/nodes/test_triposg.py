@@ -32,7 +32,7 @@ def test_reconstruct_triposg_makes_a_field_of_each_image(nodes, triposg):
     assert not torch.equal(first, second)
 
 
-def test_render_orbit_says_why_the_frames_are_grey(nodes):
+def test_render_orbit_of_a_field_without_colours_shows_a_note(nodes):
     field = AnalyticField(lambda points: 0.5 - points.norm(dim=-1), lambda _: None)
     frames = nodes.RenderOrbit.execute([field], 1, 20.0, 4.0, 32)[0]
     assert bool((frames.amax(dim=-1) == frames.amin(dim=-1)).all())

@@ -126,7 +126,7 @@ def test_render_orbit_gives_frames_masks_and_depth(nodes, triplane):
     assert model_management.freed[-1] > 0
 
 
-def test_render_orbit_stops(nodes, triplane):
+def test_render_orbit_stops_when_interrupted(nodes, triplane):
     model_management.interrupted = True
     with pytest.raises(model_management.InterruptProcessingException):
         nodes.RenderOrbit.execute(triplane, 2, 20.0, 4.0, 32)
@@ -173,12 +173,12 @@ def test_render_orbit_stops_within_a_frame(nodes, triplane, monkeypatch):
     assert not utils.bars[-1].steps, "before the first frame was ready"
 
 
-def test_fields_and_cameras_tell_comfyuis_cache_their_tensors(triplane):
+def test_fields_and_cameras_list_their_tensors_for_comfyuis_cache(triplane):
     assert sum(t.numel() for t in triplane[0]._comfy_cache_tensors()) > 1000
     assert len(zero123plus_cameras()._comfy_cache_tensors()) == 2
 
 
-def test_reconstruct_of_an_image_model_notes_what_has_no_effect(nodes):
+def test_reconstruct_of_an_image_model_notes_inputs_without_effect(nodes):
     model = SimpleNamespace(
         model=SimpleNamespace(input_kind="image", background=1.0, field=lambda *_: None),
         load=lambda memory: torch.device("cpu"),

@@ -81,7 +81,7 @@ def test_sampler_reports_each_step_and_stops_between_them(model, image):
         _sampled(model, image, progress=stop)
 
 
-def test_sampler_turns_a_field_that_is_positive_outside(model, image, caplog):
+def test_sampler_flips_the_sign_of_a_field_that_is_positive_outside(model, image, caplog):
     field = _sampled(model, image)
     model.decoder.points.proj_out.weight.neg_()
     model.decoder.points.proj_out.bias.neg_()
@@ -135,7 +135,7 @@ def test_tokens_in_pieces_keep_the_result(monkeypatch, dtype):
     torch.testing.assert_close(whole[2], exact.to(dtype))
 
 
-def test_field_is_asked_in_chunks_and_has_no_colours(model, image):
+def test_field_is_evaluated_in_chunks_and_has_no_colours(model, image):
     field = _sampled(model, image)
     points = torch.rand(50, 3)
     torch.testing.assert_close(field.values(points, 7), field.values(points, 100))
@@ -143,7 +143,7 @@ def test_field_is_asked_in_chunks_and_has_no_colours(model, image):
     assert field.colors(points, 100) is None
 
 
-def test_mesh_without_colours_is_grey_and_says_so(model, image, caplog):
+def test_mesh_without_colours_is_grey_with_a_warning(model, image, caplog):
     field = _sampled(model, image)
     centre = field.values(torch.rand(500, 3) * 2 - 1, 500).median()
     field.decoder.proj_out.bias.sub_(centre * field.sign)  # half of the box is inside

@@ -23,7 +23,7 @@ def _box(*size):
     return mesh.vertices[mesh.faces]
 
 
-def test_evaluate_slab_wins_from_the_front_only():
+def test_silhouette_iou_of_a_slab_is_high_from_the_front_only():
     slab, cube = _box(0.6, 0.6, 0.2), _box(0.6, 0.6, 0.6)
     assert silhouette_iou(slab, cube, np.array([0, 0, 1.0])) == 1
     assert silhouette_iou(slab, cube, RIGHT) == pytest.approx(1 / 3, abs=0.02)

@@ -175,7 +175,7 @@ def test_3mf_start_model_and_production_paths_are_followed(tmp_path):
         ("<model><resources/><build/></model>", "no triangles"),
     ],
 )
-def test_3mf_damaged_is_one_sentence(tmp_path, model, message):
+def test_3mf_damaged_raises_one_sentence(tmp_path, model, message):
     with pytest.raises(InvalidInput, match=message):
         load_mesh(_3mf(tmp_path / "x.3mf", model))
 
@@ -223,7 +223,7 @@ def test_3mf_unsupported_parts_are_reported(tmp_path, caplog, model, message):
     assert f"x.3mf: skipped {message}" in caplog.text if message else not caplog.text
 
 
-def test_3mf_damaged_compression_is_one_sentence(tmp_path):
+def test_3mf_damaged_compression_raises_one_sentence(tmp_path):
     mesh = Mesh(torch.rand(9, 3), torch.arange(9).view(3, 3))
     save_mesh(mesh, tmp_path / "x.3mf")
     content = bytearray((tmp_path / "x.3mf").read_bytes())

@@ -97,7 +97,7 @@ def test_load_returns_what_was_saved(tmp_path, suffix, mesh):
 @settings(max_examples=120)
 @given(data=st.data())
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_load_damaged_file_is_a_mesh_or_one_sentence(tmp_path, suffix, data):
+def test_load_damaged_file_gives_a_mesh_or_one_sentence(tmp_path, suffix, data):
     path = tmp_path / f"x.{suffix}"
     numbers = torch.linspace(0, 1, 18).view(6, 3) ** 2
     save_mesh(Mesh(numbers, torch.tensor([[0, 1, 2], [3, 4, 5]]), numbers.flip(0)), path)

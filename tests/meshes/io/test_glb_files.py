@@ -120,7 +120,7 @@ def _bad_image(glb: Glb) -> dict[str, Any]:
         (_bad_image, "its image 0 is not readable"),
     ],
 )
-def test_glb_damaged_is_one_sentence(tmp_path, make: Callable[[Glb], dict[str, Any]], message):
+def test_glb_damaged_raises_one_sentence(tmp_path, make: Callable[[Glb], dict[str, Any]], message):
     glb = Glb()
     primitive = make(glb)
     with pytest.raises(InvalidInput, match=message):
@@ -155,7 +155,7 @@ def test_glb_meshopt_is_refused_by_name(tmp_path):
         (b"glTF", "damaged"),
     ],
 )
-def test_glb_other_version_or_kind_is_one_sentence(tmp_path, content, message):
+def test_glb_other_version_or_kind_raises_one_sentence(tmp_path, content, message):
     (tmp_path / "x.glb").write_bytes(content)
     with pytest.raises(InvalidInput, match=message):
         load_mesh(tmp_path / "x.glb")

@@ -87,7 +87,7 @@ def test_glb_factor_texture_and_vertex_colors_multiply_as_light(tmp_path):
         ({"index": 0}, {"wrapT": 33071}, [0.25, 7.5], RED),
     ],
 )
-def test_glb_texture_is_sampled_as_sampler_and_transform_say(tmp_path, texture, sampler, uv, color):
+def test_glb_sampler_and_texture_transform_are_applied(tmp_path, texture, sampler, uv, color):
     glb = Glb(samplers=[sampler])
     glb.tree |= {"textures": [{"source": glb.image((255, 0, 0), (0, 0, 255)), "sampler": 0}]}
     glb.tree["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": texture}}]

@@ -113,7 +113,7 @@ def test_glb_keeps_each_part_of_a_material(tmp_path, material):
     _same(load_mesh(tmp_path / "m.glb"), mesh)
 
 
-def test_glb_material_without_images_is_no_metal(tmp_path):
+def test_glb_material_without_images_is_not_metallic(tmp_path):
     mesh = Mesh(whole_mesh().vertices, whole_mesh().faces)
     save_mesh(mesh, tmp_path / "m.glb")
     (material,) = saved_tree(tmp_path / "m.glb")["materials"]
@@ -213,7 +213,7 @@ def test_3mf_keeps_colors_and_one_body(tmp_path):
         ("obj", "OBJ cannot store the vertex colours, the ambient occlusion, the opacity"),
     ],
 )
-def test_save_reports_what_a_format_does_not_hold(tmp_path, caplog, suffix, message):
+def test_save_reports_what_a_format_cannot_store(tmp_path, caplog, suffix, message):
     save_mesh(whole_mesh(), tmp_path / f"m.{suffix}")
     assert len(caplog.records) == 1
     import re
@@ -231,7 +231,7 @@ def test_place_rotates_normals_and_tangents():
     torch.testing.assert_close(turned.tangents, torch.stack([-y, x, z, sign], dim=1))
 
 
-def test_decimate_drops_images_and_what_scaled_them(caplog):
+def test_decimate_drops_images_and_their_factors(caplog):
     mesh = whole_mesh()
     fewer = decimate(mesh, 100)
     assert (fewer.normals, fewer.tangents, fewer.uvs, fewer.texture) == (None,) * 4
@@ -292,7 +292,7 @@ def test_base_color_multiplies_everything():
         (lambda m: Material(emissive=torch.full((4, 4, 3), torch.nan)), "emissive of the mesh"),
     ],
 )
-def test_mesh_wrong_shapes_are_one_sentence(wrong, message):
+def test_mesh_wrong_shapes_raise_one_sentence(wrong, message):
     with pytest.raises(InvalidInput, match=message):
         wrong(whole_mesh())
 
@@ -330,7 +330,7 @@ def test_obj_keeps_strong_light(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["glb", "obj"])
-def test_save_without_uvs_drops_images_and_what_scaled_them(tmp_path, suffix):
+def test_save_without_uvs_drops_images_and_their_factors(tmp_path, suffix):
     material = Material(
         _levels(1),
         emissive=_levels(3),

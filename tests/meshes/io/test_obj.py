@@ -58,7 +58,7 @@ def test_obj_vertex_colors_beside_material_are_kept(name):
         (SQUARE + "v 1e30 0 0\nf 1 2 5\n", r"larger than 1e\+09"),
     ],
 )
-def test_obj_invalid_line_is_one_sentence(tmp_path, text, message):
+def test_obj_invalid_line_raises_one_sentence(tmp_path, text, message):
     with pytest.raises(InvalidInput, match=message) as caught:
         load_mesh(save_obj(tmp_path, text))
     assert "x.obj" in str(caught.value)

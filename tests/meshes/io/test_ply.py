@@ -98,7 +98,7 @@ def test_ply_texture_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("faces", "message"), [([[0, 1, 7]], "does not exist"), ([], "no triangles")]
 )
-def test_ply_invalid_faces_are_one_sentence(tmp_path, order, faces, message):
+def test_ply_invalid_faces_raise_one_sentence(tmp_path, order, faces, message):
     columns = [(axis, "float", [0.0, 1.0, 2.0]) for axis in "xyz"]
     with pytest.raises(InvalidInput, match=message):
         load_mesh(_ply(tmp_path / "x.ply", order, columns, faces))

@@ -113,7 +113,7 @@ def test_stl_text_in_every_spelling_is_read(tmp_path, text, triangles):
         (bytes(84), "no triangles"),
     ],
 )
-def test_stl_damaged_is_one_sentence(tmp_path, content, message):
+def test_stl_damaged_raises_one_sentence(tmp_path, content, message):
     (tmp_path / "x.stl").write_bytes(content)
     with pytest.raises(InvalidInput, match=message):
         load_mesh(tmp_path / "x.stl")
