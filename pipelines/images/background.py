@@ -267,8 +267,8 @@ def _missing_model(model: str, folder: Path) -> EnvironmentProblem:
 def _import_rembg() -> Callable[..., BaseSession]:
     """Import rembg.
 
-    Its matting, unused here, is compiled by numba on import, which fails if no folder is writable.
-    Compilation is off in that case.
+    On import, numba compiles rembg's matting, which is unused here. That fails without a writable
+    folder; compilation is then turned off.
     """
     # onnxruntime 1.32 and newer report to Microsoft unless told not to before its import.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

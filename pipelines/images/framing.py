@@ -60,8 +60,9 @@ def frame_together(
     """Centre the object of several photographs in squares on white, at one common scale.
 
     Upright cameras at one elevation e see an object of height h, width w and depth d in a box of
-    height h cos e + d sin e and width w. A camera at its side sees w and d exchanged. Therefore
-    height + width sin e is the same in all photographs, whatever their distances and lenses.
+    height h cos e + d sin e and width w. From the object's side, w and d are exchanged. So the
+    box's height + width * sin e is h cos e + (w + d) sin e from the front and from the side. It
+    measures the scale of each photograph, which depends on its distance and lens.
 
     Args:
         images: N photographs (1, 3, H, W) in [0, 1], of any sizes.

@@ -33,7 +33,7 @@ _MARGIN = 4 / 512  # distance from an outline, in image sides, from which colour
 _GRAZING, _FULL = 0.15, 0.5  # cosines of the viewing angle between which an image fades in
 _KNOWN = 0.9  # vertices with a higher weight determine the shift
 _STIFFNESS = 1.0  # how strongly the membrane smooths known shifts
-_MAX_SOLVED_FACES = 100_000  # largest membrane: its time and memory grow faster than the mesh
+_MAX_SOLVED_FACES = 100_000  # larger meshes are decimated: the cost of a membrane grows faster
 _REST = 1e-6  # pull toward zero shift, for components that no image shows
 
 
