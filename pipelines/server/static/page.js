@@ -122,7 +122,7 @@ async function run(event) {
 }
 
 async function stop() {
-  // `follow` shows the message: a cancelled job counts as failed.
+  // A cancelled job counts as failed, so `post` raises the message to show.
   await post(`api/v6/3d/cancel/${running}`, {}).catch((error) => show(error.message, true));
   running = null;
 }
