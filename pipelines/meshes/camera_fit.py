@@ -330,12 +330,11 @@ class _Target:
         if self.colors is None:
             return coverage, None
         fine = _COLOR_SAMPLES * _SIZE
-        triangle, weights = visible_triangles(
+        pixel, triangle, weights = visible_triangles(
             on_screen(self.vertices, camera, fine)[self.faces], fine
         )
-        hit = triangle >= 0
         own = torch.zeros(fine * fine, 3)
-        own[hit] = (self.colors[self.faces[triangle[hit]]] * weights[hit][..., None]).sum(dim=1)
+        own[pixel] = (self.colors[self.faces[triangle]] * weights[..., None]).sum(dim=1)
         return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _COLOR_SAMPLES)[0]
 
     def overlap(self, coverage: Tensor) -> float:

@@ -184,11 +184,11 @@ class _View:
         self.image = posed.images[i : i + 1].cpu().float()
         size = min(self.image.shape[-1], _DEPTH_SIZE)
         screen = on_screen(mesh.vertices, self.camera, size)[mesh.faces]
-        triangle, weights = visible_triangles(screen, size)
-        hit = triangle >= 0
-        inverse = torch.zeros(size * size)
-        inverse[hit] = (screen[triangle[hit], :, 2] * weights[hit]).sum(dim=1)
-        depth = torch.where(hit, 1 / inverse.clamp_min(1e-9), torch.inf).view(1, 1, size, size)
+        pixel, triangle, weights = visible_triangles(screen, size)
+        inverse = (screen[triangle, :, 2] * weights).sum(dim=1)
+        depth = torch.full((size * size,), torch.inf)
+        depth[pixel] = 1 / inverse.clamp_min(1e-9)
+        depth = depth.view(1, 1, size, size)
         self.extent = float((mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).amax())
         # Use the farthest depth among a pixel's neighbours, so that slopes do not hide themselves.
         self.farthest = F.max_pool2d(depth, 3, 1, 1)

@@ -31,7 +31,7 @@ def on_screen(vertices: Tensor, cameras: Cameras, size: int) -> Tensor:
     return torch.stack([x, y, 1 / depth], dim=1)
 
 
-def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Find the nearest triangle at each pixel.
 
     Triangles are filled row by row, so time and memory are proportional to the pixels covered.
@@ -43,8 +43,9 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
         size: side length of the image in pixels.
 
     Returns:
-        triangle: (size * size,) index of the nearest triangle, or -1.
-        barycentric: (size * size, 3) barycentric coordinates of the pixel in that triangle.
+        pixel: (N,) indices of the pixels that triangles cover, row by row, ascending.
+        triangle: (N,) index of the nearest triangle.
+        barycentric: (N, 3) barycentric coordinates of the pixel in that triangle.
     """
     x, y, closeness = screen.permute(2, 1, 0).contiguous()  # (3 corners, F) each
     nearest = screen.new_zeros(size * size)
@@ -54,26 +55,28 @@ def visible_triangles(screen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     shown = (widths > 0) & (heights > 0) & (closeness > 0).all(dim=0)
     shown = shown.nonzero().squeeze(1)
     for chunk in _chunks(shown, heights[shown]):
-        face, row = _counted(chunk, heights[chunk])
-        row += top[face]
-        first, last = _span(x.index_select(1, face).double(), y.index_select(1, face).double(), row)
+        edges = _edges(x.index_select(1, chunk), y.index_select(1, chunk))
+        face, row = _counted(torch.arange(len(chunk), device=chunk.device), heights[chunk])
+        row += top.index_select(0, chunk).index_select(0, face)
+        first, last = _span(edges, face, row)
         first, widths = _pixels_between(first - _SLACK, last + _SLACK, size)
         for rows in _chunks(torch.arange(len(face), device=face.device), widths):
-            of_row, pixel = _counted(rows, widths[rows])
-            pixel += (row * size + first)[of_row]
-            owner = face[of_row]
-            weights = _barycentric(x, y, owner, pixel, size)
-            inside = (weights >= 0).all(dim=0).nonzero().squeeze(1)
-            owner, pixel = owner[inside], pixel[inside]
+            of_row, column = _counted(rows, widths[rows])
+            column += first.index_select(0, of_row)
+            line = row.index_select(0, of_row)
+            owner = chunk.index_select(0, face.index_select(0, of_row))
+            weights = _barycentric(x, y, owner, column, line)
+            inside = (weights.amin(dim=0) >= 0).nonzero().squeeze(1)
+            owner = owner.index_select(0, inside)
+            pixel = (line * size + column).index_select(0, inside)
             found = weights.index_select(1, inside) * closeness.index_select(1, owner)
             found = found.sum(dim=0)
             nearest.scatter_reduce_(0, pixel, found, "amax")
-            front = found >= nearest[pixel]
+            front = (found >= nearest[pixel]).nonzero().squeeze(1)
             triangle[pixel[front]] = owner[front]
-    barycentric = screen.new_zeros(size * size, 3)
     pixel = (triangle >= 0).nonzero().squeeze(1)
-    barycentric[pixel] = _barycentric(x, y, triangle[pixel], pixel, size).T
-    return triangle, barycentric
+    triangle = triangle[pixel]
+    return pixel, triangle, _barycentric(x, y, triangle, pixel % size, pixel // size).T
 
 
 def _chunks(items: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
@@ -85,27 +88,47 @@ def _chunks(items: Tensor, counts: Tensor) -> tuple[Tensor, ...]:
 def _counted(items: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Repeat each item `count` times; also number its copies 0, 1, ..."""
     before = counts.cumsum(0) - counts
-    return (
-        items.repeat_interleave(counts),
-        torch.arange(int(counts.sum()), device=counts.device) - before.repeat_interleave(counts),
-    )
+    of = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    number = torch.arange(len(of), device=counts.device)
+    return items.index_select(0, of), number - before.index_select(0, of)
 
 
-def _span(x: Tensor, y: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+def _edges(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return what `_span` needs of triangles with corners at x and y (3, F).
+
+    Returns:
+        three tables (3, F) of lines from the top corner to the bottom one, from the top one to the
+        middle one, and from that to the bottom one: x and y of the start, and the slope dx / dy, 0
+        for level lines. Then y (F,) of the middle corner.
+    """
+    xs, ys = list(x), list(y)
+    for i, j in ((0, 1), (1, 2), (0, 1)):  # sort the corners by y
+        swap = ys[i] > ys[j]
+        xs[i], xs[j] = torch.where(swap, xs[j], xs[i]), torch.where(swap, xs[i], xs[j])
+        ys[i], ys[j] = torch.minimum(ys[i], ys[j]), torch.maximum(ys[i], ys[j])
+    x, y = torch.stack(xs).double(), torch.stack(ys).double()
+    start, end = [0, 0, 1], [2, 1, 2]
+    slope = (x[end] - x[start]) / (y[end] - y[start])
+    return x[start], y[start], torch.where(slope.isfinite(), slope, 0.0), y[1]
+
+
+def _span(edges: tuple[Tensor, ...], face: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest and largest x (N,) of triangles in one row (N,) each.
 
     Args:
-        x: (3, N) x of the triangles' corners.
-        y: (3, N) y of the triangles' corners.
+        edges: of F triangles, see `_edges`.
+        face: (N,) indices of triangles.
         row: (N,) rows that the triangles reach.
     """
-    share = (row - y) / (y.roll(-1, dims=0) - y)
-    # For a horizontal edge, the share is infinite or NaN; the other two edges reach its ends.
-    crosses = (share >= 0) & (share <= 1)
-    found = x + share * (x.roll(-1, dims=0) - x)
-    first = torch.where(crosses, found, torch.inf).amin(dim=0)
-    last = torch.where(crosses, found, -torch.inf).amax(dim=0)
-    return first.nan_to_num(posinf=1e9), last.nan_to_num(neginf=-1e9)
+    x, y, slope, middle = edges
+    upper = face + x.shape[1]  # index into the flat tables
+    shorter = torch.where(row < middle.index_select(0, face), upper, upper + x.shape[1])
+    long, short = (
+        (row - y.view(-1).index_select(0, line)) * slope.view(-1).index_select(0, line)
+        + x.view(-1).index_select(0, line)
+        for line in (face, shorter)
+    )
+    return torch.minimum(long, short), torch.maximum(long, short)
 
 
 def _pixels_between(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -114,18 +137,18 @@ def _pixels_between(low: Tensor, high: Tensor, size: int) -> tuple[Tensor, Tenso
     return first, (high.floor().clamp_max(size - 1).long() - first + 1).clamp_min(0)
 
 
-def _barycentric(x: Tensor, y: Tensor, owner: Tensor, pixel: Tensor, size: int) -> Tensor:
+def _barycentric(x: Tensor, y: Tensor, owner: Tensor, column: Tensor, row: Tensor) -> Tensor:
     """Return barycentric coordinates (3, N); NaN or infinite in triangles without area.
 
     Args:
         x: (3, F) x of the corners in pixels.
         y: (3, F) y of the corners in pixels.
         owner: (N,) triangle of each pixel.
-        pixel: (N,) indices of pixels in the flattened image.
-        size: side length of the image in pixels.
+        column: (N,) columns of the pixels.
+        row: (N,) rows of the pixels.
     """
-    x = x.index_select(1, owner) - pixel % size
-    y = y.index_select(1, owner) - pixel // size
+    x = x.index_select(1, owner) - column
+    y = y.index_select(1, owner) - row
     weights = torch.stack([x[i] * y[j] - y[i] * x[j] for i, j in ((1, 2), (2, 0), (0, 1))])
     return weights / weights.sum(dim=0)
 

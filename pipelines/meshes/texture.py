@@ -64,10 +64,12 @@ def _painted(
         unfolded = unfold(fewer, size, stage(progress, 1, 3))
         material = mesh.material and mesh.material.without_images()
     progress(2, 3)
-    points, seen = _texels(unfolded, size)
+    points, texels = _texels(unfolded, size)
     found = paint(unfolded, points).clamp(0, 1).cpu()
     texture = torch.ones(size * size, found.shape[1])
-    texture[seen] = found
+    texture[texels] = found
+    seen = torch.zeros(size * size, dtype=torch.bool)
+    seen[texels] = True
     progress(3, 3)
     # The origin of uvs is at the lower left, that of an image at the upper left.
     painted = _dilated(texture.view(size, size, -1), seen.view(size, size)).flip(0)
@@ -90,12 +92,11 @@ def _with_own_uvs(mesh: Mesh) -> Mesh:
 
 
 def _texels(unfolded: Mesh, size: int) -> tuple[SurfacePoints, Tensor]:
-    """Return the point on the mesh at each covered texel, and which texels (size ** 2,) are."""
+    """Return the point on the mesh at each of N covered texels, and their indices (N,)."""
     assert unfolded.uvs is not None
     screen = torch.cat([unfolded.uvs * size - 0.5, torch.ones(len(unfolded.uvs), 1)], dim=1)
-    triangle, barycentric = visible_triangles(screen[unfolded.faces], size)
-    seen = triangle >= 0
-    return SurfacePoints(triangle[seen], barycentric[seen]), seen
+    texel, triangle, barycentric = visible_triangles(screen[unfolded.faces], size)
+    return SurfacePoints(triangle, barycentric), texel
 
 
 def texture_from_images(

@@ -29,9 +29,7 @@ def render_mesh(mesh: Mesh, cameras: Cameras, size: int, *, shaded: bool = True)
     Returns:
         (N, 3, size, size) float32 in [0, 1].
     """
-    fine = size * _SUPERSAMPLING
-    images = torch.stack([_render(mesh, cameras[[i]], fine, shaded) for i in range(len(cameras))])
-    return F.avg_pool2d(images, _SUPERSAMPLING)
+    return torch.cat([_render(mesh, cameras[[i]], size, shaded) for i in range(len(cameras))])
 
 
 def preview_sheet(mesh: Mesh, size: int = 384) -> Tensor:
@@ -67,21 +65,28 @@ def render_turntable(
 
 
 def _render(mesh: Mesh, camera: Cameras, size: int, shaded: bool) -> Tensor:
+    """Render one view; returns (1, 3, size, size)."""
+    size *= _SUPERSAMPLING
     vertices, faces = mesh.vertices.cpu(), mesh.faces.cpu()
     screen = on_screen(vertices, camera, size)[faces]  # (F, 3 corners, 3)
-    triangle, barycentric = visible_triangles(screen, size)
-    seen = triangle >= 0
-    corners = faces[triangle[seen]]
-    weights = barycentric[seen] * screen[triangle[seen], :, 2]  # perspective-correct
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    albedo = torch.full((len(corners), 3), _GREY)
+    pixel, triangle, barycentric = visible_triangles(screen, size)
+    corners = faces.index_select(0, triangle)
+    weights = barycentric.T * screen[triangle, :, 2].T  # perspective-correct
+    weights = (weights / weights.sum(dim=0)).T
+    color = torch.full((len(corners), 3), _GREY)
     if mesh.colored:
-        albedo = surface_colors(mesh, corners, weights)
-    a, b, c = vertices[corners].unbind(dim=1)
+        color = surface_colors(mesh, corners, weights)
+    if shaded:
+        color = color * _light(vertices[faces], camera).index_select(0, triangle)
+    image = torch.ones(3, size * size)
+    image[:, pixel] = color.clamp(0, 1).T
+    return F.avg_pool2d(image.view(1, 3, size, size), _SUPERSAMPLING)
+
+
+def _light(corners: Tensor, camera: Cameras) -> Tensor:
+    """Return the brightness (F, 1) of triangles with corners (F, 3, 3), lit from the camera."""
+    a, b, c = corners.unbind(dim=1)
     normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1)
     toward = F.normalize(camera.c2w[0, :3, 3] - (a + b + c) / 3, dim=1)
     facing = (normal * toward).sum(dim=1, keepdim=True)
-    image = torch.ones(size * size, 3)
-    light = torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)
-    image[seen] = albedo * light if shaded else albedo
-    return image.T.unflatten(1, (size, size)).clamp(0, 1)
+    return torch.where(facing > 0, _AMBIENT + (1 - _AMBIENT) * facing, 0.2)

@@ -44,15 +44,15 @@ def flat_images(
     images, masks = [], []
     for i in range(len(cameras)):
         screen = on_screen(mesh.vertices, cameras[[i]], 2 * size)[mesh.faces]
-        triangle, weights = visible_triangles(screen, 2 * size)
-        seen = triangle >= 0
-        w = weights[seen] * screen[triangle[seen], :, 2]
+        pixel, triangle, weights = visible_triangles(screen, 2 * size)
+        w = weights * screen[triangle, :, 2]
         w = w / w.sum(dim=1, keepdim=True)
-        points = (mesh.vertices[mesh.faces[triangle[seen]]] * w[..., None]).sum(dim=1)
-        image = torch.full((len(seen), 3), ground)
-        image[seen] = color(points)
+        points = (mesh.vertices[mesh.faces[triangle]] * w[..., None]).sum(dim=1)
+        image = torch.full((4 * size * size, 3), ground)
+        image[pixel] = color(points)
+        seen = torch.zeros(len(image)).index_fill_(0, pixel, 1.0)
         images.append(F.avg_pool2d(image.T.view(3, 2 * size, 2 * size), 2))
-        masks.append(F.avg_pool2d(seen.float().view(1, 2 * size, 2 * size), 2))
+        masks.append(F.avg_pool2d(seen.view(1, 2 * size, 2 * size), 2))
     return PosedImages(torch.stack(images), cameras, torch.stack(masks))
 
 
