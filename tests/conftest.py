@@ -17,8 +17,8 @@ from pipelines.image_to_3d import ImageTo3D
 
 from . import tiny_models
 
-# The same examples every time, however busy the machine is; a folder that examples share does no
-# harm, since each writes its own file anew.
+# Run the same examples every time, without a deadline that a busy machine would miss. Examples may
+# share the folder of a fixture, because each writes its own file.
 _CALM = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
 hypothesis.settings.register_profile(
     "calm", deadline=None, derandomize=True, suppress_health_check=_CALM
@@ -40,7 +40,7 @@ def image_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models with the tiny ones."""
+    """A folder of weights with the tiny models."""
     folder = tmp_path_factory.mktemp("models")
     tiny_models.write_models(folder)
     return folder

@@ -1,11 +1,10 @@
-"""A mutation run, as a table: how many one-line changes of the code the tests notice, file by file,
-and which they do not.
+"""Run mutation tests: count the one-line changes that the tests notice, and list the others.
 
     python -m tests.mutants [--share 0.1] [--seed 0] [FILE ...]
 
-Runs mutmut (its settings are in pyproject.toml) over a random share of all mutants, or over those
-of some files; the whole takes hours. Goes on where it was stopped. A survivor that cannot change
-what anybody sees stands in mutants-left.txt beside this file, with its reason.
+This runs mutmut (settings in pyproject.toml) on a random share of all mutants, or on the mutants of
+the given files. A full run takes hours; a stopped run continues where it stopped. Survivors that
+change nothing visible are listed in mutants-left.txt, each with its reason.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "mutants"
 LEFT = Path(__file__).with_name("mutants-left.txt")
 KILLED, SURVIVED = "killed", "survived"
-# Any other exit code is a kill: failure, crash or time-out.
+# Any other exit code means killed: a failure, a crash or a timeout.
 _OUTCOME = {0: SURVIVED, 5: "no tests", 33: "no tests", None: "not run"}
 
 
@@ -33,14 +32,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants")
     parser.add_argument("files", nargs="*", help="such as pipelines/cameras.py (default: all)")
     parser.add_argument(
-        "--share", type=float, default=1.0, help="of the mutants, drawn at random (default: all)"
+        "--share", type=float, default=1.0, help="share of the mutants to run, drawn at random"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", action="store_true", help="only show what was found before")
+    parser.add_argument(
+        "--report", action="store_true", help="only print the results of earlier runs"
+    )
     options = parser.parse_args(arguments)
     if not options.report:
         if not RESULTS.exists():
-            _mutmut("pipelines.images.colors.*")  # writes down all mutants
+            _mutmut("pipelines.images.colors.*")  # creates all mutants
         names = sorted(
             name for name in outcomes() if not options.files or _file(name) in options.files
         )
@@ -90,7 +91,7 @@ def _change(name: str) -> str:
 
 
 def _reasons() -> list[tuple[str, str]]:
-    """Pairs of a change and of the reason why no test can tell it."""
+    """Return pairs: the pattern of a change, and the reason why no test can notice it."""
     blocks = LEFT.read_text(encoding="utf-8").split("\n\n")[1:]
     return [
         (" ".join(lines[:-1]), lines[-1]) for lines in (b.splitlines() for b in blocks) if lines
@@ -102,7 +103,7 @@ def _report(found: dict[str, str], files: list[str]) -> int:
     for name, outcome in found.items():
         if outcome != "not run" and (not files or _file(name) in files):
             table.setdefault(_file(name), Counter())[outcome] += 1
-    rows = [*sorted(table.items()), ("in all", sum(table.values(), Counter()))]
+    rows = [*sorted(table.items()), ("total", sum(table.values(), Counter()))]
     print(f"{'file':42} {'run':>5} {'killed':>6} {'left':>5} {'share':>6}")
     for file, counts in rows:
         total, killed = counts.total(), counts[KILLED]

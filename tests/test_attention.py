@@ -9,7 +9,7 @@ from pipelines.attention import attention
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("apart", [True, False], ids=["heads apart", "tokens first"])
-def test_attention_is_pytorchs(dtype, apart):
+def test_attention_matches_pytorch_in_float64(dtype, apart):
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> torch.Tensor:

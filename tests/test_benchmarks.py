@@ -19,7 +19,7 @@ def test_operation_counter_counts_attention_on_cpus(dtype: torch.dtype) -> None:
     query, key = torch.randn(2, 3, 48, 16, dtype=dtype), torch.randn(2, 3, 32, 16, dtype=dtype)
     with operation_counter() as counter:
         F.scaled_dot_product_attention(query, key, key)
-    # Two products; a multiplication and an addition each.
+    # Two matrix products, with a multiplication and an addition per term.
     assert counter.get_total_flops() == 2 * 3 * 2 * (2 * 48 * 32 * 16)
 
 

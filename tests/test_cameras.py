@@ -16,13 +16,13 @@ from pipelines.cameras import (
 from pipelines.errors import InvalidInput
 
 
-def test_front_camera_stands_on_x_and_sees_y_to_the_right():
+def test_look_at_origin_from_the_front_is_on_x_with_y_to_the_right():
     c2w = look_at_origin([0.0], [0.0], 4.0)[0]
     expected = torch.tensor([[0.0, 0, 1, 4], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     torch.testing.assert_close(c2w, expected)
 
 
-def test_matrices_are_rotations_that_look_at_the_origin():
+def test_look_at_origin_returns_rotations_toward_the_origin():
     c2w = look_at_origin([10.0, 200.0, 345.0], [-60.0, 0.0, 80.0], [1.0, 2.0, 3.0])
     rotation = c2w[:, :3, :3]
     torch.testing.assert_close(
@@ -35,7 +35,7 @@ def test_matrices_are_rotations_that_look_at_the_origin():
     torch.testing.assert_close(c2w[:, :3, 3], c2w[:, :3, 2] * torch.tensor([1.0, 2, 3])[:, None])
 
 
-def test_middle_ray_passes_through_the_origin_and_rows_go_down():
+def test_rays_through_the_middle_pass_the_origin_and_rows_go_down():
     cameras = zero123plus_cameras()
     origins, directions = cameras.rays(3, 3)
     torch.testing.assert_close(
@@ -50,14 +50,12 @@ def test_rays_at_the_edge_span_half_the_field_of_view():
     torch.testing.assert_close(corner, torch.tensor([-1.0, -0.999, 0.999]), atol=1e-5, rtol=0)
 
 
-def test_cameras_around_look_down_from_their_azimuth():
+def test_look_at_origin_from_above_tilts_the_camera_down():
     c2w = look_at_origin([90.0], [30.0], 2.0)[0]
     torch.testing.assert_close(c2w[:3, 3], torch.tensor([0.0, 3**0.5, 1.0]), atol=1e-6, rtol=0)
-    # Its right.
+    # Columns of the matrix: right, up, backward.
     torch.testing.assert_close(c2w[:3, 0], torch.tensor([-1.0, 0.0, 0.0]), atol=1e-6, rtol=0)
-    # Its up.
     torch.testing.assert_close(c2w[:3, 1], torch.tensor([0.0, -0.5, 3**0.5 / 2]), atol=1e-6, rtol=0)
-    # What is behind it.
     torch.testing.assert_close(c2w[:3, 2], torch.tensor([0.0, 3**0.5 / 2, 0.5]), atol=1e-6, rtol=0)
     assert c2w[3].tolist() == [0, 0, 0, 1]
 
@@ -75,7 +73,7 @@ def test_rays_start_from_the_principal_point_and_follow_both_focal_lengths():
             torch.testing.assert_close(directions[0, row * 5 + column], expected)
 
 
-def test_rays_turn_and_start_with_their_camera():
+def test_rays_follow_the_pose_of_each_camera():
     cameras = cameras_around([90.0, 0.0], [0.0, 60.0], [2.0, 3.0], 40.0)
     origins, directions = cameras.rays(1, 1)
     torch.testing.assert_close(
@@ -102,7 +100,7 @@ def test_tokens_are_the_rows_of_c2w_and_then_the_intrinsics():
         ("-45", "0", ([-45], [0])),
     ],
 )
-def test_angles_as_people_write_them(azimuths, elevations, expected):
+def test_parse_cameras_accepts_separators_and_refuses_other_text(azimuths, elevations, expected):
     found = parse_cameras(azimuths, elevations, 2.5, 35.0)
     torch.testing.assert_close(found.c2w, look_at_origin(*expected, 2.5))
     torch.testing.assert_close(found.intrinsics_normalized[0], intrinsics_from_fov(35.0))
@@ -113,7 +111,7 @@ def test_angles_as_people_write_them(azimuths, elevations, expected):
             parse_cameras("0", bad, 2.5, 35.0)
 
 
-def test_tokens_and_subsets():
+def test_cameras_have_tokens_and_can_be_indexed():
     cameras = zero123plus_cameras()
     assert cameras.tokens().shape == (6, 16)
     torch.testing.assert_close(
@@ -122,7 +120,7 @@ def test_tokens_and_subsets():
     torch.testing.assert_close(cameras[FOUR_VIEWS].c2w, cameras.c2w[[0, 2, 4, 5]])
 
 
-def test_orbit_is_a_circle():
+def test_orbit_cameras_are_on_a_circle():
     orbit = orbit_cameras(8, elevation_deg=30.0, radius=2.0)
     torch.testing.assert_close(orbit.c2w[:, 2, 3], torch.ones(8))
     torch.testing.assert_close(
@@ -141,7 +139,7 @@ def test_orbit_is_a_circle():
         lambda: orbit_cameras(0),
     ],
 )
-def test_impossible_cameras_are_refused(call):
+def test_camera_functions_refuse_invalid_arguments(call):
     with pytest.raises(InvalidInput):
         call()
 

@@ -26,7 +26,7 @@ from pipelines.streams import make_streams_safe
         ("thumbs.png", False),
     ],
 )
-def test_is_hidden(path, hidden):
+def test_is_hidden_recognises_hidden_and_system_names(path, hidden):
     assert is_hidden(Path(path)) == hidden
 
 
@@ -68,7 +68,7 @@ def test_files_in_warns_of_unreadable_folders(tmp_path, caplog):
     ],
     ids=["case", "same", "unicode forms", "folding", "taken"],
 )
-def test_unique_names(names, unique):
+def test_unique_names_differ_on_every_file_system(names, unique):
     assert unique_names(names, lambda name: name == "taken") == unique
 
 
@@ -80,7 +80,7 @@ def test_unique_names_of_long_names_fit_a_disk(name):
         assert len(f"{one}-preview.png".encode("utf-8", "surrogatepass")) <= 255
 
 
-def test_atomic_path_of_a_block_that_writes_nothing_says_so(tmp_path):
+def test_atomic_path_without_a_written_file_raises(tmp_path):
     with (
         pytest.raises(
             EnvironmentProblem, match=r"mesh\.obj cannot be written: nothing was written"
@@ -98,7 +98,7 @@ def test_atomic_path_with_a_long_name_is_written(tmp_path):
     assert path.read_text() == "v 0 0 0"
 
 
-def test_expand_home_without_home_is_one_sentence(monkeypatch):
+def test_expand_home_without_a_home_raises_one_sentence(monkeypatch):
     assert expand_home(Path("~/a")) == Path.home() / "a"
 
     def no_home(self):
@@ -118,7 +118,7 @@ def test_streams_escape_what_they_cannot_encode(monkeypatch):
     assert buffer.getvalue().split() == [rb"\u0416\udce9"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes of another kind")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports closed pipes differently")
 def test_streams_ignore_a_closed_pipe():
     code = (
         "import sys; from pipelines.streams import make_streams_safe; make_streams_safe()\n"

@@ -1,4 +1,4 @@
-"""The report passes on the golden arrays, and fails where it must."""
+"""The report that compares golden arrays: it passes on them, and fails on changed ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .golden_report.comparison import Ties, compare_meshes
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_array_of_a_group_agrees(tmp_path, group):
+def test_report_of_a_complete_group_passes(tmp_path, group):
     for name in GROUPS[group]:
         shutil.copy(GOLDEN / name, tmp_path)
     if group == "mesh model":
@@ -27,34 +27,34 @@ def test_every_array_of_a_group_agrees(tmp_path, group):
     assert [r for r in rows if not r.passed] == []
 
 
-def test_a_changed_number_fails(tmp_path):
+def test_report_of_a_changed_number_fails(tmp_path):
     arrays = dict(np.load(GOLDEN / "cameras.npz"))
     arrays["orbit_120_r4_e20"] = arrays["orbit_120_r4_e20"] + 1e-4
     np.savez(tmp_path / "cameras.npz", **arrays)
     assert main([str(tmp_path)]) == 1
 
 
-def test_an_incomplete_group_fails(tmp_path):
+def test_report_of_an_incomplete_group_fails(tmp_path):
     shutil.copy(GOLDEN / "instant_mesh_tiny.npz", tmp_path)
     _, problems = report(tmp_path)
     assert problems
     assert "incomplete" in problems[0]
 
 
-def test_an_empty_folder_fails(tmp_path):
+def test_report_of_an_empty_folder_fails(tmp_path):
     assert main([str(tmp_path)]) == 1
     assert main([]) == 2
 
 
 def _plane(level: float) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """FlexiCubes of a plane at x = 0.03, one grid value beside it, and the grid."""
+    """Return FlexiCubes' mesh of a plane at x = 0.03 with one changed value, and the values."""
     grid = CubeGrid(8, 2.0)
     values = (0.03 - grid.axis)[:, None, None].expand(9, 9, 9).clone()
     values[4, 4, 4] = level
     return (*flexicubes(values, grid, 1000), values.numpy())
 
 
-def test_a_value_at_the_level_is_a_tie_and_a_value_beyond_the_tolerance_is_not():
+def test_compare_meshes_ignores_differences_only_near_ties():
     inside, outside = _plane(2e-5), _plane(-2e-5)
     axis = CubeGrid(8, 2.0).axis.numpy()
     golden = (outside[0].numpy(), outside[1].numpy())
@@ -67,10 +67,10 @@ def test_a_value_at_the_level_is_a_tie_and_a_value_beyond_the_tolerance_is_not()
     assert not all(row.passed for row in rows)
     moved = inside[0] + torch.tensor([2e-4, 0, 0])
     rows, _ = compare_meshes("plane", moved, inside[1], *golden, 1e-4, ties=ties)
-    assert not rows[1].passed, "ties excuse nothing elsewhere"
+    assert not rows[1].passed, "a tie excuses no difference elsewhere"
 
 
-def test_the_report_uses_no_private_name_of_the_library():
+def test_golden_report_imports_no_private_names():
     text = "".join(path.read_text() for path in (GOLDEN.parent / "golden_report").glob("*.py"))
     imported = [line for line in text.splitlines() if line.startswith("from pipelines")]
     assert imported

@@ -13,7 +13,7 @@ PAGES = sorted(FOLDER.glob("*.md"))
 
 
 def _structure(text: str) -> dict[str, object]:
-    """List what translations share with their page: images, names in code and in bold, rows."""
+    """Return what a translation shares with its page: images, code, bold names, list items."""
     return {
         "pictures": re.findall(r"\]\(([^)]+)\)", text),
         "code": sorted({re.sub("<.*?>", "<>", code) for code in re.findall(r"`([^`]+)`", text)}),
@@ -25,7 +25,7 @@ def _structure(text: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_every_page_has_a_chinese_one_that_is_not_behind(page: Path):
+def test_help_page_has_a_current_chinese_translation(page: Path):
     chinese = (FOLDER / page.stem / "zh.md").read_text(encoding="utf-8")
     english = page.read_text(encoding="utf-8")
     assert _structure(chinese) == _structure(english)
@@ -35,12 +35,12 @@ def test_every_page_has_a_chinese_one_that_is_not_behind(page: Path):
     assert len(re.findall(r"[\u4e00-\u9fff]", chinese)) > 40
 
 
-def test_no_chinese_page_is_of_a_node_that_is_gone():
+def test_chinese_pages_belong_to_existing_english_pages():
     assert {path.parent.name for path in FOLDER.glob("*/zh.md")} == {page.stem for page in PAGES}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_every_page_has_an_image(page: Path):
+def test_help_page_shows_existing_images(page: Path):
     images = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert images
     assert all((FOLDER / image).exists() for image in images)

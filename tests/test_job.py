@@ -72,7 +72,7 @@ def test_summary_is_json_with_licenses_and_measurements(tiny, image_path, tmp_pa
     assert (summary["seed"], summary["error"]) == (3, "")
 
 
-def test_a_texture_keeps_the_quads(tiny, image_path, tmp_path, monkeypatch):
+def test_run_with_quads_does_not_decimate_for_the_texture(tiny, image_path, tmp_path, monkeypatch):
     limits = []
 
     def texture(mesh, layers, size, *, max_faces, **_):
@@ -101,20 +101,20 @@ def test_a_texture_keeps_the_quads(tiny, image_path, tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_print_report_comes_with_settings_of_a_print(tiny, image_path, tmp_path, output, printing):
+def test_run_with_print_settings_reports_printability(tiny, image_path, tmp_path, output, printing):
     found = run(tiny, [image_path], _output(**output), tmp_path, "disc").summary()["mesh"]["print"]
     assert (found is not None) is printing
     assert not printing or found["fits"] is (True if "printer" in output else None)
 
 
-def test_run_reports_an_error_instead_of_raising_it(tiny, tmp_path):
+def test_run_with_a_missing_file_returns_the_error(tiny, tmp_path):
     result = run(tiny, [tmp_path / "none.png"], QUICK, tmp_path, "none")
     assert isinstance(result.exception, UnreadableImage)
     assert result.error == f"There is no file {tmp_path / 'none.png'}."
     assert (result.files, result.report) == ((), None)
 
 
-def test_run_names_the_class_of_an_unforeseen_error(tiny, image_path, tmp_path):
+def test_run_with_an_unexpected_error_names_its_class(tiny, image_path, tmp_path):
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
@@ -122,7 +122,7 @@ def test_run_names_the_class_of_an_unforeseen_error(tiny, image_path, tmp_path):
     assert result.error == "ZeroDivisionError: by zero"
 
 
-def test_run_lets_an_interruption_pass(tiny, image_path, tmp_path):
+def test_run_raises_keyboard_interrupts(tiny, image_path, tmp_path):
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -142,7 +142,7 @@ def test_run_reports_the_stages_in_order(tiny, image_path, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["decimation", "texture"])
-def test_finish_stops_while_it_decimates(tmp_path, stage):
+def test_finish_stops_if_progress_raises(tmp_path, stage):
     def stop(*_, stage: str) -> None:
         raise InterruptedError(stage)
 
@@ -153,7 +153,7 @@ def test_finish_stops_while_it_decimates(tmp_path, stage):
         finish(result, output, tmp_path, "ball", progress=stop)
 
 
-def test_the_three_stages_travel_between_machines(tiny, image_path, tmp_path):
+def test_stages_with_pickled_results_write_what_run_writes(tiny, image_path, tmp_path):
     prepared = pickle.loads(pickle.dumps(prepare([image_path], QUICK)))
     result = pickle.loads(pickle.dumps(reconstruct(tiny, prepared, QUICK)))
     parts = finish(result, QUICK.output, tmp_path, "parts")
@@ -162,7 +162,7 @@ def test_the_three_stages_travel_between_machines(tiny, image_path, tmp_path):
     assert parts.files[0].read_bytes() == whole.files[0].read_bytes()
 
 
-def test_images_with_cameras_become_a_mesh(tiny, image_path, tmp_path):
+def test_run_of_images_with_cameras_writes_mesh_and_views(tiny, image_path, tmp_path):
     cameras = cameras_around([0.0, 90.0, 180.0, 270.0], [10.0] * 4, 4.0, 30.0)
     settings = _output(texture=512, save_views=True)
     result = run(tiny, [image_path] * 4, settings, tmp_path, "a", cameras=cameras)
@@ -172,7 +172,9 @@ def test_images_with_cameras_become_a_mesh(tiny, image_path, tmp_path):
     assert names[3:] == [f"a-view-{i}.png" for i in range(4)]
 
 
-def test_several_tries_keep_the_best_and_report_all(tiny, image_path, tmp_path, monkeypatch):
+def test_run_with_several_tries_keeps_the_best_and_reports_all(
+    tiny, image_path, tmp_path, monkeypatch
+):
     overlaps = iter([0.5, 0.9])
     monkeypatch.setattr(Result, "outline_overlap", lambda *_: next(overlaps))
     settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, seed=3, tries=2)})
@@ -186,7 +188,7 @@ def test_several_tries_keep_the_best_and_report_all(tiny, image_path, tmp_path, 
     assert result.files[0].read_bytes() == alone.files[0].read_bytes()
 
 
-def test_several_tries_of_photographs_keep_the_best(tiny, image_path, tmp_path):
+def test_run_of_photographs_with_several_tries_keeps_the_best(tiny, image_path, tmp_path):
     settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, seed=3, tries=2)})
     cameras = Viewpoints((0.0, 180.0))
     result = run(tiny, [image_path] * 2, settings, tmp_path, "a", cameras=cameras)
@@ -201,13 +203,13 @@ def test_several_tries_of_photographs_keep_the_best(tiny, image_path, tmp_path):
     [(6, None), (4, Viewpoints((0.0, 90.0, 180.0, 270.0)))],
     ids=["own views", "photographs of all sides"],
 )
-def test_several_tries_without_sampled_views_are_refused(image_path, count, cameras):
+def test_prepare_refuses_tries_if_no_views_are_generated(image_path, count, cameras):
     settings = QUICK.model_copy(update={"views": ViewSettings(steps=1, tries=2)})
     with pytest.raises(InvalidInput, match="no views are generated: leave out tries"):
         prepare([image_path] * count, settings, cameras=cameras)
 
 
-def test_photographs_of_two_sides_become_a_mesh_with_generated_views(tiny, image_path, tmp_path):
+def test_run_of_two_photographs_generates_the_other_views(tiny, image_path, tmp_path):
     settings = _output(texture=512, save_views=True)
     viewpoints = Viewpoints((0.0, 180.0))
     result = run(tiny, [image_path] * 2, settings, tmp_path, "a", cameras=viewpoints)
@@ -217,7 +219,9 @@ def test_photographs_of_two_sides_become_a_mesh_with_generated_views(tiny, image
     ]
 
 
-def test_photographs_of_all_sides_need_no_multiview_model(models_dir, image_path, tmp_path):
+def test_load_for_photographs_of_all_sides_skips_the_multiview_model(
+    models_dir, image_path, tmp_path
+):
     viewpoints = Viewpoints((0.0, 90.0, 180.0, 270.0), 15.0)
     loading = LoadSettings(device="cpu", dtype="float32", models_dir=models_dir)
     chain = job.load(QUICK, loading, viewpoints)
@@ -228,7 +232,7 @@ def test_photographs_of_all_sides_need_no_multiview_model(models_dir, image_path
     assert "Some sides are missing" in missing.error
 
 
-def test_photographs_travel_between_machines_and_cover_the_views(tiny, image_path):
+def test_reconstruct_of_pickled_photographs_layers_them_over_the_views(tiny, image_path):
     prepared = prepare([image_path] * 2, QUICK, cameras=Viewpoints((0.0, 90.0)))
     result = reconstruct(tiny, pickle.loads(pickle.dumps(prepared)), QUICK)
     views, photographs = result.layers()
@@ -237,18 +241,20 @@ def test_photographs_travel_between_machines_and_cover_the_views(tiny, image_pat
     assert result.layers("views") == [result.views]
 
 
-def test_a_model_of_one_image_refuses_photographs(photo, image_path, tmp_path):
+def test_run_of_photographs_with_a_one_image_model_fails(photo, image_path, tmp_path):
     viewpoints = Viewpoints((0.0, 90.0))
     result = run(photo, [image_path] * 2, JobSettings(), tmp_path, "a", cameras=viewpoints)
     assert "photo takes one image without cameras, got 2" in result.error
 
 
-def test_a_model_of_one_image_refuses_several(photo, image_path, tmp_path):
+def test_run_of_several_images_with_a_one_image_model_fails(photo, image_path, tmp_path):
     result = run(photo, [image_path] * 2, JobSettings(), tmp_path, "a")
     assert "photo takes one image without cameras, got 2" in result.error
 
 
-def test_a_texture_is_no_finer_than_its_images(tiny, image_path, tmp_path, monkeypatch):
+def test_run_limits_the_texture_to_the_detail_of_its_images(
+    tiny, image_path, tmp_path, monkeypatch
+):
     sizes: list[int] = []
 
     def texture(mesh, layers, size, **_):
@@ -263,7 +269,7 @@ def test_a_texture_is_no_finer_than_its_images(tiny, image_path, tmp_path, monke
 
 
 @pytest.mark.parametrize("ratio", [0.85, None])
-def test_without_a_ratio_the_object_keeps_its_size(tmp_path, ratio):
+def test_prepare_without_a_foreground_ratio_keeps_the_objects_size(tmp_path, ratio):
     image = Image.new("RGB", (100, 100), "white")
     image.paste("red", (40, 40, 60, 60))
     image.save(tmp_path / "small.png")
@@ -273,7 +279,7 @@ def test_without_a_ratio_the_object_keeps_its_size(tmp_path, ratio):
     assert covered == pytest.approx(0.2 if ratio is None else ratio, abs=0.03)
 
 
-def test_views_that_are_not_square_need_their_background_removed(tmp_path):
+def test_prepare_refuses_views_that_are_not_square(tmp_path):
     wide = torch.rand(1, 4, 32, 48)
     settings = QUICK.model_copy(update={"foreground_ratio": None, "remove_bg": "alpha"})
     with pytest.raises(InvalidInput, match="must be square unless"):
@@ -288,7 +294,7 @@ def test_views_that_are_not_square_need_their_background_removed(tmp_path):
     ],
     ids=["seed", "views_model"],
 )
-def test_check_refuses_settings_that_the_model_does_not_have(settings):
+def test_check_refuses_settings_that_the_model_does_not_use(settings):
     with pytest.raises(InvalidInput, match="takes the image itself: leave out"):
         job.check(settings)
 
@@ -298,14 +304,11 @@ def test_check_refuses_a_printer_without_a_volume():
         job.check(JobSettings(output=OutputSettings(printer="220x0x250")))
 
 
-@pytest.mark.parametrize("model", ["photo", "triposr", "triposg", MODEL])
-def test_check_refuses_models_that_forbid_commercial_use(model):
-    settings = JobSettings(model=model, license="commercial")
-    if model != MODEL:
-        job.check(settings)
-        return
+def test_check_with_license_commercial_refuses_models_that_forbid_it():
+    for model in ("photo", "triposr", "triposg"):
+        job.check(JobSettings(model=model, license="commercial"))
     with pytest.raises(InvalidInput, match=r"CC-BY-NC.*choose one of photo, triposr, triposg, or"):
-        job.check(settings)
+        job.check(JobSettings(model=MODEL, license="commercial"))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +318,7 @@ def test_check_refuses_models_that_forbid_commercial_use(model):
         ("zero123plus", "pictures", "leave out views_model"),
     ],
 )
-def test_check_refuses_colours_that_triposg_does_not_have(views_model, texture_from, says):
+def test_check_of_triposg_refuses_colours_without_a_source(views_model, texture_from, says):
     def settings(views_model: str | None, texture_from: str, **others: str) -> JobSettings:
         output = OutputSettings(texture_from=texture_from)
         return JobSettings(model="triposg", views_model=views_model, output=output, **others)
@@ -328,7 +331,7 @@ def test_check_refuses_colours_that_triposg_does_not_have(views_model, texture_f
         job.check(settings(None, "views", license="commercial"))
 
 
-def test_a_name_that_is_no_text_is_noted_as_an_escape(photo, tmp_path):
+def test_run_escapes_a_title_that_is_not_unicode(photo, tmp_path):
     name, settings = "b\udce9", JobSettings(surface=COARSE)
     result = run(photo, [CUP], settings, tmp_path, name, title=name)
     assert result.error == ""

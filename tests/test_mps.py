@@ -1,5 +1,7 @@
-"""No Mac is at hand, so: every operator that runs where a model runs must have a kernel for MPS in
-every PyTorch that requirements.txt allows.
+"""Check without a Mac that the models run on MPS.
+
+Every operator that runs on a model's device must have an MPS kernel in every PyTorch that
+requirements.txt allows.
 """
 
 from __future__ import annotations
@@ -28,9 +30,8 @@ from pipelines.settings import SurfaceSettings, ViewSettings
 from pipelines.surface.extraction import extract_mesh
 
 CPU = torch.device("cpu")
-# What MPS has now and had not in PyTorch 2.4: the difference of two releases'
-# torchgen/packaged/ATen/native/native_functions.yaml, backward passes and special functions left
-# out.
+# Operators that got their MPS kernel after PyTorch 2.4: the difference between two releases'
+# torchgen/packaged/ATen/native/native_functions.yaml, without backward and special functions.
 LATER = {
     "__lshift__",
     "__rshift__",
@@ -98,7 +99,7 @@ LATER = {
 }
 ELSEWHERE = {
     "_scaled_dot_product_flash_attention_for_cpu",  # each device has its own
-    "upsample_bicubic2d",  # these four are asked for on the CPU
+    "upsample_bicubic2d",  # the library runs these four on the CPU
     "_upsample_bilinear2d_aa",
     "_upsample_bicubic2d_aa",
     "grid_sampler_3d",
@@ -119,8 +120,9 @@ class Recorder(TorchDispatchMode):
 
 @cache
 def kernels() -> dict[str, tuple[str, str | None]]:
-    """Each operator's dispatch keys, and the operator whose kernels it uses, in the installed
-    PyTorch.
+    """Return the dispatch keys of each operator of the installed PyTorch, by the operator's name.
+
+    With them comes the name of the operator whose kernels it uses; None if it has its own.
     """
     path = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"
     entries = yaml.load(
@@ -181,14 +183,14 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_operator_has_a_kernel_for_mps(stage, tiny):
+def test_stage_uses_only_operators_with_an_mps_kernel(stage, tiny):
     with Recorder() as recorder:
         STAGES[stage](tiny)
     assert len(recorder.names) > 30
     assert {name for name in recorder.names - ELSEWHERE if not runs_on_mps(name)} == set()
 
 
-def test_the_check_knows_what_is_missing():
+def test_runs_on_mps_recognises_missing_kernels():
     assert runs_on_mps("add.Tensor")
     assert runs_on_mps("index_add_")
     assert not runs_on_mps("max_pool3d_with_indices")  # since 2.9 only

@@ -100,7 +100,7 @@ def fetch_from(*replies: Reply, access: Access = EVERYWHERE, max_bytes: int = 10
         "ff02::1",
     ],
 )
-def test_is_public_special_address_is_not(address):
+def test_is_public_of_a_special_address_is_false(address):
     assert not is_public(address)
 
 
@@ -108,7 +108,7 @@ def test_is_public_special_address_is_not(address):
     "address",
     ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946", "::ffff:8.8.8.8", "64:ff9b::808:808"],
 )
-def test_is_public_address_of_the_internet_is(address):
+def test_is_public_of_an_internet_address_is_true(address):
     assert is_public(address)
 
 
@@ -139,7 +139,7 @@ def test_access_networks_allow_a_special_range():
         "",
     ],
 )
-def test_parse_url_malformed_is_refused(text):
+def test_parse_url_refuses_malformed_text(text):
     with pytest.raises(InvalidInput, match="URL must look like"):
         parse_url(text)
 
@@ -174,8 +174,8 @@ def test_stream_refuses_a_private_address_before_it_connects(host):
     asyncio.run(run())
 
 
-def test_connection_goes_to_the_address_that_was_checked(monkeypatch):
-    """A name that resolves differently on a second request to the resolver leads nowhere else."""
+def test_stream_connects_to_the_address_that_was_checked(monkeypatch):
+    """The name resolves to another address the second time, which must not be used."""
     answers = iter(["127.0.0.1", "127.0.0.2"])
 
     def resolve(host: str, port: object, *_: object, **__: object) -> list:
@@ -212,8 +212,8 @@ def test_stream_checks_every_redirect(location, error):
         fetch_from(Reply(b"", 302, {"Location": location}), access=access)
 
 
-def test_stream_name_stays_a_name_and_a_dead_address_beside_a_living_one_is_skipped():
-    """`localhost` has two addresses, of which only one is listened on."""
+def test_stream_skips_an_address_without_a_server_and_keeps_the_host_name():
+    """`localhost` has two addresses, and the server listens on one of them."""
 
     async def run() -> None:
         async with Service() as service:
@@ -268,7 +268,7 @@ def test_proxy_does_not_open_private_addresses(proxied, host):
         proxied(f"http://{host}/x", Access(http=True))
 
 
-def test_proxy_is_ignored_without_access_to_it(proxied):
+def test_proxy_is_ignored_if_access_forbids_proxies(proxied):
     with pytest.raises(httpx.HTTPError):
         proxied("http://files.example/x", Access(http=True, proxies=False))
 
@@ -318,7 +318,7 @@ def test_read_chunks_refuses_damaged_cut_off_and_unsupported_encodings(encoding,
 @pytest.mark.parametrize("status", [200, 302])
 @pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate", "br"])
 def test_read_chunks_bounds_memory_by_the_limit_for_every_encoding(encoding, status):
-    """A bomb, also as the body of a redirect, which httpx would read."""
+    """Send a decompression bomb, also as the body of a redirect, which httpx itself would read."""
     wbits = {"gzip": zlib.MAX_WBITS | 16}.get(encoding, zlib.MAX_WBITS)
     body = _deflate(bytes(200 * 2**20), wbits)
     headers = {"Content-Encoding": encoding} | ({"Location": "/x"} if status == 302 else {})

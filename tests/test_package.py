@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = [m.name for m in pkgutil.walk_packages(pipelines.__path__, "pipelines.")]
 
 
-def test_every_folder_of_the_library_is_installed():
+def test_pyproject_lists_every_package():
     tomllib = pytest.importorskip("tomllib")
     said = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     there = {str(p.parent.relative_to(ROOT)) for p in (ROOT / "pipelines").rglob("__init__.py")}
@@ -56,7 +56,7 @@ def test_deprecated_modules_warn_and_still_export_the_old_names():
     assert read_picture is read_image
 
 
-def test_readmes_python_runs(tmp_path, monkeypatch):
+def test_readme_python_example_writes_a_mesh(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "workflows" / "demo.png", tmp_path / "photo.jpg")
@@ -65,7 +65,7 @@ def test_readmes_python_runs(tmp_path, monkeypatch):
     assert (tmp_path / "photo.obj").read_text().startswith("v ")
 
 
-def test_the_version_and_the_id_are_the_same_everywhere():
+def test_version_and_registry_id_are_the_same_everywhere():
     tomllib = pytest.importorskip("tomllib")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == pipelines.__version__

@@ -1,4 +1,4 @@
-"""Colours of meshes whose fields have none, in a pose that is not the photograph's."""
+"""Colours of meshes whose fields have no colours and whose pose differs from the photograph's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHAPE, POSE = stairs(), (40.0, 15.0)
 
 
 def _images(cameras: Cameras, size: int = 192) -> tuple[torch.Tensor, torch.Tensor]:
-    """Render the shape without light, and its masks."""
+    """Return unlit images of the shape, and its masks."""
     black = replace(SHAPE, vertex_colors=torch.zeros_like(SHAPE.vertices))
     image, shadow = (render_mesh(one, cameras, size, shaded=False) for one in (SHAPE, black))
     return image, 1 - shadow[:, :1]
@@ -36,7 +36,7 @@ def _images(cameras: Cameras, size: int = 192) -> tuple[torch.Tensor, torch.Tens
 
 @functools.cache
 def _result(azimuth: float, elevation: float) -> Result:
-    """A grey mesh and its photograph, after the search for the camera."""
+    """Return a grey mesh and its photograph, whose camera was estimated."""
     image, mask = _images(cameras_around([azimuth], [elevation], 4.0, 30.0))
     photo = FramedImage(image, mask, image, mask, {})
     grey = replace(SHAPE, vertex_colors=torch.full_like(SHAPE.vertices, 0.5))
@@ -45,7 +45,7 @@ def _result(azimuth: float, elevation: float) -> Result:
 
 
 @pytest.mark.parametrize(("azimuth", "elevation"), [POSE, (150.0, 0.0)])
-def test_camera_of_a_turned_object_is_found(azimuth, elevation):
+def test_with_cameras_finds_the_camera_of_a_turned_object(azimuth, elevation):
     fit = _result(azimuth, elevation).fit
     assert fit.trusted
     assert fit.azimuth_deg == pytest.approx(azimuth, abs=4)

@@ -1,4 +1,4 @@
-"""The declarations, and what the registries of the library say of the same things."""
+"""The declarations of settings, and their agreement with the library's registries."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ ALL = declared(JobSettings, LoadSettings)
         ("dtype", ["auto", *DTYPES]),
     ],
 )
-def test_choices_are_those_of_the_registry(name, registry):
+def test_setting_choices_equal_the_registry(name, registry):
     assert list(ALL[name].choices) == list(registry)
 
 
-def test_bounds_and_defaults_are_those_of_the_stages():
+def test_setting_bounds_and_defaults_equal_those_of_the_stages():
     assert (ALL["texture"].low, ALL["texture"].high) == (MIN_SIZE, MAX_SIZE)
     assert ALL["max_faces"].low == MIN_FACES
     assert ALL["alpha_threshold"].default == DEFAULT_THRESHOLD
 
 
-def test_every_setting_has_a_help_text_and_a_name_of_its_own():
+def test_settings_have_help_texts_and_unique_names():
     fields = 0
     for model in (ViewSettings, SurfaceSettings, OutputSettings, Settings, JobSettings):
         own = model.model_fields.keys() - model.__base__.model_fields.keys()
@@ -110,13 +110,13 @@ def _is_nested(model: type[BaseModel], name: str) -> bool:
     ],
     ids=["low", "nested", "nan", "choice", "bool", "pair", "unknown", "pattern"],
 )
-def test_an_invalid_value_is_one_sentence(make, sentence):
+def test_settings_with_an_invalid_value_raise_one_sentence(make, sentence):
     with pytest.raises(InvalidInput) as caught:
         make()
     assert str(caught.value) == sentence
 
 
-def test_flat_values_make_the_same_settings():
+def test_from_flat_of_flat_values_returns_equal_settings():
     some = JobSettings(
         model="triposr",
         surface=SurfaceSettings(resolution=64),
@@ -129,7 +129,7 @@ def test_flat_values_make_the_same_settings():
     )
 
 
-def test_settings_are_frozen_and_travel_between_processes():
+def test_settings_are_frozen_hashable_and_picklable():
     some = JobSettings(surface=SurfaceSettings(resolution=64))
     with pytest.raises(ValueError, match="frozen"):
         some.model = "triposr"
@@ -146,11 +146,11 @@ def test_settings_are_frozen_and_travel_between_processes():
         ("device", "cuda:1", "cuda:1"),
     ],
 )
-def test_texts_are_converted(name, text, value):
+def test_parse_converts_text(name, text, value):
     assert ALL[name].parse(text) == value
 
 
-def test_settings_import_no_heavy_package():
+def test_settings_do_not_import_torch():
     code = f"import sys, {settings.__name__}; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

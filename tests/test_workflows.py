@@ -1,4 +1,4 @@
-"""Contents of workflow files and the blueprint beside their graphs; tests/comfyui runs them."""
+"""Workflow files and the blueprint, apart from running them, which tests/comfyui does."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _template(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
-def test_templates_name_the_weights_that_their_models_download(path: Path):
-    """Return the URLs where the pack looks for them, of the revision that it loads."""
+def test_templates_list_the_weights_that_their_models_download(path: Path):
+    """The URLs must be those of the files and revisions that the pack loads."""
     graph = _read(path)
     listed = []
     for node in graph["nodes"]:
@@ -50,13 +50,15 @@ def test_templates_name_the_weights_that_their_models_download(path: Path):
             assert link["directory"] == "image_to_3d"
         listed += links
     (note,) = (node["widgets_values"][0] for node in graph["nodes"] if "Note" in node["type"])
-    assert all(link["url"] in note for link in listed), "older pages do not show them"
-    # Newer pages ask for what the whole workflow lists, older ones for what its nodes do.
+    assert all(link["url"] in note for link in listed), (
+        "older versions of the page do not show the list"
+    )
+    # Newer versions of ComfyUI's page read the workflow's list, older ones those of its nodes.
     assert graph.get("models", []) == listed
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_app_mode_shows_widgets_and_results_that_there_are(number: int):
+def test_app_mode_shows_existing_widgets_and_results(number: int):
     graph = _template(number)
     by_id = {node["id"]: node for node in graph["nodes"]}
     shown = graph["extra"]["linearData"]
@@ -71,7 +73,7 @@ def test_app_mode_shows_widgets_and_results_that_there_are(number: int):
     assert set(types[1:]) <= {"PreviewImage"}
 
 
-def test_blueprint_is_the_middle_of_the_first_template():
+def test_blueprint_equals_the_middle_of_the_first_template():
     whole = _read(ROOT / "subgraphs" / "Image to 3D.json")
     (inner,) = whole["definitions"]["subgraphs"]
     (outer,) = whole["nodes"]

@@ -1,7 +1,7 @@
-"""Models of the official kinds, small, in the official files.
+"""Small untrained models in the official file formats.
 
-Their weights are not trained: the reconstruction model makes a ball of any views, a little
-different for each, and the multiview model draws noise.
+The reconstruction model returns a ball that differs slightly for other views. The multiview model
+returns noise.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def config() -> ReconstructionConfig:
-    """The sizes of the tiny reconstruction model."""
+    """Return the sizes of the tiny reconstruction model."""
     official = OFFICIAL_SIZES[MODEL]
     assert isinstance(official, ReconstructionConfig)
     encoder = replace(official.encoder, **_SIZES["encoder"])
@@ -104,13 +104,13 @@ def config() -> ReconstructionConfig:
 
 
 def write_models(folder: Path) -> None:
-    """Both models into a folder of models, where the official ones are looked for."""
+    """Write both models into a folder of weights, at the paths of the official ones."""
     write_reconstruction_model(folder / "InstantMesh")
     write_multiview_model(folder / "zero123plus-v1.2", folder / "InstantMesh")
 
 
 def write_reconstruction_model(folder: Path) -> None:
-    """As the official files are, a pickle with a prefix, and the sizes beside it."""
+    """Write a pickle with prefixed names, as the official one, and a JSON file with the sizes."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / RECONSTRUCTION_PRESETS[MODEL].file
     weights = {f"lrm_generator.{name}": value for name, value in ball_model().state_dict().items()}
@@ -120,11 +120,11 @@ def write_reconstruction_model(folder: Path) -> None:
 
 @torch.no_grad()
 def ball_model() -> ReconstructionModel:
-    """A model whose signed distance is about RADIUS^2 - x^2 - y^2 - z^2, and negative beyond its
-    planes, where features are 0.
+    """Return a model whose signed distance is about RADIUS^2 - x^2 - y^2 - z^2.
 
-    Its tokens say how far from the middle of a plane they are, which the layers, whose answers are
-    small, hardly change. The first channel of plane (a, b) is 1 / 2 - (a^2 + b^2) / 4.
+    Outside its planes, where features are 0, the distance is negative. Its position embeddings
+    encode the distance of a token from the middle of its plane; the layers change them only
+    slightly. The first channel of plane (a, b) is 1 / 2 - (a^2 + b^2) / 4.
     """
     sizes = config()
     with torch.random.fork_rng():
@@ -132,7 +132,7 @@ def ball_model() -> ReconstructionModel:
         model = sizes.build()
     transformer, dim = model.transformer, sizes.transformer_dim
     for layer in transformer.layers:
-        layer.cross_attn.out_proj.weight.mul_(0.2)  # enough for other views to make another ball
+        layer.cross_attn.out_proj.weight.mul_(0.2)  # large enough that other views change the ball
         for last in (layer.self_attn.out_proj, layer.mlp[3]):
             last.weight.mul_(0.05)
     side = sizes.triplane_low_res
@@ -142,7 +142,7 @@ def ball_model() -> ReconstructionModel:
     tokens = torch.zeros(side * side, dim)
     tokens[:, :4] = torch.cat([place, -place], dim=1) * 8
     transformer.pos_embed.copy_(tokens.repeat(len(PLANE_AXES), 1)[None])
-    # The norm leaves their direction alone: all these tokens are equally long.
+    # All these tokens have the same length, so the layer norm keeps their directions.
     transformer.deconv.weight[:, 0] = 0
     factors = torch.tensor([-1.0, 1.0]) * (2 * dim) ** -0.5
     transformer.deconv.weight[[0, 2], 0] = factors[:, None, None]
@@ -157,7 +157,7 @@ def ball_model() -> ReconstructionModel:
 
 
 def _let_pass(network: nn.Sequential, channels: int) -> None:
-    """Make an MLP the sum of the planes' first channels, less what leaves a ball."""
+    """Make an MLP return the sum of the planes' first channels, minus a constant for the radius."""
     layers = [layer for layer in network if isinstance(layer, nn.Linear)]
     for layer in layers:
         layer.weight.zero_()
@@ -168,7 +168,7 @@ def _let_pass(network: nn.Sequential, channels: int) -> None:
 
 
 def write_multiview_model(folder: Path, unet_folder: Path | None = None) -> None:
-    """In diffusers layout; the U-Net as a pickle of its own where `unet_folder` is given."""
+    """Write the model in diffusers layout; the U-Net as a pickle into `unet_folder`, if given."""
     for name, part in multiview_parts().items():
         _write_json(folder / name / "config.json", _CONFIGS[name])
         weights = {key: value.contiguous() for key, value in part.state_dict().items()}
@@ -200,7 +200,7 @@ def write_multiview_model(folder: Path, unet_folder: Path | None = None) -> None
 
 
 def multiview_parts() -> dict[str, nn.Module]:
-    """The networks of the tiny Zero123++, with random weights that are always the same."""
+    """Return the networks of the tiny Zero123++, with the same random weights every time."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import (
         CLIPTextConfig,

@@ -1,4 +1,4 @@
-"""Work for the tests' processes; the image's name says what happens."""
+"""Work for worker processes; the image's name selects what happens."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pipelines.agents.jobs import AgentJobs
 from pipelines.errors import InvalidInput
 from pipelines.settings import JobSettings
 
-# By the name under which a worker's process can import it.
+# Imported by the name under which a worker's process finds it.
 makers = importlib.import_module("tests.agents.makers")
 
 

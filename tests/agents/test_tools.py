@@ -24,7 +24,7 @@ from pipelines.multiview.photographs import Viewpoints
 from pipelines.settings import JobSettings, LoadSettings, declared
 
 ROOT = Path(__file__).parents[2]
-#: Loaded by each Python process: worker processes write to stdout, which belongs to the protocol.
+#: A sitecustomize module with which worker processes print to stdout, which the protocol uses.
 _NOISE = "import sys\nif '--multiprocessing-fork' in sys.orig_argv: print('noise', flush=True)\n"
 
 
@@ -47,7 +47,7 @@ class NoJobs:
 
 @pytest.fixture
 def call(tmp_path, image_path):
-    """Return a function that calls a tool and returns the result, and the jobs."""
+    """A function that calls a tool and returns its result; its attribute `jobs` has the jobs."""
     folders, jobs = Folders([tmp_path]), NoJobs()
     server = make_server(Tools(folders, jobs, LoadSettings(device="cpu")), folders)
 
@@ -159,14 +159,14 @@ def test_result_of_a_queued_job_is_refused(call):
 
 
 @pytest.mark.parametrize("folder", ["missing", "{}"])
-def test_command_without_a_writable_folder_ends_with_two(folder, tmp_path, capsys, monkeypatch):
+def test_mcp_without_a_usable_folder_exits_2(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pipelines.agents.tools.make_server", pytest.fail)
     (tmp_path / "file").touch()
     assert main(["mcp", folder.format(tmp_path / "file"), "--device", "cpu"]) == 2
     assert "There is no folder" in capsys.readouterr().err
 
 
-def test_photo_over_stdio_gives_files_and_an_image(tmp_path, image_path):
+def test_mcp_over_stdio_returns_files_and_an_image(tmp_path, image_path):
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "sitecustomize.py").write_text(_NOISE)
     unexpected = []

@@ -15,7 +15,7 @@ from pipelines.settings import JobSettings, LoadSettings
 
 
 def recipe(*words: str) -> Recipe:
-    """The recipe of a run with these options."""
+    """Return the recipe of a run with these options."""
     values = vars(make_parser().parse_args(["pictures", "-o", "out", *words]))
     return Recipe(
         JobSettings.from_flat(values), LoadSettings.from_flat(values | {"device": "auto"})
@@ -28,7 +28,7 @@ def items(ids: Sequence[str]) -> list[Item]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a folder of so many images, each of a disc of its own size and colour."""
+    """Makes a folder with a number of images of discs, which differ in size and colour."""
 
     def make(count: int) -> Path:
         folder = tmp_path / "pictures"

@@ -1,4 +1,4 @@
-"""Catalogue work for the tests, in place of models. The item's id says what happens."""
+"""Stand-ins for the work on an item; the start of the item's id selects the behaviour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.errors import CheckpointError
 
 
 def stub(folder: Path, seconds: float = 0.0) -> Callable[..., State]:
-    """Writes a file for each item, and a note of each time that it begins one."""
+    """Return work that writes a file for each item, and logs its id to begun.txt when it starts."""
 
     def work(state: State, report: Callable[..., None] | None = None) -> State:
         id = state.task.item.id
@@ -50,7 +50,7 @@ def unready(folder: Path) -> Callable[..., State]:
 
 
 def part_of(parts: tuple[str, ...], folder: Path) -> Callable[..., State]:
-    """Parts of the stub's work, each of which leaves its name behind."""
+    """Return parts of the stub's work; each records its name in the item's seconds."""
     whole = stub(folder, 0.05)
 
     def work(state: State, report: Callable[..., None] | None = None) -> State:

@@ -1,4 +1,4 @@
-"""The command, from images to a catalogue, with the embedded model."""
+"""The command `catalogue` from images to a catalogue, with the embedded model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_THE_MOMENT = {"seconds", "peak_memory", "worker"}
 
 
 def _facts(folder: Path) -> dict[str, dict]:
-    """The manifest without what is another each time, with the files' contents."""
+    """Return the manifest's rows with the files' contents, without values that vary by run."""
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     return {
         row["id"]: {k: v for k, v in row.items() if k not in _OF_THE_MOMENT}
@@ -40,7 +40,7 @@ def _facts(folder: Path) -> dict[str, dict]:
 
 
 def _made(recipe, folder, picture, *, id="a", sides=(), parts=("prepare", "reconstruct", "finish")):
-    """The state after the parts of the work, in this process."""
+    """Run parts of the work on one image in this process; return the item's state."""
     from pipelines.catalogue.items import Item
 
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def _made(recipe, folder, picture, *, id="a", sides=(), parts=("prepare", "recon
     return Work(recipe, folder, parts, device="cpu")(State(task))
 
 
-def test_catalogue_row_has_its_images_result(tmp_path, images):
+def test_catalogue_row_describes_the_mesh_of_its_image(tmp_path, images):
     picture = images(1) / "disc-0.png"
     made = recipe(
         *QUICK[:2], "--format", "glb", "--previews", "--views", "--size", "80", "--pivot", "bottom"
@@ -88,7 +88,7 @@ def test_catalogue_row_of_an_invalid_image_has_the_error(tmp_path, content, kind
     assert bool(row.picture_sha256) == (content is not None)
 
 
-def test_catalogue_takes_file_addresses(tmp_path, images):
+def test_catalogue_reads_images_at_file_urls(tmp_path, images):
     picture = images(1) / "disc-0.png"
     local = _made(recipe(*QUICK[:2]), tmp_path / "one", picture).row
     remote = _made(recipe(*QUICK[:2]), tmp_path / "two", f"file://{picture}").row
@@ -97,7 +97,7 @@ def test_catalogue_takes_file_addresses(tmp_path, images):
     assert "disc-0.png.gone: FileNotFoundError" in gone.error
 
 
-def test_catalogue_takes_web_addresses(tmp_path, images):
+def test_catalogue_reads_images_at_web_urls(tmp_path, images):
     import functools
     import http.server
     import threading
@@ -134,7 +134,7 @@ def test_catalogue_failed_write_leaves_no_file(tmp_path, images, monkeypatch):
     assert [p.name for p in sorted(out.iterdir())] == [UNFINISHED, "a"]
 
 
-def test_catalogue_refuses_a_folder_that_a_machine_does_not_see(tmp_path):
+def test_catalogue_refuses_a_folder_that_a_machine_lacks(tmp_path):
     from pipelines.errors import EnvironmentProblem
 
     with pytest.raises(EnvironmentProblem, match=r"does not exist on .*: with -o"):
@@ -153,7 +153,7 @@ def test_catalogue_views_do_not_depend_on_the_order(tmp_path, images, models_dir
     assert files[0] == files[1]
 
 
-def test_photographs_of_several_sides_are_one_item(tmp_path, images, models_dir):
+def test_catalogue_makes_one_mesh_from_photographs_of_several_sides(tmp_path, images, models_dir):
     one, other = sorted(images(2).iterdir())
     words = ["--model", MODEL, "--steps", "1", "--seed", "5", "--models-dir", str(models_dir)]
     made = recipe(*QUICK[:2], *words, "--dtype", "float32", "--tries", "2", "--save-views")
@@ -165,7 +165,7 @@ def test_photographs_of_several_sides_are_one_item(tmp_path, images, models_dir)
 
 
 def test_catalogue_resumes_after_it_was_killed(tmp_path, images):
-    """The same files and rows as a run that nothing happened to, with one worker or two."""
+    """Files and rows must equal those of a run without interruption and with one worker."""
     folder = images(7)
     (folder / "broken.png").write_text("no image")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -181,9 +181,9 @@ def test_catalogue_resumes_after_it_was_killed(tmp_path, images):
     process.wait()
     seen = Manifest(cut).rows
     assert 2 <= len(seen) < 8
-    for mesh in cut.glob("*/*.obj"):  # all that has its place is whole
+    for mesh in cut.glob("*/*.obj"):  # no file is partial
         assert len(trimesh.load(mesh, process=False).faces) > 100
-    time.sleep(1)  # the workers follow their parent
+    time.sleep(1)  # the workers end after their parent
     assert main([str(folder), "-o", str(cut), *QUICK, "--workers", "2"]) == 1
     assert _facts(cut) == _facts(whole)
     assert not (cut / UNFINISHED).exists()
@@ -191,12 +191,14 @@ def test_catalogue_resumes_after_it_was_killed(tmp_path, images):
     tables = [parquet.read_table(out / "manifest.parquet").to_pylist() for out in (whole, cut)]
     without = [[{k: r[k] for k in r if k not in _OF_THE_MOMENT} for r in t] for t in tables]
     assert without[0] == without[1]
-    assert main([str(folder), "-o", str(cut), *QUICK]) == 1  # nothing to do, and one had failed
+    assert (
+        main([str(folder), "-o", str(cut), *QUICK]) == 1
+    )  # nothing left to do, but one item failed
 
 
 @pytest.fixture
 def stubbed(monkeypatch):
-    """The command with an outcome instead of a run."""
+    """Sets the outcome that the command gets in place of a run."""
 
     def set_to(outcome):
         def run(options, settings):
@@ -234,7 +236,9 @@ def test_catalogue_exit_code_follows_the_outcome(stubbed, capsys, outcome, code,
         (["--device", "cuda:99"], 1, "has no cuda:99 device"),
     ],
 )
-def test_catalogue_invalid_arguments_have_one_sentence(tmp_path, images, capsys, words, code, said):
+def test_catalogue_with_invalid_arguments_prints_one_sentence(
+    tmp_path, images, capsys, words, code, said
+):
     arguments = [str(images(1)), "-o", str(tmp_path / "out"), *words]
     if code == 2:
         with pytest.raises(SystemExit) as ended:
@@ -245,7 +249,7 @@ def test_catalogue_invalid_arguments_have_one_sentence(tmp_path, images, capsys,
     assert said in capsys.readouterr().err
 
 
-def test_catalogue_prints_progress_now_and_then(capsys, monkeypatch):
+def test_catalogue_without_a_terminal_prints_lines_of_progress(capsys, monkeypatch):
     from pipelines.catalogue.manifest import Row
 
     shown = command._Progress(3)
@@ -258,7 +262,7 @@ def test_catalogue_prints_progress_now_and_then(capsys, monkeypatch):
     assert len(lines) == 1
 
 
-def test_catalogue_names_columns_that_are_not_settings(tmp_path, images, capsys):
+def test_catalogue_warns_of_columns_that_are_not_settings(tmp_path, images, capsys):
     folder = images(1)
     (folder / "list.csv").write_text("picture,motif\ndisc-0.png,x\nbad.png,y\n")
     arguments = [str(folder / "list.csv"), "-o", str(tmp_path / "out"), *QUICK, "--workers", "1"]
@@ -271,7 +275,7 @@ def test_catalogue_names_columns_that_are_not_settings(tmp_path, images, capsys)
 
 
 def test_catalogue_tasks_are_small():
-    """A million of them stand in memory."""
+    """A catalogue of a million items keeps all tasks in memory."""
     import pickle
 
     task = recipe().task(items(["a-name-as-catalogues-have-them"])[0], "a")

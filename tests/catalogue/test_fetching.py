@@ -1,4 +1,4 @@
-"""Downloads from a server whose addresses say how it behaves."""
+"""Downloads from a local server; the URL's path selects how the server behaves."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_downloaded_malformed_address_is_one_sentence(address):
         pass
 
 
-def test_downloaded_from_another_store(tmp_path):
+def test_downloaded_from_fsspec_returns_the_file(tmp_path):
     (tmp_path / "a.png").write_bytes(CONTENT)
     with downloaded(f"file://{tmp_path}/a.png") as path:
         assert path.read_bytes() == CONTENT
@@ -131,5 +131,5 @@ def test_downloaded_from_another_store(tmp_path):
         pass
 
 
-def test_find_items_of_a_list_on_the_web(server):
+def test_find_items_of_a_list_at_a_web_url_reads_it(server):
     assert [item.id for item in find_items([f"{server.url}/list.csv"])] == ["a"]

@@ -89,7 +89,7 @@ def test_digest_of_several_images_differs_from_that_of_one(tmp_path, images):
     assert len({digest_of(paths) for paths in ([one], [other], [one, other], [other, one])}) == 4
 
 
-def test_find_items_of_text_lists_makes_ids_of_paths(tmp_path):
+def test_find_items_of_text_lists_derives_ids_from_paths(tmp_path):
     (tmp_path / "list.txt").write_text("# mine\nin/one.png\n\nC d.jpg\n")
     assert _found(tmp_path / "list.txt") == [
         ("in/one", f"{tmp_path}/in/one.png"),
@@ -106,7 +106,7 @@ def test_find_items_returns_absolute_paths(tmp_path, images, monkeypatch):
         assert [picture for _, picture in _found(source)] == [absolute]
 
 
-def test_find_items_of_a_list_at_an_address(tmp_path):
+def test_find_items_of_a_list_at_a_file_url_reads_it(tmp_path):
     (tmp_path / "list.txt").write_text("/one.png\n")
     assert _found(f"file://{tmp_path}/list.txt") == [("/one", "/one.png")]
 
@@ -172,7 +172,9 @@ def test_find_items_of_parquet_without_pyarrow_raises(tmp_path, monkeypatch):
     ],
     ids=["semicolons", "utf-16", "empty rows", "utf-32"],
 )
-def test_find_items_of_lists_as_spreadsheets_write_them(tmp_path, name, content):
+def test_find_items_of_lists_accepts_encodings_and_delimiters_of_spreadsheets(
+    tmp_path, name, content
+):
     (tmp_path / name).write_bytes(content)
     assert _found(tmp_path / name) == [("x", f"{tmp_path}/a.png"), ("y", f"{tmp_path}/b.png")]
 
@@ -187,7 +189,7 @@ def test_find_items_of_json_lines_with_line_separators(tmp_path):
     assert [id for id, _ in _found(tmp_path / "l.jsonl")] == ["a"]
 
 
-def test_find_items_skips_what_systems_leave(tmp_path, images):
+def test_find_items_skips_files_of_operating_systems(tmp_path, images):
     folder = images(2)
     for name in ("._disc-0.png", "__MACOSX/disc-0.png", "@eaDir/disc-0.png/t.jpg", ".trash/a.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +201,7 @@ def test_find_items_skips_what_systems_leave(tmp_path, images):
     assert len(_found(f"{folder}/.trash/*")) == 1, "named in the pattern"
 
 
-def test_find_items_of_a_linked_folder_once(tmp_path, images):
+def test_find_items_visits_a_linked_folder_once(tmp_path, images):
     folder = images(1)
     (folder / "again").symlink_to(folder, target_is_directory=True)
     linked = tmp_path / "linked"
@@ -209,7 +211,7 @@ def test_find_items_of_a_linked_folder_once(tmp_path, images):
     assert [id for id, _ in _found(linked)] == ["to/disc-0"]
 
 
-def test_find_items_in_the_home_directory(tmp_path, images, monkeypatch):
+def test_find_items_expands_the_home_directory(tmp_path, images, monkeypatch):
     folder = images(1)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -218,7 +220,7 @@ def test_find_items_in_the_home_directory(tmp_path, images, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other disks hold Unicode only")
-def test_find_items_of_names_outside_unicode(tmp_path):
+def test_find_items_accepts_names_that_are_not_unicode(tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
     with open(path, "wb") as file:
         file.write(b"image")

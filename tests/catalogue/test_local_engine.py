@@ -1,4 +1,4 @@
-"""Processes of this machine, with stubs for models."""
+"""Worker processes on this machine, with stubs in place of models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.errors import EnvironmentProblem
 
 from .conftest import items, recipe
 
-# By the name under which a worker's process can import it.
+# Imported by the name under which a worker's process finds it.
 makers = importlib.import_module("tests.catalogue.makers")
 
 
@@ -27,7 +27,7 @@ def _kinds(rows):
     return {row.id: row.error_kind or row.status for row in rows}
 
 
-def test_run_locally_after_a_failed_item_goes_on(tmp_path):
+def test_run_locally_after_a_failed_item_continues(tmp_path):
     ids = ["a", "crash", "slow", "bad", "bug", "b", "c"]
     tasks = _tasks(ids)
     workers = [functools.partial(makers.stub, tmp_path)] * 2

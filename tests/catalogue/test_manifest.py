@@ -94,7 +94,7 @@ def test_finish_without_pyarrow_returns_the_rows(tmp_path, monkeypatch):
     assert not (tmp_path / PARQUET).exists()
 
 
-def test_manifest_keeps_names_outside_unicode(tmp_path):
+def test_manifest_keeps_names_that_are_not_unicode(tmp_path):
     row = Row("caf\udce9", "/caf\udce9.png", "failed", "f", error="caf\udce9 is no image.")
     manifest = Manifest(tmp_path)
     manifest.add(row)

@@ -60,7 +60,7 @@ def test_run_on_ray_after_a_lost_node_finishes_all_items(cluster, tmp_path):
 
 
 def test_run_on_ray_gives_gpus_to_the_models_only(cluster, tmp_path):
-    """Each item goes through three actors, of which one has a (pretended) GPU to itself."""
+    """Each item passes three actors, one of which reserves a simulated GPU."""
     cluster.add_node(num_cpus=2, num_gpus=1)
     made = recipe()
     tasks = [made.task(item, item.id) for item in items(["a", "b", "c"])]

@@ -18,7 +18,7 @@ def _item(**columns: str) -> Item:
     return Item("a", "a.png", tuple(sorted(columns.items())))
 
 
-def test_a_row_overrides_the_run():
+def test_settings_of_an_item_override_the_run():
     made = recipe("--resolution", "64", "--texture", "512")
     row = _item(resolution="32", remove_bg="alpha", exact="Yes", title="x")
     settings = made.settings_of(row)
@@ -28,7 +28,7 @@ def test_a_row_overrides_the_run():
     assert unknown_columns([row, PLAIN]) == ["title"]
 
 
-def test_a_flag_of_the_run_can_be_taken_back():
+def test_settings_of_an_item_can_clear_a_flag_of_the_run():
     made = recipe("--exact")
     assert made.settings_of(PLAIN).surface.exact
     assert not made.settings_of(_item(exact="false")).surface.exact
@@ -44,12 +44,12 @@ def test_a_flag_of_the_run_can_be_taken_back():
         ({"seed": "3"}, r"photo takes the image itself"),
     ],
 )
-def test_wrong_rows_have_a_sentence(columns, said):
+def test_task_of_an_invalid_row_raises_one_sentence(columns, said):
     with pytest.raises(InvalidInput, match=said):
         recipe().task(_item(**columns), "a")
 
 
-def test_photographs_of_other_sides_change_the_fingerprint_and_suit_the_model():
+def test_task_with_photographs_of_other_sides_has_another_fingerprint():
     row = Item("a", "a.png", (("elevation", "10"),), (("left", "b.png"),))
     made = recipe("--model", "instant-mesh-base", "--seed", "5")
     assert made.task(row, "a").fingerprint != made.task(replace(row, sides=()), "a").fingerprint
@@ -60,7 +60,7 @@ def test_photographs_of_other_sides_change_the_fingerprint_and_suit_the_model():
         made.task(replace(row, sides=(("360", "b.png"),)), "a")
 
 
-def test_seeds_follow_from_the_run_and_the_id_alone():
+def test_task_seed_depends_only_on_the_runs_seed_and_the_id():
     made = recipe("--model", "instant-mesh-base", "--seed", "5")
     task = made.task(PLAIN, "a")
     assert made.task(Item("a", "elsewhere.png"), "b").seed == task.seed > 0
@@ -70,7 +70,7 @@ def test_seeds_follow_from_the_run_and_the_id_alone():
     assert recipe().task(PLAIN, "a").seed == 0
 
 
-def test_the_fingerprint_is_of_what_decides():
+def test_fingerprint_depends_only_on_settings_that_change_the_result():
     def of(*words: str, item: Item = PLAIN) -> str:
         return recipe(*words).task(item, "a").fingerprint
 
@@ -96,7 +96,7 @@ def test_the_fingerprint_is_of_what_decides():
     assert of(item=_item(resolution="64")) == of("--resolution", "64")
 
 
-def test_fingerprint_names_the_commit_of_weights_that_no_preset_pins():
+def test_fingerprint_includes_the_commit_of_unpinned_weights():
     unpinned, pinned = recipe("--model", "triposg"), recipe("--model", "triposr")
     commit = replace(unpinned, commit="a" * 40)
     assert (unpinned.revision, commit.revision) == ("VAST-AI/TripoSG", "a" * 40)

@@ -33,7 +33,7 @@ def test_fingerprints_are_those_of_0_2_0(written):
     assert (task.seed, task.fingerprint) == (written["seed"], written["fingerprint"])
 
 
-def test_a_new_default_changes_no_fingerprint(monkeypatch):
+def test_fingerprint_ignores_a_changed_default(monkeypatch):
     item = Item("a", "/p/a.png")
     before = recipe().task(item, "a").fingerprint
     assert recipe("--resolution", "200").task(item, "a").fingerprint != before
@@ -57,7 +57,7 @@ def test_a_new_default_changes_no_fingerprint(monkeypatch):
         ),
     ],
 )
-def test_nothing_is_made_again(tmp_path, capsys, run, words):
+def test_catalogue_of_0_2_0_is_resumed_without_work(tmp_path, capsys, run, words):
     shutil.copytree(WRITTEN / "images", tmp_path / "images")
     shutil.copy(WRITTEN / "list.csv", tmp_path)
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Runs with an engine in the test's own process, whose items do what their ids say."""
+"""Runs with an engine in the test's process; see `makers.stub` for what each item does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .makers import stub
 
 
 def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False):
-    """Run a catalogue; return its outcome and the ids that it worked on."""
+    """Run a catalogue; return its outcome and the ids of the processed items."""
     made = made or recipe()
     with opened(folder) as manifest:
         tasks = to_do(of, made, manifest, retry_failed=retry_failed)
@@ -35,7 +35,7 @@ def _run(folder, of, made=None, *, retry_failed=False, stop_after=0, twice=False
     return outcome, [row.id for row in told]
 
 
-def test_run_again_does_only_what_is_unfinished(tmp_path):
+def test_run_again_processes_only_unfinished_items(tmp_path):
     of = items(["a", "bad-1", "b"])
     outcome, ids = _run(tmp_path / "out", of)
     assert (outcome.done, outcome.failed, outcome.skipped) == (2, 1, 0)
@@ -47,7 +47,7 @@ def test_run_again_does_only_what_is_unfinished(tmp_path):
     assert _run(tmp_path / "out", of)[1] == ["a"]
 
 
-def test_run_with_a_changed_setting_does_its_items_again(tmp_path):
+def test_run_with_a_changed_setting_repeats_its_items(tmp_path):
     of = items(["a", "b"])
     _run(tmp_path, of)
     changed = [of[0], Item("b", of[1].picture, (("resolution", "64"),))]

@@ -20,7 +20,7 @@ HEAVY = (
     *("torch", "numpy", "scipy", "PIL", "trimesh", "diffusers", "transformers"),
     *("huggingface_hub", "httpx", "fastapi", "mcp", "ray"),
 )
-#: What differs from 0.2.0 on purpose: see the changelog.
+#: Flags that differ from 0.2.0 on purpose, see the changelog.
 CHANGED = {
     ("serve", "workers"): "a number; --engine chooses between local processes and Ray",
     ("make", "no_half_copy"): "half-precision copies are no longer saved",
@@ -36,7 +36,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize("command", FROZEN)
-def test_no_flag_is_lost_or_means_something_else(command):
+def test_flags_of_0_2_0_keep_their_meaning(command):
     actions = {
         flag: action for action in parser_of(command)._actions for flag in action.option_strings
     }
@@ -54,14 +54,14 @@ def test_no_flag_is_lost_or_means_something_else(command):
             assert repeats == old.get("repeats", False), flag
 
 
-def test_every_setting_has_a_flag():
-    """Or is left out on purpose."""
+def test_make_has_a_flag_for_every_setting():
+    """The exceptions are set by the interfaces themselves."""
     flags = {action.dest for action in parser_of("make")._actions}
     assert declared(JobSettings, LoadSettings).keys() - flags == {"colors", "previews", "video"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_abbreviations_are_refused(command, capsys):
+def test_commands_refuse_abbreviated_flags(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "x", "--hel"])
     assert ended.value.code == 2
@@ -73,7 +73,7 @@ def test_abbreviations_are_refused(command, capsys):
     ids=lambda words: words[0],
 )
 @pytest.mark.parametrize("command", ["make", "catalogue", "serve"])
-def test_invalid_choices_are_refused_by_the_parser(command, words, capsys):
+def test_commands_refuse_invalid_choices_in_one_line(command, words, capsys):
     inputs = {"make": ["x.png"], "catalogue": ["x.png", "-o", "out"], "serve": []}
     with pytest.raises(SystemExit) as ended:
         main([command, *inputs[command], *words])
@@ -83,7 +83,7 @@ def test_invalid_choices_are_refused_by_the_parser(command, words, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_the_overview_lists_commands_and_common_options(capsys):
+def test_help_lists_commands_and_ten_common_options(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"  {command} " in printed for command in COMMANDS)
@@ -92,7 +92,7 @@ def test_the_overview_lists_commands_and_common_options(capsys):
     assert "usage:" in capsys.readouterr().err
 
 
-def test_the_help_of_make_is_grouped(capsys):
+def test_make_help_is_grouped_and_hides_deprecated_flags(capsys):
     with pytest.raises(SystemExit):
         main(["make", "--help"])
     printed = capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_the_help_of_make_is_grouped(capsys):
 
 
 @pytest.mark.parametrize("words", [["./serve"], ["make", "serve"]], ids=" ".join)
-def test_an_image_can_be_named_like_a_command(words, tmp_path, monkeypatch, capsys):
+def test_make_accepts_an_image_named_like_a_command(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main([*words, "--model", "photo"])
@@ -119,7 +119,7 @@ def test_an_image_can_be_named_like_a_command(words, tmp_path, monkeypatch, caps
     ],
     ids=str,
 )
-def test_help_and_models_import_no_heavy_package(words, needed):
+def test_help_and_models_do_not_import_heavy_packages(words, needed):
     code = (
         "import sys\n"
         "from pipelines.cli import main\n"

@@ -1,4 +1,4 @@
-"""Images among the arguments, and the names of their results."""
+"""Images among the command line's arguments, and the names of their results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.errors import InvalidInput
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a.jpg, a.png, b.png, and what systems put beside them."""
+    """A folder with a.jpg, a.png, b.png, and files that operating systems create."""
     for name in ("b.png", "a.jpg", "a.png"):
         Image.new("RGB", (20, 20)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
@@ -28,7 +28,7 @@ def _names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
-def test_find_images_takes_a_folders_images_and_no_hidden_files(folder):
+def test_find_images_of_a_folder_skips_hidden_files(folder):
     assert _names(find_images([str(folder)])) == ["a.jpg", "a.png", "b.png"]
 
 
@@ -38,7 +38,7 @@ def test_find_images_expands_patterns(folder, monkeypatch):
     assert _names(find_images(["*.jpg", "b.png"])) == ["a.jpg", "b.png"]
 
 
-def test_find_images_takes_a_file_before_a_pattern(folder):
+def test_find_images_prefers_a_file_to_a_pattern(folder):
     Image.new("RGB", (20, 20)).save(folder / "[ab].png")
     assert _names(find_images([str(folder / "[ab].png")])) == ["[ab].png"]
 
@@ -65,7 +65,7 @@ def test_find_images_raises_one_sentence(text, sentence):
     assert sentence in str(caught.value)
 
 
-def test_output_names_are_the_images(folder):
+def test_output_names_are_the_stems_of_the_images(folder):
     images = find_images([str(folder)])
     assert output_names(images, folder / "out") == ["a", "a-2", "b"]
 

@@ -28,7 +28,7 @@ from ..tiny_models import MODEL, VIEWS_MODEL
 
 @pytest.fixture(autouse=True)
 def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orbits and previews of a few pixels: what they show is tested elsewhere."""
+    """Orbits and previews of a few pixels; their content is tested elsewhere."""
     monkeypatch.setattr(animations, "ORBIT_SIZE", 32)
     monkeypatch.setattr(finishing, "PREVIEW_SIZE", 64)
 
@@ -106,14 +106,14 @@ def test_make_refuses_invalid_photographs_before_loading(
     assert message in capsys.readouterr().err
 
 
-def test_make_repeats_with_the_seed_offloaded_or_not(image_path, tmp_path):
+def test_make_with_a_seed_repeats_its_result_with_and_without_offload(image_path, tmp_path):
     for name, more in (("a", []), ("b", ["--offload"])):
         assert main([str(image_path), "-o", str(tmp_path / name), *QUICK, *more]) == 0
     assert (tmp_path / "a/disc.obj").read_bytes() == (tmp_path / "b/disc.obj").read_bytes()
 
 
-def test_make_with_max_faces_and_texture_obeys_both(image_path, tmp_path, capsys):
-    pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
+def test_make_with_max_faces_and_texture_applies_both(image_path, tmp_path, capsys):
+    pytest.importorskip("xatlas", reason="xatlas has no wheel for this platform")
     assert (
         main(
             [str(image_path), "-o", str(tmp_path), *QUICK, "--max-faces", "300", "--texture", "512"]
@@ -135,7 +135,7 @@ def test_make_texture_from_uses_the_given_source(image_path, tmp_path, monkeypat
     def of_images(mesh, layers, size, **_):
         seen.extend(camera for shots in layers for camera in shots.cameras.c2w)
         assert size <= (1024 if layers else 4096), (
-            "views of 64 pixels and an image of 160 fill no more"
+            "views of 64 pixels and an image of 160 have no more detail"
         )
         return mesh
 
@@ -173,7 +173,7 @@ def test_make_continues_after_an_invalid_image(image_path, tmp_path, capsys):
     assert "aaa.png cannot be read as an image" in capsys.readouterr().err
 
 
-def test_make_overwrites_no_foreign_file_and_reads_no_results(image_path, tmp_path, capsys):
+def test_make_keeps_files_of_others_and_ignores_its_own_results(image_path, tmp_path, capsys):
     folder = image_path.parent
     with Image.open(image_path) as image:
         image.resize((50, 40)).save(folder / "disc-preview.png")
@@ -198,7 +198,7 @@ def test_make_replaces_earlier_results_only_if_asked(image_path, tmp_path):
         assert sorted(p.name for p in out.glob("*.obj")) == names
 
 
-def test_make_reads_no_orbit_animations(image_path, tmp_path):
+def test_find_images_ignores_orbits_of_earlier_runs(image_path, tmp_path):
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK, "--orbit", "2"]) == 0
     assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".webp", ".png"}
     with pytest.raises(InvalidInput, match="holds no image"):
@@ -214,7 +214,7 @@ def test_make_of_a_folder_continues_after_errors_and_lists_them(
 
     def read(path: Path) -> torch.Tensor:
         if path.name in ("a.png", "c.png"):
-            raise KeyError("something that nobody thought of")
+            raise KeyError("an unexpected problem")
         return real(path)
 
     monkeypatch.setattr(job, "read_image", read)
@@ -222,7 +222,7 @@ def test_make_of_a_folder_continues_after_errors_and_lists_them(
     assert sorted(p.name for p in (tmp_path / "out").glob("*.obj")) == ["b.obj", "disc.obj"]
     error = capsys.readouterr().err
     assert "2 of 4 images failed:" in error
-    assert error.split("images failed:")[1].count("something that nobody thought of") == 2
+    assert error.split("images failed:")[1].count("an unexpected problem") == 2
     assert "Traceback" not in error
 
 
@@ -259,14 +259,14 @@ def test_make_reads_images_with_odd_exif_tags(tmp_path, name):
         ["--license", "commercial", "--model", MODEL],
     ],
 )
-def test_make_invalid_arguments_exit_2_with_one_line(image_path, tmp_path, capsys, arguments):
+def test_make_with_invalid_arguments_exits_2_with_one_line(image_path, tmp_path, capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main([str(image_path), "-o", str(tmp_path / "out"), *arguments])
     assert caught.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_make_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
+def test_make_of_missing_files_and_empty_folders_exits_2(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for path in ("empty", "nowhere.png"):
         with pytest.raises(SystemExit) as caught:
@@ -275,7 +275,7 @@ def test_make_missing_files_and_empty_folders_exit_2(tmp_path, capsys):
     assert "holds no image" in capsys.readouterr().err
 
 
-def test_make_finds_an_unwritable_output_before_the_work(image_path, tmp_path, capsys):
+def test_make_with_an_unwritable_output_fails_before_the_work(image_path, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main([str(image_path), "-o", str(tmp_path / "file"), *QUICK]) == 1
     error = capsys.readouterr().err
@@ -286,13 +286,13 @@ def test_make_finds_an_unwritable_output_before_the_work(image_path, tmp_path, c
 @pytest.mark.parametrize(
     "option", [("--seed", "3"), ("--steps", "5"), ("--views-model", VIEWS_MODEL)]
 )
-def test_make_refuses_view_options_for_a_model_of_one_image(image_path, tmp_path, capsys, option):
+def test_make_refuses_view_options_for_a_one_image_model(image_path, tmp_path, capsys, option):
     with pytest.raises(SystemExit):
         main([str(image_path), "-o", str(tmp_path / "out"), "--model", "triposr", *option])
     assert "triposr takes the image itself: leave out" in capsys.readouterr().err
 
 
-def test_doctor_names_versions_devices_and_models(tmp_path, monkeypatch, capsys):
+def test_doctor_prints_versions_devices_and_models_without_secrets(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("MODELSLAB_API_KEY", "a-secret")
     weights = tmp_path / "InstantMesh" / "instant_mesh_large.ckpt"
@@ -320,8 +320,8 @@ def test_make_interrupted_leaves_no_partial_file(image_path, tmp_path, monkeypat
     assert set(os.listdir(tmp_path / "out")) <= {"disc.obj"}
 
 
-def test_make_out_of_memory_is_one_sentence(image_path, tmp_path, capsys, monkeypatch):
-    # More than any machine has.
+def test_make_out_of_memory_prints_one_sentence(image_path, tmp_path, capsys, monkeypatch):
+    # An allocation that exceeds the memory of any machine.
     monkeypatch.setattr(finishing, "save_mesh", lambda *_, **__: torch.empty(10**16))
     assert main([str(image_path), "-o", str(tmp_path / "out"), *QUICK]) == 1
     error = capsys.readouterr().err
@@ -337,7 +337,7 @@ def test_make_out_of_memory_is_one_sentence(image_path, tmp_path, capsys, monkey
         MemoryError(),
     ],
 )
-def test_out_of_memory_errors_are_recognised(error):
+def test_memory_explained_converts_out_of_memory_errors(error):
     with (
         pytest.raises(EnvironmentProblem, match="not enough memory: buy more"),
         memory_explained("buy more."),
@@ -345,12 +345,12 @@ def test_out_of_memory_errors_are_recognised(error):
         raise error
 
 
-def test_other_errors_are_not_out_of_memory():
+def test_memory_explained_keeps_other_errors():
     with pytest.raises(RuntimeError, match="shapes"), memory_explained("buy more."):
         raise RuntimeError("shapes do not fit")
 
 
-def test_make_without_an_object_is_one_sentence(tmp_path, capsys):
+def test_make_without_an_object_prints_one_sentence(tmp_path, capsys):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
     assert main([str(tmp_path / "blank.png"), "-o", str(tmp_path / "out"), *QUICK]) == 1
     assert "The mask holds no object" in capsys.readouterr().err
@@ -358,7 +358,7 @@ def test_make_without_an_object_is_one_sentence(tmp_path, capsys):
 
 @pytest.mark.parametrize("ending", [[], ["--help"]], ids=["run", "help"])
 def test_make_survives_a_closed_pipe(tmp_path, ending):
-    """As `| head -1` closes it."""
+    """`| head -1` closes the pipe after the first line."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "pipelines", "make", str(CUP), "-o", str(tmp_path)]
@@ -371,8 +371,8 @@ def test_make_survives_a_closed_pipe(tmp_path, ending):
     assert (tmp_path / "cup.obj").exists() == (not ending)
 
 
-def test_make_survives_a_name_that_cannot_be_printed(tmp_path):
-    """As in a file on Windows, whose code page lacks Cyrillic."""
+def test_make_escapes_a_name_that_the_console_cannot_print(tmp_path):
+    """Code pages of Windows lack Cyrillic, for example."""
     names = ["a \u041a\u0440\u0443\u0436\u043a\u0430.png", "b.png"]
     for name in names:
         shutil.copy(CUP, tmp_path / name)
@@ -389,7 +389,7 @@ def test_make_survives_a_name_that_cannot_be_printed(tmp_path):
     assert len(list((tmp_path / "out").glob("*.obj"))) == 2
 
 
-def test_make_old_flags_work_with_a_warning(capsys):
+def test_make_accepts_deprecated_flags_with_a_warning(capsys):
     options = make_parser().parse_args(["x.png", "--views", "--no-half-copy"])
     assert options.save_views
     error = capsys.readouterr().err
@@ -406,7 +406,7 @@ _UNUSED = (
 
 @pytest.mark.parametrize("resolution", [None, 32], ids=["import", "run"])
 def test_make_photo_imports_only_what_it_needs(tmp_path, resolution):
-    """Each of these takes up to a second of a run that takes two."""
+    """Importing one of these takes up to a second, in a run of two seconds."""
     words = ["--model", "photo", "--resolution", str(resolution), "--device", "cpu"]
     code = "import sys, pipelines.job\nfrom pipelines.cli import main\n"
     if resolution:
@@ -418,7 +418,7 @@ def test_make_photo_imports_only_what_it_needs(tmp_path, resolution):
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "NUMBA_DISABLE_JIT"])
-def test_command_line_keeps_a_users_variables(name, monkeypatch, capsys):
+def test_command_line_keeps_variables_that_the_user_set(name, monkeypatch, capsys):
     monkeypatch.setenv(name, "mine")
     main(["--help"])
     assert os.environ[name] == "mine"
@@ -427,7 +427,7 @@ def test_command_line_keeps_a_users_variables(name, monkeypatch, capsys):
     assert os.environ[name] in ("PASSIVE", "1")
 
 
-def test_without_collecting_collects_again_after_a_failed_import(monkeypatch):
+def test_without_collecting_enables_collection_after_a_failed_import(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch")
     collecting = []
 

@@ -1,4 +1,4 @@
-"""Users without a home directory, as in containers that run with a bare user number."""
+"""Users without a home directory, as in containers that run as a numeric user id."""
 
 from __future__ import annotations
 

@@ -27,9 +27,11 @@ def test_check_images_refuses_other_arrays(images, message):
         check_images(images, 3, 4)
 
 
-def test_check_images_accepts_images():
-    check_images(IMAGES, 3)
-    check_images(torch.rand(1, 4, 1, 1), 3, 4)
+def test_check_images_of_four_channels_depends_on_the_accepted_counts():
+    images = torch.rand(1, 4, 1, 1)
+    check_images(images, 3, 4)
+    with pytest.raises(InvalidInput, match=r"must be \(B, 3, H, W\), got \(1, 4, 1, 1\)"):
+        check_images(images, 3)
 
 
 @pytest.mark.parametrize(

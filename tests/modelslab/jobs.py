@@ -1,4 +1,4 @@
-"""Jobs against the service on this machine, for all tests of the client."""
+"""Jobs with the local service, for all tests of the client."""
 
 from __future__ import annotations
 
@@ -56,7 +56,13 @@ def failure_of(
 def a_job(
     tmp_path: Path, *answers: Reply | dict, **replies: list
 ) -> Callable[[Service, ModelsLab], Awaitable[object]]:
-    """A job that is started with the given answers; other paths answer as named, `_` for `/`."""
+    """Return a test that runs one job.
+
+    Args:
+        tmp_path: folder of the results.
+        answers: answers to the request that starts the job.
+        replies: answers to other requests: `fetch`, `file`, or a path.
+    """
 
     async def run(service: Service, client: ModelsLab) -> object:
         def ready(answer):

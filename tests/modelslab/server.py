@@ -1,4 +1,4 @@
-"""A service that speaks ModelsLab's protocol on 127.0.0.1, with all its oddities."""
+"""A local service with ModelsLab's protocol, including its inconsistencies."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Reply:
 
     Attributes:
         body: bytes, or a value that becomes JSON.
-        cut_after: close the connection after so many bytes of the body.
+        cut_after: close the connection after this many bytes of the body.
         drip: seconds between single bytes.
-        length: what Content-Length claims, if not the truth.
+        length: value of Content-Length if it is not the real length.
         endless: send zeros until the other side closes.
         delay: seconds before anything is sent.
     """
@@ -66,7 +66,7 @@ Answer = Reply | Callable[[Received], Reply]
 
 
 class Service:
-    """Answers each path from its list, the last entry again and again."""
+    """Answers the requests to a path from the path's list, and repeats the last entry."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Answer]] = defaultdict(list)
@@ -86,7 +86,7 @@ class Service:
         self._server.close()
 
     def success(self, *links: str, **more: Any) -> dict[str, Any]:
-        """The documented answer, with numbers as strings."""
+        """Return the documented answer, with numbers as strings."""
         meta = {"seed": "3480183101", "resolution": "256", "key": KEY, "note": f"sent with {KEY}"}
         return {
             "status": "success",

@@ -1,4 +1,4 @@
-"""One job of the client: its request, what comes back, and what is paid for."""
+"""One job of the client: its request, its result, and what it pays for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .server import KEY, OBJ, Reply, Service
 def test_image_to_3d_immediate_success_saves_the_mesh(tmp_path):
     result, service = against_service(a_job(tmp_path, lambda s: s.success()))
     assert result.path == tmp_path / "mesh-109655545.obj"
-    assert result.path.read_bytes() == OBJ, "what is paid for is kept as it came"
+    assert result.path.read_bytes() == OBJ, "the file is kept unchanged"
     assert result.mesh.faces.shape == (4, 3)
     assert (result.job_id, result.answer.seed, result.answer.generation_seconds, result.video) == (
         "109655545",
@@ -52,7 +52,7 @@ def test_image_to_3d_immediate_success_saves_the_mesh(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mesh-109655545.obj"]
 
 
-#: The documented table of the v6 API: field, JSON type, default.
+#: Fields of the documented v6 API: JSON type and default.
 DOCUMENTED = {
     "key": (str, None),
     "model_id": (str, "instantmesh"),
@@ -167,7 +167,7 @@ def test_image_to_3d_passes_a_url_on_and_refuses_other_text(tmp_path):
         (Reply(b"", 302, {"Location": "https://evil.example/"}), BadAnswer, "redirect"),
     ],
 )
-def test_start_problem_raises_its_error(tmp_path, reply, kind, words):
+def test_start_with_a_problem_raises_the_matching_error(tmp_path, reply, kind, words):
     error = failure_of(a_job(tmp_path, reply))
     assert type(error) is kind
     assert words in str(error)
@@ -249,7 +249,7 @@ def test_odd_success_answers_are_understood(tmp_path, odd):
 
 
 def test_same_request_is_paid_for_once(tmp_path):
-    """Whatever ended the waiting: a Stop, an error, another prefix, a new client."""
+    """After an error, with another prefix or a new client, the paid job is resumed."""
     jobs, notices = PaidJobs(tmp_path / "user" / "jobs.sqlite3"), []
 
     async def run(service: Service, _: ModelsLab) -> None:
@@ -287,7 +287,7 @@ def test_same_request_is_paid_for_once(tmp_path):
         service.answers["/api/3d/fetch/8"] = [Reply({"status": "failed", "message": "no object"})]
         with pytest.raises(GenerationFailed):
             await job()
-        assert (await job()).job_id == "7", "a job that has failed is not taken up again"
+        assert (await job()).job_id == "7", "a failed job is not resumed"
 
     against_service(run)
     stored = (tmp_path / "user" / "jobs.sqlite3").read_bytes()
@@ -312,7 +312,7 @@ def test_concurrent_equal_requests_are_paid_for_once(tmp_path):
     against_service(run)
 
 
-def test_damaged_list_of_jobs_stops_before_payment(tmp_path):
+def test_damaged_record_of_jobs_stops_before_payment(tmp_path):
     (tmp_path / "jobs.sqlite3").write_bytes(b"no database" * 99)
 
     async def run(service: Service, _: ModelsLab) -> None:

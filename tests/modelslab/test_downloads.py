@@ -1,4 +1,4 @@
-"""ModelsLab: files that are fetched, and what becomes of those that are not what they should be."""
+"""Downloads of result files: retries, limits, and unusable files."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Stop(Exception):
 
 
 def with_paid_jobs(tmp_path: Path, test: Callable[[Service, Run], Awaitable[None]]) -> None:
-    """Run a test with a service and a function that runs one job, with a new client each."""
+    """Run a test with a service, and with a function that runs one job with a new client."""
 
     async def inside(service: Service, _: ModelsLab) -> None:
         async def run(request: Request | None = None, **options: Any) -> Any:
@@ -56,7 +56,7 @@ def with_paid_jobs(tmp_path: Path, test: Callable[[Service, Run], Awaitable[None
 
 
 def stop_once_received(service: Service) -> Callable[..., None]:
-    """A user's Stop while the paid request waits for its answer."""
+    """Return a progress callback that stops the job while its paid request waits for an answer."""
 
     def progress(done: int, total: int, preview: object = None) -> None:
         if service.of(START):
@@ -88,7 +88,7 @@ def test_stop_while_the_paid_request_waits_is_an_error_once_and_then_paid_again(
         pytest.param(Reply(b"", cut_after=0, length=9), id="cut off"),
         pytest.param(Reply(b"<html>"), id="a page"),
         pytest.param(Reply({"status": "processing"}), id="no id"),
-        pytest.param(Reply({"status": "processing", "id": "a/b"}), id="an id that is none"),
+        pytest.param(Reply({"status": "processing", "id": "a/b"}), id="an invalid id"),
         pytest.param(Reply({"status": "queued", "id": ".."}), id="a path"),
         pytest.param(Reply({"status": "queued", "id": "7" * 99}), id="a long id"),
         pytest.param(Reply(b"x", headers={"Content-Encoding": "br"}), id="brotli"),
@@ -139,7 +139,7 @@ def test_unreachable_service_is_asked_again_by_the_next_run(tmp_path):
     with_paid_jobs(tmp_path, test)
 
 
-def test_pay_again_needs_no_second_error(tmp_path):
+def test_pay_again_after_an_unknown_outcome_sends_a_new_request(tmp_path):
     async def test(service: Service, run: Run) -> None:
         service.answers[START] = [Reply(b"", 500), Reply(service.success(id=7))]
         service.answers[FETCH] = [Reply(service.success(id=7))]
@@ -152,7 +152,7 @@ def test_pay_again_needs_no_second_error(tmp_path):
     with_paid_jobs(tmp_path, test)
 
 
-def test_job_id_resumes_what_the_user_found_on_the_website(tmp_path):
+def test_job_id_resumes_a_job_with_unknown_outcome(tmp_path):
     async def test(service: Service, run: Run) -> None:
         service.answers[START] = [Reply(b"", 500)]
         service.answers[FETCH] = [Reply(service.success(id=7))]
@@ -164,8 +164,8 @@ def test_job_id_resumes_what_the_user_found_on_the_website(tmp_path):
     with_paid_jobs(tmp_path, test)
 
 
-def test_request_is_noted_before_it_is_sent(tmp_path):
-    """So that not even kill -9 loses it."""
+def test_request_is_recorded_before_it_is_sent(tmp_path):
+    """Otherwise kill -9 would lose a paid request."""
     noted: list[int] = []
 
     async def test(service: Service, run: Run) -> None:
@@ -184,7 +184,7 @@ def test_request_is_noted_before_it_is_sent(tmp_path):
 
 
 @pytest.mark.parametrize("id", ["a/b", "..", "../../x", "", None, True, "x" * 99, "7\n", [7]])
-def test_success_with_an_id_that_is_none_is_saved(tmp_path, id):
+def test_success_with_an_invalid_id_is_saved(tmp_path, id):
     async def test(service: Service, run: Run) -> None:
         service.answers[START] = [Reply(service.success(id=id))]
         result = await run()
@@ -214,7 +214,7 @@ def test_failure_of_an_accepted_job_names_its_id(tmp_path):
     ],
 )
 def test_job_paid_for_with_0_2_0_is_resumed(tmp_path, monkeypatch, image, request_, job):
-    """The list was written by 0.2.0, against the service as the proxy of this address."""
+    """Version 0.2.0 wrote the list; the service acts as the proxy for its address."""
     api = "http://modelslab.example/api"
     shutil.copy(WRITTEN_BY_0_2_0, tmp_path / "jobs.sqlite3")
 

@@ -1,4 +1,4 @@
-"""ModelsLab: where the API key and the requests may go."""
+"""The API key of ModelsLab is sent to its own server only, and never shown."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from .server import KEY, Reply
 
 
 def test_key_is_only_in_requests_to_the_api(tmp_path, caplog, capsys):
-    """The server echoes the key in its error, its meta and its text; everything is logged at every
-    level.
-    """
+    """The server echoes the key in errors, meta and text; all log levels are on."""
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore", "pipelines", "asyncio"):
         logging.getLogger(name).setLevel(logging.DEBUG)
@@ -54,7 +52,7 @@ def test_key_is_only_in_requests_to_the_api(tmp_path, caplog, capsys):
         while seen is not None:
             assert KEY not in f"{seen!r}{seen.args}"
             seen = seen.__cause__ or seen.__context__
-    assert "POST" in caplog.text, "the HTTP library does log"
+    assert "POST" in caplog.text, "the HTTP library logs requests"
     assert KEY not in caplog.text
     assert KEY not in "".join(capsys.readouterr())
     assert all(KEY.encode() not in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
@@ -69,7 +67,7 @@ def test_key_is_never_shown():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Of a user, with nothing in the environment."""
+    """A user's folder, without variables in the environment."""
     monkeypatch.delenv("MODELSLAB_API_KEY", raising=False)
     monkeypatch.delenv("MODELSLAB_API_URL", raising=False)
     return tmp_path
@@ -111,7 +109,7 @@ def test_find_server_error_does_not_show_the_file(folder, content):
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
-def test_find_server_keeps_keys_apart(folder, monkeypatch):
+def test_find_server_returns_the_key_of_each_server(folder, monkeypatch):
     assert server_names(folder) == ["modelslab.com"]
     _secret(
         folder / "modelslab_servers.txt",

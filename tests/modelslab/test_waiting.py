@@ -38,7 +38,7 @@ def test_image_to_3d_polls_a_queued_job(tmp_path):
     assert len(service.of(FETCH)) == 3
     assert all(r.json == {"key": KEY} for r in service.of(FETCH))
     assert len(service.of(START)) == 1
-    assert not service.of("/files/not-yet.obj"), "future links are no results"
+    assert not service.of("/files/not-yet.obj"), "links to future files are not requested"
 
 
 @pytest.mark.parametrize("message", ["no object", ["no", "object"], {"image": ["no object"]}])
@@ -73,8 +73,8 @@ def test_start_that_may_have_arrived_is_not_sent_again(tmp_path):
     assert [len(s.of(START)) for s in services] == [1, 1, 1]
 
 
-def test_start_that_surely_failed_is_retried(tmp_path):
-    """429 says that nothing was started; a refused connection never carried a byte."""
+def test_start_that_certainly_failed_is_retried(tmp_path):
+    """Status 429 means that no job was started, and a refused connection sent nothing."""
     busy = Reply({"status": "error", "message": "slow down", "retry_after": 0.05}, 429)
     _, service = against_service(a_job(tmp_path, busy, busy, lambda s: s.success()))
     assert len(service.of(START)) == 3
@@ -215,8 +215,8 @@ def test_fifty_concurrent_jobs_are_neither_lost_nor_doubled(tmp_path):
 
 
 def test_poll_survives_every_transient_error(tmp_path):
-    """Nothing but the service's own word ends the waiting for a job that is paid for."""
-    weather = [
+    """Only the service's own report of an end stops the polling of a paid job."""
+    transient = [
         Reply(b"<html>bad gateway</html>", 502),
         Reply({"status": "error", "message": "not found"}, 404),
         Reply(b"<html>hello</html>"),
@@ -230,10 +230,10 @@ def test_poll_survives_every_transient_error(tmp_path):
         Reply({"status": "processing", "eta": float("nan")}),
     ]
     result, service = against_service(
-        a_job(tmp_path, lambda s: s.queued(), fetch=[*weather * 2, lambda s: s.success(id=7)])
+        a_job(tmp_path, lambda s: s.queued(), fetch=[*transient * 2, lambda s: s.success(id=7)])
     )
     assert result.job_id == "7"
-    assert len(service.of(FETCH)) == 2 * len(weather) + 1
+    assert len(service.of(FETCH)) == 2 * len(transient) + 1
 
 
 def test_unknown_job_ends_before_the_timeout(tmp_path):
@@ -244,7 +244,7 @@ def test_unknown_job_ends_before_the_timeout(tmp_path):
 
 
 @pytest.mark.parametrize("slow", ["upload", "start", "fetch", "file"])
-def test_dripping_server_ends_with_the_timeout(tmp_path, slow):
+def test_slow_server_ends_with_the_timeout(tmp_path, slow):
     async def run(service: Service, client: ModelsLab) -> None:
         drip = {"drip": 0.02}
         service.answers["/api/base64_to_url"] = [

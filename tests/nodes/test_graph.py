@@ -76,26 +76,40 @@ def test_mesh_report_names_the_licenses_of_the_models(nodes, monkeypatch):
     assert text.splitlines()[1] == "licence of triposr: MIT"
 
 
+def _record_checks(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of models whose weights are checked, without checking them."""
+    checked: list[str] = []
+    monkeypatch.setattr(nodes.graph, "check_available", lambda names, _: checked.extend(names))
+    return checked
+
+
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
-def test_check_loaders_accepts_the_templates(nodes, path, monkeypatch):
-    monkeypatch.setattr(nodes.graph, "check_available", lambda *_: None)
-    nodes.graph.check_loaders(json.loads(path.read_text()), "photo", [])
+def test_check_loaders_of_a_template_checks_the_models_of_its_loaders(nodes, path, monkeypatch):
+    checked = _record_checks(nodes, monkeypatch)
+    prompt = json.loads(path.read_text())
+    nodes.graph.check_loaders(prompt, "photo", [])
+    loaders = ("ImageTo3D_LoadReconstructionModel", "ImageTo3D_LoadMultiviewModel")
+    models = {n["inputs"]["model"] for n in prompt.values() if n["class_type"] in loaders}
+    assert set(checked) == models | {"photo"}
 
 
 @pytest.mark.parametrize(
-    "prompt",
+    ("prompt", "models"),
     [
-        None,
-        {"1": {}},
-        _chain("instant-mesh-large", "3", cameras=["9", 0]),
-        _chain("a model of another pack", "3"),
-        {"6": {"class_type": "ImageTo3D_Reconstruct", "inputs": {}}},
+        (None, ["photo"]),
+        ({"1": {}}, ["photo"]),
+        (_chain("instant-mesh-large", "3", cameras=["9", 0]), ["photo", "instant-mesh-large"]),
+        (_chain("a model of another pack", "3"), ["photo"]),
+        ({"6": {"class_type": "ImageTo3D_Reconstruct", "inputs": {}}}, ["photo"]),
     ],
     ids=["none", "empty", "own-cameras", "unknown-model", "nothing-linked"],
 )
-def test_check_loaders_accepts_unknown_graphs(nodes, prompt, monkeypatch):
-    monkeypatch.setattr(nodes.graph, "check_available", lambda *_: None)
+def test_check_loaders_of_an_incomplete_graph_checks_known_models(
+    nodes, prompt, models, monkeypatch
+):
+    checked = _record_checks(nodes, monkeypatch)
     nodes.graph.check_loaders(prompt, "photo", [])
+    assert checked == models
 
 
 def test_check_loaders_names_the_files_of_all_loaders(nodes, monkeypatch, tmp_path):

@@ -29,7 +29,7 @@ from pipelines.server.service import Service
 from pipelines.server.workers import Workers
 from pipelines.settings import ServerSettings
 
-# By the name under which a worker's process can import it.
+# Imported by the name under which a worker's process finds it.
 fake = importlib.import_module("tests.server.makers").fake
 
 START, FETCH = "/api/v6/3d/image_to_3d", "/api/v6/3d/fetch"
@@ -44,7 +44,7 @@ def image(color: str = "red") -> str:
 
 
 def ended(client: TestClient, id: int, **body: Any) -> dict[str, Any]:
-    """The answer of a job when it has ended."""
+    """Wait until a job has ended, and return the server's answer."""
     for _ in range(400):
         answer = client.post(f"{FETCH}/{id}", json=body).json()
         if answer["status"] != "processing":
@@ -160,13 +160,13 @@ def running_with(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def running(running_with: Callable[..., Running]) -> Running:
-    """With two fake workers."""
+    """A server in its own process, with two fake workers."""
     return running_with()
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """As a user starts it, with the embedded model and the page."""
+    """A server as a user starts it, with the embedded model and the page."""
     folder, port = tmp_path_factory.mktemp("real") / "server", unused_port()
     options = ["--folder", str(folder), "--port", str(port), "--wait", "60", "--device", "cpu"]
     server = Running(folder, port, ["-m", "pipelines", "serve", *options])

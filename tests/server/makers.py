@@ -1,4 +1,4 @@
-"""Workers' work for the tests, in place of models. The resolution says what happens."""
+"""Stand-ins for the work on a job; the requested resolution selects what happens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make(
 
 
 def patient(notes: str) -> Callable[..., list[str]]:
-    """Takes its time, and leaves a note of each job that it begins."""
+    """Return work that takes a second, and creates a file for each job that it begins."""
 
     def work(settings: JobRequest, seed: int, images: list[Path], folder: Path, report):
         Path(notes, f"begun-{time.time_ns()}").touch()

@@ -1,4 +1,4 @@
-"""Behind a proxy that serves the server below a path and strips that path."""
+"""A server behind a proxy that publishes it under a path and strips that path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _stripped(link: str) -> str:
     return link.removeprefix(PUBLIC)
 
 
-def test_uploaded_image_is_known_by_its_own_link(client):
+def test_start_accepts_the_public_link_of_an_upload(client):
     upload = client.post("/api/v6/base64_to_url", json={"base64_string": image()}).json()
     (link,) = upload["output"]
     assert client.get(_stripped(link)).content.startswith(b"\x89PNG")
@@ -28,18 +28,18 @@ def test_uploaded_image_is_known_by_its_own_link(client):
     assert client.get(_stripped(answer["output"][0])).status_code == 200
 
 
-def test_expired_upload_is_named(client):
+def test_start_with_an_expired_upload_is_refused(client):
     link = f"{PUBLIC}/files/{'0' * 32}/upload"
     answer = client.post(START, json={"image": link})
     assert answer.status_code == 400
     assert "upload it again" in answer.json()["message"]
 
 
-def test_reference_and_page_lead_to_the_path(client):
+def test_reference_and_page_link_below_the_path(client):
     assert 'href="/3d/openapi.json"' in client.get("/docs").text
     assert "POST /3d/api/v6/3d/image_to_3d" in client.get("/docs").text
     assert '<base href="/3d/">' in client.get("/").text
 
 
-def test_paths_with_the_prefix_work_too(client):
+def test_requests_that_keep_the_path_are_answered(client):
     assert client.get("/3d/health").status_code == 200

@@ -1,4 +1,4 @@
-"""Request bodies of clients in every form, and their limits."""
+"""Request bodies in all forms that clients send, and the limits of bodies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYS = frozenset({digest("one")})
 
 
 @pytest.mark.parametrize("kind", [None, "application/json", "text/plain", FORM])
-def test_json_is_taken_whatever_its_type(serve, kind):
+def test_json_body_with_any_content_type_is_accepted(serve, kind):
     headers = {} if kind is None else {"Content-Type": kind}
     content = json.dumps({"image": image()}).encode()
     answer = serve(wait=20.0).post(START, content=content, headers=headers)
@@ -34,7 +34,7 @@ def test_json_is_taken_whatever_its_type(serve, kind):
 
 
 @pytest.mark.parametrize("quoted", [True, False], ids=["percent-encoded", "plus-as-it-is"])
-def test_form_is_taken(serve, quoted):
+def test_form_body_is_accepted(serve, quoted):
     source = urllib.parse.quote(image(), safe="") if quoted else image()
     content = f"image={source}&resolution=128&webhook=&remove_bg=yes&seed="
     answer = serve(wait=20.0).post(START, content=content, headers={"Content-Type": FORM})
@@ -43,13 +43,13 @@ def test_form_is_taken(serve, quoted):
     assert answer.json()["meta"]["remove_bg"] is True
 
 
-def test_multipart_form_is_refused_by_name(serve):
+def test_multipart_body_is_refused_with_the_reason(serve):
     answer = serve().post(START, files={"image": b"," * 20_000})
     assert answer.status_code == 400
     assert "multipart/form-data" in answer.json()["message"]
 
 
-def test_form_with_a_list_is_taken(serve, of_views):
+def test_form_body_with_a_list_is_accepted(serve, of_views):
     client = serve(wait=20.0, **of_views)
     fields = [("multi_image", "yes"), *[("image[]", image())] * 6]
     content = urllib.parse.urlencode(fields)
@@ -60,12 +60,12 @@ def test_form_with_a_list_is_taken(serve, of_views):
 @pytest.mark.parametrize(
     "body", [{"image": image()}, {"init_image": image()}], ids=["image", "init_image"]
 )
-def test_null_means_that_a_field_is_not_given(serve, body):
+def test_body_with_null_fields_uses_their_defaults(serve, body):
     answer = serve(wait=20.0).post(START, json=dict.fromkeys(ImageTo3DRequest.model_fields) | body)
     assert answer.json()["status"] == "success", answer.text
 
 
-def test_null_in_the_other_dialect_and_in_cameras(serve, of_views):
+def test_body_with_null_in_hunyuan_fields_and_cameras_is_accepted(serve, of_views):
     client = serve(wait=20.0, **of_views)
     fields = dict.fromkeys(("text", "texture", "seed", "octree_resolution", "face_count", "type"))
     assert client.post("/send", json=fields | {"image": image()}).status_code == 200
@@ -111,7 +111,7 @@ def _post(app: Any, path: str, chunks: Any, **headers: str) -> httpx.Response:
 
 
 class Endless:
-    """A body, and how much of it was read."""
+    """A request body that counts the bytes that were read."""
 
     def __init__(self, chunk: bytes, pause_s: float = 0.0) -> None:
         self.chunk, self.pause_s, self.sent = chunk, pause_s, 0
@@ -126,7 +126,7 @@ class Endless:
 @pytest.mark.parametrize(
     ("path", "most"), [(START, 28 * 2**20), (UPLOAD, 28 * 2**20), (f"{FETCH}/1", 64 * 2**10)]
 )
-def test_body_larger_than_its_request_needs_is_413(serve, path, most):
+def test_body_over_the_limit_is_413(serve, path, most):
     client = serve()
     answer = client.post(path, content=b" " * (most + 1))
     assert answer.status_code == 413
@@ -135,7 +135,7 @@ def test_body_larger_than_its_request_needs_is_413(serve, path, most):
     assert answer.status_code == 413
 
 
-def test_body_of_many_values_is_refused_in_little_memory(serve):
+def test_body_of_many_values_is_refused_with_little_memory(serve):
     client = serve()
     body = b"[" + b"[]," * (9 * 2**20)
     client.get("/health")
@@ -163,7 +163,7 @@ def test_key_in_the_body_is_checked_before_the_rest_of_it(serve):
     assert client.post(START, json={"key": ["one"], "image": image()}).status_code == 401
 
 
-def test_key_in_the_header_is_taken_in_either_case(serve):
+def test_key_in_the_header_is_accepted_in_either_case(serve):
     client = serve(keys=KEYS)
     for scheme in ("Bearer", "bearer"):
         headers = {"Authorization": f"{scheme} one"}
@@ -172,7 +172,7 @@ def test_key_in_the_header_is_taken_in_either_case(serve):
     assert client.post(f"{FETCH}/1", headers=basic, json={"key": "one"}).status_code == 404
 
 
-def test_bodies_that_are_too_many_at_once_are_refused_but_not_all():
+def test_read_of_too_many_bodies_at_once_refuses_some():
     reader = BodyReader(Keys([]), max_held_bytes=4 * 2**20)
     size, chunk = 2**20, 2**14
 
@@ -197,10 +197,12 @@ def test_bodies_that_are_too_many_at_once_are_refused_but_not_all():
     for _ in range(2):
         statuses = asyncio.run(run())
         assert set(statuses) == {400, 503}
-        assert statuses.count(400) >= 3, "the image is missing in these"
+        assert statuses.count(400) >= 3, (
+            "complete bodies are refused only because they have no image"
+        )
 
 
-def test_body_that_drips_is_408(serve):
+def test_body_that_arrives_slowly_is_408(serve):
     client = serve(body_timeout_s=0.2)
     began = time.monotonic()
     answer = _post(client.app, START, Endless(b" ", 0.05))

@@ -1,4 +1,4 @@
-"""Clients of others and our own, against a server with real models; and its page."""
+"""Our client, the clients of others, and the page, with a server that runs the embedded model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _cup() -> str:
 
 
 def test_modelslab_client_of_this_library_gets_mesh_and_video(real: Running, tmp_path):
-    """It uploads the image, starts a job of the server's own model, and has mesh and video."""
+    """The client uploads the image, starts a job, and downloads mesh and video."""
     server = Server(f"{real.url}/api/v6", ApiKey(""), named=True)
     request = Request(remove_bg=True, resolution=32, model_id="photo", render=True, seed=5)
 
@@ -72,7 +72,7 @@ def test_generate_as_the_blender_add_on_calls_it(real: Running):
 
 
 def test_page_makes_shows_and_offers_a_mesh(real: Running):
-    """In Chromium, without the internet: a mesh is made, shown and offered in every format."""
+    """In Chromium, without internet access."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as tools:
         try:

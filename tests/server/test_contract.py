@@ -1,4 +1,4 @@
-"""The request of ModelsLab's document, word for word, and an answer of the same keys and types.
+"""The requests of ModelsLab's documentation get answers with the documented keys and types.
 
 Source: ModelsLab's public documentation of the v6 API.
 """
@@ -92,7 +92,7 @@ def assert_same_form(answer: dict[str, Any], documented: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("request_body", [REQUEST, NEWER_REQUEST], ids=["seed page", "newer page"])
-def test_answers_have_the_documents_keys_and_types(serve, request_body):
+def test_answers_have_the_documented_keys_and_types(serve, request_body):
     client = serve()
     queued = client.post(START, json=request_body).json()
     assert_same_form(queued, QUEUED)
@@ -105,7 +105,7 @@ def test_answers_have_the_documents_keys_and_types(serve, request_body):
         }
 
 
-def test_file_is_called_by_its_prefix_and_old_links_work(serve):
+def test_result_file_is_named_by_its_prefix_and_old_links_work(serve):
     client = serve(wait=20.0)
     done = client.post(START, json=REQUEST).json()
     (link,) = done["output"]
@@ -115,7 +115,7 @@ def test_file_is_called_by_its_prefix_and_old_links_work(serve):
     assert client.get(f"{folder}/orbit.mp4").status_code == 404
 
 
-def test_image_in_meta_is_the_image(serve):
+def test_image_link_in_meta_returns_the_image(serve):
     client = serve(wait=20.0)
     done = client.post(START, json=REQUEST).json()
     assert client.get(done["meta"]["image"]).content.startswith(b"\x89PNG")
@@ -141,7 +141,7 @@ def test_failure_answers_as_documented(serve):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("kind", [["-H", "Content-Type: application/json"], []])
-def test_documents_curl_is_answered(running_with, kind):
+def test_documented_curl_command_gets_a_result(running_with, kind):
     server = running_with(wait=30.0)
     command = ["curl", "-s", "-X", "POST", f"{server.url}{START}", *kind, "-d", json.dumps(REQUEST)]
     said = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
@@ -190,7 +190,7 @@ def _fetch_from(page_url: str, server: Running) -> Any:
             browser.close()
 
 
-def test_documents_fetch_from_a_page_of_an_allowed_origin(
+def test_documented_fetch_from_an_allowed_origin_gets_a_result(
     running_with: Callable[..., Running], shop: str
 ):
     status, result, mesh = _fetch_from(shop, running_with(wait=30.0, cors_origin=[shop]))
@@ -199,5 +199,5 @@ def test_documents_fetch_from_a_page_of_an_allowed_origin(
     assert "\nf " in mesh
 
 
-def test_documents_fetch_from_another_page_is_refused(running: Running, shop: str):
+def test_documented_fetch_from_another_origin_is_refused(running: Running, shop: str):
     assert "Failed to fetch" in _fetch_from(shop, running)

@@ -16,7 +16,7 @@ from .conftest import FETCH, START, ended, image
 from .makers import BUG, FAIL, SLOW
 
 
-def test_image_to_3d_is_followed_from_start_to_file(serve):
+def test_image_to_3d_job_is_queued_and_ends_with_a_file(serve):
     client = serve()
     body = {"image": image(), "seed": "0", "temp": "no", "track_id": "mine", "key": "none"}
     answer = client.post(START, json=body).json()
@@ -29,13 +29,13 @@ def test_image_to_3d_is_followed_from_start_to_file(serve):
     assert done["output"] == done["proxy_links"] == answer["future_links"]
     assert done["generationTime"] >= 0
     assert done["track_id"] == "mine"
-    assert done["meta"]["seed"] > 0, "0 draws one and says which"
+    assert done["meta"]["seed"] > 0, "seed 0 draws one and reports it"
     assert (done["meta"]["resolution"], done["meta"]["temp"]) == (256, "no")
     assert "key" not in done["meta"]
     assert client.get(done["output"][0]).text.startswith(f"# {done['meta']['seed']} 1\nv 0 0 0")
 
 
-def test_image_to_3d_within_the_wait_answers_with_the_result(serve):
+def test_image_to_3d_that_ends_within_the_wait_answers_with_the_result(serve):
     client = serve(wait=20.0)
     for source in (image(), image().split(",")[1]):
         answer = client.post(START, json={"init_image": source, "output_format": "glb"}).json()
@@ -84,7 +84,7 @@ def test_multi_image_needs_one_image_per_camera_or_side(serve, of_views):
 @pytest.mark.parametrize(
     ("resolution", "says"), [(FAIL, "The image holds no object."), (BUG, "the server's log")]
 )
-def test_failed_job_gives_its_message_and_no_details(serve, resolution, says):
+def test_failed_job_reports_its_message_without_details(serve, resolution, says):
     client = serve(wait=20.0)
     answer = client.post(START, json={"image": image(), "resolution": resolution}).json()
     assert answer["status"] == "failed"
@@ -111,7 +111,7 @@ def test_failed_job_gives_its_message_and_no_details(serve, resolution, says):
         ({"webhook": "file:///etc/passwd"}, "webhook"),
     ],
 )
-def test_invalid_value_is_named(serve, change, word):
+def test_image_to_3d_with_an_invalid_value_names_the_field(serve, change, word):
     answer = serve().post(START, json={"image": image()} | change)
     assert answer.status_code == 400
     assert answer.json()["status"] == "error"
@@ -181,7 +181,9 @@ def test_key_is_required_and_sees_only_its_own_jobs(serve):
     id = answer["id"]
     assert answer["status"] == "success"
     assert client.post(f"{FETCH}/{id}", json={"key": "one"}).json()["status"] == "success"
-    assert client.post(f"{FETCH}/{id}", json={"key": "two"}).status_code == 404, "another's job"
+    assert client.post(f"{FETCH}/{id}", json={"key": "two"}).status_code == 404, (
+        "the job of another key"
+    )
     assert client.post(f"{FETCH}/{id}").status_code == 401
     bearer = {"Authorization": "Bearer two"}
     assert client.post("/send", json={"image": image()}, headers=bearer).status_code == 200
@@ -205,7 +207,7 @@ def test_full_queue_is_429_and_cancel_makes_room(serve):
         assert client.post(f"/api/v6/3d/cancel/{id}").json()["status"] == "failed"
     assert ended(client, first)["message"] == "The job was cancelled."
     quick = client.post(START, json={"image": image()}).json()["id"]
-    assert ended(client, quick)["status"] == "success", "the worker came back"
+    assert ended(client, quick)["status"] == "success", "the worker restarts"
 
 
 def test_hunyuan_generate_send_and_status(serve):
@@ -240,7 +242,7 @@ def test_health_and_metrics_count_jobs(serve):
     assert {START, FETCH + "/{id}", "/generate", "/send", "/status/{uid}"} <= paths.keys()
 
 
-def test_archive_is_not_an_image(serve):
+def test_image_to_3d_refuses_an_archive(serve):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("a.png", "x")

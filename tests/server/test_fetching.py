@@ -39,7 +39,7 @@ def test_fetch_image_returns_the_file(path):
     assert _fetch(Reply(PNG), path=path) == PNG
 
 
-def test_fetch_image_decodes_gzip_that_was_not_asked_for():
+def test_fetch_image_decodes_gzip_that_was_not_requested():
     assert _fetch(Reply(gzip.compress(PNG), headers={"Content-Encoding": "gzip"})) == PNG
 
 
@@ -67,7 +67,7 @@ def _bomb(wbits: int) -> bytes:
         (Reply(b"", 302, {"Location": "http://127.0.0.1:99999/"}), ONE_MESSAGE),
     ],
 )
-def test_fetch_image_that_fails_is_one_sentence(monkeypatch, reply, message):
+def test_fetch_image_that_fails_raises_one_sentence(monkeypatch, reply, message):
     monkeypatch.setattr(fetching, "TIMEOUT_S", 2.0)
     with pytest.raises(InvalidInput, match=message):
         _fetch(reply)
@@ -82,7 +82,7 @@ def test_fetch_image_malformed_url_is_invalid_input(url):
         asyncio.run(fetch_image(url, allow_private=True))
 
 
-def test_fetch_image_private_address_has_one_message_whether_it_answers_or_not():
+def test_fetch_image_of_private_addresses_has_the_same_message_for_open_and_closed_ports():
     with pytest.raises(InvalidInput) as answers:
         _fetch(Reply(PNG), private=False)
     with pytest.raises(InvalidInput) as refuses:

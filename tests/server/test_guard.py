@@ -31,7 +31,7 @@ def test_post_of_a_foreign_page_is_403(serve, path, origin):
     [{}, {"cors_origin": [ALLOWED]}, {"cors_origin": ["*"]}, {"public_url": f"{ALLOWED}/3d"}],
     ids=["own", "cors", "any", "public"],
 )
-def test_post_of_an_own_or_allowed_page_is_taken(serve, config):
+def test_post_of_an_own_or_allowed_page_is_accepted(serve, config):
     client = serve(wait=20.0, **config)
     origin = ALLOWED if config else "http://testserver"
     answer = client.post(START, json={"image": image()}, headers={"Origin": origin})
@@ -64,7 +64,7 @@ def test_cors_preflight_answer_and_error_are_readable_by_the_page(serve):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "[::1]:8001", "LOCALHOST:1"])
-def test_host_of_this_machine_is_taken(serve, host):
+def test_host_of_this_machine_is_accepted(serve, host):
     client = serve(host="127.0.0.1")
     assert client.get("/health", headers={"Host": host}).status_code == 200
 
@@ -81,7 +81,7 @@ def test_host_check_stays_with_a_public_url(serve):
         assert client.get("/health", headers={"Host": host}).status_code == status
 
 
-def test_security_headers_come_with_every_answer(serve):
+def test_every_answer_has_security_headers(serve):
     client = serve()
     for answer in (
         client.get("/health"),
@@ -93,7 +93,7 @@ def test_security_headers_come_with_every_answer(serve):
 
 
 @pytest.mark.parametrize("path", ["/health", "/metrics", "/docs", "/openapi.json"])
-def test_head_is_answered_where_get_is(serve, path):
+def test_head_is_answered_like_get(serve, path):
     answer = serve().head(path)
     assert answer.status_code == 200
 

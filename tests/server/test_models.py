@@ -1,4 +1,4 @@
-"""Models that jobs may name, and downloads beside the queue."""
+"""Models that jobs may use, and downloads of their weights while other jobs run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import START, ended, fake, image
 
 @pytest.fixture
 def here(monkeypatch):
-    """The models whose weights are on this machine."""
+    """Names of the models whose weights count as downloaded; tests may add some."""
     names = {"photo"}
 
     def missing(name, folders):
@@ -32,7 +32,7 @@ def here(monkeypatch):
 
 
 class Hub:
-    """A download that goes on until it is told to end."""
+    """A download that lasts until the event `end` is set."""
 
     failure = None
 
@@ -61,21 +61,21 @@ def hub(here, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["triposr", "instantmesh", "huge"])
-def test_model_that_is_not_here_is_refused_and_the_option_named(serve, here, model):
+def test_model_without_weights_is_refused_with_the_option(serve, here, model):
     answer = serve().post(START, json={"image": image(), "model_id": model})
     assert answer.status_code == 400
     assert "choose one of photo." in answer.json()["message"]
     assert "--allow-models" in answer.json()["message"]
 
 
-def test_model_that_is_here_is_allowed_by_default(serve, here):
+def test_model_with_weights_is_allowed_by_default(serve, here):
     here.add("triposr")
     client = serve(wait=20.0)
     answer = client.post(START, json={"image": image(), "model_id": "triposr"}).json()
     assert answer["status"] == "success"
 
 
-def test_model_that_is_here_is_refused_if_others_are_allowed(serve, here):
+def test_model_with_weights_is_refused_if_only_others_are_allowed(serve, here):
     here.add("triposr")
     client = serve(allow_models=["instant-mesh-large"])
     body = {"image": image(), "model_id": "triposr"}
@@ -162,7 +162,7 @@ def test_failed_download_fails_its_jobs_and_names_no_path(serve, hub, caplog):
     assert ended(client, other["id"])["status"] == "success"
 
 
-def test_download_goes_on_after_a_restart(serve, hub, tmp_path):
+def test_download_continues_after_a_restart(serve, hub, tmp_path):
     jobs = Jobs(tmp_path / "server")
     id = jobs.submit(JobRequest(model_id="triposr"), [b"image"]).id
     jobs.close()

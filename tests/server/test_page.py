@@ -1,4 +1,4 @@
-"""The page's files; what it does in a browser is in test_clients.py."""
+"""The page's files; test_clients.py tests it in a browser."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_page_loads_nothing_from_elsewhere(serve):
 
 
 @pytest.mark.parametrize("name", ["index.html", "app.py", "%2e%2e/app.py", "..%2fapp.py", ""])
-def test_other_files_are_404(serve, name):
+def test_page_folder_serves_no_other_files(serve, name):
     assert serve(no_page=False).get(f"/page/{name}").status_code == 404
 
 
-def test_without_the_page_there_is_none(serve):
+def test_server_with_no_page_has_no_page(serve):
     assert serve().get("/").status_code == 404

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .conftest import FETCH, START
 
 
-def test_reference_shows_every_endpoint_and_field_and_needs_no_other_server(serve):
+def test_reference_shows_every_endpoint_and_field_and_loads_nothing(serve):
     client = serve()
     page = client.get("/docs")
     document = client.get("/openapi.json").json()
@@ -13,7 +13,7 @@ def test_reference_shows_every_endpoint_and_field_and_needs_no_other_server(serv
         assert f" {path}</code>" in page.text
     for field in document["components"]["schemas"]["ImageTo3DRequest"]["properties"]:
         assert f"<code>{field}</code>" in page.text
-    assert "--model" in page.text, "what a missing model_id means"
+    assert "--model" in page.text, "the description explains a missing model_id"
     assert "://" not in page.text
     assert "<script" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI file allows, and more: no request is an error of the server's own."""
+"""Generated requests, valid and invalid by the OpenAPI document, cause no server error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server's start and end."""
+"""Start and stop of the server."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def _refused(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("folder", ["/proc/nope", __file__], ids=["missing", "file"])
-def test_folder_that_cannot_be_used_is_one_sentence(folder):
+def test_serve_with_an_unusable_folder_prints_one_sentence(folder):
     code, said = _refused("--no-page", "--port", str(unused_port()), "--folder", folder)
     assert code == 2
     assert len(said.splitlines()) == 1
     assert "--folder" in said
 
 
-def test_folder_with_a_damaged_database_is_one_sentence(tmp_path):
+def test_serve_with_a_damaged_database_names_the_option(tmp_path):
     (tmp_path / "jobs.sqlite3").write_text("This is no database. " * 100)
     with pytest.raises(EnvironmentProblem, match="--folder"):
         serve(ServerSettings(folder=tmp_path, port=unused_port()))
 
 
 @pytest.mark.parametrize("port", [99999, -1])
-def test_port_that_does_not_exist_is_one_sentence(port):
+def test_server_settings_refuse_an_invalid_port(port):
     with pytest.raises(InvalidInput, match=f"port must be .* between 0 and 65,535, got {port}"):
         ServerSettings(port=port)
 
 
-def test_port_in_use_leaves_the_store_alone(tmp_path):
+def test_serve_with_a_port_in_use_creates_no_store(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(EnvironmentProblem, match="--port"):
@@ -61,7 +61,7 @@ def test_port_in_use_leaves_the_store_alone(tmp_path):
     assert not (tmp_path / "server").exists()
 
 
-def test_host_that_does_not_exist_is_one_sentence(tmp_path):
+def test_serve_with_an_unknown_host_names_the_option(tmp_path):
     options = ServerSettings(host="nobody.invalid", key=["one"], folder=tmp_path / "server")
     with pytest.raises(EnvironmentProblem, match="--host"):
         serve(options)
@@ -81,14 +81,14 @@ def test_host_that_does_not_exist_is_one_sentence(tmp_path):
     ],
     ids=str,
 )
-def test_option_that_cannot_be_used_is_refused(tmp_path, options, word):
+def test_serve_refuses_invalid_options(tmp_path, options, word):
     with pytest.raises(InvalidInput, match=word):
         serve(ServerSettings(folder=tmp_path / "server", **options))
     assert not (tmp_path / "server").exists()
 
 
 @pytest.mark.parametrize("content", ["", "not a digest\n"], ids=["empty", "malformed"])
-def test_keys_file_that_would_open_or_close_the_server_is_refused(tmp_path, capsys, content):
+def test_serve_refuses_an_empty_or_malformed_keys_file(tmp_path, capsys, content):
     (tmp_path / "keys.txt").write_text(content)
     assert main(["--keys", str(tmp_path / "keys.txt"), "--folder", str(tmp_path / "server")]) == 2
     assert "keys.txt" in capsys.readouterr().err
@@ -114,7 +114,7 @@ def _has_ipv6() -> bool:
         ),
     ],
 )
-def test_bind_names_an_address_that_answers(host, address):
+def test_bind_listens_on_the_address_that_it_names(host, address):
     sockets = bind(host, 0)
     try:
         port = sockets[0].getsockname()[1]
@@ -146,7 +146,7 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_folder_and_files_are_closed_to_other_users(started, tmp_path):
+def test_serve_makes_folder_and_files_private(started, tmp_path):
     (tmp_path / "server" / "files").mkdir(parents=True, mode=0o755)
     server = started("--wait", "60", "--no-page")
     answer = httpx.post(f"{server.url}{START}", json={"image": image()}, timeout=90).json()
@@ -172,7 +172,7 @@ def test_server_stops_within_seconds_while_requests_wait(running_with, wait):
     threads = [threading.Thread(target=post, args=(path,)) for path in (START, "/generate")]
     for thread in threads:
         thread.start()
-    with httpx.Client() as idle:  # a page that is open keeps its connection
+    with httpx.Client() as idle:  # like an open page, it keeps its connection
         while idle.get(f"{server.url}/health").json()["running"] < 2:
             time.sleep(0.1)
         began = time.monotonic()
@@ -181,4 +181,4 @@ def test_server_stops_within_seconds_while_requests_wait(running_with, wait):
     assert time.monotonic() - began < 8
     for thread in threads:
         thread.join()
-    assert sorted(answers) == [200, 503], "both are told"
+    assert sorted(answers) == [200, 503], "both requests get an answer"

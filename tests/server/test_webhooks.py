@@ -1,4 +1,4 @@
-"""Webhooks: delivered concurrently, signed, tried again, and never ended by an exception."""
+"""Webhooks are delivered concurrently, signed and retried; no exception stops the delivery."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_deliver_webhooks_gives_up_after_three_tries(jobs):
     assert len(service.of("/hook")) == 3
 
 
-def test_deliver_webhooks_what_is_not_delivered_survives_a_restart(jobs):
+def test_deliver_webhooks_interrupted_keeps_the_delivery(jobs):
     def prepare(service: Service) -> None:
         service.answers["/hook"] = [Reply(b"x" * 99, drip=1.0)]
         finish(jobs, f"{service.url}/slow")
@@ -125,7 +125,7 @@ def test_deliver_webhooks_what_is_not_delivered_survives_a_restart(jobs):
     assert not nothing_due(jobs)
 
 
-def test_deliver_webhooks_slow_receivers_delay_no_other(jobs):
+def test_deliver_webhooks_with_slow_receivers_delays_no_other(jobs):
     def prepare(service: Service) -> None:
         def slow(_: Received) -> Reply:
             return Reply(b"", delay=30.0)
@@ -138,14 +138,14 @@ def test_deliver_webhooks_slow_receivers_delay_no_other(jobs):
     began = time.monotonic()
     service = deliver(jobs, lambda s: bool(s.of("/hook")), prepare)
     assert time.monotonic() - began < 5
-    assert len(service.of("/slow")) == 3, "and none is called twice at once"
+    assert len(service.of("/slow")) == 3, "a pending webhook is not called again"
 
 
 @pytest.mark.parametrize(
     "webhook",
     ["http://xn--a/", "http://[::1/", "http://127.0.0.1:99999/", "hello", "http://\ud800/"],
 )
-def test_deliver_webhooks_malformed_address_stops_no_other(jobs, webhook):
+def test_deliver_webhooks_to_a_malformed_address_stops_no_other(jobs, webhook):
     def prepare(service: Service) -> None:
         service.answers["/hook"] = [Reply(b"")]
         finish(jobs, webhook.encode("utf-8", "replace").decode())
@@ -155,7 +155,7 @@ def test_deliver_webhooks_malformed_address_stops_no_other(jobs, webhook):
     assert len(service.of("/hook")) == 1
 
 
-def test_deliver_webhooks_exception_in_a_body_stops_no_other(jobs, caplog):
+def test_deliver_webhooks_with_an_exception_stops_no_other(jobs, caplog):
     def broken_for_the_first(job: Job) -> dict[str, Any]:
         if job.id == 1:
             raise ZeroDivisionError
@@ -172,7 +172,7 @@ def test_deliver_webhooks_exception_in_a_body_stops_no_other(jobs, caplog):
 
 
 @pytest.mark.parametrize("method", ["due_deliveries", "delivered"])
-def test_deliver_webhooks_error_of_the_store_is_logged_and_tried_again(
+def test_deliver_webhooks_after_an_error_of_the_store_logs_and_retries(
     jobs, monkeypatch, caplog, method
 ):
     monkeypatch.setattr("pipelines.server.webhooks._FIRST_PAUSE_S", 0.02)
@@ -217,7 +217,7 @@ def test_deliver_webhooks_follows_no_redirect(jobs):
     assert not service.of("/elsewhere")
 
 
-def test_deliver_webhooks_private_network_is_not_called(jobs, caplog):
+def test_deliver_webhooks_does_not_call_private_networks(jobs, caplog):
     caplog.set_level("INFO")
 
     def prepare(service: Service) -> None:
@@ -244,7 +244,7 @@ def test_signed_headers_match_the_example_of_standard_webhooks():
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_signed_headers_any_text_is_a_secret():
+def test_signed_headers_accept_any_text_as_secret():
     headers = signed_headers(b"body", "id", 5, "shared")
     expected = hmac.digest(b"shared", b"id.5.body", "sha256")
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(expected).decode()}"
@@ -261,7 +261,7 @@ def test_signed_headers_without_a_secret_are_not_signed():
 
 
 def test_server_signs_its_webhooks(serve, tmp_path):
-    """The whole way: a client's request, the job, the webhook."""
+    """End to end: a client's request, the job and the webhook."""
     heard: list[Received] = []
 
     async def run() -> None:

@@ -48,7 +48,7 @@ def test_server_worker_writes_every_format(maker, tmp_path, kind, remove_bg):
     assert (tmp_path / work.PREVIEW).exists()
 
 
-def test_without_remove_bg_the_object_keeps_its_place():
+def test_job_settings_without_remove_bg_keep_the_objects_position():
     opaque, cut_out = torch.ones(1, 4, 32, 32), torch.zeros(1, 4, 32, 32)
     settings = JobRequest(foreground_ratio=0.5)
     for image, method in ((opaque, "plain"), (cut_out, "alpha")):
@@ -70,7 +70,7 @@ def test_server_worker_textured_obj_has_three_files_and_a_video(maker, tmp_path,
     assert (tmp_path / f"{tmp_path.name}.mp4").read_bytes()[4:8] == b"ftyp"
 
 
-def test_six_views_and_views_with_cameras(maker, tmp_path):
+def test_server_worker_makes_meshes_of_views_with_and_without_cameras(maker, tmp_path):
     settings = JobRequest(model_id=MODEL, resolution=32)
     six = maker(settings, 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
     assert load_mesh(tmp_path / six[0]).volume() > 0
@@ -84,7 +84,7 @@ def test_six_views_and_views_with_cameras(maker, tmp_path):
         maker(settings, 5, _views(tmp_path, 6, (160, 120)), tmp_path, lambda *_: None)
 
 
-def test_photographs_of_sides_with_settings_that_modelslab_lacks(maker, tmp_path):
+def test_server_worker_of_photographs_applies_settings_that_modelslab_lacks(maker, tmp_path):
     settings = JobRequest(
         model_id=MODEL, resolution=32, steps=1, sides=["front", 180], elevation=10, tries=2, size=9
     )
@@ -108,17 +108,17 @@ def test_photographs_of_sides_with_settings_that_modelslab_lacks(maker, tmp_path
     ],
     ids=str,
 )
-def test_check_refuses_what_the_model_cannot_do(fields, count, message):
+def test_check_refuses_unsupported_requests(fields, count, message):
     with pytest.raises(InvalidInput, match=message):
         work.check(JobRequest(**fields), count)
 
 
-def test_server_worker_of_a_one_image_model_takes_one_image(maker, tmp_path):
+def test_server_worker_of_a_one_image_model_refuses_several(maker, tmp_path):
     with pytest.raises(InvalidInput, match="takes one image without cameras"):
         maker(JobRequest(**SMALL), 5, _views(tmp_path, 6), tmp_path, lambda *_: None)
 
 
-def test_server_worker_of_an_empty_image_has_one_sentence(maker, tmp_path):
+def test_server_worker_of_an_empty_image_raises(maker, tmp_path):
     Image.new("RGBA", (64, 64)).save(tmp_path / "empty.png")
     with pytest.raises(NothingInImage):
         maker(JobRequest(**SMALL), 5, [tmp_path / "empty.png"], tmp_path, lambda *_: None)

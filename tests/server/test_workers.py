@@ -1,4 +1,4 @@
-"""Workers over a store whose database fails, and jobs that end while they begin."""
+"""Workers whose database fails, and jobs that are cancelled or put back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _ended(jobs, id):
 
 
 def _failing(method, times):
-    """The method, which raises a database error so many times first."""
+    """Wrap a method so that its first calls raise a database error."""
     left = [times]
 
     def call(*args, **kwargs):
@@ -61,7 +61,7 @@ def _failing(method, times):
 
 
 @pytest.mark.parametrize("method", ["claim", "end"])
-def test_worker_after_a_database_error_goes_on(jobs, workers, monkeypatch, method):
+def test_worker_after_a_database_error_continues(jobs, workers, monkeypatch, method):
     first = _submit(jobs)
     monkeypatch.setattr(jobs, method, _failing(getattr(jobs, method), 2))
     workers.start()
@@ -75,7 +75,7 @@ def test_worker_after_a_database_error_goes_on(jobs, workers, monkeypatch, metho
     assert workers.alive() == 1
 
 
-def test_worker_after_an_unreadable_job_goes_on(jobs, workers):
+def test_worker_after_an_unreadable_job_continues(jobs, workers):
     bad, good = _submit(jobs), _submit(jobs)
     with sqlite3.connect(jobs.folder / "jobs.sqlite3") as database:
         database.execute("UPDATE jobs SET settings = '{}x' WHERE id = ?", (bad,))
@@ -85,7 +85,7 @@ def test_worker_after_an_unreadable_job_goes_on(jobs, workers):
     assert jobs.get(bad).state == "failed"
 
 
-def test_cancelled_job_ends_at_once_and_is_not_queued_again(jobs, workers):
+def test_cancelled_job_ends_immediately_and_is_not_requeued(jobs, workers):
     slow, next_one = _submit(jobs, resolution=makers.SLOW), _submit(jobs)
     workers.start()
     until = time.monotonic() + 60
@@ -98,7 +98,7 @@ def test_cancelled_job_ends_at_once_and_is_not_queued_again(jobs, workers):
     assert jobs.get(slow).state == "cancelled"
 
 
-def test_stopped_server_queues_its_job_again(tmp_path):
+def test_stop_puts_the_running_job_back(tmp_path):
     jobs = Jobs(tmp_path)
     id = jobs.submit(JobRequest(resolution=makers.SLOW), [b"picture"]).id
     for _ in range(3):
@@ -110,5 +110,5 @@ def test_stopped_server_queues_its_job_again(tmp_path):
             time.sleep(0.05)
         (tmp_path / "files" / "log.txt").unlink()
         workers.stop()
-        assert jobs.get(id).state == "queued", "however often"
+        assert jobs.get(id).state == "queued", "a stop is not counted as a try"
     jobs.close()

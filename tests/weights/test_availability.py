@@ -16,7 +16,7 @@ from pipelines.weights.inventory import check_available
 
 @pytest.fixture
 def closed_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every connection is refused at once."""
+    """Every connection goes to a proxy that refuses it immediately."""
     for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
@@ -33,7 +33,7 @@ def test_is_reachable_of_a_closed_port_is_false(monkeypatch):
     assert not is_reachable("http://127.0.0.1:9")
 
 
-def test_is_reachable_asks_the_proxy_where_there_is_one(closed_proxy, monkeypatch):
+def test_is_reachable_with_a_proxy_checks_the_proxy(closed_proxy, monkeypatch):
     assert not is_reachable("https://huggingface.co")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("https_proxy", f"127.0.0.1:{server.getsockname()[1]}")
@@ -76,11 +76,13 @@ def test_check_available_without_a_network_names_all_files_within_3_seconds(clos
 
 
 @pytest.mark.parametrize("name", ["photo"])
-def test_check_available_of_an_embedded_model_asks_nobody(monkeypatch, name):
+def test_check_available_of_an_embedded_model_needs_no_network(monkeypatch, name):
     monkeypatch.setattr(inventory, "hub_is_reachable", lambda: pytest.fail("asked the network"))
     check_available([name], [Path("/nowhere")])
 
 
-def test_check_available_with_a_network_leaves_the_download_to_the_loader(monkeypatch, tmp_path):
-    monkeypatch.setattr(inventory, "hub_is_reachable", lambda: True)
+def test_check_available_with_a_network_downloads_nothing(monkeypatch, tmp_path):
+    asked: list[bool] = []
+    monkeypatch.setattr(inventory, "hub_is_reachable", lambda: asked.append(True) or True)
     check_available(["triposr"], [tmp_path])
+    assert (asked, list(tmp_path.iterdir())) == ([True], [])

@@ -1,4 +1,4 @@
-"""Models on this machine, the choice of the best, and the commands about them."""
+"""Models on this machine, the choice of the best one, and the commands about models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .. import tiny_models
 
 @pytest.fixture(autouse=True)
 def _no_cache(tmp_path, monkeypatch):
-    """Whatever this machine's cache holds."""
+    """The Hugging Face cache of this machine has no effect."""
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
 
 
@@ -40,7 +40,7 @@ def _put(folder: Path, name: str) -> None:
         place.touch()
 
 
-def test_without_official_weights_the_embedded_model_is_the_best(tmp_path):
+def test_best_model_without_weights_is_the_embedded_one(tmp_path):
     assert best_model(on_cpu=True) == best_model(False, [tmp_path]) == "photo"
 
 
@@ -52,7 +52,7 @@ def test_without_official_weights_the_embedded_model_is_the_best(tmp_path):
         (["triposr", "instant-mesh-large"], "triposr", "instant-mesh-large"),
     ],
 )
-def test_best_model_is_the_best_on_this_machine(tmp_path, here, on_cpu, on_gpu):
+def test_best_model_depends_on_weights_and_device(tmp_path, here, on_cpu, on_gpu):
     for name in here:
         _put(tmp_path, name)
     assert best_model(True, [tmp_path]) == on_cpu
@@ -70,7 +70,7 @@ def test_best_model_for_commercial_use_is_permissive(tmp_path, here, chosen, on_
     assert best_model(on_cpu, [tmp_path], "commercial") == chosen
 
 
-def test_licenses_name_the_multiview_model_unless_the_views_are_given():
+def test_licenses_of_include_the_multiview_model_unless_views_are_given():
     assert licenses_of("instant-mesh-large", "zero123plus") == {
         "instant-mesh-large": "Apache-2.0",
         "zero123plus": "CC-BY-NC-4.0",
@@ -81,7 +81,7 @@ def test_licenses_name_the_multiview_model_unless_the_views_are_given():
     ]
 
 
-def test_inventory_leaves_out_a_model_without_its_views_model(tmp_path):
+def test_best_model_skips_a_model_without_its_views_model(tmp_path):
     _put(tmp_path, "instant-mesh-large")
     assert not missing("instant-mesh-large", [tmp_path])
     shutil.rmtree(tmp_path / "zero123plus-v1.2" / "tokenizer")
@@ -92,14 +92,14 @@ def test_inventory_leaves_out_a_model_without_its_views_model(tmp_path):
     assert best_model(False, [tmp_path]) == "photo"
 
 
-def test_inventory_accepts_a_half_copy(tmp_path):
+def test_best_model_accepts_a_half_precision_copy(tmp_path):
     place = tmp_path / "TripoSR" / "model.fp16.safetensors"
     place.parent.mkdir()
     place.touch()
     assert best_model(True, [tmp_path]) == "triposr"
 
 
-def test_inventory_files_of_views_are_those_that_loading_reads(tmp_path, monkeypatch):
+def test_files_of_a_views_model_are_those_that_loading_reads(tmp_path, monkeypatch):
     tiny_models.write_multiview_model(tmp_path / "zero123plus-v1.2")
     read: set[tuple[str, ...]] = set()
 
@@ -127,7 +127,7 @@ def test_commit_of_is_the_recorded_one_or_looked_up(tmp_path, monkeypatch):
     assert inventory.commit_of("triposg", [tmp_path]) == "c" * 40
 
 
-def test_embedded_models_need_no_file_and_unknown_ones_are_named():
+def test_files_of_an_embedded_model_are_none_and_of_an_unknown_one_raise():
     assert files_of("photo") == []
     with pytest.raises(
         InvalidInput, match=r"The model must be one of photo, .*, got 'instant-mash'"
@@ -135,13 +135,13 @@ def test_embedded_models_need_no_file_and_unknown_ones_are_named():
         files_of("instant-mash")
 
 
-def test_inventory_has_the_size_of_every_official_model():
+def test_gigabytes_are_known_for_every_model_with_files():
     for name in (*RECONSTRUCTION_PRESETS, *MULTIVIEW_PRESETS):
         assert bool(files_of(name)) == (inventory.gigabytes(name) > 0), name
 
 
 def _hub(monkeypatch, content: bytes, digest: str) -> list[str]:
-    """A hub with one content for every file; returns the names that are asked for."""
+    """Fake a hub with one content for every file; return the list of requested names."""
     asked: list[str] = []
 
     def arrive(repository: str, name: str, *, local_dir: Path, tqdm_class: type, **_: str) -> str:
@@ -185,13 +185,13 @@ def test_download_command_prints_size_and_licence(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out == "zero123plus-instantmesh is already here\n"
 
 
-def test_download_of_other_content_is_one_sentence(tmp_path, monkeypatch, capsys):
+def test_download_of_wrong_content_prints_one_sentence(tmp_path, monkeypatch, capsys):
     _hub(monkeypatch, b"a web page", "0" * 64)
     assert main(["download", "triposr", "--models-dir", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert "does not match SHA-256" in captured.err
     assert "is ready" not in captured.out
-    assert missing("triposr", [tmp_path]), "nothing of it is left"
+    assert missing("triposr", [tmp_path]), "the wrong file is deleted"
 
 
 def test_ctrl_c_stops_a_download(tmp_path, monkeypatch, capsys):
@@ -216,7 +216,7 @@ def test_models_command_prints_a_table(tmp_path, capsys):
 
 
 def _loaded(monkeypatch) -> list[str]:
-    """Names of the models that a run loads, without loading them."""
+    """Prevent models from loading; return the list of the names that runs try to load."""
     names: list[str] = []
 
     def load(model: str, *_: object, **__: object) -> None:
@@ -246,7 +246,7 @@ def test_make_takes_the_best_model_and_explains_the_embedded_one(
     assert names == ["photo", "triposr", "photo"]
 
 
-def test_catalogue_is_made_by_the_named_model(tmp_path):
+def test_catalogue_without_a_model_uses_photo(tmp_path):
     """The result must not depend on the models of the machine that resumes the run."""
     from pipelines.cli.catalogue import make_parser
 

@@ -1,4 +1,4 @@
-"""Weights whose sizes are in a JSON file beside them."""
+"""Weights with a JSON file of sizes in the same folder."""
 
 from __future__ import annotations
 

@@ -38,9 +38,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
-    """The tiny model as the official files are: a pickle with a prefix, and other things beside
-    the weights.
-    """
+    """The tiny model like the official files: a pickle with prefixed names and other contents."""
     path = tmp_path / "model.ckpt"
     state = {f"lrm_generator.{k}": v.float() for k, v in weights.items()} | {
         "lpips.net.weight": torch.zeros(3)
@@ -100,7 +98,7 @@ def test_read_model_converts_all_but_the_decoder(tmp_path, weights, dtype):
     ],
 )
 @pytest.mark.parametrize("name", ["w.ckpt", "w.bin", "w.safetensors"])
-def test_read_tensors_names_what_a_file_is_instead(tmp_path, content, named, name):
+def test_read_tensors_recognises_lfs_pointers_and_web_pages(tmp_path, content, named, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=named):
         read_tensors(tmp_path / name)
@@ -121,7 +119,7 @@ def test_read_tensors_names_what_a_file_is_instead(tmp_path, content, named, nam
         ("scheduler/scheduler_config.json", "3"),
     ],
 )
-def test_damaged_text_files_of_a_views_model_are_named(tmp_path, models_dir, name, content):
+def test_load_multiview_model_names_a_damaged_text_file(tmp_path, models_dir, name, content):
     repository = tmp_path / "zero123plus-v1.2"
     shutil.copytree(models_dir / repository.name, repository)
     (repository / name).write_text(content)
@@ -180,7 +178,7 @@ def test_download_is_compared_with_a_known_sha256_without_the_hub(tmp_path, monk
     assert not (tmp_path / "TripoSR" / "model.ckpt").exists()
 
 
-def test_missing_and_left_over_names_are_named(tmp_path, weights):
+def test_read_reconstruction_model_lists_missing_and_unexpected_names(tmp_path, weights):
     path = tmp_path / "w.safetensors"
     changed = {k: v for k, v in weights.items() if k != "transformer.norm.bias"} | {
         "surplus.weight": torch.zeros(1)
@@ -203,7 +201,7 @@ def test_read_reconstruction_model_names_the_preset_of_another_file(tmp_path, we
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.ckpt", "w.bin"])
 @pytest.mark.parametrize("content", ["half", "empty", "text"])
-def test_damaged_files_are_recognised(tmp_path, weights, name, content):
+def test_read_tensors_recognises_damaged_files(tmp_path, weights, name, content):
     path = tmp_path / name
     if name.endswith(".safetensors"):
         save_file(weights, path)
@@ -225,7 +223,7 @@ class _Payload:
         return (os.mkdir, ("/tmp/image-to-3d-was-run",))
 
 
-def test_executable_content_is_refused_and_not_run(tmp_path):
+def test_read_tensors_refuses_executable_content_without_running_it(tmp_path):
     path = tmp_path / "w.ckpt"
     torch.save({"state_dict": {"a": torch.zeros(1)}, "payload": _Payload()}, path)
     with pytest.raises(CheckpointError, match="could run code"):
@@ -240,7 +238,7 @@ def test_read_tensors_refuses_a_file_without_weights(tmp_path):
         read_tensors(path)
 
 
-def test_files_are_looked_for_in_the_callers_folder_first(tmp_path):
+def test_find_file_searches_the_given_folders(tmp_path):
     for place in (tmp_path / "InstantMesh" / "a.ckpt", tmp_path / "b.ckpt"):
         place.parent.mkdir(exist_ok=True)
         place.write_text("")
@@ -280,7 +278,7 @@ def test_find_file_uses_the_hubs_cache(tmp_path, monkeypatch):
 
 
 def _hub(content: bytes):
-    """A hub that writes a file in four parts, reporting each as huggingface_hub does."""
+    """Return a download function that writes four parts, and reports each like huggingface_hub."""
 
     def download(
         repository: str,
@@ -315,7 +313,7 @@ def test_downloads_go_to_the_first_folder_and_report_bytes(tmp_path, monkeypatch
     assert seen == [(2, 8), (4, 8), (6, 8), (8, 8)]
 
 
-def test_download_stops_where_progress_raises(tmp_path, monkeypatch):
+def test_find_file_stops_if_progress_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", _hub(b"12345678"))
 
@@ -330,9 +328,7 @@ def test_download_stops_where_progress_raises(tmp_path, monkeypatch):
 
 
 def _official_layout(folder: Path) -> None:
-    """The tiny Zero123++ where the official one is looked for, some of its weights as pickles with
-    the names of older releases.
-    """
+    """Write the tiny Zero123++ at the official path, partly as pickles with names of old files."""
     repository = folder / "zero123plus-v1.2"
     tiny_models.write_multiview_model(repository)
     for part, stem, pickled in (
@@ -348,7 +344,7 @@ def _official_layout(folder: Path) -> None:
         torch.save(tensors, repository / part / f"{pickled}.bin")
 
 
-def test_official_layout_and_other_unet(tmp_path, tiny):
+def test_load_multiview_model_reads_the_official_layout_and_another_unet(tmp_path, tiny):
     _official_layout(tmp_path)
     changed = {k: v * 0.5 for k, v in tiny.multiview.unet.state_dict().items()}
     (tmp_path / "InstantMesh").mkdir()
@@ -373,7 +369,7 @@ def test_load_multiview_model_names_a_damaged_config(tmp_path):
         load_multiview_model("zero123plus", models_dirs=[tmp_path])
 
 
-def test_unknown_names():
+def test_load_of_an_unknown_model_raises():
     with pytest.raises(InvalidInput, match="instant-mesh-large"):
         load_reconstruction_model("instant-mesh-huge")
     with pytest.raises(InvalidInput, match="zero123plus-instantmesh"):
@@ -390,7 +386,7 @@ def test_repository_stays_below_40_mb():
     assert sum(file.stat().st_size for file in files if file.exists()) < 40_000_000
 
 
-def test_find_file_without_a_commit_keeps_to_the_one_of_its_first_download(tmp_path, monkeypatch):
+def test_find_file_without_a_commit_keeps_that_of_the_first_download(tmp_path, monkeypatch):
     commits, asked = ["a" * 40, "b" * 40], []
 
     def download(

@@ -1,4 +1,4 @@
-"""Work for the tests' processes; its argument says what happens."""
+"""Work for worker processes; the argument selects what happens."""
 
 from __future__ import annotations
 

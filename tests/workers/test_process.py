@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.workers.process import WorkerProcess
 
-# By the name under which a worker's process can import it.
+# Imported by the name under which a worker's process finds it.
 makers = importlib.import_module("tests.workers.makers")
 
 
@@ -94,7 +94,7 @@ def test_process_sets_its_threads(monkeypatch):
         process.stop()
 
 
-def test_report_that_raises_is_the_callers(process):
+def test_run_raises_an_exception_of_on_report(process):
     def on_report(*report):
         raise OSError("disk full")
 
