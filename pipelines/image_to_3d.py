@@ -81,7 +81,7 @@ class ImageTo3D:
         Args:
             model: one of `weights.presets.RECONSTRUCTION_PRESETS`.
             views_model: one of `weights.presets.MULTIVIEW_PRESETS`. None chooses the default for
-                `model`, or no views model if `model` takes the image itself. If `model` has no
+                `model`, or no views model if `model` uses no views. If `model` has no
                 colours, the mesh is coloured with the views of this model, or with the
                 photograph if it is None.
             models_dirs: see `weights.finding.find_file`; rembg's models are in the subfolder
@@ -111,7 +111,7 @@ class ImageTo3D:
         background_models = models_dirs[0] / "rembg" if models_dirs else None
         fitting = views_model_for(model)
         if views_model and not fitting and RECONSTRUCTION_PRESETS[model].colors:
-            raise InvalidInput(f"{model} takes the image itself: leave out the views model.")
+            raise InvalidInput(f"{model} uses no views: leave out the views model.")
         views_model = views_model or fitting
         if views_model is None or not generates:
             return cls(None, reconstruction, background_models, where, offload)
@@ -389,5 +389,5 @@ def check_sampling(model: str, known: Set[str], settings: Settings) -> None:
     if any(settings.views.flat()[name] != default[name] for name in others):
         *first, last = (name for name in default if name in others)
         listed = f"{', '.join(first)} and {last}" if first else last
-        reason = "does not use them" if known else "takes the image itself"
+        reason = "does not use all sampling settings" if known else "has no random sampling"
         raise InvalidInput(f"{model} {reason}: leave out {listed}.")

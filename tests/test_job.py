@@ -295,7 +295,7 @@ def test_prepare_refuses_views_that_are_not_square(tmp_path):
     ids=["seed", "views_model"],
 )
 def test_check_refuses_settings_that_the_model_does_not_use(settings):
-    with pytest.raises(InvalidInput, match="takes the image itself: leave out"):
+    with pytest.raises(InvalidInput, match=r"(has no random sampling|uses no views): leave out"):
         job.check(settings)
 
 

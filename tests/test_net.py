@@ -292,7 +292,7 @@ def _deflate(content: bytes, wbits: int) -> bytes:
         ("deflate", _deflate(TEXT, -zlib.MAX_WBITS)),
     ],
 )
-def test_read_chunks_decodes(encoding, body):
+def test_read_chunks_decodes_compressed_bodies(encoding, body):
     assert fetch_from(Reply(body, headers={"Content-Encoding": encoding})) == TEXT
 
 

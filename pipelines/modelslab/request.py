@@ -61,13 +61,13 @@ class Request(BaseSettings):
         description="for newer models: how closely the structure follows the image",
     )
     ss_sampling_steps: int = Field(
-        12, ge=1, le=50, description="for newer models: steps of the structure"
+        12, ge=1, le=50, description="for newer models: sampling steps of the structure"
     )
     slat_guidance_strength: float = Field(
         3.0, ge=0, le=10, description="for newer models: how closely the details follow the image"
     )
     slat_sampling_steps: int = Field(
-        12, ge=1, le=50, description="for newer models: steps of the details"
+        12, ge=1, le=50, description="for newer models: sampling steps of the details"
     )
     mesh_simplify: float = Field(
         0.9, ge=0.9, le=0.98, description="for newer models: the share of triangles to remove"

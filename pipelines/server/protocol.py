@@ -96,10 +96,12 @@ class Keyed(Body):
 class CameraAngles(Body):
     """The direction from which an image shows the object."""
 
-    azimuth: float = Field(ge=-360, le=360, description="Degrees counter-clockwise from above.")
+    azimuth: float = Field(
+        ge=-360, le=360, description="Degrees counter-clockwise, seen from above."
+    )
     elevation: float = Field(ge=-89, le=89, description="Degrees above the horizon.")
     distance: float = Field(4.0, gt=0.1, le=100)
-    fov: float = Field(30.0, ge=1, le=150, description="Degrees, vertically.")
+    fov: float = Field(30.0, ge=1, le=150, description="Vertical field of view in degrees.")
 
 
 _more_fields: dict[str, Any] = {
@@ -117,13 +119,13 @@ class JobRequest(_MoreSettings):
     model_id: str = Field(
         "", max_length=100, description="Name of the model; empty for the server's default."
     )
-    render: YesNo = Field(False, description="Also make a video around the object.")
+    render: YesNo = Field(False, description="Also make a video of an orbit around the object.")
     foreground_ratio: float = _like("foreground_ratio", 0.85)
     remove_bg: YesNo = Field(False, description="Remove the background.")
     resolution: int = _like("resolution", 256)
     chunk_size: int = _like("chunk_size", 8192, le=12_000)
     seed: int = _like("seed", 0, le=2**32 - 1)
-    temp: YesNo = Field(False, description="Keep the results for an hour.")
+    temp: YesNo = Field(False, description="Keep the results for one hour only.")
     output_format: Literal["obj", "stl", "ply", "glb"] = "obj"
     cameras: list[CameraAngles] | None = Field(
         None,
@@ -167,9 +169,11 @@ class ImageTo3DRequest(JobRequest, Keyed):
         None, description="URL, data URI or base64; a list for multi_image."
     )
     init_image: ImageSource | list[ImageSource] | None = Field(
-        None, description="The newer name of image."
+        None, description="Name of image in newer versions of the API."
     )
-    multi_image: YesNo = Field(False, description="Several images of one object.")
+    multi_image: YesNo = Field(
+        False, description="Whether image is a list of images of one object."
+    )
     webhook: WebAddress = Field(
         "", max_length=2000, description="URL to call when the job has ended."
     )

@@ -198,7 +198,7 @@ def choose_views_model(model: str, views_model: str | None, texture_from: str) -
     if preset.input_kind == "views" or (not preset.colors and texture_from == "views"):
         return views_model or DEFAULT_VIEWS_MODEL
     if views_model is not None:
-        raise InvalidInput(f"{model} takes the image itself: leave out views_model.")
+        raise InvalidInput(f"{model} uses no views: leave out views_model.")
     return None
 
 

@@ -230,7 +230,7 @@ def test_catalogue_exit_code_follows_the_outcome(stubbed, capsys, outcome, code,
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--seed", "3"], 2, "photo takes the image itself"),
+        (["--seed", "3"], 2, "photo has no random sampling"),
         (["--item-timeout", "0"], 2, "must be a number between 1 and"),
         (["--device", "gpu"], 2, "must be auto, cuda, cuda:1"),
         (["--device", "cuda:99"], 1, "has no cuda:99 device"),

@@ -41,7 +41,7 @@ def test_settings_of_an_item_can_clear_a_flag_of_the_run():
         ({"format": "doc"}, r"The row of 'a': format must be one of obj, glb"),
         ({"exact": "maybe"}, r"exact must be true or false, got 'maybe'"),
         ({"model": "triposr"}, r"model is a setting of the whole run"),
-        ({"seed": "3"}, r"photo takes the image itself"),
+        ({"seed": "3"}, r"photo has no random sampling"),
     ],
 )
 def test_task_of_an_invalid_row_raises_one_sentence(columns, said):

@@ -293,7 +293,7 @@ def test_tries_keep_the_shape_whose_outline_fits_at_the_camera_that_is_found(
 @pytest.mark.parametrize(
     ("model", "views", "message"),
     [
-        ("photo", {"tokens": 512}, "takes the image itself"),
+        ("photo", {"tokens": 512}, "has no random sampling"),
         ("instant-mesh-large", {"shift": 2.0}, "leave out shift and tokens"),
         ("triposg", {"scheduler": "unipc"}, "leave out scheduler"),
     ],

@@ -143,7 +143,7 @@ def test_image_to_3d_with_triposr_needs_no_views(tmp_path, checkpoint, image):
     assert list(dict.fromkeys(calls)) == ["background", "framing", "triplane", "surface"]
     with pytest.raises(InvalidInput, match="leave out steps"):
         chain(rgba, Settings(views=ViewSettings(seed=3)))
-    with pytest.raises(InvalidInput, match="takes the image itself"):
+    with pytest.raises(InvalidInput, match="uses no views"):
         ImageTo3D.load("triposr", "zero123plus", models_dirs=[tmp_path], device="cpu")
 
 
