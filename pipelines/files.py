@@ -104,7 +104,7 @@ def free_or_own(path: Path) -> Path:
 
 
 def is_hidden(path: Path) -> bool:
-    """Return whether any part of a path starts with a dot or is created by an operating system."""
+    """Return whether a part of a path starts with a dot, or is a name from `_SYSTEM_NAMES`."""
     return any(
         (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_NAMES
         for part in path.parts

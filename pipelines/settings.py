@@ -257,8 +257,8 @@ class CatalogueSettings(BaseSettings):
         None,
         ge=1,
         le=4096,
-        description="workers per device (default: one per GPU; on a CPU, as many as its cores"
-        " allow; on a cluster, as many as fit)",
+        description="workers per device (default: one per GPU; on a CPU, the number of cores"
+        " divided by --threads; on a cluster, as many as fit)",
     )
     threads: int | None = Field(
         None,

@@ -89,7 +89,10 @@ class Recipe:
 
     @property
     def revision(self) -> str:
-        """Commit of the model's weights, or else their repository; if embedded, our version."""
+        """Commit of the model's weights; their repository if the commit is unknown.
+
+        For embedded models, this library's version.
+        """
         return self._weights(self.settings.model) or f"embedded in {__version__}"
 
     def _weights(self, model: str) -> str:
