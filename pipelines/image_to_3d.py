@@ -183,7 +183,7 @@ class ImageTo3D:
                 photo.framed, photo.framed_mask, None, settings, progress, seconds
             )
             found = Result(mesh, field, photo, None, seed, seconds)
-            return found if has_colors(field) else self._painted(found, settings.surface, progress)
+            return found if has_colors(field) else self._colored(found, settings.surface, progress)
         generated = self._generate(photo, settings.views, progress, seconds)
         views = PosedImages(generated.views, zero123plus_cameras())
         field, mesh = self._reconstruct(
@@ -323,7 +323,7 @@ class ImageTo3D:
                 progress=partial(progress, stage="views"),
             )
 
-    def _painted(self, found: Result, settings: SurfaceSettings, progress: Progress) -> Result:
+    def _colored(self, found: Result, settings: SurfaceSettings, progress: Progress) -> Result:
         """Colour a mesh whose field has no colours, by projecting the photograph or the views."""
         seconds, colors = dict(found.seconds), partial(progress, stage="colors")
         views = None

@@ -197,12 +197,12 @@ def make_server(tools: Tools, folders: Folders) -> MCPServer:
         log_level="WARNING",
     )
     for method in (tools.list_models, tools.start, tools.status, tools.cancel):
-        server.add_tool(_explained(method))
-    server.add_tool(_explained(tools.result), structured_output=False)
+        server.add_tool(_with_tool_errors(method))
+    server.add_tool(_with_tool_errors(tools.result), structured_output=False)
     return server
 
 
-def _explained(method: Callable[..., Any]) -> Callable[..., Any]:
+def _with_tool_errors(method: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a tool so that the agent gets the message of an `ImageTo3DError`."""
 
     @functools.wraps(method)

@@ -114,28 +114,28 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{p}{i}" for p in ("com", "lpt") for
 
 def _items_of(source: str) -> Iterator[Item]:
     if _ADDRESS.match(source):
-        yield from _listed(source) if _is_list(source) else [Item(source, source)]
+        yield from _items_of_list(source) if _is_list(source) else [Item(source, source)]
         return
     path = expand_home(Path(source))
     if path.is_dir():
-        yield from _named({p.relative_to(path): p for p in files_in(path) if is_input_image(p)})
+        yield from _items_at({p.relative_to(path): p for p in files_in(path) if is_input_image(p)})
     elif path.is_file():
         named = Item(path.stem, str(path.absolute()))
-        yield from _listed(str(path)) if _is_list(source) else [named]
+        yield from _items_of_list(str(path)) if _is_list(source) else [named]
     else:
         found = matching(path)
         if not found:
             raise InvalidInput(
                 f"There is no file or folder {source}, and the pattern matches nothing."
             )
-        yield from _named({p: p for p in found if is_input_image(p)})
+        yield from _items_at({p: p for p in found if is_input_image(p)})
 
 
 def _is_list(source: str) -> bool:
     return source.lower().endswith(tuple(READERS))
 
 
-def _named(images: Mapping[Path, Path]) -> Iterator[Item]:
+def _items_at(images: Mapping[Path, Path]) -> Iterator[Item]:
     """Yield items whose ids are derived from relative paths."""
     stems = [name.with_suffix("").as_posix() for name in images]
     times = Counter(stems)
@@ -143,7 +143,7 @@ def _named(images: Mapping[Path, Path]) -> Iterator[Item]:
         yield Item(name.as_posix() if times[stem] > 1 else stem, str(path.absolute()))
 
 
-def _listed(source: str) -> Iterator[Item]:
+def _items_of_list(source: str) -> Iterator[Item]:
     """Yield the items of a list."""
     try:
         with downloaded(source) if _ADDRESS.match(source) else nullcontext(Path(source)) as path:
@@ -171,13 +171,13 @@ def _listed(source: str) -> Iterator[Item]:
         yield Item(
             _text(row.get(ID))
             or (picture if is_remote(picture) else Path(picture).with_suffix("").as_posix()),
-            _located(picture, source),
+            _absolute_picture(picture, source),
             tuple(sorted((k, _number(v)) for k, v in values.items() if k not in sides)),
-            tuple((side, _located(values[k], source)) for k, side in sides.items()),
+            tuple((side, _absolute_picture(values[k], source)) for k, side in sides.items()),
         )
 
 
-def _located(picture: str, source: str) -> str:
+def _absolute_picture(picture: str, source: str) -> str:
     """Return the URL or absolute path of an image; paths in a list are relative to its folder."""
     if is_remote(picture) or is_remote(source):
         return picture

@@ -15,7 +15,7 @@ from ..weights.presets import RECONSTRUCTION_PRESETS
 from .items import Item
 
 #: Settings that a row cannot change, because each worker loads its models only once.
-_OF_THE_RUN = declared(LoadSettings).keys() | {"model", "views_model", "license"}
+_RUN_SETTINGS = declared(LoadSettings).keys() | {"model", "views_model", "license"}
 SETTINGS = declared(JobSettings, LoadSettings)
 #: Settings that do not change the result.
 _WITHOUT_EFFECT = {"models_dir", "offload", "device", "chunk_size", "license"}
@@ -159,7 +159,7 @@ def unknown_columns(items: list[Item]) -> list[str]:
 @functools.lru_cache(maxsize=4096)
 def _with_overrides(base: JobSettings, overrides: tuple[tuple[str, str], ...]) -> JobSettings:
     values = {_name(column): text for column, text in overrides}
-    if of_the_run := sorted(values.keys() & _OF_THE_RUN):
+    if of_the_run := sorted(values.keys() & _RUN_SETTINGS):
         raise InvalidInput(f"{of_the_run[0]} is a setting of the whole run: pass it as an option.")
     settings = JobSettings.from_flat(base.flat() | values)
     job.check(settings)

@@ -88,24 +88,24 @@ def opened(folder: Path) -> Iterator[Manifest]:
         raise EnvironmentProblem(f"Another run is using {folder}: wait for it.") from error
 
 
-def seed_of_run(folder: Path, asked: int) -> int:
+def seed_of_run(folder: Path, seed: int) -> int:
     """Return the given seed. If it is 0, return the seed of the folder's last run or a random one.
 
     Raises:
         InvalidInput: if the file with the folder's seed is damaged.
     """
     place = folder / SEED
-    if not asked and place.exists():
+    if not seed and place.exists():
         try:
-            asked = int(place.read_text())
+            seed = int(place.read_text())
         except ValueError as error:
             raise InvalidInput(
                 f"{place} does not contain a number: remove it, or give --seed."
             ) from error
-    asked = asked or secrets.randbelow(2**31 - 1) + 1
+    seed = seed or secrets.randbelow(2**31 - 1) + 1
     with atomic_path(place) as partial:
-        partial.write_text(f"{asked}\n")
-    return asked
+        partial.write_text(f"{seed}\n")
+    return seed
 
 
 def to_do(
@@ -160,7 +160,7 @@ def run(
     """
     in_a_row, stopped = 0, None
     try:
-        with closing(_engaged(engine, tasks)) as rows:
+        with closing(_unique_rows(engine, tasks)) as rows:
             for row in rows:
                 manifest.add(row)
                 progress(row)
@@ -178,7 +178,7 @@ def run(
     return Outcome(len(kept) - failed, failed, len(items) - len(tasks), stopped, sheet)
 
 
-def _engaged(engine: Engine, tasks: Sequence[Task]) -> Generator[Row, None, None]:
+def _unique_rows(engine: Engine, tasks: Sequence[Task]) -> Generator[Row, None, None]:
     """Run the engine, and yield each task's row once even if the engine repeats a task."""
     waiting = {task.item.id for task in tasks}
     if not tasks:

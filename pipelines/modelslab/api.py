@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 _MAX_ANSWER_BYTES = 4 * 2**20
 # A paid request has no timeout of its own for the answer; only the job's timeout limits it.
-_PATIENT = httpx.Timeout(None, connect=15.0)
+_PAID_TIMEOUT = httpx.Timeout(None, connect=15.0)
 
 
 class Api:
@@ -53,7 +53,7 @@ class Api:
         """
         try:
             status, retry_after, body = await self._post(
-                "3d/image_to_3d", request.body(image_url), _PATIENT
+                "3d/image_to_3d", request.body(image_url), _PAID_TIMEOUT
             )
         except NOT_SENT:
             raise

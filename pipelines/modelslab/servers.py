@@ -77,7 +77,7 @@ class Server:
 def server_names(folder: Path) -> list[str]:
     """Return the available servers: `DEFAULT` and the URLs in `SERVERS_FILE`."""
     try:
-        return [DEFAULT, *(server.api for server in _of_file(folder / SERVERS_FILE))]
+        return [DEFAULT, *(server.api for server in _read_servers(folder / SERVERS_FILE))]
     except (AuthenticationFailed, InvalidInput):  # `find_server` reports it
         return [DEFAULT]
 
@@ -95,19 +95,19 @@ def find_server(name: str, folder: Path) -> Server:
         AuthenticationFailed: if the key is missing, or other users can read the file that holds it.
     """
     if name != DEFAULT:
-        for server in _of_file(folder / SERVERS_FILE):
+        for server in _read_servers(folder / SERVERS_FILE):
             if server.api == name:
                 return server
         raise InvalidInput(
             f"The server '{name[:200]}' is not in {folder / SERVERS_FILE}: add a line with its"
             " address and its key, or choose another."
         )
-    secret = _checked(os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE)
+    secret = _check_key(os.environ.get(KEY_VARIABLE, ""), KEY_VARIABLE)
     if address := os.environ.get(URL_VARIABLE, "").strip():
         return Server(_address(address, URL_VARIABLE), ApiKey(secret), named=True)
     file = folder / KEY_FILE
     if not secret and file.is_file():
-        secret = _checked(_secret_text(file), str(file))
+        secret = _check_key(_secret_text(file), str(file))
     if not secret:
         raise AuthenticationFailed(
             f"There is no ModelsLab API key: set the variable {KEY_VARIABLE}, or write the key"
@@ -116,14 +116,14 @@ def find_server(name: str, folder: Path) -> Server:
     return Server(API, ApiKey(secret))
 
 
-def _of_file(file: Path) -> list[Server]:
+def _read_servers(file: Path) -> list[Server]:
     if not file.is_file():
         return []
     servers = []
     for line in _secret_text(file).splitlines():
         address, _, secret = line.strip().partition(" ")
         if address and not address.startswith("#"):
-            key = ApiKey(_checked(secret, str(file)))
+            key = ApiKey(_check_key(secret, str(file)))
             servers.append(Server(_address(address, str(file)), key, named=True))
     return servers
 
@@ -141,7 +141,7 @@ def _address(text: str, where: str) -> str:
     return text.rstrip("/")
 
 
-def _checked(secret: str, where: str) -> str:
+def _check_key(secret: str, where: str) -> str:
     secret = secret.strip()
     if not (secret.isascii() and secret.isprintable()) or " " in secret:
         raise AuthenticationFailed(

@@ -17,7 +17,7 @@ from ..errors import EnvironmentProblem
 _GRACE_S = 3
 _BACKLOG = 2048
 #: Errors for an address that this machine lacks, such as ::1 of "localhost" without IPv6.
-_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_MISSING_ADDRESS_ERRORS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -39,7 +39,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             try:
                 sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
             except OSError as error:
-                if error.errno not in _MISSING:
+                if error.errno not in _MISSING_ADDRESS_ERRORS:
                     raise
         if not sockets:
             raise OSError("this machine does not have that address")

@@ -31,7 +31,7 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is damaged, or is a pickle that would run code.
     """
-    _refuse_strangers(path)
+    _check_file_kind(path)
     if path.suffix != ".safetensors":
         return _without_prefix(_read_pickle(path), prefix)
     try:
@@ -40,7 +40,7 @@ def read_tensors(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
         raise _damaged(path) from error
 
 
-def _refuse_strangers(path: Path) -> None:
+def _check_file_kind(path: Path) -> None:
     """Detect files that are often saved in place of weights, by their first bytes.
 
     Raises:

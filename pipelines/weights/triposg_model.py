@@ -161,11 +161,11 @@ def read_config(files: Repository) -> TripoSGConfig:
         )
     for name, fixed in _FIXED.items():
         for field, value in fixed.items():
-            _agree(files, name, field, found[name].get(field, value), value)
+            _check_equal(files, name, field, found[name].get(field, value), value)
     config = _config(files, found)
-    _agree(files, "transformer", "in_channels", config.flow.channels, config.decoder.channels)
+    _check_equal(files, "transformer", "in_channels", config.flow.channels, config.decoder.channels)
     width = config.encoder.hidden_size
-    _agree(files, "transformer", "cross_attention_dim", config.flow.context_dim, width)
+    _check_equal(files, "transformer", "cross_attention_dim", config.flow.context_dim, width)
     return config
 
 
@@ -179,7 +179,7 @@ def _config(files: Repository, found: Mapping[str, dict[str, Any]]) -> TripoSGCo
     }
     with files.understood(_CONFIGS["image"]):
         crop = found["image"].get("crop_size", {"height": 224, "width": 224})
-        _agree(files, "image", "crop_size.width", crop["width"], crop["height"])
+        _check_equal(files, "image", "crop_size.width", crop["width"], crop["height"])
         sizes["resized"] = found["image"].get("size", {"shortest_edge": 256})["shortest_edge"]
     sizes["encoder"]["view_size"] = crop["height"]
     sizes["shift"] = found["scheduler"].get("shift", 1)
@@ -199,7 +199,7 @@ def _config(files: Repository, found: Mapping[str, dict[str, Any]]) -> TripoSGCo
         ) from error
 
 
-def _agree(files: Repository, name: str, field: str, found: Any, wanted: Any) -> None:
+def _check_equal(files: Repository, name: str, field: str, found: Any, wanted: Any) -> None:
     if found != wanted:
         raise CheckpointError(
             f"{files.file(_CONFIGS[name])} does not fit the other files of TripoSG: {field} must be"

@@ -6,7 +6,7 @@ import os
 import sys
 
 #: Environment variables that OpenMP, OpenBLAS and libigl read when they are loaded.
-_COUNTS = ("OMP_NUM_THREADS", "IGL_NUM_THREADS")
+_COUNT_VARIABLES = ("OMP_NUM_THREADS", "IGL_NUM_THREADS")
 
 
 def configure_threads(count: int | None = None) -> None:
@@ -22,7 +22,7 @@ def configure_threads(count: int | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if count is None:
         return
-    os.environ.update(dict.fromkeys(_COUNTS, str(count)))
+    os.environ.update(dict.fromkeys(_COUNT_VARIABLES, str(count)))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
 
