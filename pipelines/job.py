@@ -321,7 +321,7 @@ def reconstruct(
         chain = dataclasses.replace(chain, multiview=None)
     elif chain.multiview is None and not takes_views(settings.model):
         raise InvalidInput(
-            "texture_from views needs a multiview model: set texture_from for the whole run."
+            "No multiview model is loaded: set texture_from views for the whole run."
         )
     if isinstance(content, FramedImage):
         result = chain.from_framed(content, settings, progress)

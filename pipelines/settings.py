@@ -60,20 +60,14 @@ class ViewSettings(BaseSettings):
 
     steps: int | None = Field(None, ge=1, le=1000, description="denoising steps")
     guidance: float | None = Field(
-        None,
-        ge=0,
-        le=100,
-        description="how strictly the result follows the image; 1 or less turns guidance off",
+        None, ge=0, le=100, description="how strictly to follow the image; 1 or less turns this off"
     )
     scheduler: Scheduler = Field("euler_ancestral", description="sampling method")
     seed: int = Field(
         0, ge=0, le=2**64 - 1, description="seed of the views or the shape; 0 draws a random seed"
     )
     shift: float | None = Field(
-        None,
-        ge=0.1,
-        le=100,
-        description="values above 1 spend more of triposg's steps on the coarse shape",
+        None, ge=0.1, le=100, description="above 1, triposg spends more steps on the coarse shape"
     )
     tokens: int | None = Field(
         None,
@@ -104,9 +98,7 @@ class SurfaceSettings(BaseSettings):
         le=1_000_000,
         description="density at which the surface lies, for triposr and instant-nerf",
     )
-    exact: bool = Field(
-        False, description="evaluate every grid point, not only those near the surface"
-    )
+    exact: bool = Field(False, description="evaluate all grid points, not only near the surface")
     min_part_share: float = Field(
         1.0, ge=0, le=1, description="smallest component to keep, as a share of the largest"
     )
@@ -117,9 +109,7 @@ class OutputSettings(BaseSettings):
     """Settings for mesh post-processing and for the output files."""
 
     format: MeshFormat = Field("obj", description="format of the mesh file")
-    up_axis: UpAxis = Field(
-        "y", description="up axis of the mesh file; with y, the object's front faces +z"
-    )
+    up_axis: UpAxis = Field("y", description="up axis of the mesh file; with y, the front faces +z")
     solid: bool = Field(
         False, description="make one closed, printable body without inner walls (needs libigl)"
     )
@@ -135,8 +125,7 @@ class OutputSettings(BaseSettings):
         0.0,
         ge=0,
         le=10**9,
-        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0 keeps the"
-        " size",
+        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0 keeps it",
     )
     pivot: Pivot = Field("keep", description="where the mesh's origin is")
     max_faces: int | None = Field(
@@ -157,16 +146,12 @@ class OutputSettings(BaseSettings):
     )
     texture_from: TextureSource = Field(
         "pictures",
-        description="source of the texture: pictures uses the photograph, then the views, then the"
-        " triplane for what is still uncovered; views leaves out the photograph; triplane uses the"
-        " triplane alone",
+        description="source of the texture: pictures (the photograph, then views, then triplane),"
+        " views (the same without the photograph), or triplane alone",
     )
     texture_format: TextureFormat = Field("png", description="format of the texture in a GLB")
     orbit: int = Field(
-        0,
-        ge=0,
-        le=360,
-        description="save this many frames of an orbit around the object, and an animated WebP",
+        0, ge=0, le=360, description="save this many frames around the object and an animated WebP"
     )
     save_views: bool = Field(False, description="save the framed image and the six views")
     previews: bool = Field(False, description="save an image of the mesh from three sides")
@@ -201,8 +186,7 @@ class Settings(BaseSettings):
         0.0,
         ge=-80,
         le=80,
-        description="the camera's angle above the horizon in degrees, for several photographs of"
-        " one object",
+        description="the camera's elevation in degrees, for several photographs of one object",
     )
     views: ViewSettings = Field(default_factory=ViewSettings)
     surface: SurfaceSettings = Field(default_factory=SurfaceSettings)
@@ -229,8 +213,7 @@ class LoadSettings(BaseSettings):
     )
     dtype: Dtype = Field("auto", description="precision")
     offload: bool = Field(
-        False,
-        description="keep only the running model on the device: slower, but needs less memory",
+        False, description="keep only the running model on the device: slower, but less memory"
     )
     models_dir: Path | None = Field(
         None, description="folder of weights: searched first, and filled by downloads"
@@ -247,10 +230,7 @@ class CatalogueSettings(BaseSettings):
 
     retry_failed: bool = Field(False, description="retry items that failed in earlier runs")
     stop_after: int = Field(
-        20,
-        ge=0,
-        le=10**9,
-        description="end the run after this many failures in a row; 0 never ends it",
+        20, ge=0, le=10**9, description="end the run after this many failures in a row; 0: never"
     )
     item_timeout: float = Field(3600.0, ge=1, le=10**6, description="timeout of one item")
     workers: int | None = Field(
@@ -273,8 +253,7 @@ class CatalogueSettings(BaseSettings):
         " default: ray with --address, else processes)",
     )
     address: str | None = Field(
-        None,
-        description="address of a Ray cluster; 'auto' is the cluster that this machine belongs to",
+        None, description="address of a Ray cluster; 'auto' is the one this machine belongs to"
     )
     gpus: float = Field(
         1.0, ge=0, le=16, description="share of a GPU for each worker of a Ray cluster"
@@ -284,13 +263,9 @@ class CatalogueSettings(BaseSettings):
 class ServerSettings(BaseSettings):
     """Settings of the server, besides those of model loading."""
 
-    host: str = Field(
-        "127.0.0.1", description="address to listen on; the default accepts only this machine"
-    )
+    host: str = Field("127.0.0.1", description="address; by default, only this machine can connect")
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
-    folder: Path = Field(
-        Path("~/.image-to-3d-server"), description="folder of the jobs and their results"
-    )
+    folder: Path = Field(Path("~/.image-to-3d-server"), description="folder of jobs and results")
     no_page: bool = Field(False, description="serve the API without the web page")
     model: ReconstructionName = Field("photo", description="model of jobs that do not name one")
     allow_models: tuple[ReconstructionName, ...] | None = Field(
@@ -309,12 +284,7 @@ class ServerSettings(BaseSettings):
         1, ge=1, le=4096, description="workers per device, or number of Ray actors"
     )
     ray_address: str = Field("auto", description="address of the Ray cluster")
-    ray_actors: int = Field(
-        1,
-        ge=1,
-        le=4096,
-        description="number of Ray actors; the larger of this and --workers counts",
-    )
+    ray_actors: int = Field(1, ge=1, le=4096, description="Ray actors; --workers if that is larger")
     ray_gpus: float = Field(1, ge=0, le=16, description="share of a GPU for each actor")
     queue: int = Field(32, ge=0, le=10**6, description="maximum number of waiting jobs")
     limit: float = Field(3600, ge=1, le=10**6, description="timeout of a job")
@@ -326,18 +296,14 @@ class ServerSettings(BaseSettings):
     keys: Path | None = Field(
         None, description="file with the SHA-256 of each accepted key in hexadecimal, one per line"
     )
-    public_url: str | None = Field(
-        None, description="the server's URL behind a proxy; links begin with it"
-    )
+    public_url: str | None = Field(None, description="server's URL behind a proxy, used for links")
     allow_private: bool = Field(False, description="allow images and webhooks in private networks")
     cors_origin: tuple[str, ...] = Field(
         (),
         description="let web pages of this origin use the API, such as https://example.com, or *"
         " for all; may be repeated",
     )
-    webhook_secret: str = Field(
-        "", repr=False, description="key that signs webhooks; empty: unsigned"
-    )
+    webhook_secret: str = Field("", repr=False, description="key to sign webhooks; empty: unsigned")
 
     @model_validator(mode="after")
     def _check_access(self) -> ServerSettings:

@@ -33,10 +33,7 @@ def make_parser() -> Parser:
     """Return the parser of all options."""
     parser = Parser("make", "IMAGE [IMAGE ...] [options]", "Turn images into textured 3D meshes.")
     parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="image files, folders of images, or glob patterns",
+        "images", nargs="+", metavar="IMAGE", help="images, folders of images, or glob patterns"
     )
     parser.add_argument(
         "-o",
@@ -228,10 +225,9 @@ def _summary(result: JobResult, chain: ImageTo3D) -> str:
     assert result.report is not None
     rows = [(stage, f"{took:.1f} s") for stage, took in result.seconds.items()]
     rows.append(("total", f"{sum(result.seconds.values()):.1f} s"))
-    rows.append(("memory", f"{peak_memory() / 2**30:.2f} GiB at its peak"))
+    rows.append(("memory", f"{peak_memory() / 2**30:.2f} GiB peak"))
     if chain.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**30
-        rows.append(("device", f"{peak:.2f} GiB at its peak"))
+        rows.append(("device", f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB peak"))
     rows.append(("seed", str(result.seed)))
     rows += [("try", str(one)) for one in result.tries]
     rows.append(("triangles", f"{result.report.triangles:,}"))

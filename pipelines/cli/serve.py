@@ -25,9 +25,7 @@ _GROUPS = {
 def make_parser() -> Parser:
     """Return the parser of all options."""
     parser = Parser(
-        "serve",
-        "[options]",
-        "Serve ModelsLab's image_to_3d API and a web page from your own machine.",
+        "serve", "[options]", "Serve ModelsLab's image_to_3d and a web page on your machine."
     )
     parser.add_settings(
         _SETTINGS,

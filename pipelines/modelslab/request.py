@@ -34,9 +34,7 @@ class Request(BaseSettings):
     """
 
     remove_bg: bool = Field(False, description="let the server remove the background")
-    foreground_ratio: float = Field(
-        0.85, ge=0.01, le=1, description="share of the image that the object fills; needs remove_bg"
-    )
+    foreground_ratio: float = Field(0.85, ge=0.01, le=1, description="needs remove_bg")
     resolution: int = Field(256, ge=1, le=512, description="cells along an edge of the grid")
     chunk_size: int = Field(
         8192, ge=1, le=12000, description="points that the server evaluates at once"

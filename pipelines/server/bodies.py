@@ -97,9 +97,7 @@ class BodyReader:
             if self._held > self._max_held:
                 self._held -= len(content)  # before the exception, to accept other bodies
                 content.clear()
-                raise ApiError(
-                    503, "Too many requests are arriving at once: try again later.", _RETRY_AFTER_S
-                )
+                raise ApiError(503, "Too many requests at once: try again later.", _RETRY_AFTER_S)
             # Parsed JSON can take a hundred times the memory of its text.
             values += sum(map(chunk.count, (b",", b"[", b"{")))
             if values > _MAX_VALUES:

@@ -96,9 +96,7 @@ class Keyed(Body):
 class CameraAngles(Body):
     """The direction from which an image shows the object."""
 
-    azimuth: float = Field(
-        ge=-360, le=360, description="Degrees counter-clockwise, seen from above."
-    )
+    azimuth: float = Field(ge=-360, le=360, description="Degrees counter-clockwise from above.")
     elevation: float = Field(ge=-89, le=89, description="Degrees above the horizon.")
     distance: float = Field(4.0, gt=0.1, le=100)
     fov: float = Field(30.0, ge=1, le=150, description="Vertical field of view in degrees.")
@@ -128,10 +126,7 @@ class JobRequest(_MoreSettings):
     temp: YesNo = Field(False, description="Keep the results for one hour only.")
     output_format: Literal["obj", "stl", "ply", "glb"] = "obj"
     cameras: list[CameraAngles] | None = Field(
-        None,
-        min_length=1,
-        max_length=24,
-        description="For multi_image: a camera for each image; if missing, those of the six views.",
+        None, min_length=1, max_length=24, description="For multi_image: one camera for each image."
     )
     sides: list[str | float] | None = Field(
         None,
@@ -171,12 +166,8 @@ class ImageTo3DRequest(JobRequest, Keyed):
     init_image: ImageSource | list[ImageSource] | None = Field(
         None, description="Name of image in newer versions of the API."
     )
-    multi_image: YesNo = Field(
-        False, description="Whether image is a list of images of one object."
-    )
-    webhook: WebAddress = Field(
-        "", max_length=2000, description="URL to call when the job has ended."
-    )
+    multi_image: YesNo = Field(False, description="Whether image is a list of several images.")
+    webhook: WebAddress = Field("", max_length=2000, description="URL to call when the job ends.")
     track_id: TrackId | None = Field(None, description="Returned in each response.")
 
     @model_validator(mode="after")
