@@ -2,9 +2,9 @@
 
     python -m tests.golden_report DIR
 
-The folder holds some of the groups that `tests/golden` holds, made by the official implementations;
-every size is read from its files. Exits 1 if an array is off, a group is incomplete, or there is no
-group.
+The folder contains one or more of the groups in `tests/golden`, written by the reference
+implementations. All sizes are read from its files. The exit code is 1 if an array differs, a group
+is incomplete, or there is no group.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GROUPS = {
         ),
     ),
 }
-_SHARED_FILES = {"lrm_tiny.json"}  # says nothing by itself of which group is meant
+_SHARED_FILES = {"lrm_tiny.json"}  # does not identify a group
 
 REPORTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "cameras": report_cameras,
@@ -60,7 +60,7 @@ REPORTS: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def report(folder: Path) -> tuple[list[Row], list[str]]:
-    """All rows of a folder, and what is wrong with the folder itself."""
+    """Return the comparisons of a folder's arrays, and descriptions of incomplete groups."""
     rows: list[Row] = []
     problems: list[str] = []
     for group, files in GROUPS.items():
@@ -74,7 +74,7 @@ def report(folder: Path) -> tuple[list[Row], list[str]]:
         try:
             found = list(REPORTS[group](folder))
         except Exception as error:
-            # Any array that is missing or of another form fails its group. The others are reported.
+            # A missing or malformed array fails its group; the other groups are still reported.
             problems.append(f"{group}: {type(error).__name__}: {error}")
             continue
         rows += found

@@ -1,4 +1,4 @@
-"""Arrays and meshes held against golden ones."""
+"""Compare arrays and meshes with golden ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK = 65536
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: `worst` is what is held against `tolerance`."""
+    """The result of a comparison, which passes if `worst` is at most `tolerance`."""
 
     name: str
     absolute: float
@@ -36,7 +36,7 @@ def compare(
     *,
     relative: bool = False,
 ) -> Row:
-    """Largest absolute error, and relative to the largest golden value."""
+    """Return the largest error: absolute, and relative to the largest golden value."""
     a, b = np.asarray(found, dtype=np.float64), np.asarray(golden, dtype=np.float64)
     if a.shape != b.shape:
         return Row(
@@ -63,12 +63,11 @@ def compare(
 
 @dataclass(frozen=True)
 class Ties:
-    """Grid points whose value lies within the tolerance of the level: which side they are on is
-    anybody's guess.
+    """Grid points whose value equals the level within the tolerance, so that either side is valid.
 
     Attributes:
-        points: (N, 3) their positions.
-        spacing: between grid points.
+        points: (N, 3) positions of these points.
+        spacing: distance between neighbouring grid points.
     """
 
     points: np.ndarray
@@ -76,14 +75,14 @@ class Ties:
 
     @classmethod
     def of(cls, values: np.ndarray, level: float, tolerance: float, axis: np.ndarray) -> Ties:
-        """Those of values (X, Y, Z) at the coordinates of an axis."""
+        """Find the ties among values (X, Y, Z) on a grid with the same axis in all directions."""
         index = np.argwhere(np.abs(np.asarray(values, dtype=np.float64) - level) <= tolerance)
         return cls(
             np.asarray(axis, dtype=np.float64)[index].reshape(-1, 3), float(axis[1] - axis[0])
         )
 
     def beside(self, vertices: np.ndarray) -> np.ndarray:
-        """(V,) which vertices lie in a cell that touches a tie, or in one beside it."""
+        """Return which vertices (V,) are in a cell that touches a tie, or in a cell beside it."""
         if not len(self.points):
             return np.zeros(len(vertices), dtype=bool)
         distance, _ = cKDTree(self.points).query(vertices, p=np.inf)
@@ -104,8 +103,11 @@ def compare_meshes(
     unmatched: float = 0.0,
     ties: Ties = NO_TIES,
 ) -> tuple[list[Row], np.ndarray]:
-    """Vertices matched by position, triangles by their vertices, those beside ties left out; also
-    the golden index of each vertex.
+    """Match vertices by position and triangles by their vertices, except beside ties.
+
+    Returns:
+        the comparisons of counts, vertices and triangles.
+        the index (V,) of the golden vertex that is closest to each vertex.
     """
     if not len(vertices) or not len(golden_vertices):
         missing = float(abs(len(vertices) - len(golden_vertices)))

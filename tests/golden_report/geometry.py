@@ -1,4 +1,4 @@
-"""Cameras, and FlexiCubes on grids of numbers."""
+"""Compare cameras, and FlexiCubes on given grids."""
 
 from __future__ import annotations
 

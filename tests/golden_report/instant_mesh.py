@@ -1,4 +1,4 @@
-"""InstantMesh's models, their surfaces and their renderings."""
+"""Compare InstantMesh's models, their surfaces and their renderings."""
 
 from __future__ import annotations
 
@@ -110,11 +110,13 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     deformation = triplane.deformation(grid.axis, CHUNK)
     weights = triplane.cube_weights(grid.axis, CHUNK)
     yield compare("mesh model deformation", deformation(number)[None], golden["deformation"], 1e-4)
-    cubes = number[tensor_of(golden["cubes"]).long()[:, 0]]  # by their lowest corners
+    cubes = number[
+        tensor_of(golden["cubes"]).long()[:, 0]
+    ]  # each cube is given by its lowest corner
     yield compare("mesh model cube_weights", weights(cubes)[None], golden["cube_weights"], 1e-4)
     vertices, faces = signed_distance_surface(
         triplane,
-        # The tiny grid is below the bound that users have.
+        # The tiny resolution may be below the setting's bound.
         SurfaceSettings(chunk_size=CHUNK, exact=True).model_copy(update={"resolution": resolution}),
         closed=False,
         empty_as_box=True,
@@ -133,7 +135,7 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
     yield from rows
     sure = ~ties.beside(vertices.numpy())
     colors = (triplane.colors(vertices, CHUNK).clamp(0, 1) * 255).numpy()
-    one_level = 1 / 255 + 1e-4  # the golden colours were cut to bytes
+    one_level = 1 / 255 + 1e-4  # the golden colours were truncated to bytes
     yield compare(
         "mesh model vertex_colors",
         colors[sure] / 255,

@@ -1,4 +1,4 @@
-"""Surfaces of densities held against those of other marching cubes."""
+"""Compare surfaces of densities with those of other implementations of marching cubes."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ def compare_marching_cubes(
     colors: np.ndarray,
     color_tolerance: float,
 ) -> Iterator[Row]:
-    """Vertices on grid edges, triangles by cell, and colours.
+    """Compare the vertices on grid edges, the triangles in each cell, and the colours.
 
     Args:
-        name: of the group.
-        field: whose surface it is.
-        density: (R + 1, R + 1, R + 1) the golden densities on the grid.
-        threshold: of the surface.
-        golden: has `mc_vertices` and `mc_faces`.
+        name: name of the group.
+        field: the field whose surface is compared.
+        density: (R + 1, R + 1, R + 1) golden densities on the grid.
+        threshold: density of the surface.
+        golden: golden arrays `mc_vertices` and `mc_faces`.
         colors: (V, 3) golden colours in [0, 1].
-        color_tolerance: of these.
+        color_tolerance: tolerance of the colours.
     """
     resolution, side = density.shape[0] - 1, field.half_side
     settings = SurfaceSettings(chunk_size=CHUNK, threshold=threshold, exact=True)
-    settings = settings.model_copy(update={"resolution": resolution})  # tiny: below users' bound
+    settings = settings.model_copy(
+        update={"resolution": resolution}
+    )  # may be below the setting's bound
     vertices, faces = density_surface(field, settings, closed=False)
     axis = np.linspace(-side, side, resolution + 1)
-    # A value of the grid may be off by what is allowed of the densities.
+    # Grid values may differ by the tolerance of the densities.
     ties = Ties.of(density, threshold, 1e-4 * float(density.max()), axis)
     inner = _inside_cells(vertices.numpy(), resolution, side)
     rows, match = compare_meshes(
@@ -75,9 +77,9 @@ def compare_marching_cubes(
 
 
 def _inside_cells(vertices: np.ndarray, resolution: int, half_side: float) -> Tensor:
-    """(V,) which vertices lie on no edge of the grid.
+    """Return which vertices (V,) are not on an edge of the grid.
 
-    Lewiner's marching cubes has some of these, others have none.
+    Only Lewiner's marching cubes has such vertices.
     """
     place = (vertices.astype(np.float64) / half_side + 1) / 2 * resolution
     between = np.abs(place - place.round()) > 1e-3
@@ -99,14 +101,19 @@ def _same_cells(
     half_side: float,
     ties: Ties,
 ) -> Row:
-    """Share of grid cells in which other vertices are joined.
+    """Compare the share of grid cells whose triangles use different vertices.
 
-    How a cell's polygon is cut into triangles differs between marching cubes.
+    The triangles themselves may differ: implementations divide a cell's polygon differently.
 
     Args:
-        ours: (F, 3) golden numbers of our triangles' vertices, -1 for those that lie inside a cell.
-        our_corners: (F, 3, 3) their positions.
-        theirs: (F', 3).
+        name: name of the group.
+        ours: (F, 3) golden indices of our triangles' vertices; -1 for vertices inside a cell.
+        our_corners: (F, 3, 3) positions of these vertices.
+        golden_vertices: (V, 3).
+        theirs: (F', 3) golden triangles.
+        resolution: cells along an edge of the grid.
+        half_side: half of the grid's side.
+        ties: cells beside these are skipped.
     """
 
     def cells(faces: np.ndarray, corners: np.ndarray) -> dict[tuple[int, ...], set[int]]:
@@ -121,5 +128,5 @@ def _same_cells(
     a, b = cells(ours, our_corners), cells(theirs, golden_vertices[theirs])
     share = sum(a.get(c) != b.get(c) for c in a.keys() | b.keys()) / max(len(b), 1)
     return Row(
-        f"{name} mc_faces", share, share, share, 0.001, "share of cells that join other vertices"
+        f"{name} mc_faces", share, share, share, 0.001, "share of cells with different vertices"
     )

@@ -1,4 +1,4 @@
-"""TripoSG: image, features, transformer, sampling, decoder and field."""
+"""Compare TripoSG's image, features, transformer, sampling, decoder and field."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TOLERANCE = 1e-4
 
 
 def lay_out(golden: Path, models_dir: Path) -> Repository:
-    """Copy the small model to where a download would be."""
+    """Copy the small model to the paths of a download."""
     sizes = json.loads((golden / "triposg_tiny.json").read_text())
     home = models_dir / "TripoSG"
     for part, name in TRIPOSG_CONFIGS.items():
@@ -111,7 +111,7 @@ def _image_rows(model: TripoSG, golden: Any, row: Any) -> Iterator[Row]:
 
 
 class _Recorder:
-    """Keeps the inputs and outputs of modules."""
+    """Records the inputs and outputs of modules."""
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self.inputs: dict[str, tuple[Any, ...]] = {}

@@ -1,4 +1,4 @@
-"""TripoSR: image, features, planes, field, surface and rendering."""
+"""Compare TripoSR's image, features, planes, field, surface and rendering."""
 
 from __future__ import annotations
 

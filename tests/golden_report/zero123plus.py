@@ -1,4 +1,4 @@
-"""Zero123++: what its parts see, step by step, and its views."""
+"""Compare the inputs of Zero123++'s parts, its denoising steps and its views."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .comparison import Row, compare, tensor_of
 
 @contextmanager
 def _recorded_noise(golden: Any) -> Iterator[None]:
-    """Noise from the golden arrays in drawing order, in place of the generator's."""
+    """Replace the generator's noise by the golden noise, in the order of the draws."""
     names = iter(sorted(n for n in golden.files if n.startswith("noise_")))
 
     def draw(shape: Any, *_: Any, **__: Any) -> Tensor:
         noise = tensor_of(golden[next(names)])
         if tuple(noise.shape) != tuple(shape):
             raise ValueError(
-                f"noise of shape {tuple(shape)} was asked for, the golden one is"
+                f"noise of shape {tuple(shape)} was drawn, but the golden noise has"
                 f" {tuple(noise.shape)}"
             )
         return noise
@@ -137,7 +137,9 @@ def report_zero123plus(folder: Path) -> Iterator[Row]:
             tensor_of(golden[n]) for n in sorted(golden.files) if n.endswith("_reference")
         ]
         for i, timestep in enumerate(scheduler.timesteps.clone()):
-            scheduler.set_timesteps(steps)  # forgets its place: the steps are compared one by one
+            scheduler.set_timesteps(
+                steps
+            )  # reset the scheduler, because each step is compared alone
             noised = scheduler.add_noise(
                 condition, reference_noise[i], timestep.expand(len(condition))
             )
