@@ -257,7 +257,7 @@ def test_image_to_3d_samples_with_the_settings(chain, image):
     assert len(found.mesh.faces) > 10
     assert found.mesh.vertex_colors is None
     assert ("triplane", 2, 3) in seen
-    with pytest.raises(InvalidInput, match="does not use all sampling settings: leave out scheduler"):
+    with pytest.raises(InvalidInput, match="sampling settings: leave out scheduler"):
         chain(rgba, Settings(views=ViewSettings(scheduler="unipc")))
 
 
