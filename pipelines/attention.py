@@ -28,10 +28,10 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     count, heads, length, _ = queries.shape
     # In memory, tokens come before heads: the next layer then merges the heads without a copy.
     mixed = values.new_empty(count, length, heads, values.shape[-1]).transpose(1, 2)
-    queries = queries * queries.shape[-1] ** -0.5
+    scale = queries.shape[-1] ** -0.5
     for one in zip(queries, keys, values, mixed, strict=True):
         for q, k, v, out in zip(*one, strict=True):
             k, v = k.contiguous(), v.contiguous()
             for some, place in zip(q.split(_QUERIES), out.split(_QUERIES), strict=True):
-                torch.mm((some @ k.T).softmax(dim=-1), v, out=place)
+                torch.mm((some * scale @ k.T).softmax(dim=-1), v, out=place)
     return mixed

@@ -29,12 +29,18 @@ class FloatLayerNorm(nn.LayerNorm):
         return F.layer_norm(wide, self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
-def _in_pieces(function: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
-    """Apply a function to tokens (B, L, ...), on a CPU to `_TOKENS` at a time."""
-    if tokens.device.type != "cpu":
-        return function(tokens)
-    pieces = [function(some) for some in tokens.flatten(0, 1).split(_TOKENS)]
-    return torch.cat(pieces).unflatten(0, tokens.shape[:2])
+def in_pieces(function: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
+    """Apply a function to tokens, each (B, L, ...), on a CPU to `_TOKENS` at a time."""
+    if tokens[0].device.type != "cpu":
+        return function(*tokens)
+    found, flat = None, [one.flatten(0, 1) for one in tokens]
+    for i in range(0, len(flat[0]), _TOKENS):
+        piece = function(*(one[i : i + _TOKENS] for one in flat))
+        if found is None:
+            found = piece.new_empty(len(flat[0]), *piece.shape[1:])
+        found[i : i + _TOKENS] = piece
+    assert found is not None
+    return found.unflatten(0, tokens[0].shape[:2])
 
 
 class HeadNorm(nn.Module):
@@ -46,9 +52,6 @@ class HeadNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return _in_pieces(self._normed, x)
-
-    def _normed(self, x: Tensor) -> Tensor:
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
         return (wide * scale * self.weight.float()).to(x.dtype)
@@ -88,13 +91,14 @@ class SetAttention(nn.Module):
 
     def queries(self, tokens: Tensor) -> Tensor:
         """Return queries (B, heads, L, D) of tokens (B, L, dim)."""
-        return self._by_head(self.to_q(tokens), self.norm_q)
+        return self._by_head(self.to_q, tokens, self.norm_q)
 
     def keys_values(self, context: Tensor) -> KeysValues:
         """Return keys and values of a context (B, M, context_dim)."""
         if self.norm_cross is not None:
             context = self.norm_cross(context)
-        return self._by_head(self.to_k(context), self.norm_k), self._by_head(self.to_v(context))
+        keys = self._by_head(self.to_k, context, self.norm_k)
+        return keys, self._by_head(self.to_v, context)
 
     def forward(self, tokens: Tensor, keys_values: KeysValues | None = None) -> Tensor:
         """Attend from tokens (B, L, dim) to keys and values, or to the tokens themselves."""
@@ -103,9 +107,12 @@ class SetAttention(nn.Module):
         attended: Tensor = self.to_out[0](mixed)
         return attended
 
-    def _by_head(self, tokens: Tensor, norm: HeadNorm | None = None) -> Tensor:
-        split = tokens.unflatten(-1, (self.heads, -1))
-        return (split if norm is None else norm(split)).transpose(1, 2)
+    def _by_head(self, layer: nn.Module, tokens: Tensor, norm: HeadNorm | None = None) -> Tensor:
+        if norm is None:
+            return layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return in_pieces(
+            lambda some: norm(layer(some).unflatten(-1, (self.heads, -1))), tokens
+        ).transpose(1, 2)
 
 
 class _GeluProjection(nn.Module):
@@ -132,7 +139,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return _in_pieces(self.net, tokens)
+        return in_pieces(self.net, tokens)
 
 
 class SelfBlock(nn.Module):
@@ -146,8 +153,7 @@ class SelfBlock(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self.attn1(self.norm1(tokens))
-        fed: Tensor = self.ff(self.norm3(tokens))
-        return tokens + fed
+        return in_pieces(lambda some: some + self.ff.net(self.norm3(some)), tokens)
 
 
 def plain_heads(tensors: Mapping[str, Tensor], heads: int) -> dict[str, Tensor]:

@@ -18,7 +18,13 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..fields.set_transformer import FeedForward, FloatLayerNorm, KeysValues, SetAttention
+from ..fields.set_transformer import (
+    FeedForward,
+    FloatLayerNorm,
+    KeysValues,
+    SetAttention,
+    in_pieces,
+)
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,17 @@ class FlowBlock(nn.Module):
         self.skip_linear = nn.Linear(2 * dim, dim) if skips else None
         self.skip_norm = FloatLayerNorm(dim) if skips else None
 
-    def cross(self, tokens: Tensor, image: KeysValues) -> Tensor:
-        """Attend from normalised tokens (B, L, dim) to the images.
+    def add_cross(self, tokens: Tensor, image: KeysValues) -> None:
+        """Add the attention from tokens (B, L, dim) to the images, in place.
 
         The images belong to the last rows of the batch. Rows before those have no image: attention
         to zero tokens gives zero, so only the output bias remains.
         """
         without = len(tokens) - len(image[0])
-        attended = self.attn2(tokens[without:], image)
-        if not without:
-            return attended
-        bias = cast(Tensor, self.attn2.to_out[0].bias).to(attended)  # ComfyUI may keep it elsewhere
-        return torch.cat([bias.expand(without, tokens.shape[1], -1), attended])
+        tokens[without:] += self.attn2(self.norm2(tokens[without:]), image)
+        if without:
+            bias = cast(Tensor, self.attn2.to_out[0].bias)
+            tokens[:without] += bias.to(tokens)  # ComfyUI may keep it elsewhere
 
     def join(self, tokens: Tensor, earlier: Tensor) -> Tensor:
         """Merge the output tokens of an earlier block into these tokens."""
@@ -102,11 +107,10 @@ class FlowBlock(nn.Module):
 
     def forward(self, tokens: Tensor, image: KeysValues, earlier: Tensor | None) -> Tensor:
         if earlier is not None:
-            tokens = self.join(tokens, earlier)
+            tokens = in_pieces(self.join, tokens, earlier)
         tokens = tokens + self.attn1(self.norm1(tokens))
-        tokens = tokens + self.cross(self.norm2(tokens), image)
-        fed: Tensor = self.ff(self.norm3(tokens))
-        return tokens + fed
+        self.add_cross(tokens, image)
+        return in_pieces(lambda some: some + self.ff.net(self.norm3(some)), tokens)
 
 
 class FlowTransformer(nn.Module):

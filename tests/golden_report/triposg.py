@@ -136,8 +136,8 @@ def _transformer_rows(model: TripoSG, golden: Any, sampling: Any, row: Any) -> I
     modules |= {f"block{i}": block for i, block in enumerate(flow.blocks)}
     for i in (0, later):
         block = cast(FlowBlock, flow.blocks[i])
-        modules |= {f"block{i}_self": block.attn1, f"block{i}_ff": block.ff}
-        modules[f"norm{i}"] = block.norm2
+        modules |= {f"block{i}_self": block.attn1, f"block{i}_ff": block.ff.net}
+        modules[f"block{i}_cross"] = block.attn2
         if block.skip_norm is not None:
             modules[f"block{i}_skip"] = block.skip_norm
     seen = _Recorder(modules)
@@ -154,10 +154,12 @@ def _transformer_rows(model: TripoSG, golden: Any, sampling: Any, row: Any) -> I
     for i in (0, later):
         block = cast(FlowBlock, flow.blocks[i])
         yield row(f"block{i}_self", seen.outputs[f"block{i}_self"])
-        yield row(f"block{i}_cross", block.cross(seen.outputs[f"norm{i}"], image[i]))
-        yield row(f"block{i}_ff", seen.outputs[f"block{i}_ff"])
+        cross = seen.outputs[f"block{i}_cross"]
+        bias = cast(Tensor, block.attn2.to_out[0].bias)  # without an image
+        yield row(f"block{i}_cross", torch.cat([bias.expand_as(cross), cross]))
+        yield row(f"block{i}_ff", seen.outputs[f"block{i}_ff"].unflatten(0, (2, -1)))
         if i:
-            yield row(f"block{i}_skip", seen.outputs[f"block{i}_skip"])
+            yield row(f"block{i}_skip", seen.outputs[f"block{i}_skip"].unflatten(0, (2, -1)))
     yield row("tokens_out", seen.outputs["out"])
     yield row("velocity", velocity)
     guided = velocity[:1] + sampling["guidance_scale"] * (velocity[1:] - velocity[:1])

@@ -17,7 +17,7 @@ from pipelines.cameras import cameras_around
 from pipelines.errors import CheckpointError, InvalidInput
 from pipelines.fields import set_transformer
 from pipelines.fields.latent_set import LatentSet
-from pipelines.fields.set_transformer import FeedForward, FloatLayerNorm, HeadNorm
+from pipelines.fields.set_transformer import FloatLayerNorm
 from pipelines.image_to_3d import ImageTo3D
 from pipelines.meshes import camera_fit
 from pipelines.meshes.camera_fit import CameraFit
@@ -25,6 +25,7 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
 from pipelines.meshes.texture import texture_from_images
 from pipelines.multiview.sampling import GeneratedViews
+from pipelines.reconstruction.flow_transformer import FlowBlock, FlowConfig
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.reconstruction.triposg import Sampler, TripoSG
 from pipelines.settings import JobSettings, Settings, SurfaceSettings, ViewSettings
@@ -119,20 +120,23 @@ def test_half_precision_is_near_single_and_keeps_norms(files, model, image):
     assert float((single - other).norm() / single.norm()) < 0.1
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_tokens_in_pieces_keep_the_result(monkeypatch, dtype):
-    norm, scale = FloatLayerNorm(8), HeadNorm(8)
-    norm.weight.data.uniform_()
-    feed = FeedForward(8).to(dtype)
-    tokens = torch.randn(2, 11, 8).to(dtype)
-
-    def results() -> list[torch.Tensor]:
-        return [feed(tokens), scale(tokens.unflatten(-1, (1, 8))), norm(tokens)]
-
-    whole, exact = results(), F.layer_norm(tokens.float(), (8,), norm.weight, norm.bias)
+    block = FlowBlock(FlowConfig(dim=8, heads=2, context_dim=8), skips=True).to(dtype)
+    tokens, earlier, image = (torch.randn(2, 11, 8).to(dtype) for _ in range(3))
+    image = block.attn2.keys_values(image[:1])
+    whole = block(tokens, image, earlier)
     monkeypatch.setattr(set_transformer, "_TOKENS", 5)
-    torch.testing.assert_close(results(), whole)
-    torch.testing.assert_close(whole[2], exact.to(dtype))
+    torch.testing.assert_close(block(tokens, image, earlier), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_layer_norm_computes_in_float32(dtype):
+    norm, tokens = FloatLayerNorm(8), torch.randn(2, 11, 8).to(dtype)
+    norm.weight.data.uniform_()
+    exact = F.layer_norm(tokens.float(), (8,), norm.weight, norm.bias)
+    torch.testing.assert_close(norm(tokens), exact.to(dtype))
 
 
 def test_field_is_evaluated_in_chunks_and_has_no_colours(model, image):
