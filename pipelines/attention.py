@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_QUERIES = 512  # per block: their weights for all keys fit into a core's cache
+_QUERIES = 512  # per block, so that their attention weights fit into a core's cache
 
 
 def check_heads(dim: int, heads: int) -> None:

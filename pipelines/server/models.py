@@ -92,10 +92,10 @@ class Models:
             )
 
     def check_views(self, settings: JobRequest) -> None:
-        """Refuse colours from a multiview model that is not here, or not allowed.
+        """Refuse a texture from views if their model is not downloaded or not allowed.
 
         Raises:
-            ApiError: 400.
+            ApiError: 400 with the reason.
         """
         name = settings.views_model
         if name is None or name == views_model_for(settings.model):
@@ -103,7 +103,7 @@ class Models:
         if self._settings.license == "commercial" and not is_commercial(name):
             raise ApiError(
                 400,
-                "texture_from: no views here, since this server runs only models"
+                "texture_from: this server generates no views, because it runs only models"
                 " that allow commercial use; choose pictures.",
             )
         if not self._is_here(name):
