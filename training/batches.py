@@ -1,4 +1,4 @@
-"""Batches of the training set, each image in other colours, light and with other mask errors."""
+"""Batches of the training set; each image gets random colours, light and mask errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .objects import is_held_out
 from .views import CONFIG, Views
 
 NEAR_POINTS, OTHER_POINTS, SURFACE_POINTS = 768, 1024, 384
-NORMAL_STEP = 0.025  # of the central differences, in sides of the object's box
+NORMAL_STEP = 0.025  # step of the central differences; the object's box has side 1
 _PER_IMAGE = ("image", "mask", "first", "camera")
 _SURFACE_NOISE = 0.006
 
@@ -28,8 +28,8 @@ def load(cache: Path, select: Callable[[str], bool]) -> dict[str, Array]:
     """Load the objects of a cache whose names pass `select`.
 
     Returns:
-        the arrays of `dataset.make_object` along a new first axis, with as many images for each
-        object as the first has, and `inside` as one byte a point.
+        the arrays of `dataset.make_object`, stacked along a new first axis. Each object has as many
+        images as the first one, and `inside` takes one byte per point.
     """
     paths = [path for path in sorted(cache.glob("*.npz")) if select(path.stem)]
     if not paths:
@@ -60,7 +60,7 @@ class Batches:
     Args:
         data: see `load`.
         batch: number of images.
-        device: of the data and of the batches.
+        device: where the data and the batches are.
     """
 
     def __init__(self, data: dict[str, Array], batch: int, device: torch.device) -> None:
@@ -71,12 +71,18 @@ class Batches:
         """Return one batch.
 
         Returns:
-            `image` (B, 3, S, S) and `mask` (B, 1, S, S) as the model takes them; `first` (B, S / 2,
-            S / 2) w of first hits; `dense` (B, bins, S / 4, S / 4) occupancy along every second
-            ray, from column and row `offset` (2,) on; `points` (B, N, 3) u, v, w with their
-            `inside` (B, N), those near the surface first; `surface` (B, M, 3) with `color`
-            (B, M, 3); `beside` (B, 2, 3, M, 3) u, v, w of the surface points plus and minus
-            `NORMAL_STEP` along the world's axes, with `normal` (B, M, 3); `elevation` (B,) degrees.
+            image, mask: (B, 3, S, S) and (B, 1, S, S), as the model takes them.
+            first: (B, S / 2, S / 2) w of the first hits.
+            dense: (B, bins, S / 4, S / 4) occupancy along every second ray.
+            offset: (2,) first column and row of `dense`, 0 or 1.
+            points: (B, N, 3) u, v, w of points; those near the surface come first.
+            inside: (B, N) 1 for points inside the object, else 0.
+            surface: (B, M, 3) u, v, w of surface points, with some noise.
+            color: (B, M, 3) sRGB of the surface points.
+            beside: (B, 2, 3, M, 3) u, v, w of the surface points plus and minus `NORMAL_STEP`
+                along the world's axes.
+            normal: (B, M, 3) of the surface points.
+            elevation: (B,) in degrees.
         """
         seed = int(torch.randint(2**31, (), generator=generator))
         rng = torch.Generator(self.device).manual_seed(seed)
@@ -128,7 +134,7 @@ class Batches:
 
 
 def recolored(alone: Tensor, color: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return objects (B, 3, S, S) and true colours (B, N, 3) in other hues, the objects relit."""
+    """Change the hues of images (B, 3, S, S) and true colours (B, N, 3); relight the images."""
     count, side, device = len(alone), alone.shape[-1], alone.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -199,7 +205,7 @@ def along_rays(grids: Tensor, views: Views, offset: Tensor, sign: Tensor) -> Ten
 
     Args:
         grids: (B, GRID ** 3 / 8) uint8, packed bits of cells.
-        views: whose rays.
+        views: cameras of the rays.
         offset: (2,) the first column and row, 0 or 1.
         sign: (B,) -1 where the image is mirrored.
     """

@@ -26,15 +26,16 @@ from .objects import Soup, write_object_file
 
 log = logging.getLogger(__name__)
 
-MAX_FACES = 4000  # aimed at; objects of many loose sheets stay larger
-_TOO_MANY = 8000
-_SAMPLES = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], float)  # of a texture, in a face
+MAX_FACES = 4000  # target of the simplification; objects of many loose sheets stay larger
+_TOO_MANY = 8000  # faces; larger objects are skipped
+# Where the texture of a face is sampled: barycentric coordinates times their sum.
+_SAMPLES = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], float)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def catalogue_objects(path: Path) -> Iterator[tuple[str, Soup]]:
-    """Yield the name and the triangles of each object of a catalogue that can be read."""
+    """Yield the name and the triangles of each readable object in a catalogue."""
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(folder)
@@ -47,15 +48,20 @@ def catalogue_objects(path: Path) -> Iterator[tuple[str, Soup]]:
             rotation = np.array(turn.split(), float).reshape(3, 3) if turn else np.eye(3)
             try:
                 soup = read_soup(Path(folder, model.strip("/")), rotation)
-            except Exception as error:  # trimesh raises what its parsers raise
-                log.warning("%s of %s is left out: %s", model, path.name, error)
+            except Exception as error:  # of any type, from trimesh's parsers
+                log.warning("%s of %s is skipped: %s", model, path.name, error)
                 continue
             if len(soup.faces) <= _TOO_MANY:
                 yield f"{path.stem}{model}", soup
 
 
 def read_soup(path: Path, rotation: Array) -> Soup:
-    """Return the triangles of an OBJ file, y up before and z up after its rotation (3, 3)."""
+    """Load the triangles of an OBJ file, z up, in a box of side 1.
+
+    Args:
+        path: the OBJ file.
+        rotation: (3, 3) turns the file's coordinates so that y is up.
+    """
     scene = trimesh.load_scene(path, process=False)
     corners, colors = [], []
     for mesh in scene.dump():
@@ -71,7 +77,7 @@ def read_soup(path: Path, rotation: Array) -> Soup:
 
 
 def face_colors(mesh: trimesh.Trimesh) -> Array:
-    """Return (F, 3) sRGB, 0 to 255: of the texture, its mean over four places of each face."""
+    """Return the faces' sRGB colours (F, 3), 0 to 255; textures are sampled at four points."""
     material, uv = mesh.visual.material, mesh.visual.uv
     image = getattr(material, "image", None)
     if image is None or uv is None:
@@ -87,7 +93,7 @@ def face_colors(mesh: trimesh.Trimesh) -> Array:
 
 
 def simplified(soup: Soup) -> Soup:
-    """Return about `MAX_FACES` triangles with the colours of the nearest ones before."""
+    """Return about `MAX_FACES` triangles, each in the colour of the nearest original one."""
     vertices, faces = fast_simplification.simplify(
         soup.vertices.astype(np.float32), soup.faces.astype(np.int32), target_count=MAX_FACES
     )

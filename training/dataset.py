@@ -1,9 +1,9 @@
-"""Make the training set of the embedded model: objects, photographed, and what is inside.
+"""Make the training set of the embedded model: images of objects, and points inside them.
 
 python -m training.dataset CACHE OBJECTS.npz ... [--joined 1500] [--smooth 1200] [--procedural 600]
 
-OBJECTS.npz are files of collected objects (see `objects`). Many objects are open, so what is inside
-is found by carving. Makes one file an object and skips those that are there already.
+OBJECTS.npz are files of collected objects (see `objects`). Many objects are open, so carving
+decides which points are inside. Writes one file per object; existing files are kept.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from .photographs import Paint, photographs
 from .shapes import Shape
 from .views import framed_views
 
-GRID, GRID_SIDE = 48, 1.1  # cells along an edge, and its length, of the carved grid
-IMAGES = 4  # of an object
-NEAR, ANYWHERE, ON_SURFACE = 5000, 5000, 5000  # points of an object
+GRID, GRID_SIDE = 48, 1.1  # cells along an edge of the carved grid, and the edge's length
+IMAGES = 4  # per object
+NEAR, ANYWHERE, ON_SURFACE = 5000, 5000, 5000  # points per object
 _ANYWHERE_SIDE = 1.3
 _CREASES_DEG = 0.0, 30.0, 40.0, 40.0, 60.0
-_MIN_PIXELS = 8  # of an object's image; edge-on, a sheet has none
+_MIN_PIXELS = 8  # smallest area of a mask; a sheet seen edge-on has none
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -40,11 +40,15 @@ def make_object(soup: Soup, seed: int, images: int = IMAGES) -> dict[str, Array]
     """Photograph one object, and sample its surface and its inside.
 
     Returns:
-        `image` (B, S, S, 3), `mask` (B, S, S), `first` (B, S / 2, S / 2) and `camera` (B, 7), see
-        `photographs` and `Views`; `surface` (N, 3) points with their `color` (N, 3) and outward
-        `normal` (N, 3), in 127ths, 0 where it is unknown; `points` (M, 3), of which the first
-        `NEAR` are near the surface, with `inside` as packed bits; `grid`, packed bits of carved
-        cells. None where no camera sees the object.
+        None if no camera sees the object, else these arrays:
+        image, mask, first: (B, S, S, 3), (B, S, S), (B, S / 2, S / 2), see `photographs`.
+        camera: (B, 7), see `Views`.
+        surface: (N, 3) points on the surface.
+        color: (N, 3) sRGB of these points, 0 to 255.
+        normal: (N, 3) their outward normals times 127; 0 where the direction is unknown.
+        points: (M, 3) points, the first `NEAR` of them near the surface.
+        inside: packed bits, 1 for each of `points` inside the object.
+        grid: packed bits, 1 for each carved cell inside the object.
     """
     rng = np.random.default_rng(seed)
     shape = Shape.of(*soup, crease_deg=float(rng.choice(_CREASES_DEG)))
@@ -81,12 +85,12 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("objects", type=Path, nargs="+")
     default = Counts()
-    parser.add_argument("--deformed", type=int, default=default.deformed, help="of each object")
+    parser.add_argument("--deformed", type=int, default=default.deformed, help="per object")
     parser.add_argument("--joined", type=int, default=default.joined)
     parser.add_argument("--smooth", type=int, default=default.smooth)
-    parser.add_argument("--procedural", type=int, default=default.procedural, help="of each kind")
-    parser.add_argument("--images", type=int, default=IMAGES, help="of each object")
-    parser.add_argument("--limit", type=int, default=1_000_000, help="about so many of all")
+    parser.add_argument("--procedural", type=int, default=default.procedural, help="per kind")
+    parser.add_argument("--images", type=int, default=IMAGES, help="per object")
+    parser.add_argument("--limit", type=int, default=1_000_000, help="approximate total")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -108,7 +112,7 @@ def _make_file(objects: Objects, cache: Path, images: int, name: str) -> None:
         return
     if (made := make_object(soup, zlib.crc32(name.encode()), images)) is None:
         return
-    if is_held_out(name):  # to be compared with
+    if is_held_out(name):  # `training.evaluate` compares meshes with these triangles
         made["corners"] = soup.vertices[soup.faces].astype(np.float32)
     with atomic_path(path) as unfinished:
         np.savez(unfinished, **made)

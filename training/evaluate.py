@@ -231,9 +231,9 @@ def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cache", type=Path)
-    parser.add_argument("--weights", type=Path, help="of a run (default: those in the pack)")
+    parser.add_argument("--weights", type=Path, help="file of a run (default: the pack's weights)")
     parser.add_argument("--photographs", type=Path)
-    parser.add_argument("--every", type=int, default=1, help="measure each nth object only")
+    parser.add_argument("--every", type=int, default=1, help="measure only every nth object")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     model = load_model(options.weights)

@@ -85,7 +85,7 @@ def ray_end(occupancy: Tensor, first: Tensor) -> Tensor:
 
 
 def normal_loss(beside: Tensor, normals: Tensor, known: Tensor) -> Tensor:
-    """Return the mean of 1 - cosine between the outward normal and the occupancy's descent.
+    """Return the mean of 1 - cosine between outward normals and the steepest fall of occupancy.
 
     Args:
         beside: (B, 2, 3, N) occupancy logits next to N surface points: one step forward and one

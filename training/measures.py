@@ -10,9 +10,9 @@ from scipy.spatial import cKDTree
 from . import rasterizing
 from .shapes import Shape, axes_toward
 
-SIDE = 1.7  # image sides that a silhouette spans
+SIDE = 1.7  # width of a silhouette's image, in image sides of the camera
 _PIXELS, POINTS = 128, 10_000
-_WALL = 0.032  # distance on both sides of a surface at which points inside make it an inner wall
+_WALL = 0.032  # if points at this distance on both sides are inside, the surface is an inner wall
 _NEAR = 0.05  # largest distance of matching points, as a share of the longest side
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,7 +44,7 @@ def sample_surface(corners: Array, count: int, rng: np.random.Generator) -> tupl
 
 
 def sample_outer_surface(shape: Shape, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Sample the surface of a shape without its inner walls; returns as `sample_surface`."""
+    """Sample a shape's surface, but not its inner walls; see `sample_surface`."""
     points, normals = sample_surface(shape.corners, 2 * POINTS, rng)
     walled = shape.inside(points + _WALL * normals) & shape.inside(points - _WALL * normals)
     return points[~walled][:POINTS], normals[~walled][:POINTS]

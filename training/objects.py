@@ -1,14 +1,14 @@
-"""Shapes of the training set by name, and which collected objects are held out of it.
+"""Objects of the training set by name; some collected objects are held out.
 
 An object file (`objects_*.npz`) holds triangle soups in a box of side 1, z up, in a compact form:
-each array is LZMA-compressed bytes, little-endian, of N objects.
+each array holds data of N objects as LZMA-compressed, little-endian bytes.
 
 | array | decoded | meaning |
 |---|---|---|
 | `names` | UTF-8, one a line | `collection/path` |
 | `vertex_offsets`, `face_offsets` | int32 (N + 1,) | object i owns `[offsets[i], offsets[i + 1])` |
-| `vertices` | int16 (3, V) | first vertex, then differences; cumulated, `v / 4095 - 0.5` |
-| `faces` | int16 (3, F) | differences of the first corner; second and third minus the first |
+| `vertices` | int16 (3, V) | first vertex, then differences; `cumsum / 4095 - 0.5` decodes them |
+| `faces` | int16 (3, F) | first corner, as differences; second and third minus the first |
 | `face_colors` | uint8 (3, F) | sRGB |
 """
 
@@ -25,9 +25,9 @@ from .procedural import KINDS, make_procedural_object
 from .smooth_objects import make_smooth_object
 
 HELD_OUT_EVERY = 20
-_STRETCH = 1.5  # most that an axis of a deformed object is longer or shorter
-_TAPER, _LEAN, _TWIST = 0.8, 0.35, 1.2  # most, from bottom to top; the twist in radians
-_FLAT = 0.01  # of the longest side; thinner sheets are left out of training
+_STRETCH = 1.5  # largest factor by which an axis of a deformed object is stretched or shrunk
+_TAPER, _LEAN, _TWIST = 0.8, 0.35, 1.2  # largest change from bottom to top; the twist in radians
+_FLAT = 0.01  # share of the longest side; thinner sheets are left out of training
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -102,19 +102,19 @@ _MADE = ("smooth", "joined", *KINDS)
 
 
 class Counts(NamedTuple):
-    """Numbers of objects that are made beside the collected ones."""
+    """Numbers of objects that are generated, in addition to the collected ones."""
 
-    deformed: int = 1  # of each collected object
+    deformed: int = 1  # copies of each collected object
     joined: int = 1500
     smooth: int = 1200
-    procedural: int = 600  # of each kind
+    procedural: int = 600  # objects of each kind
 
 
 class Objects:
-    """The shapes of the set by name.
+    """The objects of the set by name.
 
-    `cc0-00012` is object 12 of `objects_cc0.npz`, `cc0-00012-deformed-0` one made of it;
-    `joined-00003`, `smooth-00003`, `furniture-00003` and so on are made of a seed.
+    `cc0-00012` is object 12 of `objects_cc0.npz`, and `cc0-00012-deformed-0` a deformed copy of it.
+    `joined-00003`, `smooth-00003`, `furniture-00003` and so on are generated from the seed 3.
     """
 
     def __init__(self, paths: list[Path]) -> None:
@@ -132,7 +132,7 @@ class Objects:
         ]
 
     def names(self, counts: Counts) -> list[str]:
-        """Return the names of those held out, then all others in an order that mixes the kinds."""
+        """Return the names of held-out objects, then all others in an order that mixes kinds."""
         own = [f"{prefix}-{i:05d}" for prefix, i in self.training]
         made = [
             *(f"{name}-deformed-{k}" for k in range(counts.deformed) for name in own),
@@ -145,7 +145,7 @@ class Objects:
         return self.held_out() + [rest[i] for i in order]
 
     def make(self, name: str) -> Soup | None:
-        """Return the object of that name; None for sheets that no one would photograph."""
+        """Return the object of that name; None for sheets that are too thin to train on."""
         kind, index, *rest = name.split("-")
         if kind == "smooth":
             return Soup(*make_smooth_object(int(index)))
@@ -183,7 +183,7 @@ def deformed(vertices: Array, rng: np.random.Generator) -> Array:
 
 
 def joined(first: Soup, second: Soup, rng: np.random.Generator) -> Soup:
-    """Return one object with a part of another beside it, on it or in it, at another size."""
+    """Put one object, scaled down, beside or on top of another; either may be cut first."""
     kept = [_part(soup, rng) for soup in (first, second)]
     a, b = (_boxed(soup.vertices) for soup in kept)
     b = b * rng.uniform(0.3, 0.9)
@@ -198,7 +198,7 @@ def joined(first: Soup, second: Soup, rng: np.random.Generator) -> Soup:
 
 
 def _part(soup: Soup, rng: np.random.Generator) -> Soup:
-    """Return an object, turned about z, or what of it is on one side of a plane."""
+    """Turn an object about z, and sometimes keep only its triangles on one side of a plane."""
     angle = rng.uniform(0, 2 * np.pi)
     across = (soup.vertices[:, 0] + 1j * soup.vertices[:, 1]) * np.exp(1j * angle)
     vertices = np.stack([across.real, across.imag, soup.vertices[:, 2]], axis=1)

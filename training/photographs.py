@@ -21,7 +21,7 @@ from .shapes import HALF, Shape, axes_toward
 from .views import CONFIG, Views, pixels_of
 
 NOTHING = 9.0  # w of a ray that hits nothing
-_LAMP_MAP = 192  # pixels of a lamp's depth map
+_LAMP_MAP = 192  # side length of a lamp's depth map in pixels
 _OFF_SURFACE = (
     0.012  # offset of surface points along the normal, so that they do not shade themselves
 )

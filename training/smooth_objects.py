@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .primitives import Form, Primitive
 
-CELLS = 72  # along an edge, of the grid that is meshed
+CELLS = 72  # cells along an edge of the grid that is meshed
 _HALF = 1.05
 _FORMS: tuple[Form, ...] = ("ellipsoid", "ellipsoid", "box", "cone", "torus")
 

