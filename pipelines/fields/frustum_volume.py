@@ -2,7 +2,7 @@
 
 Frustum coordinates are u (right) and v (down), in [-1, 1] across the image, and w in [-1, 1] away
 from the camera. w covers `half_depth` image sides in front of and behind the plane through the
-camera's target.
+camera's target. An image side is the width of the image in that plane.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class FrustumVolume:
 
     @property
     def _distance(self) -> float:
-        """The distance of the camera from its target, in image sides."""
+        """The camera's distance from its target, in image sides."""
         return 0.5 / math.tan(math.radians(self.fov_y_deg) / 2)
 
     def _rotation(self) -> Tensor:

@@ -5,8 +5,8 @@ above the level. The cases follow from the signs of the corners; no table is cop
 
 Where two inside corners of a face are opposite each other, the face is ambiguous: the corners are
 joined across the face if the product of their values exceeds that of the outside corners. Where two
-parts of the surface face each other inside a cell, they are joined to a tunnel if a slice through
-the cell joins them.
+parts of the surface face each other inside a cell, a slice through the cell decides whether a
+tunnel joins them.
 
 Source: Nielson and Hamann, "The Asymptotic Decider" (IEEE Visualization 1991); Chernyaev, "Marching
 Cubes 33" (1995); Lewiner et al., "Efficient Implementation of Marching Cubes' Cases with
@@ -160,7 +160,7 @@ def _with_center(triangles: list[Triangle]) -> list[Triangle]:
 
 
 class InteriorTest(NamedTuple):
-    """Test that tells whether two loops inside a cell are joined to a tunnel.
+    """Test that tells whether a tunnel joins two loops inside a cell.
 
     Attributes:
         edge: edge at whose vertex the cell is cut; None for the slice across axis 0 with the
@@ -248,7 +248,7 @@ def cell_triangles(case: int, joined: int, tunnel: bool) -> tuple[Triangle, ...]
     loops = _loops(case, joined)
     triangles: list[Triangle] = []
     if tunnel:
-        # Of three loops, the one around a separate outside corner stays apart.
+        # If there are three loops, the tunnel leaves out the one around an outside corner.
         loops.sort(key=lambda loop: _surrounds_outside(case, loop))
         triangles += _tube(loops.pop(0), loops.pop(0))
     for loop in loops:

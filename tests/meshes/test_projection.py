@@ -65,7 +65,7 @@ def test_projected_colors_leave_out_hidden_points():
         both, points, [shots], lambda p: torch.where(p[:, :1] > 0.1, red, blue)
     )
     hidden = positions[:, 0] < 0.1
-    assert float(found[hidden, 0].max()) < 0.05, "red went through"
+    assert float(found[hidden, 0].max()) < 0.05, "hidden points are red"
     assert float(found[~hidden, 2].max()) < 0.05
 
 
@@ -77,7 +77,7 @@ def test_projected_colors_shift_the_layer_below_to_meet_the_image():
     points, positions = _points(mesh)
     found = projected_colors(mesh, points, [one], lambda p: torch.full_like(p, 0.4))
     assert float((found - 0.7).abs().max()) < 0.02
-    # A point whose colour below differs keeps the difference.
+    # Differences within the layer below are kept.
     found = projected_colors(
         mesh, points, [one], lambda p: torch.where(p[:, :1] < -0.5, 0.2, 0.4).expand_as(p)
     )

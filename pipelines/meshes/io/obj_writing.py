@@ -62,7 +62,7 @@ def _write_material(mesh: Mesh, path: Path) -> list[Path]:
 
 
 def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:
-    """Return the images (H, W, 3) of a mesh by the suffix of their names; the colour's is ""."""
+    """Return a mesh's images (H, W, 3) by file name suffix; the colour texture has none ("")."""
     images: dict[str, Tensor] = {}
     if mesh.texture is not None and mesh.uvs is not None:
         images[""] = mesh.texture

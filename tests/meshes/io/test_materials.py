@@ -313,7 +313,7 @@ def test_glb_automatic_factors_are_not_written(tmp_path):
 
 
 def test_glb_black_factor_of_a_glow_image_is_automatic(tmp_path):
-    """As in ComfyUI's own saver, black means automatic: it would hide the image."""
+    """Black means automatic, as in ComfyUI's own saver: a black factor would hide the image."""
     material = Material(emissive=_levels(1), factors={"emissive_factor": [0.0, 0.0, 0.0]})
     save_mesh(replace(whole_mesh(), material=material), tmp_path / "m.glb")
     found = load_mesh(tmp_path / "m.glb").material
