@@ -65,7 +65,7 @@ def _rotation(info: Mapping[str, Any], position: Tensor) -> Tensor:
 
 
 def camera_infos(cameras: Cameras) -> list[dict[str, Any]]:
-    """Convert cameras to LOAD3D_CAMERA; targets are the points they face nearest to the origin."""
+    """Convert cameras to LOAD3D_CAMERA; targets are on the viewing axis, nearest to the origin."""
     infos = []
     for c2w, intrinsics in zip(cameras.c2w, cameras.intrinsics_normalized, strict=True):
         rotation, position = _Z_UP.T @ c2w[:3, :3], _Z_UP.T @ c2w[:3, 3]

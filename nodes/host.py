@@ -235,7 +235,7 @@ def node_progress(part: int = 0, parts: int = 1) -> Progress:
 
 
 def each(*batches: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """Yield items of equally long batches together, with a callback for their part of the bar."""
+    """Zip batches of equal length; add a progress callback for each item's share of the bar."""
     for i, items in enumerate(zip(*batches, strict=True)):
         yield *items, node_progress(i, len(batches[0]))
 

@@ -105,7 +105,7 @@ class ViewCameras(io.ComfyNode):
                 "camera_infos",
                 display_name="camera_info",
                 is_output_list=True,
-                tooltip="The cameras for core's 3D nodes, one after the other.",
+                tooltip="A list of the cameras, for core's 3D nodes.",
             ),
         ],
     )

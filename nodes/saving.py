@@ -69,7 +69,7 @@ class SaveMesh(io.ComfyNode):
             io.String.Output(
                 "paths",
                 is_output_list=True,
-                tooltip="All files, relative to the output folder, one after the other.",
+                tooltip="A list of all files, relative to the output folder.",
             ),
         ],
         hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],

@@ -33,9 +33,7 @@ class ConvertTrimesh(io.ComfyNode):
         ],
         outputs=[
             io.Mesh.Output("mesh", tooltip="With its texture or vertex colours."),
-            _Trimesh.Output(
-                "trimesh", is_output_list=True, tooltip="The meshes, one after the other."
-            ),
+            _Trimesh.Output("trimesh", is_output_list=True, tooltip="A list of the meshes."),
         ],
     )
 
