@@ -321,7 +321,8 @@ def reconstruct(
         chain = dataclasses.replace(chain, multiview=None)
     elif chain.multiview is None and not takes_views(settings.model):
         raise InvalidInput(
-            "No multiview model is loaded: set texture_from views for the whole run."
+            "The multiview model for texture_from views is not loaded: set texture_from views for the"
+            " whole run, not for single images."
         )
     if isinstance(content, FramedImage):
         result = chain.from_framed(content, settings, progress)

@@ -100,7 +100,9 @@ class Tools:
         self,
         image: Annotated[str, Field(description="path of an image of one object")],
         settings: SettingsByName = {},  # noqa: B006 (never changed; the SDK publishes the default)
-        output: Annotated[str, Field(description="folder for results; empty: the first one")] = "",
+        output: Annotated[
+            str, Field(description="folder for results; by default the first allowed folder")
+        ] = "",
         sides: Annotated[
             dict[str, str],
             Field(

@@ -115,7 +115,9 @@ def not_downloaded(file: WeightsFile, models_dirs: Sequence[Path], why: str) -> 
 
 
 def hub_is_reachable() -> bool:
-    """Check within seconds whether the hub, or its mirror, may be used and is reachable."""
+    """Return whether the hub, or its mirror, is reachable and HF_HUB_OFFLINE is not set.
+
+    Takes at most a few seconds."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)

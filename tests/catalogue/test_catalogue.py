@@ -198,7 +198,7 @@ def test_catalogue_resumes_after_it_was_killed(tmp_path, images):
 
 @pytest.fixture
 def stubbed(monkeypatch):
-    """Sets the outcome that the command gets in place of a run."""
+    """Return a function that replaces the run by one that returns, or raises, a given outcome."""
 
     def set_to(outcome):
         def run(options, settings):
