@@ -321,7 +321,7 @@ def reconstruct(
         chain = dataclasses.replace(chain, multiview=None)
     elif chain.multiview is None and not takes_views(settings.model):
         raise InvalidInput(
-            "The multiview model for texture_from views is not loaded: set texture_from views for the"
+            "The multiview model for texture_from views is not loaded: set texture_from for the"
             " whole run, not for single images."
         )
     if isinstance(content, FramedImage):

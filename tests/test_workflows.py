@@ -53,7 +53,8 @@ def test_templates_list_the_weights_that_their_models_download(path: Path):
     assert all(link["url"] in note for link in listed), (
         "older versions of the page do not show the list"
     )
-    # Newer versions of ComfyUI's page read the workflow's list, older ones those of its nodes.
+    # Newer versions of ComfyUI's page read the links to weights from the workflow's list `models`,
+    # older ones from the lists of its nodes.
     assert graph.get("models", []) == listed
 
 

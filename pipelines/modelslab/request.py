@@ -50,7 +50,7 @@ class Request(BaseSettings):
     temp: bool = Field(False, description="keep the results on the server for a short time only")
     output_format: OutputFormat = Field("obj", description="format of the file")
     model_id: str = Field(
-        "instantmesh", pattern=r"\S", description="the server's name of the model"
+        "instantmesh", pattern=r"\S", description="name of the model on the server"
     )
     ss_guidance_strength: float = Field(
         7.5,

@@ -56,11 +56,12 @@ class Timing:
 async def retry(ask: Callable[[], Awaitable[Result]], timing: Timing, until: float) -> Result:
     """Send a request, and retry it after transient errors.
 
-    Network errors, refusals for now (HTTP 429) and unclear answers are transient.
+    Transient errors are network errors, HTTP 429 (too many requests), and answers that do not
+    reveal the job's state (`UnclearAnswer`).
 
     Args:
         ask: sends the request.
-        timing: gives the pauses if the service does not.
+        timing: pauses between attempts, unless the service sends Retry-After.
         until: deadline on the clock of `time.monotonic`. If the next pause would end after it, the
             error is raised immediately.
 

@@ -164,7 +164,7 @@ class ImageTo3DRequest(JobRequest, Keyed):
         None, description="URL, data URI or base64; a list for multi_image."
     )
     init_image: ImageSource | list[ImageSource] | None = Field(
-        None, description="Name of image in newer versions of the API."
+        None, description="The same as image; newer versions of the API use this name."
     )
     multi_image: YesNo = Field(False, description="Whether image is a list of several images.")
     webhook: WebAddress = Field("", max_length=2000, description="URL to call when the job ends.")
@@ -182,8 +182,8 @@ class ImageTo3DRequest(JobRequest, Keyed):
             raise ValueError("sides: leave out either cameras or sides")
         elif len(images) != (wanted := len(self.cameras or self.sides or range(VIEWS))):
             raise ValueError(
-                f"image: multi_image takes {wanted} images here, one for each camera or side, or"
-                f" the six views of Zero123++ in their order, got {len(images)}"
+                f"image: multi_image needs {wanted} images, got {len(images)}: send one for each of"
+                " cameras or sides, or without these the six views of Zero123++ in their order"
             )
         return self
 

@@ -117,7 +117,8 @@ def not_downloaded(file: WeightsFile, models_dirs: Sequence[Path], why: str) -> 
 def hub_is_reachable() -> bool:
     """Return whether the hub, or its mirror, is reachable and HF_HUB_OFFLINE is not set.
 
-    Takes at most a few seconds."""
+    Takes at most a few seconds.
+    """
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and is_reachable(constants.ENDPOINT)

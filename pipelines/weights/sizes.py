@@ -92,7 +92,7 @@ def _merge(official: dict[str, Any], given: Any) -> Any:
 
 
 def other_model(error: CheckpointError, tensors: Mapping[str, Tensor]) -> CheckpointError:
-    """Return the error with the name of the preset that fits the weights; unchanged without one."""
+    """Add the name of the preset that fits the weights to an error, if there is one."""
     shapes = {
         name.removeprefix(CHECKPOINT_PREFIX): value.shape
         for name, value in tensors.items()
