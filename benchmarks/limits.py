@@ -40,7 +40,7 @@ def operations_per_second(
 def operation_counter() -> FlopCounterMode:
     """Return a context that counts the operations of matrix products and attention.
 
-    Unlike torch's own counter, it includes attention on CPUs.
+    Unlike torch's own counter, it includes attention and packed layers on CPUs.
     """
 
     def attention(
@@ -48,10 +48,13 @@ def operation_counter() -> FlopCounterMode:
     ) -> int:
         return int(sdpa_flop_count(query, key, value))
 
-    return FlopCounterMode(
-        display=False,
-        custom_mapping={torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention},
-    )
+    def linear(x: torch.Size, weight: torch.Size, *_: object, **__: object) -> int:
+        return 2 * x.numel() * weight[0]
+
+    counts = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    if torch.backends.mkldnn.is_available():
+        counts[torch.ops.mkldnn._linear_pointwise] = linear
+    return FlopCounterMode(display=False, custom_mapping=counts)
 
 
 def processor() -> str:

@@ -15,18 +15,19 @@ from torch.nn.modules.module import register_module_forward_hook
 from .limits import operation_counter, operations_per_second
 from .stages import Stage, importing
 
-_LONG_S = 30.0  # stages that take longer need no warm-up
+_LONG_S = 30.0  # stages that take longer are measured once
 
 
 def measure(
     stage: Stage, device: torch.device, repeat: int, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Measure a stage, after one warm-up run if it is short.
+    """Measure a stage, after one warm-up run, which counting slows down.
 
     Args:
         stage: prepares its inputs and returns the function to measure.
         device: the device of the stage.
-        repeat: number of measured runs; 0 measures only the time and memory of the first run.
+        repeat: number of measured runs, at most one of a long stage; 0 measures only the time and
+            memory of the first run.
         dtype: precision of the matrix products that give the limit.
 
     Returns:
@@ -49,7 +50,7 @@ def measure(
     rates = [operations_per_second(device, dtype, time.process_time)]
     with operation_counter() as counter, _counting_points() as points:
         first = timed(run, device)
-    times = [first] if first[0] > _LONG_S else [timed(run, device) for _ in range(repeat)]
+    times = [timed(run, device) for _ in range(1 if first[0] > _LONG_S else repeat)]
     wall, processor_seconds = zip(*times, strict=True)
     rates.append(operations_per_second(device, dtype, time.process_time))
     figures = {"seconds": statistics.median(wall), **memory(before, device)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from pipelines.fields.latent_set import LatentSetDecoder
+from pipelines.packing import packed
 from pipelines.reconstruction.flow_transformer import FlowTransformer
 from pipelines.reconstruction.triposg import TOKENS, TripoSGConfig
 
@@ -49,7 +51,9 @@ def guided_step(dtype: torch.dtype) -> Stage:
         with torch.no_grad():
             image = model.image_keys_values(tokens)
         both, times = _latents(device).expand(2, -1, -1), torch.full((2,), 500.0, device=device)
-        return torch.no_grad()(lambda: model(both, times, image))
+        once = ExitStack()  # for all steps, as in `sample_latents`
+        once.enter_context(packed(model))
+        return torch.no_grad()(lambda _=once: model(both, times, image))
 
     return prepare
 

@@ -19,6 +19,7 @@ from ..cameras import Cameras
 from ..devices import at_work
 from ..fields.latent_set import LatentSet, LatentSetConfig, LatentSetDecoder
 from ..images.resizing import resize_and_crop
+from ..packing import packed
 from ..progress import Progress, silent
 from .flow_transformer import FlowConfig, FlowTransformer
 from .reconstruct import on_grey
@@ -134,13 +135,14 @@ def sample_latents(
     """
     latents, image = noise.float(), model.image_keys_values(image_tokens)
     rows = 2 if guidance > 1 else 1  # the first row has no image
-    for step, (sigma, following) in enumerate(pairwise(sigmas)):
-        times = (sigma * _TIMES).expand(rows).to(latents.device)
-        velocity = model(latents.expand(rows, -1, -1), times, image)
-        if rows == 2:
-            velocity = velocity[:1] + guidance * (velocity[1:] - velocity[:1])
-        latents = latents + (sigma - following).to(latents.device) * velocity
-        progress(step + 1, len(sigmas) - 1)
+    with packed(model):
+        for step, (sigma, following) in enumerate(pairwise(sigmas)):
+            times = (sigma * _TIMES).expand(rows).to(latents.device)
+            velocity = model(latents.expand(rows, -1, -1), times, image)
+            if rows == 2:
+                velocity = velocity[:1] + guidance * (velocity[1:] - velocity[:1])
+            latents = latents + (sigma - following).to(latents.device) * velocity
+            progress(step + 1, len(sigmas) - 1)
     return latents
 
 
