@@ -15,6 +15,7 @@ from pipelines.cameras import orbit_cameras
 from pipelines.surface.extraction import extract_surface, surface_memory
 from pipelines.rendering.render_field import render_field, render_memory
 from pipelines.settings import SurfaceSettings
+from pipelines.fields.field import point_memory
 from tests.sample_fields import half_inside, random_triplane
 
 surface, what, *sizes = sys.argv[1:]
@@ -37,14 +38,18 @@ work(32)
 before = peak()
 for size in map(int, sizes):
     estimate = work(size)
-    print(peak() - before, estimate)
+    print(peak() - before, estimate, point_memory(65536))
 """
 
 
 @pytest.mark.parametrize("surface", ["mesh", "nerf"])
 @pytest.mark.parametrize(("what", "sizes"), [("surface", (80, 144)), ("orbit", (64, 160))])
 def test_memory_estimate_bounds_the_measured_peak(surface, what, sizes):
-    """The estimate is at most thirty times the measured peak, or 512 MiB."""
+    """The estimate exceeds three times the peak by at most two chunks of points.
+
+    A chunk needs less than estimated, because the sample fields have smaller networks and planes
+    than the models.
+    """
     if not Path("/proc/self/status").exists():
         pytest.skip("this system does not report the peak memory of a process")
     command = [sys.executable, "-c", _PEAK, surface, what, *map(str, sizes)]
@@ -55,7 +60,7 @@ def test_memory_estimate_bounds_the_measured_peak(surface, what, sizes):
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     for line in lines:
-        measured, estimated = (int(word) for word in line.split())
-        assert measured <= estimated <= max(30 * measured, 2**29), (
+        measured, estimated, chunk = (int(word) for word in line.split())
+        assert measured <= estimated <= 3 * measured + 2 * chunk, (
             f"{measured / 2**20:.0f} MiB measured, {estimated / 2**20:.0f} MiB estimated"
         )
