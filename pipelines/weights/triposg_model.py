@@ -6,12 +6,11 @@ Source of the layout: the repository VAST-AI/TripoSG on the Hugging Face hub.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..fields.set_transformer import plain_heads
@@ -23,34 +22,24 @@ from .presets import TRIPOSG_WEIGHTS
 from .sizes import OFFICIAL_SIZES, other_model, with_changes
 from .tensors import load_strictly, read_tensors
 
-#: Our names of sizes, and the names of the fields in the configuration files.
-_ENCODER_FIELDS = {
-    "hidden_size": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "layer_norm_eps": "layer_norm_eps",
-    "image_size": "image_size",
-    "patch_size": "patch_size",
-}
-_FLOW_FIELDS = {
-    "channels": "in_channels",
-    "dim": "width",
-    "heads": "num_attention_heads",
-    "layers": "num_layers",
-    "context_dim": "cross_attention_dim",
-}
-_DECODER_FIELDS = {
-    "channels": "latent_channels",
-    "dim": "width_decoder",
-    "heads": "num_attention_heads",
-    "layers": "num_layers_decoder",
-    "frequencies": "embed_frequency",
-    "include_pi": "embed_include_pi",
-}
+#: The configuration file of each part, and its fields by our names.
 _FIELDS = {
-    "encoder": ("encoder", _ENCODER_FIELDS),
-    "flow": ("transformer", _FLOW_FIELDS),
-    "decoder": ("decoder", _DECODER_FIELDS),
+    "encoder": (
+        "encoder",
+        {"layers": "num_hidden_layers", "heads": "num_attention_heads"}
+        | {name: name for name in ("hidden_size", "layer_norm_eps", "image_size", "patch_size")},
+    ),
+    "flow": (
+        "transformer",
+        {"channels": "in_channels", "dim": "width", "heads": "num_attention_heads"}
+        | {"layers": "num_layers", "context_dim": "cross_attention_dim"},
+    ),
+    "decoder": (
+        "decoder",
+        {"channels": "latent_channels", "dim": "width_decoder", "heads": "num_attention_heads"}
+        | {"layers": "num_layers_decoder", "frequencies": "embed_frequency"}
+        | {"include_pi": "embed_include_pi"},
+    ),
 }
 #: Fields of the configuration files for which only one value is supported.
 _FIXED: Mapping[str, Mapping[str, Any]] = {
@@ -92,49 +81,34 @@ def load_triposg(files: Repository, dtype: torch.dtype) -> TripoSG:
         raise CheckpointError(
             f"The configuration files of {files.repository} belong to another model: {error}."
         ) from error
-    heads = {"transformer": config.flow.heads, "decoder": config.decoder.heads}
-    prepare: dict[str, Callable[[dict[str, Tensor]], Mapping[str, Tensor]]] = {
+    parts: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
         "encoder": _encoder_tensors,
-        "transformer": dict,
-        "decoder": lambda tensors: _decoder_tensors(tensors, config.decoder.layers),
+        "transformer": lambda tensors: plain_heads(tensors, config.flow.heads),
+        "decoder": lambda tensors: _decoder_tensors(
+            plain_heads(tensors, config.decoder.heads), config.decoder.layers
+        ),
     }
-    for name, file in TRIPOSG_WEIGHTS.items():
-        path = files.file(file)
-        tensors = read_tensors(path)
-        if name in heads:
-            tensors = plain_heads(tensors, heads[name])
-        _load_part(getattr(model, name), prepare[name](tensors), path, name, dtype)
+    for name, prepare in parts.items():
+        path = files.file(TRIPOSG_WEIGHTS[name])
+        tensors = prepare(read_tensors(path))
+        for tensor, value in tensors.items():
+            precise = name != "encoder" and ("norm" in tensor or tensor.startswith("points.proj_"))
+            tensors[tensor] = value.to(torch.float32 if precise else dtype)
+        try:
+            load_strictly(getattr(model, name), tensors, path)
+        except CheckpointError as error:
+            raise other_model(error, tensors) from error
     return model.eval().requires_grad_(False)
 
 
-def _load_part(
-    part: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str, dtype: torch.dtype
-) -> None:
-    converted = {
-        tensor: value.to(torch.float32 if name != "encoder" and _is_precise(tensor) else dtype)
-        for tensor, value in tensors.items()
-    }
-    try:
-        load_strictly(part, converted, path)
-    except CheckpointError as error:
-        raise other_model(error, tensors) from error
+def _encoder_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    tensors.pop("embeddings.mask_token", None)
+    for theirs, ours in _ENCODER_NAMES:
+        tensors = {name.replace(theirs, ours): value for name, value in tensors.items()}
+    return tensors
 
 
-def _is_precise(name: str) -> bool:
-    return "norm" in name or name.startswith("points.proj_")
-
-
-def _encoder_tensors(tensors: dict[str, Tensor]) -> Mapping[str, Tensor]:
-    found = {}
-    for name, value in tensors.items():
-        for theirs, ours in _ENCODER_NAMES:
-            name = name.replace(theirs, ours)
-        found[name] = value
-    found.pop("embeddings.mask_token", None)
-    return found
-
-
-def _decoder_tensors(tensors: dict[str, Tensor], layers: int) -> Mapping[str, Tensor]:
+def _decoder_tensors(tensors: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     found = {}
     for name, value in tensors.items():
         if name.startswith(("encoder.", "quant.")):
