@@ -154,7 +154,7 @@ def main() -> None:
         "--items",
         type=int,
         default=200,
-        help="images of --catalogue, objects of --quality solid (default: 200)",
+        help="images for --catalogue, or objects for --quality solid (default: 200)",
     )
     parser.add_argument(
         "--cells", type=int, default=128, help="resolution of --quality solid (default: 128)"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-_SIDE = 2048  # of the square matrices that are multiplied
+_SIDE = 2048  # rows and columns of the matrices that are multiplied
 
 
 def operations_per_second(

@@ -1,4 +1,4 @@
-"""Measure how well broken shells of known bodies are made solid, and compare other libraries."""
+"""Measure how well Make Solid and other libraries repair broken shells of known bodies."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ OBJECTS, SEED, SIZE = 40, 0, 1024
 VIEW_SIZE, PHOTOGRAPH_SIZE, SHOWN_SIZE = 320, 1024, 256
 MAX_FACES = 20_000  # larger objects are skipped
 WRONG_DEG = 5.0  # error of the cameras in the second measurement
-FLAT_DEG = 30.0  # largest angle between faces whose colour step counts
+FLAT_DEG = 30.0  # colour steps are measured between faces at smaller angles
 UNSEEN = cameras_around([15.0 + 30 * i for i in range(12)], [25.0, -25.0, 0.0] * 4, 4.0, 30.0)
 
 

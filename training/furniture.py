@@ -105,7 +105,7 @@ def cabinet(p: Parts) -> None:
         p.box((0, 0, foot + z), (depth, width, wall), 0)
     for row in range(rows):
         z, tall = foot + (row + 0.5) * height / rows, height / rows - wall
-        if rng.random() < 0.6:  # else open
+        if rng.random() < 0.6:  # a door with a knob; other rows stay open
             p.box((depth / 2, 0, z), (wall, width * 0.96, tall * 0.94), 1)
             p.ellipsoid((depth / 2 + 0.03, 0, z), (0.02,) * 3, 2)
     if foot > 0.04:

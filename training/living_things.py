@@ -16,7 +16,7 @@ def _stem(p: Parts) -> tuple[float, float, Array, float]:
     """Add a stem, perhaps in a pot.
 
     Returns:
-        the height of the stem's foot above the ground, its length, its top (3,) and its thickness.
+        the height at which the stem starts, its length, its top (3,) and its thickness.
     """
     rng = p.rng
     base = 0.0
@@ -115,7 +115,7 @@ def creature(p: Parts) -> None:
 
 
 def _leg_pair(p: Parts, hips: Array, wide: float, leg: float, thick: float) -> None:
-    """Add two legs from the hips beside a point to the ground, one forward and one backward."""
+    """Add a left and a right leg from the hips to the ground, one foot ahead of the other."""
     rng = p.rng
     swing = rng.uniform(-0.5, 0.5) * leg * 0.4
     for side in (-1, 1):
