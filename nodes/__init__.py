@@ -53,7 +53,7 @@ class ImageTo3DExtension(ComfyExtension):
     """The entry point that ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        # Not in on_load, which 0.3.64 does not call.
+        # ComfyUI 0.3.64 does not call on_load, so this is done here.
         host.register_folders()
         host.offer_demo_images()
         return NODES

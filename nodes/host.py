@@ -246,7 +246,7 @@ def check_interruption() -> None:
 
 
 def show_on_node(node_id: str | None, text: str) -> None:
-    """Log a sentence and show it on a node; None is the running one."""
+    """Log a sentence and show it on a node, by default on the running one."""
     log.info(text)
     PromptServer.instance.send_progress_text(text, node_id or PromptServer.instance.last_node_id)
 

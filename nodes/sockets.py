@@ -77,8 +77,8 @@ def masks_of(mask: Tensor, images: Tensor) -> Tensor:
     A single mask is used for all images.
 
     Raises:
-        InvalidInput: if the number of masks is neither 1 nor the number of images, or a mask
-            cannot belong to an object in its image.
+        InvalidInput: if the number of masks is neither 1 nor the number of images, or a mask is
+            empty, inverted or has another aspect ratio than its image.
     """
     masks = mask.reshape(-1, 1, *mask.shape[-2:]).float()
     if len(masks) not in (1, len(images)):
@@ -94,7 +94,7 @@ def masks_of(mask: Tensor, images: Tensor) -> Tensor:
 
 
 def _check_mask(mask: Tensor, image: Tensor) -> None:
-    """Raise an error if a mask (H, W) is empty, inverted or of another shape than its image."""
+    """Raise an error if a mask (H, W) is empty, inverted or differs from its image's shape."""
     if not bool((mask > 0).any()):
         raise NothingInImage(
             "There is no object: the mask is 0 everywhere. Load Image gives such a mask for an"

@@ -106,7 +106,7 @@ def test_read_image_turns_a_photograph_upright(tmp_path):
     exif[0x0112] = 6  # the image must be rotated by 90 degrees clockwise for display
     read = _saved(image, tmp_path / "turned.png", exif=exif)
     assert read.shape == (4, 32, 16)
-    assert read[0, 4, 8] > 0.9  # what was left is on top
+    assert read[0, 4, 8] > 0.9  # the left side is now on top
     assert read[2, 28, 8] > 0.9
 
 

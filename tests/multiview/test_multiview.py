@@ -150,7 +150,7 @@ def test_generate_views_offloaded_moves_one_part_at_a_time(tiny, image, monkeypa
     # diffusers' models override `to`.
     for part in (tiny.multiview.unet, tiny.multiview.vae):
         monkeypatch.setattr(type(part), "to", recording)
-    device = torch.device("cpu", 0)  # a name to tell it from host memory by
+    device = torch.device("cpu", 0)  # named differently from host memory
     found = sample_views(
         replace(tiny.multiview, device=device, offload=True), image, ViewSettings(steps=2, seed=4)
     ).views

@@ -20,7 +20,7 @@ FRONT = {"position": {"x": 0, "y": 0, "z": 4}, "target": {"x": 0, "y": 0, "z": 0
 
 
 def _shell(batch: int = 1) -> Any:
-    """Return a VOXEL as of TRELLIS.2 with all cells; red grows along x, metalness along y."""
+    """Return a full grid as TRELLIS.2's VOXEL; red grows along x, metalness along y."""
     cells = torch.cartesian_prod(torch.arange(batch), *[torch.arange(8)] * 3).int()
     values = torch.zeros(len(cells), 6)
     values[:, 0], values[:, 3] = ((cells[:, i] + 0.5) / 8 for i in (1, 2))

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-WIDGET_VALUES = Path(__file__).parent / "widgets.json"  # the same, of defaults and bounds
-FROZEN = Path(__file__).parent / "interfaces.json"  # of the last release: only added to
+# Interfaces, defaults and bounds of the last release. Entries may be added but not changed.
+WIDGET_VALUES = Path(__file__).parent / "widgets.json"
+FROZEN = Path(__file__).parent / "interfaces.json"
 WIDGETS = ("Int", "Float", "String", "Boolean", "Combo")
 
 

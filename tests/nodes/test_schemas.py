@@ -48,7 +48,7 @@ def test_extension_gives_every_node_aliases_and_a_category(nodes):
 
 
 def test_display_names_differ_from_cores(nodes):
-    """Compare with the display names of ComfyUI 0.33, including similar ones."""
+    """Core's names are those of ComfyUI 0.33, with some of their variants."""
     core = {
         "Remove Background",
         "Render Mesh",
@@ -77,7 +77,7 @@ def test_rare_widgets_are_folded_and_the_main_ones_are_not(nodes):
     assert not folded & {("ExtractMesh", "resolution"), ("SaveMesh", "format")}
 
 
-#: Widgets of settings that have another name; the others have the setting's.
+#: Widgets whose name differs from their setting's.
 _RENAMED = {
     "ImageTo3D_RemoveBackground.model": "remove_bg",
     "ImageTo3D_LoadMultiviewModel.model": "views_model",
@@ -88,7 +88,7 @@ _RENAMED = {
     "ImageTo3D_MeshInfo.longest_side": "size",
     "ImageTo3D_SaveMesh.longest_side": "size",
 }
-#: Widgets that only share their name with a setting.
+#: Widgets that have the name of a setting but another meaning.
 _OTHERS = {
     "ImageTo3D_FrameForeground.size",
     "ImageTo3D_RenderOrbit.size",

@@ -170,7 +170,7 @@ def test_render_orbit_stops_within_a_frame(nodes, triplane, monkeypatch):
     )
     with pytest.raises(model_management.InterruptProcessingException):
         nodes.RenderOrbit.execute(triplane, 1, 20.0, 4.0, 128)
-    assert not utils.bars[-1].steps, "before the first frame was ready"
+    assert not utils.bars[-1].steps, "stopped only after the first frame"
 
 
 def test_fields_and_cameras_list_their_tensors_for_comfyuis_cache(triplane):

@@ -122,9 +122,8 @@ def test_render_mesh_pixels_have_the_colours_of_their_centres(textured):
     size = 64
     image = render_mesh(mesh, camera, size)[0]
     half = 2.0 * math.tan(math.radians(30))
-    place = (
-        (torch.arange(size) + 0.5) / size * 2 - 1
-    ) * half  # of each pixel's middle on the square
+    # Coordinates of the pixels' centres on the square.
+    place = ((torch.arange(size) + 0.5) / size * 2 - 1) * half
     inside = (place > 0.05) & (place < 0.95)
     y, z = place[None].expand(size, size), -place[:, None].expand(size, size)
     chosen = inside[None] & inside.flip(0)[:, None]

@@ -62,7 +62,7 @@ def test_losses_of_a_new_model_are_finite(batch):
 
 
 def test_normal_loss_of_the_true_occupancy_is_small(batch):
-    """Logits that fall outward along the normals, at the places beside the surface."""
+    """The logits beside the surface fall along the outward normals."""
     steps = torch.eye(3) * NORMAL_STEP
     beside = torch.stack(
         [-(batch["normal"][:, None] * sign * steps[:, None]).sum(dim=-1) for sign in (1, -1)], dim=1

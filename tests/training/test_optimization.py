@@ -13,7 +13,7 @@ class _Stop(Exception):
 
 
 class _Clock:
-    """A second passes each time it is read."""
+    """A clock that advances by one second each time it is read."""
 
     def __init__(self) -> None:
         self.now = 0.0
