@@ -330,7 +330,7 @@ def find_model(model: str, folder: Path) -> Path | None:
 
 @contextmanager
 def _rembg_home(models_dir: Path | None) -> Iterator[None]:
-    """Set rembg's model folder temporarily through the environment, its only setting."""
+    """Set rembg's model folder temporarily; rembg reads it only from the environment."""
     if models_dir is None:
         yield
         return

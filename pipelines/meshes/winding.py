@@ -30,7 +30,7 @@ _BAND_CELLS = 1.01
 _MAX_DISTANCE_CELLS = 2.0  # distances are clamped to this
 # The number of evaluated points is limited: a soup that fills space gets larger cells.
 _MIN_POINTS, _POINTS_PER_CELL = 1_000_000, 32
-_CHECKED_TRIANGLES = 2000  # number of triangles or vertices of a mesh at which it is checked
+_CHECKED_TRIANGLES = 2000  # number of triangles or vertices of a mesh that are checked
 #: Corners of a cell, in the order of libigl's marching cubes.
 _CORNERS = ((0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1))
 
@@ -121,7 +121,7 @@ class TriangleSoup:
 
 
 def _unique(parts: Sequence[Indices]) -> Indices:
-    """Return the distinct values (N,) of several arrays, sorted; np.unique is slower since 2.3."""
+    """Return the sorted distinct values (N,) of arrays; np.unique is slower since NumPy 2.3."""
     values = np.sort(np.concatenate(parts), kind="stable")
     return values[np.diff(values, prepend=-(2**62)) != 0]
 

@@ -36,7 +36,7 @@ from .zero123plus import MultiviewModel
 
 log = logging.getLogger(__name__)
 
-#: Azimuths in degrees of the sides that have names.
+#: Names of sides, and their azimuths in degrees.
 SIDES: Mapping[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "right": 270.0}
 _COVERED_DEG = 45.0  # a view is missing if no photograph or other view is within this angle of it
 _DISTINCT_DEG = 5.0  # lowest angle between two photographs

@@ -153,7 +153,7 @@ def _composited(weights: Tensor, colors: Tensor, depths: Tensor, ends: Tensor) -
 def _evaluate(
     field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int
 ) -> Tensor:
-    """Return (R, n, 4) colour and raw density at depths (R, n); it is empty outside the box."""
+    """Return (R, n, 4) colour and raw density at depths (R, n); space outside the box is empty."""
     points = origins[:, None] + depths[..., None] * directions[:, None]
     raw_density, colors = field.values_and_colors(points.flatten(0, 1), chunk_size)
     values = torch.cat([colors, raw_density[:, None]], dim=1).view(*depths.shape, 4)

@@ -21,7 +21,7 @@ from .marching_cubes import crossed_cells, marching_cubes
 log = logging.getLogger(__name__)
 
 DEFAULT_CHUNK_SIZE: int = declared(SurfaceSettings)["chunk_size"].default
-_COSTLY_AT_ONCE = 16_384  # points of a costly field: seconds on two cores between progress reports
+_COSTLY_AT_ONCE = 16_384  # points of a costly field; they take seconds on two cores
 _NO_OBJECT = (
     "The image shows no object: its field has no surface. Use an image with one clear object, or"
     " check the background removal."

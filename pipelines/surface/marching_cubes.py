@@ -22,7 +22,7 @@ from .marching_cases import (
 )
 
 _CELLS_AT_ONCE = 1 << 17
-_POINTS_AT_ONCE = 1 << 19  # whose signs fit into a core's cache
+_POINTS_AT_ONCE = 1 << 19  # the signs of this many points fit into a core's cache
 _EPSILON = torch.finfo(torch.float64).eps
 _UNITS = [4 ** ((b - a).bit_length() - 1) for a, b in EDGES] + [1]  # see `_faces`
 
@@ -35,7 +35,7 @@ def crossed_cells(inside: Tensor) -> Tensor:
 
     Returns:
         (N, 3) lower corners, in ascending order. A cell may extend beyond the upper border of the
-        volume: such a cell has the values of the border there.
+        volume, where the values at the border are repeated.
     """
     layers = max(1, _POINTS_AT_ONCE // inside[0].numel())
     found = []

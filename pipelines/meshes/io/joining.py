@@ -37,7 +37,7 @@ def mesh_of(pieces: Sequence[Piece]) -> Mesh:
     if material is not None and (uvs is None or moved):
         if material.images:
             names = ", ".join(material.images).replace("_", " ")
-            log.warning("Skipped its %s: not all of the mesh uses the same texture.", names)
+            log.warning("Skipped the material's %s: the parts do not share one texture.", names)
         material = material.without_images()
     starts = np.cumsum([0] + [len(piece.vertices) for piece in merged[:-1]])
     faces = [piece.faces + start for piece, start in zip(merged, starts, strict=True)]
@@ -80,7 +80,7 @@ def _concatenated(parts: Sequence[Floats | None]) -> Tensor | None:
 
 
 def _alpha(pieces: Sequence[Piece]) -> Tensor | None:
-    """Return the opacities (V,) of all pieces, 1 where a piece has none; None if all lack them."""
+    """Return the opacities (V,) of all pieces; None if no piece has any. The default is 1."""
     if all(piece.alpha is None for piece in pieces):
         return None
     return _concatenated([np.ones(len(p.vertices)) if p.alpha is None else p.alpha for p in pieces])

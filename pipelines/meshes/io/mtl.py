@@ -156,7 +156,7 @@ def other_properties(path: Path, own: MtlMaterial) -> Material | None:
         if value is not None and name not in missing and value[0] != neutral[name]:
             factors[f"{name}_factor"] = min(float(value[0]), 1.0)
     glow = own.numbers.get("Ke")
-    default = float("emissive" in images)  # of Ke: an image is shown unchanged
+    default = float("emissive" in images)  # Ke of 1 shows an image unchanged
     if glow is not None and "emissive" not in missing and glow.any() and (glow != default).any():
         factors |= emission_factors(glow.tolist())
     packed = _packed(images.get("roughness"), images.get("metallic"))
