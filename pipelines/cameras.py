@@ -55,7 +55,7 @@ class Cameras:
 
     @classmethod
     def joined(cls, parts: Sequence[Cameras]) -> Cameras:
-        """Return the cameras of all parts, in order."""
+        """Concatenate several sets of cameras, in order."""
         c2w = torch.cat([one.c2w for one in parts])
         return cls(c2w, torch.cat([one.intrinsics_normalized for one in parts]))
 

@@ -125,7 +125,7 @@ class OutputSettings(BaseSettings):
         0.0,
         ge=0,
         le=10**9,
-        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0 keeps it",
+        description="longest side of the mesh in the file's unit (mm in STL and 3MF); 0: unchanged",
     )
     pivot: Pivot = Field("keep", description="where the mesh's origin is")
     max_faces: int | None = Field(
@@ -284,7 +284,12 @@ class ServerSettings(BaseSettings):
         1, ge=1, le=4096, description="workers per device, or number of Ray actors"
     )
     ray_address: str = Field("auto", description="address of the Ray cluster")
-    ray_actors: int = Field(1, ge=1, le=4096, description="Ray actors; --workers if that is larger")
+    ray_actors: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="number of Ray actors; the larger of this and --workers counts",
+    )
     ray_gpus: float = Field(1, ge=0, le=16, description="share of a GPU for each actor")
     queue: int = Field(32, ge=0, le=10**6, description="maximum number of waiting jobs")
     limit: float = Field(3600, ge=1, le=10**6, description="timeout of a job")

@@ -58,7 +58,7 @@ def half_inside(triplane: Triplane) -> tuple[Triplane, float | None]:
 
 
 class _Function(nn.Module):
-    """Replaces the MLP: `analytic_grid` passes a point's coordinates in its three channels."""
+    """Replaces the MLP. Its input has three channels: the coordinates of a point."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -69,10 +69,7 @@ class _Function(nn.Module):
 
 
 def analytic_grid(function: Callable[[Tensor], Tensor], axis: Tensor) -> NetworkGrid:
-    """Return the values of a function of points (..., 3) on a cubic grid.
-
-    The class is the same as for triplanes.
-    """
+    """Return the values of a function of points (..., 3) on a cubic grid, as a triplane does."""
     n, zero = len(axis), torch.zeros(len(axis), len(axis))
     xy = torch.stack([axis[:, None].expand(n, n), axis[None].expand(n, n), zero], dim=-1)
     xz = torch.zeros(n, n, 3)

@@ -120,9 +120,10 @@ class Recorder(TorchDispatchMode):
 
 @cache
 def kernels() -> dict[str, tuple[str, str | None]]:
-    """Return the dispatch keys of each operator of the installed PyTorch, by the operator's name.
+    """Describe the kernels of each operator of the installed PyTorch, by the operator's name.
 
-    With them comes the name of the operator whose kernels it uses; None if it has its own.
+    Each value is a pair: the operator's dispatch keys, and the name of the operator whose kernels
+    it uses (None if it has its own).
     """
     path = Path(torchgen.__file__).parent / "packaged" / "ATen" / "native" / "native_functions.yaml"
     entries = yaml.load(
@@ -136,7 +137,7 @@ def kernels() -> dict[str, tuple[str, str | None]]:
 
 def runs_on_mps(name: str) -> bool:
     base = name.split(".")[0]
-    if base in LATER or base.rstrip("_") in LATER:  # in place or not
+    if base in LATER or base.rstrip("_") in LATER:  # the operator, or its in-place variant
         return False
     keys, delegate = kernels()[name]
     return runs_on_mps(delegate) if delegate else not keys or "MPS" in keys or "Composite" in keys

@@ -234,7 +234,7 @@ def test_stream_skips_an_address_without_a_server_and_keeps_the_host_name():
 
 @pytest.fixture
 def proxied(monkeypatch):
-    """Fetch through a proxy: returns a function from URL and access to the body."""
+    """Return a function that fetches a URL through a proxy, and returns the body."""
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
 

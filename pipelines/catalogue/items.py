@@ -202,7 +202,7 @@ def _check_protocols(items: Sequence[Item]) -> None:
 
         try:
             fsspec.get_filesystem_class(protocol)
-        except (ImportError, ValueError) as error:  # a package is missing, or it is unknown
+        except (ImportError, ValueError) as error:  # no package, or unknown protocol
             raise InvalidInput(
                 f"Addresses that start with {protocol}:// cannot be read: {first_line(error)}."
             ) from error

@@ -1,9 +1,8 @@
 """A client for ModelsLab's image_to_3d API, or for another server that implements it.
 
 A job is charged when it starts. The request that starts a job is only retried if it certainly did
-not start one: the connection failed, or the service was busy (HTTP 429). After a
-job has started, the client waits until the service reports a result or an error, or until the
-timeout.
+not start one: the connection failed, or the service was busy (HTTP 429). After a job has started,
+the client waits until the service reports a result or an error, or until the timeout.
 
 Source: the vendor's public documentation of the v6 API.
 """

@@ -10,7 +10,7 @@ from pipelines.agents.jobs import AgentJobs
 from pipelines.errors import InvalidInput
 from pipelines.settings import JobSettings
 
-# Imported by the name under which a worker's process finds it.
+# Imported by its absolute name, with which a worker process unpickles its functions.
 makers = importlib.import_module("tests.agents.makers")
 
 

@@ -14,7 +14,7 @@ from pipelines.errors import EnvironmentProblem
 
 from .conftest import items, recipe
 
-# Imported by the name under which a worker's process finds it.
+# Imported by its absolute name, with which a worker process unpickles its functions.
 makers = importlib.import_module("tests.catalogue.makers")
 
 

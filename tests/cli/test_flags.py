@@ -55,7 +55,7 @@ def test_flags_of_0_2_0_keep_their_meaning(command):
 
 
 def test_make_has_a_flag_for_every_setting():
-    """Settings without a flag have one value in `make`."""
+    """`make` itself sets the three settings that have no flag."""
     flags = {action.dest for action in parser_of("make")._actions}
     assert declared(JobSettings, LoadSettings).keys() - flags == {"colors", "previews", "video"}
 

@@ -39,7 +39,7 @@ class Stop(Exception):
 
 
 def with_paid_jobs(tmp_path: Path, test: Callable[[Service, Run], Awaitable[None]]) -> None:
-    """Run a test with a service, and with a function that runs one job with a new client."""
+    """Call a test with a service and a function; the function runs one job with a new client."""
 
     async def inside(service: Service, _: ModelsLab) -> None:
         async def run(request: Request | None = None, **options: Any) -> Any:
@@ -214,7 +214,7 @@ def test_failure_of_an_accepted_job_names_its_id(tmp_path):
     ],
 )
 def test_job_paid_for_with_0_2_0_is_resumed(tmp_path, monkeypatch, image, request_, job):
-    """Version 0.2.0 wrote the list; the service acts as the proxy for its address."""
+    """Version 0.2.0 wrote the list of jobs. The service is the proxy for the address in it."""
     api = "http://modelslab.example/api"
     shutil.copy(WRITTEN_BY_0_2_0, tmp_path / "jobs.sqlite3")
 

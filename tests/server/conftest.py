@@ -29,7 +29,7 @@ from pipelines.server.service import Service
 from pipelines.server.workers import Workers
 from pipelines.settings import ServerSettings
 
-# Imported by the name under which a worker's process finds it.
+# Imported by its absolute name, with which a worker process unpickles its functions.
 fake = importlib.import_module("tests.server.makers").fake
 
 START, FETCH = "/api/v6/3d/image_to_3d", "/api/v6/3d/fetch"

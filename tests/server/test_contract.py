@@ -22,7 +22,7 @@ from .conftest import START, Running, ended, image
 
 REQUEST = {
     "key": "your_api_key",
-    "model_id": "photo",  # the document's "instantmesh" needs weights
+    "model_id": "photo",  # "instantmesh" in the documentation; that model needs weights
     "image": image(),
     "render": False,
     "foreground_ratio": 0.85,

@@ -232,7 +232,7 @@ def test_deliver_webhooks_does_not_call_private_networks(jobs, caplog):
 
 
 def test_signed_headers_match_the_example_of_standard_webhooks():
-    """The message, secret and signature of the specification's reference libraries' tests."""
+    """Message, secret and signature are from the tests of the specification's libraries."""
     headers = signed_headers(
         b'{"test": 2432232314}',
         "msg_p5jXN8AQM9LWM0D4loKWxJek",

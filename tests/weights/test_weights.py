@@ -38,7 +38,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def lightning(tmp_path: Path, weights: dict[str, torch.Tensor]) -> Path:
-    """The tiny model like the official files: a pickle with prefixed names and other contents."""
+    """The tiny model as in official files: a pickle with prefixed names and more content."""
     path = tmp_path / "model.ckpt"
     state = {f"lrm_generator.{k}": v.float() for k, v in weights.items()} | {
         "lpips.net.weight": torch.zeros(3)

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.workers.process import WorkerProcess
 
-# Imported by the name under which a worker's process finds it.
+# Imported by its absolute name, with which a worker process unpickles its functions.
 makers = importlib.import_module("tests.workers.makers")
 
 
