@@ -209,12 +209,15 @@ class FrustumVolume:
         """Return (N,) values at points (N, 3): the occupancy, capped by three limits."""
         frustum = self._frustum_points(points)
         pixels = self.occupancy.shape[-1]  # per image side
-        outline = _at(self.outline, frustum[:, :2])[:, 0]
-        depth = (frustum[:, 2] - _at(self.middle, frustum[:, :2])[:, 0]).abs() * self.half_depth
-        shallow = (_at(self.limit, frustum[:, :2])[:, 0] - depth) * pixels
+        on_image = frustum[:, :2].contiguous()
+        outline, limit = _at(torch.cat([self.outline, self.limit], dim=1), on_image).unbind(dim=1)
+        u, v, w = frustum.unbind(dim=1)
+        depth = (w - _at(self.middle, on_image)[:, 0]).abs() * self.half_depth
+        shallow = (limit - depth) * pixels
         # Nothing outside the frustum is solid.
-        beyond = (1 - frustum.abs().amax(dim=1)) * pixels / 2
-        limits = torch.stack([outline, shallow, beyond]).amin(dim=0) * _OUTLINE
+        farthest = torch.maximum(torch.maximum(u.abs(), v.abs()), w.abs())
+        beyond = (1 - farthest) * pixels / 2
+        limits = torch.minimum(torch.minimum(outline, shallow), beyond) * _OUTLINE
         return torch.minimum(_at(self.occupancy, frustum)[:, 0], limits)
 
     def _colors(self, points: Tensor) -> Tensor:

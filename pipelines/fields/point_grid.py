@@ -31,12 +31,15 @@ class PointGrid:
     def volume(self, chunk_size: int, progress: Progress = silent) -> Tensor:
         """Return (X, Y, Z) values at all points."""
         volume = torch.empty(self.shape, device=self.device)
-        flat, (_, width, depth) = volume.view(-1), self.shape
-        for start in range(0, len(flat), chunk_size):
-            place = torch.arange(start, min(start + chunk_size, len(flat)), device=self.device)
-            index = [place // (width * depth), place // depth % width, place % depth]
-            flat[place] = self.at(torch.stack(index, dim=1), chunk_size)[:, 0]
-            progress(int(place[-1]) + 1, len(flat))
+        x, y, z = self._axes
+        lines, flat = torch.cartesian_prod(x, y), volume.view(-1, len(z))
+        done = 0
+        for some in lines.split(max(1, chunk_size // len(z))):
+            place = torch.cat([some.repeat_interleave(len(z), 0), z.repeat(len(some))[:, None]], 1)
+            values = torch.cat([self._values(points) for points in place.split(chunk_size)])
+            flat[done : done + len(some)] = values.view(-1, len(z))
+            done += len(some)
+            progress(done * len(z), volume.numel())
         return volume
 
     def at(self, index: Tensor, chunk_size: int) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import InvalidInput, NothingInImage
 from .checks import check_images, check_masks
@@ -171,12 +172,17 @@ def _frame(image: Tensor, mask: Tensor, side: int, size: int, color: Tensor) -> 
     top, bottom, left, right = object_box(mask[0])
     first_row = top - (side - (bottom - top)) // 2
     first_column = left - (side - (right - left)) // 2
-    down = _resampling(first_row, side, size, mask.shape[1]).to(image)
-    across = _resampling(first_column, side, size, mask.shape[2]).to(image)
+    height, width = mask.shape[1:]
     alpha = mask.clamp(0, 1)
     # Resample the difference from the background, because it is 0 outside the image.
-    difference = (image.clamp(0, 1) - color) * alpha
-    resized = down @ torch.cat([difference, alpha]) @ across.T  # (4, size, size)
+    resized = torch.cat([(image.clamp(0, 1) - color) * alpha, alpha])
+    if side == size:  # all weights would be 0 or 1; products of large matrices take seconds
+        right, bottom = first_column + side - width, first_row + side - height
+        resized = F.pad(resized, (-first_column, right, -first_row, bottom))
+    else:
+        down = _resampling(first_row, side, size, height).to(image)
+        across = _resampling(first_column, side, size, width).to(image)
+        resized = down @ resized @ across.T  # (4, size, size)
     resized[:3] += color
     return resized.clamp(0, 1)
 

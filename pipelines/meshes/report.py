@@ -63,11 +63,12 @@ def report(
     empty = torch.zeros(1, 3)
     vertices = mesh.vertices if len(mesh.vertices) else empty
     x, y, z = (vertices.amax(dim=0) - vertices.amin(dim=0)).tolist()
-    watertight = is_watertight(replace(mesh, faces=merged_faces(mesh)))
+    merged = replace(mesh, faces=merged_faces(mesh))
+    watertight = is_watertight(merged)
     return MeshReport(
         len(mesh.vertices),
         len(mesh.faces),
-        int(component_labels(mesh).max(initial=-1)) + 1,
+        int(component_labels(merged, by_position=False).max(initial=-1)) + 1,
         watertight,
         mesh.volume(),
         (x, y, z),
