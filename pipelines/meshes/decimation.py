@@ -86,7 +86,7 @@ def decimate(mesh: Mesh, max_faces: int, progress: Progress = silent) -> Mesh:
         fewer = merge_vertices(faster)
     if len(fewer.faces) > max_faces:
         fewer = _cluster(fewer, max_faces)
-    if is_closed_manifold(shape) and not is_closed_manifold(fewer):
+    if not is_closed_manifold(fewer) and is_closed_manifold(shape):
         log.warning("The mesh is no longer closed: %d triangles are too few for it.", max_faces)
     return transfer_colors(original, fewer, stage(progress, 1, 2))
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def run_isolated(
             try:
                 while process.poll() is None and time.monotonic() < deadline:
                     progress(1, 3)
-                    time.sleep(_POLL_INTERVAL_S)
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(_POLL_INTERVAL_S)
                 timed_out = process.poll() is None
             finally:
                 process.kill()

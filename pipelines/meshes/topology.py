@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from .mesh import Mesh, drop_unused, face_areas
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -162,8 +166,21 @@ def edge_codes(faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
         forward: (3 F,) codes of the edges, in the order of `directed_edges`.
         backward: (3 F,) codes of the same edges in the opposite direction.
     """
-    start, end = directed_edges(faces).unbind(dim=1)
+    start, end = faces.reshape(-1), faces.roll(-1, dims=1).reshape(-1)
     return start * count + end, end * count + start
+
+
+def _edge_counts(mesh: Mesh) -> csr_array:
+    """Return (V, V): the number of triangles that use each directed edge.
+
+    Its entries are sorted by counting, which is five times as fast as sorting `edge_codes`.
+    """
+    from scipy.sparse import coo_array  # slow to import
+
+    start = mesh.faces.cpu().numpy().astype(np.int32)  # int64 fails in old scipy
+    ends = (start.reshape(-1), np.roll(start, -1, axis=1).reshape(-1))
+    shape = (len(mesh.vertices),) * 2
+    return coo_array((np.ones(start.size, dtype=np.int32), ends), shape=shape).tocsr()
 
 
 def open_edges(mesh: Mesh) -> int:
@@ -176,8 +193,8 @@ def is_watertight(mesh: Mesh) -> bool:
 
     Vertices are compared by index, not by position.
     """
-    forward, backward = edge_codes(mesh.faces, len(mesh.vertices))
-    return len(forward) > 0 and torch.equal(forward.sort().values, backward.sort().values)
+    counts = _edge_counts(mesh)
+    return counts.nnz > 0 and (counts != counts.T.tocsr()).nnz == 0
 
 
 def is_closed_manifold(mesh: Mesh) -> bool:
@@ -185,8 +202,9 @@ def is_closed_manifold(mesh: Mesh) -> bool:
 
     Vertices are compared by index, not by position.
     """
-    code, _ = edge_codes(mesh.faces, len(mesh.vertices))
-    return is_watertight(mesh) and len(code.unique()) == len(code)
+    counts = _edge_counts(mesh)
+    once = counts.nnz == mesh.faces.numel() > 0
+    return once and (counts != counts.T.tocsr()).nnz == 0
 
 
 def split_nonmanifold(shape: Mesh) -> Mesh:
