@@ -6,6 +6,7 @@ connections therefore treat vertices at the same position as one, unless documen
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,13 +32,23 @@ _COLOR_STEPS, _UV_STEPS = 512, 1_000_000
 
 def first_equal_rows(rows: NDArray[np.generic]) -> Indices:
     """Return (N,): for each row of `rows` (N, d), the index of the first equal row."""
-    order = np.lexsort(rows.T)
+    order = _sorted_order(rows)
     new = np.ones(len(order), dtype=bool)
     new[1:] = (rows[order[1:]] != rows[order[:-1]]).any(axis=1)
     first = np.minimum.reduceat(order, np.flatnonzero(new)) if len(order) else order
     found = np.empty(len(order), dtype=np.int64)
     found[order] = first[new.cumsum() - 1]
     return found
+
+
+def _sorted_order(rows: NDArray[np.generic]) -> Indices:
+    """Return an order (N,) in which equal rows of `rows` (N, d) are neighbours."""
+    if len(rows) and np.issubdtype(rows.dtype, np.integer) and rows.min() >= 0:
+        sizes = tuple((rows.max(axis=0) + 1).tolist())
+        if math.prod(sizes) < 2**63:  # one number a row is five times as fast to sort
+            codes = np.ravel_multi_index(tuple(rows.T), sizes)
+            return torch.from_numpy(codes).argsort().numpy()
+    return np.lexsort(rows.T)
 
 
 def merged_faces(mesh: Mesh) -> Tensor:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import trimesh
@@ -16,6 +17,7 @@ from pipelines.meshes.topology import (
     boundary_loops,
     component_labels,
     directed_edges,
+    first_equal_rows,
     is_closed_manifold,
     is_watertight,
     keep_large_components,
@@ -159,3 +161,12 @@ def test_boundary_loops_run_along_the_triangles_beside_them():
     assert [len(loop) for loop in loops] == [4]
     edges = {tuple(edge) for edge in directed_edges(open_box().faces).tolist()}
     assert all(tuple(edge) in edges for edge in loops[0].tolist())
+
+
+@pytest.mark.parametrize("largest", [3, 2**40], ids=["packed into one number", "too large to pack"])
+@pytest.mark.parametrize("lowest", [0, -2])
+def test_first_equal_rows_finds_the_first_of_equal_integers(largest, lowest):
+    rows = np.random.default_rng(0).integers(lowest, 4, (200, 3))
+    rows[rows == 3] = largest
+    expected = [rows.tolist().index(row) for row in rows.tolist()]
+    assert first_equal_rows(rows).tolist() == expected
