@@ -25,7 +25,7 @@ from pipelines.image_to_3d import ImageTo3D
 from pipelines.images import read_image
 from pipelines.meshes.io import save_mesh
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.texture import texture_from_images
+from pipelines.meshes.texture import TextureLayout, texture_from_images
 from pipelines.multiview.generation import generate_views
 from pipelines.multiview.image_transform import ImageTransform
 from pipelines.multiview.reference_attention import ReferenceUNet
@@ -264,7 +264,7 @@ def texture(device: torch.device) -> Callable[[], object]:
     """Prepare a texture of 1024 pixels for 100 000 triangles, which are decimated first."""
     triplane, _ = smooth_triplane("instant-mesh-large", device)
     mesh = extract_mesh(triplane, SurfaceSettings(resolution=192, colors=False))
-    return lambda: texture_from_images(mesh, [], 1024, field=triplane, max_faces=100_000)
+    return lambda: texture_from_images(mesh, [], TextureLayout(max_faces=100_000), field=triplane)
 
 
 def write_obj(device: torch.device) -> Callable[[], object]:

@@ -16,7 +16,7 @@ from pipelines.meshes.camera_fit import ALL_AROUND, fit_camera
 from pipelines.meshes.color_transfer import texture_colors
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
-from pipelines.meshes.texture import texture_from_images
+from pipelines.meshes.texture import TextureLayout, texture_from_images
 from pipelines.rendering.render_mesh import render_mesh
 from training.objects import ObjectFile
 
@@ -84,7 +84,7 @@ def _figures(mesh: Mesh, elevation: float) -> dict[str, float]:
             PosedImages(views, views_cameras),
             PosedImages(photograph, photograph_camera, mask),
         ]
-        return texture_from_images(mesh, layers, SIZE)
+        return texture_from_images(mesh, layers, TextureLayout(SIZE))
 
     assert mesh.vertex_colors is not None
     colors = mesh.vertex_colors[mesh.faces[:, 0]]

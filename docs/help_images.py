@@ -73,7 +73,7 @@ def main() -> None:
     save("orbit", list(render_field(result.field, orbit_cameras(6), SIDE).rgb.split(1)))
     plain = decimate(result.mesh, FACES)
     photograph = PosedImages(result.photo.photograph, result.field.camera, result.photo.mask)
-    textured = texture_from_images(plain, [photograph], 1024, field=result.field)
+    textured = texture_from_images(plain, [photograph], field=result.field)
     assert textured.texture is not None
     sheet = textured.texture.permute(2, 0, 1)[None]
     sheet = F.interpolate(sheet, size=(SIDE, SIDE), mode="bilinear", antialias=True)

@@ -70,7 +70,7 @@ def with_and_without_texture() -> Tensor:
     """Render a low-poly cup with vertex colours and with a texture, next to the texture atlas."""
     result = ImageTo3D.load("photo")(read_image(ROOT / "workflows" / "cup.png"))
     plain = decimate(result.mesh, 4000)
-    textured = texture_from_images(plain, result.layers(), 1024, field=result.field)
+    textured = texture_from_images(plain, result.layers(), field=result.field)
     assert textured.texture is not None
     camera = cameras_around([15.0], [result.field.elevation_deg], 4.0, 30.0)
     shown = [render_mesh(mesh, camera, 2 * HEIGHT) for mesh in (plain, textured)]

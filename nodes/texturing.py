@@ -16,7 +16,12 @@ from ..pipelines.fields.field import Field, point_memory
 from ..pipelines.meshes.mesh import Mesh
 from ..pipelines.meshes.painting import ColorSources, paint
 from ..pipelines.meshes.projection import PosedImages
-from ..pipelines.meshes.texture import CHUNK_SIZE, DEFAULT_TEXTURED_FACES, bake_vertex_colors
+from ..pipelines.meshes.texture import (
+    CHUNK_SIZE,
+    DEFAULT_TEXTURED_FACES,
+    TextureLayout,
+    bake_vertex_colors,
+)
 from . import host
 from .errors import explained
 from .mesh_sockets import mesh_socket, meshes_of, texture_socket, voxels_of
@@ -129,13 +134,12 @@ class TextureMesh(io.ComfyNode):
         around = _posed_views(views, cameras, meshes)
         photographs = _per_mesh(_photographs(photograph, mask), meshes, "photograph")
         voxels = voxels_of(voxel_colors, len(meshes))
+        layout = TextureLayout(size, max_faces, keep_uvs)
         device = host.reserve(point_memory(CHUNK_SIZE))
         painted = []
         for one, *sources, progress in host.each(meshes, photographs, around, voxels, fields):
             colors = ColorSources(*sources).to(device)
-            painted.append(
-                paint(one, colors, size, keep_uvs=keep_uvs, max_faces=max_faces, progress=progress)
-            )
+            painted.append(paint(one, colors, layout, progress=progress))
         textured, notes = zip(*painted, strict=True)
         if any(notes):
             host.show_on_node(cls.hidden.unique_id, "\n".join(filter(None, notes)))
@@ -230,7 +234,7 @@ class BakeVertexColors(io.ComfyNode):
     @explained
     def execute(cls, mesh: Any, size: int, max_faces: int) -> io.NodeOutput:
         baked = [
-            bake_vertex_colors(one, size, max_faces=max_faces, progress=progress)
+            bake_vertex_colors(one, TextureLayout(size, max_faces), progress=progress)
             for one, progress in host.each(meshes_of(mesh))
         ]
         return io.NodeOutput(mesh_socket(baked))

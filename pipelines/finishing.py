@@ -19,7 +19,13 @@ from .meshes.printing import orient, parse_volume
 from .meshes.quads import remesh_quads
 from .meshes.report import MeshReport, report
 from .meshes.solid import make_solid
-from .meshes.texture import DEFAULT_TEXTURED_FACES, has_colors, size_for, texture_from_images
+from .meshes.texture import (
+    DEFAULT_TEXTURED_FACES,
+    TextureLayout,
+    has_colors,
+    size_for,
+    texture_from_images,
+)
 from .progress import Progress, silent
 from .rendering.render_mesh import preview_sheet
 from .result import JobResult, Result
@@ -94,14 +100,10 @@ def _finished_mesh(result: Result, settings: OutputSettings, progress: Progress)
     if settings.texture:
         layers = result.layers(settings.texture_from, partial(progress, stage="camera"))
     if settings.texture and (layers or has_colors(result.field)):
-        mesh = texture_from_images(
-            mesh,
-            layers,
-            size_for(mesh, layers, settings.texture) if layers else settings.texture,
-            field=result.field,
-            max_faces=0 if settings.quads else max_faces or DEFAULT_TEXTURED_FACES,
-            progress=partial(progress, stage="texture"),
-        )
+        size = size_for(mesh, layers, settings.texture) if layers else settings.texture
+        layout = TextureLayout(size, 0 if settings.quads else max_faces or DEFAULT_TEXTURED_FACES)
+        painting = partial(progress, stage="texture")
+        mesh = texture_from_images(mesh, layers, layout, field=result.field, progress=painting)
     if settings.orient:
         mesh = orient(mesh, partial(progress, stage="orient"))
     return place(mesh, size=settings.size, pivot=settings.pivot)

@@ -13,7 +13,7 @@ import trimesh
 from torch import Tensor
 
 from pipelines.meshes.mesh import Mesh
-from pipelines.meshes.texture import texture_from_images
+from pipelines.meshes.texture import TextureLayout, texture_from_images
 from pipelines.meshes.topology import merge_vertices
 
 #: An asymmetric L: its long arm points up. Its short arm points to +y, the object's left, and
@@ -38,7 +38,7 @@ def bake_texture(
     field: Any = SimpleNamespace(
         device=torch.device("cpu"), colors=lambda points, chunk_size: color_at(points)
     )
-    return texture_from_images(mesh, [], size, field=field, **options)
+    return texture_from_images(mesh, [], TextureLayout(size, **options), field=field)
 
 
 def textured_l() -> Mesh:

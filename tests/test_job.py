@@ -75,8 +75,8 @@ def test_summary_is_json_with_licenses_and_measurements(tiny, image_path, tmp_pa
 def test_run_with_quads_does_not_decimate_for_the_texture(tiny, image_path, tmp_path, monkeypatch):
     limits = []
 
-    def texture(mesh, layers, size, *, max_faces, **_):
-        limits.append(max_faces)
+    def texture(mesh, layers, layout, **_):
+        limits.append(layout.max_faces)
         return mesh
 
     monkeypatch.setattr(finishing, "texture_from_images", texture)
@@ -257,8 +257,8 @@ def test_run_limits_the_texture_to_the_detail_of_its_images(
 ):
     sizes: list[int] = []
 
-    def texture(mesh, layers, size, **_):
-        sizes.append(size)
+    def texture(mesh, layers, layout, **_):
+        sizes.append(layout.size)
         return mesh
 
     monkeypatch.setattr(finishing, "texture_from_images", texture)

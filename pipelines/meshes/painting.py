@@ -14,7 +14,7 @@ from ..progress import Progress, silent, stage
 from .camera_fit import fit_around, fit_camera, is_plain
 from .mesh import Mesh
 from .projection import PosedImages
-from .texture import DEFAULT_TEXTURED_FACES, has_colors, texture_from_images
+from .texture import DEFAULT_LAYOUT, TextureLayout, has_colors, texture_from_images
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,8 @@ class ColorSources:
 def paint(
     mesh: Mesh,
     sources: ColorSources,
-    size: int = 1024,
+    layout: TextureLayout = DEFAULT_LAYOUT,
     *,
-    keep_uvs: bool = False,
-    max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> tuple[Mesh, str]:
     """Texture a mesh.
@@ -55,9 +53,7 @@ def paint(
     Args:
         mesh: any with triangles.
         sources: at least one source of colour.
-        size: see `texture.texture_from_images`.
-        keep_uvs: see `texture.texture_from_images`.
-        max_faces: see `texture.texture_from_images`.
+        layout: size and uvs of the texture.
         progress: called throughout.
 
     Returns:
@@ -79,11 +75,9 @@ def paint(
     painted = texture_from_images(
         mesh,
         layers,
-        size,
+        layout,
         field=field,
         voxels=voxels,
-        keep_uvs=keep_uvs,
-        max_faces=max_faces,
         progress=progress if sources.photograph is None else stage(progress, 1, 2),
     )
     return painted, note

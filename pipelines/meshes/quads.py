@@ -18,7 +18,7 @@ from ..progress import Progress, silent, stage
 from .color_transfer import nearest_colors, with_base_color
 from .isolation import run_isolated
 from .mesh import Mesh
-from .texture import MAX_SIZE, MIN_SIZE, bake_vertex_colors
+from .texture import MAX_SIZE, MIN_SIZE, TextureLayout, bake_vertex_colors
 from .topology import bare_shape, merge_vertices, open_edges
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ def _with_colors(remeshed: Mesh, source: Mesh, progress: Progress) -> Mesh:
     """Copy the texture, or else the colours, of the nearest points of another mesh."""
     if source.texture is not None and source.uvs is not None:
         size = min(max(*source.texture.shape[:2], MIN_SIZE), MAX_SIZE)
-        return bake_vertex_colors(remeshed, size, max_faces=0, source=source, progress=progress)
+        return bake_vertex_colors(
+            remeshed, TextureLayout(size, 0), source=source, progress=progress
+        )
     source = with_base_color(source)
     material = source.material and source.material.without_images()
     remeshed = replace(remeshed, material=material)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -32,13 +32,41 @@ _UV_TOLERANCE = 1e-3
 CHUNK_SIZE = 131072  # points of a field whose colours are evaluated at once
 
 
+@dataclass(frozen=True)
+class TextureLayout:
+    """How a texture covers a mesh.
+
+    Attributes:
+        size: side length of the texture in pixels, 512 to 4096.
+        max_faces: larger meshes are decimated first, since unfolding many triangles is slow; 0
+            keeps all triangles.
+        keep_uvs: paint on the mesh's own uvs, and keep its triangles and the images of its
+            material, except those that are painted too. Where uvs overlap, only one of the
+            triangles is painted.
+
+    Raises:
+        InvalidInput: if the size is out of range.
+    """
+
+    size: int = 1024
+    max_faces: int = DEFAULT_TEXTURED_FACES
+    keep_uvs: bool = False
+
+    def __post_init__(self) -> None:
+        if not MIN_SIZE <= self.size <= MAX_SIZE:
+            raise InvalidInput(
+                f"A texture's size must be between {MIN_SIZE} and {MAX_SIZE}, got {self.size}."
+            )
+
+
+DEFAULT_LAYOUT = TextureLayout()
+
+
 def _painted(
     mesh: Mesh,
     paint: Callable[[Mesh, SurfacePoints], Tensor],
-    size: int,
-    max_faces: int,
+    layout: TextureLayout,
     progress: Progress,
-    keep_uvs: bool = False,
 ) -> tuple[Mesh, Tensor]:
     """Unwrap a mesh and bake a texture with several channels.
 
@@ -49,17 +77,14 @@ def _painted(
         mesh: the unwrapped mesh; the colour is its texture.
         others: (size, size, C - 3) image of the other channels.
     """
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise InvalidInput(
-            f"A texture's size must be between {MIN_SIZE} and {MAX_SIZE}, got {size}."
-        )
+    size, most = layout.size, layout.max_faces
     if not len(mesh.faces):
         raise InvalidInput("The mesh has no triangles, so there is nothing to paint.")
-    if keep_uvs:
+    if layout.keep_uvs:
         unfolded, material = _with_own_uvs(mesh), mesh.material
     else:
         shape = Mesh(mesh.vertices, mesh.faces, paired=mesh.paired)
-        fewer = decimate(shape, max_faces, stage(progress, 0, 3)) if max_faces else shape
+        fewer = decimate(shape, most, stage(progress, 0, 3)) if most else shape
         progress(1, 3)
         unfolded = unfold(fewer, size, stage(progress, 1, 3))
         material = mesh.material and mesh.material.without_images()
@@ -102,12 +127,10 @@ def _texels(unfolded: Mesh, size: int) -> tuple[SurfacePoints, Tensor]:
 def texture_from_images(
     mesh: Mesh,
     layers: Sequence[PosedImages],
-    size: int = 1024,
+    layout: TextureLayout = DEFAULT_LAYOUT,
     *,
     field: Field | None = None,
     voxels: VoxelColors | None = None,
-    keep_uvs: bool = False,
-    max_faces: int = DEFAULT_TEXTURED_FACES,
     progress: Progress = silent,
 ) -> Mesh:
     """Bake a texture from images that show the mesh, from voxels or from a field.
@@ -116,24 +139,19 @@ def texture_from_images(
         mesh: any with triangles.
         layers: images and cameras; each layer covers the previous ones. If empty, only the colours
             of the voxels or the field are used.
-        size: side length of the texture in pixels, 512 to 4096.
+        layout: size and uvs of the texture.
         field: colours the parts that no image shows. Without a field, or if it has no colours,
             these parts take the colours around them.
         voxels: colours these parts instead of the field; also gives metalness and roughness.
-        keep_uvs: paint on the mesh's own uvs, and keep its triangles and the images of its
-            material, except those that `voxels` replace. Where uvs overlap, only one of the
-            triangles is painted.
-        max_faces: larger meshes are decimated first, since unfolding many triangles is slow; 0
-            keeps all triangles.
         progress: called after each of three stages: decimation, unfolding and painting.
 
     Returns:
         the mesh cut at the seams, with `uvs` and `texture`, without vertex colours. The images of
-        its material are dropped unless `keep_uvs` is set: they do not fit new uvs.
+        its material are dropped unless its uvs are kept: they do not fit new uvs.
 
     Raises:
-        InvalidInput: if the size is out of range, the mesh has no triangles, uvs cannot be kept,
-            or as in `projection.projected_colors`.
+        InvalidInput: if the mesh has no triangles, uvs cannot be kept, or as in
+            `projection.projected_colors`.
         EnvironmentProblem: as in `meshes.atlas.unfold`.
     """
     source = field if voxels is None else voxels
@@ -155,7 +173,7 @@ def texture_from_images(
             colors = below(places)
         return colors if own is None else torch.cat([colors, own[:, 3:5]], dim=1)
 
-    painted, others = _painted(mesh, paint, size, max_faces, progress, keep_uvs)
+    painted, others = _painted(mesh, paint, layout, progress)
     return painted if others.shape[2] < 2 else _with_metalness(painted, others)
 
 
@@ -218,9 +236,8 @@ def _colors_of(source: Field | VoxelColors) -> Callable[[Tensor], Tensor] | None
 
 def bake_vertex_colors(
     mesh: Mesh,
-    size: int = 1024,
+    layout: TextureLayout = DEFAULT_LAYOUT,
     *,
-    max_faces: int = DEFAULT_TEXTURED_FACES,
     source: Mesh | None = None,
     progress: Progress = silent,
 ) -> Mesh:
@@ -230,8 +247,7 @@ def bake_vertex_colors(
 
     Args:
         mesh: the mesh to unfold.
-        size: see `texture_from_images`.
-        max_faces: see `texture_from_images`.
+        layout: size and uvs of the texture.
         source: the mesh whose nearest points give the colours; None for the mesh itself.
         progress: see `texture_from_images`.
 
@@ -260,7 +276,7 @@ def bake_vertex_colors(
         return torch.cat([colors, *others], dim=1)
 
     shape = replace(mesh, material=material)
-    baked, others = _painted(shape, paint, size, max_faces, progress)
+    baked, others = _painted(shape, paint, layout, progress)
     if not moved or material is None:
         return baked
     images = dict(zip(moved, others.split(3, dim=2), strict=True))

@@ -132,9 +132,9 @@ def test_make_texture_from_uses_the_given_source(image_path, tmp_path, monkeypat
     painted = {"triplane": 0, "views": 6, "pictures": 7}[source]
     seen = []
 
-    def of_images(mesh, layers, size, **_):
+    def of_images(mesh, layers, layout, **_):
         seen.extend(camera for shots in layers for camera in shots.cameras.c2w)
-        assert size <= (1024 if layers else 4096), (
+        assert layout.size <= (1024 if layers else 4096), (
             "views of 64 pixels and an image of 160 have no more detail"
         )
         return mesh

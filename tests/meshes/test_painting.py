@@ -16,6 +16,7 @@ from pipelines.meshes.material import Material
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import ColorSources, paint
 from pipelines.meshes.projection import PosedImages
+from pipelines.meshes.texture import TextureLayout
 
 from ..sample_fields import AnalyticField, cube_of_voxels
 from ..shapes import ball, textured_l
@@ -36,7 +37,9 @@ def _marked_l() -> Mesh:
 @pytest.mark.parametrize("channels", [3, 6])
 def test_paint_takes_colours_and_metalness_from_voxels(channels):
     mesh = replace(textured_l(), material=Material(factors={"metallic_factor": 0.3}))
-    painted, note = paint(mesh, ColorSources(voxels=cube_of_voxels(channels)), 512, keep_uvs=True)
+    painted, note = paint(
+        mesh, ColorSources(voxels=cube_of_voxels(channels)), TextureLayout(512, keep_uvs=True)
+    )
     assert not note
     colors = texture_to_vertex_colors(painted).vertex_colors
     torch.testing.assert_close(colors, (mesh.vertices + 1) / 2, atol=0.04, rtol=0)
@@ -54,7 +57,9 @@ def test_paint_takes_colours_and_metalness_from_voxels(channels):
 
 def test_paint_covers_voxels_with_images():
     painted, _ = paint(
-        textured_l(), ColorSources(voxels=cube_of_voxels(), views=_red_view()), 512, keep_uvs=True
+        textured_l(),
+        ColorSources(voxels=cube_of_voxels(), views=_red_view()),
+        TextureLayout(512, keep_uvs=True),
     )
     colors = texture_to_vertex_colors(painted).vertex_colors
     assert float((colors - RED).abs().amax(dim=1).amin()) < 0.05
@@ -62,7 +67,7 @@ def test_paint_covers_voxels_with_images():
 
 def test_paint_keeps_uvs_triangles_and_the_other_images():
     mesh = _marked_l()
-    painted, _ = paint(mesh, ColorSources(views=_red_view()), 512, keep_uvs=True, max_faces=4)
+    painted, _ = paint(mesh, ColorSources(views=_red_view()), TextureLayout(512, 4, True))
     torch.testing.assert_close(painted.uvs, mesh.uvs)
     assert torch.equal(painted.faces, mesh.faces)
     assert painted.material.images.keys() == mesh.material.images.keys()
@@ -79,7 +84,7 @@ def test_paint_keeps_uvs_triangles_and_the_other_images():
 )
 def test_paint_refuses_uvs_that_cannot_be_kept(mesh, message):
     with pytest.raises(InvalidInput, match=message):
-        paint(mesh, ColorSources(views=_red_view()), 512, keep_uvs=True)
+        paint(mesh, ColorSources(views=_red_view()), TextureLayout(512, keep_uvs=True))
 
 
 def test_paint_leaves_views_out_if_the_direction_of_their_photograph_is_unknown(monkeypatch):
@@ -89,4 +94,4 @@ def test_paint_leaves_views_out_if_the_direction_of_their_photograph_is_unknown(
     colorless = AnalyticField(lambda points: 1 - points.norm(dim=1), lambda _: None)
     sources = ColorSources(torch.ones(1, 4, 64, 64), _red_view(), field=colorless)
     with pytest.raises(InvalidInput, match="no colours"):
-        paint(grey, sources, 512)
+        paint(grey, sources)

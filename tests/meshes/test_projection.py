@@ -110,7 +110,7 @@ def test_projected_colors_of_a_later_layer_cover_the_earlier():
 def test_texture_from_images_shows_the_images():
     pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
     mesh = ball()
-    textured = texture_from_images(mesh, [flat_images(mesh, ALL_AROUND, _pattern)], 1024)
+    textured = texture_from_images(mesh, [flat_images(mesh, ALL_AROUND, _pattern)])
     points, positions = _points(textured)
     uvs = points.interpolate(textured, textured.uvs)
     assert float((texture_colors(textured.texture, uvs) - _pattern(positions)).abs().mean()) < 0.03

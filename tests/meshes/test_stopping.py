@@ -18,6 +18,7 @@ from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.painting import ColorSources, paint
 from pipelines.meshes.projection import PosedImages
 from pipelines.meshes.solid import make_solid
+from pipelines.meshes.texture import TextureLayout
 from pipelines.progress import Progress
 from pipelines.rendering.render_mesh import render_mesh
 
@@ -45,7 +46,7 @@ def _photograph() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _paint(progress: Progress) -> None:
     sources = ColorSources(torch.cat(_photograph(), dim=1))
-    paint(replace(stairs(), vertex_colors=None), sources, 512, progress=progress)
+    paint(replace(stairs(), vertex_colors=None), sources, TextureLayout(512), progress=progress)
 
 
 class _Watch:

@@ -20,7 +20,12 @@ from pipelines.meshes.color_transfer import nearest_colors, texture_colors, text
 from pipelines.meshes.io import load_mesh, save_mesh
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
-from pipelines.meshes.texture import bake_vertex_colors, size_for, texture_from_images
+from pipelines.meshes.texture import (
+    TextureLayout,
+    bake_vertex_colors,
+    size_for,
+    texture_from_images,
+)
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.settings import SurfaceSettings
 from pipelines.surface.extraction import extract_mesh
@@ -29,6 +34,7 @@ from ..sample_fields import AnalyticField
 from ..shapes import bake_texture, textured_l
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
+SMALL = TextureLayout(512)
 
 pytest.importorskip("xatlas", reason="there is no wheel of xatlas for this Python or processor")
 
@@ -92,7 +98,7 @@ def test_unfold_charts_do_not_overlap(largest, monkeypatch):
 
 def test_bake_vertex_colors_is_inverted_by_texture_to_vertex_colors():
     ball = _ball()
-    textured = bake_vertex_colors(ball, 512)
+    textured = bake_vertex_colors(ball, SMALL)
     back = texture_to_vertex_colors(textured)
     assert back.texture is None
     torch.testing.assert_close(back.vertex_colors, _stripes(back.vertices), atol=0.03, rtol=0)
@@ -205,7 +211,7 @@ def test_bake_vertex_colors_survives_planar_soups_with_backs(soup):
     mesh = Mesh(
         torch.from_numpy(vertices), torch.cat([faces, faces.flip(1)]), torch.rand(3 * count, 3)
     )
-    baked = bake_vertex_colors(mesh, 512)
+    baked = bake_vertex_colors(mesh, SMALL)
     assert len(baked.faces) == 2 * count
     assert set(map(tuple, baked.vertices.tolist())) <= set(map(tuple, mesh.vertices.tolist()))
     for k in range(count):
@@ -215,14 +221,14 @@ def test_bake_vertex_colors_survives_planar_soups_with_backs(soup):
 
 def test_bake_vertex_colors_refuses_slivers_alone():
     with pytest.raises(InvalidInput, match="sliver"):
-        bake_vertex_colors(load_mesh(CASES / "xatlas-kills-process" / "slivers.obj"), 512)
+        bake_vertex_colors(load_mesh(CASES / "xatlas-kills-process" / "slivers.obj"), SMALL)
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e8])
 def test_bake_vertex_colors_of_any_mesh_size(size):
     ball = _ball(2)
     scaled = replace(ball, vertices=ball.vertices * size)
-    baked = bake_vertex_colors(scaled, 512)
+    baked = bake_vertex_colors(scaled, SMALL)
     torch.testing.assert_close(
         texture_to_vertex_colors(baked).vertex_colors,
         _stripes(baked.vertices / size),
@@ -234,7 +240,7 @@ def test_bake_vertex_colors_of_any_mesh_size(size):
 def test_bake_vertex_colors_moves_a_texture_to_fewer_triangles(caplog):
     ball = _ball(4)
     textured = bake_texture(ball, _stripes, 512)
-    again = bake_vertex_colors(textured, 512, max_faces=1000)
+    again = bake_vertex_colors(textured, TextureLayout(512, 1000))
     assert len(again.faces) <= 1000
     middles = again.vertices[again.faces].mean(dim=1)
     found = texture_colors(again.texture, again.uvs[again.faces].mean(dim=1))
@@ -245,7 +251,7 @@ def test_bake_vertex_colors_moves_a_texture_to_fewer_triangles(caplog):
 def test_bake_vertex_colors_interpolates_between_corners():
     box = trimesh.creation.box()
     corners = torch.tensor(box.vertices, dtype=torch.float32) + 0.5
-    baked = bake_vertex_colors(Mesh(corners, torch.tensor(box.faces), corners), 512)
+    baked = bake_vertex_colors(Mesh(corners, torch.tensor(box.faces), corners), SMALL)
     weights = torch.rand(12, 3, generator=torch.Generator().manual_seed(0))
     weights = weights / weights.sum(dim=1, keepdim=True)
     points = (baked.vertices[baked.faces] * weights[..., None]).sum(dim=1)
@@ -282,7 +288,7 @@ def test_bake_texture_decimates_large_meshes_first():
 def test_bake_vertex_colors_missing_xatlas_names_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "xatlas", None)
     with pytest.raises(EnvironmentProblem, match="pip install xatlas"):
-        bake_vertex_colors(_ball(1), 512)
+        bake_vertex_colors(_ball(1), SMALL)
 
 
 def test_texture_from_images_without_images_has_the_fields_colours():
@@ -290,12 +296,12 @@ def test_texture_from_images_without_images_has_the_fields_colours():
     mesh = extract_mesh(field, SurfaceSettings(resolution=32, colors=False))
     done = []
     painted = texture_from_images(
-        mesh, [], 512, field=field, max_faces=400, progress=lambda *c: done.append(c[:2])
+        mesh, [], TextureLayout(512, 400), field=field, progress=lambda *c: done.append(c[:2])
     )
     assert len(painted.faces) <= 400
     assert done[-1] == (3, 3)
     shown = texture_to_vertex_colors(painted).vertex_colors
     assert float((shown - (painted.vertices + 0.5)).abs().mean()) < 0.02
-    assert len(texture_from_images(mesh, [], 512, field=field, max_faces=0).faces) == len(
+    assert len(texture_from_images(mesh, [], TextureLayout(512, 0), field=field).faces) == len(
         mesh.faces
     )

@@ -19,7 +19,7 @@ from pipelines.images.background import remove_background
 from pipelines.images.reading import read_image
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
-from pipelines.meshes.texture import texture_from_images
+from pipelines.meshes.texture import TextureLayout, texture_from_images
 from pipelines.reconstruction.frustum import FrustumConfig, blurred
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.rendering.render_field import render_field
@@ -250,6 +250,6 @@ def test_photo_model_front_has_the_photographs_colours(cup):
 
 
 def test_photo_model_texture_has_the_photographs_colours(cup):
-    painted = texture_from_images(cup.mesh, [], 512, field=cup.field, max_faces=3000)
+    painted = texture_from_images(cup.mesh, [], TextureLayout(512, 3000), field=cup.field)
     assert painted.texture is not None
     assert float((painted.texture[..., 0] - painted.texture[..., 2]).mean()) > 0.1

@@ -23,7 +23,7 @@ from pipelines.meshes import camera_fit
 from pipelines.meshes.camera_fit import CameraFit
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
-from pipelines.meshes.texture import texture_from_images
+from pipelines.meshes.texture import TextureLayout, texture_from_images
 from pipelines.multiview.sampling import GeneratedViews
 from pipelines.reconstruction.flow_transformer import FlowBlock, FlowConfig
 from pipelines.reconstruction.reconstruct import reconstruct
@@ -155,7 +155,7 @@ def test_mesh_without_colours_is_grey_with_a_warning(model, image, caplog):
     assert bool((mesh.vertex_colors == 0.5).all())
     assert "has no colours" in caplog.text
     with pytest.raises(InvalidInput, match="has no colours"):
-        texture_from_images(mesh, [], 512, field=field)
+        texture_from_images(mesh, [], TextureLayout(512), field=field)
 
 
 def _edit(files: Repository, part: str, **changes: object) -> None:

@@ -16,7 +16,7 @@ from pipelines.meshes.io import load_mesh, lost, save_mesh
 from pipelines.meshes.material import Material
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.placement import place
-from pipelines.meshes.texture import bake_vertex_colors
+from pipelines.meshes.texture import TextureLayout, bake_vertex_colors
 from pipelines.meshes.topology import keep_large_components
 from pipelines.rendering.render_mesh import render_mesh
 
@@ -252,7 +252,7 @@ def test_bake_transfers_metal_and_glow(caplog):
     mesh = replace(
         whole_mesh(), material=Material(metal, _levels(2), glow, factors={"metallic_factor": 0.5})
     )
-    baked = bake_vertex_colors(mesh, 512)
+    baked = bake_vertex_colors(mesh, TextureLayout(512))
     assert "normal map is dropped" in caplog.text
     assert baked.material.images.keys() == {"metallic_roughness", "emissive"}
     assert baked.material.factors == {"metallic_factor": 0.5}
