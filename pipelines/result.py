@@ -14,8 +14,9 @@ import torch
 from .errors import ImageTo3DError
 from .fields.field import GREY, Field
 from .images.framed_image import FramedImage
-from .meshes.camera_fit import CameraFit, fit_around, fit_camera, fit_of
+from .meshes.camera_fit import CameraFit, fit_camera, fit_of
 from .meshes.mesh import Mesh
+from .meshes.painting import fit_around
 from .meshes.projection import PosedImages, color_vertices
 from .meshes.ranking import MeshScore
 from .meshes.report import MeshReport

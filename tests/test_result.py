@@ -16,7 +16,7 @@ from pipelines.cameras import (
     zero123plus_cameras,
 )
 from pipelines.images.framed_image import FramedImage
-from pipelines.meshes import camera_fit, projection
+from pipelines.meshes import painting, projection
 from pipelines.meshes.projection import PosedImages
 from pipelines.rendering.render_mesh import render_mesh
 from pipelines.result import Result
@@ -77,7 +77,7 @@ def test_painted_with_views_puts_them_around_the_photographs_direction():
 def test_painted_stays_grey_where_the_photograph_shows_something_else(caplog, monkeypatch):
     found = _result(*POSE)
     poor = replace(found.fit, overlap=0.5)
-    monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: poor)
+    monkeypatch.setattr(painting, "fit_camera", lambda *_, **__: poor)
     views = PosedImages(torch.ones(6, 3, 8, 8), zero123plus_cameras())
     other = found.with_cameras(views)
     assert "stays plain grey" in caplog.text

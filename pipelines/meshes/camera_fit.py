@@ -163,39 +163,6 @@ def fit_camera(
     return target.fit(best, _BLURS, stage(progress, 1, 2))
 
 
-def fit_around(
-    mesh: Mesh,
-    image: Tensor,
-    mask: Tensor,
-    views: PosedImages | None = None,
-    *,
-    known: Cameras | None = None,
-    progress: Progress = silent,
-) -> tuple[CameraFit, PosedImages | None]:
-    """Find the cameras of a photograph, and of views around it, for a mesh in any pose.
-
-    Args:
-        mesh: see `fit_camera`.
-        image: see `fit_camera`.
-        mask: see `fit_camera`.
-        views: see `fit_views`; None if there are none.
-        known: see `fit_camera`.
-        progress: see `fit_camera`.
-
-    Returns:
-        fit: result of `fit_camera`.
-        views: result of `fit_views`; None if the photograph does not fit the mesh.
-
-    Raises:
-        InvalidInput: as in `fit_camera`.
-    """
-    search = progress if views is None else stage(progress, 0, 2)
-    fit = fit_camera(mesh, image, mask, ALL_AROUND, known=known, progress=search)
-    if views is None or not fit.trusted:
-        return fit, None
-    return fit, fit_views(mesh, views, fit.azimuth_deg, stage(progress, 1, 2))
-
-
 def fit_views(
     mesh: Mesh, views: PosedImages, azimuth_deg: float, progress: Progress = silent
 ) -> PosedImages | None:

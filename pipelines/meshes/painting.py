@@ -1,4 +1,4 @@
-"""Texture a mesh from several sources of colour."""
+"""Texture a mesh from several sources of colour, and find the cameras of its images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..cameras import Cameras
 from ..errors import InvalidInput
 from ..fields.field import Field
 from ..fields.voxels import VoxelColors
 from ..progress import Progress, silent, stage
-from .camera_fit import fit_around, fit_camera, is_plain
+from .camera_fit import ALL_AROUND, CameraFit, fit_camera, fit_views, is_plain
 from .mesh import Mesh
 from .projection import PosedImages
 from .texture import DEFAULT_LAYOUT, TextureLayout, has_colors, texture_from_images
@@ -99,3 +100,36 @@ def _layers(mesh: Mesh, sources: ColorSources, progress: Progress) -> tuple[list
         views = views if field is None else fitted
     layers = [views, fit.posed(image, mask)]
     return [one for one in layers if one is not None], fit.sentence
+
+
+def fit_around(
+    mesh: Mesh,
+    image: Tensor,
+    mask: Tensor,
+    views: PosedImages | None = None,
+    *,
+    known: Cameras | None = None,
+    progress: Progress = silent,
+) -> tuple[CameraFit, PosedImages | None]:
+    """Find the cameras of a photograph, and of views around it, for a mesh in any pose.
+
+    Args:
+        mesh: see `camera_fit.fit_camera`.
+        image: see `camera_fit.fit_camera`.
+        mask: see `camera_fit.fit_camera`.
+        views: see `camera_fit.fit_views`; None if there are none.
+        known: see `camera_fit.fit_camera`.
+        progress: see `camera_fit.fit_camera`.
+
+    Returns:
+        fit: result of `camera_fit.fit_camera`.
+        views: result of `camera_fit.fit_views`; None if the photograph does not fit the mesh.
+
+    Raises:
+        InvalidInput: as in `camera_fit.fit_camera`.
+    """
+    search = progress if views is None else stage(progress, 0, 2)
+    fit = fit_camera(mesh, image, mask, ALL_AROUND, known=known, progress=search)
+    if views is None or not fit.trusted:
+        return fit, None
+    return fit, fit_views(mesh, views, fit.azimuth_deg, stage(progress, 1, 2))

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.cameras import cameras_around
 from pipelines.errors import InvalidInput
-from pipelines.meshes import camera_fit
+from pipelines.meshes import painting
 from pipelines.meshes.camera_fit import CameraFit
 from pipelines.meshes.color_transfer import texture_to_vertex_colors
 from pipelines.meshes.material import Material
@@ -89,7 +89,7 @@ def test_paint_refuses_uvs_that_cannot_be_kept(mesh, message):
 
 def test_paint_leaves_views_out_if_the_direction_of_their_photograph_is_unknown(monkeypatch):
     poor = CameraFit(cameras_around([0], [0], 4, 40), 0.5, 0.0, 0.0, 0.0)
-    monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: poor)
+    monkeypatch.setattr(painting, "fit_camera", lambda *_, **__: poor)
     grey = replace(ball(), vertex_colors=None)
     colorless = AnalyticField(lambda points: 1 - points.norm(dim=1), lambda _: None)
     sources = ColorSources(torch.ones(1, 4, 64, 64), _red_view(), field=colorless)

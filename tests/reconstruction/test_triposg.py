@@ -19,7 +19,7 @@ from pipelines.fields import set_transformer
 from pipelines.fields.latent_set import LatentSet
 from pipelines.fields.set_transformer import FloatLayerNorm
 from pipelines.image_to_3d import ImageTo3D
-from pipelines.meshes import camera_fit
+from pipelines.meshes import camera_fit, painting
 from pipelines.meshes.camera_fit import CameraFit
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.projection import PosedImages
@@ -219,7 +219,7 @@ def ball_chain(tmp_path, files) -> ImageTo3D:
 def chain(ball_chain, monkeypatch) -> ImageTo3D:
     """Return a chain whose model returns balls, for a photograph from 50 degrees to the left."""
     fit = CameraFit(cameras_around([50.0], [0.0], 4.0, 36.0), 0.9, 50.0, 0.0, 0.0)
-    monkeypatch.setattr(camera_fit, "fit_camera", lambda *_, **__: fit)
+    monkeypatch.setattr(painting, "fit_camera", lambda *_, **__: fit)
     return ball_chain
 
 
@@ -232,7 +232,7 @@ def test_image_to_3d_colours_the_mesh_with_the_photograph_or_the_views(chain, im
         assert azimuth == 50
         return views
 
-    monkeypatch.setattr(camera_fit, "fit_views", fit_views)
+    monkeypatch.setattr(painting, "fit_views", fit_views)
     settings = Settings(surface=SurfaceSettings(resolution=32), views=ViewSettings(steps=1, seed=5))
     rgba = torch.cat(image, dim=1)
     red = chain(rgba, settings)
@@ -279,7 +279,7 @@ def test_tries_keep_the_shape_whose_outline_fits_at_the_camera_that_is_found(
         return 0.8 - squeezed.norm(dim=1)
 
     monkeypatch.setattr(image_to_3d, "Sampler", sampler)
-    monkeypatch.setattr(camera_fit, "ALL_AROUND", (0, 90))
+    monkeypatch.setattr(painting, "ALL_AROUND", (0, 90))
     for name, less in {"_ITERATIONS": 2, "_REFINED": 1, "_SIZE": 32}.items():
         monkeypatch.setattr(camera_fit, name, less)
     ball_chain.reconstruction.decoder.points.register_forward_hook(flatten)
