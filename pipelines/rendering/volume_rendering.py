@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,15 @@ _OUTSIDE = -torch.finfo(torch.float32).max / 3  # raw density outside the box; s
 _EPSILON = 1e-5
 # TripoSR shrinks the box slightly, and ignores rays that cross less of it than this length.
 _EVEN_BOX, _SHORTEST = 0.999, 0.01
+
+
+class _Rays(NamedTuple):
+    """R rays: origins and directions (R, 3), and the distances (R,) to a box and out of it."""
+
+    origins: Tensor
+    directions: Tensor
+    start: Tensor
+    end: Tensor
 
 
 def render_density(
@@ -40,13 +50,12 @@ def render_density(
     images = []
     nearest, farthest = float("inf"), float("-inf")
     for camera in range(len(cameras)):
-        origins, directions, near, far = _rays_in_box(cameras[[camera]], size, field, missed)
+        rays = _rays_in_box(cameras[[camera]], size, field, missed)
         chunks = []
         rays_at_once = max(1, chunk_size // samples)
-        rays = (t.split(rays_at_once) for t in (origins, directions, near, far))
-        for o, d, n, f in zip(*rays, strict=True):
+        for some in zip(*(each.split(rays_at_once) for each in rays), strict=True):
             check()
-            chunks.append(march(field, o, d, n, f, samples, chunk_size))
+            chunks.append(march(field, _Rays(*some), samples, chunk_size))
         image = torch.cat(chunks).T.unflatten(1, (size, size)).cpu()  # (7, H, W)
         nearest = min(nearest, float(image[5].amin()))
         farthest = max(farthest, float(image[6].amax()))
@@ -74,36 +83,29 @@ def _for_missed_rays(cameras: Cameras, size: int, field: DensityField) -> tuple[
 
 def _rays_in_box(
     camera: Cameras, size: int, field: DensityField, missed: tuple[float, float]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return one camera's rays: origins and directions (R, 3), entry and exit distances (R,)."""
+) -> _Rays:
+    """Return one camera's rays."""
     origins, directions = (r[0].to(field.device) for r in camera.rays(size, size))
     half = field.half_side * (_EVEN_BOX if field.even_steps else 1)
     start, end = box_interval(origins, directions, -half, half)
     hit = (end >= start) & (end > 0)
     if missed[0] <= missed[1]:
         start, end = torch.where(hit, start, missed[0]), torch.where(hit, end, missed[1])
-    return origins, directions, start, end
+    return _Rays(origins, directions, start, end)
 
 
-def _march(
-    field: DensityField,
-    origins: Tensor,
-    directions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    samples: int,
-    chunk_size: int,
-) -> Tensor:
+def _march(field: DensityField, rays: _Rays, samples: int, chunk_size: int) -> Tensor:
     """March along R rays.
 
     Returns:
         (R, 7): colour, weight, depth, and the smallest and largest sample depth.
     """
+    start, length = rays.start[:, None], (rays.end - rays.start)[:, None]
     steps = torch.linspace(0, 1, samples, device=start.device)
-    coarse = start[:, None] + (end - start)[:, None] * (steps + 0.5 / (samples - 1))  # (R, n)
-    coarse_values = _evaluate(field, origins, directions, coarse, chunk_size)
+    coarse = start + length * (steps + 0.5 / (samples - 1))  # (R, n)
+    coarse_values = _evaluate(field, rays, coarse, chunk_size)
     fine = _importance_samples(coarse, _weights(field.density, coarse_values[..., 3], coarse))
-    fine_values = _evaluate(field, origins, directions, fine, chunk_size)
+    fine_values = _evaluate(field, rays, fine, chunk_size)
     depths, order = torch.cat([coarse, fine], dim=1).sort(dim=1)
     values = torch.cat([coarse_values, fine_values], dim=1)
     values = values.gather(1, order[..., None].expand(-1, -1, 4))
@@ -112,26 +114,19 @@ def _march(
     return _composited(weights, colors, (depths[:, :-1] + depths[:, 1:]) / 2, depths)
 
 
-def _march_evenly(
-    field: DensityField,
-    origins: Tensor,
-    directions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    samples: int,
-    chunk_size: int,
-) -> Tensor:
+def _march_evenly(field: DensityField, rays: _Rays, samples: int, chunk_size: int) -> Tensor:
     """March along rays like `_march`, but with evenly spaced samples of equal step length.
 
     Rays that miss the box, or cross less than `_SHORTEST` of it, get weight 0.
 
     Source: Tochilkin et al., TripoSR (arXiv 2403.02151).
     """
+    start, length = rays.start[:, None], (rays.end - rays.start)[:, None]
     middles = (torch.arange(samples, device=start.device) + 0.5) / samples
-    depths = start[:, None] + (end - start)[:, None] * middles  # (R, n)
-    values = _evaluate(field, origins, directions, depths, chunk_size)
+    depths = start + length * middles  # (R, n)
+    values = _evaluate(field, rays, depths, chunk_size)
     alpha = 1 - torch.exp(-field.density(values[..., 3]) / samples)
-    weights = _visible(alpha * (end - start > _SHORTEST)[:, None])
+    weights = _visible(alpha * (length > _SHORTEST))
     return _composited(weights, values[..., :3], depths, depths)
 
 
@@ -150,11 +145,9 @@ def _composited(weights: Tensor, colors: Tensor, depths: Tensor, ends: Tensor) -
     return torch.cat([rgb, total, depth, ends[:, :1], ends[:, -1:]], dim=1)
 
 
-def _evaluate(
-    field: DensityField, origins: Tensor, directions: Tensor, depths: Tensor, chunk_size: int
-) -> Tensor:
+def _evaluate(field: DensityField, rays: _Rays, depths: Tensor, chunk_size: int) -> Tensor:
     """Return (R, n, 4) colour and raw density at depths (R, n); space outside the box is empty."""
-    points = origins[:, None] + depths[..., None] * directions[:, None]
+    points = rays.origins[:, None] + depths[..., None] * rays.directions[:, None]
     raw_density, colors = field.values_and_colors(points.flatten(0, 1), chunk_size)
     values = torch.cat([colors, raw_density[:, None]], dim=1).view(*depths.shape, 4)
     outside = (points.abs() > field.half_side).any(dim=-1, keepdim=True)
