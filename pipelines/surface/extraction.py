@@ -15,7 +15,7 @@ from ..meshes.mesh import Mesh
 from ..meshes.topology import keep_large_components
 from ..progress import Progress, silent
 from ..settings import SurfaceSettings, declared
-from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface, official_box
+from .flexicubes import CubeGrid, close_boundary, flexicubes, has_surface
 from .marching_cubes import crossed_cells, marching_cubes
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,6 @@ def extract_surface(
     settings: SurfaceSettings | None = None,
     *,
     closed: bool = True,
-    empty_as_box: bool = False,
     progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
     """Extract the surface: FlexiCubes for signed distances, marching cubes for densities.
@@ -83,8 +82,6 @@ def extract_surface(
         settings: surface settings; those for components and colours are ignored here.
         closed: close the surface at the border of the grid. The reference implementation leaves it
             open there.
-        empty_as_box: for a signed distance without a surface, return the reference
-            implementation's box instead of raising an error.
         progress: called while points are evaluated.
 
     Returns:
@@ -102,27 +99,21 @@ def extract_surface(
     resolution = field.resolution if settings.resolution is None else settings.resolution
     settings = settings.model_copy(update={"resolution": resolution})
     if field.kind == "signed_distance":
-        return signed_distance_surface(field, settings, closed, empty_as_box, progress)
+        return signed_distance_surface(field, settings, closed, progress)
     threshold = field.threshold if settings.threshold is None else settings.threshold
     settings = settings.model_copy(update={"threshold": threshold})
     return density_surface(field, settings, closed, progress)
 
 
 def signed_distance_surface(
-    field: SignedDistanceField,
-    settings: SurfaceSettings,
-    closed: bool,
-    empty_as_box: bool,
-    progress: Progress = silent,
+    field: SignedDistanceField, settings: SurfaceSettings, closed: bool, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
     """Extract the surface of a signed distance; `settings.resolution` must be set."""
     assert settings.resolution is not None
     grid = CubeGrid(settings.resolution, 2 * field.half_side, field.device)
     signed_distance = _sample(field, grid.axis, 0.0, settings, progress)
     if not has_surface(signed_distance):
-        if not empty_as_box:
-            raise EmptySurface(_NO_OBJECT)
-        signed_distance = official_box(signed_distance)
+        raise EmptySurface(_NO_OBJECT)
     return flexicubes(
         close_boundary(signed_distance) if closed else signed_distance,
         grid,

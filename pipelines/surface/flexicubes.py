@@ -134,20 +134,6 @@ def close_boundary(values: Tensor) -> Tensor:
     return closed
 
 
-def official_box(values: Tensor) -> Tensor:
-    """Create a surface in values that have none, as the reference implementation does.
-
-    The values in the centre and in the two outermost layers are overwritten. A field that is inside
-    everywhere becomes a box with a hole in its centre. A field that is outside everywhere becomes a
-    speck in the centre.
-    """
-    middle = values.shape[0] // 2 + 1
-    box = torch.full_like(values, -1 - float(values.amax()))
-    box[2:-2, 2:-2, 2:-2] = values[2:-2, 2:-2, 2:-2]
-    box[middle, middle, middle] = 1 - float(values.amin())
-    return box
-
-
 def has_surface(values: Tensor) -> bool:
     """Return whether values (X, Y, Z) change sign inside the outermost layer."""
     inner = values[1:-1, 1:-1, 1:-1]

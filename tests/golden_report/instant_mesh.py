@@ -119,7 +119,6 @@ def report_mesh_model(folder: Path) -> Iterator[Row]:
         # The tiny resolution may be below the setting's bound.
         SurfaceSettings(chunk_size=CHUNK, exact=True).model_copy(update={"resolution": resolution}),
         closed=False,
-        empty_as_box=True,
     )
     ties = Ties.of(golden["sdf"].reshape((resolution + 1,) * 3), 0.0, 1e-4, grid.axis.numpy())
     rows, match = compare_meshes(

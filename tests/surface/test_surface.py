@@ -19,7 +19,6 @@ from pipelines.surface.flexicubes import (
     close_boundary,
     flexicubes,
     has_surface,
-    official_box,
 )
 from training.primitives import Primitive
 
@@ -101,10 +100,6 @@ def test_flexicubes_of_empty_fields_have_no_triangles():
     inside = torch.full((9, 9, 9), 2.0)
     assert not has_surface(inside)
     assert has_surface(_values(sphere, grid))
-    box = official_box(inside)
-    assert float(box[5, 5, 5]) == -1.0
-    assert float(box[1].max()) == -3.0
-    assert float(box[2, 2, 2]) == 2.0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -312,17 +307,13 @@ def test_extract_mesh_refuses_numbers_out_of_range():
 
 
 @pytest.mark.parametrize("everywhere", [1.0, -1.0])
-def test_extract_mesh_of_an_empty_signed_distance_is_an_error_or_the_official_box(everywhere):
+def test_extract_mesh_of_an_empty_signed_distance_is_an_error(everywhere):
     model = ball_model()
     with torch.no_grad():
         model.synthesizer["decoder"].net_sdf[-1].bias.fill_(everywhere * 9)
     triplane = reconstruct(model, torch.rand(6, 3, VIEW_SIZE, VIEW_SIZE))
-    settings = SurfaceSettings(resolution=32)
     with pytest.raises(EmptySurface, match="The image shows no object"):
-        extract_surface(triplane, settings)
-    vertices, _ = extract_surface(triplane, settings, empty_as_box=True)
-    for ends in (-vertices.amin(dim=0), vertices.amax(dim=0)):
-        assert ((ends > 0.9) & (ends < 1.05)).all()
+        extract_surface(triplane, SurfaceSettings(resolution=32))
 
 
 def test_raw_density_inverts_density():
