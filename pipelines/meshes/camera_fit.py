@@ -20,7 +20,7 @@ from ..errors import InvalidInput
 from ..images.background import remove_background
 from ..progress import Progress, silent, stage
 from .decimation import decimate
-from .mesh import Mesh
+from .mesh import Mesh, interpolate
 from .projection import PosedImages
 from .rasterization import Silhouette, on_screen, visible_triangles
 
@@ -301,7 +301,7 @@ class _Target:
             on_screen(self.vertices, camera, fine)[self.faces], fine
         )
         own = torch.zeros(fine * fine, 3)
-        own[pixel] = (self.colors[self.faces[triangle]] * weights[..., None]).sum(dim=1)
+        own[pixel] = interpolate(self.colors, self.faces[triangle], weights)
         return coverage, F.avg_pool2d(own.T.view(1, 3, fine, fine), _COLOR_SAMPLES)[0]
 
     def overlap(self, coverage: Tensor) -> float:

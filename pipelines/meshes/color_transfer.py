@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..errors import EnvironmentProblem
 from ..images.colors import multiplied
 from ..progress import Progress, silent
-from .mesh import Mesh
+from .mesh import Mesh, interpolate
 from .topology import Floats, merged_faces, split_corners
 
 _QUERIES_AT_ONCE = 65536
@@ -96,21 +96,12 @@ def surface_colors(mesh: Mesh, corners: Tensor, weights: Tensor) -> Tensor:
     """
     mesh = with_base_color(mesh)
     uvs, colors = (
-        None if values is None else _weighted(values.cpu(), corners, weights)
+        None if values is None else interpolate(values.cpu(), corners, weights)
         for values in (mesh.uvs, mesh.vertex_colors)
     )
     shown = _shown(None if mesh.texture is None else mesh.texture.cpu(), uvs, colors)
     assert shown is not None
     return shown
-
-
-def _weighted(values: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
-    """Return sums (N, C) of values (V, C) at corners (N, 3) with weights (N, 3)."""
-    first, *others = (
-        values.index_select(0, corner) * weight[:, None]
-        for corner, weight in zip(corners.unbind(dim=1), weights.unbind(dim=1), strict=True)
-    )
-    return sum(others, first)
 
 
 def nearest_points(

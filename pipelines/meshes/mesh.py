@@ -152,6 +152,15 @@ def rotate(mesh: Mesh, rotation: Tensor) -> Mesh:
     )
 
 
+def interpolate(values: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+    """Return (N, C): sums of vertex values (V, C) at corners (N, 3) with weights (N, 3)."""
+    first, *others = (
+        values.index_select(0, corner) * weight[:, None]
+        for corner, weight in zip(corners.unbind(dim=1), weights.unbind(dim=1), strict=True)
+    )
+    return sum(others, first)
+
+
 def face_areas(mesh: Mesh) -> Tensor:
     """Return (F,) float64 areas of the triangles."""
     a, b, c = mesh.vertices.double().cpu()[mesh.faces.cpu()].unbind(dim=1)

@@ -24,7 +24,7 @@ from ..errors import InvalidInput
 from ..progress import Progress, silent, stage
 from .color_transfer import nearest_colors
 from .decimation import decimate
-from .mesh import Mesh
+from .mesh import Mesh, interpolate
 from .rasterization import on_screen, visible_triangles
 from .topology import bare_shape
 
@@ -88,7 +88,7 @@ class SurfacePoints:
 
     def interpolate(self, mesh: Mesh, at_vertices: Tensor) -> Tensor:
         """Interpolate vertex values (V, C) at the points; returns (P, C)."""
-        return (at_vertices[mesh.faces[self.triangle]] * self.barycentric[..., None]).sum(dim=1)
+        return interpolate(at_vertices, mesh.faces[self.triangle], self.barycentric)
 
 
 def projected_colors(

@@ -19,7 +19,7 @@ from .atlas import unfold
 from .color_transfer import nearest_points, surface_colors, texture_colors
 from .decimation import decimate
 from .material import SCALES, Material
-from .mesh import Mesh, face_areas
+from .mesh import Mesh, face_areas, interpolate
 from .projection import PosedImages, SurfacePoints, projected_colors
 from .rasterization import on_screen, visible_triangles
 
@@ -271,7 +271,7 @@ def bake_vertex_colors(
         colors = surface_colors(source, corners, weights)
         if uvs is None:
             return colors
-        at = (uvs[corners] * weights[..., None]).sum(dim=1)
+        at = interpolate(uvs, corners, weights)
         others = [texture_colors(image, at) for image in moved.values()]
         return torch.cat([colors, *others], dim=1)
 
