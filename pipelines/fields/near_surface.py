@@ -14,6 +14,7 @@ _MAX_COSTLY_STRIDE = 8
 _MIN_CELLS = 32  # along an edge of the coarsest grid of a costly field
 _ROUNDING = 1e-3  # relative tolerance when sizes are compared
 _FOLLOWED_AT_ONCE = 1 << 15
+_LAYER_POINTS = 1 << 21
 # How far values inside a block may exceed the range of its corners, as a share of the largest
 # difference between corners in the block and its neighbours.
 _MARGIN = 0.25
@@ -83,11 +84,10 @@ def sample_near_surface(
         finer = _places(cells, stride, grid.device)
         known = _embedded(known, places, finer)
         volume, places = _interpolated(volume, len(finer)), finer
-        wanted = _beside_sign_changes(volume > level)
         if likely is not None:
-            wanted |= _points_of_cells(likely, len(finer) - 1)
-            likely = None
-        new = (wanted & ~known).nonzero()
+            likely = _points_of_cells(likely, len(finer) - 1)
+        new = _unknown_beside_sign_changes(volume, level, known, likely)
+        likely = None
         while len(new):
             before = volume[new.unbind(1)] > level
             queries.fill(volume, new, places)
@@ -163,20 +163,33 @@ def _embedded(known: Tensor, places: Tensor, finer: Tensor) -> Tensor:
     return found
 
 
-def _beside_sign_changes(inside: Tensor) -> Tensor:
-    """Mark both ends of each grid edge whose ends differ.
+def _unknown_beside_sign_changes(
+    volume: Tensor, level: float, known: Tensor, likely: Tensor | None
+) -> Tensor:
+    """Return the unknown points (N, 3), ascending, that are likely or at an end of a crossed edge.
 
-    Inside points of the two outermost layers are marked too, since the surface is closed at the
-    border of the grid.
+    Inside points of the two outermost layers are returned too, since the surface is closed at the
+    border of the grid. A few layers are processed at once, which fit into a core's cache.
     """
-    beside = inside.clone()
-    beside[2:-2, 2:-2, 2:-2] = False
-    for axis in range(3):
-        count = inside.shape[axis] - 1
-        differs = inside.narrow(axis, 1, count) != inside.narrow(axis, 0, count)
-        beside.narrow(axis, 0, count).logical_or_(differs)
-        beside.narrow(axis, 1, count).logical_or_(differs)
-    return beside
+    size, found = len(volume), []
+    layers = max(1, _LAYER_POINTS // size**2)
+    for start in range(0, size, layers):
+        low, stop = max(start - 1, 0), min(start + layers, size)
+        inside = volume[low : stop + 1] > level  # with the layers before and after
+        beside = inside.clone()
+        beside[max(2 - low, 0) : max(size - 2 - low, 0), 2:-2, 2:-2] = False
+        for axis in range(3):
+            count = inside.shape[axis] - 1
+            differs = inside.narrow(axis, 1, count) != inside.narrow(axis, 0, count)
+            beside.narrow(axis, 0, count).logical_or_(differs)
+            beside.narrow(axis, 1, count).logical_or_(differs)
+        wanted = beside[start - low : stop - low]
+        if likely is not None:
+            wanted |= likely[start:stop]
+        new = (wanted & ~known[start:stop]).nonzero()
+        new[:, 0] += start
+        found.append(new)
+    return torch.cat(found)
 
 
 def _points_of_cells(coarse: Tensor, cells: int) -> Tensor:
