@@ -9,15 +9,16 @@ from torch.nn import functional as F
 from ..progress import Progress, silent
 from .field import ValueGrid
 
-_MAX_STRIDE = 4
+_MAX_STRIDE = 8
 _MAX_COSTLY_STRIDE = 8
 _MIN_CELLS = 32  # along an edge of the coarsest grid of a costly field
 _ROUNDING = 1e-3  # relative tolerance when sizes are compared
 _FOLLOWED_AT_ONCE = 1 << 15
 _LAYER_POINTS = 1 << 21
 # How far values inside a block may exceed the range of its corners, as a share of the largest
-# difference between corners in the block and its neighbours.
-_MARGIN = 0.25
+# difference between corners in the block and its neighbours. With the wide margin, a stride of 8
+# lost nothing that a stride of 4 kept, for 40 random fields.
+_MARGIN, _WIDE_MARGIN = 0.25, 1.0
 
 
 def stride_for(spacing: float, detail: float) -> int:
@@ -42,7 +43,13 @@ def costly_stride(cells: int) -> int:
 
 
 def sample_near_surface(
-    grid: ValueGrid, level: float, stride: int, chunk_size: int, *, progress: Progress = silent
+    grid: ValueGrid,
+    level: float,
+    stride: int,
+    chunk_size: int,
+    *,
+    costly: bool = False,
+    progress: Progress = silent,
 ) -> Tensor:
     """Evaluate channel 0 of a field with as few queries as its level set needs.
 
@@ -64,6 +71,8 @@ def sample_near_surface(
         level: value of the level set, in the units of channel 0.
         stride: a power of two.
         chunk_size: points evaluated at once; does not change the result.
+        costly: evaluate fewer points of a field whose points are costly: with a stride of 8, use
+            the narrow margin, and only in the coarsest grid.
         progress: called after each chunk; the total grows while the surface is followed.
 
     Returns:
@@ -78,16 +87,16 @@ def sample_near_surface(
     volume = torch.empty((len(places),) * 3, device=grid.device)
     known = torch.ones_like(volume, dtype=torch.bool)
     queries.fill(volume, known.nonzero(), places)
-    likely: Tensor | None = crossed_blocks(volume, level)[:-1, :-1, :-1]
+    margins = [_MARGIN] if costly or stride < _MAX_STRIDE else [_MARGIN, _WIDE_MARGIN]
     while stride > 1:
+        likely = crossed_blocks(volume, level, margins.pop()) if margins else None
         stride //= 2
         finer = _places(cells, stride, grid.device)
         known = _embedded(known, places, finer)
         volume, places = _interpolated(volume, len(finer)), finer
         if likely is not None:
-            likely = _points_of_cells(likely, len(finer) - 1)
+            likely = _points_of_cells(likely[:-1, :-1, :-1], len(finer) - 1)
         new = _unknown_beside_sign_changes(volume, level, known, likely)
-        likely = None
         while len(new):
             before = volume[new.unbind(1)] > level
             queries.fill(volume, new, places)
@@ -118,10 +127,10 @@ class _Queries:
             self._progress(self._done, total)
 
 
-def crossed_blocks(coarse: Tensor, level: float) -> Tensor:
-    """Mark blocks that the level may cross, at the index of their lower corner."""
+def crossed_blocks(coarse: Tensor, level: float, margin: float = _MARGIN) -> Tensor:
+    """Mark blocks that the level may cross, at the index of their lower corner; see `_MARGIN`."""
     lowest, highest = -_highest_of(-coarse, 2), _highest_of(coarse, 2)
-    reach = _MARGIN * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
+    reach = margin * _highest_of(F.pad(highest - lowest, (1, 1) * 3), 3)
     crossed = (lowest - reach <= level) & (highest + reach >= level)
     # Points on the grid's upper faces form blocks of their own, which copy the mark of the block
     # before them.

@@ -41,7 +41,9 @@ def render_signed_distance(
 
     grid = field.values_on_grid(axis, axis, axis)
     stride = costly_stride(_GRID - 1) if field.costly else 1
-    volume = sample_near_surface(grid, 0.0, stride, chunk_size, progress=checked)
+    volume = sample_near_surface(
+        grid, 0.0, stride, chunk_size, costly=field.costly, progress=checked
+    )
     box = _box_around(volume, axis)
     clearance = _clearance(volume)
     if volume.device.type == "mps":

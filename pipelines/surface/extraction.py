@@ -155,11 +155,11 @@ def _sample(
 ) -> Tensor:
     """Evaluate a field on the cubic grid of an axis (R + 1,), at least near its level set."""
     chunk_size = settings.chunk_size
-    if field.kind == "signed_distance" and field.costly:
+    costly = field.kind == "signed_distance" and field.costly
+    if costly:
         stride, chunk_size = costly_stride(len(axis) - 1), min(chunk_size, _COSTLY_AT_ONCE)
     else:
         stride = stride_for(float(axis[1] - axis[0]), field.detail)
     grid = field.values_on_grid(axis, axis, axis)
-    return sample_near_surface(
-        grid, level, 1 if settings.exact else stride, chunk_size, progress=progress
-    )
+    stride = 1 if settings.exact else stride
+    return sample_near_surface(grid, level, stride, chunk_size, costly=costly, progress=progress)

@@ -203,6 +203,17 @@ def test_refinement_of_many_random_fields_misses_only_specks():
         assert missed.sum() < 20
 
 
+@pytest.mark.parametrize("surface", ["mesh", "nerf"])
+def test_refinement_with_a_stride_of_8_loses_nothing_more(surface):
+    axis = torch.linspace(-1, 1, 129)
+    triplane = random_triplane(surface, 3)
+    assert stride_for(2 / 128, triplane.detail) == 8
+    grid = triplane.values_on_grid(axis, axis, axis)
+    level = float(triplane.values(torch.rand(4000, 3) * 2 - 1, 4000).quantile(0.8))
+    coarse, fine = (sample_near_surface(grid, level, stride, 10**6) for stride in (8, 4))
+    assert torch.equal(coarse > level, fine > level)
+
+
 def test_refinement_evaluates_a_fraction_of_the_grid():
     counted = 0
 
