@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "TGA")
 TEXTURE_FORMATS = (*PHOTO_FORMATS, "DDS", "PPM", "PCX")
@@ -27,6 +27,14 @@ def open_image(source: Path | IO[bytes], formats: Sequence[str] = PHOTO_FORMATS)
         PIL.UnidentifiedImageError: if the file is in none of the formats.
         Exception: of any other type, from Pillow's plugins.
     """
-    Image.init()
+    Image.preinit()  # imports the plugins of common formats only
+    try:
+        return _open(source, formats)
+    except UnidentifiedImageError:
+        Image.init()  # imports all plugins
+        return _open(source, formats)
+
+
+def _open(source: Path | IO[bytes], formats: Sequence[str]) -> Image.Image:
     readable = [name for name in formats if name in Image.OPEN]
     return Image.open(source, formats=readable)  # noqa: TID251 - the only place that may call it

@@ -402,6 +402,7 @@ _UNUSED = (
     *("torch._dynamo", "torchvision", "diffusers", "transformers", "rembg", "onnxruntime"),
     *("huggingface_hub", "httpx", "trimesh", "igl", "xatlas", "matplotlib", "pandas", "fsspec"),
     *("sympy", "torch._inductor", "torch.onnx", "skimage", "scipy.spatial", "scipy.optimize"),
+    "PIL.PdfImagePlugin",
 )
 
 
