@@ -19,7 +19,7 @@ _EVERYTHING = (
 
 
 class RemoveBackground(io.ComfyNode):
-    """Cuts the object out of each image, puts it on white and gives its mask."""
+    """Cuts the object out of each image, puts it on white and returns its mask."""
 
     define_schema = node_schema(
         "ImageTo3D_RemoveBackground",

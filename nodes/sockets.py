@@ -94,7 +94,7 @@ def masks_of(mask: Tensor, images: Tensor) -> Tensor:
 
 
 def _check_mask(mask: Tensor, image: Tensor) -> None:
-    """Raise an error if a mask (H, W) is empty, inverted or differs from its image's shape."""
+    """Raise an error if a mask (H, W) is empty, inverted or not as large as its image."""
     if not bool((mask > 0).any()):
         raise NothingInImage(
             "There is no object: the mask is 0 everywhere. Load Image gives such a mask for an"

@@ -11,7 +11,7 @@ from ..progress import Progress, silent
 
 
 class PointGrid:
-    """A `field.ValueGrid` of a function of points.
+    """Evaluate a function of points on a grid; implements `field.ValueGrid`.
 
     Args:
         values: function from points (N, 3) to values (N,), for any N.

@@ -177,7 +177,7 @@ def _color_many_vertices(mesh: Mesh, layers: Sequence[PosedImages], progress: Pr
 
 
 class _View:
-    """One image of a mesh: visibility and colours of points."""
+    """One posed image of a mesh: tells which points it shows, and their colours in it."""
 
     def __init__(self, mesh: Mesh, posed: PosedImages, i: int) -> None:
         self.camera = posed.cameras[[i]]

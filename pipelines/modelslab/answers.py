@@ -175,6 +175,12 @@ def error_for(
     """Choose the error for an HTTP status and a message.
 
     A status of 400 or above determines the error. Otherwise, words in the message do.
+
+    Args:
+        http_status: status of the answer.
+        message: ModelsLab's message; may be empty.
+        retry_after: seconds to wait before the next request; None if the answer has none.
+        failed_job: whether the answer says that a job failed, and not that a request was refused.
     """
     quoted = f" ModelsLab's message: {message.rstrip('.')}." if message else ""
 

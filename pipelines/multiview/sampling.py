@@ -76,7 +76,8 @@ def sample_views(
         image: (1, 3, H, W) in [0, 1] on the model's background; framed and square for good
             results.
         settings: sampling settings. A seed gives the same noise on every device.
-        progress: called after each step with a preview (1, 3, 3 S / 8, 2 S / 8).
+        progress: called after each step with a preview of the six views in three rows, (1, 3,
+            3 S / 8, 2 S / 8), where S is the size of a view in pixels.
 
     Returns:
         the views and the seed used.

@@ -47,14 +47,15 @@ def read_digests(path: Path) -> list[str]:
 class Keys:
     """The keys that a server accepts.
 
-    A correct key is always accepted at once. All wrong keys share one rate limit, so no client
-    can lock out another and nothing is stored per client. Only long, random keys are safe from
-    guessing.
+    The rate limit applies to wrong keys only, so nobody can lock out a client with a correct key.
+    All clients share the limit, so nothing is stored per client. Only long, random keys are safe
+    from guessing.
 
     Args:
         digests: see `digest`. If there are none, everybody may use the server.
         guesses: number of wrong keys in a burst before the rate limit applies.
-        guesses_per_s: sustained rate of wrong keys that are answered with 401 instead of 429.
+        guesses_per_s: wrong keys per second allowed after a burst. Up to this rate they are
+            answered with 401, above it with 429.
         clock: returns monotonic seconds.
     """
 

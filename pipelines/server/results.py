@@ -32,8 +32,8 @@ def file_of(jobs: Jobs, token: str, name: str) -> Path | None:
     Args:
         jobs: the store.
         token: token of a job or an upload.
-        name: "upload", "image" (a job's first image), "preview.png", or a stem with the suffix of
-            a result. The stem is the token, or "mesh" or "orbit" as in version 0.2.0.
+        name: "upload", "image" (a job's first image), "preview.png", or `<token><suffix>` for a
+            result. The names of version 0.2.0, `mesh<suffix>` and `orbit.mp4`, still work.
     """
     if not _TOKEN.fullmatch(token):
         return None

@@ -117,7 +117,7 @@ class GltfFile:
 
 
 def refuse_compressed(extensions: Iterable[str]) -> None:
-    """Raise `InvalidInput` if one of the extensions is a compression."""
+    """Raise `InvalidInput` if one of the extensions compresses meshes."""
     for extension in extensions:
         if extension in COMPRESSED:
             raise InvalidInput(

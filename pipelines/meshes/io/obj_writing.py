@@ -75,7 +75,7 @@ def _images(mesh: Mesh, own: Material) -> dict[str, Tensor]:
 
 
 def decimals(values: np.ndarray) -> int:
-    """Return the number of decimal places that gives the largest value seven digits."""
+    """Return how many decimal places show the largest absolute value with seven digits."""
     largest = float(np.abs(values).max(initial=0.0))
     return int(np.clip(6 - np.floor(np.log10(largest)), 0, 45)) if largest else 6
 
