@@ -34,7 +34,7 @@ CHUNK_SIZE = 131072  # points of a field whose colours are evaluated at once
 
 @dataclass(frozen=True)
 class TextureLayout:
-    """How a texture covers a mesh.
+    """Settings of a texture and of its uvs on a mesh.
 
     Attributes:
         size: side length of the texture in pixels, 512 to 4096.

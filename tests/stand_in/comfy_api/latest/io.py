@@ -116,7 +116,7 @@ class File3DGLB:
 
 class MultiType:
     class Input(_Port):
-        """Of the first of its types, with all of them among its options."""
+        """Input of several types: its `io_type` is the first, and its options list all."""
 
         def __init__(self, id: str, types: list[Any], **options: Any) -> None:
             super().__init__(id, types=types, **options)
