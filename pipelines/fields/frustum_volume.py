@@ -39,8 +39,8 @@ class FrustumVolume:
         image: (1, 3, S, S) sRGB in [0, 1], the image of the object.
         outline: (1, 1, S, S) signed distance from the mask's outline in pixels of `occupancy`,
             positive inside. Nothing outside the mask is solid.
-        limit: (1, 1, S, S) largest distance from the middle of the ray that may be solid, in image
-            sides.
+        limit: (1, 2, S, S) largest distance from the middle of the ray that may be solid, in image
+            sides, and the length of the gradient of (limit - distance), at least 1.
         first: (1, 1, H, W) w at which each ray enters the object; 1 if it misses.
         middle: (1, 1, H, W) w of the middle of the object along each ray.
         elevation_deg: elevation of the camera.
@@ -97,7 +97,7 @@ class FrustumVolume:
         outline = _signed_pixels(mask, pixels)
         if uncertain is None:
             uncertain = torch.zeros_like(occupancy[:, 0, :1])
-        limit = depth_limit(mask, outline / pixels, uncertain)
+        limit = _with_steepness(depth_limit(mask, outline / pixels, uncertain))
         coverage = F.interpolate(mask, size=occupancy.shape[-2:], mode="area")
         within = F.interpolate(outline, size=occupancy.shape[-2:], mode="area") > -0.5
         inside = (occupancy[0, 0] > 0) & within[0]
@@ -210,10 +210,11 @@ class FrustumVolume:
         frustum = self._frustum_points(points)
         pixels = self.occupancy.shape[-1]  # per image side
         on_image = frustum[:, :2].contiguous()
-        outline, limit = _at(torch.cat([self.outline, self.limit], dim=1), on_image).unbind(dim=1)
+        maps = _at(torch.cat([self.outline, self.limit], dim=1), on_image)
+        outline, limit, steepness = maps.unbind(dim=1)
         u, v, w = frustum.unbind(dim=1)
         depth = (w - _at(self.middle, on_image)[:, 0]).abs() * self.half_depth
-        shallow = (limit - depth) * pixels
+        shallow = (limit - depth) / steepness * pixels
         # Nothing outside the frustum is solid.
         farthest = torch.maximum(torch.maximum(u.abs(), v.abs()), w.abs())
         beyond = (1 - farthest) * pixels / 2
@@ -224,7 +225,10 @@ class FrustumVolume:
         frustum = self._frustum_points(points)
         own = _at(self.raw_color, frustum).sigmoid()
         shown = _at(self.image, frustum[:, :2])
-        behind = (frustum[:, 2] - _at(self.first, frustum[:, :2])[:, 0]) * self.half_depth
+        # A ray that misses, next to the outline, counts as seeing what its neighbours see.
+        nearest = -F.max_pool2d(-self.first, 3, 1, 1)
+        front = torch.where(self.first < 1, self.first, nearest)
+        behind = (frustum[:, 2] - _at(front, frustum[:, :2])[:, 0]) * self.half_depth
         inside = _at(self.outline, frustum[:, :2])[:, 0]
         seen = ((_SEEN - behind) / _SEEN).clamp(0, 1) * (inside + 0.25).clamp(0, 1)
         return torch.lerp(own, shown, seen[:, None])
@@ -245,6 +249,18 @@ def _middle_of(occupancy: Tensor, bins: Tensor) -> Tensor:
     """Return (1, 1, H, W): the mean depth w of the occupied part of each ray."""
     share = occupancy.sigmoid()
     return (share * bins[:, None, None]).sum(dim=2) / share.sum(dim=2).clamp_min(1e-6)
+
+
+def _with_steepness(limit: Tensor) -> Tensor:
+    """Append the length of the gradient of (limit - depth) to a map (1, 1, S, S) in image sides.
+
+    Divided by it, the difference is a distance near its zero set, to first order (Taubin, *Distance
+    Approximations for Rasterizing Implicit Curves*, 1994). Next to the outline, limits change by
+    much more than a cell from one pixel to the next, which would make steps in the surface.
+    """
+    down, right = torch.gradient(limit[0, 0], spacing=1 / limit.shape[-1])
+    steepness = (1 + down**2 + right**2).sqrt()
+    return torch.cat([limit, steepness[None, None]], dim=1)
 
 
 def _signed_pixels(mask: Tensor, width: int) -> Tensor:

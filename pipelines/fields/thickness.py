@@ -1,9 +1,10 @@
 """Give objects a plausible thickness where a network is uncertain about depth.
 
 If a network does not know the depth of a chair's leg, it predicts probabilities of about one half
-along much of the ray. Thresholded at one half, all of that becomes a solid slab. Two rules prevent
-it. An uncertain ray is solid only over its expected length, at its likeliest bins. The depth of an
-uncertain part is limited to a multiple of its width.
+along much of the ray. Thresholded at one half, all of that becomes a solid slab. Three rules
+prevent it. Uncertain rays agree with their neighbours. They are solid only over their expected
+length, at their likeliest bins. The depth of an uncertain part is limited to a multiple of its
+width.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from torch.nn import functional as F
 
 _GAIN = 1.2  # factor of the expected length: probabilities near the outline are too low
 _MIN_BINS = 2.0  # lowest number of solid bins of a ray in the mask; with fewer, thin parts vanish
-_CONFIDENT_LOGIT = 2.5  # peak of a ray at which its uncertainty is one half
+_CONFIDENT_LOGIT = 2.0  # peak of a ray at which its uncertainty is one half
 _SHARPNESS = 3.0  # steepness of the uncertainty around that peak
+_TIE = 1e-3  # bins whose logits are this close to a threshold count as solid
 IN_MASK = 0.05  # coverage of a pixel from which its ray belongs to the mask
 _BACKGROUND = 1e-3  # smoothing weight of rays outside the mask
 _RADIUS_PIXELS = 128  # side length of the mask when widths are measured
-_DEPTH_PER_WIDTH = 1.8  # largest ratio of depth to width of an uncertain part
+_DEPTH_PER_WIDTH = 2.2  # largest ratio of depth to width of an uncertain part
 _MIN_REACH = 0.025  # image sides; thinner legs break
 _OUTLINE_BLUR = 0.006  # image sides; sharper details of the outline would become ridges along rays
 
 
 def expected_thickness(logits: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor]:
-    """Shift the logits of each uncertain ray so that its expected length is solid.
+    """Smooth the logits of uncertain rays, then shift each so that its expected length is solid.
+
+    Where the network does not know the depth, neighbouring rays guess differently; unsmoothed, that
+    would make teeth and flaps at the outline.
 
     Args:
         logits: (1, D, H, W) occupancy logits.
@@ -36,18 +41,24 @@ def expected_thickness(logits: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor
         logits: (1, D, H, W), 0 at the surface.
         uncertain: (1, 1, H, W) uncertainty of each ray in [0, 1].
     """
-    bins = logits.shape[1]
+    bins, given = logits.shape[1], logits
+    logits = torch.lerp(given, smooth_within(given, coverage), _uncertainty(given))
     length = (logits.sigmoid().sum(dim=1, keepdim=True) * _GAIN).clamp(_MIN_BINS, bins - 1.0)
     ordered = logits.sort(dim=1, descending=True).values
     low = (length - 1).floor().long().clamp(0, bins - 2)
     threshold = torch.lerp(ordered.gather(1, low), ordered.gather(1, low + 1), length - 1 - low)
-    peak = logits.amax(dim=1, keepdim=True)
-    uncertain = torch.sigmoid(_SHARPNESS * (_CONFIDENT_LOGIT - peak))
+    uncertain = _uncertainty(logits)
     threshold = smooth_within(threshold * uncertain, coverage)
-    # Smoothing with higher thresholds of neighbours must not leave a ray empty.
-    threshold = torch.minimum(threshold, ordered[:, 2:3])
+    # Neither higher thresholds of neighbours nor equal bins must leave a ray empty.
+    threshold = torch.minimum(threshold, ordered[:, 2:3]) - _TIE
     near = F.max_pool2d(coverage, 3, 1, 1) > IN_MASK
-    return torch.where(near, logits - threshold, logits), smooth_within(uncertain, coverage)
+    return torch.where(near, logits - threshold, given), smooth_within(uncertain, coverage)
+
+
+def _uncertainty(logits: Tensor) -> Tensor:
+    """Return (1, 1, H, W) in [0, 1]: high if no bin of a ray (1, D, H, W) is likely to be solid."""
+    peak = logits.amax(dim=1, keepdim=True)
+    return torch.sigmoid(_SHARPNESS * (_CONFIDENT_LOGIT - peak))
 
 
 def smooth_within(values: Tensor, coverage: Tensor, times: int = 2) -> Tensor:
