@@ -10,7 +10,7 @@ objects. They compare the mesh with the true object in the camera's frame:
 - F-score, at a distance of 0.05 of the longest side;
 - normal consistency, over the outer surface;
 - error of the first hit's depth, in image sides;
-- colour error, over the surface;
+- colour error, over the surface that the camera does not see;
 - error of the camera's elevation, in degrees.
 
 For a folder of photographs on plain or transparent backgrounds, prints the IoU of the mask and the
@@ -47,7 +47,7 @@ from pipelines.surface.extraction import extract_mesh
 from pipelines.weights.reconstruction_models import load_reconstruction_model
 
 from .dataset import ANYWHERE, make_object
-from .losses import sample
+from .losses import sample, unseen
 from .measures import POINTS, sample_outer_surface, sample_surface, silhouette_iou, surface_measures
 from .objects import Soup, is_held_out
 from .shapes import Shape
@@ -93,12 +93,14 @@ def measure(model: FrustumModel, made: dict[str, Array], view: int = 0) -> dict[
     first = _tensor(made["first"][view])
     depth_error = (volume.first[0, 0] - first).abs() * CONFIG.half_depth
     surface = views.frustum(_tensor(made["surface"][:2000])[None])
+    hidden = unseen(surface, first[None])[0]
     color = sample(volume.raw_color, surface)[0].sigmoid()
+    color_error = (color - _tensor(made["color"][:2000]) / 255).abs().mean(dim=1)
     return {
         "volume IoU": _volume_iou(volume, views, made),
         **_surface_scores(corners, made["corners"].astype(float), views),
         "first-hit depth": float(depth_error[first < 1].mean()),
-        "colour": float((color - _tensor(made["color"][:2000]) / 255).abs().mean()),
+        "colour, unseen": float(color_error[hidden].mean()),
         "elevation": float((volume.elevation_deg - views.elevation_deg).abs()),
     }
 
@@ -223,8 +225,8 @@ def load_model(weights: Path | None) -> FrustumModel:
 
 
 def mean_of(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Return the means of all measures, and the number of measured objects."""
-    means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
+    """Return the means of all measures, without NaNs, and the number of measured objects."""
+    means = {name: round(float(np.nanmean([row[name] for row in rows])), 4) for name in rows[0]}
     return means | {"objects": len(rows)}
 
 

@@ -13,6 +13,9 @@ from pipelines.reconstruction.frustum import ELEVATION_UNIT_DEG
 from .batches import NEAR_POINTS, Batch
 
 OVERLAP_WEIGHT, RAY_WEIGHT, NORMAL_WEIGHT, ELEVATION_WEIGHT = 0.2, 0.3, 0.25, 0.1
+AROUND_WEIGHT = 0.3
+SEEN_COLOR_WEIGHT = 0.1  # the image has the colours of visible points
+_BEHIND = 0.07  # of w; points farther behind the first hit are unseen
 
 Model = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
@@ -27,10 +30,10 @@ def frustum_losses(model: Model, t: Batch) -> dict[str, Tensor]:
     near_mask = F.avg_pool2d(F.max_pool2d(t["mask"], 3, 1, 1), 4) > 0.1
     weight = near_mask.float() + 0.05
     column, row = t["offset"].tolist()
-    dense = F.binary_cross_entropy_with_logits(
-        occupancy[:, 0, :, row::2, column::2], t["dense"], reduction="none"
-    )
+    every_second = occupancy[:, 0, :, row::2, column::2]
+    dense = F.binary_cross_entropy_with_logits(every_second, t["dense"], reduction="none")
     color = sample(colors, t["surface"]).sigmoid()
+    counted = unseen(t["surface"], t["first"]).float() + SEEN_COLOR_WEIGHT
     found = logits.sigmoid()[:, NEAR_POINTS:] * seen[:, NEAR_POINTS:]
     beside = sample(occupancy, t["beside"].flatten(1, 3))[..., 0].unflatten(
         1, t["beside"].shape[1:4]
@@ -41,8 +44,9 @@ def frustum_losses(model: Model, t: Batch) -> dict[str, Tensor]:
         "overlap": OVERLAP_WEIGHT * (1 - soft_iou(found, t["inside"][:, NEAR_POINTS:])).mean(),
         "rays": (dense * weight).sum() / (weight.sum() * dense.shape[1]),
         "ends": RAY_WEIGHT * ray_end(occupancy, t["first"]),
+        "around": AROUND_WEIGHT * ends_around(every_second, t["dense"]),
         "normals": NORMAL_WEIGHT * normal_loss(beside, t["normal"], known.float()),
-        "color": (color - t["color"]).abs().mean(),
+        "color": ((color - t["color"]).abs().mean(dim=-1) * counted).sum() / counted.sum(),
         "elevation": ELEVATION_WEIGHT
         * (elevation[:, 0] - t["elevation"] / ELEVATION_UNIT_DEG).abs().mean(),
     }
@@ -53,6 +57,13 @@ def sample(volume: Tensor, points: Tensor) -> Tensor:
     places = points[:, None, None]
     found = F.grid_sample(volume, places, align_corners=False, padding_mode="border")
     return found[:, :, 0, 0].transpose(1, 2)
+
+
+def unseen(points: Tensor, first: Tensor) -> Tensor:
+    """Return (B, N): whether points u, v, w (B, N, 3) are behind the first hits w (B, H, W)."""
+    places = points[:, None, :, :2]
+    front = F.grid_sample(first[:, None], places, "nearest", "border", align_corners=False)
+    return points[..., 2] > front[:, 0, 0] + _BEHIND
 
 
 def soft_iou(found: Tensor, truth: Tensor) -> Tensor:
@@ -82,6 +93,27 @@ def ray_end(occupancy: Tensor, first: Tensor) -> Tensor:
     near, far = ends.gather(1, low[:, None])[:, 0], ends.gather(1, low[:, None] + 1)[:, 0]
     hit = -torch.logaddexp(near + torch.log(1.05 - share), far + torch.log(share + 0.05))
     return torch.where(first < 1, hit, torch.where(first < 1.5, 0.0, -through[:, -1])).mean()
+
+
+def ends_around(occupancy: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of the true ends of lines from five other sides.
+
+    It is `ray_end` for lines that enter the volume from behind, above, below, left and right, and
+    end in the first cell that is in the object. A slab, where depth is uncertain, stops too many.
+
+    Args:
+        occupancy: (B, D, H, W) logits.
+        truth: (B, D, H, W) 1 in the object, else 0.
+    """
+    losses = []
+    for dim, reverse in ((1, True), (2, False), (2, True), (3, False), (3, True)):
+        logit, solid = (x.flip(dim) if reverse else x for x in (occupancy, truth))
+        free = F.logsigmoid(-logit)
+        through = free.cumsum(dim)
+        hit, first = solid.max(dim, keepdim=True)  # the first of equal values
+        end = (F.logsigmoid(logit) + through - free).gather(dim, first)
+        losses.append(-torch.where(hit > 0, end, through.narrow(dim, -1, 1)).mean())
+    return torch.stack(losses).mean()
 
 
 def normal_loss(beside: Tensor, normals: Tensor, known: Tensor) -> Tensor:

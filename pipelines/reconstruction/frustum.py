@@ -22,6 +22,7 @@ from .reconstruct import on_grey
 
 ELEVATION_UNIT_DEG = 20.0
 _FROZEN_BLOCKS = 3
+_COLOR_STRIDE = 4  # rays along each axis that share the predicted change of colour
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,11 @@ class FrustumModel(nn.Module):
             size = skip.shape[2:]
             mask = F.adaptive_avg_pool2d(masks, size)
             hidden = up(torch.cat([F.interpolate(hidden, size=size), skip, mask], dim=1))
-        own = torch.logit(F.avg_pool2d(images, 2).float().clamp(0.02, 0.98))[:, :, None]
-        color = self.color(hidden).float().unflatten(1, (3, self.config.color_bins)) + own
+        around = torch.logit(outline_colors(images.float(), masks.float()).clamp(0.02, 0.98))
+        # Colours are coarse: what nobody saw has no details, and sharp ones would be streaks.
+        change = self.color(F.avg_pool2d(hidden, _COLOR_STRIDE)).float()
+        change = F.interpolate(change, size=around.shape[2:], mode="bilinear", align_corners=False)
+        color = change.unflatten(1, (3, self.config.color_bins)) + around[:, :, None]
         return blurred(self.occupancy(hidden)).float()[:, None], color, elevation.float()
 
     def field(self, images: Tensor, cameras: Cameras | None, masks: Tensor | None) -> FrustumVolume:
@@ -217,6 +221,39 @@ def blurred(occupancy: Tensor) -> Tensor:
     padded = torch.cat([line[:1], line[:1], line, line[-1:], line[-1:]])
     band = (taps[:, None, None] * padded.unfold(0, bins, 1).transpose(1, 2)).sum(dim=0)
     return F.conv2d(occupancy, band[:, :, None, None])
+
+
+def outline_colors(images: Tensor, masks: Tensor) -> Tensor:
+    """Continue the colours at objects' outlines inwards and outwards.
+
+    They are a first guess for unseen sides: the image's own colours would draw the front on the
+    back. Far from the outline they come from coarser copies of the image, as in the pull-push
+    algorithm (Gortler et al., *The Lumigraph*, SIGGRAPH 1996, section 3.4).
+
+    Args:
+        images: (B, 3, S, S) in [0, 1], on white.
+        masks: (B, 1, S, S) in [0, 1], 1 on the object.
+
+    Returns:
+        (B, 3, S / 2, S / 2) in [0, 1].
+    """
+    color, mask = F.avg_pool2d(images - 1 + masks, 2), F.avg_pool2d(masks, 2)
+    within = _eroded(mask, 1)
+    near_outline = within - _eroded(within, 2) + 1e-3
+    levels = [(color * near_outline, mask * near_outline + 1e-6)]
+    while levels[-1][1].shape[-1] > 1:
+        color, weight = levels[-1]
+        levels.append((F.avg_pool2d(color, 2), F.avg_pool2d(weight, 2)))
+    color, weight = levels.pop()
+    filled = color / weight
+    for color, weight in reversed(levels):
+        filled = F.interpolate(filled, color.shape[2:], mode="bilinear", align_corners=False)
+        filled = torch.lerp(filled, color / weight, (4 * weight).clamp_max(1))
+    return filled
+
+
+def _eroded(masks: Tensor, pixels: int) -> Tensor:
+    return -F.max_pool2d(-masks, 2 * pixels + 1, 1, pixels)
 
 
 def _placed(images: Tensor, masks: Tensor) -> Tensor:

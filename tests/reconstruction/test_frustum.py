@@ -20,7 +20,7 @@ from pipelines.images.reading import read_image
 from pipelines.meshes.mesh import Mesh
 from pipelines.meshes.report import report
 from pipelines.meshes.texture import TextureLayout, texture_from_images
-from pipelines.reconstruction.frustum import FrustumConfig, blurred
+from pipelines.reconstruction.frustum import FrustumConfig, blurred, outline_colors
 from pipelines.reconstruction.reconstruct import reconstruct
 from pipelines.rendering.render_field import render_field
 from pipelines.rendering.render_mesh import render_mesh
@@ -132,6 +132,43 @@ def test_frustum_volume_has_the_images_colours_on_the_cameras_side_only():
     assert mesh.vertex_colors[back].mean(dim=0).tolist() == pytest.approx([0.1, 0.2, 0.9], abs=0.02)
 
 
+def test_frustum_volume_does_not_smear_the_images_colours_along_rays():
+    """The side of the solid consists of rays along the outline."""
+
+    def swept_disc(points: Tensor) -> Tensor:
+        x, y, z = points.unbind(dim=-1)
+        radius = (x**2 + y**2).sqrt() * DISTANCE / (DISTANCE - z)
+        return torch.minimum(0.3 - radius, 0.3 - z.abs())
+
+    mesh = extract_mesh(_volume(swept_disc), SurfaceSettings(resolution=64))
+    behind = mesh.vertices[:, 0] < 0.3
+    assert int(behind.sum()) > 1000
+    blue = torch.tensor([0.1, 0.2, 0.9])
+    assert float((mesh.vertex_colors[behind] - blue).abs().max()) < 0.02
+
+
+def test_frustum_volume_is_nearly_a_distance_where_depth_is_limited():
+    """Next to the outline the limit is so steep that its own values would make steps."""
+    ball = _volume(_ball)
+    volume = FrustumVolume.of(
+        torch.full_like(ball.occupancy, 4.0),
+        ball.raw_color,
+        ball.image,
+        (ball.outline > 0).float(),
+        uncertain=torch.full((1, 1, SIDE, SIDE), 0.1),
+        elevation_deg=0.0,
+        fov_y_deg=FOV,
+        half_depth=HALF_DEPTH,
+    )
+    surface = extract_mesh(volume, SurfaceSettings(resolution=128)).vertices
+    step = 0.004
+    beside = surface + step * torch.cat([torch.eye(3), -torch.eye(3)])[:, None]
+    forward, backward = volume.values(beside.view(-1, 3), 1 << 16).view(2, 3, -1)
+    slope = ((forward - backward) / (2 * step)).norm(dim=0)
+    expected = 0.5 * SIDE / volume.scale  # half a unit per pixel of the volume
+    assert float(slope.quantile(0.99)) < 5 * expected, "it would be 45 times as steep"
+
+
 def test_frustum_volume_from_its_camera_looks_like_the_image():
     frame = render_field(_volume(_ball), cameras_around([0.0], [0.0], 4.0, 30.0), 32)
     assert frame.rgb[0, :, 16, 16].tolist() == pytest.approx([0.9, 0.2, 0.1], abs=0.02)
@@ -177,6 +214,37 @@ def test_blurred_smooths_along_all_three_axes_and_keeps_the_sum():
 
 def test_blurred_keeps_constants_at_the_borders():
     torch.testing.assert_close(blurred(torch.ones(2, 6, 5, 5)), torch.ones(2, 6, 5, 5))
+
+
+def _disc(radius: float) -> Tensor:
+    line = torch.arange(128) + 0.5 - 64
+    distance = (line**2 + line[:, None] ** 2).sqrt()
+    return (radius + 0.5 - distance).clamp(0, 1)[None, None]
+
+
+def test_outline_colours_continue_the_rim_over_the_whole_image():
+    """A red disc with a blue middle: neither the blue nor the white background is left."""
+    red, blue = torch.tensor([0.8, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.8])
+    mask, middle = _disc(50), _disc(30)
+    shown = red.view(1, 3, 1, 1) * (1 - middle) + blue.view(1, 3, 1, 1) * middle
+    found = outline_colors(shown * mask + 1 - mask, mask)
+    assert found.shape == (1, 3, 64, 64)
+    torch.testing.assert_close(found, red.view(1, 3, 1, 1).expand_as(found), atol=0.02, rtol=0)
+
+
+def test_outline_colours_change_from_one_side_to_the_other():
+    mask = _disc(50)
+    left = (torch.arange(128) < 64).float().expand(1, 1, 128, 128)
+    shown = torch.cat([left, 1 - left, torch.zeros_like(left)], dim=1)
+    red = outline_colors(shown * mask + 1 - mask, mask)[0, 0, 32, 9:-9]
+    assert float(red[0]) > 0.95
+    assert float(red[-1]) < 0.05
+    assert bool((red.diff() < 0.01).all()), "it falls everywhere"
+
+
+def test_outline_colours_of_an_empty_mask_are_finite():
+    found = outline_colors(torch.ones(1, 3, 128, 128), torch.zeros(1, 1, 128, 128))
+    assert bool(found.isfinite().all())
 
 
 def test_point_grid_evaluates_each_point_once():

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from training.batches import NORMAL_STEP, Batches, along_rays, badly_cut_out, load
 from training.dataset import ANYWHERE, NEAR
-from training.losses import frustum_losses, normal_loss, soft_iou
+from training.losses import ends_around, frustum_losses, normal_loss, soft_iou, unseen
 from training.views import CONFIG, Views
 
 
@@ -54,10 +54,31 @@ def test_points_and_rays_of_a_batch_lie_under_the_mask_of_their_image(batch):
     assert float((first & on_mask).sum() / (first | on_mask).sum()) > 0.85
 
 
+def test_unseen_points_of_a_ball_are_those_that_face_away(photographed_ball):
+    made = photographed_ball
+    views = Views(torch.from_numpy(made["camera"]))
+    points = torch.from_numpy(made["surface"].astype(np.float32))[None]
+    found = unseen(views.frustum(points), torch.from_numpy(made["first"].astype(np.float32)))
+    eye = views.axes[:, 2] * (views.distance * views.side)[:, None] + views.target
+    toward = F.normalize(eye[:, None] - points, dim=-1)
+    facing = (toward * torch.from_numpy(made["normal"] / 127.0)[None]).sum(dim=-1)
+    assert not bool(found[facing > 0.3].any())
+    assert bool(found[facing < -0.3].all())
+
+
 def test_losses_of_a_new_model_are_finite(batch):
     torch.manual_seed(0)
     terms = frustum_losses(CONFIG.build(), batch)
-    assert set(terms) == {"points", "overlap", "rays", "ends", "normals", "color", "elevation"}
+    assert set(terms) == {
+        "points",
+        "overlap",
+        "rays",
+        "ends",
+        "around",
+        "normals",
+        "color",
+        "elevation",
+    }
     assert all(bool(value.isfinite()) for value in terms.values())
 
 
@@ -70,6 +91,18 @@ def test_normal_loss_of_the_true_occupancy_is_small(batch):
     known = (batch["normal"].abs().sum(dim=-1) > 0).float()
     assert float(normal_loss(beside * 100, batch["normal"], known)) < 0.05
     assert float(normal_loss(-beside * 100, batch["normal"], known)) > 1.9
+
+
+def test_ends_around_finds_a_slab_behind_an_object():
+    truth = torch.zeros(1, 12, 10, 10)
+    truth[:, 2:5, 3:7, 3:7] = 1
+    assert float(ends_around((truth * 2 - 1) * 20, truth)) < 1e-3
+    slab = truth.clone()
+    slab[:, 2:10, 3:7, 3:7] = 1
+    found = float(ends_around((slab * 2 - 1) * 20, truth))
+    from_behind = 16 * 5 * 20 / 100  # of 100 lines, 16 pass five cells that should be free
+    from_the_sides = 20 * 4 * 20 / 120  # of 120 lines, 20 pass four
+    assert found == pytest.approx((from_behind + 4 * from_the_sides) / 5, rel=0.01)
 
 
 def test_soft_iou_of_certain_answers_is_the_iou():
