@@ -105,13 +105,13 @@ def ends_around(occupancy: Tensor, truth: Tensor) -> Tensor:
         occupancy: (B, D, H, W) logits.
         truth: (B, D, H, W) 1 in the object, else 0.
     """
+    free, solid = F.logsigmoid(-occupancy), F.logsigmoid(occupancy)
     losses = []
     for dim, reverse in ((1, True), (2, False), (2, True), (3, False), (3, True)):
-        logit, solid = (x.flip(dim) if reverse else x for x in (occupancy, truth))
-        free = F.logsigmoid(-logit)
-        through = free.cumsum(dim)
-        hit, first = solid.max(dim, keepdim=True)  # the first of equal values
-        end = (F.logsigmoid(logit) + through - free).gather(dim, first)
+        past, stop, inside = (x.flip(dim) if reverse else x for x in (free, solid, truth))
+        through = past.cumsum(dim)
+        hit, first = inside.max(dim, keepdim=True)  # the first of equal values
+        end = (stop + through - past).gather(dim, first)
         losses.append(-torch.where(hit > 0, end, through.narrow(dim, -1, 1)).mean())
     return torch.stack(losses).mean()
 

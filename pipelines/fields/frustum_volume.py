@@ -168,7 +168,10 @@ class FrustumVolume:
 
     def colors(self, points: Tensor, chunk_size: int) -> Tensor:
         """Return sRGB (N, 3): the image's colours for points that the camera sees."""
-        return torch.cat([self._colors(chunk) for chunk in points.split(chunk_size)])
+        # A ray that misses, next to the outline, counts as seeing what its neighbours see.
+        nearest = -F.max_pool2d(-self.first, 3, 1, 1)
+        front = torch.where(self.first < 1, self.first, nearest)
+        return torch.cat([self._colors(chunk, front) for chunk in points.split(chunk_size)])
 
     def deformation(self, axis: Tensor, chunk_size: int) -> None:
         return None
@@ -221,13 +224,10 @@ class FrustumVolume:
         limits = torch.minimum(torch.minimum(outline, shallow), beyond) * _OUTLINE
         return torch.minimum(_at(self.occupancy, frustum)[:, 0], limits)
 
-    def _colors(self, points: Tensor) -> Tensor:
+    def _colors(self, points: Tensor, front: Tensor) -> Tensor:
         frustum = self._frustum_points(points)
         own = _at(self.raw_color, frustum).sigmoid()
         shown = _at(self.image, frustum[:, :2])
-        # A ray that misses, next to the outline, counts as seeing what its neighbours see.
-        nearest = -F.max_pool2d(-self.first, 3, 1, 1)
-        front = torch.where(self.first < 1, self.first, nearest)
         behind = (frustum[:, 2] - _at(front, frustum[:, :2])[:, 0]) * self.half_depth
         inside = _at(self.outline, frustum[:, :2])[:, 0]
         seen = ((_SEEN - behind) / _SEEN).clamp(0, 1) * (inside + 0.25).clamp(0, 1)

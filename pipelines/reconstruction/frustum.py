@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ..cameras import Cameras
 from ..fields.frustum_volume import FrustumVolume
-from ..fields.thickness import IN_MASK, expected_thickness, smooth_within
+from ..fields.thickness import expected_thickness
 from .efficientnet import CHANNELS, STEM, TAPS, EfficientNetLite0
 from .parameters import noise_parameter
 from .reconstruct import on_grey
@@ -169,8 +169,7 @@ class FrustumModel(nn.Module):
         """Reconstruct the field of one image; see `reconstruct.FieldModel.field`.
 
         The predictions for the image and its mirror image are averaged; `expected_thickness` turns
-        them into a shape. Colours are extended to rays outside the mask, because interpolation at
-        the outline reads them. The exact mask bounds the object there.
+        them into a shape. The exact mask bounds the object.
         """
         assert masks is not None
         image, mask = on_grey(images, masks, self.background), masks
@@ -195,7 +194,7 @@ class FrustumModel(nn.Module):
         logits, uncertain = expected_thickness(occupancy[:, 0], shares)
         return FrustumVolume.of(
             logits[:, None],
-            _spread(color, shares),
+            color,
             image.to(target),
             mask.to(target),
             elevation_deg=float(elevation) * ELEVATION_UNIT_DEG,
@@ -240,7 +239,7 @@ def outline_colors(images: Tensor, masks: Tensor) -> Tensor:
     color, mask = F.avg_pool2d(images - 1 + masks, 2), F.avg_pool2d(masks, 2)
     within = _eroded(mask, 1)
     near_outline = within - _eroded(within, 2) + 1e-3
-    levels = [(color * near_outline, mask * near_outline + 1e-6)]
+    levels = [(color * near_outline, mask * near_outline + 1e-9)]
     while levels[-1][1].shape[-1] > 1:
         color, weight = levels[-1]
         levels.append((F.avg_pool2d(color, 2), F.avg_pool2d(weight, 2)))
@@ -262,10 +261,3 @@ def _placed(images: Tensor, masks: Tensor) -> Tensor:
     place = torch.stack([line.expand(len(line), -1), line[:, None].expand(-1, len(line))])
     own = torch.cat([images, masks], dim=1) * 2 - 1
     return torch.cat([own, place.expand(len(images), -1, -1, -1)], dim=1)
-
-
-def _spread(color: Tensor, shares: Tensor) -> Tensor:
-    """Extend the colours (1, 3, D, H, W) of rays inside the mask to rays outside it."""
-    kept = (shares > IN_MASK).to(color) * shares
-    around = smooth_within(color.flatten(1, 2), shares).view_as(color)
-    return torch.lerp(around, color, kept[:, :, None])
