@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,39 @@ LOG_EVERY = 20
 SAVE_EVERY_S = 60.0
 
 
+class MatrixMuon(torch.optim.Muon):
+    """Muon for weights of convolutions too, as matrices with a row for each output.
+
+    Learning rates and weight decay are like AdamW's.
+
+    Source: Jordan et al., *Muon: An optimizer for hidden layers in neural networks* (2024); Liu et
+    al., *Muon is Scalable for LLM Training* (arXiv 2502.16982), equation 4.
+
+    Args:
+        weights: parameters with two or more dimensions.
+        rate: learning rate.
+        weight_decay: share of the weights that a step at a rate of 1 removes.
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], rate: float, weight_decay: float) -> None:
+        self._weights = list(weights)
+        self._matrices = [nn.Parameter(w.detach().flatten(1).clone()) for w in self._weights]
+        super().__init__(
+            self._matrices, rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Update the weights; those without gradients stay as they are."""
+        pairs = list(zip(self._weights, self._matrices, strict=True))
+        for weight, matrix in pairs:
+            matrix.copy_(weight.flatten(1))
+            matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
+        super().step()
+        for weight, matrix in pairs:
+            weight.copy_(matrix.view(weight.shape))
+
+
 def learning_rate_factor(step: int, progress: float) -> float:
     """Warm up, stay, decay linearly; `progress` is the share of the run that is over."""
     return max(0.0, min(1.0, (step + 1) / WARM_UP_STEPS, (1 - progress) / DECAY))
@@ -27,7 +60,7 @@ def learning_rate_factor(step: int, progress: float) -> float:
 
 def train(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     loss: Callable[[torch.Generator], dict[str, Tensor]],
     minutes: float,
     checkpoint: Path,
@@ -37,7 +70,7 @@ def train(
 
     Args:
         model: what is trained and averaged.
-        optimizer: of its parameters, at the full learning rate.
+        optimizers: of its parameters, at their full learning rates.
         loss: draws a batch with the generator that it is given and returns named terms; each step
             has a generator of its own.
         minutes: length of the whole run. A checkpoint of the same run is taken up where it stopped,
@@ -49,20 +82,22 @@ def train(
         the model with averaged weights.
     """
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / average_over))
-    step, before_s = _resume(checkpoint, model, average, optimizer)
-    rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    step, before_s = _resume(checkpoint, model, average, optimizers)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [group.setdefault("initial_lr", group["lr"]) for group in groups]
     parameters = [p for p in model.parameters() if p.requires_grad]
     sums: dict[str, Tensor] = {}
     started = logged_at = saved_at = time.monotonic()
     while (progress := (before_s + time.monotonic() - started) / (60 * minutes)) < 1:
         factor = learning_rate_factor(step, progress)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate * factor
         terms = loss(torch.Generator().manual_seed(step))
         torch.stack(list(terms.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
         average.update_parameters(model)
         step += 1
         sums = {name: sums.get(name, 0) + value.detach() for name, value in terms.items()}
@@ -72,8 +107,8 @@ def train(
             sums, logged_at = {}, now
         if now - saved_at > SAVE_EVERY_S:
             saved_at = now
-            _save(checkpoint, model, average, optimizer, step, before_s + now - started)
-    _save(checkpoint, model, average, optimizer, step, 60 * minutes)
+            _save(checkpoint, model, average, optimizers, step, before_s + now - started)
+    _save(checkpoint, model, average, optimizers, step, 60 * minutes)
     averaged: nn.Module = average.module
     return averaged
 
@@ -84,7 +119,10 @@ def _log(step: int, progress: float, sums: dict[str, Tensor], seconds: float) ->
 
 
 def _resume(
-    checkpoint: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer
+    checkpoint: Path,
+    model: nn.Module,
+    average: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> tuple[int, float]:
     """Load a run's state, if there is one, and return its steps and seconds."""
     if not checkpoint.exists():
@@ -92,7 +130,8 @@ def _resume(
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, own in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(own)
     log.info("resumed at step %d", state["step"])
     return state["step"], state["seconds"]
 
@@ -101,14 +140,14 @@ def _save(
     checkpoint: Path,
     model: nn.Module,
     average: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     step: int,
     seconds: float,
 ) -> None:
     state = {
         "model": model.state_dict(),
         "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "step": step,
         "seconds": seconds,
     }

@@ -22,10 +22,10 @@ from pipelines.reconstruction.frustum import FrustumModel
 
 from .batches import Batches, load_training_set
 from .losses import frustum_losses
-from .optimization import train
+from .optimization import MatrixMuon, train
 from .views import CONFIG
 
-BATCH, RATE, ENCODER_SHARE = 16, 1e-3, 0.25
+BATCH, RATE, ENCODER_SHARE, WEIGHT_DECAY = 16, 1e-3, 0.25, 0.02
 
 
 def pretrained_encoder() -> dict[str, Tensor]:
@@ -51,13 +51,25 @@ def new_model(start: Path | None = None) -> FrustumModel:
     return model
 
 
-def optimizer_of(model: FrustumModel, rate: float) -> torch.optim.Optimizer:
-    """Return AdamW; the encoder learns at a quarter of the rate."""
+def optimizers_of(model: FrustumModel, rate: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Return AdamW and Muon; the encoder learns at a quarter of the rate.
+
+    Muon is for matrices between hidden layers. AdamW is for all others, and for the encoder, whose
+    depthwise convolutions are no such matrices.
+    """
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-    own = {id(p) for p in model.encoder.parameters()}
+    first_and_last = [model.stem, model.elevation, model.occupancy[-1], model.color[-1]]
+    apart = {id(p) for module in (model.encoder, *first_and_last) for p in module.parameters()}
+    hidden = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight") and parameter.ndim in (2, 4) and id(parameter) not in apart
+    ]
+    own = {id(p) for p in (*model.encoder.parameters(), *hidden)}
     rest = [p for p in model.parameters() if id(p) not in own]
     groups = [{"params": rest}, {"params": encoder, "lr": rate * ENCODER_SHARE}]
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.02, betas=(0.9, 0.97))
+    adam = torch.optim.AdamW(groups, lr=rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.97))
+    return adam, MatrixMuon(hidden, rate, WEIGHT_DECAY)
 
 
 def main() -> None:
@@ -81,7 +93,7 @@ def main() -> None:
     batches = Batches(data, options.batch, torch.device(options.device))
     average = train(
         model,
-        optimizer_of(model, options.rate),
+        optimizers_of(model, options.rate),
         lambda generator: frustum_losses(model, batches.draw(generator)),
         options.minutes,
         options.run / "frustum.ckpt",

@@ -156,7 +156,7 @@ class FrustumModel(nn.Module):
         elevation = self.elevation(hidden.mean(dim=(2, 3)))
         for up, skip in zip(self.up, (kept[10], kept[4], kept[2], fine), strict=True):
             size = skip.shape[2:]
-            mask = F.adaptive_avg_pool2d(masks, size)
+            mask = F.adaptive_avg_pool2d(masks, size).to(skip.dtype)
             hidden = up(torch.cat([F.interpolate(hidden, size=size), skip, mask], dim=1))
         around = torch.logit(outline_colors(images.float(), masks.float()).clamp(0.02, 0.98))
         # Colours are coarse: what nobody saw has no details, and sharp ones would be streaks.

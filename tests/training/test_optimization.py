@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from training import optimization
-from training.optimization import learning_rate_factor, train
+from training.optimization import MatrixMuon, learning_rate_factor, train
 
 
 class _Stop(Exception):
@@ -37,8 +37,9 @@ def _run(checkpoint, monkeypatch, minutes=2.0, stop_at=None):
         losses.append((model(x) - 1).square().mean())
         return {"loss": losses[-1]}
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    trained = train(model, optimizer, loss, minutes, checkpoint, average_over=10)
+    matrices, biases = [m.weight for m in model], [m.bias for m in model]
+    optimizers = [torch.optim.AdamW(biases, lr=1e-2), MatrixMuon(matrices, 1e-2, 0.0)]
+    trained = train(model, optimizers, loss, minutes, checkpoint, average_over=10)
     return trained, [float(value.detach()) for value in losses]
 
 
@@ -70,3 +71,27 @@ def test_learning_rate_warms_up_stays_and_falls():
     assert factors[0] < 0.05
     assert factors[100] == factors[390] == 1
     assert 0 < factors[999] < 0.01
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_muon_takes_weights_of_convolutions_as_matrices(kernel):
+    torch.manual_seed(0)
+    weight = torch.randn(8, 4, kernel, kernel)
+    gradients = torch.randn(3, *weight.shape)
+    rows = nn.Parameter(weight.flatten(1).clone())
+    plain, channels_last, unused = nn.Conv2d(4, 8, kernel), nn.Conv2d(4, 8, kernel), nn.Linear(4, 8)
+    for convolution in (plain, channels_last):
+        convolution.weight.data.copy_(weight)
+    channels_last.to(memory_format=torch.channels_last)
+    before = unused.weight.detach().clone()
+    expected = torch.optim.Muon([rows], 0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+    optimizer = MatrixMuon([m.weight for m in (plain, channels_last, unused)], 0.1, 0.5)
+    for gradient in gradients:
+        rows.grad = gradient.flatten(1)
+        plain.weight.grad, channels_last.weight.grad = gradient.clone(), gradient.clone()
+        expected.step()
+        optimizer.step()
+    assert not torch.allclose(rows, weight.flatten(1), atol=0.05)
+    torch.testing.assert_close(plain.weight.flatten(1), rows)
+    torch.testing.assert_close(channels_last.weight.flatten(1), rows)
+    torch.testing.assert_close(unused.weight, before)
