@@ -23,7 +23,7 @@ SAVE_EVERY_S = 60.0
 class MatrixMuon(torch.optim.Muon):
     """Muon for weights of convolutions too, as matrices with a row for each output.
 
-    Learning rates and weight decay are like AdamW's.
+    Learning rates and weight decay are like AdamW's. Requires PyTorch 2.9.
 
     Source: Jordan et al., *Muon: An optimizer for hidden layers in neural networks* (2024); Liu et
     al., *Muon is Scalable for LLM Training* (arXiv 2502.16982), equation 4.
@@ -32,11 +32,14 @@ class MatrixMuon(torch.optim.Muon):
         weights: parameters with two or more dimensions.
         rate: learning rate.
         weight_decay: share of the weights that a step at a rate of 1 removes.
+
+    Attributes:
+        weights: the parameters that are updated; `param_groups` has copies of them as matrices.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], rate: float, weight_decay: float) -> None:
-        self._weights = list(weights)
-        self._matrices = [nn.Parameter(w.detach().flatten(1).clone()) for w in self._weights]
+        self.weights = list(weights)
+        self._matrices = [nn.Parameter(w.detach().flatten(1).clone()) for w in self.weights]
         super().__init__(
             self._matrices, rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         )
@@ -44,7 +47,7 @@ class MatrixMuon(torch.optim.Muon):
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         """Update the weights; those without gradients stay as they are."""
-        pairs = list(zip(self._weights, self._matrices, strict=True))
+        pairs = list(zip(self.weights, self._matrices, strict=True))
         for weight, matrix in pairs:
             matrix.copy_(weight.flatten(1))
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
@@ -128,6 +131,8 @@ def _resume(
     if not checkpoint.exists():
         return 0, 0.0
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    if "optimizers" not in state:
+        raise SystemExit(f"{checkpoint} is from an older version: delete it or name another run.")
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
     for optimizer, own in zip(optimizers, state["optimizers"], strict=True):

