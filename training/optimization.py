@@ -39,15 +39,13 @@ class MatrixMuon(torch.optim.Muon):
 
     def __init__(self, weights: Iterable[nn.Parameter], rate: float, weight_decay: float) -> None:
         self.weights = list(weights)
-        self._matrices = [nn.Parameter(w.detach().flatten(1).clone()) for w in self.weights]
-        super().__init__(
-            self._matrices, rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        matrices = [nn.Parameter(w.detach().flatten(1).clone()) for w in self.weights]
+        super().__init__(matrices, rate, weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         """Update the weights; those without gradients stay as they are."""
-        pairs = list(zip(self.weights, self._matrices, strict=True))
+        pairs = list(zip(self.weights, self.param_groups[0]["params"], strict=True))
         for weight, matrix in pairs:
             matrix.copy_(weight.flatten(1))
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)

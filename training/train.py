@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.reconstruction.frustum import FrustumModel
 
@@ -57,16 +57,12 @@ def optimizers_of(model: FrustumModel, rate: float) -> tuple[torch.optim.Optimiz
     Muon trains the matrices between hidden layers. AdamW trains all other parameters, and the whole
     encoder, because depthwise convolutions do not mix channels.
     """
+    between = model.enter, model.middle, model.up, model.occupancy[:-1], model.color[:-1]
+    layers = (layer for part in between for layer in part.modules())
+    hidden = [layer.weight for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear))]
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-    first_and_last = [model.stem, model.elevation, model.occupancy[-1], model.color[-1]]
-    apart = {id(p) for module in (model.encoder, *first_and_last) for p in module.parameters()}
-    hidden = [
-        parameter
-        for name, parameter in model.named_parameters()
-        if name.endswith("weight") and parameter.ndim in (2, 4) and id(parameter) not in apart
-    ]
-    own = {id(p) for p in (*model.encoder.parameters(), *hidden)}
-    rest = [p for p in model.parameters() if id(p) not in own]
+    others = {id(p) for p in (*model.encoder.parameters(), *hidden)}
+    rest = [p for p in model.parameters() if id(p) not in others]
     groups = [{"params": rest}, {"params": encoder, "lr": rate * ENCODER_SHARE}]
     adam = torch.optim.AdamW(groups, lr=rate, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.97))
     return adam, MatrixMuon(hidden, rate, WEIGHT_DECAY)
